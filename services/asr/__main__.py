@@ -1,0 +1,23 @@
+"""Run a asr worker: `python -m services.asr`."""
+
+import sys
+
+from services.asr.engine import ENGINES
+from services.asr.stage import AsrStage
+from shared.engines import create_engine
+from shared.service import run_stage
+from shared.settings import Settings
+
+
+def build(settings: Settings) -> AsrStage:
+    """The stage with the engine that the settings name."""
+    recognizer = create_engine("asr", settings.asr_engine, ENGINES, settings)
+    return AsrStage(recognizer, settings.asr_engine)
+
+
+def main() -> int:
+    return run_stage(build)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

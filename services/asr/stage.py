@@ -1,0 +1,70 @@
+"""The asr stage: hears an utterance while it is spoken, and says what it was when the turn is over."""
+
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+from services.asr.engine import Recognizer
+from shared.frames import (
+    AudioChunk,
+    Frame,
+    SpeechStarted,
+    TranscriptFinal,
+    TranscriptPartial,
+    TurnCommitted,
+    TurnDiscarded,
+)
+from shared.streams import Place
+from shared.worker import Work
+
+
+class AsrStage:
+    """Its work is an utterance; it lasts as long as the turn."""
+
+    name = "asr"
+    long_lived = False
+    interruptible = False  # what the person said counts, also when they go on speaking
+
+    def __init__(self, recognizer: Recognizer, engine: str) -> None:
+        self._recognizer, self._engine = recognizer, engine
+        self.slots = recognizer.slots
+
+    async def load(self) -> None:
+        await self._recognizer.load()
+
+    def info(self) -> dict[str, Any]:
+        return {"engine": self._engine, "slots": self.slots}
+
+    async def work(self, work: Work) -> Sequence[Frame]:
+        """Hear the utterance to its end."""
+        job = work.frame
+        if not isinstance(job, SpeechStarted):
+            raise TypeError(f"{type(job).__name__} is no utterance")
+        revision, partial, position = job.revision, "", job.start
+        utterance = await self._recognizer.open(job.language)
+        try:
+            async with work.feed(Place.SPEECH, job.cursor) as feed, aclosing(feed):
+                async for frame in feed:
+                    match frame:
+                        case AudioChunk(offset, pcm) if offset + len(pcm) // 2 > position:
+                            fresh = pcm[2 * max(0, position - offset) :]
+                            position = offset + len(pcm) // 2
+                            text = await utterance.accept(fresh)
+                            if text and text != partial:
+                                partial = text
+                                work.publish(TranscriptPartial(job.turn, revision, text), urgent=False)
+                        case TurnCommitted(turn, revision) if turn == job.turn:
+                            transcript = await utterance.finish()
+                            options = frame.options if transcript.text else replace(frame.options, wanted=False)
+                            return [TranscriptFinal(job.session, turn, revision, transcript.text, options)]
+                        case TurnDiscarded(turn) if turn == job.turn:
+                            return ()
+                        case _:
+                            pass
+            return ()
+        finally:
+            utterance.close()
+
+    async def close(self) -> None:
+        await self._recognizer.close()

@@ -1,0 +1,23 @@
+"""Run a llm worker: `python -m services.llm`."""
+
+import sys
+
+from services.llm.engine import ENGINES
+from services.llm.stage import LlmStage
+from shared.engines import create_engine
+from shared.service import run_stage
+from shared.settings import Settings
+
+
+def build(settings: Settings) -> LlmStage:
+    """The stage with the engine that the settings name."""
+    model = create_engine("llm", settings.llm_engine, ENGINES, settings)
+    return LlmStage(model, settings.llm_engine)
+
+
+def main() -> int:
+    return run_stage(build)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

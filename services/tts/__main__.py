@@ -1,0 +1,23 @@
+"""Run a tts worker: `python -m services.tts`."""
+
+import sys
+
+from services.tts.engine import ENGINES
+from services.tts.stage import TtsStage
+from shared.engines import create_engine
+from shared.service import run_stage
+from shared.settings import Settings
+
+
+def build(settings: Settings) -> TtsStage:
+    """The stage with the engine that the settings name."""
+    synthesizer = create_engine("tts", settings.tts_engine, ENGINES, settings)
+    return TtsStage(synthesizer, settings.tts_engine)
+
+
+def main() -> int:
+    return run_stage(build)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

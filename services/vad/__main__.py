@@ -1,0 +1,23 @@
+"""Run a vad worker: `python -m services.vad`."""
+
+import sys
+
+from services.vad.engine import ENGINES
+from services.vad.stage import VadStage
+from shared.engines import create_engine
+from shared.service import run_stage
+from shared.settings import Settings
+
+
+def build(settings: Settings) -> VadStage:
+    """The stage with the engine that the settings name."""
+    detector = create_engine("vad", settings.vad_engine, ENGINES, settings)
+    return VadStage(detector, settings.vad_slots, settings.vad_engine)
+
+
+def main() -> int:
+    return run_stage(build)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,288 @@
+"""Turn-taking: speech probability in, facts about turns out.
+
+A pure state machine: no clock, no I/O; it counts windows of 20 ms. The table below is the whole of it; the
+functions named in it make the facts. `python -m services.vad.turn_taking` prints it.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from services.vad.engine import WINDOW_MS, WINDOW_SAMPLES
+from shared.frames import (
+    Frame,
+    SpeechPaused,
+    SpeechResumed,
+    SpeechStarted,
+    TranscriptFinal,
+    TurnCommitted,
+    TurnDiscarded,
+)
+from shared.session import ReplyOptions, SessionSettings
+
+RESUME_MS = 60
+"""Speech needed within a pause before the turn goes on: a click is none. Never more than the start takes."""
+ONSET_GAP = 3
+"""Windows without speech that an onset may have inside."""
+
+
+class State(IntEnum):
+    SILENT = 0
+    SPEAKING = 1
+    PAUSED = 2
+
+
+class Signal(IntEnum):
+    """What a window, or the client, amounts to."""
+
+    ONSET = 0
+    """Speech for `start_ms`."""
+    PAUSE = 1
+    """Silence for `pause_ms`."""
+    RESUME = 2
+    """Speech within a pause."""
+    ENDPOINT = 3
+    """Silence for `endpoint_ms`."""
+    LONGEST = 4
+    """The turn has lasted for `longest_ms`."""
+    COMMIT = 5
+    """The client says that the turn is over."""
+    CLEAR = 6
+    """The client takes the turn back."""
+
+
+TABLE: dict[tuple[State, Signal], tuple[State, str]] = {
+    (State.SILENT, Signal.ONSET): (State.SPEAKING, "begin"),
+    (State.SPEAKING, Signal.PAUSE): (State.PAUSED, "pause"),
+    (State.PAUSED, Signal.RESUME): (State.SPEAKING, "resume"),
+    (State.PAUSED, Signal.ENDPOINT): (State.SILENT, "commit"),
+    (State.SPEAKING, Signal.LONGEST): (State.SILENT, "commit"),
+    (State.PAUSED, Signal.LONGEST): (State.SILENT, "commit"),
+    (State.SPEAKING, Signal.COMMIT): (State.SILENT, "commit"),
+    (State.PAUSED, Signal.COMMIT): (State.SILENT, "commit"),
+    (State.SPEAKING, Signal.CLEAR): (State.SILENT, "discard"),
+    (State.PAUSED, Signal.CLEAR): (State.SILENT, "discard"),
+}
+"""(state, signal) -> (next state, what is said). A pair that is not here changes nothing."""
+
+
+@dataclass(slots=True)
+class Standing:
+    """Where the machine stands: all that a successor needs. Positions are windows since the session began."""
+
+    state: int = State.SILENT
+    turn: int = 0
+    revision: int = 0
+    window: int = 0
+    """Windows heard."""
+    run: int = 0
+    """Windows of speech in the onset, or within the pause."""
+    gap: int = 0
+    """Windows since the last one of speech in the onset."""
+    onset: int = 0
+    """First window of speech of the run or the turn."""
+    last: int = 0
+    """One past the last window of speech of the turn."""
+    start: int = 0
+    """First window of the turn, pre-roll included."""
+    floor: int = 0
+    """End of the turn before: no pre-roll reaches behind it."""
+
+
+class TurnTaker:
+    """One session's turns. Feed it every window in order; entry ids are the broker's, of the entry the window came in."""
+
+    def __init__(self, session: str, settings: SessionSettings, standing: Standing | None = None) -> None:
+        self.session = session
+        self.now = standing or Standing()
+        self.configure(settings)
+
+    def configure(self, settings: SessionSettings) -> None:
+        """Go on with other settings; a turn that is being spoken goes on under them."""
+        self.settings = settings
+        self._start = max(1, settings.start_ms // WINDOW_MS)
+        self._resume = min(self._start, RESUME_MS // WINDOW_MS)
+        self._pause = max(1, settings.pause_ms // WINDOW_MS)
+        self._endpoint = max(self._pause, settings.endpoint_ms // WINDOW_MS)
+        self._longest = settings.longest_ms // WINDOW_MS
+        self._preroll = settings.preroll_ms // WINDOW_MS
+
+    @property
+    def in_turn(self) -> bool:
+        """Someone has begun to speak and the turn is not over."""
+        return self.now.state != State.SILENT
+
+    @property
+    def paused(self) -> bool:
+        return self.now.state == State.PAUSED
+
+    @property
+    def position(self) -> int:
+        """Samples heard."""
+        return self.now.window * WINDOW_SAMPLES
+
+    @property
+    def turn_start(self) -> int:
+        """First sample of the turn, pre-roll included."""
+        return self.now.start * WINDOW_SAMPLES
+
+    def hear(self, probability: float, entry_id: str) -> Sequence[Frame]:
+        """The next window."""
+        now = self.now
+        now.window += 1
+        if not self.settings.detect_turns:
+            return self._hear_manual(entry_id)
+        voiced = probability >= self.settings.threshold
+        if now.state == State.SILENT:
+            if not voiced:
+                if now.run:
+                    now.gap += 1
+                    if now.gap > ONSET_GAP:
+                        now.run = 0
+                return ()
+            return self._onset(entry_id)
+        if now.state == State.SPEAKING:
+            if voiced:
+                now.last = now.window
+        else:
+            now.run = now.run + 1 if voiced else max(0, now.run - 1)
+        facts: list[Frame] = []
+        while (signal := self._signal()) is not None:
+            facts += self._step(signal, entry_id, self._options())
+        return facts
+
+    def commit(self, entry_id: str, options: ReplyOptions) -> Sequence[Frame]:
+        """The client says that the turn is over."""
+        return self._step(Signal.COMMIT, entry_id, options)
+
+    def clear(self, entry_id: str, reason: str) -> Sequence[Frame]:
+        """What is being spoken is no turn."""
+        return self._step(Signal.CLEAR, entry_id, ReplyOptions(), reason)
+
+    def ask(self, entry_id: str, text: str, options: ReplyOptions) -> Sequence[Frame]:
+        """A turn that is not spoken. What is being spoken ends as a turn of its own, without a reply."""
+        facts = list(self.commit(entry_id, ReplyOptions(wanted=False)))
+        now = self.now
+        now.turn, now.revision = now.turn + 1, 0
+        at = self.position
+        facts.append(TurnCommitted(now.turn, 0, at, at, at, _clock_ms(entry_id), options))
+        facts.append(TranscriptFinal(self.session, now.turn, 0, text, options))
+        return facts
+
+    # -- signals ----------------------------------------------------------------------------------
+
+    def _onset(self, entry_id: str) -> Sequence[Frame]:
+        now = self.now
+        if now.run == 0:
+            now.onset = now.window - 1
+        now.run, now.gap = now.run + 1, 0
+        if now.run < self._start:
+            return ()
+        return self._step(Signal.ONSET, entry_id, self._options())
+
+    def _hear_manual(self, entry_id: str) -> Sequence[Frame]:
+        """Without detection everything is speech, from the first window to the client's commit."""
+        now = self.now
+        if now.state == State.SILENT:
+            now.onset = now.window - 1
+            return self._step(Signal.ONSET, entry_id, self._options())
+        now.last = now.window
+        if now.window - now.start >= self._longest:
+            return self._step(Signal.LONGEST, entry_id, ReplyOptions(wanted=False))
+        return ()
+
+    def _signal(self) -> Signal | None:
+        now = self.now
+        if now.state == State.SILENT:
+            return None
+        if now.window - now.start >= self._longest:
+            return Signal.LONGEST
+        silence = now.window - now.last
+        if now.state == State.SPEAKING:
+            return Signal.PAUSE if silence >= self._pause else None
+        if now.run >= self._resume:
+            return Signal.RESUME
+        return Signal.ENDPOINT if silence >= self._endpoint and now.run == 0 else None
+
+    def _options(self) -> ReplyOptions:
+        return ReplyOptions(wanted=self.settings.create_reply)
+
+    # -- the table at work ------------------------------------------------------------------------
+
+    def _step(self, signal: Signal, entry_id: str, options: ReplyOptions, reason: str = "") -> list[Frame]:
+        found = TABLE.get((State(self.now.state), signal))
+        if found is None:
+            return []
+        self.now.state = found[0]
+        match found[1]:
+            case "begin":
+                return [self._begin(entry_id)]
+            case "pause":
+                return [self._paused()]
+            case "resume":
+                return [self._resumed()]
+            case "commit":
+                return [self._committed(entry_id, options)]
+            case _:
+                return [self._discarded(reason)]
+
+    def _begin(self, entry_id: str) -> Frame:
+        now, settings = self.now, self.settings
+        now.turn, now.revision = now.turn + 1, 0
+        now.start = max(now.floor, now.onset - self._preroll, 0)
+        now.last, now.run, now.gap = now.window, 0, 0
+        return SpeechStarted(
+            self.session,
+            now.turn,
+            0,
+            self.turn_start,
+            now.onset * WINDOW_SAMPLES,
+            entry_id,
+            settings.language,
+            settings.interrupt_reply and settings.detect_turns,
+        )
+
+    def _paused(self) -> Frame:
+        now = self.now
+        now.run = 0
+        return SpeechPaused(now.turn, now.revision, now.last * WINDOW_SAMPLES)
+
+    def _resumed(self) -> Frame:
+        now = self.now
+        onset = now.window - now.run
+        now.revision += 1
+        now.last, now.run = now.window, 0
+        return SpeechResumed(now.turn, now.revision, onset * WINDOW_SAMPLES)
+
+    def _committed(self, entry_id: str, options: ReplyOptions) -> Frame:
+        now = self.now
+        now.floor, now.run, now.gap = now.last, 0, 0
+        end = now.last * WINDOW_SAMPLES
+        clock_ms = _clock_ms(entry_id)
+        return TurnCommitted(now.turn, now.revision, self.turn_start, end, self.position, clock_ms, options)
+
+    def _discarded(self, reason: str) -> Frame:
+        now = self.now
+        now.floor, now.run, now.gap = now.window, 0, 0
+        return TurnDiscarded(now.turn, now.revision, reason)
+
+
+def _clock_ms(entry_id: str) -> int:
+    return int(entry_id.partition("-")[0])
+
+
+def standing_fields(standing: Standing) -> list[int]:
+    """A standing as plain numbers, for a checkpoint; `Standing(*numbers)` is its inverse."""
+    return [int(value) for value in dataclasses.astuple(standing)]
+
+
+def print_table() -> None:
+    """The machine as a table, for the documentation."""
+    print("| state | signal | next state | what is said |\n|---|---|---|---|")
+    for (state, signal), (following, said) in TABLE.items():
+        print(f"| {state.name.lower()} | {signal.name.lower()} | {following.name.lower()} | {said} |")
+
+
+if __name__ == "__main__":
+    print_table()

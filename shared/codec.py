@@ -1,0 +1,176 @@
+"""Frames to MessagePack and back, checked against the dataclasses' own annotations.
+
+A plan for each class is compiled once. A value is checked exactly (`type(v) is int`), so that a bool
+is no int and a str no bytes; an int is taken where a float is due. Nested dataclasses are arrays.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from types import NoneType, UnionType
+from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import msgpack
+
+F = TypeVar("F")
+Check = Callable[[Any], Any]
+
+MAX_ENTRY_BYTES = 4 * 1024 * 1024
+"""A larger entry is refused unread: nothing that Parley writes comes near it."""
+
+
+class BadFrame(ValueError):
+    """Bytes that are no frame of ours; the message says what is wrong, never the content."""
+
+
+class _Mismatch(Exception):
+    pass
+
+
+class FrameCodec(Generic[F]):
+    """Encodes and decodes a closed union of frozen dataclasses, each tagged with its class name."""
+
+    def __init__(self, classes: Sequence[type[F]]) -> None:
+        self._pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
+        self._encoders = {cls: _encoder(cls.__name__, cls) for cls in classes}
+        self._decoders = {cls.__name__: _decoder(cls) for cls in classes}
+
+    def encode(self, frame: F) -> bytes:
+        """One frame as a MessagePack array `[tag, field, …]`."""
+        packed: bytes = self._pack(self._encoders[type(frame)](frame))
+        return packed
+
+    @staticmethod
+    def entry(packed: Sequence[bytes]) -> bytes:
+        """The body of a stream entry: an array of frames that are encoded already."""
+        count = len(packed)
+        if count < 16:
+            return b"".join((bytes((0x90 | count,)), *packed))
+        return b"".join((b"\xdc", count.to_bytes(2, "big"), *packed))
+
+    def decode_entry(self, body: bytes) -> list[F]:
+        """The frames of a stream entry.
+
+        Raises:
+            BadFrame: the body is no MessagePack, no array of frames, or a frame has an unknown tag,
+                a wrong number of fields, or a field of the wrong type.
+        """
+        if len(body) > MAX_ENTRY_BYTES:
+            raise BadFrame(f"entry of {len(body)} bytes")
+        try:
+            items = msgpack.unpackb(body, raw=False, use_list=True, strict_map_key=True)
+        except Exception as error:  # msgpack raises a dozen unrelated types on foreign bytes
+            raise BadFrame(f"no MessagePack: {type(error).__name__}") from None
+        if type(items) is not list or not items:
+            raise BadFrame("an entry is a non-empty array of frames")
+        return [self._decode(item) for item in items]
+
+    def _decode(self, item: Any) -> F:
+        if type(item) is not list or not item or type(item[0]) is not str:
+            raise BadFrame("a frame is an array that begins with its tag")
+        decode = self._decoders.get(item[0])
+        if decode is None:
+            raise BadFrame(f"unknown tag {item[0][:40]!r}")
+        try:
+            frame: F = decode(item[1:])
+        except _Mismatch as error:
+            raise BadFrame(f"{item[0]}: {error}") from None
+        return frame
+
+
+def _encoder(tag: str, cls: Any) -> Callable[[Any], tuple[Any, ...]]:
+    fields = _encode_fields(cls)
+    return lambda frame: (tag, *fields(frame))
+
+
+def _encode_fields(cls: Any) -> Callable[[Any], tuple[Any, ...]]:
+    names = [field.name for field in dataclasses.fields(cls)]
+    hints = get_type_hints(cls)
+    nested = [_encode_value(hints[name]) for name in names]
+    if not names:
+        return lambda frame: ()
+    if len(names) == 1:
+        only, getter = nested[0], attrgetter(names[0])
+        return lambda frame: (only(getter(frame)) if only else getter(frame),)
+    values: Callable[[Any], tuple[Any, ...]] = attrgetter(*names)
+    if not any(nested):
+        return values
+    return lambda frame: tuple(
+        convert(value) if convert else value for convert, value in zip(nested, values(frame), strict=True)
+    )
+
+
+def _encode_value(hint: Any) -> Callable[[Any], Any] | None:
+    """What turns a value of this type into what msgpack can pack; None where it packs as it is."""
+    if dataclasses.is_dataclass(hint):
+        return _encode_fields(hint)
+    if get_origin(hint) is tuple:
+        inner = _encode_value(get_args(hint)[0])
+        return None if inner is None else lambda values: [inner(value) for value in values]
+    return None
+
+
+def _decoder(cls: Any) -> Check:
+    fields = dataclasses.fields(cls)
+    hints = get_type_hints(cls)
+    checks = tuple((field.name, _check(hints[field.name])) for field in fields)
+    most = len(fields)
+    least = sum(
+        field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING for field in fields
+    )
+
+    def decode(values: list[Any]) -> Any:
+        if not least <= len(values) <= most:
+            raise _Mismatch(f"{len(values)} fields where {least} to {most} are due")
+        for position, value in enumerate(values):
+            name, check = checks[position]
+            try:
+                values[position] = check(value)
+            except _Mismatch as error:
+                raise _Mismatch(f"{name}: {error}") from None
+        return cls(*values)
+
+    return decode
+
+
+def _check(hint: Any) -> Check:
+    if dataclasses.is_dataclass(hint):
+        decode = _decoder(hint)
+
+        def nested(value: Any) -> Any:
+            if type(value) is not list:
+                raise _Mismatch("array expected")
+            return decode(value)
+
+        return nested
+    origin = get_origin(hint)
+    if origin is tuple:
+        inner = _check(get_args(hint)[0])
+
+        def array(value: Any) -> tuple[Any, ...]:
+            if type(value) is not list:
+                raise _Mismatch("array expected")
+            return tuple([inner(item) for item in value])
+
+        return array
+    if origin in (Union, UnionType):
+        (some,) = (arg for arg in get_args(hint) if arg is not NoneType)
+        present = _check(some)
+        return lambda value: None if value is None else present(value)
+    if hint is float:
+
+        def number(value: Any) -> float:
+            if type(value) is float:
+                return value
+            if type(value) is int:
+                return float(value)
+            raise _Mismatch(f"float expected, not {type(value).__name__}")
+
+        return number
+
+    def exact(value: Any) -> Any:
+        if type(value) is not hint:
+            raise _Mismatch(f"{hint.__name__} expected, not {type(value).__name__}")
+        return value
+
+    return exact

@@ -1,0 +1,29 @@
+"""Find an engine by name: one that comes with Parley, or any `module:Class`."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from shared.settings import Settings
+
+
+class UnknownEngine(ValueError):
+    """No engine goes by that name, or it cannot be loaded."""
+
+
+def create_engine(stage: str, name: str, builtin: Mapping[str, str], settings: Settings) -> Any:
+    """Make the engine that `name` stands for; it is called with the settings as its only argument.
+
+    Raises:
+        UnknownEngine: no such name, module or class; the message says which and what there is.
+    """
+    path = builtin.get(name, name)
+    module_name, _, class_name = path.partition(":")
+    if not class_name:
+        known = ", ".join(sorted(builtin))
+        raise UnknownEngine(f"PARLEY_{stage.upper()}_ENGINE={name!r}: known are {known}, or module:Class")
+    try:
+        factory = getattr(import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise UnknownEngine(f"PARLEY_{stage.upper()}_ENGINE={name!r}: {error}") from error
+    return factory(settings)

@@ -1,0 +1,150 @@
+"""Leases on work: one stage's consumer group, its pending list, and who of its workers is ready.
+
+A job's entry in the group is the lease: it is renewed while the work goes on, deleted when it is done, and
+taken over when its worker falls silent. The delivery count is the fence.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shared import metrics, scripts
+from shared.bus import BLOCK_MS, Bus, Channel
+from shared.frames import Frame, codec
+from shared.wire import BrokerGone, BrokerRefused, Pipe
+
+READY_TTL_MS = 3000
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One piece of work that this process holds."""
+
+    stream: bytes
+    id: str
+    fence: int
+    """How often it was handed out, this time included."""
+    frame: Frame
+
+
+@dataclass(frozen=True, slots=True)
+class StageStatus:
+    """How a stage is doing, seen from the broker."""
+
+    workers: tuple[dict[str, Any], ...]
+    queue_age_ms: int
+    """Age of the oldest work that nobody has taken."""
+    in_hand: int
+
+
+class Leases:
+    """The consumer group of one stage."""
+
+    def __init__(self, bus: Bus, stage: str, lease_ms: int) -> None:
+        self._bus, self._stage, self._lease_ms = bus, stage, lease_ms
+        self._streams = bus.keys.jobs(stage)
+        self._pipe: Pipe
+
+    async def open(self) -> None:
+        """Make the group where it is not there, and the connection that waits for work."""
+        for stream in self._streams:
+            try:
+                await self._bus.call(b"XGROUP", b"CREATE", stream, self._stage, b"0", b"MKSTREAM")
+            except BrokerRefused as error:
+                if not str(error).startswith("BUSYGROUP"):
+                    raise
+        self._pipe = await self._bus.open_pipe()
+
+    async def take(self, count: int) -> list[Lease]:
+        """Wait, a second at most, for work that nobody has; `count` pieces at most from each shard."""
+        try:
+            reply = await self._pipe.call(
+                b"XREADGROUP", b"GROUP", self._stage, self._bus.consumer, b"COUNT", count, b"BLOCK", BLOCK_MS,
+                b"STREAMS", *self._streams, *[b">"] * len(self._streams), timeout_s=BLOCK_MS / 1000 + 5,
+            )  # fmt: skip
+        except BrokerRefused as error:
+            if str(error).startswith("NOGROUP"):  # the broker lost its data: begin again
+                raise BrokerGone(str(error)) from None
+            raise
+        found = [(stream, entry_id, fields, 1) for stream, entries in reply or () for entry_id, fields in entries]
+        return self._leases(found)
+
+    async def sweep(self, count: int) -> list[Lease]:
+        """Take over work whose worker has been silent for the time of a lease."""
+        found: list[Any] = []
+        for stream in self._streams:
+            args = (self._stage, self._bus.consumer, self._lease_ms, count - len(found))
+            taken = await self._bus.call_script(scripts.SWEEP, [stream], args)
+            found += [(stream, *entry) for entry in taken]
+            if len(found) >= count:
+                break
+        metrics.reclaims.labels(self._stage).inc(len(found))
+        return self._leases(found)
+
+    def _leases(self, found: list[Any]) -> list[Lease]:
+        leases = []
+        for stream, entry_id, fields, fence in found:
+            decoded = self._bus.decode(stream, entry_id, fields)
+            if decoded is None or len(decoded[1]) != 1:
+                self._bus.send(b"XACK", stream, self._stage, entry_id)
+                self._bus.send(b"XDEL", stream, entry_id)
+                continue
+            leases.append(Lease(stream, entry_id.decode(), fence, decoded[1][0]))
+        return leases
+
+    async def renew(self, leases: Sequence[Lease]) -> set[str]:
+        """Keep hold of these. Returns the ids of those that are no longer ours."""
+        return await self._touch(leases, idle_ms=0)
+
+    async def hand_back(self, leases: Sequence[Lease]) -> None:
+        """Let others take these at once."""
+        await self._touch(leases, idle_ms=2 * self._lease_ms)
+
+    async def _touch(self, leases: Sequence[Lease], idle_ms: int) -> set[str]:
+        lost: set[str] = set()
+        for stream in self._streams:
+            ids = [lease.id for lease in leases if lease.stream == stream]
+            if ids:
+                args = (self._stage, self._bus.consumer, idle_ms, *ids)
+                lost.update(
+                    entry_id.decode() for entry_id in await self._bus.call_script(scripts.RENEW, [stream], args)
+                )
+        return lost
+
+    def commit(
+        self,
+        lease: Lease,
+        channel: Channel,
+        session_key: bytes,
+        frames: Sequence[Frame],
+        then: Callable[[Any], None],
+        *,
+        done: bool,
+        checkpoint: bytes = b"",
+    ) -> None:
+        """All at once, if the lease is still ours: publish frames, save a checkpoint, end the lease.
+
+        `then` gets 1, or 0 if the lease is not ours and nothing was done, or an exception.
+        """
+        keys, args = [lease.stream, session_key], []
+        for frame in frames:
+            body = codec.entry([codec.encode(frame)])
+            for key, keep in channel.targets(type(frame)):
+                keys.append(key)
+                args += [keep, body]
+        head = (self._stage, self._bus.consumer, lease.id, lease.fence, b"1" if done else b"0", checkpoint)
+        self._bus.send_script(scripts.COMMIT, keys, (*head, *args), then)
+
+    async def ready(self, info: dict[str, Any], *, ready: bool = True) -> None:
+        """Say that this worker is ready, or no longer."""
+        member = json.dumps({"consumer": self._bus.consumer, **info}, sort_keys=True)
+        ttl_ms = READY_TTL_MS if ready else 0
+        await self._bus.call_script(scripts.HEARTBEAT, [self._bus.keys.ready(self._stage)], (member, ttl_ms))
+
+
+async def stage_status(bus: Bus, stage: str) -> StageStatus:
+    """Ready workers, queue age and work in hand of a stage."""
+    keys = [bus.keys.ready(stage), *bus.keys.jobs(stage)]
+    members, age_ms, held = await bus.call_script(scripts.STATUS, keys, (stage,))
+    return StageStatus(tuple(json.loads(member) for member in members), age_ms, held)

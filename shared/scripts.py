@@ -1,0 +1,95 @@
+"""The Lua scripts that make a lease safe. Each first asks the pending list whether the entry is still ours:
+a worker that was taken for dead must not write over its successor."""
+
+_OURS = """
+local function ours(stream, group, consumer, id, fence)
+  local held = redis.call('XPENDING', stream, group, id, id, 1)
+  return #held == 1 and held[1][2] == consumer and (fence == '' or held[1][4] == tonumber(fence))
+end
+"""
+
+COMMIT = (
+    _OURS
+    + """
+-- KEYS: jobs stream, session hash, then one stream per entry to append
+-- ARGV: group, consumer, id, fence, done ('1' acks and deletes), checkpoint ('' keeps), then (keep, body) per stream;
+-- a negative keep appends only to a stream that is there
+if not ours(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then return 0 end
+for i = 3, #KEYS do
+  local at = 7 + (i - 3) * 2
+  local keep = tonumber(ARGV[at])
+  if keep < 0 then
+    redis.call('XADD', KEYS[i], 'NOMKSTREAM', 'MAXLEN', '~', -keep, '*', 'f', ARGV[at + 1], 'n', ARGV[4])
+  else
+    redis.call('XADD', KEYS[i], 'MAXLEN', '~', keep, '*', 'f', ARGV[at + 1], 'n', ARGV[4])
+  end
+end
+if ARGV[6] ~= '' then redis.call('HSET', KEYS[2], 'checkpoint', ARGV[6]) end
+if ARGV[5] == '1' then
+  redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])
+  redis.call('XDEL', KEYS[1], ARGV[3])
+end
+return 1
+"""
+)
+
+RENEW = (
+    _OURS
+    + """
+-- KEYS: jobs stream. ARGV: group, consumer, idle in ms that the entries shall have, ids. Returns the ids that are not ours.
+local lost = {}
+for i = 4, #ARGV do
+  if ours(KEYS[1], ARGV[1], ARGV[2], ARGV[i], '') then
+    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'IDLE', ARGV[3], 'JUSTID')
+  else
+    lost[#lost + 1] = ARGV[i]
+  end
+end
+return lost
+"""
+)
+
+SWEEP = """
+-- KEYS: jobs stream. ARGV: group, consumer, least idle in ms, most entries. Returns (id, fields, deliveries) of what was taken over.
+local taken, cursor = {}, '0-0'
+repeat
+  local reply = redis.call('XAUTOCLAIM', KEYS[1], ARGV[1], ARGV[2], ARGV[3], cursor, 'COUNT', ARGV[4] - #taken)
+  cursor = reply[1]
+  for _, entry in ipairs(reply[2]) do
+    local held = redis.call('XPENDING', KEYS[1], ARGV[1], entry[1], entry[1], 1)
+    taken[#taken + 1] = {entry[1], entry[2], held[1][4]}
+  end
+until cursor == '0-0' or #taken >= tonumber(ARGV[4])
+return taken
+"""
+
+HEARTBEAT = """
+-- KEYS: ready set. ARGV: member, milliseconds for which it is ready ('0': no longer)
+local now = redis.call('TIME')
+local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now_ms)
+if ARGV[2] == '0' then return redis.call('ZREM', KEYS[1], ARGV[1]) end
+return redis.call('ZADD', KEYS[1], now_ms + ARGV[2], ARGV[1])
+"""
+
+STATUS = """
+-- KEYS: ready set, then the jobs streams. ARGV: group. Returns (ready members, age in ms of the oldest work not handed out, work in hand)
+local now = redis.call('TIME')
+local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
+local age, held = 0, 0
+for i = 2, #KEYS do
+  local found = redis.pcall('XINFO', 'GROUPS', KEYS[i])
+  if not found.err then
+    for _, group in ipairs(found) do
+      local info = {}
+      for j = 1, #group, 2 do info[group[j]] = group[j + 1] end
+      if info['name'] == ARGV[1] then
+        held = held + info['pending']
+        local oldest = redis.call('XRANGE', KEYS[i], '(' .. info['last-delivered-id'], '+', 'COUNT', 1)
+        if #oldest == 1 then age = math.max(age, now_ms - tonumber(string.match(oldest[1][1], '^%d+'))) end
+      end
+    end
+  end
+end
+return {redis.call('ZRANGEBYSCORE', KEYS[1], now_ms, '+inf'), age, held}
+"""

@@ -1,0 +1,56 @@
+"""What the four stages' entry points share: settings, logging, event loop, and the worker on a bus that comes and goes."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+
+import structlog
+import uvloop
+
+from shared import metrics
+from shared.bus import Bus
+from shared.engines import UnknownEngine
+from shared.lifecycle import Shutdown, with_broker
+from shared.logs import configure_logging
+from shared.settings import BadSettings, Settings, load_settings
+from shared.wire import BrokerRefused
+from shared.worker import Stage, Worker
+
+log = structlog.get_logger()
+
+EXIT_SETTINGS = 2
+
+
+def run_stage(build: Callable[[Settings], Stage]) -> int:
+    """Run one stage until it is told to stop. Returns the process's exit code."""
+    try:
+        settings = load_settings()
+        stage = build(settings)
+    except (BadSettings, UnknownEngine) as error:
+        print(error, file=sys.stderr)
+        return EXIT_SETTINGS
+    configure_logging(settings, stage.name)
+    metrics.serve_metrics(settings.metrics_port)
+    try:
+        uvloop.run(_serve(stage, settings))
+    except (BrokerRefused, UnknownEngine) as error:
+        print(error, file=sys.stderr)
+        return EXIT_SETTINGS
+    except asyncio.CancelledError:
+        return 1  # told twice to stop
+    return 0
+
+
+async def _serve(stage: Stage, settings: Settings) -> None:
+    shutdown = Shutdown(settings.drain_ms / 1000)
+    shutdown.install()
+    await stage.load()
+    log.info("loaded", **{key: value for key, value in stage.info().items() if key != "voices"})
+
+    async def body(bus: Bus) -> None:
+        await Worker(stage, settings, shutdown, bus).run()
+
+    try:
+        await with_broker(settings, stage.name, shutdown, body)
+    finally:
+        await stage.close()

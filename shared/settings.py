@@ -1,0 +1,114 @@
+"""All settings, from the environment (`PARLEY_…`), checked at start. The only file besides the entry points that reads it."""
+
+from functools import cache
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Stage = Literal["vad", "asr", "llm", "tts"]
+STAGES: tuple[Stage, ...] = ("vad", "asr", "llm", "tts")
+
+Milliseconds = Annotated[int, Field(ge=0, le=600_000)]
+
+
+class BadSettings(ValueError):
+    """A setting that cannot be used; the message names it, its value and what is allowed."""
+
+
+class Settings(BaseSettings):
+    """Every setting with its default; `PARLEY_` and the upper-case name set it."""
+
+    model_config = SettingsConfigDict(env_prefix="PARLEY_", extra="ignore", frozen=True)
+
+    # where
+    profile: Literal["classic"] = Field("classic", description="the set of engines that a start brings up")
+    redis_url: SecretStr | None = Field(
+        None,
+        description="Redis >= 7.0 or Valkey >= 7.2: redis://, rediss:// or unix://; without it `parley up` starts one",
+    )
+    shards: int = Field(
+        1, ge=1, le=1024, description="hash tags over which sessions are spread; the same in every process"
+    )
+    host: str = Field("127.0.0.1", description="address that the edge listens on")
+    port: int = Field(8000, ge=0, le=65535, description="port that the edge listens on")
+
+    # engines
+    vad_engine: str = Field("webrtc", description="webrtc, or module:Class")
+    asr_engine: str = Field("sphinx", description="sphinx, scripted, or module:Class")
+    llm_engine: str = Field("eliza", description="eliza, scripted, or module:Class")
+    tts_engine: str = Field("espeak", description="espeak, scripted, or module:Class")
+    vad_slots: int = Field(400, ge=1, le=10_000, description="sessions that one vad worker listens to")
+    asr_slots: int = Field(4, ge=1, le=256, description="decoders that one sphinx worker runs at once")
+
+    # workers
+    lease_ms: int = Field(
+        2000, ge=200, le=60_000, description="silence of a worker after which its work is given to another"
+    )
+    max_deliveries: int = Field(
+        3, ge=1, le=20, description="attempts at a piece of work before it goes to the dead letters"
+    )
+    drain_ms: Milliseconds = Field(5000, description="how long a stopping worker finishes what it has in hand")
+    gather_ms: float = Field(2.0, ge=0, le=50, description="writes are gathered for so long into one pipeline")
+    read_pace_ms: float = Field(2.0, ge=0, le=50, description="shortest time between two reads of the streams")
+
+    # sessions
+    max_sessions: int = Field(500, ge=1, description="sessions that one edge takes; more are refused")
+    max_session_s: int = Field(3600, ge=1, description="a session is closed after this time")
+    reply_ahead_s: float = Field(
+        30.0, ge=0.1, le=600, description="reply audio is sent at most so far ahead of its playing"
+    )
+    queue_age_limit_ms: Milliseconds = Field(
+        5000, description="new sessions are refused while a stage is so far behind"
+    )
+    public_url: str = Field(
+        "", description="the URL that a phone carrier was given, where a proxy stands before the edge"
+    )
+    twilio_auth_token: SecretStr | None = Field(
+        None, description="checks the signature of Twilio's connections where set"
+    )
+
+    # defaults that a session can change
+    endpoint_ms: Milliseconds = Field(500, description="silence after which a turn is over")
+    pause_ms: Milliseconds = Field(160, description="silence after which a turn may be over")
+    instructions: str = Field("", description="system prompt of sessions that bring none")
+    voice: str = Field("", description="voice of sessions that ask for none; empty: the engine's default")
+
+    # the scripted engines
+    scripted_transcript: str = Field("hello there", description="what the scripted recogniser understands")
+    scripted_text: str = Field(
+        "This is a scripted reply with a good number of words in it so that it streams in twenty deltas.",
+        description="what the scripted chat model replies",
+    )
+    scripted_deltas: int = Field(20, ge=1, le=1000, description="deltas in which the scripted reply is streamed")
+    scripted_asr_ms: Milliseconds = Field(0, description="delay of the scripted final transcript")
+    scripted_llm_ms: Milliseconds = Field(0, description="delay of the scripted first token")
+    scripted_tts_ms: Milliseconds = Field(0, description="delay of the scripted first audio")
+    scripted_tts_seconds: float = Field(1.0, gt=0, le=60, description="length of each scripted sentence")
+
+    # what is said about it all
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text in a terminal, else json")
+    metrics_port: int = Field(0, ge=0, le=65535, description="port of this process's Prometheus metrics; 0: none")
+
+
+def describe_errors(error: ValidationError) -> str:
+    """One line for each wrong setting: its name in the environment, its value, what is allowed."""
+    lines = []
+    for item in error.errors():
+        name = "PARLEY_" + "_".join(str(part) for part in item["loc"]).upper()
+        lines.append(f"{name}={item['input']!r}: {item['msg']}")
+    return "\n".join(lines)
+
+
+@cache
+def load_settings() -> Settings:
+    """The settings of this process.
+
+    Raises:
+        BadSettings: naming every setting that is wrong.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise BadSettings(describe_errors(error)) from None

@@ -1,0 +1,226 @@
+"""One pipelined connection to the broker: commands go out in order, replies come back in order.
+
+It owns packing, gathering of writes, matching of replies, and the end of the connection. It does not
+reconnect and knows no streams: `shared/bus.py` does. Written on hiredis itself because a client library's
+per-reply coroutines cost three times the work of the command (DESIGN.md, decision 4).
+"""
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import hiredis
+
+Reply = Any
+"""bytes, int, None, a list of replies, or a `hiredis.ReplyError`."""
+Then = Callable[[Reply], None]
+
+MAX_BACKLOG = 20_000
+"""Commands that may wait for their reply; a broker that is so far behind is treated as gone."""
+_NOTHING = object()
+
+
+class BrokerGone(ConnectionError):
+    """The broker does not answer, or the connection to it broke."""
+
+
+class BrokerRefused(RuntimeError):
+    """The broker answered a command with an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the broker is and who we are to it."""
+
+    host: str = "127.0.0.1"
+    port: int = 6379
+    path: str | None = None
+    """Unix socket; it goes before host and port."""
+    username: str | None = None
+    password: str | None = None
+    database: int = 0
+    tls: bool = False
+
+    def __str__(self) -> str:
+        return self.path or f"{self.host}:{self.port}"
+
+
+class Pipe(asyncio.Protocol):
+    """A connection on which many parts of a process send without waiting for each other."""
+
+    def __init__(self, gather_s: float) -> None:
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done, with `BrokerGone`, when the connection is over."""
+        self.on_push: Callable[[list[Any]], None] | None = None
+        """Takes every message once the connection is subscribed to a channel."""
+        self._loop = asyncio.get_running_loop()
+        self._gather_s = gather_s
+        self._reader = hiredis.Reader(notEnoughData=_NOTHING)
+        self._out: list[bytes] = []
+        self._thens: deque[Then | None] = deque()
+        self._soon = False
+        self._flushing = False
+        self._later: asyncio.TimerHandle | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._transport: asyncio.Transport | None = None
+        self.before_flush: Callable[[], None] | None = None
+        """Called before what was gathered is written; may send more."""
+
+    @classmethod
+    async def connect(cls, address: Address, name: str, *, gather_s: float = 0.0, timeout_s: float = 5.0) -> "Pipe":
+        """Open a connection and greet the broker.
+
+        Raises:
+            BrokerGone: there is none, or it does not answer in time.
+            BrokerRefused: it does not let us in.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(timeout_s):
+                if address.path:
+                    _, pipe = await loop.create_unix_connection(lambda: cls(gather_s), address.path)
+                else:
+                    context = ssl.create_default_context() if address.tls else None
+                    _, pipe = await loop.create_connection(
+                        lambda: cls(gather_s), address.host, address.port, ssl=context
+                    )
+        except (OSError, TimeoutError) as error:
+            raise BrokerGone(f"no broker at {address}: {error or 'no answer'}") from None
+        try:
+            if address.password:
+                user = (address.username,) if address.username else ()
+                await pipe.call("AUTH", *user, address.password)
+            if address.database:
+                await pipe.call("SELECT", address.database)
+            await pipe.call("CLIENT", "SETNAME", name)
+        except BaseException:
+            pipe.close()
+            raise
+        return pipe
+
+    # -- sending ----------------------------------------------------------------------------------
+
+    def send(self, *args: str | bytes | int | float, then: Then | None = None, urgent: bool = True) -> None:
+        """Send a command; `then` gets its reply. Not urgent: it may wait for company for the gather time.
+
+        After the connection is lost this does nothing: whoever uses it learns that from `lost`.
+        """
+        if self._transport is None:
+            return
+        self._out.append(hiredis.pack_command(args))  # type: ignore[arg-type]  # its stub says "a tuple of one"
+        self._thens.append(then)
+        self.wake(urgent=urgent)
+
+    def wake(self, *, urgent: bool) -> None:
+        """See to it that what was gathered is written: in this turn of the event loop, or within the gather time."""
+        if self._flushing:
+            return
+        if urgent or not self._gather_s:
+            if not self._soon:
+                self._soon = True
+                self._loop.call_soon(self.flush)
+        elif self._later is None and not self._soon:
+            self._later = self._loop.call_later(self._gather_s, self.flush)
+
+    async def call(self, *args: str | bytes | int | float, timeout_s: float = 5.0) -> Reply:
+        """Send a command and wait for its reply.
+
+        Raises:
+            BrokerGone: the connection broke or the reply took longer than `timeout_s`.
+            BrokerRefused: the reply is an error.
+        """
+        if self._transport is None:
+            raise BrokerGone("connection lost")
+        reply: asyncio.Future[Reply] = self._loop.create_future()
+        self.send(*args, then=lambda value: None if reply.done() else reply.set_result(value))
+        try:
+            async with asyncio.timeout(timeout_s):
+                value = await reply
+        except TimeoutError:
+            self.close(BrokerGone(f"no reply within {timeout_s:g} s"))
+            raise BrokerGone(f"no reply within {timeout_s:g} s") from None
+        if isinstance(value, Exception):
+            raise value if isinstance(value, BrokerGone) else BrokerRefused(str(value))
+        return value
+
+    async def drain(self) -> None:
+        """Wait while the broker takes our data more slowly than we make it."""
+        if not self._writable.is_set():
+            await self._writable.wait()
+
+    @property
+    def backlog(self) -> int:
+        """Commands that wait for their reply."""
+        return len(self._thens)
+
+    def flush(self) -> None:
+        """Write what was gathered."""
+        self._soon = False
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        if self.before_flush is not None:
+            self._flushing = True
+            self.before_flush()
+            self._flushing = False
+        if self._out and self._transport is not None:
+            self._transport.write(b"".join(self._out))
+            self._out.clear()
+            if len(self._thens) > MAX_BACKLOG:
+                self.close(BrokerGone(f"{len(self._thens)} commands without a reply"))
+
+    # -- asyncio.Protocol -------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        reader, thens = self._reader, self._thens
+        try:
+            reader.feed(data)
+            while (reply := reader.gets()) is not _NOTHING:
+                if self.on_push is not None and type(reply) is list and reply and reply[0] == b"message":
+                    self.on_push(reply)
+                    continue
+                then = thens.popleft()
+                if then is not None:
+                    then(reply)
+        except (hiredis.HiredisError, IndexError) as error:
+            self.close(BrokerGone(f"the broker does not speak RESP: {error}"))
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(BrokerGone(f"connection lost: {exc}" if exc else "connection lost"))
+
+    def close(self, reason: BrokerGone | None = None) -> None:
+        """End the connection; every command that waits gets `BrokerGone`."""
+        if self._transport is not None:
+            if reason is None:
+                self._transport.close()
+            else:
+                self._transport.abort()
+        self._end(reason or BrokerGone("closed"))
+
+    def _end(self, reason: BrokerGone) -> None:
+        self._transport = None
+        self._out.clear()
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        self._writable.set()
+        while self._thens:
+            then = self._thens.popleft()
+            if then is not None:
+                then(reason)
+        if not self.lost.done():
+            self.lost.set_exception(reason)
+            self.lost.exception()  # whoever awaits it gets it; nobody need
