@@ -8,6 +8,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from services.edge.edge import Edge
+from services.edge.protocols.realtime import RealtimeCodec
 from services.edge.protocols.stream import RATES_HZ, StreamCodec
 from services.edge.protocols.twilio import TwilioCodec, valid_signature
 
@@ -82,8 +83,6 @@ def create_app(edge: Edge) -> FastAPI:
 
     @app.websocket("/v1/realtime")
     async def realtime(websocket: WebSocket) -> None:
-        from services.edge.protocols.realtime import RealtimeCodec
-
         offered = websocket.scope.get("subprotocols", [])
         codec = RealtimeCodec(edge.defaults(), model=websocket.query_params.get("model") or "parley")
         await edge.converse(websocket, codec, "realtime", subprotocol="realtime" if "realtime" in offered else None)

@@ -78,18 +78,8 @@ class _Reply:
     def _say(self, sentences: Sequence[str]) -> None:
         job, settings = self._job, self._settings
         for text in sentences:
-            self._work.publish(
-                ReplySentence(
-                    job.session,
-                    job.turn,
-                    job.revision,
-                    self._sentences,
-                    text,
-                    settings.voice,
-                    settings.speed,
-                    settings.language,
-                )  # fmt: skip
-            )
+            spoken_as = (settings.voice, settings.speed, settings.language)
+            self._work.publish(ReplySentence(job.session, job.turn, job.revision, self._sentences, text, *spoken_as))
             self._sentences += 1
 
     def resume(self, log: Sequence[Frame]) -> None:

@@ -1,0 +1,73 @@
+# Parley: install, run, check, test. `make` alone says what there is.
+
+PORT ?= $(or $(PARLEY_PORT),8000)
+PROFILE ?= $(or $(PARLEY_PROFILE),classic)
+
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Installing again takes seconds even where nothing has changed: these files say when it was done.
+RUN_INSTALLED := .venv/.installed-run
+DEV_INSTALLED := .venv/.installed-dev
+
+.PHONY: help run test check bench clean programs
+.DEFAULT_GOAL := help
+
+help: ## say what there is
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+run: $(RUN_INSTALLED) ## start Parley and print the URL of its page (PORT=8000 PROFILE=classic)
+	@exec $(BIN)/parley up --port "$(PORT)" --profile "$(PROFILE)"
+
+test: $(DEV_INSTALLED) programs ## run all tests
+	$(BIN)/python -m pytest
+
+check: $(DEV_INSTALLED) ## lint, formatting, types, who imports whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict shared services deploy benchmarks
+	$(BIN)/lint-imports
+
+bench: $(RUN_INSTALLED) ## measure what the pipeline itself costs
+	$(INSTALL) -e '.[bench]'
+	$(BIN)/python -m benchmarks.pipeline
+
+clean: ## remove what was installed and built here
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The tests of the page need a browser. Without one they say so; in CI they fail.
+programs:
+	@if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then \
+	    echo "The tests of the page need chromium and chromedriver on the PATH; there is no apt-get to install them." >&2; \
+	    exit 0; \
+	fi; \
+	if [ "$$(id -u)" = 0 ]; then as_root=""; \
+	elif sudo -n true 2>/dev/null; then as_root="sudo -n"; \
+	else \
+	    echo "The tests of the page need a browser: sudo apt-get install chromium chromium-driver" >&2; \
+	    exit 0; \
+	fi; \
+	$$as_root apt-get update -qq && \
+	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium chromium-driver
+
+$(RUN_INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing into .venv (the first time takes a minute)"
+	$(INSTALL) -e .
+	@touch $@
+
+$(DEV_INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing into .venv, with what the tests need"
+	$(INSTALL) -e '.[dev]'
+	@touch $@ $(RUN_INSTALLED)
+
+$(BIN)/python:
+	@for python in python3.11 python3 python3.14 python3.13 python3.12; do \
+	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        "$$python" -m venv .venv && exit 0; \
+	        rm -rf .venv; \
+	        echo "$$python cannot make a virtual environment; on Debian: apt-get install python3-venv" >&2; \
+	        exit 1; \
+	    fi; \
+	done; \
+	echo "Python 3.11 or newer is needed." >&2; exit 1

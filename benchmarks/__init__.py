@@ -1,0 +1,1 @@
+"""What measures Parley: callers in real time against a whole running system, results with machine and date."""

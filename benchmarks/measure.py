@@ -1,0 +1,95 @@
+"""The arithmetic of the benchmarks: spreading callers, checking the ramp, percentiles. Values in, values out."""
+
+from collections.abc import Sequence
+from math import gcd
+
+import numpy as np
+import numpy.typing as npt
+
+FRAME_MS = 20
+RATE_HZ = 16_000
+FRAME_SAMPLES = RATE_HZ * FRAME_MS // 1000
+RAMP_PERIOD = 32_768
+"""The scripted voice numbers its samples with `i % 32768`, from 0 in each sentence."""
+
+
+def spread(callers: int, cycle_frames: int) -> list[int]:
+    """Frames by which each caller is ahead in its turn cycle, for callers in the order of their phase.
+
+    Neighbours in phase are far apart in the cycle, so that neither the 20 ms of a frame nor the seconds
+    of a turn have a crowded spot.
+    """
+    step = max(1, round(callers * 0.618))
+    while gcd(step, callers) != 1:
+        step += 1
+    return [(phase * step % callers) * cycle_frames // callers for phase in range(callers)]
+
+
+def summary(values: Sequence[float]) -> dict[str, float]:
+    """Count, p50, p95, p99 and max; only the count where there is nothing."""
+    if not values:
+        return {"n": 0}
+    p50, p95, p99 = np.percentile(np.asarray(values, dtype=float), (50, 95, 99))
+    return {"n": len(values), "p50": float(p50), "p95": float(p95), "p99": float(p99), "max": float(max(values))}
+
+
+class RampChecker:
+    """Follows a reply of the scripted voice sample by sample, and counts what is missing and what comes twice."""
+
+    def __init__(self, sentence_samples: int) -> None:
+        self.sentence = sentence_samples
+        self.index = 0
+        """Samples of the reply up to where it should be now."""
+        self.lost = 0
+        self.doubled = 0
+        numbers = np.arange(sentence_samples) % RAMP_PERIOD
+        self._ramp: npt.NDArray[np.int16] = numbers.astype("<i2")
+        self._bytes = self._ramp.tobytes()
+
+    def restart(self) -> None:
+        """Another reply begins."""
+        self.index = 0
+
+    def feed(self, pcm: bytes) -> None:
+        """The next samples of the reply, s16le."""
+        start = self.index % self.sentence
+        if self._bytes[2 * start : 2 * start + len(pcm)] == pcm:
+            self.index += len(pcm) // 2
+            return
+        samples = np.frombuffer(pcm, dtype="<i2")
+        while samples.size:
+            start = self.index % self.sentence
+            expected = self._ramp[start : start + samples.size]
+            same = samples[: expected.size] == expected
+            good = int(same.size if same.all() else np.argmin(same))
+            self.index += good
+            samples = samples[good:]
+            if good < same.size:
+                self._resume_at(int(samples[0]))
+                self.index += 1
+                samples = samples[1:]
+
+    def finish(self) -> None:
+        """The reply is complete: what is missing of its last sentence is lost."""
+        rest = -self.index % self.sentence
+        self.lost += rest if self.index else self.sentence
+        self.index = 0
+
+    def _resume_at(self, value: int) -> None:
+        # The same number stands in every sentence and once per period: the nearest place is meant.
+        base = self.index - self.index % self.sentence
+        places = [
+            base + sentence + within
+            for sentence in (-self.sentence, 0, self.sentence)
+            for within in range(value % RAMP_PERIOD, self.sentence, RAMP_PERIOD)
+            if base + sentence >= 0
+        ]
+        if not places:  # no sample of a ramp at all: one false sample stands where one was due
+            self.lost += 1
+            return
+        place = min(places, key=lambda where: abs(where - self.index))
+        if place > self.index:
+            self.lost += place - self.index
+        else:
+            self.doubled += self.index - place
+        self.index = place

@@ -1,0 +1,156 @@
+"""The command `parley`. It parses, and calls what does the work, which is imported only then."""
+
+import json
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from shared.engines import UnknownEngine
+from shared.settings import BadSettings, Settings, load_settings
+
+SETTINGS_WRONG = 2
+
+app = typer.Typer(
+    help="A voice agent that stays on the line.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _settings() -> Settings:
+    try:
+        return load_settings()
+    except BadSettings as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(SETTINGS_WRONG) from None
+
+
+def _serve(name: str) -> None:
+    """Run one service until it is told to stop."""
+    try:
+        code = import_module(f"services.{name}.__main__").main()
+    except (BadSettings, UnknownEngine) as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(SETTINGS_WRONG) from None
+    raise typer.Exit(code or 0)
+
+
+@app.command(rich_help_panel="One service")
+def vad() -> None:
+    """Listen to sessions: who speaks, and when a turn is over."""
+    _serve("vad")
+
+
+@app.command(rich_help_panel="One service")
+def asr() -> None:
+    """Turn speech into text."""
+    _serve("asr")
+
+
+@app.command(rich_help_panel="One service")
+def llm() -> None:
+    """Think of the reply."""
+    _serve("llm")
+
+
+@app.command(rich_help_panel="One service")
+def tts() -> None:
+    """Turn the reply into speech."""
+    _serve("tts")
+
+
+@app.command(rich_help_panel="One service")
+def edge() -> None:
+    """Talk to browsers, phones and SDKs."""
+    _serve("edge")
+
+
+@app.command()
+def up(
+    port: Annotated[int | None, typer.Option(help="Port of the page [PARLEY_PORT, else 8000].")] = None,
+    profile: Annotated[str | None, typer.Option(help="Set of engines [PARLEY_PROFILE, else classic].")] = None,
+) -> None:
+    """Run everything on this machine: broker, four stages, edge."""
+    given = {"PARLEY_PORT": port, "PARLEY_PROFILE": profile}
+    os.environ.update({name: str(value) for name, value in given.items() if value is not None})
+    settings = _settings()
+    from deploy.up import up as run_up
+
+    raise typer.Exit(run_up(settings, os.environ))
+
+
+@app.command()
+def config(as_json: AsJson = False) -> None:
+    """Show every setting, with secrets masked."""
+    rows = config_rows(_settings())
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+    for heading in ("setting", "value", "default?", "what it is"):
+        table.add_column(heading, overflow="fold", no_wrap=heading == "setting")
+    for row in rows:
+        mark = "yes" if row["is_default"] else "set"
+        table.add_row(row["name"], "–" if row["value"] in (None, "") else str(row["value"]), mark, row["description"])
+    Console(highlight=False, markup=False).print(table)
+
+
+def config_rows(settings: Settings) -> list[dict[str, Any]]:
+    """Each setting as JSON has it: name in the environment, value, default, description."""
+    values = settings.model_dump(mode="json")  # masks every SecretStr
+    return [
+        {
+            "name": f"PARLEY_{name.upper()}",
+            "value": values[name],
+            "default": field.default,
+            "is_default": getattr(settings, name) == field.default,
+            "description": field.description,
+        }
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+@app.command()
+def doctor(
+    url: Annotated[str | None, typer.Option(help="A running Parley [from PARLEY_HOST and PARLEY_PORT].")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what is wrong with this machine or a running system, and how to mend it.
+
+    Exit code: 0 all is well, 1 something is wrong, 2 the settings are wrong.
+    """
+    settings = _settings()
+    from deploy.doctor import run_doctor
+
+    raise typer.Exit(run_doctor(settings, os.environ, url=url, as_json=as_json))
+
+
+@app.command()
+def talk(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="What to say: a WAV file.")],
+    url: Annotated[str, typer.Option(help="A running Parley.")] = "http://127.0.0.1:8000",
+    out: Annotated[Path, typer.Option(help="Where the reply's audio goes.")] = Path("reply.wav"),
+    as_json: AsJson = False,
+) -> None:
+    """Play a WAV file to a running Parley as if it were spoken now; show and record what comes back."""
+    from deploy.talk import run_talk
+
+    raise typer.Exit(run_talk(file, url=url, out=out, as_json=as_json))
+
+
+def main() -> None:
+    app(prog_name="parley")
+
+
+if __name__ == "__main__":
+    main()

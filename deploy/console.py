@@ -1,0 +1,96 @@
+"""What a person sees of a running system: plain lines, and in a terminal a live table below them."""
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import Sequence
+
+import psutil
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from deploy.supervisor import Service
+
+REFRESH_S = 1.0
+MIB = 1 << 20
+COLOURS = {"starting": "yellow", "ready": "green", "restarting": "yellow", "failed": "red", "stopped": "dim"}
+
+
+class PlainConsole:
+    """Our lines to stdout, what the services write to stderr, as it is where it is JSON."""
+
+    def say(self, text: str) -> None:
+        with contextlib.suppress(OSError):  # nobody reads any more: no reason to stop
+            print(text, flush=True)
+
+    def output(self, name: str, line: str) -> None:
+        with contextlib.suppress(OSError):
+            print(line if line.startswith("{") else f"{name}: {line}", file=sys.stderr, flush=True)
+
+    async def show(self, services: Sequence[Service]) -> None:
+        """There is no table to keep up to date."""
+
+
+class LiveConsole:
+    """All lines to the terminal's stderr; below them one line for each service."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._processes: dict[int, psutil.Process] = {}
+
+    def say(self, text: str) -> None:
+        self._print(Text(text, style="bold"))
+
+    def output(self, name: str, line: str) -> None:
+        self._print(Text.assemble((f"{name:>6} ", "dim"), Text.from_ansi(line)))
+
+    def _print(self, text: Text) -> None:
+        with contextlib.suppress(OSError):
+            self._console.print(text, soft_wrap=True)
+
+    async def show(self, services: Sequence[Service]) -> None:
+        """Keep the table up to date until cancelled."""
+        with Live(console=self._console, auto_refresh=False, transient=True) as live:
+            while True:
+                with contextlib.suppress(OSError):
+                    live.update(self._table(services), refresh=True)
+                await asyncio.sleep(REFRESH_S)
+
+    def _table(self, services: Sequence[Service]) -> Table:
+        table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+        table.add_column("service")
+        table.add_column("state", min_width=10)
+        for heading in ("pid", "uptime", "restarts", "cpu %", "memory"):
+            table.add_column(heading, justify="right")
+        for service in services:
+            pid = service.process.pid if service.process is not None and service.alive else None
+            uptime = _duration(time.monotonic() - service.started_s) if pid else "–"
+            cpu, memory = self._load(pid)
+            state = Text(service.state, style=COLOURS[service.state])
+            table.add_row(service.spec.name, state, str(pid or "–"), uptime, str(service.restarts), cpu, memory)
+        return table
+
+    def _load(self, pid: int | None) -> tuple[str, str]:
+        """CPU since the last call, as a share of one core, and resident memory."""
+        try:
+            if pid is None:
+                return "–", "–"
+            process = self._processes.setdefault(pid, psutil.Process(pid))
+            return f"{process.cpu_percent():.0f}", f"{process.memory_info().rss / MIB:.0f} MiB"
+        except psutil.Error:
+            return "–", "–"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def open_console() -> PlainConsole | LiveConsole:
+    """The live one where a person looks at both outputs."""
+    terminal = sys.stdout.isatty() and sys.stderr.isatty() and not Console(stderr=True).is_dumb_terminal
+    return LiveConsole() if terminal else PlainConsole()

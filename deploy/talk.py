@@ -1,0 +1,106 @@
+"""`parley talk`: plays a file to a running Parley as if it were spoken now, shows and records what comes back."""
+
+import asyncio
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+from rich.console import Console
+from rich.text import Text
+
+from deploy.conversation import RATE_HZ, Conversation, TalkFailed, Track, Turn, converse
+
+BAR_CELLS = 40
+
+
+def read_speech(file: Path) -> bytes:
+    """A sound file as s16le, mono, 16 kHz.
+
+    Raises:
+        TalkFailed: no such file, no sound file, or nothing in it.
+    """
+    if not file.is_file():
+        raise TalkFailed(f"{file}: no such file")
+    try:
+        samples, rate_hz = soundfile.read(file, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise TalkFailed(f"{file}: no sound file: {error.error_string}") from None
+    if not len(samples):
+        raise TalkFailed(f"{file}: there is no audio in it")
+    mono = soxr.resample(samples.mean(axis=1), rate_hz, RATE_HZ)
+    return bytes((np.clip(mono, -1, 1) * 32767).round().astype("<i2").tobytes())
+
+
+class Printer:
+    """Shows a conversation while it goes on."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._drawn: set[int] = set()
+
+    def __call__(self, message: dict[str, Any], conversation: Conversation) -> None:
+        kind, turn = message["type"], conversation.turns.get(message.get("turn", 0), Turn(0))
+        if kind == "transcript" and message["final"]:
+            self._line("you", turn.said or "(no words)")
+        elif kind == "reply_done":
+            self._line("parley", turn.reply, "" if turn.status == "completed" else f" ({turn.status})")
+        elif kind == "timing" and "first_audio" in turn.marks and turn.turn not in self._drawn:
+            self._drawn.add(turn.turn)
+            self.waterfall(turn.marks)
+        elif kind == "error":
+            self._line("error", conversation.errors[-1])
+
+    def waterfall(self, marks: dict[str, float]) -> None:
+        """A bar for each step, from the one before it to its mark; zero is the end of speech."""
+        scale = BAR_CELLS / max(*marks.values(), 1.0)
+        before_ms = 0.0
+        for name, at_ms in sorted(marks.items(), key=lambda mark: mark[1]):
+            start, end = round(before_ms * scale), round(at_ms * scale)
+            bar = " " * start + "▇" * (end - start) or "▏"
+            self._console.print(
+                Text(f"        {name.replace('_', ' '):<15}{at_ms:7.0f} ms  {bar.ljust(start + 1, '▏')}", "dim")
+            )
+            before_ms = max(before_ms, at_ms)
+
+    def _line(self, who: str, text: str, note: str = "") -> None:
+        self._console.print(Text.assemble((f"{who:<8}", "bold"), text, (note, "dim")))
+
+
+def run_talk(file: Path, *, url: str, out: Path | None, as_json: bool = False) -> int:
+    """The command. Returns its exit code: 1 if there was no conversation."""
+    try:
+        if out is not None and not out.parent.is_dir():
+            raise TalkFailed(f"{out}: there is no folder {out.parent}")
+        printer = Printer(Console(highlight=False))
+        on_message = (lambda message, conversation: None) if as_json else printer
+        conversation = asyncio.run(converse(read_speech(file), url, on_message))
+        if out is not None:
+            _write(conversation.track, out)
+    except TalkFailed as error:
+        print(error, file=sys.stderr)
+        return 1
+    if as_json:
+        turns = [asdict(turn) for turn in conversation.turns.values()]
+        print(
+            json.dumps(
+                {"turns": turns, "errors": conversation.errors, "reply_audio": str(out) if out else None}, indent=2
+            )
+        )
+        return 0
+    if not conversation.turns:
+        print("nothing in this file was taken for speech")
+    if out is not None:
+        print(f"{out}: {conversation.track.end_s:.1f} s of what the caller heard")
+    return 0
+
+
+def _write(track: Track, out: Path) -> None:
+    try:
+        soundfile.write(out, np.frombuffer(bytes(track.pcm), dtype="<i2"), RATE_HZ, subtype="PCM_16", format="WAV")
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise TalkFailed(f"{out} cannot be written: {error}") from None

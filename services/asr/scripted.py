@@ -1,0 +1,48 @@
+"""A recogniser with a script: it understands a given text after a given delay. For benchmarks and tests."""
+
+import asyncio
+
+from services.asr.engine import Transcript, Utterance
+from shared.settings import Settings
+
+
+class ScriptedRecognizer:
+    """See `engine.Recognizer`."""
+
+    slots = 256
+
+    def __init__(self, settings: Settings) -> None:
+        self._transcript = settings.scripted_transcript
+        self._delay_s = settings.scripted_asr_ms / 1000
+
+    async def load(self) -> None:
+        pass
+
+    async def open(self, language: str) -> Utterance:
+        return ScriptedUtterance(Transcript(self._transcript, language), self._delay_s)
+
+    async def close(self) -> None:
+        pass
+
+
+class ScriptedUtterance:
+    """See `engine.Utterance`. The first audio brings the first word as a partial transcript."""
+
+    def __init__(self, transcript: Transcript, delay_s: float) -> None:
+        self._transcript = transcript
+        self._delay_s = delay_s
+        self._partial: str | None = transcript.text.partition(" ")[0] or None
+
+    async def accept(self, pcm: bytes) -> str | None:
+        partial = None
+        if pcm:
+            partial, self._partial = self._partial, None
+        return partial
+
+    async def finish(self) -> Transcript:
+        if self._delay_s:
+            await asyncio.sleep(self._delay_s)
+        return self._transcript
+
+    def close(self) -> None:
+        pass

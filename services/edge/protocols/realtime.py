@@ -1,0 +1,277 @@
+"""OpenAI Realtime (GA) over WebSocket: the client's events to actions, the session's events to server events.
+
+Pure. It owns the order of events and the ids of items and responses; `realtime_session`, `realtime_items` and
+`realtime_reply` hold the three objects that the protocol speaks of. Errors of the client are answered and change
+nothing: clients take an `error` for the end of the world, so what is merely late or needless gets none.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import orjson
+
+from services.edge.events import (
+    Action,
+    Audio,
+    CancelReply,
+    Clear,
+    Commit,
+    Configure,
+    Event,
+    Ready,
+    ReplyAudio,
+    RequestReply,
+    Send,
+    SetHistory,
+    Truncate,
+    TurnBegan,
+)
+from services.edge.protocols.fields import MAX_INSTRUCTIONS, BadField, integer, string
+from services.edge.protocols.realtime_items import Conversation, Entry, client_item, words_of
+from services.edge.protocols.realtime_reply import Request
+from services.edge.protocols.realtime_session import SessionObject, max_output_tokens, modalities
+from services.edge.protocols.realtime_turns import Turns
+from services.edge.protocols.realtime_wire import (
+    PCM_RATE_HZ,
+    NewId,
+    Refused,
+    Wire,
+    random_id,
+    rate_of,
+    unpack_audio,
+)
+from shared.audio import LAW_RATE_HZ, Resampler
+from shared.session import ReplyOptions, SessionSettings
+
+LEAST_COMMIT_MS = 100
+"""A manual turn of less audio than this counts as empty, as with OpenAI."""
+
+_Answer = list[Action | str]
+"""Actions and wire messages, in the order in which they are to happen."""
+
+
+class RealtimeCodec:
+    """One `/v1/realtime` connection."""
+
+    starts_at_once = True
+
+    def __init__(
+        self,
+        defaults: SessionSettings,
+        model: str,
+        new_id: NewId = random_id,
+        *,
+        voices: Collection[str] = (),
+        expires_at: int = 0,
+    ) -> None:
+        """`voices` are the engine's own; `expires_at` is told to the client, in seconds since 1970."""
+        self.rate_hz = PCM_RATE_HZ
+        self._wire = Wire(new_id)
+        self._session = SessionObject(defaults, model, voices)
+        self._conversation = Conversation()
+        self._turns = Turns(self._wire, self._session, self._conversation)
+        self._identity: dict[str, Any] = {"id": new_id("sess"), "expires_at": expires_at}
+        # A client may write before it has read; `session.created` still is the first thing that it is told.
+        self._until_ready: list[str] | None = []
+        self._rate_fixed = False
+        self._resampler = Resampler(PCM_RATE_HZ, PCM_RATE_HZ)
+        self._buffered = 0
+
+    # -- what the client says -----------------------------------------------------------------------------------
+
+    def decode(self, message: str | bytes) -> Sequence[Action]:
+        """What the client did; whatever is wrong with it is answered by an `error` event."""
+        caused_by: str | None = None
+        try:
+            if not isinstance(message, str):
+                raise Refused("Expected JSON in a text message, not a binary message.", "invalid_message")
+            try:
+                body = orjson.loads(message)
+            except orjson.JSONDecodeError as error:
+                raise Refused(f"Invalid JSON: {error.msg} at character {error.pos}.", "invalid_json") from None
+            if type(body) is not dict:
+                raise Refused("Expected a JSON object.", "invalid_json")
+            given_id = body.get("event_id")
+            caused_by = given_id[:512] if type(given_id) is str else None
+            kind = body.get("type")
+            if kind == "input_audio_buffer.append":
+                return self._append(body)
+            return self._ordered(self._act(kind, body))
+        except Refused as error:
+            return self._ordered([self._wire.error(str(error), error.code, param=error.param, caused_by=caused_by)])
+        except BadField as error:
+            refusal = self._wire.error(
+                f"Invalid value: {error}.", "invalid_value", param=error.field, caused_by=caused_by
+            )
+            return self._ordered([refusal])
+
+    def _ordered(self, answer: _Answer) -> list[Action]:
+        """Wire messages become `Send`s, or wait for the session to be ready."""
+        if self._until_ready is None:
+            return [Send((part,)) if isinstance(part, str) else part for part in answer]
+        self._until_ready += [part for part in answer if isinstance(part, str)]
+        return [part for part in answer if not isinstance(part, str)]
+
+    def _act(self, kind: Any, body: dict[str, Any]) -> _Answer:
+        match kind:
+            case "session.update":
+                return self._update(body)
+            case "input_audio_buffer.commit":
+                return self._commit()
+            case "input_audio_buffer.clear":
+                self._buffered = 0
+                return [Clear(), self._wire.event("input_audio_buffer.cleared")]
+            case "conversation.item.create":
+                return self._create_item(body)
+            case "conversation.item.retrieve":
+                found = self._conversation.find(body.get("item_id"))
+                if found is None:
+                    message = "Error retrieving item: the item does not exist."
+                    raise Refused(message, "item_retrieve_invalid_item_id", "item_id")
+                return [self._wire.event("conversation.item.retrieved", item=found.item)]
+            case "conversation.item.delete":
+                gone = self._conversation.delete(body.get("item_id"))
+                deleted = self._wire.event("conversation.item.deleted", item_id=gone.item["id"])
+                return [SetHistory(gone.key, "", ""), deleted]
+            case "conversation.item.truncate":
+                return self._truncate(body)
+            case "response.create":
+                return self._create_response(body.get("response"))
+            case "response.cancel":
+                return [*self._turns.cancel(body.get("response_id")), CancelReply()]
+            case "output_audio_buffer.clear":
+                return []  # for clients of WebRTC; over WebSocket the client holds the buffer
+            case _:
+                shown = kind[:60] if type(kind) is str else kind
+                raise Refused(f"Invalid value: {shown!r} is no type of client event.", "invalid_value", "type")
+
+    def _append(self, body: dict[str, Any]) -> Sequence[Action]:
+        pcm = unpack_audio(body.get("audio"), self._session.input_format)
+        if not self._rate_fixed:
+            self._fix_rate()
+        pcm = self._resampler.process(pcm)
+        self._buffered += len(pcm) // 2
+        return (Audio(pcm),) if pcm else ()
+
+    def _fix_rate(self) -> None:
+        """From the first audio on the session's rate stands, and formats of another rate are converted."""
+        self._rate_fixed = True
+        self._resampler = Resampler(rate_of(self._session.input_format), self.rate_hz)
+
+    def _update(self, body: dict[str, Any]) -> _Answer:
+        before = self._session.input_format
+        self._session.update(body.get("session"))
+        if not self._rate_fixed:
+            formats = (self._session.input_format, self._session.output_format)
+            self.rate_hz = LAW_RATE_HZ if all(rate_of(name) == LAW_RATE_HZ for name in formats) else PCM_RATE_HZ
+            self._turns.rate_hz = self.rate_hz
+        elif self._session.input_format != before:
+            self._fix_rate()
+        return [Configure(self._session.settings()), self._wire.event("session.updated", session=self._session_now())]
+
+    def _session_now(self) -> dict[str, Any]:
+        return {**self._session.config, **self._identity}
+
+    def _commit(self) -> _Answer:
+        buffered_ms = self._buffered * 1000 / self.rate_hz
+        if buffered_ms < LEAST_COMMIT_MS:
+            if self._session.detects_turns:
+                return []  # the turn was over before the client said so
+            raise Refused(
+                f"Error committing input audio buffer: buffer too small. Expected at least {LEAST_COMMIT_MS}ms of audio, "
+                f"but buffer only has {buffered_ms:.2f}ms of audio.",
+                "input_audio_buffer_commit_empty",
+            )
+        self._buffered = 0
+        self._turns.committed_by_client()
+        return [Commit(ReplyOptions(wanted=False))]
+
+    def _create_item(self, body: dict[str, Any]) -> _Answer:
+        item = client_item(body.get("item"), self._wire.new_id("item"))
+        entry = Entry(item, item["id"])
+        before, after = self._conversation.create(entry, body.get("previous_item_id"))
+        told: _Answer = [
+            self._wire.event(f"conversation.item.{step}", previous_item_id=before, item=item)
+            for step in ("added", "done")
+        ]
+        match item["type"]:
+            case "message":
+                return [SetHistory(entry.key, item["role"], words_of(item), after), *told]
+            case "function_call_output":
+                name = self._conversation.function_name(item["call_id"])
+                return [SetHistory(entry.key, "system", f"Result of {name}: {item['output']}", after), *told]
+            case _:
+                return told
+
+    def _truncate(self, body: dict[str, Any]) -> _Answer:
+        item_id, content_index = body.get("item_id"), integer("content_index", body.get("content_index", 0), 0, 0)
+        end_ms = integer("audio_end_ms", body.get("audio_end_ms"), 0, 2**31)
+        entry = self._conversation.find(item_id)
+        if entry is None or entry.item.get("role") != "assistant":
+            message = "Error truncating item: only messages of the assistant can be truncated."
+            raise Refused(message, "item_truncate_invalid_item_id", "item_id")
+        # A client measures by its own clock; a few milliseconds more than there were are all of it.
+        end_ms = min(end_ms, entry.sent_ms)
+        told = self._wire.event(
+            "conversation.item.truncated", item_id=item_id, content_index=content_index, audio_end_ms=end_ms
+        )
+        if not entry.turn or end_ms == entry.sent_ms:
+            return [told]
+        content = [{**part, "transcript": None} for part in entry.item["content"] if part["type"] == "output_audio"]
+        entry.item = {**entry.item, "content": content or entry.item["content"]}
+        return [Truncate(entry.turn, end_ms), told]
+
+    def _create_response(self, options: Any) -> _Answer:
+        if options is None:
+            options = {}
+        if type(options) is not dict:
+            raise BadField("response", options, "an object")
+        if options.get("conversation") not in (None, "auto"):
+            raise BadField("response.conversation", options["conversation"], "auto")
+        if options.get("input"):
+            raise Refused("A response to an input of its own is not supported.", "unsupported", "response.input")
+        request, instructions = Request(), options.get("instructions")
+        if instructions is not None:
+            string("response.instructions", instructions, MAX_INSTRUCTIONS)
+        if options.get("output_modalities") is not None:
+            request.output_modalities = modalities("response.output_modalities", options["output_modalities"])
+        if options.get("max_output_tokens") is not None:
+            tokens = max_output_tokens("response.max_output_tokens", options["max_output_tokens"])
+            request.max_output_tokens = tokens
+        request.metadata = _metadata(options.get("metadata"))
+        self._turns.request(request)
+        spoken = None if request.output_modalities is None else request.output_modalities == ["audio"]
+        return [RequestReply(ReplyOptions(instructions=instructions, spoken=spoken))]
+
+    # -- what the client is told --------------------------------------------------------------------------------
+
+    def encode(self, event: Event) -> Sequence[str | bytes]:
+        """The server events that tell the client of it."""
+        match event:
+            case Ready(session_id):
+                self._identity["id"] = session_id
+                waiting, self._until_ready = self._until_ready or [], None
+                return [self._wire.event("session.created", session=self._session_now()), *waiting]
+            case ReplyAudio():
+                if not self._rate_fixed:
+                    self._fix_rate()
+            case TurnBegan(_, spoken_ms) if spoken_ms and self._session.detects_turns:
+                self._buffered = 0
+        return self._turns.tell(event)
+
+
+def _metadata(value: Any) -> dict[str, str] | None:
+    """What a client wants to read again in the response.
+
+    Raises:
+        BadField: not an object of up to 16 short strings.
+    """
+    if value is None:
+        return None
+    if (
+        type(value) is not dict
+        or len(value) > 16
+        or not all(len(key) <= 64 and type(text) is str and len(text) <= 512 for key, text in value.items())
+    ):
+        raise BadField("response.metadata", value, "an object of up to 16 strings of at most 512 characters")
+    return value

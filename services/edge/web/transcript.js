@@ -1,0 +1,83 @@
+/** Draws the conversation: one item for what the person said, one for the reply. Text only ever goes in as text. */
+
+import { duration, total } from "/web/waterfall.js";
+import { marksOf } from "/web/turns.js";
+
+const NOTES = {
+  interrupted: "interrupted",
+  cancelled: "stopped",
+  failed: "no reply: something went wrong",
+};
+
+export class Transcript {
+  constructor(list, end) {
+    Object.assign(this, { list, end });
+    this.items = new Map(); // turn → {user, reply}
+    this.following = true; // the newest line is in view, and is to stay so
+    new IntersectionObserver(([entry]) => (this.following = entry.isIntersecting), { rootMargin: "0px 0px 120px" }).observe(
+      end,
+    );
+  }
+
+  /** Shows a turn as it now is; `revealed` is how many characters of its reply were spoken. */
+  update(turn, revealed) {
+    const stay = this.following;
+    const items = this.items.get(turn) ?? {};
+    this.items.set(turn, items);
+    if (turn.user || turn.userFinal) this.drawUser(turn, (items.user ??= this.append("user", "You")));
+    if (turn.reply || turn.done) this.drawReply(turn, revealed, (items.reply ??= this.append("reply", "Parley")));
+    if (stay) this.end.scrollIntoView({ block: "end" });
+  }
+
+  drawUser(turn, item) {
+    const silent = turn.userFinal && !turn.user.trim();
+    item.classList.toggle("partial", !turn.userFinal);
+    item.classList.toggle("silent", silent);
+    item.text.textContent = silent ? "no words" : turn.user;
+  }
+
+  drawReply(turn, revealed, item) {
+    const [said, coming] = item.text.children.length ? item.text.children : split(item.text);
+    said.textContent = turn.reply.slice(0, revealed);
+    coming.textContent = turn.reply.slice(revealed);
+    const marks = marksOf(turn);
+    const notes = [NOTES[turn.status], total(marks) === null ? "" : duration(total(marks))].filter(Boolean);
+    item.note.textContent = notes.join(" · ");
+    item.hidden = !turn.reply && !NOTES[turn.status];
+  }
+
+  append(kind, speaker) {
+    const item = document.createElement("li");
+    item.className = kind;
+    item.innerHTML = '<span class="visually-hidden"></span><p></p><small></small>'; // fixed markup, no data
+    const [name, text, note] = item.children;
+    name.textContent = `${speaker}: `;
+    this.list.append(item);
+    return Object.assign(item, { text, note });
+  }
+
+  divider(words) {
+    const item = document.createElement("li");
+    item.className = "divider";
+    item.textContent = words;
+    this.list.append(item);
+  }
+
+  remove(turn) {
+    const { user, reply } = this.items.get(turn) ?? {};
+    user?.remove();
+    reply?.remove();
+    this.items.delete(turn);
+  }
+
+  clear() {
+    this.list.replaceChildren();
+    this.items.clear();
+  }
+}
+
+function split(paragraph) {
+  paragraph.append(document.createElement("span"), document.createElement("span"));
+  paragraph.lastChild.className = "coming";
+  return paragraph.children;
+}

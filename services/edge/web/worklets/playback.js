@@ -1,0 +1,160 @@
+/**
+ * The loudspeaker's side of the audio thread: a ring of samples that is played without clicks.
+ *
+ * A reply starts when a little of it is buffered, so that the network's jitter does not tear it; where the
+ * buffer runs dry there is silence, and the next start waits a little longer. Every start is faded in, and
+ * what is left of the buffer when it runs dry or is cleared is faded out. Positions are samples since the
+ * page was opened, at the context's rate; reports are in samples at the rate of the wire.
+ *
+ * In:  {type: "audio", reply, pcm}, {type: "end", reply}, {type: "clear"}.
+ * Out: {type: "started", reply, time}, {type: "progress" | "drained" | "cleared", reply, played, total, peak, level}.
+ */
+
+import { Resampler } from "/web/worklets/resample.js";
+
+const START_MS = 50;
+const START_GROWTH_MS = 15;
+const START_MOST_MS = 140;
+const FADE_MS = 8;
+const REPORT_MS = 50;
+
+class Playback extends AudioWorkletProcessor {
+  constructor({ processorOptions }) {
+    super();
+    this.rate = processorOptions.rate;
+    this.ring = new Float32Array(2 ** 17);
+    this.written = 0;
+    this.read = 0;
+    this.replies = []; // {reply, start, ended, begun}: whose samples are in the ring, in order
+    this.resampler = null;
+    this.playing = false;
+    this.startMs = START_MS;
+    this.gain = 0;
+    this.step = 1000 / (FADE_MS * sampleRate);
+    this.tail = new Float32Array(0); // the fade-out of what was cleared
+    this.total = 0;
+    this.peak = 0;
+    this.level = 0;
+    this.sinceReport = 0;
+    this.port.onmessage = ({ data }) => this.receive(data);
+  }
+
+  receive(message) {
+    if (message.type === "audio") this.append(message.reply, new Int16Array(message.pcm));
+    else if (message.type === "end") this.end(message.reply);
+    else if (message.type === "clear") this.clear();
+  }
+
+  append(reply, pcm) {
+    const last = this.replies.at(-1);
+    if (last?.reply !== reply) {
+      if (last) last.ended = true;
+      this.replies.push({ reply, start: this.written, ended: false, begun: false });
+      this.resampler = sampleRate === this.rate ? null : new Resampler(this.rate, sampleRate);
+    }
+    let samples = Float32Array.from(pcm, (value) => value / 32768);
+    if (this.resampler) samples = this.resampler.process(samples);
+    this.grow(this.written - this.read + samples.length);
+    const mask = this.ring.length - 1;
+    for (const sample of samples) this.ring[this.written++ & mask] = sample;
+  }
+
+  grow(needed) {
+    if (needed <= this.ring.length) return;
+    const larger = new Float32Array(2 ** Math.ceil(Math.log2(needed)));
+    for (let at = this.read; at < this.written; at += 1) {
+      larger[at & (larger.length - 1)] = this.ring[at & (this.ring.length - 1)];
+    }
+    this.ring = larger;
+  }
+
+  end(reply) {
+    const last = this.replies.at(-1);
+    if (last?.reply === reply) last.ended = true;
+    else this.report("drained", reply, 0); // nothing of it was ever sent to be played
+  }
+
+  clear() {
+    const current = this.replies[0];
+    if (!current) return;
+    const length = this.playing ? Math.min(this.written - this.read, Math.ceil(this.gain / this.step)) : 0;
+    this.tail = new Float32Array(length);
+    for (let at = 0; at < length; at += 1) {
+      this.gain -= this.step;
+      this.tail[at] = Math.max(0, this.gain) * this.ring[(this.read + at) & (this.ring.length - 1)];
+    }
+    this.read += length;
+    this.total += length;
+    this.report("cleared", current.reply, this.read - current.start);
+    this.read = this.written;
+    this.replies = [];
+    this.playing = false;
+    this.gain = 0;
+  }
+
+  process(_inputs, [[out]]) {
+    const faded = Math.min(this.tail.length, out.length);
+    for (let at = 0; at < faded; at += 1) out[at] = this.tail[at];
+    if (faded) this.tail = this.tail.subarray(faded);
+    const queued = this.written - this.read;
+    const enough = queued >= (this.startMs * sampleRate) / 1000 || this.replies.at(-1)?.ended;
+    if (!this.playing && queued && enough) this.playing = true;
+    if (this.playing) this.render(out);
+    this.retire();
+    this.sinceReport += out.length;
+    if (this.sinceReport >= (REPORT_MS * sampleRate) / 1000 && this.replies[0]?.begun) {
+      this.report("progress", this.replies[0].reply, this.read - this.replies[0].start);
+    }
+    return true;
+  }
+
+  render(out) {
+    this.announce(Math.min(this.read + out.length, this.written));
+    const mask = this.ring.length - 1;
+    let at = 0;
+    for (; at < out.length && this.read < this.written; at += 1, this.read += 1) {
+      this.gain = Math.min(1, this.gain + this.step, (this.written - this.read) * this.step);
+      const sample = this.gain * this.ring[this.read & mask];
+      out[at] += sample;
+      const level = Math.abs(sample);
+      if (level > this.level) this.level = level;
+    }
+    this.peak = Math.max(this.peak, this.level);
+    this.total += at;
+    if (this.read < this.written) return;
+    this.playing = false;
+    this.gain = 0;
+    if (!this.replies.at(-1).ended) this.startMs = Math.min(START_MOST_MS, this.startMs + START_GROWTH_MS);
+  }
+
+  /** Tells of the replies whose first sample comes before the position `until`. */
+  announce(until) {
+    for (const entry of this.replies) {
+      if (entry.begun || entry.start >= until) continue;
+      entry.begun = true;
+      const time = currentTime + (entry.start - this.read) / sampleRate;
+      this.port.postMessage({ type: "started", reply: entry.reply, time });
+    }
+  }
+
+  /** Takes leave of the replies that were played to their end. */
+  retire() {
+    for (;;) {
+      const [first, next] = this.replies;
+      const over = next ? this.read >= next.start : first?.ended && this.read === this.written;
+      if (!over) return;
+      this.report("drained", first.reply, (next?.start ?? this.written) - first.start);
+      this.replies.shift();
+    }
+  }
+
+  report(type, reply, played) {
+    const toWire = (samples) => Math.round((samples * this.rate) / sampleRate);
+    const { peak, level } = this;
+    this.port.postMessage({ type, reply, played: toWire(played), total: toWire(this.total), peak, level });
+    this.level = 0;
+    this.sinceReport = 0;
+  }
+}
+
+registerProcessor("parley-playback", Playback);

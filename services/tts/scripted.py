@@ -1,0 +1,64 @@
+"""A voice with a script: audio of a given length whose samples number themselves. For benchmarks and tests.
+
+Sample i of every sentence has the value i modulo 32768, so that a lost or doubled sample shows at the far end.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from itertools import pairwise
+
+import numpy as np
+
+from services.tts.engine import Speech
+from shared.session import Word
+from shared.settings import Settings
+
+SLICE_MS = 200
+
+
+class ScriptedSynthesizer:
+    """See `engine.Synthesizer`."""
+
+    rate_hz = 16_000
+    slots = 256
+
+    def __init__(self, settings: Settings) -> None:
+        self._delay_s = settings.scripted_tts_ms / 1000
+        self._samples = max(1, round(settings.scripted_tts_seconds * self.rate_hz))
+        ramp = (np.arange(self._samples) % 32_768).astype("<i2").tobytes()
+        step = 2 * SLICE_MS * self.rate_hz // 1000
+        self._slices = tuple(ramp[start : start + step] for start in range(0, len(ramp), step))
+
+    async def load(self) -> None:
+        pass
+
+    def voices(self) -> tuple[str, ...]:
+        return ("scripted",)
+
+    async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncIterator[Speech]:
+        """The same audio whatever the text is, its words spread evenly over it; nothing for an empty text.
+
+        Raises:
+            ValueError: a voice other than `scripted`.
+        """
+        if voice not in ("", "scripted"):
+            raise ValueError(f"unknown voice {voice!r}: there is scripted")
+        if not text.strip():
+            return
+        words = _spread(text.split(), self._samples)
+        if self._delay_s:
+            await asyncio.sleep(self._delay_s)
+        begun = end = 0
+        for pcm in self._slices:
+            first, end = begun, end + len(pcm) // 2
+            while begun < len(words) and words[begun].start < end:
+                begun += 1
+            yield Speech(pcm, words[first:begun])
+
+    async def close(self) -> None:
+        pass
+
+
+def _spread(texts: list[str], samples: int) -> tuple[Word, ...]:
+    marks = [samples * index // len(texts) for index in range(len(texts) + 1)]
+    return tuple(Word(text, start, end) for text, (start, end) in zip(texts, pairwise(marks), strict=True))

@@ -1,0 +1,421 @@
+"""The page in headless Chromium: a WAV as microphone, the real server behind it, what is rendered as the ear.
+
+The page is asked through `window.parley` what it heard, showed and played. Every test ends with a console
+that has no error in it.
+"""
+
+import shutil
+import socket
+import threading
+import wave
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+import uvicorn
+from fastapi import FastAPI, WebSocket
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+from selenium import webdriver
+from selenium.common.exceptions import TimeoutException
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+import services.edge
+
+CHROMEDRIVER = shutil.which("chromedriver")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+WEB = Path(services.edge.__file__).parent / "web"
+ARGUMENTS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--use-fake-device-for-media-stream",
+    "--autoplay-policy=no-user-gesture-required",
+)
+TURN_S = 30.0
+"""Longest wait for a whole turn, on a machine that is busy with other things."""
+
+pytestmark = [
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(CHROMEDRIVER is None or CHROMIUM is None, reason="chromium and chromedriver are not installed"),
+]
+
+SpeechWav = Callable[[str, float, float], Path]
+
+
+class Server(Protocol):
+    """A running system; `url` is that of the page."""
+
+    url: str
+
+
+class Page:
+    """A browser with the page open in it."""
+
+    def __init__(self, driver: webdriver.Chrome) -> None:
+        self.driver = driver
+
+    def open(self, url: str, query: str = "") -> None:
+        # Chromium takes the fake microphone as a real one: it wants a secure context, which 127.0.0.1 is.
+        self.driver.get(f"{url}/{query}")
+        self.until("return Boolean(window.parley)", 10)
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def until(self, script: str, timeout_s: float = TURN_S) -> Any:
+        """Waits until the script gives something; what it was like instead is in the error."""
+        try:
+            return WebDriverWait(self.driver, timeout_s, poll_frequency=0.05).until(lambda _: self.run(script))
+        except TimeoutException:
+            seen = self.run(
+                "return window.parley && [parley.state, parley.events, parley.turns, document.body.innerText]"
+            )
+            raise AssertionError(f"never came: {script}; the page: {seen}") from None
+
+    def click(self, identifier: str) -> None:
+        self.driver.find_element(By.ID, identifier).click()
+
+    def text(self, identifier: str) -> str:
+        return self.driver.find_element(By.ID, identifier).text
+
+    def type(self, text: str) -> None:
+        self.driver.find_element(By.ID, "text").send_keys(text, Keys.ENTER)
+
+    def look(self, width: int, height: int, *, dark: bool = False) -> None:
+        """Take another size and colour scheme."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
+
+    def console_errors(self) -> list[str]:
+        entries: list[dict[str, Any]] = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+        return [entry["message"] for entry in entries if entry["level"] in {"SEVERE", "WARNING"}]
+
+
+@contextmanager
+def chromium(tmp_path: Path, *arguments: str) -> Iterator[Page]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for argument in (*ARGUMENTS, f"--user-data-dir={tmp_path / 'profile'}", *arguments):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(str(CHROMEDRIVER)))
+    try:
+        yield Page(driver)
+    finally:
+        driver.quit()
+
+
+@pytest.fixture
+def hearing(tmp_path: Path) -> Callable[..., Any]:
+    """Makes a browser whose microphone plays a WAV, from the moment that the page opens it."""
+
+    def make(wav: Path, *, loop: bool = False) -> Any:
+        source = f"--use-file-for-fake-audio-capture={wav}{'' if loop else '%noloop'}"
+        return chromium(tmp_path, "--use-fake-ui-for-media-stream", source)
+
+    return make
+
+
+@pytest.fixture
+def silent_wav(tmp_path: Path) -> Path:
+    path = tmp_path / "silence.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(bytes(2 * 16_000))
+    return path
+
+
+def test_a_spoken_turn_is_shown_answered_and_heard(
+    parley_server: Server, speech_wav: SpeechWav, hearing: Callable[..., Any], tmp_path: Path
+) -> None:
+    with hearing(speech_wav("hello there", 1.5, 3.0)) as page:
+        page.look(1280, 800)
+        page.open(parley_server.url, "?raw=1")
+        assert page.run("return parley.state") == "idle"
+        page.click("orb")
+        user = page.until("return parley.turns.find((turn) => turn.user && turn.reply && turn.marks.played)?.user")
+        page.until("return parley.events.includes('reply_done') && parley.state === 'listening'")
+
+        turn = page.run("return parley.turns[0]")
+        assert user in page.text("log")
+        assert turn["reply"].strip() in page.text("log")
+        assert page.run("return document.querySelector('#log .coming').textContent") == ""  # all of it was spoken
+        assert page.run("return parley.peak") > 0.01
+        assert page.run("return parley.playedSamples") > 16_000 // 4
+
+        marks = turn["marks"]
+        assert marks["played"] >= marks["first_audio"] > 0
+        assert marks["endpoint"] > 0
+        assert len(page.driver.find_elements(By.CSS_SELECTOR, "#waterfall tbody .segment")) == len(marks)
+        assert "p50" in page.text("timing-headline")
+        assert page.console_errors() == []
+
+        for name, width, height, dark in (
+            ("light", 1280, 800, False),
+            ("dark", 1280, 800, True),
+            ("narrow", 360, 740, False),
+        ):
+            page.look(width, height, dark=dark)
+            page.run("document.getElementById('timing').open = true")
+            assert page.run("return document.documentElement.scrollWidth") <= width
+            page.driver.save_screenshot(str(tmp_path / f"{name}.png"))
+            assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+
+
+def test_speech_during_the_reply_interrupts_it(
+    parley_server: Server, speech_wav: SpeechWav, hearing: Callable[..., Any]
+) -> None:
+    # The file is played over and over: whatever the length of the reply, some round of it meets one that is playing.
+    with hearing(speech_wav("hello there", 0.2, 0.8), loop=True) as page:
+        page.open(parley_server.url, "?autostart=1&raw=1")
+        page.until("return parley.events.includes('interrupt')", 2 * TURN_S)
+        cut = "return parley.turns.find((turn) => turn.status === 'interrupted')"
+        assert page.until(cut)["turn"] >= 1
+        assert page.until("return document.querySelector('#log .reply small').textContent.includes('interrupted')", 5)
+        assert page.console_errors() == []
+
+
+def test_a_browser_that_keeps_its_own_rate_is_understood_and_heard(
+    parley_server: Server, speech_wav: SpeechWav, hearing: Callable[..., Any]
+) -> None:
+    own_rate = """
+        window.AudioContext = class extends AudioContext { constructor(wish) { super({ ...wish, sampleRate: 44100 }); } };
+        window.chunks = [];
+        window.received = 0;
+        window.WebSocket = class extends WebSocket {
+            constructor(url) {
+                super(url);
+                this.addEventListener("message", ({ data }) => (received += (data.byteLength ?? 0) / 2));
+            }
+            send(data) {
+                if (data.byteLength) chunks.push([data.byteLength, performance.now()]);
+                super.send(data);
+            }
+        };
+    """
+    with hearing(speech_wav("hello there", 1.5, 3.0)) as page:
+        page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": own_rate})
+        page.open(parley_server.url, "?autostart=1&raw=1")
+        page.until("return parley.turns.find((turn) => turn.user && turn.marks.played)")
+        page.until("return parley.events.includes('reply_done') && parley.state === 'listening'")
+        assert page.run("return parley.peak") > 0.01
+        chunks, received, played = page.run("return [chunks, received, parley.playedSamples]")
+        assert {size for size, _ in chunks} == {640}  # 20 ms at 16 kHz
+        assert (chunks[-1][1] - chunks[0][1]) / (len(chunks) - 1) == pytest.approx(20, rel=0.1)
+        assert played == pytest.approx(received, rel=0.01)
+        assert page.console_errors() == []
+
+
+def test_a_typed_turn_needs_no_microphone(parley_server: Server, hearing: Callable[..., Any], silent_wav: Path) -> None:
+    with hearing(silent_wav) as page:
+        page.open(parley_server.url)
+        page.type("hello there")
+        assert "hello there" in page.text("log")  # shown before the server has said anything
+        page.until("return parley.turns[0]?.marks.played && parley.state === 'ready'")
+        turn = page.run("return parley.turns[0]")
+        assert (turn["user"], turn["turn"], turn["marks"]["endpoint"]) == ("hello there", 1, pytest.approx(0, abs=50))
+        assert turn["reply"]
+        assert page.run("return parley.peak") > 0.01
+        assert page.text("orb") == "Talk"
+        assert len(page.run("return parley.turns")) == 1
+        assert page.console_errors() == []
+
+
+def test_a_second_typed_turn_cuts_the_first_reply(
+    classic_server: Server, hearing: Callable[..., Any], silent_wav: Path
+) -> None:
+    with hearing(silent_wav) as page:
+        page.open(classic_server.url)
+        page.type("hello there")
+        page.until("return parley.state === 'speaking'")
+        page.type("and what else")
+        page.until("return parley.events.includes('interrupt')")
+        page.until("return parley.turns[1]?.marks.played && parley.state === 'ready'")
+        first, second = page.run("return parley.turns")
+        assert (first["status"], second["status"]) == ("interrupted", "completed")
+        assert second["user"] == "and what else"
+
+
+def test_escape_silences_the_reply(classic_server: Server, hearing: Callable[..., Any], silent_wav: Path) -> None:
+    with hearing(silent_wav) as page:
+        page.open(classic_server.url)
+        page.type("hello there")
+        page.until("return parley.state === 'speaking'")
+        page.driver.find_element(By.TAG_NAME, "body").send_keys(Keys.ESCAPE)
+        page.until("return parley.state === 'ready'", 2)
+        played = page.until("return parley.playedSamples")
+        # The audio thread reports what it renders; half a second later it has rendered nothing more.
+        later = "const done = arguments[0]; setTimeout(() => done(parley.playedSamples), 500)"
+        assert page.driver.execute_async_script(later) - played < 16_000 // 5
+        assert page.run("return parley.turns[0].status") == "cancelled"
+
+
+def test_a_lost_line_is_dialled_again(parley_server: Server, hearing: Callable[..., Any], silent_wav: Path) -> None:
+    keep_sockets = """
+        window.sockets = [];
+        window.WebSocket = class extends WebSocket { constructor(url) { super(url); window.sockets.push(this); } };
+    """
+    with hearing(silent_wav) as page:
+        page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": keep_sockets})
+        page.open(parley_server.url)
+        page.type("hello there")
+        page.until("return parley.turns[0]?.marks.played")
+        page.run(
+            "window.seen = []; new MutationObserver(() => seen.push([parley.state, document.getElementById('trouble')"
+            ".textContent])).observe(document.body, {attributeFilter: ['data-state']}); sockets[0].close(4000)"
+        )
+        page.until("return seen.length && parley.state === 'ready'", 10)
+        seen = page.run("return seen")
+        assert any(state == "reconnecting" and "line to the server was lost" in words for state, words in seen), seen
+        assert page.run("return document.getElementById('trouble').hidden")
+        page.type("and again")
+        page.until("return parley.turns[1]?.marks.played")
+        assert [turn["turn"] for turn in page.run("return parley.turns")] == [1, 1]  # a new session counts anew
+        assert page.console_errors() == []
+
+
+def test_a_blocked_microphone_is_told_in_words(parley_server: Server, tmp_path: Path) -> None:
+    with chromium(tmp_path) as page:
+        denied = {"permission": {"name": "microphone"}, "setting": "denied", "origin": parley_server.url}
+        page.driver.execute_cdp_cmd("Browser.setPermission", denied)
+        page.open(parley_server.url)
+        page.click("orb")
+        page.until("return parley.state === 'ready'", 10)
+        assert "microphone is blocked" in page.text("trouble")
+        page.type("hello there")
+        page.until("return parley.turns[0]?.marks.played")
+
+
+def test_settings_are_kept_and_sent_with_the_next_conversation(
+    parley_server: Server, hearing: Callable[..., Any], silent_wav: Path
+) -> None:
+    keep_sent = """
+        window.sent = [];
+        const send = WebSocket.prototype.send;
+        WebSocket.prototype.send = function (data) { window.sent.push(data); send.call(this, data); };
+    """
+    with hearing(silent_wav) as page:
+        page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": keep_sent})
+        page.open(parley_server.url)
+        page.click("open-settings")
+        page.run(
+            "const form = document.forms[1].elements; form.endpoint_ms.value = 700; form.instructions.value = 'Be brief.';"
+            "form.endpoint_ms.dispatchEvent(new Event('input', {bubbles: true}))"
+        )
+        assert page.text("endpoint-value") == "700 ms"
+        page.driver.find_element(By.CSS_SELECTOR, "dialog button[value=save]").click()
+        page.open(parley_server.url)  # a new load: kept by the browser, not by the page
+        page.type("hello there")
+        page.until("return parley.events.includes('ready')")
+        start = page.run("return JSON.parse(sent[0])")
+        assert start == {"type": "start_streaming", "config": {"endpoint_ms": 700, "instructions": "Be brief."}}
+        assert page.console_errors() == []
+
+
+def test_the_bars_of_a_waterfall(parley_server: Server, hearing: Callable[..., Any], silent_wav: Path) -> None:
+    script = """
+        const [done] = [arguments[0]];
+        import("/web/waterfall.js").then((w) => done({
+            bars: w.bars({ endpoint: 500, first_token: 430, first_audio: 620, transcript: 200, played: 655 })
+                .map(({ name, start, end }) => [name, start, end]),
+            percentiles: [50, 95, 100].map((p) => w.percentile([4, 1, 3, 2], p)).concat(w.percentile([], 50)),
+            total: [w.total({ first_audio: 3, played: 5 }), w.total({ first_audio: 3 }), w.total({ endpoint: 1 })],
+            axis: [1, 100, 101, 800, 1240, 10000].map(w.axis),
+            words: [0, 87.4, 999.6, 1240, 12400, null].map(w.duration),
+        }));
+    """
+    with hearing(silent_wav) as page:
+        page.open(parley_server.url)
+        got = page.driver.execute_async_script(script)
+    assert got["bars"] == [
+        ["endpoint", 0, 500],
+        ["transcript", 500, 500],  # done during the silence: it cost nothing
+        ["first_token", 500, 500],
+        ["first_audio", 500, 620],
+        ["played", 620, 655],
+    ]
+    assert got["percentiles"] == [2.5, pytest.approx(3.85), 4, None]
+    assert got["total"] == [5, 3, None]
+    assert got["axis"] == [100, 100, 150, 1000, 1500, 10000]
+    assert got["words"] == ["0 ms", "87 ms", "1.00 s", "1.24 s", "12.4 s", "–"]
+
+
+def test_rates_are_converted_without_a_trace(
+    parley_server: Server, hearing: Callable[..., Any], silent_wav: Path
+) -> None:
+    """A tone in the pass band keeps its level, one that cannot be carried is gone, and no sample is lost."""
+    script = """
+        const done = arguments[0];
+        import("/web/worklets/resample.js").then(({ Resampler }) => {
+            const level = (from, to, hertz) => {
+                const resampler = new Resampler(from, to);
+                const made = [];
+                for (let at = 0; at < from; at += 128) {
+                    const block = Float32Array.from({ length: 128 }, (_, i) => Math.sin((2 * Math.PI * hertz * (at + i)) / from));
+                    made.push(...resampler.process(block));
+                }
+                const middle = made.slice(1000, -1000);
+                return [made.length, Math.sqrt(2 * middle.reduce((sum, x) => sum + x * x, 0) / middle.length)];
+            };
+            done([level(48000, 16000, 1000), level(44100, 16000, 5000), level(48000, 16000, 11000), level(16000, 44100, 3000)]);
+        });
+    """
+    with hearing(silent_wav) as page:
+        page.open(parley_server.url)
+        got = page.driver.execute_async_script(script)
+    lengths, levels = zip(*got, strict=True)
+    assert lengths == pytest.approx((16_000, 16_000, 16_000, 44_100), abs=200)
+    assert levels == (*[pytest.approx(1, abs=0.01)] * 2, pytest.approx(0, abs=0.001), pytest.approx(1, abs=0.01))
+
+
+@pytest.fixture
+def refusing_server() -> Iterator[str]:
+    """Serves the page, and refuses every conversation as a server without a ready worker does."""
+    app = FastAPI()
+    app.mount("/web", StaticFiles(directory=WEB))
+
+    @app.get("/")
+    async def page() -> FileResponse:
+        return FileResponse(WEB / "index.html")
+
+    @app.get("/config")
+    async def config() -> dict[str, Any]:
+        return {}
+
+    @app.websocket("/ws")
+    async def refuse(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.close(1013, "no asr worker is ready")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="websockets-sansio"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(10)
+
+
+def test_a_refusal_is_told_with_its_reason(refusing_server: str, tmp_path: Path) -> None:
+    with chromium(tmp_path) as page:
+        page.open(refusing_server)
+        page.type("hello there")
+        page.until("return parley.state === 'reconnecting'", 10)
+        words = page.until("return document.getElementById('trouble').innerText")
+        assert "cannot take a conversation now: no asr worker is ready" in words
+        assert "Trying again in" in words

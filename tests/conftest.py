@@ -1,0 +1,115 @@
+"""What all tests share: a real system of processes, speech to play to it, and programs that have to be there."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import wave
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.system import SCRIPTED, System, running_system
+
+IN_CI = os.environ.get("CI") == "true"
+
+
+def need(program: str) -> str:
+    """The path of a program that a test cannot do without: skip where it is missing, fail in CI."""
+    found = shutil.which(program)
+    if found is None:
+        reason = f"{program} is not installed"
+        pytest.fail(reason) if IN_CI else pytest.skip(reason)
+    return found
+
+
+@contextmanager
+def system(env: Mapping[str, str]) -> Iterator[System]:
+    """A running system, looked after by a thread of its own: a test's event loop comes and goes."""
+    started: Future[System] = Future()
+    over = threading.Event()
+
+    async def look_after() -> None:
+        try:
+            async with running_system(env) as running:
+                started.set_result(running)
+                await asyncio.to_thread(over.wait)
+        except Exception as error:
+            if started.done():
+                raise
+            started.set_exception(error)
+
+    thread = threading.Thread(target=asyncio.run, args=(look_after(),), name="system")
+    thread.start()
+    try:
+        yield started.result(timeout=90)
+    finally:
+        over.set()
+        thread.join(timeout=30)
+
+
+@pytest.fixture(scope="session")
+def parley_server() -> Iterator[System]:
+    """A whole system with the webrtc detector and the scripted engines."""
+    with system(SCRIPTED) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def classic_server() -> Iterator[System]:
+    """A whole system with the engines of the classic profile."""
+    with system({}) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def clips() -> Path:
+    """The folder with human speech and its transcripts.tsv."""
+    folder = os.environ.get("PARLEY_TEST_CLIPS")
+    if not folder or not (Path(folder) / "transcripts.tsv").is_file():
+        pytest.skip("PARLEY_TEST_CLIPS names no folder with human speech")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def speech_pcm() -> Callable[[str, int], bytes]:
+    """`speech_pcm(text, rate_hz)`: someone says the text; s16le mono, without silence around it."""
+
+    @cache
+    def speech(text: str, rate_hz: int) -> bytes:
+        # In a process of its own: espeak has one voice for a process, and tests of the engine use it too.
+        argv = (sys.executable, str(Path(__file__).parent / "say.py"), text, str(rate_hz))
+        return _trim(subprocess.run(argv, check=True, capture_output=True, timeout=30).stdout)
+
+    return speech
+
+
+@pytest.fixture
+def speech_wav(speech_pcm: Callable[[str, int], bytes], tmp_path: Path) -> Callable[[str, float, float], Path]:
+    """`speech_wav(text, lead_s, tail_s)`: a 16 kHz WAV of it with silence around."""
+
+    def write(text: str, lead_s: float, tail_s: float) -> Path:
+        path = tmp_path / "speech.wav"
+        with wave.open(str(path), "wb") as out:
+            out.setnchannels(1)
+            out.setsampwidth(2)
+            out.setframerate(16_000)
+            out.writeframes(bytes(2 * int(16_000 * lead_s)))
+            out.writeframes(speech_pcm(text, 16_000))
+            out.writeframes(bytes(2 * int(16_000 * tail_s)))
+        return path
+
+    return write
+
+
+def _trim(pcm: bytes) -> bytes:
+    samples = np.frombuffer(pcm, "<i2")
+    loud = np.flatnonzero(np.abs(samples.astype(np.int32)) > 300)
+    return samples[loud[0] : loud[-1] + 1].tobytes()

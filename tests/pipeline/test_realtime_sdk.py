@@ -1,0 +1,237 @@
+"""The official OpenAI SDK, unchanged, holds conversations with the whole system."""
+
+import asyncio
+import base64
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from itertools import groupby
+from typing import Any
+
+import pytest
+from openai import AsyncOpenAI
+from openai.resources.realtime.realtime import AsyncRealtimeConnection
+
+from benchmarks.system import SCRIPTED, System, running_system
+from shared.audio import decode_law, encode_law
+
+Speech = Callable[[str, int], bytes]
+
+TRANSCRIPT = "hello there"
+TAIL_S = 0.8
+"""Silence after speech: more than the endpoint."""
+TRANSCRIPTION = "conversation.item.input_audio_transcription"
+
+
+class Talk:
+    """One conversation: what was said to the server, and every event that came."""
+
+    def __init__(self, connection: AsyncRealtimeConnection) -> None:
+        self.connection = connection
+        self.events: list[Any] = []
+        self._news = asyncio.Event()
+
+    async def listen(self) -> None:
+        async for event in self.connection:
+            self.events.append(event)
+            self._news.set()
+
+    async def until(self, kind: str, after: int = 0, timeout_s: float = 10.0) -> int:
+        """The place of the first event of this type from `after` on, now or to come."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    for place in range(after, len(self.events)):
+                        if self.events[place].type == kind:
+                            return place
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            raise AssertionError(f"no {kind}; seen {self.kinds(after)}") from None
+
+    def kinds(self, after: int = 0) -> list[str]:
+        """The types of the events, several of one type in a row as one."""
+        return [kind for kind, _ in groupby(event.type for event in self.events[after:])]
+
+    def of(self, kind: str, after: int = 0) -> list[Any]:
+        return [event for event in self.events[after:] if event.type == kind]
+
+    def sound(self, after: int = 0) -> bytes:
+        return b"".join(base64.b64decode(event.delta) for event in self.of("response.output_audio.delta", after))
+
+    async def play(self, data: bytes, bytes_per_ms: int) -> None:
+        """Send audio in slices of 20 ms at the speed at which it sounds."""
+        step, began_s = 20 * bytes_per_ms, time.monotonic()
+        for number, start in enumerate(range(0, len(data), step)):
+            await asyncio.sleep(began_s + 0.02 * number - time.monotonic())
+            audio = base64.b64encode(data[start : start + step]).decode()
+            await self.connection.input_audio_buffer.append(audio=audio)
+
+    async def speak(self, pcm: bytes, silence_s: float = TAIL_S) -> None:
+        """Speech at 24 kHz, then silence."""
+        await self.play(pcm + bytes(int(48_000 * silence_s) & ~1), 48)
+
+
+@asynccontextmanager
+async def talking(url: str) -> AsyncIterator[Talk]:
+    async with (
+        AsyncOpenAI(base_url=f"{url}/v1", api_key="any") as client,
+        client.realtime.connect(model="parley") as connection,
+        asyncio.TaskGroup() as tasks,
+    ):
+        talk = Talk(connection)
+        listening = tasks.create_task(talk.listen())
+        await talk.until("session.created")
+        yield talk
+        await connection.close()
+        await asyncio.wait([listening], timeout=5)
+        listening.cancel()
+
+
+@pytest.fixture(scope="module")
+def words(speech_pcm: Speech) -> bytes:
+    return speech_pcm("hello there how are you today my friend", 24_000)
+
+
+async def test_a_spoken_turn_in_the_order_that_the_api_promises(parley_server: System, words: bytes) -> None:
+    async with talking(parley_server.url) as talk:
+        await talk.speak(words)
+        await talk.until("response.done")
+        kinds = talk.kinds()
+        assert kinds[:7] == [
+            "session.created",
+            "input_audio_buffer.speech_started",
+            "input_audio_buffer.speech_stopped",
+            "input_audio_buffer.committed",
+            "conversation.item.added",
+            "conversation.item.done",
+            *([f"{TRANSCRIPTION}.delta"] if f"{TRANSCRIPTION}.delta" in kinds else [f"{TRANSCRIPTION}.completed"]),
+        ]
+        reply = kinds[kinds.index("response.created") :]
+        deltas = {"response.output_audio_transcript.delta", "response.output_audio.delta"}
+        assert [kind for kind in reply if kind not in deltas and not kind.startswith(TRANSCRIPTION)] == [
+            "response.created",
+            "response.output_item.added",
+            "conversation.item.added",
+            "response.content_part.added",
+            "response.output_audio.done",
+            "response.output_audio_transcript.done",
+            "response.content_part.done",
+            "response.output_item.done",
+            "conversation.item.done",
+            "response.done",
+        ]
+        assert reply.index("response.content_part.added") < min(reply.index(kind) for kind in deltas)
+        (heard,) = talk.of(f"{TRANSCRIPTION}.completed")
+        assert heard.transcript == TRANSCRIPT
+        users = {event.item_id for event in talk.events if event.type.startswith("input_audio_buffer")}
+        assert users == {heard.item_id}
+        (done,) = talk.of("response.done")
+        assert done.response.status == "completed"
+        (message,) = done.response.output
+        deltas_text = "".join(event.delta for event in talk.of("response.output_audio_transcript.delta"))
+        assert message.content[0].transcript == deltas_text
+        assert deltas_text.startswith("This is a scripted reply")
+        assert len(talk.sound()) == 2 * 24_000  # the scripted second, to the sample
+
+
+async def test_speech_during_the_reply_cancels_it_and_is_answered(words: bytes) -> None:
+    # A reply that is long, and sent but shortly before it sounds: else it is done before anyone can speak into it.
+    slow = {**SCRIPTED, "PARLEY_SCRIPTED_TTS_SECONDS": "6", "PARLEY_REPLY_AHEAD_S": "0.3"}
+    async with running_system(slow) as server, talking(server.url) as talk:
+        await talk.speak(words)
+        first = talk.events[await talk.until("response.output_audio.delta")]
+        mark = len(talk.events)
+        await talk.speak(words)
+        done = await talk.until("response.done", mark)
+        started = await talk.until("input_audio_buffer.speech_started", mark)
+        # Silence and its cause are told in one breath, whichever of them is first.
+        ending = talk.events[min(started, done - 5) : max(started, done) + 1]
+        assert [event.type for event in ending if event.type != "input_audio_buffer.speech_started"] == [
+            "response.output_audio.done",
+            "response.output_audio_transcript.done",
+            "response.content_part.done",
+            "response.output_item.done",
+            "conversation.item.done",
+            "response.done",
+        ]
+        response = talk.events[done].response
+        assert response.id == first.response_id
+        assert (response.status, response.status_details.reason) == ("cancelled", "turn_detected")
+        (item,) = response.output
+        assert item.status == "incomplete"
+        # The client cuts what was not played, after the response is done.
+        await talk.connection.conversation.item.truncate(item_id=item.id, content_index=0, audio_end_ms=200)
+        truncated = talk.events[await talk.until("conversation.item.truncated", mark)]
+        assert truncated.item_id == item.id
+        second = talk.events[await talk.until("response.created", mark)].response.id
+        answer = talk.events[await talk.until("response.output_audio.delta", done)]
+        assert answer.response_id == second != first.response_id
+        assert not [event for event in talk.of("response.output_audio.delta", done) if event.response_id != second]
+        assert not talk.of("error")
+
+
+async def test_push_to_talk(parley_server: System, words: bytes) -> None:
+    async with talking(parley_server.url) as talk:
+        await talk.connection.session.update(session={"type": "realtime", "audio": {"input": {"turn_detection": None}}})
+        updated = talk.events[await talk.until("session.updated")]
+        assert updated.session.audio.input.turn_detection is None
+        await talk.speak(words)
+        assert talk.kinds() == ["session.created", "session.updated"]
+        await talk.connection.input_audio_buffer.commit()
+        await talk.connection.response.create()
+        await talk.until("response.done")
+        kinds = talk.kinds()
+        assert kinds[2:5] == ["input_audio_buffer.committed", "conversation.item.added", "conversation.item.done"]
+        assert kinds.index(f"{TRANSCRIPTION}.completed") < kinds.index("response.created")
+        assert talk.of("response.done")[0].response.status == "completed"
+        assert len(talk.sound()) == 2 * 24_000
+        assert not talk.of("error")
+
+
+async def test_a_typed_turn(parley_server: System) -> None:
+    async with talking(parley_server.url) as talk:
+        await talk.connection.conversation.item.create(
+            item={"type": "message", "role": "user", "content": [{"type": "input_text", "text": "What time is it?"}]}
+        )
+        item = talk.events[await talk.until("conversation.item.done")].item
+        await talk.connection.response.create(response={"output_modalities": ["text"], "metadata": {"asked": "once"}})
+        done = talk.events[await talk.until("response.done")]
+        assert done.response.status == "completed"
+        assert done.response.metadata == {"asked": "once"}
+        assert talk.of("response.created")[0].response.metadata == {"asked": "once"}
+        text = "".join(event.delta for event in talk.of("response.output_text.delta"))
+        assert done.response.output[0].content[0].text == text
+        assert text.startswith("This is a scripted reply")
+        assert talk.sound() == b""
+        added = talk.of("conversation.item.added")
+        assert [event.previous_item_id for event in added] == [None, item.id]
+
+
+async def test_the_sound_of_a_telephone(parley_server: System, speech_pcm: Speech) -> None:
+    law = {"type": "audio/pcmu"}
+    async with talking(parley_server.url) as talk:
+        await talk.connection.send(
+            {
+                "type": "session.update",
+                "session": {"type": "realtime", "audio": {"input": {"format": law}, "output": {"format": law}}},
+            }  # type: ignore[arg-type] # pieces of it stand in a variable
+        )
+        await talk.until("session.updated")
+        speech = speech_pcm("hello there how are you today my friend", 8000)
+        await talk.play(encode_law("ulaw", speech + bytes(int(16_000 * TAIL_S))), 8)
+        await talk.until("response.done")
+        assert talk.of(f"{TRANSCRIPTION}.completed")[0].transcript == TRANSCRIPT
+        assert len(decode_law("ulaw", talk.sound())) == 2 * 8000
+
+
+async def test_what_is_wrong_is_answered_and_the_session_goes_on(parley_server: System) -> None:
+    async with talking(parley_server.url) as talk:
+        await talk.connection.input_audio_buffer.append(audio="no base64!", event_id="mine")
+        error = talk.events[await talk.until("error")].error
+        assert (error.type, error.param, error.event_id) == ("invalid_request_error", "audio", "mine")
+        await talk.connection.response.cancel()
+        place = await talk.until("error", 2)
+        assert talk.events[place].error.code == "response_cancel_not_active"
+        await talk.connection.session.update(session={"type": "realtime", "instructions": "Go on."})
+        await talk.until("session.updated")

@@ -1,0 +1,139 @@
+"""`parley up` with everything real: start, a call, a death, the doctor, the end."""
+
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from benchmarks.system import SCRIPTED
+
+PARLEY = (sys.executable, "-P", "-m", "deploy.cli")
+
+
+class Output:
+    """Everything that a process prints, read by a thread so that the process is never held up."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self._lines: list[str] = []
+        self._changed = threading.Condition()
+        self._over = False
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            with self._changed:
+                self._lines.append(line)
+                self._changed.notify_all()
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+
+    @property
+    def text(self) -> str:
+        return "".join(self._lines)
+
+    def until(self, pattern: str, timeout_s: float = 40) -> re.Match[str]:
+        def find() -> re.Match[str] | None:
+            return re.search(pattern, self.text)
+
+        with self._changed:
+            assert self._changed.wait_for(lambda: find() or self._over, timeout_s), f"no {pattern!r}:\n{self.text}"
+        found = find()
+        assert found, f"ended without {pattern!r}:\n{self.text}"
+        return found
+
+    def close(self) -> None:
+        self._reader.join(20)
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PARLEY_")}
+    return {**inherited, **SCRIPTED, "TMPDIR": str(tmp_path), "PARLEY_PORT": "0", "PARLEY_LOG_FORMAT": "json"}
+
+
+@pytest.fixture
+def parley(environ: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], Output]]:
+    with subprocess.Popen(
+        [*PARLEY, "up"], env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        output = Output(process)
+        try:
+            yield process, output
+        finally:
+            process.kill()
+            output.close()
+
+
+def children(pid: int) -> dict[str, int]:
+    """The processes that a `parley up` runs, by the last word of their command line."""
+    found = {}
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        found[Path(f"/proc/{child}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")[-1].decode()] = int(child)
+    return found
+
+
+def call(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*PARLEY, *arguments], env=environ, capture_output=True, text=True, timeout=50, check=False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.timeout(180)
+def test_the_whole_life_of_a_system(
+    parley: tuple[subprocess.Popen[str], Output],
+    environ: dict[str, str],
+    tmp_path: Path,
+    speech_wav: Callable[[str, float, float], Path],
+) -> None:
+    process, output = parley
+    url = output.until(r"ready after [\d.]+ s; open (http://127\.0\.0\.1:\d+)/\n")[1]
+
+    health = httpx.get(f"{url}/health", trust_env=False)
+    assert health.status_code == 200
+    assert {name: facts["ready"] for name, facts in health.json()["stages"].items()} == dict.fromkeys(
+        ("vad", "asr", "llm", "tts"), 1
+    )
+
+    doctor = call(environ, "doctor", "--url", url, "--json")
+    assert (doctor.returncode, json.loads(doctor.stdout)["ok"]) == (0, True), doctor.stdout
+
+    speech, reply = speech_wav("hello there", 0.5, 1.5), tmp_path / "reply.wav"
+    talk = call(environ, "talk", str(speech), "--url", url, "--out", str(reply), "--json")
+    assert talk.returncode == 0, talk.stderr
+    assert "hello there" in talk.stdout
+    assert reply.stat().st_size > 16_000
+
+    os.kill(children(process.pid)["llm"], signal.SIGKILL)
+    output.until(r"llm was killed by SIGKILL; starting it again in 0\.2 s\n")
+    output.until(r"llm is ready again\n")
+    assert call(environ, "talk", str(speech), "--url", url, "--out", str(reply)).returncode == 0
+
+    handles = [os.pidfd_open(pid) for pid in children(process.pid).values()]
+    assert len(handles) == 6
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
+    output.until(r"stopped\n$")
+    for handle in handles:
+        assert select.select([handle], [], [], 0)[0], "a process outlives the system"
+        os.close(handle)
+    assert "does not stop" not in output.text
+    assert not list(tmp_path.glob("parley-*"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_an_engine_that_does_not_exist_ends_the_start_by_name(environ: dict[str, str]) -> None:
+    result = call({**environ, "PARLEY_TTS_ENGINE": "esspeak"}, "up")
+    assert result.returncode == 2
+    assert "PARLEY_TTS_ENGINE='esspeak': known are" in result.stderr

@@ -1,0 +1,101 @@
+"""The command line: what it calls, what it prints, how it exits."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from types import ModuleType
+
+import pytest
+from typer.testing import CliRunner
+
+from deploy.cli import app
+from shared.engines import UnknownEngine
+from shared.settings import BadSettings, Settings, load_settings
+
+SERVICES = ("vad", "asr", "llm", "tts", "edge")
+
+
+@pytest.fixture(autouse=True)
+def fresh_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"PARLEY_{name.upper()}", raising=False)
+    load_settings.cache_clear()
+    yield
+    load_settings.cache_clear()
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, main: Callable[[], int]) -> None:
+    """A service in place of the real one."""
+    module = ModuleType(f"services.{name}.__main__")
+    module.main = main  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_runs_and_its_exit_code_is_ours(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, name, lambda: 7)
+    assert CliRunner().invoke(app, [name]).exit_code == 7
+
+
+@pytest.mark.parametrize("error", [BadSettings("PARLEY_X=1: wrong"), UnknownEngine("PARLEY_X=1: wrong")])
+def test_a_service_with_wrong_settings_says_so_and_nothing_else(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def main() -> int:
+        raise error
+
+    stand_in(monkeypatch, "vad", main)
+    result = CliRunner().invoke(app, ["vad"])
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", "PARLEY_X=1: wrong\n")
+
+
+@pytest.mark.parametrize("command", [["config"], ["config", "--json"], ["doctor"], ["up"]])
+def test_every_wrong_setting_is_named(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARLEY_PORT", "abc")
+    monkeypatch.setenv("PARLEY_SHARDS", "0")
+    result = CliRunner().invoke(app, command)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "PARLEY_PORT='abc': " in result.stderr
+    assert "PARLEY_SHARDS='0': " in result.stderr
+
+
+def test_config_tells_value_default_and_meaning_of_every_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARLEY_PORT", "8123")
+    rows = {row["name"]: row for row in json.loads(CliRunner().invoke(app, ["config", "--json"]).stdout)}
+    assert len(rows) == len(Settings.model_fields)
+    assert rows["PARLEY_PORT"] == {
+        "name": "PARLEY_PORT",
+        "value": 8123,
+        "default": 8000,
+        "is_default": False,
+        "description": Settings.model_fields["port"].description,
+    }
+    assert rows["PARLEY_HOST"]["is_default"]
+    assert all(row["description"] for row in rows.values())
+
+
+def test_config_masks_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARLEY_REDIS_URL", "redis://:geheim@host")
+    monkeypatch.setenv("PARLEY_TWILIO_AUTH_TOKEN", "geheim")
+    for command in (["config"], ["config", "--json"]):
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0
+        assert "geheim" not in result.output
+        assert "****" in result.output
+
+
+def test_up_takes_port_and_profile_as_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.environ", {"PARLEY_PORT": "8001"})
+    seen: list[Settings] = []
+
+    def up(settings: Settings, environ: object) -> int:
+        seen.append(settings)
+        return 3
+
+    monkeypatch.setattr("deploy.up.up", up)
+    assert CliRunner().invoke(app, ["up", "--port", "8123", "--profile", "classic"]).exit_code == 3
+    assert (seen[0].port, seen[0].profile) == (8123, "classic")
+    load_settings.cache_clear()
+    refused = CliRunner().invoke(app, ["up", "--profile", "loud"])
+    assert refused.exit_code == 2
+    assert "PARLEY_PROFILE='loud'" in refused.stderr

@@ -1,0 +1,150 @@
+"""The doctor's checks: each can find what is wrong, and says how to mend it."""
+
+import json
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import httpx
+import pytest
+
+from deploy import doctor
+from deploy.doctor import Check
+from shared.settings import STAGES, Settings
+
+READY = {stage: {"ready": 1, "engine": "some", "queue_age_ms": 3} for stage in STAGES}
+
+
+def settings(**values: Any) -> Settings:
+    return Settings.model_validate({**Settings.model_construct().model_dump(), **values})
+
+
+def outcomes(checks: list[Check]) -> dict[str, str]:
+    return {check.name: check.outcome for check in checks}
+
+
+async def of_system(answer: Callable[[httpx.Request], httpx.Response], *, expected: bool = True) -> list[Check]:
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        health = await doctor._get_health(client, "http://edge")
+        found: AsyncIterator[Check] = doctor.check_system(client, "http://edge", health, expected=expected)
+        return [check async for check in found]
+
+
+def edge(stages: object, status: int = 200, page: int = 200) -> Callable[[httpx.Request], httpx.Response]:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/health":
+            return httpx.Response(status, json={"status": "ok", "stages": stages})
+        return httpx.Response(page, html="<html>")
+
+    return answer
+
+
+async def test_a_healthy_system() -> None:
+    checks = await of_system(edge(READY))
+    assert outcomes(checks) == {**{f"{stage} stage": "ok" for stage in STAGES}, "page": "ok"}
+    assert checks[0].detail == "1 ready, engine some, queue age 3 ms"
+
+
+@pytest.mark.parametrize("facts", [{"ready": 0, "engine": "some"}, {}, None])
+async def test_a_stage_without_a_worker(facts: object) -> None:
+    checks = await of_system(edge({**READY, "asr": facts}, status=503))
+    assert [check.name for check in checks if check.outcome == "wrong"] == ["asr stage"]
+    assert "parley asr" in checks[1].mend
+
+
+async def test_a_page_that_does_not_come() -> None:
+    assert outcomes(await of_system(edge(READY, page=500)))["page"] == "wrong"
+
+
+@pytest.mark.parametrize("body", ["no json", "[]", '{"stages": 1}'])
+async def test_something_else_that_answers_is_no_parley(body: str) -> None:
+    checks = await of_system(lambda _: httpx.Response(200, text=body))
+    assert outcomes(checks) == {"system": "wrong"}
+
+
+async def test_nobody_answers() -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    assert outcomes(await of_system(refuse)) == {"system": "wrong"}
+    assert outcomes(await of_system(refuse, expected=False)) == {"system": "skipped"}
+
+
+def test_python() -> None:
+    assert doctor.check_python((3, 11, 0)).outcome == "ok"
+    assert doctor.check_python((3, 10, 9)).outcome == "wrong"
+
+
+def test_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.check_libraries(doctor.LIBRARIES).outcome == "ok"
+    (tmp_path / "broken_native.py").write_text("raise OSError('libm.so: wrong ELF class')")
+    monkeypatch.syspath_prepend(tmp_path)
+    check = doctor.check_libraries(("json", "broken_native", "no_such_library"))
+    assert check.outcome == "wrong"
+    assert "broken_native (libm.so" in check.detail
+    assert "no_such_library" in check.detail
+
+
+class Engine:
+    """Named in the settings as an engine from outside."""
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.voice == "broken":
+            raise RuntimeError("no licence")
+
+
+@pytest.fixture
+def outside(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name under which `Engine` can be had."""
+    module = ModuleType("outside_engines")
+    module.Engine = Engine  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return "outside_engines:Engine"
+
+
+def test_engines(outside: str) -> None:
+    assert doctor.check_engine("tts", settings(tts_engine=outside)).outcome == "ok"
+    broken = doctor.check_engine("tts", settings(tts_engine=outside, voice="broken"))
+    assert (broken.outcome, "no licence" in broken.detail) == ("wrong", True)
+    unknown = doctor.check_engine("tts", settings(tts_engine="esspeak"))
+    assert "PARLEY_TTS_ENGINE='esspeak'" in unknown.detail
+    assert unknown.mend == "unset PARLEY_TTS_ENGINE: the default is espeak"
+
+
+def test_port() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        taken = settings(port=listener.getsockname()[1])
+        assert doctor.check_port(taken, running=False).outcome == "wrong"
+        assert doctor.check_port(taken, running=True).outcome == "ok"
+    assert doctor.check_port(settings(port=0), running=False).outcome == "ok"
+
+
+async def test_broker(tmp_path: Path) -> None:
+    assert (await doctor.check_broker(settings(), {"PATH": ""})).outcome == "ok"
+    old = tmp_path / "redis-server"
+    old.write_text("#!/bin/sh\necho 'Redis server v=6.2.14'\n")
+    old.chmod(0o755)
+    refused = await doctor.check_broker(settings(), {"PATH": str(tmp_path)})
+    assert (refused.outcome, "Redis 6.2.14 is too old" in refused.detail) == ("ok", True)
+    unreachable = await doctor.check_broker(settings(redis_url="redis://127.0.0.1:1"), {})
+    assert (unreachable.outcome, "PARLEY_REDIS_URL" in unreachable.mend) == ("wrong", True)
+
+
+@pytest.mark.parametrize(("outcome", "code"), [("ok", 0), ("skipped", 0), ("wrong", 1)])
+def test_the_exit_code_and_the_report(
+    outcome: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def checks(*_: object) -> AsyncIterator[Check]:
+        yield Check("first", "ok", "good")
+        yield Check("second", outcome, "so so", "do this")  # type: ignore[arg-type]
+
+    monkeypatch.setattr(doctor, "_checks", checks)
+    assert doctor.run_doctor(settings(), {}, url=None, as_json=True) == code
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"] is (code == 0)
+    assert report["checks"][1] == {"name": "second", "outcome": outcome, "detail": "so so", "mend": "do this"}
+    assert doctor.run_doctor(settings(), {}, url=None, as_json=False) == code
+    assert f"{doctor.MARKS[outcome]} second: so so\n    mend: do this" in capsys.readouterr().out

@@ -1,0 +1,289 @@
+"""The lean protocol: what a client may say and when, and what it is told."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.edge.events import (
+    Action,
+    Audio,
+    Event,
+    Failed,
+    GetStats,
+    Heard,
+    Interrupt,
+    Played,
+    Ready,
+    ReplyAudio,
+    ReplyBegan,
+    ReplyEnded,
+    ReplyText,
+    Reset,
+    Say,
+    Send,
+    SpeechBegan,
+    SpeechEnded,
+    Start,
+    Stats,
+    Stop,
+    Timing,
+    TurnBegan,
+    TurnDropped,
+)
+from services.edge.protocols.stream import TYPES, StreamCodec
+from shared.session import SessionSettings
+
+DEFAULTS = SessionSettings()
+
+
+def say(codec: StreamCodec, kind: str, **fields: Any) -> Action:
+    (action,) = codec.decode(json.dumps({"type": kind, **fields}))
+    return action
+
+
+def started(**config: Any) -> StreamCodec:
+    codec = StreamCodec(16000, DEFAULTS)
+    assert isinstance(say(codec, "start_streaming", config=config), Start)
+    return codec
+
+
+def error(action: Action) -> tuple[str, str]:
+    """Code and message of an answer that is an error."""
+    assert isinstance(action, Send), action
+    (message,) = action.messages
+    body = json.loads(message)
+    assert body.pop("type") == "error"
+    assert set(body) == {"code", "message"}
+    return body["code"], body["message"]
+
+
+def told(*events: Event) -> list[Any]:
+    codec = StreamCodec(16000, DEFAULTS)
+    messages = [message for event in events for message in codec.encode(event)]
+    return [message if isinstance(message, bytes) else json.loads(message) for message in messages]
+
+
+def test_a_session_starts_with_the_settings_that_were_sent() -> None:
+    config: dict[str, Any] = {
+        "endpoint_ms": 700,
+        "pause_ms": 200,
+        "start_ms": 80,
+        "preroll_ms": 250,
+        "longest_ms": 30_000,
+        "threshold": 1,
+        "speed": 1.5,
+        "voice": "en-us",
+        "language": "pt-BR",
+        "instructions": "Be brief.",
+        "interrupt_reply": False,
+        "spoken": False,
+    }
+    codec = StreamCodec(24000, DEFAULTS)
+    assert (codec.rate_hz, codec.starts_at_once) == (24000, False)
+    expected = replace(DEFAULTS, **config)
+    assert say(codec, "start_streaming", config=config) == Start(expected)
+    (ready,) = codec.encode(Ready("s1", expected))
+    assert json.loads(ready) == {"type": "ready", "session_id": "s1", "config": config}
+    # What the client reads there it can send again.
+    assert say(StreamCodec(24000, DEFAULTS), "start_streaming", config=json.loads(ready)["config"]) == Start(expected)
+
+
+def test_no_config_is_the_defaults() -> None:
+    assert say(StreamCodec(8000, DEFAULTS), "start_streaming") == Start(DEFAULTS)
+    assert say(StreamCodec(8000, DEFAULTS), "start_streaming", config=None) == Start(DEFAULTS)
+
+
+def test_a_short_endpoint_shortens_the_pause() -> None:
+    action = say(StreamCodec(16000, DEFAULTS), "start_streaming", config={"endpoint_ms": 120})
+    assert action == Start(replace(DEFAULTS, endpoint_ms=120, pause_ms=120))
+
+
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [
+        ("fast", "config"),
+        ([], "config"),
+        ({"endpoint_ms": 99}, "config.endpoint_ms"),
+        ({"endpoint_ms": 5001}, "config.endpoint_ms"),
+        ({"endpoint_ms": 500.5}, "config.endpoint_ms"),
+        ({"endpoint_ms": True}, "config.endpoint_ms"),
+        ({"endpoint_ms": None}, "config.endpoint_ms"),
+        ({"endpoint_ms": "500"}, "config.endpoint_ms"),
+        ({"pause_ms": 59}, "config.pause_ms"),
+        ({"pause_ms": 501}, "config.pause_ms"),
+        ({"pause_ms": 300, "endpoint_ms": 200}, "config.pause_ms"),
+        ({"start_ms": 10}, "config.start_ms"),
+        ({"longest_ms": 999}, "config.longest_ms"),
+        ({"threshold": -0.1}, "config.threshold"),
+        ({"threshold": "high"}, "config.threshold"),
+        ({"speed": 0.2}, "config.speed"),
+        ({"speed": 4.1}, "config.speed"),
+        ({"voice": "x" * 101}, "config.voice"),
+        ({"language": "e" * 36}, "config.language"),
+        ({"language": "../en"}, "config.language"),
+        ({"instructions": "x" * 32_769}, "config.instructions"),
+        ({"instructions": ["x"]}, "config.instructions"),
+        ({"spoken": 1}, "config.spoken"),
+        ({"volume": 11}, "config.volume"),
+    ],
+)
+def test_a_wrong_setting_is_named_and_the_session_can_still_be_started(config: Any, field: str) -> None:
+    codec = StreamCodec(16000, DEFAULTS)
+    code, message = error(say(codec, "start_streaming", config=config))
+    assert code == "bad_field"
+    assert message.startswith(f"{field}: ")
+    assert len(message) < 400
+    assert say(codec, "start_streaming") == Start(DEFAULTS)
+
+
+def test_audio_is_passed_as_it_is() -> None:
+    pcm = bytes(range(64)) * 10
+    (action,) = started().decode(pcm)
+    assert isinstance(action, Audio)
+    assert action.pcm is pcm
+
+
+def test_half_a_sample_is_refused_and_the_rest_goes_on() -> None:
+    codec = started()
+    (action,) = codec.decode(b"\0\0\0")
+    assert error(action)[0] == "bad_audio"
+    assert codec.decode(b"\0\0") == (Audio(b"\0\0"),)
+    assert codec.decode(b"") == ()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in TYPES if kind not in ("start_streaming", "ping")])
+def test_nothing_but_ping_comes_before_the_start(kind: str) -> None:
+    codec = StreamCodec(16000, DEFAULTS)
+    assert error(say(codec, kind, text="hi", ms=1))[0] == "not_started"
+    (action,) = codec.decode(bytes(640))
+    assert error(action)[0] == "not_started"
+    assert say(codec, "ping") == Send(('{"type":"pong"}',))
+
+
+def test_a_session_starts_once() -> None:
+    assert error(say(started(), "start_streaming"))[0] == "already_started"
+
+
+def test_after_the_stop_audio_is_not_heard_and_text_is() -> None:
+    codec = started()
+    assert say(codec, "stop_streaming") == Stop()
+    assert codec.decode(json.dumps({"type": "stop_streaming"})) == ()
+    assert codec.decode(bytes(640)) == ()
+    assert say(codec, "text_input", text="still here") == Say("still here")
+
+
+def test_what_else_a_client_can_say() -> None:
+    codec = started()
+    assert say(codec, "text_input", text="x" * 8192) == Say("x" * 8192)
+    assert say(codec, "played", ms=250) == Played(0, 250)
+    assert say(codec, "played", ms=0, turn=3) == Played(3, 0)
+    assert say(codec, "get_stats") == GetStats()
+    assert say(codec, "reset_session") == Reset()
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "code"),
+    [
+        ("text_input", {}, "bad_field"),
+        ("text_input", {"text": 5}, "bad_field"),
+        ("text_input", {"text": " \n"}, "bad_field"),
+        ("text_input", {"text": "x" * 8193}, "too_long"),
+        ("played", {}, "bad_field"),
+        ("played", {"ms": -1}, "bad_field"),
+        ("played", {"ms": "5"}, "bad_field"),
+        ("played", {"ms": 1, "turn": None}, "bad_field"),
+        ("sing", {}, "unknown_type"),
+    ],
+)
+def test_a_wrong_field_is_an_error(kind: str, fields: dict[str, Any], code: str) -> None:
+    assert error(say(started(), kind, **fields))[0] == code
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("", "bad_json"),
+        ("{", "bad_json"),
+        ('{"type":NaN}', "bad_json"),
+        ("[" * 2000, "bad_json"),
+        ("null", "unknown_type"),
+        ("[1]", "unknown_type"),
+        ("{}", "unknown_type"),
+        ('{"type":["ping"]}', "unknown_type"),
+    ],
+)
+def test_what_is_no_message_is_an_error(message: str, code: str) -> None:
+    (action,) = started().decode(message)
+    assert error(action)[0] == code
+
+
+def test_a_turn_as_the_client_is_told_of_it() -> None:
+    assert told(
+        SpeechBegan(1, 0),
+        Heard(1, "hel", final=False),
+        SpeechEnded(1, 900, final=False),
+        SpeechEnded(1, 900, final=True),
+        TurnBegan(1, 1250, wants_reply=True),
+        Heard(1, "hello", final=True),
+        ReplyBegan(1),
+        ReplyText(1, "Hi."),
+        ReplyAudio(1, 0, b"\1\2"),
+        Timing(1, {"endpoint": 500.0, "first_audio": 510.5}),
+        ReplyEnded(1, "completed", "Hi."),
+        Interrupt(1, 40),
+    ) == [
+        {"type": "vad_status", "is_speaking": True, "speech_probability": 1.0},
+        {"type": "transcript", "turn": 1, "text": "hel", "final": False},
+        {"type": "vad_status", "is_speaking": False, "speech_probability": 0.0},
+        {"type": "processing_started", "turn": 1, "audio_duration": 1.25},
+        {"type": "transcript", "turn": 1, "text": "hello", "final": True},
+        {"type": "reply_started", "turn": 1},
+        {"type": "model_response", "turn": 1, "text": "Hi.", "finalize": False},
+        b"\1\2",
+        {"type": "timing", "turn": 1, "marks": {"endpoint": 500.0, "first_audio": 510.5}},
+        {"type": "model_response", "turn": 1, "text": "", "finalize": True},
+        {"type": "reply_done", "turn": 1, "status": "completed"},
+        {"type": "interrupt", "turn": 1, "heard_ms": 40},
+    ]
+
+
+def test_what_was_no_turn_takes_its_partials_back() -> None:
+    assert told(SpeechBegan(2, 0), TurnDropped(2, "noise"))[1:] == [
+        {"type": "vad_status", "is_speaking": False, "speech_probability": 0.0},
+        {"type": "transcript", "turn": 2, "text": "", "final": True},
+    ]
+
+
+def test_figures_and_failures() -> None:
+    assert told(Stats({"turns": 3, "type": "x"}), Failed("asr", "gone", 4), Failed("slow", "wait")) == [
+        {"type": "stats", "turns": 3},
+        {"type": "error", "code": "asr", "message": "gone", "turn": 4},
+        {"type": "error", "code": "slow", "message": "wait"},
+    ]
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+bodies = st.dictionaries(st.sampled_from(["config", "text", "ms", "turn"]), anything)
+
+
+@given(
+    messages=st.lists(
+        st.binary(max_size=9)
+        | st.text(max_size=20)
+        | st.builds(lambda k, b: json.dumps({**b, "type": k}), st.sampled_from(TYPES), bodies)
+    )
+)
+def test_no_message_can_raise(messages: list[str | bytes]) -> None:
+    codec = StreamCodec(16000, DEFAULTS)
+    for message in messages:
+        for action in codec.decode(message):
+            if isinstance(action, Send):
+                json.loads(action.messages[0])

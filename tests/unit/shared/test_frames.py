@@ -1,0 +1,130 @@
+"""Every frame type survives the wire, and nothing else does."""
+
+import dataclasses
+import inspect
+from typing import Any, get_type_hints
+
+import msgpack
+import ormsgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared import frames as frames_module
+from shared.codec import MAX_ENTRY_BYTES, BadFrame
+from shared.frames import FRAMES, AudioChunk, Frame, InputCleared, TurnDiscarded, codec
+
+st.register_type_strategy(int, st.integers(-(2**63), 2**63 - 1))  # what MessagePack can hold
+st.register_type_strategy(float, st.floats(allow_nan=False))  # one that equals itself
+any_frame = st.one_of([st.from_type(cls) for cls in FRAMES])
+
+
+def entry(*frames: Frame) -> bytes:
+    return codec.entry([codec.encode(frame) for frame in frames])
+
+
+def test_the_union_holds_every_frame_of_the_module() -> None:
+    declared = {
+        cls
+        for _, cls in inspect.getmembers(frames_module, inspect.isclass)
+        if issubclass(cls, Frame) and cls is not Frame
+    }
+    assert declared == set(FRAMES)
+
+
+@pytest.mark.parametrize("cls", FRAMES)
+def test_each_type_is_frozen_slotted_and_documented(cls: type[Frame]) -> None:
+    assert cls.__doc__
+    assert "(" not in cls.__doc__.splitlines()[0][:20]  # not the signature that dataclasses make up
+    assert "__slots__" in vars(cls)
+    assert cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
+
+
+@settings(max_examples=60, deadline=None)
+@given(frames=st.lists(any_frame, min_size=1, max_size=40))
+def test_round_trip(frames: list[Frame]) -> None:
+    assert codec.decode_entry(entry(*frames)) == frames
+
+
+@settings(max_examples=60, deadline=None)
+@given(frame=any_frame)
+def test_another_reader_sees_the_tag_and_the_fields(frame: Frame) -> None:
+    """An independent MessagePack implementation, in another language (Rust), reads the same values."""
+    (read,) = ormsgpack.unpackb(entry(frame))
+    assert read == [type(frame).__name__, *plain(dataclasses.astuple(frame))]  # type: ignore[call-overload]
+
+
+def plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    return value
+
+
+@settings(max_examples=60, deadline=None)
+@given(body=st.binary(max_size=200))
+def test_foreign_bytes_are_a_bad_frame(body: bytes) -> None:
+    try:
+        codec.decode_entry(body)
+    except BadFrame:
+        return
+    pytest.fail("bytes that nobody wrote were taken for frames")
+
+
+wire_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | st.text(max_size=9)
+    | st.binary(max_size=9),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(frame=any_frame, where=st.integers(0, 50), value=wire_values)
+def test_a_field_of_another_type_is_a_bad_frame_or_a_value_of_that_type(frame: Frame, where: int, value: Any) -> None:
+    fields = msgpack.unpackb(codec.encode(frame))
+    if len(fields) == 1:
+        return
+    fields[1 + where % (len(fields) - 1)] = value
+    try:
+        (read,) = codec.decode_entry(msgpack.packb([fields]))
+    except BadFrame:
+        return
+    for name, hint in get_type_hints(type(read)).items():
+        if isinstance(hint, type) and not dataclasses.is_dataclass(hint):
+            assert type(getattr(read, name)) is hint
+
+
+@pytest.mark.parametrize(
+    ("items", "said"),
+    [
+        ([], "non-empty"),
+        ({}, "non-empty"),
+        ([[]], "begins with its tag"),
+        ([["NoSuch", 1]], "unknown tag 'NoSuch'"),
+        ([["Frame"]], "unknown tag"),
+        ([["AudioChunk", 1]], "1 fields where 2 to 2"),
+        ([["AudioChunk", 1, b"", 3]], "3 fields where 2 to 2"),
+        ([["AudioChunk", True, b""]], "offset: int expected, not bool"),
+        ([["AudioChunk", 1, "text"]], "pcm: bytes expected, not str"),
+        ([["AudioChunk", 1, b""], 7], "begins with its tag"),
+    ],
+)
+def test_what_is_wrong_is_said(items: Any, said: str) -> None:
+    with pytest.raises(BadFrame, match=said):
+        codec.decode_entry(msgpack.packb(items))
+
+
+def test_a_huge_entry_is_refused_unread() -> None:
+    with pytest.raises(BadFrame, match="entry of"):
+        codec.decode_entry(bytes(MAX_ENTRY_BYTES + 1))
+
+
+def test_a_cut_off_entry_is_a_bad_frame() -> None:
+    whole = entry(AudioChunk(1, b"12345678"), TurnDiscarded(1, 0, "x"), InputCleared())
+    for length in range(len(whole)):
+        with pytest.raises(BadFrame):
+            codec.decode_entry(whole[:length])
