@@ -139,6 +139,10 @@ class TurnCommitted(Frame):
     options: ReplyOptions
 
 
+EMPTY = "empty"
+"""The reason of a `TurnDiscarded` that says: the client committed, and nothing had been spoken."""
+
+
 @dataclass(frozen=True, slots=True)
 class TurnDiscarded(Frame):
     """The turn was none; nothing of it counts."""

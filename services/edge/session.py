@@ -66,6 +66,7 @@ class Session:
         self._conversation = Conversation()
         self._timings = Timings()
         self._awaiting: set[int] = set()  # committed turns whose transcript is still to come
+        self._committing = 0  # the client's commits that were not answered yet
         self._requested: ev.RequestReply | None = None
         self._refused_audio_at_s = 0.0
         self._counts = {"turns": 0, "interrupted": 0, "stale": 0, "dropped_samples": 0}
@@ -132,6 +133,7 @@ class Session:
                 self._interrupt("text")
                 self._publish(fr.TextTyped(text, options))
             case ev.Commit(options):
+                self._committing += self.started
                 self._publish(fr.InputCommitted(options))
             case ev.Clear():
                 self._publish(fr.InputCleared())
@@ -190,10 +192,16 @@ class Session:
         self._received += samples
 
     def _request(self, action: ev.RequestReply) -> None:
-        if self._awaiting:
+        if self._awaiting or self._committing:
             self._requested = action  # what is to be answered is still being transcribed
         else:
             self._publish(fr.ReplyRequested(replace(action.options, wanted=True)))
+
+    def _request_again(self) -> None:
+        """The reply that was asked for, if what it is to answer is there now."""
+        requested, self._requested = self._requested, None
+        if requested is not None:
+            self._request(requested)
 
     def _configure(self, settings: SessionSettings) -> None:
         if not self._voice_known(settings.voice):
@@ -292,6 +300,9 @@ class Session:
                 self._emit(ev.SpeechBegan(frame.turn, _ms(frame.onset)))
             case fr.TurnCommitted():
                 self._committed(frame, at_ms)
+            case fr.TurnDiscarded(reason=fr.EMPTY):
+                self._committing = max(0, self._committing - 1)
+                self._request_again()
             case fr.TurnDiscarded():
                 self._emit(ev.TurnDropped(frame.turn, frame.reason))
             case fr.TranscriptPartial():
@@ -310,6 +321,7 @@ class Session:
         self._timings.commit(frame, at_ms)
         spoken = frame.end - frame.start
         if spoken:
+            self._committing = max(0, self._committing - 1)
             self._awaiting.add(frame.turn)
             if self.settings.detect_turns:
                 self._emit(ev.SpeechEnded(frame.turn, _ms(frame.decided), final=True))
@@ -327,13 +339,12 @@ class Session:
         if spoken and not frame.text:
             metrics.turns_total.labels("empty").inc()
             self._emit(ev.ReplyEnded(frame.turn, "empty", ""))
-        if not self._awaiting and self._requested is not None:
-            requested, self._requested = self._requested, None
-            self._request(requested)
+        self._request_again()
 
     def _failed(self, frame: fr.StageFailed) -> None:
         self._awaiting.discard(frame.turn)
         self._emit(ev.Failed("stage_failed", f"{frame.stage} gave up: {frame.message}", frame.turn))
+        self._request_again()
         if not self._gate.is_stale(frame.turn, frame.revision):
             self._finish(self._reply_to(frame.turn, frame.revision), "failed")
 

@@ -11,6 +11,7 @@ from enum import IntEnum
 
 from services.vad.engine import WINDOW_MS, WINDOW_SAMPLES
 from shared.frames import (
+    EMPTY,
     Frame,
     SpeechPaused,
     SpeechResumed,
@@ -153,8 +154,8 @@ class TurnTaker:
         return facts
 
     def commit(self, entry_id: str, options: ReplyOptions) -> Sequence[Frame]:
-        """The client says that the turn is over."""
-        return self._step(Signal.COMMIT, entry_id, options)
+        """The client says that the turn is over. It is always answered: where there was none, it is discarded as empty."""
+        return self._step(Signal.COMMIT, entry_id, options) or [TurnDiscarded(self.now.turn, self.now.revision, EMPTY)]
 
     def clear(self, entry_id: str, reason: str) -> Sequence[Frame]:
         """What is being spoken is no turn."""
@@ -162,7 +163,7 @@ class TurnTaker:
 
     def ask(self, entry_id: str, text: str, options: ReplyOptions) -> Sequence[Frame]:
         """A turn that is not spoken. What is being spoken ends as a turn of its own, without a reply."""
-        facts = list(self.commit(entry_id, ReplyOptions(wanted=False)))
+        facts = self._step(Signal.COMMIT, entry_id, ReplyOptions(wanted=False))
         now = self.now
         now.turn, now.revision = now.turn + 1, 0
         at = self.position

@@ -4,10 +4,11 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosedError
 
 FRAME = 640
 """Bytes of 20 ms at 16 kHz."""
@@ -66,6 +67,14 @@ class Caller:
         ]
 
     async def listen(self) -> None:
+        with suppress(ConnectionClosedError):
+            await self._take()
+        self.closed = (self._socket.close_code or 0, self._socket.close_reason or "")
+        code, reason = self.closed
+        self.events.append({"type": "closed", "code": code, "reason": reason, "at_s": time.monotonic()})
+        self._news.set()
+
+    async def _take(self) -> None:
         async for message in self._socket:
             if isinstance(message, bytes):
                 # As an event too, so that its place among the others is known.
@@ -76,11 +85,6 @@ class Caller:
             event["at_s"] = time.monotonic()
             self.events.append(event)
             self._news.set()
-        self.closed = (self._socket.close_code or 0, self._socket.close_reason or "")
-        self.events.append(
-            {"type": "closed", "code": self.closed[0], "reason": self.closed[1], "at_s": time.monotonic()}
-        )
-        self._news.set()
 
 
 @asynccontextmanager

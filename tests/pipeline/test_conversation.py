@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-from caller import Caller, calling
 
 from benchmarks.system import System
+from tests.pipeline.caller import Caller, calling
 
 Speech = Callable[[str, int], bytes]
 

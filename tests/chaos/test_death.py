@@ -1,0 +1,155 @@
+"""What dies does not end the conversation: kill -9 of each worker in the middle of a turn, and of the broker."""
+
+import asyncio
+import os
+import signal
+import struct
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import redis.asyncio as redis
+
+from benchmarks.system import SCRIPTED, System, running_system
+from tests.chaos.slow_engines import SLICE, SLICES, TEXT
+from tests.pipeline.caller import Caller, calling
+
+Speech = Callable[[str, int], bytes]
+
+SLOW = {
+    **SCRIPTED,
+    "PARLEY_LEASE_MS": "600",
+    "PARLEY_LLM_ENGINE": "tests.chaos.slow_engines:SlowModel",
+    "PARLEY_TTS_ENGINE": "tests.chaos.slow_engines:SlowVoice",
+    "PARLEY_SCRIPTED_ASR_MS": "400",
+    "PYTHONPATH": str(Path.cwd()),
+}
+SENTENCES = 3
+
+pytestmark = pytest.mark.timeout(90)
+
+
+@pytest.fixture
+def words(speech_pcm: Speech) -> bytes:
+    return speech_pcm("hello there how are you today my friend", 16_000)
+
+
+@asynccontextmanager
+async def second_worker(system: System, stage: str) -> AsyncIterator[None]:
+    """One more worker of the stage, ready."""
+    env = {**os.environ, **SLOW, "PARLEY_REDIS_URL": system.broker_url}
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", f"services.{stage}", env=env)
+    try:
+        async with asyncio.timeout(20), redis.Redis.from_url(system.broker_url) as client:
+            while await client.zcard(f"parley:{{0}}:ready:{stage}") < 2:
+                await asyncio.sleep(0.05)
+        yield
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+async def kill_owner(system: System, stage: str) -> None:
+    """kill -9 of the process that holds the stage's work."""
+    async with redis.Redis.from_url(system.broker_url, decode_responses=True) as client:
+        (held,) = await client.xpending_range(f"parley:{{0}}:jobs:{stage}", stage, "-", "+", 1)
+    os.kill(int(held["consumer"].split(":")[2]), signal.SIGKILL)
+
+
+def assert_whole(caller: Caller) -> None:
+    """The reply was given exactly once: every letter, every sample, in order."""
+    assert "".join(event["text"] for event in caller.of("model_response")) == TEXT
+    ramp = tuple(range(SLICE * SLICES)) * SENTENCES
+    assert struct.unpack(f"<{len(caller.audio) // 2}h", caller.audio) == ramp
+    assert len(caller.of("reply_done")) == 1
+    assert caller.of("reply_done")[0]["status"] == "completed"
+    assert [event["text"] for event in caller.of("transcript", final=True)] == ["hello there"]
+    assert len(caller.of("processing_started")) == 1
+
+
+@pytest.mark.parametrize("stage", ["vad", "asr", "llm", "tts"])
+async def test_a_second_worker_finishes_the_turn_of_one_that_was_killed(stage: str, words: bytes) -> None:
+    async with running_system(SLOW) as system, second_worker(system, stage), calling(system.url) as caller:
+        async with asyncio.TaskGroup() as tasks:
+            speaking = tasks.create_task(caller.speak(words, silence_s=4.0))
+            match stage:
+                case "vad":
+                    await caller.until("vad_status", is_speaking=True)
+                case "asr":
+                    await caller.until("processing_started")
+                case "llm":
+                    await caller.until("model_response")
+                    await asyncio.sleep(0.5)  # into the second sentence
+                case _:
+                    await caller.until("audio")
+            await kill_owner(system, stage)
+            await caller.until("reply_done", timeout_s=20)
+            await speaking
+        assert_whole(caller)
+
+
+async def test_the_session_goes_on_after_its_listener_died_between_turns(words: bytes) -> None:
+    async with running_system(SLOW) as system, second_worker(system, "vad"), calling(system.url) as caller:
+        await caller.speak(words, silence_s=0.7)
+        await caller.until("reply_done", turn=1, timeout_s=20)
+        await kill_owner(system, "vad")
+        await caller.speak(b"", silence_s=2.0)
+        await caller.speak(words, silence_s=0.7)
+        await caller.until("reply_done", turn=2, status="completed", timeout_s=20)
+        assert [event["turn"] for event in caller.of("processing_started")] == [1, 2]
+
+
+async def test_a_broker_that_comes_back_serves_the_next_session(words: bytes) -> None:
+    async with running_system(SCRIPTED) as system:
+        async with calling(system.url) as caller:
+            os.kill(system.pids["broker"], signal.SIGKILL)
+            closed = await caller.until("closed")
+            assert closed["code"] == 1012
+            assert caller.of("error", code="closing")
+        pids = {name: pid for name, pid in system.pids.items() if name != "broker"}
+        async with calling(system.url, start=False) as refused:
+            await refused.until("closed", code=1013)
+        async with asyncio.timeout(20), httpx.AsyncClient(base_url=system.url, trust_env=False) as client:
+            while (await client.get("/health")).status_code != 200:
+                await asyncio.sleep(0.1)
+        async with calling(system.url) as caller:
+            await caller.speak(words, silence_s=0.7)
+            await caller.until("reply_done", turn=1, status="completed")
+        assert pids == {name: pid for name, pid in system.pids.items() if name != "broker"}
+
+
+async def test_bad_entries_are_set_aside_and_the_session_goes_on(parley_server: System, words: bytes) -> None:
+    async with (
+        redis.Redis.from_url(parley_server.broker_url) as client,
+        calling(parley_server.url) as caller,
+    ):
+        session = caller.of("ready")[0]["session_id"]
+        before = {
+            stage: await client.xlen(f"parley:{{0}}:dead:{stage}") for stage in ("vad", "asr", "llm", "tts", "edge")
+        }
+        await client.xadd(f"parley:{{0}}:in:{session}", {"f": b"\xc1 no frame"})
+        await client.xadd(f"parley:{{0}}:in:{session}", {"other": "field"})
+        await client.xadd(f"parley:{{0}}:out:{session}", {"f": b"\x91\x91\xa6NoSuch"})
+        for stage in ("vad", "asr", "llm", "tts"):
+            await client.xadd(f"parley:{{0}}:jobs:{stage}", {"f": b"garbage"})
+        async with asyncio.TaskGroup() as tasks:
+            speaking = tasks.create_task(caller.speak(words, silence_s=0.7))
+            await caller.until("vad_status", is_speaking=True)
+            await client.xadd(f"parley:{{0}}:speech:{session}", {"f": b""})
+            await speaking
+        await caller.until("reply_done", turn=1, status="completed")
+        after = {stage: await client.xlen(f"parley:{{0}}:dead:{stage}") for stage in before}
+        assert {stage: after[stage] - before[stage] for stage in before} == {
+            "vad": 3,
+            "asr": 2,
+            "llm": 1,
+            "tts": 1,
+            "edge": 1,
+        }
+        for stage in ("vad", "asr", "llm", "tts"):
+            held = await client.xpending(f"parley:{{0}}:jobs:{stage}", stage)
+            assert held["pending"] <= (1 if stage == "vad" else 0)
