@@ -38,6 +38,9 @@ CLASSIC = {
 AT_ONCE = 2
 """Clips spoken at the same time: more would make the decoders late on a small machine."""
 CHUNK_BYTES = 3200
+WHOLE_CLIP_MS = 1500
+"""Endpoint of the sessions: a clip is one turn. Speeches hold pauses of a second, at which a conversation's 500 ms would
+cut, and the recogniser understands pieces worse than the whole, with or without a pipeline around it."""
 ALLOWED_POINTS = 5.0
 """How much worse than the bare recogniser the whole path may be, in percentage points."""
 
@@ -163,8 +166,8 @@ def main() -> int:
     parser.add_argument(
         "--endpoint-ms",
         type=int,
-        default=Settings().endpoint_ms,
-        help="silence that ends a turn: a clip may hold longer ones",
+        default=WHOLE_CLIP_MS,
+        help="silence that ends a turn (%(default)s)",
     )
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     options = parser.parse_args()

@@ -239,7 +239,7 @@ class TurnTaker:
             0,
             self.turn_start,
             now.onset * WINDOW_SAMPLES,
-            entry_id,
+            _before(entry_id),
             settings.language,
             settings.interrupt_reply and settings.detect_turns,
         )
@@ -271,6 +271,11 @@ class TurnTaker:
 
 def _clock_ms(entry_id: str) -> int:
     return int(entry_id.partition("-")[0])
+
+
+def _before(entry_id: str) -> str:
+    """An id older than all that is published from now on: what comes within the same millisecond may get the same id."""
+    return f"{_clock_ms(entry_id) - 1}-{2**64 - 1}"
 
 
 def standing_fields(standing: Standing) -> list[int]:
