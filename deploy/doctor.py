@@ -19,7 +19,7 @@ from shared.settings import STAGES, Settings
 OLDEST_PYTHON = (3, 11)
 LIBRARIES = (
     "espeakng_loader", "hiredis", "httptools", "msgpack", "nltk", "numpy", "orjson", "pocketsphinx", "soundfile",
-    "soxr", "uvloop", "webrtcvad",
+    "samplerate", "soxr", "uvloop", "webrtcvad",
 )  # fmt: skip
 """Those with native code or data of their own: what a broken installation or a foreign processor shows in."""
 REINSTALL = "rm -rf .venv && make run"

@@ -1,5 +1,6 @@
 """The edge's routes."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,12 @@ def create_app(edge: Edge) -> FastAPI:
     @app.websocket("/v1/realtime")
     async def realtime(websocket: WebSocket) -> None:
         offered = websocket.scope.get("subprotocols", [])
-        codec = RealtimeCodec(edge.defaults(), model=websocket.query_params.get("model") or "parley")
+        codec = RealtimeCodec(
+            edge.defaults(),
+            model=websocket.query_params.get("model") or "parley",
+            voices=edge.monitor.voices(),
+            expires_at=int(time.time()) + edge.settings.max_session_s,
+        )
         await edge.converse(websocket, codec, "realtime", subprotocol="realtime" if "realtime" in offered else None)
 
     @app.websocket("/phone/twilio")

@@ -65,6 +65,11 @@ class Session:
         self._pump: asyncio.TimerHandle | None = None
         self._conversation = Conversation()
         self._timings = Timings()
+        self._last_cut: tuple[int, str, float] = (
+            0,
+            "",
+            0.0,
+        )  # turn, text and length in ms of the last interrupted reply
         self._awaiting: set[int] = set()  # committed turns whose transcript is still to come
         self._committing = 0  # the client's commits that were not answered yet
         self._requested: ev.RequestReply | None = None
@@ -140,6 +145,7 @@ class Session:
             case ev.RequestReply():
                 self._request(action)
             case ev.CancelReply():
+                self._requested = None
                 self._interrupt("client")
             case ev.Played(turn, ms):
                 self._played(turn, ms)
@@ -233,9 +239,15 @@ class Session:
             reply.playout.report(ms * self._codec.rate_hz // 1000, self._loop.time())
             sent_ms = reply.playout.sent * 1000 / self._codec.rate_hz
             share = ms / sent_ms if sent_ms else 0.0
-            text = cut_text(reply.text, share)
-            self._conversation.put(reply_key(turn), Message("assistant", text, turn, interrupted=share < 1))
-            self._save_history()
+            self._cut(turn, reply.text, share)
+        elif turn == self._last_cut[0]:  # it was interrupted, and the client knows better what was heard
+            _, text, sent_ms = self._last_cut
+            self._cut(turn, text, ms / sent_ms if sent_ms else 0.0)
+
+    def _cut(self, turn: int, text: str, share: float) -> None:
+        message = Message("assistant", cut_text(text, share), turn, interrupted=share < 1)
+        self._conversation.put(reply_key(turn), message)
+        self._save_history()
 
     def _save_history(self) -> None:
         self._bus.save_history(self.id, self._conversation.messages())
@@ -290,10 +302,10 @@ class Session:
     def _turn_fact(self, frame: Frame, at_ms: int) -> None:
         match frame:
             case fr.SpeechStarted():
-                if frame.interrupts:
-                    self._interrupt("speech")
                 if self.settings.detect_turns:
                     self._emit(ev.SpeechBegan(frame.turn, _ms(frame.start)))
+                if frame.interrupts:
+                    self._interrupt("speech")
             case fr.SpeechPaused():
                 self._emit(ev.SpeechEnded(frame.turn, _ms(frame.end), final=False))
             case fr.SpeechResumed():
@@ -426,6 +438,7 @@ class Session:
         unheard = playout.playing(now_s) or not reply.ended
         if unheard:
             self._emit(ev.Interrupt(reply.turn, heard * 1000 // playout.rate_hz))
+            self._last_cut = (reply.turn, reply.text, playout.sent * 1000 / playout.rate_hz)
             self._counts["interrupted"] += 1
             self._gate.advance(reply.turn + 1)
             self._channel.publish(fr.TurnInterrupted(reply.turn, reason, heard))

@@ -12,7 +12,7 @@ import re
 import threading
 from bisect import bisect_right
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
@@ -34,7 +34,7 @@ QUEUED_SLICES = 64
 """Slices of one sentence on their way to the loop, about 12 s: a usual sentence never makes the thread wait."""
 CLOSE_TIMEOUT_S = 5.0
 
-# From espeak-ng's speak_lib.h, whose numbers are its ABI.
+# From espeak-ng's speak_lib.h.
 _OUTPUT_SYNCHRONOUS = 2
 _DONT_EXIT = 0x8000
 _CHARS_UTF8 = 1
@@ -62,18 +62,8 @@ class _Event(ctypes.Structure):
     ]
 
 
-class _Voice(ctypes.Structure):
-    _fields_ = [
-        ("name", ctypes.c_char_p),
-        ("languages", ctypes.c_void_p),
-        ("identifier", ctypes.c_char_p),
-        ("gender", ctypes.c_ubyte),
-        ("age", ctypes.c_ubyte),
-        ("variant", ctypes.c_ubyte),
-        ("xx1", ctypes.c_ubyte),
-        ("score", ctypes.c_int),
-        ("spare", ctypes.c_void_p),
-    ]
+class _Voice(ctypes.Structure):  # as far as it is read here
+    _fields_ = [("name", ctypes.c_char_p), ("languages", ctypes.c_void_p), ("identifier", ctypes.c_char_p)]
 
 
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(_Event))
@@ -83,7 +73,7 @@ class _Sentence:
     """One sentence on its way: cut into slices with their words in espeak-ng's thread, read on the event loop."""
 
     def __init__(self, text: str, voice: str, wpm: int) -> None:
-        self.text = text.translate(_CONTROLS)
+        self.text = text.translate(_CONTROLS).encode(errors="replace").decode()
         self.voice = voice
         self.wpm = wpm
         self.cancelled = False
@@ -92,6 +82,7 @@ class _Sentence:
         self._queue: asyncio.Queue[Speech | Exception | None] = asyncio.Queue(QUEUED_SLICES + 1)
         self._room = threading.Semaphore(QUEUED_SLICES)
         self._word_starts = [match.start() for match in _WORDS.finditer(self.text)]
+        self._told = 0  # characters of the text that belong to words that are ended
         self._samples = 0
         # A slice is held back while one of its words has no end yet, at most for the length of that word.
         self._held: deque[tuple[bytes, list[Word]]] = deque()
@@ -122,9 +113,10 @@ class _Sentence:
     def _end_word(self, next_index: int, sample: int) -> None:
         """End the open word; what espeak-ng passed over before the next one (a dash, a bracket) belongs to it."""
         if self._open is not None:
-            index, start, words = self._open
+            _, start, words = self._open
             stop = self._word_starts[next_index] if next_index < len(self._word_starts) else len(self.text)
-            words.append(Word(self.text[self._word_starts[index] : stop].strip(), start, max(start, sample)))
+            words.append(Word(self.text[self._told : stop].strip(), start, max(start, sample)))
+            self._told = stop
 
     def _post_slice(self) -> None:
         pcm, words = self._held.popleft()
@@ -198,7 +190,7 @@ class _Library:
         Raises:
             ValueError: the voice cannot be loaded.
         """
-        text = sentence.text.encode(errors="replace")
+        text = sentence.text.encode()
         base, plus, variant = sentence.voice.partition("+")
         voice = self.identifiers[base] + (plus + variant).encode()
         with self._lock:
@@ -260,7 +252,7 @@ class EspeakSynthesizer:
         others = set(self._voice_by_language.values()) - {DEFAULT_VOICE}
         return (DEFAULT_VOICE, *sorted(others))
 
-    async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncIterator[Speech]:
+    async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
         """See `engine.Synthesizer`; `voice` may add one of espeak-ng's variants, as in `en-us+f3`.
 
         Raises:

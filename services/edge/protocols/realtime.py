@@ -24,7 +24,6 @@ from services.edge.events import (
     Send,
     SetHistory,
     Truncate,
-    TurnBegan,
 )
 from services.edge.protocols.fields import MAX_INSTRUCTIONS, BadField, integer, string
 from services.edge.protocols.realtime_items import Conversation, Entry, client_item, words_of
@@ -159,8 +158,10 @@ class RealtimeCodec:
         self._resampler = Resampler(rate_of(self._session.input_format), self.rate_hz)
 
     def _update(self, body: dict[str, Any]) -> _Answer:
-        before = self._session.input_format
+        before, detected = self._session.input_format, self._session.detects_turns
         self._session.update(body.get("session"))
+        if detected:
+            self._buffered = 0  # what was not speech is no part of a manual turn
         if not self._rate_fixed:
             formats = (self._session.input_format, self._session.output_format)
             self.rate_hz = LAW_RATE_HZ if all(rate_of(name) == LAW_RATE_HZ for name in formats) else PCM_RATE_HZ
@@ -173,10 +174,11 @@ class RealtimeCodec:
         return {**self._session.config, **self._identity}
 
     def _commit(self) -> _Answer:
+        if self._session.detects_turns:
+            # Where the server detects turns, the one that a client means may be over, or it was silence.
+            return [Commit(ReplyOptions(wanted=False))] if self._turns.speaking else []
         buffered_ms = self._buffered * 1000 / self.rate_hz
         if buffered_ms < LEAST_COMMIT_MS:
-            if self._session.detects_turns:
-                return []  # the turn was over before the client said so
             raise Refused(
                 f"Error committing input audio buffer: buffer too small. Expected at least {LEAST_COMMIT_MS}ms of audio, "
                 f"but buffer only has {buffered_ms:.2f}ms of audio.",
@@ -255,8 +257,6 @@ class RealtimeCodec:
             case ReplyAudio():
                 if not self._rate_fixed:
                     self._fix_rate()
-            case TurnBegan(_, spoken_ms) if spoken_ms and self._session.detects_turns:
-                self._buffered = 0
         return self._turns.tell(event)
 
 

@@ -133,7 +133,7 @@ async def running_broker(folder: Path) -> AsyncIterator[Server]:
     ready = asyncio.Event()
 
     async def look() -> None:
-        while not await broker.answers(folder):  # noqa: ASYNC110  the server says nowhere that it listens
+        while not await broker.answers(folder):
             await asyncio.sleep(0.01)
         ready.set()
 

@@ -223,6 +223,17 @@ def test_a_manual_turn_with_nothing_in_it_is_a_turn_still(outcome: Event) -> Non
     ]
 
 
+def test_what_came_before_push_to_talk_is_no_part_of_it() -> None:
+    client = Client()
+    client.append(bytes(48000))
+    updated(client, audio={"input": {"turn_detection": None}})
+    assert client.error("input_audio_buffer.commit")["code"] == "input_audio_buffer_commit_empty"
+    client.append(bytes(4800))
+    updated(client, instructions="Be quick.")
+    assert client.say("input_audio_buffer.commit") == []
+    assert client.actions == [Commit(ReplyOptions(wanted=False))]
+
+
 def test_clearing_the_buffer_empties_it() -> None:
     client = Client()
     updated(client, audio={"input": {"turn_detection": None}})
@@ -238,6 +249,22 @@ def test_a_needless_commit_under_vad_is_no_error() -> None:
     client.tell(SpeechBegan(1, 0), TurnBegan(1, 500, wants_reply=True))
     assert client.say("input_audio_buffer.commit") == []
     assert client.actions == []
+
+
+def test_a_commit_of_silence_under_vad_changes_nothing_about_later_turns() -> None:
+    client = Client()
+    client.append(bytes(48000))
+    assert client.say("input_audio_buffer.commit") == []
+    assert client.actions == []
+    assert client.tell(TurnDropped(1, "noise")) == []
+
+
+def test_a_commit_in_the_middle_of_speech_ends_the_turn_under_vad_too() -> None:
+    client = Client()
+    client.append(bytes(48000))
+    client.tell(SpeechBegan(1, 0))
+    client.say("input_audio_buffer.commit")
+    assert client.actions == [Commit(ReplyOptions(wanted=False))]
 
 
 def test_speech_that_was_no_turn_ends_without_an_item() -> None:

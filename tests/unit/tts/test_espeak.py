@@ -1,0 +1,164 @@
+"""The embedded voice speaks, names its words, stops when told to, and is none the worse for it."""
+
+import asyncio
+import itertools
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+
+from services.tts.engine import Speech
+from services.tts.espeak import QUEUED_SLICES, EspeakSynthesizer
+from shared.settings import Settings
+
+SENTENCE = "Hello there, my friend. How are you today?"
+LONG = "word and more words " * 500
+
+
+@pytest.fixture
+async def voice() -> AsyncIterator[EspeakSynthesizer]:
+    synthesizer = EspeakSynthesizer(Settings())
+    await synthesizer.load()
+    yield synthesizer
+    await synthesizer.close()
+
+
+async def speak(
+    synthesizer: EspeakSynthesizer, text: str, voice: str = "", speed: float = 1.0, language: str = "en"
+) -> list[Speech]:
+    return [piece async for piece in synthesizer.speak(text, voice=voice, speed=speed, language=language)]
+
+
+def samples(slices: list[Speech]) -> int:
+    return sum(len(slice_.pcm) // 2 for slice_ in slices)
+
+
+async def test_a_sentence_is_audible_in_slices_of_at_most_200_ms(voice: EspeakSynthesizer) -> None:
+    slices = await speak(voice, SENTENCE)
+    assert all(0 < len(slice_.pcm) <= 2 * voice.rate_hz // 5 for slice_ in slices)
+    assert 1.5 < samples(slices) / voice.rate_hz < 6
+    assert np.abs(np.frombuffer(b"".join(slice_.pcm for slice_ in slices), "<i2")).max() > 3000
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        (SENTENCE, "en"),
+        ("How much is 23 < 5 & more?", "en"),
+        ('<speak rate="9">[[x]] &amp; "ok"</speak>', "en"),
+        ("Café “naïve” — it’s déjà vu.", "fr"),
+        ("नमस्ते दुनिया, आप कैसे हैं?", "hi"),
+        ("a\x01b\x00c", "en"),
+    ],
+)
+async def test_words_are_those_of_the_text_in_order(voice: EspeakSynthesizer, text: str, language: str) -> None:
+    slices = await speak(voice, text, language=language)
+    words = [word for slice_ in slices for word in slice_.words]
+    printable = "".join(character if character.isprintable() else " " for character in text)
+    assert " ".join(word.text for word in words).split() == printable.split()
+    assert len(words) > 1
+    assert all(word.start <= word.end for word in words)
+    assert all(before.end <= after.start for before, after in itertools.pairwise(words))
+    assert words[-1].end == samples(slices)
+    begin = 0
+    for slice_ in slices:
+        end = begin + len(slice_.pcm) // 2
+        assert all(begin <= word.start <= end for word in slice_.words)
+        begin = end
+
+
+async def test_each_character_is_a_word_where_there_are_no_blanks(voice: EspeakSynthesizer) -> None:
+    slices = await speak(voice, "你好，我的朋友。", language="zh-CN")
+    words = [word.text for slice_ in slices for word in slice_.words]
+    assert "".join(words) == "你好，我的朋友。"
+    assert len(words) > 3
+
+
+@pytest.mark.parametrize("text", ["", "  ", "\n"])
+async def test_an_empty_text_is_silent(voice: EspeakSynthesizer, text: str) -> None:
+    assert await speak(voice, text) == []
+
+
+async def test_speed_shortens(voice: EspeakSynthesizer) -> None:
+    slow, normal, fast = [samples(await speak(voice, SENTENCE, speed=speed)) for speed in (0.6, 1.0, 2.0)]
+    assert slow > 1.3 * normal > 1.3 * 1.3 * fast
+
+
+async def test_voices_are_the_engines_and_differ(voice: EspeakSynthesizer) -> None:
+    voices = voice.voices()
+    assert voices[0] == "en-us"
+    assert {"en-gb", "hi", "de"} <= set(voices)
+    spoken = {name: b"".join(s.pcm for s in await speak(voice, SENTENCE, voice=name)) for name in ("en-us", "hi")}
+    spoken["en-gb+f3"] = b"".join(s.pcm for s in await speak(voice, SENTENCE, voice="en-GB+f3"))
+    assert len({len(pcm) for pcm in spoken.values()}) == 3
+
+
+@pytest.mark.parametrize(
+    ("language", "name"),
+    [("en", "en-us"), ("en-GB", "en-gb"), ("en_AU", "en-gb"), ("de-AT", "de"), ("zh-CN", "cmn"), ("no", "nb")],
+)
+async def test_a_language_has_its_voice(voice: EspeakSynthesizer, language: str, name: str) -> None:
+    chosen = samples(await speak(voice, "one two three four", language=language))
+    named = samples(await speak(voice, "one two three four", voice=name, language="xx"))
+    assert chosen == pytest.approx(named, rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["nobody", "en-us+nobody", "../../etc/passwd", "en-us+../f1"])
+async def test_an_unknown_voice_is_refused_before_any_audio(voice: EspeakSynthesizer, name: str) -> None:
+    with pytest.raises(ValueError, match="unknown voice"):
+        await speak(voice, SENTENCE, voice=name)
+
+
+async def test_an_unknown_language_is_refused(voice: EspeakSynthesizer) -> None:
+    with pytest.raises(ValueError, match="'qqq'"):
+        await speak(voice, SENTENCE, language="qqq")
+
+
+async def test_a_cancelled_sentence_leaves_the_next_one_whole(voice: EspeakSynthesizer) -> None:
+    alone = samples(await speak(voice, SENTENCE))
+    for taken in range(1, 6):
+        cancelled = voice.speak(LONG, voice="en-gb", speed=0.5, language="en")
+        for _ in range(taken):
+            await anext(cancelled)
+        await cancelled.aclose()
+        async with asyncio.timeout(5):
+            slices = await speak(voice, SENTENCE)
+        assert samples(slices) == pytest.approx(alone, rel=0.01)
+        assert slices[0].words[0].text == "Hello"
+
+
+async def test_a_sentence_longer_than_its_queue_loses_nothing(voice: EspeakSynthesizer) -> None:
+    slow = voice.speak(LONG, voice="", speed=1.0, language="en")
+    first = await anext(slow)
+    async with asyncio.timeout(20):
+        rest = [slice_ async for slice_ in slow]
+    assert len(rest) > 2 * QUEUED_SLICES  # more than fits at once
+    words = [word.text for slice_ in [first, *rest] for word in slice_.words]
+    assert words == LONG.split()
+
+
+async def test_sentences_at_once_do_not_mix(voice: EspeakSynthesizer) -> None:
+    texts = [f"{word} is said here" for word in ("one", "two", "three", "four", "five", "six", "seven", "eight")]
+    spoken = await asyncio.gather(*(speak(voice, text) for text in texts))
+    assert [" ".join(word.text for slice_ in slices for word in slice_.words) for slices in spoken] == texts
+
+
+def test_a_process_that_ends_in_the_middle_of_a_sentence_does_not_hang() -> None:
+    code = """
+import asyncio
+from services.tts.espeak import EspeakSynthesizer
+from shared.settings import Settings
+
+async def main():
+    synthesizer = EspeakSynthesizer(Settings())
+    await synthesizer.load()
+    async for _ in synthesizer.speak("word and more words " * 500, voice="", speed=1.0, language="en"):
+        break
+
+asyncio.run(main())
+print("over")
+"""
+    done = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stdout) == (0, "over\n"), done.stderr
