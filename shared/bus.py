@@ -332,6 +332,10 @@ class Bus:
     async def session_lives(self, session: str) -> bool:
         return bool(await self.call(b"EXISTS", self.keys.session(session)))
 
+    def forget(self, session: str) -> None:
+        """Nobody will ask for this session again: its keys go now."""
+        self.send(b"UNLINK", *self.keys.of_session(session))
+
     def keep_alive(self, session: str) -> None:
         """A sign of life: the session's keys last for another while."""
         for key in self.keys.of_session(session):

@@ -154,6 +154,10 @@ class Work:
         """Whether the session's edge has given a sign of life lately."""
         return await self._bus.session_lives(self.session)
 
+    def forget_session(self) -> None:
+        """The session is over, and nobody was there to end it."""
+        self._bus.forget(self.session)
+
     def stop(self, reason: str) -> None:
         """This work is in vain: end it now."""
         if self.ended is None and self.task is not None:

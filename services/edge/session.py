@@ -1,7 +1,8 @@
 """One client's session: its actions become frames, the frames of its log become events.
 
-It owns the microphone's sample count, the gate, the current reply and the conversation. It knows no wire
-protocol (the codec does), no socket (it is given `send` and `close`) and no turn-taking (the vad worker does).
+It owns the conversation and what the client asked for; its microphone and its replies are files of their own. It
+knows no wire protocol (the codec does), no socket (it is given `send` and `close`) and no turn-taking (the vad
+worker does).
 Everything in it runs on the event loop without waiting, so that silence on barge-in is one call away.
 """
 
@@ -14,26 +15,22 @@ from typing import Any
 import structlog
 
 from services.edge import events as ev
-from services.edge.history import Conversation, cut_text, reply_key, user_key
+from services.edge.history import Conversation, user_key
+from services.edge.microphone import Microphone
 from services.edge.playout import Playout
-from services.edge.reply import Reply
+from services.edge.replies import Replies
 from services.edge.timing import Timings
 from shared import frames as fr
 from shared import metrics
-from shared.audio import Resampler
 from shared.bus import Bus, Channel, Subscription
 from shared.frames import Frame
 from shared.session import RATE_HZ, Message, ReplyOptions, SessionSettings
 from shared.settings import Settings
 from shared.streams import Place
-from shared.turns import TurnGate
 from shared.worker import pack_settings
 
 log = structlog.get_logger()
 
-BURST_S = 30.0
-"""Audio may come so much faster than real time; what exceeds it is refused."""
-FASTEST = 1.5
 BACKLOG_LIMIT = 5_000
 """Commands that the broker has not answered; above it, audio is dropped rather than queued."""
 CODES_SHOWN = 500
@@ -57,24 +54,24 @@ class Session:
         self._began_s = self._loop.time()
         self._channel: Channel = bus.channel("edge", self.id)
         self._subscription: Subscription | None = None
-        self._input: Resampler | None = None
-        self._received = 0  # samples at 16 kHz
-        self._gate = TurnGate()
+        self._microphone: Microphone | None = None
         self._turn = 0
-        self._reply: Reply | None = None
-        self._pump: asyncio.TimerHandle | None = None
         self._conversation = Conversation()
         self._timings = Timings()
-        self._last_cut: tuple[int, str, float] = (
-            0,
-            "",
-            0.0,
-        )  # turn, text and length in ms of the last interrupted reply
+        self._replies = Replies(
+            bus,
+            self._channel,
+            self.id,
+            self._conversation,
+            self._timings,
+            self._emit,
+            lambda: Playout(codec.rate_hz, settings.reply_ahead_s),  # the rate stands only once there is audio
+        )
         self._awaiting: set[int] = set()  # committed turns whose transcript is still to come
         self._committing = 0  # the client's commits that were not answered yet
         self._requested: ev.RequestReply | None = None
         self._refused_audio_at_s = 0.0
-        self._counts = {"turns": 0, "interrupted": 0, "stale": 0, "dropped_samples": 0}
+        self._turns = 0
 
     # -- the client's side ------------------------------------------------------------------------
 
@@ -112,13 +109,11 @@ class Session:
 
     def end(self, reason: str) -> None:
         """The client is gone, or is to go."""
-        if self._pump is not None:
-            self._pump.cancel()
         if self._subscription is not None:
             self._subscription.close()
             self._subscription = None
         if self.started:
-            self._end_reply("cancelled", reason)
+            self._replies.end("cancelled", reason)
             self._channel.publish(fr.SessionEnded(reason))
             self._bus.stop(self.id, self._turn + 1, 0)
             self.keep_alive()
@@ -135,7 +130,7 @@ class Session:
             case ev.Stop():
                 self._publish(fr.InputCommitted(ReplyOptions(wanted=self.settings.create_reply)))
             case ev.Say(text, options):
-                self._interrupt("text")
+                self._replies.interrupt("text", self._turn)
                 self._publish(fr.TextTyped(text, options))
             case ev.Commit(options):
                 self._committing += self.started
@@ -146,19 +141,19 @@ class Session:
                 self._request(action)
             case ev.CancelReply():
                 self._requested = None
-                self._interrupt("client")
+                self._replies.interrupt("client", self._turn)
             case ev.Played(turn, ms):
-                self._played(turn, ms)
+                self._replies.played(turn, ms)
             case ev.Configure(settings):
                 self._configure(settings)
             case ev.SetHistory():
                 self._set_history(action)
             case ev.Truncate(turn, ms):
-                self._truncate(turn, ms)
+                self._replies.truncate(turn, ms)
             case ev.GetStats():
                 self._emit(ev.Stats(self.stats()))
             case ev.Reset():
-                self._interrupt("client")
+                self._replies.interrupt("client", self._turn)
                 self._publish(fr.InputCleared())
                 self._conversation.clear()
                 self._save_history()
@@ -176,26 +171,27 @@ class Session:
     def _audio(self, pcm: bytes) -> None:
         if not self.started:
             return
-        if self._input is None:
-            self._input = Resampler(self._codec.rate_hz, RATE_HZ)
-        pcm = self._input.process(pcm)
-        samples = len(pcm) // 2
-        if not samples:
-            return
         now_s = self._loop.time()
-        if self._received + samples > RATE_HZ * (BURST_S + FASTEST * (now_s - self._began_s)):
-            self._counts["dropped_samples"] += samples
-            metrics.dropped.labels("audio_too_fast").inc()
-            if now_s - self._refused_audio_at_s > 1.0:
-                self._refused_audio_at_s = now_s
-                self.tell("audio_too_fast", "audio comes far faster than real time; what is too much is dropped")
-            return
-        if self._bus.writer.backlog > BACKLOG_LIMIT:
-            self._counts["dropped_samples"] += samples
-            metrics.dropped.labels("broker_slow").inc()
-            return
-        self._channel.publish(fr.AudioChunk(self._received, pcm), urgent=False)
-        self._received += samples
+        if self._microphone is None:
+            self._microphone = Microphone(self._codec.rate_hz, self._began_s)
+        dropped = self._microphone.dropped
+        chunk = self._microphone.take(pcm, now_s)
+        if chunk is None:
+            if self._microphone.dropped > dropped:
+                self._refuse_audio(
+                    "audio_too_fast", "audio comes far faster than real time; what is too much is dropped"
+                )
+        elif self._bus.writer.backlog > BACKLOG_LIMIT:
+            self._refuse_audio("broker_slow", "the broker is behind; audio is dropped")
+        else:
+            self._channel.publish(chunk, urgent=False)
+
+    def _refuse_audio(self, code: str, message: str) -> None:
+        metrics.dropped.labels(code).inc()
+        now_s = self._loop.time()
+        if now_s - self._refused_audio_at_s > 1.0:
+            self._refused_audio_at_s = now_s
+            self.tell(code, message)
 
     def _request(self, action: ev.RequestReply) -> None:
         if self._awaiting or self._committing:
@@ -233,22 +229,6 @@ class Session:
             self._conversation.put(action.key, Message(action.role, action.text, self._turn), action.after)
         self._save_history()
 
-    def _truncate(self, turn: int, ms: int) -> None:
-        reply = self._reply
-        if reply is not None and reply.turn == turn:
-            reply.playout.report(ms * self._codec.rate_hz // 1000, self._loop.time())
-            sent_ms = reply.playout.sent * 1000 / self._codec.rate_hz
-            share = ms / sent_ms if sent_ms else 0.0
-            self._cut(turn, reply.text, share)
-        elif turn == self._last_cut[0]:  # it was interrupted, and the client knows better what was heard
-            _, text, sent_ms = self._last_cut
-            self._cut(turn, text, ms / sent_ms if sent_ms else 0.0)
-
-    def _cut(self, turn: int, text: str, share: float) -> None:
-        message = Message("assistant", cut_text(text, share), turn, interrupted=share < 1)
-        self._conversation.put(reply_key(turn), message)
-        self._save_history()
-
     def _save_history(self) -> None:
         self._bus.save_history(self.id, self._conversation.messages())
 
@@ -266,34 +246,9 @@ class Session:
     def _handle(self, frame: Frame, fence: int, at_ms: int) -> None:
         match frame:
             case fr.VoiceChunk() | fr.ReplyDelta() | fr.ReplySentence() | fr.VoiceDone() | fr.ReplyDone():
-                if self._gate.is_stale(frame.turn, frame.revision):
-                    self._counts["stale"] += 1
-                    metrics.dropped.labels("stale").inc()
-                    return
+                self._replies.handle(frame, fence, at_ms)
             case fr.SessionStarted() | fr.SessionEnded() | fr.TurnInterrupted() | fr.PlayedOut():
-                return  # our own
-            case _:
-                pass  # what the person said counts, whatever became of the reply
-        match frame:
-            case fr.VoiceChunk():
-                reply = self._reply_to(frame.turn, frame.revision)
-                reply.playout.add(frame, fence)
-                self._release(reply, at_ms)
-            case fr.ReplyDelta():
-                reply = self._reply_to(frame.turn, frame.revision)
-                self._timings.mark(frame.turn, "first_token", at_ms)
-                self._text(reply, reply.add_text(frame))
-            case fr.ReplySentence():
-                self._reply_to(frame.turn, frame.revision).sentences[frame.index] = frame.text
-                self._timings.mark(frame.turn, "first_sentence", at_ms)
-            case fr.VoiceDone():
-                reply = self._reply_to(frame.turn, frame.revision)
-                reply.playout.sentence_done(frame.sentence, frame.samples)
-                self._release(reply, at_ms)
-            case fr.ReplyDone():
-                reply = self._reply_to(frame.turn, frame.revision)
-                self._text(reply, reply.finish_text(frame))
-                self._release(reply, at_ms)
+                pass  # our own
             case fr.StageFailed():
                 self._failed(frame)
             case _:
@@ -305,7 +260,7 @@ class Session:
                 if self.settings.detect_turns:
                     self._emit(ev.SpeechBegan(frame.turn, _ms(frame.start)))
                 if frame.interrupts:
-                    self._interrupt("speech")
+                    self._replies.interrupt("speech", self._turn)
             case fr.SpeechPaused():
                 self._emit(ev.SpeechEnded(frame.turn, _ms(frame.end), final=False))
             case fr.SpeechResumed():
@@ -326,10 +281,10 @@ class Session:
 
     def _committed(self, frame: fr.TurnCommitted, at_ms: int) -> None:
         if frame.options.wanted:
-            self._interrupt("turn")
-            self._gate.advance(frame.turn, frame.revision)
+            self._replies.interrupt("turn", self._turn)
+            self._replies.advance(frame.turn, frame.revision)
         self._turn = max(self._turn, frame.turn)
-        self._counts["turns"] += 1
+        self._turns += 1
         self._timings.commit(frame, at_ms)
         spoken = frame.end - frame.start
         if spoken:
@@ -357,102 +312,7 @@ class Session:
         self._awaiting.discard(frame.turn)
         self._emit(ev.Failed("stage_failed", f"{frame.stage} gave up: {frame.message}", frame.turn))
         self._request_again()
-        if not self._gate.is_stale(frame.turn, frame.revision):
-            self._finish(self._reply_to(frame.turn, frame.revision), "failed")
-
-    # -- the reply --------------------------------------------------------------------------------
-
-    def _reply_to(self, turn: int, revision: int) -> Reply:
-        reply = self._reply
-        if reply is None or (reply.turn, reply.revision) != (turn, revision):
-            self._end_reply("interrupted", "turn")
-            playout = Playout(self._codec.rate_hz, self._config.reply_ahead_s)
-            reply = self._reply = Reply(turn, revision, playout)
-            self._emit(ev.ReplyBegan(turn))
-        return reply
-
-    def _text(self, reply: Reply, text: str) -> None:
-        if text and not reply.ended:
-            self._emit(ev.ReplyText(reply.turn, text))
-
-    def _release(self, reply: Reply, at_ms: int) -> None:
-        now_s = self._loop.time()
-        playout = reply.playout
-        offset = playout.sent
-        for pcm in playout.release(now_s):
-            self._emit(ev.ReplyAudio(reply.turn, offset, pcm))
-            offset += len(pcm) // 2
-        if offset and at_ms and self._timings.mark(reply.turn, "first_audio", at_ms):
-            marks = self._timings.marks(reply.turn)
-            metrics.turn_latency.observe(max(0.0, marks["first_audio"] / 1000))
-            self._emit(ev.Timing(reply.turn, marks))
-        if reply.complete:
-            if not reply.ended:
-                self._finish(reply, "completed")
-        elif self._pump is None and (wait_s := playout.wait_s(now_s)) is not None:
-            self._pump = self._loop.call_later(wait_s, self._pump_more, reply)
-
-    def _pump_more(self, reply: Reply) -> None:
-        self._pump = None
-        if reply is self._reply:
-            self._release(reply, 0)
-
-    def _finish(self, reply: Reply, status: str) -> None:
-        """Nothing more is sent of this reply."""
-        if reply.ended:
-            return
-        reply.ended = True
-        metrics.turns_total.labels(status).inc()
-        text = reply.text
-        if status != "completed":
-            text = reply.heard_text(self._loop.time())
-        if text:
-            message = Message("assistant", text, reply.turn, interrupted=status != "completed")
-            self._conversation.put(reply_key(reply.turn), message)
-            self._save_history()
-        self._emit(ev.ReplyEnded(reply.turn, status, reply.text))
-
-    def _interrupt(self, reason: str) -> None:
-        """Whatever reply is being made or played: it is not to be heard any further."""
-        reply = self._reply
-        now_s = self._loop.time()
-        if reply is None:
-            if self._turn and self._gate.advance(self._turn + 1):
-                self._bus.stop(self.id, self._turn + 1, 0)
-            return
-        if reply.ended and not reply.playout.playing(now_s):
-            return
-        self._end_reply("cancelled" if reason == "client" else "interrupted", reason)
-
-    def _end_reply(self, status: str, reason: str) -> None:
-        """Silence first, then the bookkeeping."""
-        reply, self._reply = self._reply, None
-        if self._pump is not None:
-            self._pump.cancel()
-            self._pump = None
-        if reply is None:
-            return
-        now_s = self._loop.time()
-        playout = reply.playout
-        heard = playout.heard(now_s)
-        unheard = playout.playing(now_s) or not reply.ended
-        if unheard:
-            self._emit(ev.Interrupt(reply.turn, heard * 1000 // playout.rate_hz))
-            self._last_cut = (reply.turn, reply.text, playout.sent * 1000 / playout.rate_hz)
-            self._counts["interrupted"] += 1
-            self._gate.advance(reply.turn + 1)
-            self._channel.publish(fr.TurnInterrupted(reply.turn, reason, heard))
-            self._bus.stop(self.id, reply.turn + 1, 0)
-            if reply.ended and (text := reply.heard_text(now_s)) != reply.text:
-                self._conversation.put(reply_key(reply.turn), Message("assistant", text, reply.turn, interrupted=True))
-                self._save_history()
-            self._finish(reply, status)
-        self._channel.publish(fr.PlayedOut(reply.turn, reply.revision, heard, playout.sent))
-
-    def _played(self, turn: int, ms: int) -> None:
-        reply = self._reply
-        if reply is not None and turn in (0, reply.turn):
-            reply.playout.report(ms * reply.playout.rate_hz // 1000, self._loop.time())
+        self._replies.fail(frame.turn, frame.revision)
 
     # -- out --------------------------------------------------------------------------------------
 
@@ -468,12 +328,16 @@ class Session:
 
     def stats(self) -> dict[str, Any]:
         """The session's figures."""
+        microphone = self._microphone
         return {
             "session_id": self.id,
             "seconds": round(self._loop.time() - self._began_s, 3),
-            "audio_seconds_in": round(self._received / RATE_HZ, 3),
+            "audio_seconds_in": round(microphone.received / RATE_HZ, 3) if microphone else 0.0,
+            "dropped_samples": microphone.dropped if microphone else 0,
             "turn": self._turn,
-            **self._counts,
+            "turns": self._turns,
+            "interrupted": self._replies.interrupted,
+            "stale": self._replies.stale,
         }
 
 

@@ -3,7 +3,6 @@
 The library is one global instance, so all sentences are spoken by one thread, one after another: a second of
 speech takes it about two milliseconds. Each sentence's slices cross to the event loop through a bounded queue;
 a reader that falls that far behind stops the thread, and a reader that is gone ends the sentence at the next slice.
-What it owns ends at the Protocol of `engine.py`; it knows no frames.
 """
 
 import asyncio
@@ -120,7 +119,7 @@ class _Sentence:
 
     def _post_slice(self) -> None:
         pcm, words = self._held.popleft()
-        if pcm:
+        if pcm and not self.cancelled:
             self._room.acquire()
             self._post(Speech(pcm, tuple(words)))
 
@@ -162,8 +161,7 @@ class _Library:
         rate_hz = self._lib.espeak_Initialize(_OUTPUT_SYNCHRONOUS, SLICE_MS, data.encode(), _DONT_EXIT)
         if rate_hz != RATE_HZ:
             raise RuntimeError(f"espeak-ng did not start with its data in {data}: rate {rate_hz}")
-        self.identifiers: dict[str, bytes] = {}
-        """By name of the voice; espeak-ng does not find every voice by its language."""
+        self.identifiers: dict[str, bytes] = {}  # by voice: espeak-ng does not find every one by its language
         self.voice_by_language = self._list_voices()
         self.variants = frozenset(path.name for path in Path(data, "voices", "!v").glob("*"))
         self._sentence: _Sentence | None = None
@@ -190,7 +188,6 @@ class _Library:
         Raises:
             ValueError: the voice cannot be loaded.
         """
-        text = sentence.text.encode()
         base, plus, variant = sentence.voice.partition("+")
         voice = self.identifiers[base] + (plus + variant).encode()
         with self._lock:
@@ -198,12 +195,12 @@ class _Library:
             if self._lib.espeak_SetVoiceByName(voice) != 0:
                 raise ValueError(f"espeak-ng cannot load the voice {sentence.voice!r}")
             self._lib.espeak_SetParameter(_PARAMETER_RATE, sentence.wpm, 0)
-            size = ctypes.c_size_t(len(text) + 1)
-            self._lib.espeak_Synth(text, size, 0, 0, 0, _CHARS_UTF8 | _END_PAUSE, None, None)
+            text = sentence.text.encode()
+            self._lib.espeak_Synth(text, ctypes.c_size_t(len(text) + 1), 0, 0, 0, _CHARS_UTF8 | _END_PAUSE, None, None)
 
     def _on_slice(self, wav: int | None, count: int, events: Any) -> int:
         sentence = self._sentence
-        if sentence is None or sentence.cancelled:
+        if sentence is None:
             return _STOP
         spoken = []
         position = 0

@@ -89,6 +89,7 @@ class _Session:
                 self._work.checkpoint(facts, self._listener.checkpoint())
             if silent_s > ABANDONED_S:
                 if not await self._work.session_lives():
+                    self._work.forget_session()
                     return
                 self._heard_at_s = self._loop.time()
         self._ended.result()

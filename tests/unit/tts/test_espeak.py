@@ -1,10 +1,10 @@
 """The embedded voice speaks, names its words, stops when told to, and is none the worse for it."""
 
 import asyncio
-import itertools
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -60,7 +60,7 @@ async def test_words_are_those_of_the_text_in_order(voice: EspeakSynthesizer, te
     assert " ".join(word.text for word in words).split() == printable.split()
     assert len(words) > 1
     assert all(word.start <= word.end for word in words)
-    assert all(before.end <= after.start for before, after in itertools.pairwise(words))
+    assert all(before.end <= after.start for before, after in pairwise(words))
     assert words[-1].end == samples(slices)
     begin = 0
     for slice_ in slices:
@@ -119,14 +119,27 @@ async def test_an_unknown_language_is_refused(voice: EspeakSynthesizer) -> None:
 async def test_a_cancelled_sentence_leaves_the_next_one_whole(voice: EspeakSynthesizer) -> None:
     alone = samples(await speak(voice, SENTENCE))
     for taken in range(1, 6):
-        cancelled = voice.speak(LONG, voice="en-gb", speed=0.5, language="en")
+        # To its end it would take the thread several seconds.
+        cancelled = voice.speak(10 * LONG, voice="en-gb", speed=0.5, language="en")
         for _ in range(taken):
             await anext(cancelled)
         await cancelled.aclose()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(2):
             slices = await speak(voice, SENTENCE)
         assert samples(slices) == pytest.approx(alone, rel=0.01)
         assert slices[0].words[0].text == "Hello"
+
+
+async def test_a_reader_that_stops_holds_the_thread_until_it_goes(voice: EspeakSynthesizer) -> None:
+    just_too_long = "word and more words " * 30  # about 36 s
+    unread = voice.speak(just_too_long, voice="", speed=1.0, language="en")
+    await anext(unread)
+    waiting = asyncio.ensure_future(speak(voice, SENTENCE))
+    done, _ = await asyncio.wait([waiting], timeout=0.3)
+    assert not done
+    await unread.aclose()
+    async with asyncio.timeout(5):
+        assert samples(await waiting) > voice.rate_hz
 
 
 async def test_a_sentence_longer_than_its_queue_loses_nothing(voice: EspeakSynthesizer) -> None:

@@ -1,7 +1,7 @@
 """The scripted voice: so many samples that number themselves, in slices, words spread over them."""
 
 import asyncio
-import itertools
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_words_come_in_order_each_in_the_slice_in_which_it_begins(words: list[st
     spoken = [word for slice_ in slices for word in slice_.words]
     assert [word.text for word in spoken] == words
     assert (spoken[0].start, spoken[-1].end) == (0, 16_000)
-    assert all(before.end == after.start for before, after in itertools.pairwise(spoken))
+    assert all(before.end == after.start for before, after in pairwise(spoken))
     begin = 0
     for slice_ in slices:
         end = begin + len(slice_.pcm) // 2

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+import webrtcvad
 
 from services.vad.engine import WINDOW_BYTES, WINDOW_MS, WINDOW_SAMPLES
-from services.vad.webrtc import WebRtcDetector
+from services.vad.webrtc import MODE, WebRtcDetector
 from shared.session import RATE_HZ
 from shared.settings import Settings
 
@@ -138,6 +139,28 @@ def test_speech_over_noise_is_heard_and_the_noise_is_not(speech_pcm: Callable[[s
     assert heard[begin:end].mean() > 0.6
     assert heard[: begin - 1].max() < 0.5
     assert heard[end + 3 :].max() < 0.5
+
+
+@pytest.mark.parametrize("kind", NOISES)
+def test_noise_that_sets_in_while_someone_speaks_does_not_prolong_the_speech(
+    speech_pcm: Callable[[str, int], bytes], kind: str
+) -> None:
+    speech = signal_of(speech_pcm(TEXT, RATE_HZ))
+    signal = np.concatenate([silence(1), speech, silence(3)])
+    begin = RATE_HZ + len(speech) // 2
+    signal[begin:] += noise(kind, (len(signal) - begin) / RATE_HZ, -30)
+    end = (RATE_HZ + len(speech)) // WINDOW_SAMPLES
+    assert probabilities(signal)[end + 400 // WINDOW_MS :].max() < 0.5
+
+
+def test_what_webrtc_takes_for_no_speech_is_none() -> None:
+    random = np.random.default_rng(4)
+    clicks = noise("white", 5, -60) + (random.random(5 * RATE_HZ) < 0.0004) * random.uniform(-0.5, 0.5, 5 * RATE_HZ)
+    vad = webrtcvad.Vad(MODE)
+    refused = np.array([not vad.is_speech(window, RATE_HZ) for window in windows_of(pcm_of(clicks))])
+    heard = probabilities(clicks)
+    assert heard[refused].max() < 0.5
+    assert heard.max() >= 0.4  # so there was something to refuse
 
 
 def test_the_probability_is_graded_by_the_distance_to_the_floor(speech_pcm: Callable[[str, int], bytes]) -> None:
