@@ -21,11 +21,11 @@ from benchmarks.system import SCRIPTED, System, running_system
 IN_CI = os.environ.get("CI") == "true"
 
 
-def need(program: str) -> str:
-    """The path of a program that a test cannot do without: skip where it is missing, fail in CI."""
-    found = shutil.which(program)
+def need(*programs: str) -> str:
+    """The path of a program that a test cannot do without, under any of its names: skip without it, fail in CI."""
+    found = next(filter(None, map(shutil.which, programs)), None)
     if found is None:
-        reason = f"{program} is not installed"
+        reason = f"{programs[0]} is not installed"
         pytest.fail(reason) if IN_CI else pytest.skip(reason)
     return found
 
@@ -66,6 +66,13 @@ def parley_server() -> Iterator[System]:
 def classic_server() -> Iterator[System]:
     """A whole system with the engines of the classic profile."""
     with system({}) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def talkative_server() -> Iterator[System]:
+    """A system whose replies last so long that they can always be interrupted."""
+    with system({**SCRIPTED, "PARLEY_SCRIPTED_TTS_SECONDS": "15"}) as running:
         yield running
 
 
