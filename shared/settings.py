@@ -50,7 +50,9 @@ class Settings(BaseSettings):
     )
     drain_ms: Milliseconds = Field(5000, description="how long a stopping worker finishes what it has in hand")
     gather_ms: float = Field(2.0, ge=0, le=50, description="writes are gathered for so long into one pipeline")
-    read_pace_ms: float = Field(2.0, ge=0, le=50, description="shortest time between two reads of the streams")
+    read_pace_ms: float = Field(
+        4.0, ge=0, le=50, description="longest pause after a read of the streams, while much comes"
+    )
 
     # sessions
     max_sessions: int = Field(500, ge=1, description="sessions that one edge takes; more are refused")

@@ -63,6 +63,7 @@ class Pipe(asyncio.Protocol):
         self._thens: deque[Then | None] = deque()
         self._soon = False
         self._flushing = False
+        self._flushed_at_s = 0.0
         self._later: asyncio.TimerHandle | None = None
         self._writable = asyncio.Event()
         self._writable.set()
@@ -124,7 +125,8 @@ class Pipe(asyncio.Protocol):
                 self._soon = True
                 self._loop.call_soon(self.flush)
         elif self._later is None and not self._soon:
-            self._later = self._loop.call_later(self._gather_s, self.flush)
+            # Counted from the last write: what comes after a lull does not wait for company.
+            self._later = self._loop.call_at(self._flushed_at_s + self._gather_s, self.flush)
 
     async def call(self, *args: str | bytes | int | float, timeout_s: float = 5.0) -> Reply:
         """Send a command and wait for its reply.
@@ -168,6 +170,7 @@ class Pipe(asyncio.Protocol):
             self.before_flush()
             self._flushing = False
         if self._out and self._transport is not None:
+            self._flushed_at_s = self._loop.time()
             self._transport.write(b"".join(self._out))
             self._out.clear()
             if len(self._thens) > MAX_BACKLOG:

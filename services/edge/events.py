@@ -268,6 +268,8 @@ class Codec(Protocol):
 
     rate_hz: int
     """Sample rate of `Audio` and `ReplyAudio`. May change until the first `Audio` was decoded."""
+    largest_message: int
+    """Bytes or characters; a larger message ends the connection."""
     starts_at_once: bool
     """The session starts with the connection; else with the client's `Start`."""
 

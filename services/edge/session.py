@@ -77,6 +77,9 @@ class Session:
 
     def receive(self, message: str | bytes) -> None:
         """A message from the client."""
+        if len(message) > self._codec.largest_message:
+            self._close(1009, f"a message has at most {self._codec.largest_message} bytes")
+            return
         try:
             for action in self._codec.decode(message):
                 if type(action) is ev.Audio:

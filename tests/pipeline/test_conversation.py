@@ -183,6 +183,13 @@ async def test_audio_far_faster_than_real_time_is_refused(parley_server: System)
         assert stats["dropped_samples"] > 0
 
 
+async def test_an_oversize_message_ends_its_own_session_only(parley_server: System, words: bytes) -> None:
+    async with calling(parley_server.url) as one, calling(parley_server.url) as other:
+        await one.send_raw(bytes(2 * 1024 * 1024))
+        assert (await one.until("closed"))["code"] == 1009
+        await turn(other, words, 1)
+
+
 async def test_health_config_and_page(parley_server: System) -> None:
     async with httpx.AsyncClient(base_url=parley_server.url, trust_env=False) as client:
         health = await client.get("/health")

@@ -52,6 +52,7 @@ _Answer = list[Action | str]
 class RealtimeCodec:
     """One `/v1/realtime` connection."""
 
+    largest_message = 16 * 1024 * 1024  # an append may hold 15 MiB of base64
     starts_at_once = True
 
     def __init__(

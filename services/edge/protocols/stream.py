@@ -57,6 +57,7 @@ def _error(code: str, message: str) -> tuple[Action, ...]:
 class StreamCodec:
     """One `/ws` connection at one rate."""
 
+    largest_message = 1024 * 1024  # ten seconds at the highest rate
     starts_at_once = False
 
     def __init__(self, rate_hz: int, defaults: SessionSettings) -> None:

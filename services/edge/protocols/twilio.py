@@ -53,6 +53,7 @@ class TwilioCodec:
     """One phone call."""
 
     rate_hz = LAW_RATE_HZ
+    largest_message = 64 * 1024  # Twilio's media messages have some 300
     starts_at_once = False
 
     def __init__(self, defaults: SessionSettings) -> None:
