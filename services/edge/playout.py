@@ -45,9 +45,9 @@ class Playout:
         self._ready: deque[bytes] = deque()
         self._resampler: Resampler | None = None
         self._resampler_hz = 0
-        self._started_s: float | None = None
-        self._reported = 0
-        self._reported_s: float | None = None
+        self._heard = 0  # samples played at `_heard_at_s`; it goes on from there
+        self._heard_at_s: float | None = None
+        self._reported = False
 
     # -- what comes in ----------------------------------------------------------------------------
 
@@ -86,14 +86,15 @@ class Playout:
     def release(self, now_s: float) -> list[bytes]:
         """What may be sent now."""
         released: list[bytes] = []
-        room = self._ahead - (self.sent - self.heard(now_s))
+        heard = self.heard(now_s)
+        if self._ready and heard == self.sent:  # the client has nothing left to play: it begins anew with this
+            self._heard, self._heard_at_s = heard, now_s
+        room = self._ahead - (self.sent - heard)
         while self._ready and room > 0:
             pcm = self._ready.popleft()
             released.append(pcm)
             self.sent += len(pcm) // 2
             room -= len(pcm) // 2
-        if released and self._started_s is None:
-            self._started_s = now_s
         return released
 
     def wait_s(self, now_s: float) -> float | None:
@@ -107,21 +108,20 @@ class Playout:
 
     def report(self, samples: int, now_s: float) -> None:
         """The client says how far it has played."""
-        self._reported = max(self._reported, min(samples, self.sent))
-        self._reported_s = now_s
+        self._heard = min(max(samples, self._heard if self._reported else 0), self.sent)
+        self._heard_at_s, self._reported = now_s, True
 
     def heard(self, now_s: float) -> int:
         """Samples played by now: as the client reported, going on since; by the send clock where it reports nothing."""
-        if self._started_s is None:
+        if self._heard_at_s is None:
             return 0
-        since_s = now_s - (self._started_s if self._reported_s is None else self._reported_s)
-        return min(self.sent, self._reported + int(since_s * self.rate_hz))
+        return min(self.sent, self._heard + round((now_s - self._heard_at_s) * self.rate_hz))
 
     def playing(self, now_s: float) -> bool:
         """Whether the client may still have something to play."""
-        if self._started_s is None:
+        if self._heard_at_s is None:
             return False
-        return not self.complete or now_s < self._started_s + self.sent / self.rate_hz + LATENESS_S
+        return not self.complete or now_s < self._heard_at_s + (self.sent - self._heard) / self.rate_hz + LATENESS_S
 
     def sentence_ends(self) -> list[int]:
         """Where each sentence that was released whole ends in the reply."""

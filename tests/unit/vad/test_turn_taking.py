@@ -1,0 +1,212 @@
+"""Turn-taking: the defaults, the table, and what holds whatever is heard."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.vad.engine import WINDOW_SAMPLES
+from services.vad.turn_taking import TABLE, Signal, Standing, State, TurnTaker, standing_fields
+from shared.frames import (
+    EMPTY,
+    Frame,
+    SpeechPaused,
+    SpeechResumed,
+    SpeechStarted,
+    TranscriptFinal,
+    TurnCommitted,
+    TurnDiscarded,
+)
+from shared.session import ReplyOptions, SessionSettings
+
+DEFAULTS = SessionSettings()
+
+
+def hear(taker: TurnTaker, *runs: tuple[float, int]) -> list[tuple[int, Frame]]:
+    """Feed runs of (probability, windows); facts with the number of windows heard when they were said."""
+    facts: list[tuple[int, Frame]] = []
+    for probability, windows in runs:
+        for _ in range(windows):
+            found = taker.hear(probability, f"{1000 + 20 * taker.now.window}-0")
+            facts += [(taker.now.window, fact) for fact in found]
+    return facts
+
+
+def test_the_defaults_in_windows() -> None:
+    facts = hear(TurnTaker("s", DEFAULTS), (0, 50), (1, 40), (0, 60))
+    assert [(window, type(fact)) for window, fact in facts] == [
+        (55, SpeechStarted),
+        (98, SpeechPaused),
+        (115, TurnCommitted),
+    ]
+    started, paused, committed = (fact for _, fact in facts)
+    assert isinstance(started, SpeechStarted)
+    assert (started.start, started.onset) == (35 * WINDOW_SAMPLES, 50 * WINDOW_SAMPLES)  # 300 ms of pre-roll
+    assert isinstance(paused, SpeechPaused)
+    assert paused.end == 90 * WINDOW_SAMPLES
+    assert isinstance(committed, TurnCommitted)
+    assert (committed.end, committed.decided) == (90 * WINDOW_SAMPLES, 115 * WINDOW_SAMPLES)
+
+
+def test_the_cursor_is_older_than_anything_that_can_follow() -> None:
+    (_, started), *_ = hear(TurnTaker("s", DEFAULTS), (1, 5))
+    assert isinstance(started, SpeechStarted)
+    assert started.cursor == f"{1000 + 20 * 4 - 1}-{2**64 - 1}"
+
+
+def test_speech_in_the_pause_is_the_same_turn_heard_again() -> None:
+    facts = [fact for _, fact in hear(TurnTaker("s", DEFAULTS), (1, 20), (0, 20), (1, 10), (0, 40))]
+    assert [(type(fact), getattr(fact, "turn", 0), getattr(fact, "revision", 0)) for fact in facts] == [
+        (SpeechStarted, 1, 0),
+        (SpeechPaused, 1, 0),
+        (SpeechResumed, 1, 1),
+        (SpeechPaused, 1, 1),
+        (TurnCommitted, 1, 1),
+    ]
+
+
+def test_a_click_in_the_pause_delays_nothing() -> None:
+    plain = hear(TurnTaker("s", DEFAULTS), (1, 20), (0, 40))
+    clicked = hear(TurnTaker("s", DEFAULTS), (1, 20), (0, 12), (1, 2), (0, 26))
+    assert plain == clicked
+
+
+def test_a_cough_shorter_than_the_start_is_no_turn() -> None:
+    assert hear(TurnTaker("s", DEFAULTS), (1, 4), (0, 10), (1, 4), (0, 50)) == []
+
+
+def test_the_longest_turn_is_cut_and_the_next_has_no_second_of_it_again() -> None:
+    taker = TurnTaker("s", replace(DEFAULTS, longest_ms=2000))
+    facts = [fact for _, fact in hear(taker, (1, 150))]
+    assert [type(fact) for fact in facts] == [SpeechStarted, TurnCommitted, SpeechStarted]
+    cut, again = facts[1], facts[2]
+    assert isinstance(cut, TurnCommitted)
+    assert isinstance(again, SpeechStarted)
+    assert again.start >= cut.end
+
+
+def test_a_typed_turn_ends_what_is_being_spoken_without_a_reply() -> None:
+    taker = TurnTaker("s", DEFAULTS)
+    hear(taker, (1, 20))
+    spoken, typed, text = taker.ask("9000-0", "hello", ReplyOptions())
+    assert isinstance(spoken, TurnCommitted)
+    assert (spoken.turn, spoken.options.wanted) == (1, False)
+    assert isinstance(typed, TurnCommitted)
+    assert (typed.turn, typed.start, typed.end) == (2, taker.position, taker.position)
+    assert text == TranscriptFinal("s", 2, 0, "hello", ReplyOptions())
+
+
+def test_every_commit_of_the_client_is_answered() -> None:
+    taker = TurnTaker("s", DEFAULTS)
+    assert taker.commit("1-0", ReplyOptions()) == [TurnDiscarded(0, 0, EMPTY)]
+    hear(taker, (1, 20))
+    assert [type(fact) for fact in taker.commit("1-0", ReplyOptions())] == [TurnCommitted]
+
+
+def test_without_detection_everything_until_the_commit_is_the_turn() -> None:
+    taker = TurnTaker("s", replace(DEFAULTS, detect_turns=False))
+    facts = hear(taker, (0, 200))
+    assert [type(fact) for _, fact in facts] == [SpeechStarted]
+    started = facts[0][1]
+    assert isinstance(started, SpeechStarted)
+    assert not started.interrupts
+    (committed,) = taker.commit("9-0", ReplyOptions())
+    assert isinstance(committed, TurnCommitted)
+    assert (committed.start, committed.end) == (0, 200 * WINDOW_SAMPLES)
+
+
+@pytest.mark.parametrize(("state", "signal"), [(state, signal) for state in State for signal in Signal])
+def test_a_pair_that_is_not_in_the_table_changes_nothing(state: State, signal: Signal) -> None:
+    taker = TurnTaker("s", DEFAULTS)
+    taker.now.state = state
+    before = standing_fields(taker.now)
+    said = taker._step(signal, "1-0", ReplyOptions())
+    if (state, signal) in TABLE:
+        assert len(said) == 1
+        assert taker.now.state == TABLE[state, signal][0]
+    else:
+        assert said == []
+        assert standing_fields(taker.now) == before
+
+
+Event = float | str
+talk = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from([0.0, 0.2, 0.5, 0.9]), st.integers(1, 40)),
+        st.tuples(st.sampled_from(["commit", "clear", "ask"]), st.just(1)),
+    ),
+    max_size=25,
+).map(lambda runs: [what for what, times in runs for _ in range(times)])
+session_settings = st.builds(
+    SessionSettings,
+    start_ms=st.sampled_from([20, 100, 300]),
+    pause_ms=st.sampled_from([60, 160]),
+    endpoint_ms=st.sampled_from([160, 500]),
+    preroll_ms=st.sampled_from([0, 300]),
+    longest_ms=st.sampled_from([1000, 60_000]),
+    detect_turns=st.booleans(),
+)
+
+
+def feed(taker: TurnTaker, events: Sequence[Event], begin: int = 0) -> list[Frame]:
+    facts: list[Frame] = []
+    for number, event in enumerate(events):
+        entry = f"{10_000 + begin + number}-0"
+        match event:
+            case "commit":
+                facts += taker.commit(entry, ReplyOptions())
+            case "clear":
+                facts += taker.clear(entry, "client")
+            case "ask":
+                facts += taker.ask(entry, "typed", ReplyOptions())
+            case float():
+                facts += taker.hear(event, entry)
+    return facts
+
+
+@settings(max_examples=150, deadline=None)
+@given(config=session_settings, events=talk)
+def test_whatever_is_heard_turns_are_whole_and_in_order(config: SessionSettings, events: list[Event]) -> None:
+    turn, revision, started, last_end = 0, 0, None, 0
+    for fact in feed(TurnTaker("s", config), events):
+        match fact:
+            case SpeechStarted():
+                assert started is None
+                assert (fact.turn, fact.revision) == (turn + 1, 0)
+                assert last_end <= fact.start <= fact.onset
+                turn, revision, started = fact.turn, 0, fact
+            case SpeechResumed():
+                assert (fact.turn, fact.revision) == (turn, revision + 1)
+                revision += 1
+            case SpeechPaused():
+                assert started is not None
+                assert (fact.turn, fact.revision) == (turn, revision)
+                assert started.onset < fact.end
+            case TurnDiscarded(reason=reason) if reason == EMPTY:
+                assert started is None
+            case TurnDiscarded():
+                assert started is not None
+                assert (fact.turn, fact.revision) == (turn, revision)
+                started = None
+            case TurnCommitted() if started is not None:
+                assert (fact.turn, fact.revision) == (turn, revision)
+                assert started.start == fact.start < fact.end <= fact.decided
+                started, last_end = None, fact.end
+            case TurnCommitted():
+                assert (fact.turn, fact.start) == (turn + 1, fact.end)
+                turn, revision = fact.turn, 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(config=session_settings, events=talk, cut=st.integers(0, 500))
+def test_a_successor_goes_on_as_if_nothing_had_happened(config: SessionSettings, events: list[Event], cut: int) -> None:
+    cut = min(cut, len(events))
+    whole = TurnTaker("s", config)
+    feed(whole, events[:cut])
+    expected = feed(whole, events[cut:], cut)
+    first = TurnTaker("s", config)
+    feed(first, events[:cut])
+    successor = TurnTaker("s", config, Standing(*standing_fields(first.now)))
+    assert feed(successor, events[cut:], cut) == expected
