@@ -35,21 +35,21 @@ clean: ## remove what was installed and built here
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The tests of the page need a browser. Without one they say so; in CI they fail.
+# The tests need a browser for the page, and a Redis beside the Valkey in the wheel. Without them they say so; in CI they fail.
 programs:
-	@if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then exit 0; fi; \
+	@if command -v chromium >/dev/null && command -v chromedriver >/dev/null && command -v redis-server >/dev/null; then exit 0; fi; \
 	if ! command -v apt-get >/dev/null; then \
-	    echo "The tests of the page need chromium and chromedriver on the PATH; there is no apt-get to install them." >&2; \
+	    echo "The tests need chromium, chromedriver and redis-server on the PATH; there is no apt-get to install them." >&2; \
 	    exit 0; \
 	fi; \
 	if [ "$$(id -u)" = 0 ]; then as_root=""; \
 	elif sudo -n true 2>/dev/null; then as_root="sudo -n"; \
 	else \
-	    echo "The tests of the page need a browser: sudo apt-get install chromium chromium-driver" >&2; \
+	    echo "Some tests need more programs: sudo apt-get install chromium chromium-driver redis-server" >&2; \
 	    exit 0; \
 	fi; \
 	$$as_root apt-get update -qq && \
-	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium chromium-driver
+	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium chromium-driver redis-server
 
 $(RUN_INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into .venv (the first time takes a minute)"

@@ -1,0 +1,257 @@
+"""The bus, its leases and the worker, on real brokers of both kinds."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import redis.asyncio as redis
+
+from deploy.broker import Program, answers, broker_argv, find_program, private_folder, socket_url
+from shared.bus import Bus
+from shared.frames import Frame, PlayedOut, ReplySentence, StageFailed, VoiceDone
+from shared.leases import Leases, stage_status
+from shared.lifecycle import Shutdown, with_broker
+from shared.settings import Settings
+from shared.streams import Place
+from shared.wire import BrokerGone, BrokerRefused
+from shared.worker import Work, Worker
+from tests.conftest import need
+
+LEASE_MS = 300
+
+
+@pytest_asyncio.fixture(params=["redis-server", "bundled valkey"])
+async def broker(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Settings, asyncio.subprocess.Process]]:
+    """A fresh broker, and the settings that lead to it."""
+    path = str(Path(need("redis-server")).parent) if request.param == "redis-server" else ""
+    program: Program = await find_program(path, lambda reason: None)
+    with private_folder() as folder:
+        process = await asyncio.create_subprocess_exec(*broker_argv(program, folder))
+        try:
+            async with asyncio.timeout(10):
+                while not await answers(folder):
+                    await asyncio.sleep(0.01)
+            yield Settings(redis_url=socket_url(folder), lease_ms=LEASE_MS, shards=3), process
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+@pytest.fixture
+def where(broker: tuple[Settings, asyncio.subprocess.Process]) -> Settings:
+    return broker[0]
+
+
+async def until(reached: Callable[[], Any], timeout_s: float = 5.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not reached():
+            await asyncio.sleep(0.005)
+
+
+def sentence(session: str = "s", turn: int = 1) -> ReplySentence:
+    return ReplySentence(session, turn, 0, 0, "Hello.", "", 1.0, "en")
+
+
+async def test_frames_come_in_order_to_everyone_who_follows(where: Settings) -> None:
+    async with Bus.connect(where, "edge") as writer, Bus.connect(where, "tts") as reader:
+        channel = writer.channel("edge", "s")
+        heard: list[list[tuple[str, Frame]]] = [[], []]
+
+        sent = [PlayedOut(turn, 0, 0, 0) for turn in range(300)]
+        reader.follow(Place.OUT, "s", "0-0", lambda at, _, frames: heard[0].extend((at, frame) for frame in frames))
+        await asyncio.sleep(0.05)  # it blocks by now: what follows must wake it
+        for frame in sent[:100]:
+            channel.publish(frame, urgent=frame.turn % 3 == 0)
+        await until(lambda: len(heard[0]) == 100)
+        middle = heard[0][49][0]
+        reader.follow(Place.OUT, "s", middle, lambda at, _, frames: heard[1].extend((at, frame) for frame in frames))
+        for frame in sent[100:]:
+            channel.publish(frame, urgent=False)
+        await until(lambda: len(heard[0]) == 300 and heard[1] and heard[1][-1][1] == sent[-1])
+        assert [frame for _, frame in heard[0]] == sent
+        assert [pair for pair in heard[0] if pair[0] not in {at for at, _ in heard[1]}] == heard[0][: -len(heard[1])]
+
+
+async def test_a_lease_that_was_taken_over_can_do_nothing_any_more(where: Settings) -> None:
+    async with Bus.connect(where, "tts") as slow, Bus.connect(where, "tts") as other:
+        first, second = Leases(slow, "tts", LEASE_MS), Leases(other, "tts", LEASE_MS)
+        await first.open()
+        await second.open()
+        slow.channel("llm", "s").publish(sentence())
+        (lease,) = await first.take(4)
+        assert lease.fence == 1
+        assert await second.sweep(4) == []
+        await first.renew([lease])
+        await asyncio.sleep(LEASE_MS / 1000 * 1.2)
+        (taken,) = await second.sweep(4)
+        assert (taken.id, taken.fence, taken.frame) == (lease.id, 2, lease.frame)
+        assert await first.renew([lease]) == {lease.id}
+        assert await second.renew([taken]) == set()
+        replies: list[Any] = []
+        key = slow.keys.session("s")
+        await slow.call(b"XADD", slow.keys.stream(Place.OUT, "s"), b"*", b"f", b"")
+        for leases, bus, held in ((first, slow, lease), (second, other, taken)):
+            channel = bus.channel("tts", "s", held.fence)
+            leases.commit(held, channel, key, [VoiceDone(1, 0, 0, 5)], replies.append, done=True, checkpoint=b"here")
+            await until(lambda: replies)
+            assert replies.pop() == (1 if held is taken else 0)
+            assert await bus.checkpoint("s") == (b"here" if held is taken else None)
+        assert await slow.call(b"XLEN", slow.keys.stream(Place.OUT, "s")) == 2
+        assert (await stage_status(slow, "tts")).in_hand == 0
+
+
+async def test_what_is_handed_back_is_taken_at_once(where: Settings) -> None:
+    async with Bus.connect(where, "tts") as bus, Bus.connect(where, "tts") as other:
+        first, second = Leases(bus, "tts", 60_000), Leases(other, "tts", 60_000)
+        await first.open()
+        await second.open()
+        bus.channel("llm", "s").publish(sentence())
+        held = await first.take(1)
+        await first.hand_back(held)
+        (taken,) = await second.sweep(1)
+        assert taken.fence == 2
+
+
+class Stage:
+    """Does with its work what the test says."""
+
+    name, long_lived, interruptible = "tts", False, True
+
+    def __init__(self, do: Callable[[Work], Awaitable[Sequence[Frame]]], slots: int = 4) -> None:
+        self.work, self.slots = do, slots
+
+    async def load(self) -> None: ...
+
+    def info(self) -> dict[str, Any]:
+        return {"engine": "test"}
+
+    async def close(self) -> None: ...
+
+
+async def test_work_that_fails_is_tried_again_then_set_aside_and_the_session_is_told(where: Settings) -> None:
+    attempts: list[int] = []
+
+    async def fail(work: Work) -> Sequence[Frame]:
+        attempts.append(work.attempt)
+        raise RuntimeError("no voice")
+
+    told: list[Frame] = []
+    shutdown = Shutdown(1)
+    async with Bus.connect(where, "tts") as bus, Bus.connect(where, "edge") as edge, asyncio.TaskGroup() as tasks:
+        await edge.call(b"XADD", edge.keys.stream(Place.OUT, "s"), b"*", b"x", b"")
+        edge.follow(Place.OUT, "s", "0-0", lambda at, _, frames: told.extend(frames))
+        running = tasks.create_task(Worker(Stage(fail), where, shutdown, bus).run())
+        bus.channel("llm", "s").publish(sentence())
+        await until(lambda: any(isinstance(frame, StageFailed) for frame in told))
+        assert attempts == [1, 2, 3]
+        assert await edge.call(b"XLEN", edge.keys.dead("tts")) == 1
+        shutdown.request()
+        await asyncio.wait([running], timeout=5)
+        assert running.done()
+
+
+async def test_a_stop_message_ends_work_that_is_in_vain_and_shutdown_finishes_the_rest(where: Settings) -> None:
+    begun: list[int] = []
+    ended: list[tuple[int, str]] = []
+    go_on = asyncio.Event()
+
+    async def speak(work: Work) -> Sequence[Frame]:
+        begun.append(work.turn)
+        try:
+            await go_on.wait()
+        except asyncio.CancelledError:
+            ended.append((work.turn, str(work.ended)))
+            raise
+        ended.append((work.turn, "done"))
+        return ()
+
+    shutdown = Shutdown(5)
+    async with Bus.connect(where, "tts") as bus, asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(Worker(Stage(speak), where, shutdown, bus).run())
+        for turn in (1, 2):
+            bus.channel("llm", "s").publish(sentence(turn=turn))
+        await until(lambda: len(begun) == 2)
+        bus.stop("s", 2, 0)
+        await until(lambda: ended)
+        assert ended == [(1, "stale")]
+        assert (await stage_status(bus, "tts")).workers
+        shutdown.request()
+        await asyncio.sleep(0.05)
+        assert not running.done()
+        go_on.set()
+        await asyncio.wait([running], timeout=5)
+        assert ended[1:] == [(2, "done")]
+        status = await stage_status(bus, "tts")
+        assert (status.in_hand, status.workers) == (0, ())
+
+
+async def test_the_death_of_the_broker_ends_every_wait_and_the_next_one_is_used(
+    broker: tuple[Settings, asyncio.subprocess.Process],
+) -> None:
+    where, process = broker
+    path = Path(where.redis_url.get_secret_value().removeprefix("unix://")) if where.redis_url else Path()
+    program = await find_program(os.environ["PATH"], lambda reason: None)
+    shutdown = Shutdown(1)
+    lives = asyncio.Queue[int](10)
+    failures: list[Exception] = []
+
+    async def body(bus: Bus) -> None:
+        lives.put_nowait(1)
+        if lives.qsize() == 1:
+            try:
+                while True:
+                    await bus.call(b"PING")
+                    await asyncio.sleep(0.01)
+            except BrokerGone as error:
+                failures.append(error)
+                raise
+        await bus.call(b"SET", b"alive", b"yes")
+
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(with_broker(where, "tts", shutdown, body))
+        await until(lambda: lives.qsize() == 1)
+        process.kill()
+        await process.wait()
+        await asyncio.sleep(0.3)
+        successor = await asyncio.create_subprocess_exec(*broker_argv(program, path.parent))
+        try:
+            await asyncio.wait([running], timeout=10)
+            assert running.done()
+            async with redis.Redis.from_url(f"unix://{path}") as client:
+                assert await client.get("alive") == b"yes"
+        finally:
+            successor.kill()
+            await successor.wait()
+
+
+async def test_an_old_broker_is_refused_by_name(tmp_path: Path) -> None:
+    async def old(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        info = b"# Server\r\nredis_version:6.2.14\r\n"
+        while line := await reader.readline():
+            if line.strip().upper() in (b"SETNAME", b"INFO"):
+                writer.write(b"+OK\r\n" if b"SETNAME" in line else b"$%d\r\n%s\r\n" % (len(info), info))
+                await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+        over.set()
+
+    over = asyncio.Event()
+    server = await asyncio.start_unix_server(old, tmp_path / "old.sock")
+    async with server:
+        settings = Settings(redis_url=f"unix://{tmp_path / 'old.sock'}")
+        with pytest.raises(BrokerRefused, match=r"Redis 6\.2\.14 is too old: Redis >= 7\.0 or Valkey >= 7\.2"):
+            await with_broker(settings, "tts", Shutdown(1), lambda bus: asyncio.sleep(0))
+        await over.wait()
+
+
+async def test_nobody_there_is_said_at_once() -> None:
+    shutdown = Shutdown(1)
+    asyncio.get_running_loop().call_later(0.2, shutdown.request)
+    settings = Settings(redis_url="redis://127.0.0.1:1")
+    async with asyncio.timeout(5):
+        await with_broker(settings, "tts", shutdown, lambda bus: asyncio.sleep(0))
