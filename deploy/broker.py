@@ -20,7 +20,9 @@ from typing import IO, Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-OLDEST = {"Redis": (7, 0), "Valkey": (7, 2)}
+from shared.bus import OLDEST_REDIS, OLDEST_VALKEY
+
+OLDEST = {"Redis": OLDEST_REDIS, "Valkey": OLDEST_VALKEY}
 PROGRAMS = ("redis-server", "valkey-server")
 CONNECT_TIMEOUT_S = 3.0
 VERSION_TIMEOUT_S = 5.0
