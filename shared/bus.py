@@ -36,8 +36,8 @@ GATHER_BYTES = 64 * 1024
 
 Deliver = Callable[[str, int, list[Frame]], None]
 """Takes the entry's id, its fence and its frames."""
-OnStop = Callable[[str, int, int], None]
-"""Takes a session and the lowest (turn, revision) of it that still counts."""
+OnStop = Callable[[str, int, int, bool], None]
+"""Takes a session, the lowest (turn, revision) of it that still counts, and whether that is said of this turn alone."""
 
 
 class Subscription:
@@ -290,9 +290,9 @@ class Bus:
 
     # -- stop messages ----------------------------------------------------------------------------
 
-    def stop(self, session: str, turn: int, revision: int) -> None:
-        """Tell all workers that work on this session below (turn, revision) is in vain."""
-        self.send(b"PUBLISH", self.keys.stop_channel(), msgpack.packb((session, turn, revision)))
+    def stop(self, session: str, turn: int, revision: int, *, only: bool = False) -> None:
+        """Tell all workers that work on this session below (turn, revision) is in vain; `only`: of this turn alone."""
+        self.send(b"PUBLISH", self.keys.stop_channel(), msgpack.packb((session, turn, revision, only)))
 
     async def listen_for_stops(self, on_stop: OnStop) -> None:
         """Call `on_stop` for every stop message from now on."""
@@ -300,8 +300,8 @@ class Bus:
 
         def push(message: list[Any]) -> None:
             try:
-                session, turn, revision = msgpack.unpackb(message[2])
-                on_stop(str(session), int(turn), int(revision))
+                session, turn, revision, only = msgpack.unpackb(message[2])
+                on_stop(str(session), int(turn), int(revision), bool(only))
             except (ValueError, TypeError, msgpack.UnpackException):
                 metrics.bad_frames.labels(self.role).inc()
 

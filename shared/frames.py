@@ -77,9 +77,11 @@ class InputCleared(Frame):
 
 @dataclass(frozen=True, slots=True)
 class ReplyRequested(Frame):
-    """The client asks for a reply to the conversation as it stands."""
+    """The agent is to speak: in reply to the conversation as it stands, or what the options say."""
 
     options: ReplyOptions
+    unless_spoken: bool = False
+    """Not if someone is speaking just now."""
 
 
 # -- turn-taking: vad to asr and edge -------------------------------------------------------------
@@ -111,6 +113,8 @@ class SpeechPaused(Frame):
     revision: int
     end: int
     """One past the last sample of speech."""
+    speculate: bool = False
+    """A reply is to be prepared, in case that it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +181,10 @@ class TranscriptPartial(Frame):
 
 @dataclass(frozen=True, slots=True)
 class TranscriptFinal(Frame):
-    """What the person said: a reply to be made. Empty if there were no words."""
+    """What the person said, as heard in this revision: a reply to be made. Empty if there were no words.
+
+    There is one for each revision at most. One that comes before its turn is committed starts the work early.
+    """
 
     session: str
     turn: int
@@ -187,6 +194,16 @@ class TranscriptFinal(Frame):
 
 
 # -- the reply: llm to tts and edge ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyStarted(Frame):
+    """The chat model was asked."""
+
+    turn: int
+    revision: int
+    basis: int
+    """Checksum of all that it was told: see `shared.prompt.basis`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +321,7 @@ FRAMES: tuple[type[Frame], ...] = (
     TurnInterrupted,
     TranscriptPartial,
     TranscriptFinal,
+    ReplyStarted,
     ReplyDelta,
     ReplySentence,
     ReplyDone,

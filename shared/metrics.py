@@ -16,6 +16,12 @@ sessions_active = Gauge("parley_sessions_active", "Sessions that this edge serve
 sessions_total = Counter("parley_sessions_total", "Sessions by how they ended.", ["protocol", "outcome"])
 sessions_refused = Counter("parley_sessions_refused_total", "Sessions that were refused, by reason.", ["reason"])
 turns_total = Counter("parley_turns_total", "Turns by how their reply ended.", ["outcome"])
+speculations = Counter(
+    "parley_speculations_total",
+    "Replies that were prepared before the turn was over, by what came of them.",
+    ["outcome"],
+)
+resumes = Counter("parley_resumes_total", "Replies that went on after an interruption that was none.")
 turn_latency = Histogram(
     "parley_turn_latency_seconds", "End of speech to the first reply audio that left the edge.", buckets=TURN_BUCKETS_S
 )

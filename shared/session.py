@@ -41,6 +41,32 @@ class SessionSettings:
     """The system prompt."""
     spoken: bool = True
     """False: replies are text only."""
+    adapt_endpoint: bool = True
+    """Where the worker has an engine for the end of turns, it sets the silence after which one is over."""
+    complete_ms: int = 250
+    """That silence where the turn seems complete."""
+    incomplete_ms: int = 2_000
+    """That silence where it does not."""
+    speculations: int = 3
+    """Pauses within a turn at which a reply is prepared; 0: never before the turn is over."""
+    speculate_longest_ms: int = 10_000
+    """No reply is prepared for a turn longer than this before it is over."""
+    interrupt_ms: int = 0
+    """Speech needed to silence a reply, where that is more than a turn needs to begin."""
+    min_words: int = 1
+    """Recognised words that make an interruption final; until then the reply is only paused."""
+    echo_guard_ms: int = 0
+    """For so long after a reply began to play it cannot be interrupted: its echo may be what is heard."""
+    greeting: str = ""
+    """What the agent says first, word for word."""
+    idle_ms: int = 0
+    """Silence after which the agent asks whether anyone is there; 0: never."""
+    idle_prompt: str = "Are you still there?"
+    """What it then says, word for word; empty: the chat model finds words."""
+    idle_limit: int = 2
+    """After so many unanswered prompts it says goodbye and hangs up; 0: never."""
+    goodbye: str = ""
+    """What it says before it hangs up, word for word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +79,10 @@ class ReplyOptions:
     """Replaces the session's instructions for this reply."""
     spoken: bool | None = None
     """Replaces the session's `spoken` for this reply."""
+    interruptible: bool | None = None
+    """Replaces the session's `interrupt_reply` for this reply."""
+    say: str | None = None
+    """Said word for word; the chat model is not asked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,9 @@ class Settings(BaseSettings):
 
     # engines
     vad_engine: str = Field("webrtc", description="webrtc, or module:Class")
+    endpoint_engine: str = Field(
+        "fixed", description="what decides that a turn is over: fixed, pace, smart-turn, or module:Class"
+    )
     asr_engine: str = Field("sphinx", description="sphinx, scripted, or module:Class")
     llm_engine: str = Field("eliza", description="eliza, scripted, or module:Class")
     tts_engine: str = Field("espeak", description="espeak, scripted, or module:Class")
@@ -68,6 +71,10 @@ class Settings(BaseSettings):
     )
     twilio_auth_token: SecretStr | None = Field(
         None, description="checks the signature of Twilio's connections where set"
+    )
+
+    first_clause_words: int = Field(
+        3, ge=0, le=50, description="words after which a reply's first clause is spoken early; 0: only whole sentences"
     )
 
     # defaults that a session can change

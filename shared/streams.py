@@ -17,6 +17,7 @@ from shared.frames import (
     ReplyDone,
     ReplyRequested,
     ReplySentence,
+    ReplyStarted,
     SessionEnded,
     SessionStarted,
     SettingsChanged,
@@ -61,6 +62,7 @@ ROUTES: dict[str, dict[type[Frame], tuple[Place, ...]]] = {
         InputCommitted: (Place.IN,),
         InputCleared: (Place.IN,),
         ReplyRequested: (Place.IN,),
+        TranscriptFinal: (Place.JOBS_LLM, Place.OUT),
         TurnInterrupted: (Place.OUT,),
         PlayedOut: (Place.OUT,),
     },
@@ -80,6 +82,7 @@ ROUTES: dict[str, dict[type[Frame], tuple[Place, ...]]] = {
         StageFailed: (Place.OUT,),
     },
     "llm": {
+        ReplyStarted: (Place.OUT,),
         ReplyDelta: (Place.OUT,),
         ReplySentence: (Place.JOBS_TTS, Place.OUT),
         ReplyDone: (Place.OUT,),

@@ -7,15 +7,22 @@ from collections import OrderedDict
 
 Position = tuple[int, int]
 """(turn, revision)"""
+WHOLE_TURN = WHOLE_SESSION = 2**31
+"""A revision, or a turn, above all: nothing of it counts."""
 
 
 class TurnGate:
-    """The lowest (turn, revision) of one session that still counts. It only ever rises."""
+    """The lowest (turn, revision) of one session that still counts, and the lowest revision of its newest turn.
 
-    __slots__ = ("floor",)
+    Both only ever rise. The second is there because a reply may still be wanted while someone speaks into it: what
+    is revised then is the new turn, and not the reply to the one before.
+    """
+
+    __slots__ = ("_newest", "floor")
 
     def __init__(self) -> None:
         self.floor: Position = (0, 0)
+        self._newest: Position = (0, 0)
 
     def advance(self, turn: int, revision: int = 0) -> bool:
         """Everything before this position is stale from now on. Returns whether that is news."""
@@ -24,8 +31,15 @@ class TurnGate:
         self.floor = (turn, revision)
         return True
 
+    def supersede(self, turn: int, revision: int) -> bool:
+        """Earlier revisions of this turn are stale from now on, earlier turns are not. Returns whether that is news."""
+        if (turn, revision) <= self._newest:
+            return False
+        self._newest = (turn, revision)
+        return True
+
     def is_stale(self, turn: int, revision: int) -> bool:
-        return (turn, revision) < self.floor
+        return (turn, revision) < self.floor or (turn == self._newest[0] and revision < self._newest[1])
 
 
 class TurnGates:
@@ -35,14 +49,14 @@ class TurnGates:
         self._gates: OrderedDict[str, TurnGate] = OrderedDict()
         self._limit = limit
 
-    def advance(self, session: str, turn: int, revision: int) -> bool:
+    def of(self, session: str) -> TurnGate:
         gate = self._gates.get(session)
         if gate is None:
             gate = self._gates[session] = TurnGate()
             if len(self._gates) > self._limit:
                 self._gates.popitem(last=False)
         self._gates.move_to_end(session)
-        return gate.advance(turn, revision)
+        return gate
 
     def is_stale(self, session: str, turn: int, revision: int) -> bool:
         gate = self._gates.get(session)

@@ -85,6 +85,10 @@ class Work:
         """Wait while the broker takes data more slowly than it is made; to be called by who publishes much."""
         await self._bus.writer.drain()
 
+    def commit(self, frames: Sequence[Frame]) -> None:
+        """Publish frames to all their places or, if the lease is lost, to none; the work goes on."""
+        self.checkpoint(frames, b"")
+
     def checkpoint(self, frames: Sequence[Frame], state: bytes) -> None:
         """Publish frames and save the state from which a successor goes on: both or, if the lease is lost, neither."""
 
@@ -98,8 +102,13 @@ class Work:
     async def finish(self, frames: Sequence[Frame]) -> bool:
         """Publish the last frames and end the lease. False if the lease was not ours any more: nothing was done."""
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def then(value: Any) -> None:
+            if not reply.done():  # the work may have been cancelled meanwhile
+                reply.set_result(value)
+
         key = self._bus.keys.session(self.session)
-        self._leases.commit(self.lease, self._channel, key, frames, reply.set_result, done=True)
+        self._leases.commit(self.lease, self._channel, key, frames, then, done=True)
         async with asyncio.timeout(5):
             value = await reply
         if isinstance(value, BaseException):
@@ -254,12 +263,13 @@ class Worker:
         metrics.work_busy.labels(self._stage.name).set(len(self._in_hand))
         work.task = tasks.create_task(self._handle(work), name=f"{self._stage.name} {work.session} {work.turn}")
 
-    def _on_stop(self, session: str, turn: int, revision: int) -> None:
-        self._gates.advance(session, turn, revision)
+    def _on_stop(self, session: str, turn: int, revision: int, only: bool) -> None:
+        gate = self._gates.of(session)
+        (gate.supersede if only else gate.advance)(turn, revision)
         if not self._stage.interruptible:
             return
         for work in tuple(self._in_hand.values()):
-            if work.session == session and (work.turn, work.revision) < (turn, revision):
+            if work.session == session and gate.is_stale(work.turn, work.revision):
                 work.stop("stale")
 
     async def _handle(self, work: Work) -> None:

@@ -1,20 +1,23 @@
-"""The asr stage: hears an utterance while it is spoken, and says what it was when the turn is over."""
+"""The asr stage: hears an utterance while it is spoken, and says what it was when the turn is over, or may be."""
 
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-from services.asr.engine import Recognizer
+from services.asr.engine import Recognizer, Transcript
 from shared.frames import (
     AudioChunk,
     Frame,
+    SpeechPaused,
+    SpeechResumed,
     SpeechStarted,
     TranscriptFinal,
     TranscriptPartial,
     TurnCommitted,
     TurnDiscarded,
 )
+from shared.session import ReplyOptions
 from shared.streams import Place
 from shared.worker import Work
 
@@ -42,6 +45,7 @@ class AsrStage:
         if not isinstance(job, SpeechStarted):
             raise TypeError(f"{type(job).__name__} is no utterance")
         revision, partial, position = job.revision, "", job.start
+        said = await _said_before(work) if work.attempt > 1 else set[int]()
         utterance = await self._recognizer.open(job.language)
         try:
             async with work.feed(Place.SPEECH, job.cursor) as feed, aclosing(feed):
@@ -54,11 +58,16 @@ class AsrStage:
                             if text and text != partial:
                                 partial = text
                                 work.publish(TranscriptPartial(job.turn, revision, text), urgent=False)
-                        case TurnCommitted(turn, revision) if turn == job.turn:
-                            transcript = await utterance.finish()
-                            options = frame.options if transcript.text else replace(frame.options, wanted=False)
-                            return [TranscriptFinal(job.session, turn, revision, transcript.text, options)]
-                        case TurnDiscarded(turn) if turn == job.turn:
+                        case SpeechResumed() if frame.turn == job.turn:
+                            revision = frame.revision
+                        case SpeechPaused(speculate=True) if frame.turn == job.turn and frame.revision not in said:
+                            said.add(frame.revision)
+                            work.commit([_final(job, frame.revision, await utterance.finish(), ReplyOptions())])
+                        case TurnCommitted() if frame.turn == job.turn:
+                            if frame.revision in said:
+                                return ()  # no audio has come since: this is what was said
+                            return [_final(job, frame.revision, await utterance.finish(), frame.options)]
+                        case TurnDiscarded() if frame.turn == job.turn:
                             return ()
                         case _:
                             pass
@@ -68,3 +77,17 @@ class AsrStage:
 
     async def close(self) -> None:
         await self._recognizer.close()
+
+
+def _final(job: SpeechStarted, revision: int, transcript: Transcript, options: ReplyOptions) -> TranscriptFinal:
+    """What was said; nobody answers what had no words."""
+    if not transcript.text:
+        options = replace(options, wanted=False)
+    return TranscriptFinal(job.session, job.turn, revision, transcript.text, options)
+
+
+async def _said_before(work: Work) -> set[int]:
+    """The revisions that an earlier attempt has closed: each has one transcript, whoever hears it."""
+    return {
+        frame.revision for frame in await work.log() if isinstance(frame, TranscriptFinal) and frame.turn == work.turn
+    }

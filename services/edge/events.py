@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from shared.session import ReplyOptions, SessionSettings
+from shared.session import Message, ReplyOptions, SessionSettings
 
 # -- what a client can do -------------------------------------------------------------------------
 
@@ -107,6 +107,16 @@ class GetStats:
 
 
 @dataclass(frozen=True, slots=True)
+class HangUp:
+    """Say goodbye, then close."""
+
+
+@dataclass(frozen=True, slots=True)
+class GetHistory:
+    """Tell what the chat model is told that was said."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reset:
     """Stop the reply, forget the conversation; the session goes on."""
 
@@ -128,7 +138,7 @@ class Close:
 
 Action = (
     Start | Stop | Audio | Say | Commit | Clear | RequestReply | CancelReply | Played | Configure
-    | SetHistory | Truncate | GetStats | Reset | Send | Close
+    | SetHistory | Truncate | GetStats | GetHistory | HangUp | Reset | Send | Close
 )  # fmt: skip
 
 # -- what a client can be told --------------------------------------------------------------------
@@ -225,12 +235,37 @@ class ReplyEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """Someone speaks into the reply: fall silent now. A `Resume` or an `Interrupt` of this turn follows.
+
+    A client that cannot pause drops what is queued instead; its codec says so by `can_pause`.
+    """
+
+    turn: int
+    heard_ms: int
+    """What the person heard of it, as far as the edge knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """It was nothing: the reply goes on from where it stopped. A client that cannot pause is sent the rest again."""
+
+    turn: int
+    from_ms: int
+    """Where in the reply it goes on; for a client that cannot pause, what follows begins here."""
+    text: str
+    """The reply's text from there on, as far as it was sent."""
+
+
+@dataclass(frozen=True, slots=True)
 class Interrupt:
     """Fall silent now: drop what is queued. A `ReplyEnded` follows, unless the reply was all sent and only playing."""
 
     turn: int
     heard_ms: int
     """What the person heard of it, as far as the edge knows."""
+    heard: str = ""
+    """The words of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +284,22 @@ class Stats:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """The conversation as the chat model is told it."""
+
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IdlePassed:
+    """Nobody has said anything for the time that the session was set to wait; the agent will ask."""
+
+    since_ms: int
+    """Since the session's first sample: where the silence began."""
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """Something went wrong; the session goes on unless a close follows."""
 
@@ -259,7 +310,7 @@ class Failed:
 
 Event = (
     Ready | SpeechBegan | SpeechEnded | TurnBegan | TurnDropped | Heard | ReplyBegan | ReplyText | ReplyAudio
-    | ReplyEnded | Interrupt | Timing | Stats | Failed
+    | ReplyEnded | Pause | Resume | Interrupt | Timing | Stats | Said | IdlePassed | Failed
 )  # fmt: skip
 
 
@@ -272,6 +323,8 @@ class Codec(Protocol):
     """Bytes or characters; a larger message ends the connection."""
     starts_at_once: bool
     """The session starts with the connection; else with the client's `Start`."""
+    can_pause: bool
+    """Its client keeps what is queued on a `Pause` and goes on with it on a `Resume`; else the rest is sent again."""
 
     def decode(self, message: str | bytes) -> Sequence[Action]:
         """What the client did. Never raises on a client's data: that is an answer in a `Send`, or a `Close`."""

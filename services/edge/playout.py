@@ -7,11 +7,17 @@ reply at the client's rate.
 from collections import deque
 from dataclasses import dataclass, field
 
+from services.edge.heard import Spoken
 from shared.audio import Resampler
 from shared.frames import VoiceChunk
+from shared.session import Word
 
 LATENESS_S = 0.3
 """A client plays what it was sent up to so much later: buffer, network, sound card."""
+BEHIND_S = 3.0
+"""A client that reports what it played is believed to be so much behind the send clock, and no more."""
+SLICES_PER_S = 5
+"""What is sent again is cut into so many."""
 WAITING_LIMIT = 4_000
 """Slices held for want of an earlier one; those beyond it are dropped, to be spoken again when the gap is filled."""
 
@@ -25,29 +31,41 @@ class _Sentence:
     """Samples taken in order, at the engine's rate."""
     total: int | None = None
     waiting: dict[int, VoiceChunk] = field(default_factory=dict)
+    begin: int | None = None
+    """Where it begins in the reply, once something of it is there."""
     end: int | None = None
-    """Where it ends in the reply, once it was released whole."""
+    """Where it ends in the reply, once it is there whole."""
+    words: list[Word] = field(default_factory=list)
+    rate_hz: int = 0
 
 
 class Playout:
     """The audio of one reply."""
 
-    def __init__(self, rate_hz: int, ahead_s: float) -> None:
+    def __init__(self, rate_hz: int, ahead_s: float, *, keeps: bool = False) -> None:
+        """`keeps`: what was sent and not yet heard can be sent again, for a client that cannot pause."""
         self.rate_hz = rate_hz
         self.sent = 0
         """Samples released."""
         self.late = 0
         """Samples dropped because they had come before."""
+        self.paused = False
+        self.began_s: float | None = None
+        """When the first sample was released."""
         self._ahead = int(ahead_s * rate_hz)
         self._sentences: dict[int, _Sentence] = {}
         self._current = 0
         self._expected: int | None = None
         self._ready: deque[bytes] = deque()
+        self.there = 0
+        """Samples that are there, released or not."""
         self._resampler: Resampler | None = None
         self._resampler_hz = 0
         self._heard = 0  # samples played at `_heard_at_s`; it goes on from there
         self._heard_at_s: float | None = None
         self._reported = False
+        self._kept: deque[bytes] | None = deque() if keeps else None  # what was sent, from `_kept_from` on
+        self._kept_from = 0
 
     # -- what comes in ----------------------------------------------------------------------------
 
@@ -76,16 +94,28 @@ class Playout:
         self._expected = sentences
         self._advance()
 
+    def cease(self) -> None:
+        """No more comes; what is there is all."""
+        self._expected = self._current
+        self._advance()
+
+    @property
+    def whole(self) -> bool:
+        """Everything is there, released or not."""
+        return self._expected is not None and self._current >= self._expected
+
     @property
     def complete(self) -> bool:
         """Everything that there is was released."""
-        return self._expected is not None and self._current >= self._expected and not self._ready
+        return self.whole and not self._ready
 
     # -- what goes out ----------------------------------------------------------------------------
 
     def release(self, now_s: float) -> list[bytes]:
         """What may be sent now."""
         released: list[bytes] = []
+        if self.paused:
+            return released
         heard = self.heard(now_s)
         if self._ready and heard == self.sent:  # the client has nothing left to play: it begins anew with this
             self._heard, self._heard_at_s = heard, now_s
@@ -95,11 +125,17 @@ class Playout:
             released.append(pcm)
             self.sent += len(pcm) // 2
             room -= len(pcm) // 2
+        if released and self.began_s is None:
+            self.began_s = now_s
+        if self._kept is not None:
+            self._kept.extend(released)
+            while self._kept and self._kept_from + len(self._kept[0]) // 2 <= heard - int(BEHIND_S * self.rate_hz):
+                self._kept_from += len(self._kept.popleft()) // 2
         return released
 
     def wait_s(self, now_s: float) -> float | None:
         """How long until more may be sent; None if nothing waits."""
-        if not self._ready:
+        if not self._ready or self.paused:
             return None
         excess = self.sent - self.heard(now_s) - self._ahead
         return max(0.01, excess / self.rate_hz + 0.02)
@@ -108,33 +144,74 @@ class Playout:
 
     def report(self, samples: int, now_s: float) -> None:
         """The client says how far it has played."""
-        self._heard = min(max(samples, self._heard if self._reported else 0), self.sent)
+        least = self._heard if self._reported and not self.paused else self._kept_from
+        self._heard = min(max(samples, least), self.sent)
         self._heard_at_s, self._reported = now_s, True
 
     def heard(self, now_s: float) -> int:
         """Samples played by now: as the client reported, going on since; by the send clock where it reports nothing."""
         if self._heard_at_s is None:
             return 0
+        if self.paused:
+            return self._heard
         return min(self.sent, self._heard + round((now_s - self._heard_at_s) * self.rate_hz))
 
     def playing(self, now_s: float) -> bool:
         """Whether the client may still have something to play."""
         if self._heard_at_s is None:
             return False
-        return not self.complete or now_s < self._heard_at_s + (self.sent - self._heard) / self.rate_hz + LATENESS_S
+        return not self.complete or self.paused or self.left_s(now_s) > 0
 
-    def sentence_ends(self) -> list[int]:
-        """Where each sentence that was released whole ends in the reply."""
-        return [one.end for _, one in sorted(self._sentences.items()) if one.end is not None]
+    def left_s(self, now_s: float) -> float:
+        """How long the client plays what it was sent, at the latest."""
+        if self._heard_at_s is None:
+            return 0.0
+        return self._heard_at_s + (self.sent - self._heard) / self.rate_hz + LATENESS_S - now_s
+
+    def pause(self, now_s: float) -> None:
+        """The client was told to fall silent; nothing is released until `resume`."""
+        self._heard, self.paused = self.heard(now_s), True
+
+    def resume(self, now_s: float) -> None:
+        """It goes on where it stopped; what it was sent and did not hear is released again, where that is kept."""
+        self.paused = False
+        if self._heard_at_s is not None:
+            self._heard_at_s = now_s
+        if self._kept is not None:
+            again = b"".join(self._kept)[2 * (self._heard - self._kept_from) :]
+            self._kept.clear()
+            self._kept_from = self.sent = self._heard
+            step = 2 * (self.rate_hz // SLICES_PER_S)
+            for at in reversed(range(0, len(again), step)):
+                self._ready.appendleft(again[at : at + step])
+
+    def sentences(self) -> list[Spoken]:
+        """The sentences that have begun to be there, in order."""
+        found = []
+        for _, one in sorted(self._sentences.items()):
+            if one.begin is None:
+                break
+            scale = self.rate_hz / (one.rate_hz or self.rate_hz)
+            words = tuple(
+                (word.text, one.begin + round(word.start * scale), one.begin + round(word.end * scale))
+                for word in one.words
+            )
+            found.append(Spoken(one.begin, one.end, words))
+        return found
 
     # -- order ------------------------------------------------------------------------------------
 
     def _advance(self) -> None:
         while (sentence := self._sentences.get(self._current)) is not None:
+            if sentence.begin is None:
+                sentence.begin = self.there
             while (chunk := self._next(sentence)) is not None:
                 fresh = chunk.pcm[2 * (sentence.got - chunk.offset) :]
                 self.late += sentence.got - chunk.offset
                 sentence.got += len(fresh) // 2
+                sentence.rate_hz = chunk.rate_hz
+                known = sentence.words[-1].start if sentence.words else -1
+                sentence.words += [word for word in chunk.words if word.start > known]
                 self._push(fresh, chunk.rate_hz)
             if sentence.total is None or sentence.got < sentence.total:
                 break
@@ -142,7 +219,7 @@ class Playout:
             self._current += 1
             if self._current == self._expected:
                 self._push_rest()
-            sentence.end = self.sent + sum(len(pcm) for pcm in self._ready) // 2
+            sentence.end = self.there
         if self._expected is not None and self._current >= self._expected:
             self._push_rest()
 
@@ -171,3 +248,4 @@ class Playout:
     def _queue(self, pcm: bytes) -> None:
         if pcm:
             self._ready.append(pcm)
+            self.there += len(pcm) // 2

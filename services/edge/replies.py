@@ -1,13 +1,15 @@
-"""The replies of a session: makes the current one heard, ends it when it is not wanted, keeps what was heard of it.
+"""The replies of a session: which is prepared, which is heard, when it pauses, and what is kept of it.
 
-It owns the gate, the current reply and its playout. What turns there are is the session's business.
+It owns the gate, the replies that are being prepared, the current one and its playout. What turns there are is the
+session's business: a reply may be prepared for any, and is released only once its turn was accepted.
 """
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from services.edge import events as ev
-from services.edge.history import Conversation, cut_text, reply_key
+from services.edge.history import Conversation, reply_key, user_key
 from services.edge.playout import Playout
 from services.edge.reply import Reply
 from services.edge.timing import Timings
@@ -15,16 +17,32 @@ from shared import frames as fr
 from shared import metrics
 from shared.bus import Bus, Channel
 from shared.frames import Frame
-from shared.session import Message
-from shared.turns import TurnGate
+from shared.session import Message, ReplyOptions
+from shared.turns import WHOLE_TURN, TurnGate
 
 Emit = Callable[[ev.Event], None]
 
-ReplyFrame = fr.VoiceChunk | fr.ReplyDelta | fr.ReplySentence | fr.VoiceDone | fr.ReplyDone
+ReplyFrame = fr.ReplyStarted | fr.VoiceChunk | fr.ReplyDelta | fr.ReplySentence | fr.VoiceDone | fr.ReplyDone
+
+PREPARED_LIMIT = 4
+"""Replies that are prepared at once; the oldest goes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A turn that is over and is to be answered."""
+
+    turn: int
+    revision: int
+    text: str
+    options: ReplyOptions
+    speculated: bool
+    """Its reply was begun before the turn was over: it counts only if it was told what it would be told now."""
+    interruptible: bool
 
 
 class Replies:
-    """One at a time; a newer turn's ends an older one's."""
+    """One is heard at a time; a newer turn's ends an older one's, or waits for it."""
 
     def __init__(
         self,
@@ -35,149 +53,371 @@ class Replies:
         timings: Timings,
         emit: Emit,
         new_playout: Callable[[], Playout],
+        basis: Callable[[Accepted], int],
+        on_quiet: Callable[[], None],
     ) -> None:
+        """`basis` is the checksum of what the chat model would be told now; `on_quiet` is called when all is played."""
         self.stale = 0
         """Frames dropped because nobody wants them any more."""
         self.interrupted = 0
         self._bus, self._channel, self._session, self._new_playout = bus, channel, session, new_playout
         self._conversation, self._timings, self._emit = conversation, timings, emit
+        self._basis, self._on_quiet = basis, on_quiet
         self._loop = asyncio.get_running_loop()
         self._gate = TurnGate()
+        self._prepared: dict[int, Reply] = {}
+        self._accepted: dict[int, Accepted] = {}
+        self._held_by = 0
         self._current: Reply | None = None
-        self._cut_off: Reply | None = None
-        self._pump: asyncio.TimerHandle | None = None
+        self._past: Reply | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     # -- frames -----------------------------------------------------------------------------------
 
     def handle(self, frame: ReplyFrame, fence: int, at_ms: int) -> None:
         """A frame of a reply, if it is still wanted."""
-        turn = frame.turn
-        if self._gate.is_stale(turn, frame.revision):
+        reply = self._reply_of(frame.turn, frame.revision)
+        if reply is None or reply.failed:
             self.stale += 1
             metrics.dropped.labels("stale").inc()
             return
-        reply = self._to(turn, frame.revision)
         match frame:
             case fr.VoiceChunk():
                 reply.playout.add(frame, fence)
             case fr.VoiceDone():
                 reply.playout.sentence_done(frame.sentence, frame.samples)
             case fr.ReplyDelta():
-                self._timings.mark(turn, "first_token", at_ms)
-                self._text(reply, reply.add_text(frame))
+                reply.mark("first_token", at_ms)
+                reply.add_text(frame)
             case fr.ReplySentence():
-                self._timings.mark(turn, "first_sentence", at_ms)
+                reply.mark("first_sentence", at_ms)
                 reply.sentences[frame.index] = frame.text
             case fr.ReplyDone():
-                self._text(reply, reply.finish_text(frame))
-        self._release(reply, at_ms)
+                reply.finish_text(frame)
+            case fr.ReplyStarted():
+                reply.basis = frame.basis
+        if reply is self._current:
+            self._release(reply, at_ms)
+        else:
+            self._begin_next(at_ms)
 
     def fail(self, turn: int, revision: int) -> None:
         """No more comes of this turn's reply."""
-        if not self._gate.is_stale(turn, revision):
-            self._finish(self._to(turn, revision), "failed")
+        reply = self._reply_of(turn, revision)
+        if reply is None:
+            return
+        reply.failed = True
+        reply.playout.cease()
+        if reply is self._current:
+            self._finish(reply, "failed")
+            self._wait(reply)
+        else:
+            self._begin_next(0)
 
-    def _to(self, turn: int, revision: int) -> Reply:
-        reply = self._current
-        if reply is None or (reply.turn, reply.revision) != (turn, revision):
-            self.end("interrupted", "turn")
-            reply = self._current = Reply(turn, revision, self._new_playout())
-            self._emit(ev.ReplyBegan(turn))
-        return reply
+    def _reply_of(self, turn: int, revision: int) -> Reply | None:
+        """The reply that this belongs to, made if need be; None if it is stale."""
+        current = self._current
+        if current is not None and (current.turn, current.revision) == (turn, revision):
+            return None if self._gate.is_stale(turn, revision) else current
+        if self._gate.is_stale(turn, revision) or (current is not None and turn <= current.turn):
+            return None
+        accepted = self._accepted.get(turn)
+        if accepted is not None and accepted.revision != revision:
+            return None
+        reply = self._prepared.get(turn)
+        if reply is None or reply.revision < revision:
+            reply = self._prepared[turn] = Reply(turn, revision, self._new_playout())
+            if len(self._prepared) > PREPARED_LIMIT:
+                del self._prepared[min(self._prepared)]
+        return reply if reply.revision == revision else None
 
-    def _text(self, reply: Reply, text: str) -> None:
-        if text and not reply.ended:
-            self._emit(ev.ReplyText(reply.turn, text))
+    # -- from prepared to heard -------------------------------------------------------------------
+
+    def accept(self, turn: Accepted, at_ms: int) -> None:
+        """This turn is answered as soon as nothing is in the way."""
+        if self._gate.is_stale(turn.turn, turn.revision):
+            return
+        self._accepted[turn.turn] = turn
+        prepared = self._prepared.get(turn.turn)
+        if prepared is not None and prepared.revision != turn.revision:
+            del self._prepared[turn.turn]
+        self._begin_next(at_ms)
+
+    def _begin_next(self, at_ms: int) -> None:
+        """Release the reply to the oldest turn that waits for one, if it is there and nobody speaks."""
+        if self._held_by or not self._accepted or self._busy:
+            return
+        accepted = next(iter(self._accepted.values()))
+        reply = self._prepared.get(accepted.turn)
+        if reply is None:
+            return
+        if accepted.speculated and (reply.failed or reply.basis != self._basis(accepted)):
+            self._ask_again(accepted)
+            return
+        self._retire()
+        del self._accepted[accepted.turn], self._prepared[accepted.turn]
+        self._gate.advance(reply.turn, reply.revision)
+        self._current = reply
+        reply.interruptible = accepted.interruptible
+        if accepted.speculated:
+            metrics.speculations.labels("reused").inc()
+        for name, marked_ms in reply.marks.items():
+            self._timings.mark(reply.turn, name, marked_ms)
+        self._emit(ev.ReplyBegan(reply.turn))
+        if reply.failed:
+            self._finish(reply, "failed")
+        self._release(reply, at_ms)
+
+    def _ask_again(self, accepted: Accepted) -> None:
+        """What was prepared answers another conversation than there is now."""
+        again = replace(accepted, revision=accepted.revision + 1, speculated=False)
+        metrics.speculations.labels("redone").inc()
+        self._accepted[again.turn] = again
+        self._prepared.pop(again.turn, None)
+        self.supersede(again.turn, again.revision)
+        self._channel.publish(fr.TranscriptFinal(self._session, again.turn, again.revision, again.text, again.options))
 
     def _release(self, reply: Reply, at_ms: int) -> None:
+        """Send what there is of the current reply, unless it is to be silent."""
+        if self._held_by:
+            return
+        if not reply.ended and (text := reply.untold()):
+            self._emit(ev.ReplyText(reply.turn, text))
         now_s = self._loop.time()
-        playout = reply.playout
-        offset = playout.sent
-        for pcm in playout.release(now_s):
+        offset = reply.playout.sent
+        for pcm in reply.playout.release(now_s):
             self._emit(ev.ReplyAudio(reply.turn, offset, pcm))
             offset += len(pcm) // 2
-        if offset and at_ms and self._timings.mark(reply.turn, "first_audio", at_ms):
-            marks = self._timings.marks(reply.turn)
-            metrics.turn_latency.observe(max(0.0, marks["first_audio"] / 1000))
-            self._emit(ev.Timing(reply.turn, marks))
+        if at_ms:
+            for name, marked_ms in reply.marks.items():
+                self._timings.mark(reply.turn, name, marked_ms)
+            if offset and self._timings.mark(reply.turn, "first_audio", at_ms):
+                marks = self._timings.marks(reply.turn)
+                metrics.turn_latency.observe(max(0.0, marks["first_audio"] / 1000))
+                self._emit(ev.Timing(reply.turn, marks))
         if reply.complete:
             self._finish(reply, "completed")
-        elif self._pump is None and (wait_s := playout.wait_s(now_s)) is not None:
-            self._pump = self._loop.call_later(wait_s, self._pump_more, reply)
+        self._wait(reply)
 
-    def _pump_more(self, reply: Reply) -> None:
-        self._pump = None
-        if reply is self._current:
+    def _wait(self, reply: Reply) -> None:
+        """Look after the current reply again when more of it can be sent, or when it was played."""
+        if self._timer is not None:
+            return
+        now_s = self._loop.time()
+        wait_s = reply.playout.wait_s(now_s)
+        if wait_s is None and reply.ended:
+            wait_s = max(0.0, reply.playout.left_s(now_s)) + 0.001
+        if wait_s is not None:
+            self._timer = self._loop.call_later(wait_s, self._look, reply)
+
+    def _look(self, reply: Reply) -> None:
+        self._timer = None
+        if reply is not self._current or reply.playout.paused:
+            return
+        if reply.playing(self._loop.time()):
             self._release(reply, 0)
+            return
+        self._retire()
+        self._begin_next(0)
+        if self._current is None and not self._accepted:
+            self._on_quiet()
+
+    # -- someone speaks into it -------------------------------------------------------------------
+
+    @property
+    def _busy(self) -> bool:
+        return self._current is not None and self._current.playing(self._loop.time())
+
+    @property
+    def live(self) -> bool:
+        """A reply is being made, sent or played, or is due."""
+        return bool(self._accepted) or self._busy
+
+    @property
+    def yields(self) -> bool:
+        """The current reply, if there is one, may be cut off by a turn."""
+        return self._current is None or self._current.interruptible or not self._busy
+
+    def begun_s(self) -> float | None:
+        """For how long the current reply has been playing; None if none is."""
+        if self._current is None or not self._busy:
+            return None
+        began_s = self._current.playout.began_s
+        return None if began_s is None else self._loop.time() - began_s
+
+    def left_s(self) -> float | None:
+        """How much of the current reply is still to be heard; None if there is none, or its end is not known."""
+        reply = self._current
+        if reply is None or not (self._busy and reply.text_done and reply.playout.whole):
+            return None
+        return (reply.playout.there - reply.playout.heard(self._loop.time())) / reply.playout.rate_hz
+
+    def hold(self, turn: int) -> None:
+        """Someone speaks: silence, until it is known whether these are words. Silence first, then the bookkeeping."""
+        if not self.live or not self.yields:
+            return
+        self._held_by = turn
+        reply = self._current
+        if reply is None or not self._busy or reply.playout.paused:
+            return
+        now_s = self._loop.time()
+        reply.playout.pause(now_s)
+        heard = reply.playout.heard(now_s)
+        if reply.playout.sent > heard or not reply.ended:
+            reply.told_paused = True
+            self._emit(ev.Pause(reply.turn, self._ms(reply, heard)))
+        if reply.playout.sent:
+            self._keep(reply, heard)
+
+    @property
+    def held_by(self) -> int:
+        """The turn whose speech holds the reply; 0: none."""
+        return self._held_by
+
+    def resume(self, turn: int) -> None:
+        """It was nothing: what this turn's speech held goes on from where it stopped."""
+        if not turn or self._held_by != turn:
+            return
+        self._held_by = 0
+        reply = self._current
+        if reply is not None and reply.playout.paused:
+            now_s = self._loop.time()
+            heard = reply.playout.heard(now_s)
+            text = reply.told_after(heard)
+            reply.playout.resume(now_s)
+            if reply.ended:
+                self._keep(reply, reply.playout.there)
+            else:
+                self._conversation.remove(reply_key(reply.turn))
+                self._save()
+            reply.ended = reply.ended and reply.playout.complete  # what is sent again ends again
+            if reply.told_paused:
+                reply.told_paused = False
+                metrics.resumes.inc()
+                self._emit(ev.Resume(reply.turn, self._ms(reply, heard), text))
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._release(reply, 0)
+        self._begin_next(0)
+
+    def supersede(self, turn: int, revision: int) -> None:
+        """Earlier revisions of this turn are stale; the reply to the turn before it may still be wanted."""
+        self._gate.supersede(turn, revision)
+        prepared = self._prepared.get(turn)
+        if prepared is not None and prepared.revision < revision:
+            del self._prepared[turn]
+            metrics.speculations.labels("wasted").inc()
+        self._bus.stop(self._session, turn, revision, only=True)
+
+    def reject(self, turn: int) -> None:
+        """This turn is none, and gets no reply; what it held goes on."""
+        self._accepted.pop(turn, None)
+        self.supersede(turn, WHOLE_TURN)
+        self.resume(turn)
 
     # -- the end ----------------------------------------------------------------------------------
 
-    def advance(self, turn: int, revision: int) -> None:
-        """Replies before this turn's are stale."""
-        self._gate.advance(turn, revision)
-
     def interrupt(self, reason: str, turn: int) -> None:
-        """Whatever is being made or played in reply to turns up to this one is not to be heard any further."""
-        reply = self._current
-        if reply is None:
-            if turn and self._gate.advance(turn + 1):
-                self._bus.stop(self._session, turn + 1, 0)
-        elif not reply.ended or reply.playout.playing(self._loop.time()):
-            self.end("cancelled" if reason == "client" else "interrupted", reason)
+        """Whatever is being prepared or played in reply to turns up to this one is not to be heard any further."""
+        self._held_by = 0
+        if self._busy:
+            self._cut("cancelled" if reason == "client" else "interrupted", reason)
+        for number in [number for number in self._accepted if number <= turn]:
+            del self._accepted[number]
+            metrics.turns_total.labels("interrupted").inc()
+        if turn and self._gate.advance(turn + 1):
+            self._bus.stop(self._session, turn + 1, 0)
+        for number in [number for number in self._prepared if number <= turn]:
+            del self._prepared[number]
 
-    def end(self, status: str, reason: str) -> None:
-        """The current reply is over: silence first, then the bookkeeping."""
-        if self._pump is not None:
-            self._pump.cancel()
-            self._pump = None
-        reply, self._current = self._current, None
+    def end(self, reason: str) -> None:
+        """The session is over."""
+        self._accepted.clear()
+        self._prepared.clear()
+        if self._busy:
+            self._cut("cancelled", reason)
+        self._retire()
+
+    def _cut(self, status: str, reason: str) -> None:
+        """The current reply is not to be heard any further. Silence first, then the bookkeeping."""
+        reply = self._current
         if reply is None:
             return
         now_s = self._loop.time()
         heard = reply.playout.heard(now_s)
-        if not reply.ended or reply.playout.playing(now_s):
-            self._emit(ev.Interrupt(reply.turn, heard * 1000 // reply.playout.rate_hz))
-            self.interrupted += 1
-            self._gate.advance(reply.turn + 1)
-            self._channel.publish(fr.TurnInterrupted(reply.turn, reason, heard))
-            self._bus.stop(self._session, reply.turn + 1, 0)
-            self._cut_off = reply
-            if reply.ended:
-                self._keep(reply, reply.heard_text(now_s))
-            self._finish(reply, status)
-        self._publish(fr.PlayedOut(reply.turn, reply.revision, heard, reply.playout.sent))
+        self._emit(ev.Interrupt(reply.turn, self._ms(reply, heard), reply.heard_text(heard)))
+        self.interrupted += 1
+        self._gate.advance(reply.turn + 1)
+        self._channel.publish(fr.TurnInterrupted(reply.turn, reason, heard))
+        self._bus.stop(self._session, reply.turn + 1, 0)
+        self._keep(reply, heard)
+        self._finish(reply, status)
+        reply.status = status
+        self._retire()
 
     def _finish(self, reply: Reply, status: str) -> None:
         """Nothing more is sent of this reply."""
         if reply.ended:
             return
-        reply.ended = True
-        metrics.turns_total.labels(status).inc()
-        self._keep(reply, reply.text if status == "completed" else reply.heard_text(self._loop.time()))
+        reply.ended, reply.status = True, status
+        if status == "completed":
+            self._keep(reply, reply.playout.there)
+        elif status == "failed":
+            self._keep(reply, reply.playout.sent)
         self._emit(ev.ReplyEnded(reply.turn, status, reply.text))
+
+    def _retire(self) -> None:
+        """The current reply was played, or will not be."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        reply, self._current = self._current, None
+        if reply is not None:
+            self._past = reply
+            metrics.turns_total.labels(reply.status).inc()
+            heard = reply.playout.heard(self._loop.time())
+            self._publish(fr.PlayedOut(reply.turn, reply.revision, heard, reply.playout.sent))
 
     def _publish(self, frame: Frame) -> None:
         self._channel.publish(frame, urgent=False)
 
     # -- what was heard ---------------------------------------------------------------------------
 
+    @staticmethod
+    def _ms(reply: Reply, samples: int) -> int:
+        return samples * 1000 // reply.playout.rate_hz
+
     def played(self, turn: int, ms: int) -> None:
         """The client has played so much of the reply (turn 0: of the newest)."""
         reply = self._current
         if reply is not None and turn in (0, reply.turn):
             reply.playout.report(ms * reply.playout.rate_hz // 1000, self._loop.time())
+            if reply.playout.paused:
+                self._keep(reply, reply.playout.heard(self._loop.time()))
+        elif self._past is not None and turn in (0, self._past.turn) and self._past.status == "interrupted":
+            self.truncate(self._past.turn, ms)  # the client knows best where it fell silent
 
     def truncate(self, turn: int, ms: int) -> None:
-        """The person heard so much of this reply, and no more; it may have been cut off already."""
-        for reply in (self._current, self._cut_off):
+        """The person heard so much of this reply, and no more; it may be over already."""
+        for reply in (self._current, self._past):
             if reply is not None and reply.turn == turn:
-                sent_ms = reply.playout.sent * 1000 / reply.playout.rate_hz
-                self._keep(reply, cut_text(reply.text, ms / sent_ms if sent_ms else 0.0))
+                heard = min(ms * reply.playout.rate_hz // 1000, reply.playout.there)
+                if reply.playout.paused:
+                    reply.playout.report(heard, self._loop.time())
+                self._keep(reply, heard)
                 return
 
-    def _keep(self, reply: Reply, text: str) -> None:
-        """This is what the conversation holds of the reply."""
-        if text or reply.ended:
-            message = Message("assistant", text, reply.turn, interrupted=text != reply.text)
-            self._conversation.put(reply_key(reply.turn), message)
-            self._bus.save_history(self._session, self._conversation.messages())
+    def _keep(self, reply: Reply, heard: int) -> None:
+        """So much of the reply was heard: this is what the conversation holds of it."""
+        key, text = reply_key(reply.turn), reply.heard_text(heard)
+        interrupted = not (reply.text_done and reply.playout.whole and heard >= reply.playout.there)
+        if text:
+            message = Message("assistant", text, reply.turn, interrupted)
+            self._conversation.put(key, message, after=user_key(reply.turn))
+        else:
+            self._conversation.remove(key)
+        self._save()
+
+    def _save(self) -> None:
+        self._bus.save_history(self._session, self._conversation.messages())

@@ -1,50 +1,80 @@
-"""One reply on its way to the client: text and audio in order, each exactly once, and when what happened."""
+"""One reply: its text and audio in order, each exactly once, and what of it was heard. It may be prepared before it is wanted."""
 
 from dataclasses import dataclass, field
 
-from services.edge.history import heard_text
+from services.edge.heard import cut_text, heard_text
 from services.edge.playout import Playout
 from shared.frames import ReplyDelta, ReplyDone
 
 
 @dataclass(slots=True)
 class Reply:
-    """The reply to one turn."""
+    """The reply to one revision of one turn."""
 
     turn: int
     revision: int
     playout: Playout
+    basis: int | None = None
+    """Checksum of what the chat model was told; None while it was not asked."""
+    interruptible: bool = True
     text: str = ""
+    told: int = 0
+    """Characters of it that the client was sent."""
+    told_paused: bool = False
+    """The client was told to fall silent for a while."""
     sentences: dict[int, str] = field(default_factory=dict)
     text_done: bool = False
+    failed: bool = False
     ended: bool = False
     """The client was told that no more comes."""
+    status: str = "completed"
+    """How it ended: see `events.ReplyEnded`."""
+    marks: dict[str, int] = field(default_factory=dict)
+    """Broker's clock, in ms, at which its parts were there first."""
 
-    def add_text(self, delta: ReplyDelta) -> str:
-        """What is new in this piece of text."""
-        if delta.offset > len(self.text):
-            return ""  # a piece before it was lost with its worker; the whole text comes with `ReplyDone`
-        fresh = delta.text[len(self.text) - delta.offset :]
-        self.text += fresh
-        return fresh
+    def mark(self, name: str, at_ms: int) -> None:
+        """The first time counts."""
+        self.marks.setdefault(name, at_ms)
 
-    def finish_text(self, done: ReplyDone) -> str:
-        """The text is complete: what was missing of it."""
-        rest = done.text[len(self.text) :] if done.text.startswith(self.text) else ""
-        self.text += rest
+    def add_text(self, delta: ReplyDelta) -> None:
+        """A piece of the text; what is there already is no news."""
+        if delta.offset <= len(
+            self.text
+        ):  # else a piece before it was lost with its worker, and comes with `ReplyDone`
+            self.text += delta.text[len(self.text) - delta.offset :]
+
+    def finish_text(self, done: ReplyDone) -> None:
+        """The text is complete."""
+        if done.text.startswith(self.text):
+            self.text = done.text
         self.text_done = True
         self.playout.expect(done.sentences)
-        return rest
+
+    def untold(self) -> str:
+        """Text that the client is to be sent now."""
+        fresh, self.told = self.text[self.told :], len(self.text)
+        return fresh
+
+    def told_after(self, heard: int) -> str:
+        """The text that the client was sent and did not hear, having heard so many samples."""
+        told, words = self.text[: self.told], self.heard_text(heard)
+        if told.startswith(words):
+            return told[len(words) :].lstrip()
+        return told[len(cut_text(told, heard / max(1, self.playout.there))) :].lstrip()
 
     @property
     def complete(self) -> bool:
         """All text and audio was sent."""
         return self.text_done and self.playout.complete
 
-    def heard_text(self, now_s: float) -> str:
-        """What the person heard of it."""
-        if not self.sentences:
-            return self.text
-        ordered = [text for _, text in sorted(self.sentences.items())]
+    def playing(self, now_s: float) -> bool:
+        """Whether it is still being made, sent or played."""
+        return not self.ended or self.playout.playing(now_s)
+
+    def heard_text(self, heard: int) -> str:
+        """What the person heard of it, having heard so many samples; what is only written, they have read."""
         playout = self.playout
-        return heard_text(ordered, playout.sentence_ends(), playout.heard(now_s), playout.sent)
+        if not self.sentences or (self.text_done and playout.whole and heard >= playout.there):
+            return self.text
+        texts = [text for _, text in sorted(self.sentences.items())]
+        return heard_text(texts, playout.sentences(), heard, playout.there)

@@ -1,7 +1,7 @@
 """One client's session: its actions become frames, the frames of its log become events.
 
-It owns the conversation and what the client asked for; its microphone and its replies are files of their own. It
-knows no wire protocol (the codec does), no socket (it is given `send` and `close`) and no turn-taking (the vad
+It owns the conversation and what the client asked for; its microphone, its turns and its replies are files of their own.
+It knows no wire protocol (the codec does), no socket (it is given `send` and `close`) and no turn-taking (the vad
 worker does).
 Everything in it runs on the event loop without waiting, so that silence on barge-in is one call away.
 """
@@ -9,24 +9,27 @@ Everything in it runs on the event loop without waiting, so that silence on barg
 import asyncio
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import structlog
 
 from services.edge import events as ev
-from services.edge.history import Conversation, user_key
+from services.edge.history import Conversation
 from services.edge.microphone import Microphone
 from services.edge.playout import Playout
-from services.edge.replies import Replies
+from services.edge.presence import Presence
+from services.edge.replies import Accepted, Replies
 from services.edge.timing import Timings
+from services.edge.turns import Turns
 from shared import frames as fr
 from shared import metrics
 from shared.bus import Bus, Channel, Subscription
 from shared.frames import Frame
+from shared.prompt import basis, prompt
 from shared.session import RATE_HZ, Message, ReplyOptions, SessionSettings
 from shared.settings import Settings
 from shared.streams import Place
+from shared.turns import WHOLE_SESSION
 from shared.worker import pack_settings
 
 log = structlog.get_logger()
@@ -55,23 +58,31 @@ class Session:
         self._channel: Channel = bus.channel("edge", self.id)
         self._subscription: Subscription | None = None
         self._microphone: Microphone | None = None
-        self._turn = 0
         self._conversation = Conversation()
-        self._timings = Timings()
+        timings = Timings()
         self._replies = Replies(
             bus,
             self._channel,
             self.id,
             self._conversation,
-            self._timings,
+            timings,
             self._emit,
-            lambda: Playout(codec.rate_hz, settings.reply_ahead_s),  # the rate stands only once there is audio
+            # the rate stands only once there is audio
+            lambda: Playout(codec.rate_hz, settings.reply_ahead_s, keeps=not codec.can_pause),
+            self._basis,
+            self._quiet,
         )
-        self._awaiting: set[int] = set()  # committed turns whose transcript is still to come
-        self._committing = 0  # the client's commits that were not answered yet
-        self._requested: ev.RequestReply | None = None
+        self._turns = Turns(
+            self._replies,
+            self._conversation,
+            timings,
+            lambda: self.settings,
+            self._emit,
+            self._publish,
+            self._save_history,
+        )
+        self._presence = Presence(lambda: self.settings, self._is_silent, self._publish, self._emit, close)
         self._refused_audio_at_s = 0.0
-        self._turns = 0
 
     # -- the client's side ------------------------------------------------------------------------
 
@@ -104,6 +115,7 @@ class Session:
         self.keep_alive()
         self._subscription = self._bus.follow(Place.OUT, self.id, "0-0", self._deliver)
         self._emit(ev.Ready(self.id, settings))
+        self._presence.greet()
 
     def keep_alive(self) -> None:
         """To be called every while: the session's keys live on."""
@@ -115,12 +127,18 @@ class Session:
         if self._subscription is not None:
             self._subscription.close()
             self._subscription = None
+        self._presence.end()
+        self._turns.close()
         if self.started:
-            self._replies.end("cancelled", reason)
+            self._replies.end(reason)
             self._channel.publish(fr.SessionEnded(reason))
-            self._bus.stop(self.id, self._turn + 1, 0)
+            self._bus.stop(self.id, WHOLE_SESSION, 0)
             self.keep_alive()
             self.started = False
+
+    def hang_up(self, code: int, reason: str) -> None:
+        """Say goodbye, where the session has one, and close."""
+        self._presence.leave(code, reason)
 
     def tell(self, code: str, message: str) -> None:
         """Tell the client what is wrong."""
@@ -133,18 +151,23 @@ class Session:
             case ev.Stop():
                 self._publish(fr.InputCommitted(ReplyOptions(wanted=self.settings.create_reply)))
             case ev.Say(text, options):
-                self._replies.interrupt("text", self._turn)
+                if self._replies.yields:
+                    self._replies.interrupt("text", self._turns.turn)
+                self._presence.heard()
                 self._publish(fr.TextTyped(text, options))
             case ev.Commit(options):
-                self._committing += self.started
-                self._publish(fr.InputCommitted(options))
+                if self.started:
+                    self._turns.client_commits()
+                    self._publish(fr.InputCommitted(options))
             case ev.Clear():
                 self._publish(fr.InputCleared())
             case ev.RequestReply():
-                self._request(action)
+                if self.started:
+                    self._turns.request(action)
             case ev.CancelReply():
-                self._requested = None
-                self._replies.interrupt("client", self._turn)
+                self._turns.cancel()
+            case ev.HangUp():
+                self.hang_up(1000, "goodbye")
             case ev.Played(turn, ms):
                 self._replies.played(turn, ms)
             case ev.Configure(settings):
@@ -155,8 +178,10 @@ class Session:
                 self._replies.truncate(turn, ms)
             case ev.GetStats():
                 self._emit(ev.Stats(self.stats()))
+            case ev.GetHistory():
+                self._emit(ev.Said(tuple(self._conversation.messages())))
             case ev.Reset():
-                self._replies.interrupt("client", self._turn)
+                self._turns.cancel()
                 self._publish(fr.InputCleared())
                 self._conversation.clear()
                 self._save_history()
@@ -196,18 +221,6 @@ class Session:
             self._refused_audio_at_s = now_s
             self.tell(code, message)
 
-    def _request(self, action: ev.RequestReply) -> None:
-        if self._awaiting or self._committing:
-            self._requested = action  # what is to be answered is still being transcribed
-        else:
-            self._publish(fr.ReplyRequested(replace(action.options, wanted=True)))
-
-    def _request_again(self) -> None:
-        """The reply that was asked for, if what it is to answer is there now."""
-        requested, self._requested = self._requested, None
-        if requested is not None:
-            self._request(requested)
-
     def _configure(self, settings: SessionSettings) -> None:
         if not self._voice_known(settings.voice):
             return
@@ -229,11 +242,24 @@ class Session:
         if not action.role and not action.text:
             self._conversation.remove(action.key)
         else:
-            self._conversation.put(action.key, Message(action.role, action.text, self._turn), action.after)
+            self._conversation.put(action.key, Message(action.role, action.text, self._turns.turn), action.after)
         self._save_history()
 
     def _save_history(self) -> None:
         self._bus.save_history(self.id, self._conversation.messages())
+
+    def _basis(self, turn: Accepted) -> int:
+        """Checksum of what the chat model would be told now."""
+        messages = prompt(self.settings, turn.options, self._conversation.messages(), turn.turn, turn.text)
+        return basis(self.settings, turn.options, messages)
+
+    def _is_silent(self) -> bool:
+        return not self._turns.open and not self._replies.live
+
+    def _quiet(self) -> None:
+        """All was said that was to be said."""
+        if not self._turns.open:
+            self._presence.quiet()
 
     # -- the log's side ---------------------------------------------------------------------------
 
@@ -248,74 +274,28 @@ class Session:
 
     def _handle(self, frame: Frame, fence: int, at_ms: int) -> None:
         match frame:
-            case fr.VoiceChunk() | fr.ReplyDelta() | fr.ReplySentence() | fr.VoiceDone() | fr.ReplyDone():
+            case (
+                fr.VoiceChunk()
+                | fr.ReplyDelta()
+                | fr.ReplySentence()
+                | fr.VoiceDone()
+                | fr.ReplyDone()
+                | fr.ReplyStarted()
+            ):
                 self._replies.handle(frame, fence, at_ms)
             case fr.SessionStarted() | fr.SessionEnded() | fr.TurnInterrupted() | fr.PlayedOut():
                 pass  # our own
-            case fr.StageFailed():
-                self._failed(frame)
-            case _:
-                self._turn_fact(frame, at_ms)
-
-    def _turn_fact(self, frame: Frame, at_ms: int) -> None:
-        match frame:
-            case fr.SpeechStarted():
-                if self.settings.detect_turns:
-                    self._emit(ev.SpeechBegan(frame.turn, _ms(frame.start)))
-                if frame.interrupts:
-                    self._replies.interrupt("speech", self._turn)
-            case fr.SpeechPaused():
-                self._emit(ev.SpeechEnded(frame.turn, _ms(frame.end), final=False))
-            case fr.SpeechResumed():
-                self._emit(ev.SpeechBegan(frame.turn, _ms(frame.onset)))
-            case fr.TurnCommitted():
-                self._committed(frame, at_ms)
-            case fr.TurnDiscarded(reason=fr.EMPTY):
-                self._committing = max(0, self._committing - 1)
-                self._request_again()
-            case fr.TurnDiscarded():
-                self._emit(ev.TurnDropped(frame.turn, frame.reason))
-            case fr.TranscriptPartial():
-                self._emit(ev.Heard(frame.turn, frame.text, final=False))
-            case fr.TranscriptFinal():
-                self._heard(frame, at_ms)
+            case (
+                fr.SpeechStarted() | fr.SpeechPaused() | fr.SpeechResumed() | fr.TurnCommitted() | fr.TurnDiscarded()
+                | fr.TranscriptPartial() | fr.TranscriptFinal() | fr.StageFailed()
+            ):  # fmt: skip
+                self._turns.handle(frame, at_ms)
+                if type(frame) is fr.TurnCommitted and frame.end > frame.start:
+                    self._presence.heard()
+                if type(frame) is fr.TurnDiscarded and self._is_silent():
+                    self._presence.quiet()
             case _:
                 raise TypeError(f"{type(frame).__name__} does not belong into a log")
-
-    def _committed(self, frame: fr.TurnCommitted, at_ms: int) -> None:
-        if frame.options.wanted:
-            self._replies.interrupt("turn", self._turn)
-            self._replies.advance(frame.turn, frame.revision)
-        self._turn = max(self._turn, frame.turn)
-        self._turns += 1
-        self._timings.commit(frame, at_ms)
-        spoken = frame.end - frame.start
-        if spoken:
-            self._committing = max(0, self._committing - 1)
-            self._awaiting.add(frame.turn)
-            if self.settings.detect_turns:
-                self._emit(ev.SpeechEnded(frame.turn, _ms(frame.decided), final=True))
-        self._emit(ev.TurnBegan(frame.turn, _ms(spoken), frame.options.wanted))
-
-    def _heard(self, frame: fr.TranscriptFinal, at_ms: int) -> None:
-        spoken = frame.turn in self._awaiting
-        self._awaiting.discard(frame.turn)
-        self._timings.mark(frame.turn, "transcript", at_ms)
-        if frame.text:
-            self._conversation.put(user_key(frame.turn), Message("user", frame.text, frame.turn))
-            self._save_history()
-        if spoken:
-            self._emit(ev.Heard(frame.turn, frame.text, final=True))
-        if spoken and not frame.text:
-            metrics.turns_total.labels("empty").inc()
-            self._emit(ev.ReplyEnded(frame.turn, "empty", ""))
-        self._request_again()
-
-    def _failed(self, frame: fr.StageFailed) -> None:
-        self._awaiting.discard(frame.turn)
-        self._emit(ev.Failed("stage_failed", f"{frame.stage} gave up: {frame.message}", frame.turn))
-        self._request_again()
-        self._replies.fail(frame.turn, frame.revision)
 
     # -- out --------------------------------------------------------------------------------------
 
@@ -337,12 +317,8 @@ class Session:
             "seconds": round(self._loop.time() - self._began_s, 3),
             "audio_seconds_in": round(microphone.received / RATE_HZ, 3) if microphone else 0.0,
             "dropped_samples": microphone.dropped if microphone else 0,
-            "turn": self._turn,
-            "turns": self._turns,
+            "turn": self._turns.turn,
+            "turns": self._turns.count,
             "interrupted": self._replies.interrupted,
             "stale": self._replies.stale,
         }
-
-
-def _ms(samples: int) -> int:
-    return samples * 1000 // RATE_HZ

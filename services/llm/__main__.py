@@ -12,7 +12,7 @@ from shared.settings import Settings
 def build(settings: Settings) -> LlmStage:
     """The stage with the engine that the settings name."""
     model = create_engine("llm", settings.llm_engine, ENGINES, settings)
-    return LlmStage(model, settings.llm_engine)
+    return LlmStage(model, settings.llm_engine, settings.first_clause_words)
 
 
 def main() -> int:

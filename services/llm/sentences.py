@@ -13,7 +13,7 @@ LONGEST = 400
 class SentenceCutter:
     """Feed it deltas; it gives sentences as soon as it is sure that they are over."""
 
-    def __init__(self, language: str) -> None:
+    def __init__(self, language: str, first_words: int = 0) -> None:
         self._language = language.partition("-")[0] or "en"
         self._text = ""
 

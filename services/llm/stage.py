@@ -1,12 +1,14 @@
 """The llm stage: makes the reply to a turn, in deltas for the eye and sentences for the voice."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
 from services.llm.engine import ChatModel
 from services.llm.sentences import SentenceCutter
-from shared.frames import Frame, ReplyDelta, ReplyDone, ReplySentence, TranscriptFinal
+from services.llm.spoken import speakable
+from shared.frames import Frame, ReplyDelta, ReplyDone, ReplySentence, ReplyStarted, TranscriptFinal
+from shared.prompt import basis, prompt
 from shared.session import Message, SessionSettings
 from shared.worker import Work
 
@@ -18,8 +20,8 @@ class LlmStage:
     long_lived = False
     interruptible = True
 
-    def __init__(self, model: ChatModel, engine: str) -> None:
-        self._model, self._engine = model, engine
+    def __init__(self, model: ChatModel, engine: str, first_words: int) -> None:
+        self._model, self._engine, self._first_words = model, engine, first_words
         self.slots = model.slots
 
     async def load(self) -> None:
@@ -36,29 +38,42 @@ class LlmStage:
         if not job.options.wanted:
             return ()
         settings, history = await work.conversation()
-        reply = _Reply(work, job, settings)
+        messages = prompt(settings, job.options, history, job.turn, job.text)
+        work.publish(ReplyStarted(job.turn, job.revision, basis(settings, job.options, messages)), urgent=False)
+        reply = _Reply(work, job, settings, self._first_words)
         if work.attempt > 1:
             reply.resume(await work.log())
-        deltas = self._model.reply(_messages(job, settings, history), language=settings.language, prefix=reply.text)
-        async with aclosing(deltas):
+        async with aclosing(self._deltas(job, messages, settings.language, reply.text)) as deltas:
             async for delta in deltas:
                 reply.add(delta)
                 await work.drain()
         return [reply.done()]
 
+    def _deltas(
+        self, job: TranscriptFinal, messages: Sequence[Message], language: str, prefix: str
+    ) -> AsyncGenerator[str, None]:
+        say = job.options.say
+        return self._model.reply(messages, language=language, prefix=prefix) if say is None else _recite(say, prefix)
+
     async def close(self) -> None:
         await self._model.close()
+
+
+async def _recite(text: str, prefix: str) -> AsyncGenerator[str, None]:
+    """What is to be said word for word, after what was said of it already."""
+    if text.startswith(prefix):
+        yield text[len(prefix) :]
 
 
 class _Reply:
     """One reply as it grows."""
 
-    def __init__(self, work: Work, job: TranscriptFinal, settings: SessionSettings) -> None:
+    def __init__(self, work: Work, job: TranscriptFinal, settings: SessionSettings, first_words: int) -> None:
         spoken = job.options.spoken
         self._spoken = settings.spoken if spoken is None else spoken
         self._work, self._job, self._settings = work, job, settings
-        self._cutter = SentenceCutter(settings.language)
-        self._sentences = 0
+        self._cutter = SentenceCutter(settings.language, first_words)
+        self._sentences = self._said_before = 0
         self.text = ""
 
     def add(self, delta: str) -> None:
@@ -75,12 +90,16 @@ class _Reply:
             self._say(self._cutter.finish())
         return ReplyDone(self._job.turn, self._job.revision, self.text, self._sentences)
 
-    def _say(self, sentences: Sequence[str]) -> None:
+    def _say(self, pieces: Sequence[str]) -> None:
+        """Give these to be spoken, but for what an earlier attempt has given."""
         job, settings = self._job, self._settings
-        for text in sentences:
-            spoken_as = (settings.voice, settings.speed, settings.language)
-            self._work.publish(ReplySentence(job.session, job.turn, job.revision, self._sentences, text, *spoken_as))
-            self._sentences += 1
+        for piece in pieces:
+            if text := speakable(piece, settings.language):
+                if self._sentences >= self._said_before:
+                    spoken_as = (settings.voice, settings.speed, settings.language)
+                    place = (job.session, job.turn, job.revision, self._sentences)
+                    self._work.publish(ReplySentence(*place, text, *spoken_as))
+                self._sentences += 1
 
     def resume(self, log: Sequence[Frame]) -> None:
         """An earlier attempt was cut off: go on after what it said, so that nobody hears anything twice."""
@@ -90,22 +109,8 @@ class _Reply:
                 case ReplyDelta(turn, revision, offset, text) if (turn, revision) == at and offset <= len(self.text):
                     self.text = self.text[:offset] + text
                 case ReplySentence(turn=turn, revision=revision, index=index) if (turn, revision) == at:
-                    self._sentences = max(self._sentences, index + 1)
+                    self._said_before = max(self._said_before, index + 1)
                 case _:
                     pass
-        said = self._sentences
-        self._sentences = 0
-        ready = self._cutter.feed(self.text) if self._spoken else []
-        self._say(ready[said:] if said <= len(ready) else [])
-        self._sentences = max(said, len(ready))
-
-
-def _messages(job: TranscriptFinal, settings: SessionSettings, history: Sequence[Message]) -> list[Message]:
-    """The conversation as the model gets it: instructions, what was said before, this turn."""
-    wanted = job.options.instructions
-    instructions = settings.instructions if wanted is None else wanted
-    messages = [Message("system", instructions, 0)] if instructions else []
-    messages += [message for message in history if message.turn < job.turn]
-    if job.text:
-        messages.append(Message("user", job.text, job.turn))
-    return messages
+        if self._spoken:
+            self._say(self._cutter.feed(self.text))

@@ -2,6 +2,7 @@
 
 import sys
 
+from services.vad.endpointing import ENGINES as ENDPOINTING
 from services.vad.engine import ENGINES
 from services.vad.stage import VadStage
 from shared.engines import create_engine
@@ -12,7 +13,8 @@ from shared.settings import Settings
 def build(settings: Settings) -> VadStage:
     """The stage with the engine that the settings name."""
     detector = create_engine("vad", settings.vad_engine, ENGINES, settings)
-    return VadStage(detector, settings.vad_slots, settings.vad_engine)
+    turn_detector = create_engine("endpoint", settings.endpoint_engine, ENDPOINTING, settings)
+    return VadStage(detector, turn_detector, settings.vad_slots, settings.vad_engine, settings.endpoint_engine)
 
 
 def main() -> int:

@@ -2,11 +2,23 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+from services.vad.endpointing import TurnDetector
 from services.vad.engine import SpeechDetector
-from services.vad.listener import Listener
-from shared.frames import AudioChunk, Frame, SessionStarted
+from services.vad.judge import Hearing, Judge
+from services.vad.listener import Heard, Listener
+from shared.frames import (
+    AudioChunk,
+    Frame,
+    SessionStarted,
+    SpeechPaused,
+    SpeechResumed,
+    SpeechStarted,
+    TurnCommitted,
+)
+from shared.session import RATE_HZ
 from shared.streams import Place
 from shared.worker import Work
 
@@ -15,6 +27,10 @@ STALLED_S = 2.0
 """A client that is silent on the wire for so long within a turn has ended it."""
 ABANDONED_S = 30.0
 """After so long without input it is asked whether the session still lives."""
+WENT_ON_MS = 1_000
+"""Speech so soon after the end of a turn belonged to it: the turn was cut off."""
+JUDGE_S = 1.0
+"""The engine for the end of turns has to answer by then; after that the constant holds."""
 
 
 class VadStage:
@@ -24,72 +40,136 @@ class VadStage:
     long_lived = True
     interruptible = False
 
-    def __init__(self, detector: SpeechDetector, slots: int, engine: str) -> None:
-        self._detector, self.slots, self._engine = detector, slots, engine
+    def __init__(
+        self, detector: SpeechDetector[Any], turn_detector: TurnDetector, slots: int, engine: str, endpointing: str
+    ) -> None:
+        self._detector, self._turn_detector = detector, turn_detector
+        self._judge = Judge(detector)
+        self._engine, self._endpointing = engine, endpointing
+        self.slots = slots
 
     async def load(self) -> None:
         await self._detector.load()
+        await self._turn_detector.load()
 
     def info(self) -> dict[str, Any]:
-        return {"engine": self._engine, "slots": self.slots}
+        return {"engine": self._engine, "endpointing": self._endpointing, "slots": self.slots}
 
     async def work(self, work: Work) -> Sequence[Frame]:
         """Listen until the session ends."""
         if not isinstance(work.frame, SessionStarted):
             raise TypeError(f"{type(work.frame).__name__} is no session")
-        listener = Listener(work.session, work.frame.settings, self._detector.open())
+        listener = Listener(work.session, work.frame.settings, self._turn_detector.audio_s)
+        session = _Session(work, listener, self._judge, self._turn_detector)
         if work.attempt > 1 and (checkpoint := await work.load_checkpoint()) is not None:
             settings, _ = await work.conversation()
-            listener.restore(checkpoint, settings)
-        session = _Session(work, listener)
+            session.speaker.restore(listener.restore(checkpoint, settings))
         work.follow(Place.IN, listener.replay_from, session.deliver)
-        await session.over()
+        try:
+            await session.over()
+        finally:
+            session.hearing.close()
         return ()
 
     async def close(self) -> None:
+        self._judge.close()
+        await self._turn_detector.close()
         await self._detector.close()
 
 
 class _Session:
-    """Publishes what the listener says, and notices when the client has gone without a word."""
+    """Publishes what the listener says, asks how long a pause may last, and notices when the client has gone."""
 
-    def __init__(self, work: Work, listener: Listener) -> None:
+    def __init__(self, work: Work, listener: Listener, judge: Judge, turn_detector: TurnDetector) -> None:
+        self.hearing = Hearing(judge, listener, self._answer, self._fail)
+        self.speaker = turn_detector.open()
+        self._audio_s = turn_detector.audio_s
         self._work, self._listener = work, listener
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._heard_at_s = self._loop.time()
+        self._pause: SpeechPaused | None = None  # of which it is still to be asked how long it may last
+        self._news = asyncio.Event()  # a pause to ask about, or the end
+        self._silent_since = 0  # sample at which the latest pause began, or the latest turn ended
 
     def deliver(self, entry_id: str, fence: int, frames: list[Frame]) -> None:
-        if self._ended.done():
-            return
+        """The next entry of the input."""
         self._heard_at_s = self._loop.time()
-        try:
-            heard = self._listener.accept(entry_id, frames)
-        except Exception as error:  # becomes the failure of this session's work, not of the reader of all
+        self.hearing.add(entry_id, frames)
+
+    def _fail(self, error: Exception) -> None:
+        self.hearing.close()
+        if not self._ended.done():
             self._ended.set_exception(error)
-            return
+            self._news.set()
+
+    def _answer(self, heard: Heard) -> None:
         self._publish(heard.speech)
         if heard.facts:
-            self._work.checkpoint(heard.facts, self._listener.checkpoint())
+            for fact in heard.facts:
+                self._learn(fact)
+            self._work.checkpoint(heard.facts, self._listener.checkpoint(self.speaker.state()))
             self._publish(heard.late_speech)
-        if heard.ended:
+        if heard.ended and not self._ended.done():
             self._ended.set_result(None)
+            self._news.set()
 
     def _publish(self, speech: Sequence[AudioChunk]) -> None:
         for chunk in speech:
             self._work.publish(chunk, urgent=False)
 
+    def _learn(self, fact: Frame) -> None:
+        match fact:
+            case SpeechStarted(onset=onset) if self._silent_since:
+                pause_ms = (onset - self._silent_since) * 1000 // RATE_HZ
+                if pause_ms <= WENT_ON_MS:
+                    self.speaker.resumed(pause_ms)
+            case SpeechPaused():
+                self._silent_since = fact.end
+                if self._listener.settings.adapt_endpoint:
+                    self._pause = fact
+                    self._news.set()
+            case SpeechResumed(onset=onset):
+                self.speaker.resumed((onset - self._silent_since) * 1000 // RATE_HZ)
+            case TurnCommitted(end=end, decided=decided):
+                self._silent_since = end
+                self.speaker.committed((decided - end) * 1000 // RATE_HZ)
+            case _:
+                pass
+
     async def over(self) -> None:
         """Returns when the session is."""
         while not self._ended.done():
-            await asyncio.wait([self._ended], timeout=CHECK_S)
-            silent_s = self._loop.time() - self._heard_at_s
-            if silent_s > STALLED_S and self._listener.turns.in_turn and self._listener.settings.detect_turns:
-                facts = self._listener.stalled()
-                self._work.checkpoint(facts, self._listener.checkpoint())
-            if silent_s > ABANDONED_S:
-                if not await self._work.session_lives():
-                    self._work.forget_session()
+            try:
+                async with asyncio.timeout(CHECK_S):
+                    await self._news.wait()
+            except TimeoutError:
+                if await self._abandoned():
                     return
-                self._heard_at_s = self._loop.time()
+                continue
+            self._news.clear()
+            if self._pause is not None:
+                await self._ask(self._pause)
         self._ended.result()
+
+    async def _ask(self, pause: SpeechPaused) -> None:
+        """How long may this pause last?"""
+        self._pause = None
+        listener = self._listener
+        with suppress(TimeoutError):
+            async with asyncio.timeout(JUDGE_S):
+                wait_ms = await self.speaker.wait_ms(listener.recent(self._audio_s), listener.settings)
+                listener.turns.wait(pause.turn, pause.revision, wait_ms)
+
+    async def _abandoned(self) -> bool:
+        """Nothing has come for a while: the turn may be over, or the client gone without a word."""
+        silent_s = self._loop.time() - self._heard_at_s
+        if silent_s > STALLED_S and self._listener.turns.in_turn and self._listener.settings.detect_turns:
+            facts = self._listener.stalled()
+            self._work.checkpoint(facts, self._listener.checkpoint(self.speaker.state()))
+        if silent_s > ABANDONED_S:
+            if not await self._work.session_lives():
+                self._work.forget_session()
+                return True
+            self._heard_at_s = self._loop.time()
+        return False

@@ -89,6 +89,10 @@ class Standing:
     """First window of the turn, pre-roll included."""
     floor: int = 0
     """End of the turn before: no pre-roll reaches behind it."""
+    speculated: int = 0
+    """Pauses of the turn at which a reply was prepared."""
+    endpoint: int = 0
+    """Silence that ends the turn, as the engine for that judged this pause; 0: as the settings say."""
 
 
 class TurnTaker:
@@ -153,6 +157,12 @@ class TurnTaker:
             facts += self._step(signal, entry_id, self._options())
         return facts
 
+    def wait(self, turn: int, revision: int, endpoint_ms: int) -> None:
+        """So much silence ends the turn, if it is still the same pause."""
+        now = self.now
+        if now.state == State.PAUSED and (now.turn, now.revision) == (turn, revision):
+            now.endpoint = max(self._pause, endpoint_ms // WINDOW_MS)
+
     def commit(self, entry_id: str, options: ReplyOptions) -> Sequence[Frame]:
         """The client says that the turn is over. It is always answered: where there was none, it is discarded as empty."""
         return self._step(Signal.COMMIT, entry_id, options) or [TurnDiscarded(self.now.turn, self.now.revision, EMPTY)]
@@ -161,8 +171,11 @@ class TurnTaker:
         """What is being spoken is no turn."""
         return self._step(Signal.CLEAR, entry_id, ReplyOptions(), reason)
 
-    def ask(self, entry_id: str, text: str, options: ReplyOptions) -> Sequence[Frame]:
-        """A turn that is not spoken. What is being spoken ends as a turn of its own, without a reply."""
+    def ask(self, entry_id: str, text: str, options: ReplyOptions, *, unless_spoken: bool = False) -> Sequence[Frame]:
+        """A turn that is not spoken. What is being spoken ends as a turn of its own, without a reply; or
+        (`unless_spoken`) goes on, and there is no other."""
+        if unless_spoken and self.in_turn:
+            return ()
         facts = self._step(Signal.COMMIT, entry_id, ReplyOptions(wanted=False))
         now = self.now
         now.turn, now.revision = now.turn + 1, 0
@@ -204,7 +217,7 @@ class TurnTaker:
             return Signal.PAUSE if silence >= self._pause else None
         if now.run >= self._resume:
             return Signal.RESUME
-        return Signal.ENDPOINT if silence >= self._endpoint and now.run == 0 else None
+        return Signal.ENDPOINT if silence >= (now.endpoint or self._endpoint) and now.run == 0 else None
 
     def _options(self) -> ReplyOptions:
         return ReplyOptions(wanted=self.settings.create_reply)
@@ -232,7 +245,7 @@ class TurnTaker:
         now, settings = self.now, self.settings
         now.turn, now.revision = now.turn + 1, 0
         now.start = max(now.floor, now.onset - self._preroll, 0)
-        now.last, now.run, now.gap = now.window, 0, 0
+        now.last, now.run, now.gap, now.speculated = now.window, 0, 0, 0
         return SpeechStarted(
             self.session,
             now.turn,
@@ -245,9 +258,12 @@ class TurnTaker:
         )
 
     def _paused(self) -> Frame:
-        now = self.now
-        now.run = 0
-        return SpeechPaused(now.turn, now.revision, now.last * WINDOW_SAMPLES)
+        now, settings = self.now, self.settings
+        now.run, now.endpoint = 0, 0
+        short = (now.last - now.start) * WINDOW_MS <= settings.speculate_longest_ms
+        speculate = settings.create_reply and short and now.speculated < settings.speculations
+        now.speculated += speculate
+        return SpeechPaused(now.turn, now.revision, now.last * WINDOW_SAMPLES, speculate)
 
     def _resumed(self) -> Frame:
         now = self.now

@@ -7,6 +7,7 @@ never seen to move less than 7 dB.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from math import log10
 
 import numpy as np
@@ -54,6 +55,8 @@ _VOICE_OFFSET_DB = 10 * log10(WINDOW_SAMPLES / _DECIMATE * (_DECIMATE * 32768.0)
 class WebRtcDetector:
     """See `engine.SpeechDetector`."""
 
+    quick = True
+
     def __init__(self, settings: Settings) -> None:
         pass
 
@@ -62,6 +65,12 @@ class WebRtcDetector:
 
     def open(self) -> "WebRtcStream":
         return WebRtcStream()
+
+    def judge(self, batch: Sequence[tuple["WebRtcStream", bytes]]) -> list[list[float]]:
+        return [
+            [ear.probability(pcm[at : at + WINDOW_BYTES]) for at in range(0, len(pcm), WINDOW_BYTES)]
+            for ear, pcm in batch
+        ]
 
     async def close(self) -> None:
         pass
@@ -91,7 +100,7 @@ class _Floor:
 
 
 class WebRtcStream:
-    """See `engine.SpeechStream`."""
+    """One session's ear, fed with consecutive windows."""
 
     __slots__ = (
         "_full",

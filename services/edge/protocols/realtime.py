@@ -54,6 +54,7 @@ class RealtimeCodec:
 
     largest_message = 16 * 1024 * 1024  # an append may hold 15 MiB of base64
     starts_at_once = True
+    can_pause = False
 
     def __init__(
         self,

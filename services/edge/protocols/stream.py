@@ -15,7 +15,9 @@ from services.edge.events import (
     Failed,
     GetStats,
     Heard,
+    IdlePassed,
     Interrupt,
+    Pause,
     Played,
     Ready,
     ReplyAudio,
@@ -23,6 +25,8 @@ from services.edge.events import (
     ReplyEnded,
     ReplyText,
     Reset,
+    Resume,
+    Said,
     Say,
     Send,
     SpeechBegan,
@@ -59,6 +63,7 @@ class StreamCodec:
 
     largest_message = 1024 * 1024  # ten seconds at the highest rate
     starts_at_once = False
+    can_pause = True
 
     def __init__(self, rate_hz: int, defaults: SessionSettings) -> None:
         self.rate_hz = rate_hz
@@ -163,8 +168,20 @@ class StreamCodec:
                     _message("model_response", turn=turn, text="", finalize=True),
                     _message("reply_done", turn=turn, status=status),
                 )
-            case Interrupt(turn, heard_ms):
-                return (_message("interrupt", turn=turn, heard_ms=heard_ms),)
+            case Pause(turn, heard_ms):
+                return (_message("pause", turn=turn, heard_ms=heard_ms),)
+            case Resume(turn, from_ms):
+                return (_message("resume", turn=turn, from_ms=from_ms),)
+            case Interrupt(turn, heard_ms, heard):
+                return (_message("interrupt", turn=turn, heard_ms=heard_ms, heard=heard),)
+            case Said(messages):
+                said = [
+                    {"role": one.role, "text": one.text, "turn": one.turn, "interrupted": one.interrupted}
+                    for one in messages
+                ]
+                return (_message("history", messages=said),)
+            case IdlePassed(since_ms, until_ms):
+                return (_message("idle", since_ms=since_ms, until_ms=until_ms),)
             case Timing(turn, marks):
                 return (_message("timing", turn=turn, marks=marks),)
             case Stats(values):

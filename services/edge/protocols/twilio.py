@@ -55,6 +55,7 @@ class TwilioCodec:
     rate_hz = LAW_RATE_HZ
     largest_message = 64 * 1024  # Twilio's media messages have some 300
     starts_at_once = False
+    can_pause = False
 
     def __init__(self, defaults: SessionSettings) -> None:
         self._defaults = defaults

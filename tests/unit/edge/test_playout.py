@@ -6,10 +6,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.edge.history import Conversation, cut_text, heard_text
+from services.edge.heard import Spoken, cut_text, heard_text
+from services.edge.history import Conversation
 from services.edge.playout import Playout
 from shared.frames import VoiceChunk
-from shared.session import Message
+from shared.session import Message, Word
 from shared.turns import TurnGate, TurnGates
 
 RATE = 16_000
@@ -56,7 +57,7 @@ def test_any_order_and_any_doubling_gives_the_reply_once(lengths: list[int], sli
     assert got == b"".join(pcm(1000 * index, length) for index, length in enumerate(lengths))
     assert playout.complete
     ends = np.cumsum(lengths).tolist()
-    assert playout.sentence_ends() == ends
+    assert [place.end for place in playout.sentences()] == ends
 
 
 def test_a_gap_waits() -> None:
@@ -134,10 +135,74 @@ def test_a_cut_text_is_a_beginning_of_whole_words(text: str, share: float) -> No
 
 def test_what_was_heard_is_whole_sentences_and_the_words_of_the_one_that_played() -> None:
     sentences = ["One two three.", "Four five six seven.", "Eight."]
-    assert heard_text(sentences, [100, 200], 150, 250) == "One two three. Four five"
-    assert heard_text(sentences, [100, 200], 100, 250) == "One two three."
-    assert heard_text(sentences, [100, 200, 250], 250, 250) == " ".join(sentences)
+    places = [Spoken(0, 100), Spoken(100, 200), Spoken(200, None)]
+    assert heard_text(sentences, places, 150, 250) == "One two three. Four five"
+    assert heard_text(sentences, places, 100, 250) == "One two three."
+    assert heard_text(sentences, places, 0, 250) == ""
+    assert heard_text(sentences, [*places[:2], Spoken(200, 250)], 250, 250) == " ".join(sentences)
     assert heard_text(sentences, [], 0, 0) == ""
+
+
+def test_a_word_was_heard_if_its_middle_was() -> None:
+    words = (("One", 0, 20), ("two", 20, 60), ("three.", 60, 100))
+    for heard, text in [(9, ""), (10, "One"), (39, "One"), (40, "One two"), (79, "One two"), (80, "One two three.")]:
+        assert heard_text(["One two three."], [Spoken(0, None, words)], heard, 100) == text
+
+
+def test_words_are_found_where_they_stand_whatever_the_engine_calls_them() -> None:
+    words = (("the", 0, 10), ("doctor", 10, 20), ("the", 20, 30), ("end", 30, 40))
+    assert heard_text(["The Dr. the end."], [Spoken(0, None, words)], 26, 40) == "The Dr. the"
+
+
+@given(rate=st.sampled_from([8000, 16_000, 24_000]), heard=st.integers(0, 16_000))
+def test_word_times_are_at_the_clients_rate(rate: int, heard: int) -> None:
+    playout = Playout(rate, 60)
+    words = tuple(Word(str(at), at, at + 1600) for at in range(0, 16_000, 1600))
+    playout.add(VoiceChunk(1, 0, 0, 0, 16_000, bytes(32_000), words), 1)
+    (place,) = playout.sentences()
+    text = heard_text([" ".join(word.text for word in words)], [place], heard * rate // 16_000, playout.there)
+    expected = sum(word.start + 800 <= heard for word in words)
+    assert abs(len(text.split()) - expected) <= 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    keeps=st.booleans(),
+    moves=st.lists(
+        st.tuples(st.sampled_from(["add", "wait", "pause", "resume", "report"]), st.integers(1, 2000)), max_size=60
+    ),
+)
+def test_pausing_loses_no_sample_and_doubles_none_that_was_heard(keeps: bool, moves: list[tuple[str, int]]) -> None:
+    """What a client plays is the reply from its first sample on, however often it is stopped."""
+    playout, now_s, added = Playout(RATE, 0.5, keeps=keeps), 0.0, 0
+    client = bytearray()  # what it has to play, by place in the reply
+    for move, amount in [*moves, ("resume", 1), ("add", 2000), ("wait", 2000)]:
+        match move:
+            case "add":
+                playout.add(chunk(0, added, amount), 1)
+                added += amount
+            case "wait":
+                now_s += amount / RATE
+            case "pause":
+                playout.pause(now_s)
+            case "resume" if playout.paused:
+                heard = playout.heard(now_s)
+                playout.resume(now_s)
+                if keeps:
+                    assert playout.sent == heard
+                    del client[2 * heard :]
+            case "report":
+                playout.report(min(amount, playout.sent), now_s)
+            case _:
+                pass
+        before = playout.heard(now_s)
+        released = b"".join(playout.release(now_s))
+        assert not (playout.paused and released)
+        assert playout.heard(now_s) == before
+        client += released
+        assert client == pcm(0, added)[: len(client)]
+        assert playout.sent == len(client) // 2 <= playout.there
+    assert client
 
 
 def test_a_conversation_keeps_its_order() -> None:
@@ -162,9 +227,20 @@ def test_a_gate_only_ever_rises(moves: list[tuple[int, int]]) -> None:
         assert gate.is_stale(highest[0], highest[1] - 1)
 
 
+def test_a_superseded_revision_leaves_the_turn_before_it_alone() -> None:
+    gate = TurnGate()
+    gate.supersede(3, 1)
+    assert gate.is_stale(3, 0)
+    assert not gate.is_stale(3, 1)
+    assert not gate.is_stale(2, 0)
+    assert not gate.supersede(3, 1)
+    gate.advance(3, 1)
+    assert gate.is_stale(2, 5)
+
+
 def test_gates_forget_the_session_that_was_heard_of_longest_ago() -> None:
     gates = TurnGates(limit=2)
     for session in ("a", "b", "a", "c"):
-        gates.advance(session, 5, 0)
+        gates.of(session).advance(5, 0)
     assert gates.is_stale("a", 4, 0)
     assert not gates.is_stale("b", 4, 0)

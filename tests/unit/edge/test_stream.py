@@ -234,7 +234,7 @@ def test_a_turn_as_the_client_is_told_of_it() -> None:
         ReplyAudio(1, 0, b"\1\2"),
         Timing(1, {"endpoint": 500.0, "first_audio": 510.5}),
         ReplyEnded(1, "completed", "Hi."),
-        Interrupt(1, 40),
+        Interrupt(1, 40, "Hi"),
     ) == [
         {"type": "vad_status", "is_speaking": True, "speech_probability": 1.0},
         {"type": "transcript", "turn": 1, "text": "hel", "final": False},
@@ -247,7 +247,7 @@ def test_a_turn_as_the_client_is_told_of_it() -> None:
         {"type": "timing", "turn": 1, "marks": {"endpoint": 500.0, "first_audio": 510.5}},
         {"type": "model_response", "turn": 1, "text": "", "finalize": True},
         {"type": "reply_done", "turn": 1, "status": "completed"},
-        {"type": "interrupt", "turn": 1, "heard_ms": 40},
+        {"type": "interrupt", "turn": 1, "heard_ms": 40, "heard": "Hi"},
     ]
 
 

@@ -1,22 +1,24 @@
 """Listening: what goes to the recogniser is the turn's audio, whole and once, however it came, whoever listens."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.vad.engine import WINDOW_BYTES
-from services.vad.listener import Listener
+from services.vad.listener import Heard, Listener
 from shared.frames import AudioChunk, Frame, SessionEnded, SpeechStarted, TextTyped, TurnCommitted, TurnDiscarded
 from shared.session import ReplyOptions, SessionSettings
 
 
-class Loud:
-    """Hears speech where the window's first sample is not zero."""
+def loud(windows: bytes) -> Iterator[float]:
+    """Speech is where a window's first sample is not zero."""
+    assert len(windows) % WINDOW_BYTES == 0
+    return iter([float(windows[at : at + 2] != b"\0\0") for at in range(0, len(windows), WINDOW_BYTES)])
 
-    def probability(self, window: bytes) -> float:
-        assert len(window) == WINDOW_BYTES
-        return float(window[:2] != b"\0\0")
+
+def accept(listener: Listener, entry_id: str, frames: Sequence[Frame]) -> Heard:
+    return listener.accept(entry_id, frames, loud(listener.take(entry_id, frames)))
 
 
 def sound(*runs: tuple[bool, int]) -> bytes:
@@ -44,7 +46,7 @@ def run(listener: Listener, what: Sequence[tuple[str, Sequence[Frame]]]) -> tupl
     facts: list[Frame] = []
     audio, checkpoints = bytearray(), []
     for entry_id, frames in what:
-        heard = listener.accept(entry_id, frames)
+        heard = accept(listener, entry_id, frames)
         facts += heard.facts
         if heard.facts:
             checkpoints.append(listener.checkpoint())
@@ -75,39 +77,36 @@ sizes = st.lists(st.sampled_from([1, 37, 160, 320, 500, 1600]), max_size=150)
 @settings(max_examples=60, deadline=None)
 @given(cuts=sizes)
 def test_however_the_audio_is_cut_the_turns_are_whole(cuts: list[int]) -> None:
-    facts, audio, _ = run(Listener("s", SessionSettings(), Loud()), entries(SPOKEN, cuts))
+    facts, audio, _ = run(Listener("s", SessionSettings()), entries(SPOKEN, cuts))
     assert sum(isinstance(fact, TurnCommitted) for fact in facts) == 2
     assert_turns_are_whole(facts, audio, SPOKEN)
 
 
 def test_nothing_is_published_while_nobody_speaks() -> None:
     silence = entries(sound((False, 500)), [])
-    facts, audio, _ = run(Listener("s", SessionSettings(), Loud()), silence)
+    facts, audio, _ = run(Listener("s", SessionSettings()), silence)
     assert (facts, audio) == ([], bytearray())
 
 
 def test_what_comes_twice_is_heard_once() -> None:
     once = entries(SPOKEN, [])
     doubled = [entry for entry in once for _ in range(2)]
-    assert (
-        run(Listener("s", SessionSettings(), Loud()), doubled)[:2]
-        == run(Listener("s", SessionSettings(), Loud()), once)[:2]
-    )
+    assert run(Listener("s", SessionSettings()), doubled)[:2] == run(Listener("s", SessionSettings()), once)[:2]
 
 
 def test_a_hole_in_the_input_is_silence() -> None:
     whole = entries(SPOKEN, [])
     holed = [entry for index, entry in enumerate(whole) if not 50 <= index < 55]
-    facts, audio, _ = run(Listener("s", SessionSettings(), Loud()), holed)
+    facts, audio, _ = run(Listener("s", SessionSettings()), holed)
     expected = bytearray(SPOKEN)
     expected[50 * WINDOW_BYTES : 55 * WINDOW_BYTES] = bytes(5 * WINDOW_BYTES)
     assert_turns_are_whole(facts, audio, bytes(expected))
 
 
 def test_the_client_leaves_in_the_middle_of_a_turn() -> None:
-    listener = Listener("s", SessionSettings(), Loud())
+    listener = Listener("s", SessionSettings())
     run(listener, entries(sound((True, 20)), []))
-    heard = listener.accept("5000-0", [SessionEnded("left")])
+    heard = accept(listener, "5000-0", [SessionEnded("left")])
     assert heard.ended
     assert [type(fact) for fact in heard.facts] == [TurnDiscarded]
 
@@ -120,10 +119,10 @@ def test_a_successor_says_what_was_not_said_and_nothing_twice(cuts: list[int], l
     dies = where + lives
     what.insert(where, (f"{1000 + where}-5" if where else "1-0", [TextTyped("hello", ReplyOptions())]))
     what.sort(key=lambda entry: tuple(int(part) for part in entry[0].split("-")))
-    expected, _, _ = run(Listener("s", SessionSettings(), Loud()), what)
-    first = Listener("s", SessionSettings(), Loud())
+    expected, _, _ = run(Listener("s", SessionSettings()), what)
+    first = Listener("s", SessionSettings())
     said, audio, checkpoints = run(first, what[:dies])
-    second = Listener("s", SessionSettings(), Loud())
+    second = Listener("s", SessionSettings())
     if checkpoints:
         second.restore(checkpoints[-1], SessionSettings())
     order = [tuple(int(part) for part in entry_id.split("-")) for entry_id, _ in what]

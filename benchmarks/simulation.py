@@ -1,0 +1,316 @@
+"""Conversations in virtual time, with random pauses, delays, interruptions and deaths: does anything stale leave the edge?
+
+`python -m benchmarks.simulation --turns 10000`. Real are the vad, asr, llm and tts stages, the worker's handling of leases
+and stop messages, turn-taking, and the edge's session; simulated are the broker, the engines and the client. What is
+understood depends on how much audio was heard, the reply on what was understood, and every sample of the voice on the
+sentence and its place in it: so a sample that does not belong to the reply to the final transcript shows.
+"""
+
+import argparse
+import asyncio
+import random
+import sys
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+from rich.progress import track
+
+from benchmarks import virtual_time
+from benchmarks.simulated_bus import SimulatedBus, SimulatedStage
+from services.asr.engine import Transcript
+from services.asr.stage import AsrStage
+from services.edge import events as ev
+from services.edge.session import Session
+from services.llm.stage import LlmStage
+from services.tts.engine import Speech
+from services.tts.stage import TtsStage
+from services.vad.endpointing import FixedDetector
+from services.vad.stage import VadStage
+from shared.session import RATE_HZ, Message, SessionSettings, Word
+from shared.settings import Settings
+
+CHUNK = RATE_HZ // 10
+"""Samples that the client sends at once."""
+LOUD = np.full(CHUNK, 1000, "<i2").tobytes()
+QUIET = bytes(2 * CHUNK)
+SLICE = 1_600
+COUGH = 3
+"""Chunks; what is shorter than this has no words in it."""
+
+
+def voice_of(text: str) -> np.ndarray[Any, np.dtype[np.int16]]:
+    """The samples of a sentence: which they are tells which sentence it is."""
+    samples = np.arange(SLICE * (2 + crc32(text.encode()) % 5), dtype=np.int64)
+    return ((samples + crc32(text.encode())) % 32_767).astype("<i2")
+
+
+def reply_to(said: str) -> tuple[str, ...]:
+    return (f"You said {said} to me.", f" Again, that was {said} and no more.", f" So {said} it is.")
+
+
+class Ear:
+    """Hears speech where there is any sound."""
+
+    quick = True
+
+    async def load(self) -> None: ...
+
+    def open(self) -> None: ...
+
+    def judge(self, batch: Sequence[tuple[Any, bytes]]) -> list[list[float]]:
+        return [[float(pcm[at] != 0) for at in range(0, len(pcm), 640)] for _, pcm in batch]
+
+    async def close(self) -> None: ...
+
+
+class Slow:
+    """What all simulated models have in common: they take a random time."""
+
+    slots = 1_000
+    rate_hz = RATE_HZ
+
+    def __init__(self, chance: random.Random, longest_s: float) -> None:
+        self._chance, self._longest_s = chance, longest_s
+
+    async def load(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def pause(self) -> None:
+        await asyncio.sleep(self._chance.uniform(0, self._longest_s))
+
+
+class Recognizer(Slow):
+    """Understands how many loud samples it heard."""
+
+    async def open(self, language: str) -> "Utterance":
+        return Utterance(self)
+
+
+class Utterance:
+    def __init__(self, recognizer: Recognizer) -> None:
+        self._recognizer, self._loud = recognizer, 0
+
+    def _text(self) -> str:
+        return f"{self._loud} samples" if self._loud > COUGH * CHUNK else ""
+
+    async def accept(self, pcm: bytes) -> str | None:
+        self._loud += int(np.count_nonzero(np.frombuffer(pcm, "<i2")))
+        return self._text() or None
+
+    async def finish(self) -> Transcript:
+        await self._recognizer.pause()
+        return Transcript(self._text())
+
+    def close(self) -> None: ...
+
+
+class Model(Slow):
+    """Says back what was said; the same words whoever asks, so that a successor can go on."""
+
+    async def reply(self, messages: Sequence[Message], *, language: str, prefix: str = "") -> AsyncGenerator[str, None]:
+        await self.pause()
+        text = "".join(reply_to(messages[-1].text))
+        for at in range(len(prefix), len(text), 7):
+            if self._chance.random() < 0.3:
+                await self.pause()
+            yield text[at : at + 7]
+
+
+class Voice(Slow):
+    def voices(self) -> tuple[str, ...]:
+        return ("simulated",)
+
+    async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
+        samples = voice_of(text)
+        for at in range(0, len(samples), SLICE):
+            await self.pause()
+            words = (Word(text, 0, len(samples)),) if at == 0 else ()
+            yield Speech(samples[at : at + SLICE].tobytes(), words)
+
+
+@dataclass
+class Client:
+    """A codec without a wire: keeps what it is told, and checks every piece of every reply."""
+
+    can_pause: bool
+    rate_hz: int = RATE_HZ
+    largest_message: int = 1 << 20
+    starts_at_once: bool = True
+    said: dict[int, str] = field(default_factory=dict)
+    """The final transcript of each turn."""
+    actions: list[ev.Action] = field(default_factory=list)
+    """What it does with its next message."""
+    typed: list[str] = field(default_factory=list)
+    """What was typed and has no turn yet."""
+    text: dict[int, str] = field(default_factory=dict)
+    due: dict[int, np.ndarray[Any, Any]] = field(default_factory=dict)
+    """The whole voice of each reply, once what it replies to is known."""
+    faults: list[str] = field(default_factory=list)
+    seen: Counter[str] = field(default_factory=Counter)
+    paused: int = 0
+    ended: dict[int, str] = field(default_factory=dict)
+    replying: int = 0
+    samples: int = 0
+
+    def decode(self, message: str | bytes) -> Sequence[ev.Action]:
+        done, self.actions = self.actions, []
+        return done
+
+    def encode(self, event: ev.Event) -> Sequence[str | bytes]:
+        self.seen[type(event).__name__] += 1
+        match event:
+            case ev.Heard(turn, text, True):
+                self.said[turn] = text
+            case ev.TurnBegan(turn, 0):
+                self.said[turn] = self.typed.pop(0)
+            case ev.ReplyBegan(turn):
+                self._begin(turn)
+            case ev.ReplyText(turn, text):
+                self._read(turn, text)
+            case ev.ReplyAudio(turn, offset, pcm):
+                self._hear(turn, offset, np.frombuffer(pcm, "<i2"))
+            case ev.Pause(turn):
+                self.paused = turn
+            case ev.Resume(turn) | ev.Interrupt(turn):
+                self.paused = 0
+            case ev.ReplyEnded(turn, status):
+                self.seen[status] += 1
+                self._end(turn, status)
+            case ev.Failed(code, message, turn):
+                self.faults.append(f"turn {turn}: {code} {message}")
+            case _:
+                pass
+        return ()
+
+    def _begin(self, turn: int) -> None:
+        if turn not in self.said:
+            self.faults.append(f"reply to turn {turn} before its transcript")
+        if turn in self.text:
+            self.faults.append(f"reply to turn {turn} twice")
+        if self.paused:
+            self.faults.append(f"reply to turn {turn} while that to {self.paused} is paused")
+        self.replying = turn
+        self.text[turn] = ""
+        self.due[turn] = np.concatenate([voice_of(text.strip()) for text in reply_to(self.said.get(turn, ""))])
+
+    def _read(self, turn: int, text: str) -> None:
+        self.text[turn] = self.text.get(turn, "") + text
+        if not "".join(reply_to(self.said.get(turn, ""))).startswith(self.text[turn]):
+            self.faults.append(f"turn {turn}: stale text {text!r}, said was {self.said.get(turn)!r}")
+
+    def _hear(self, turn: int, offset: int, samples: np.ndarray[Any, Any]) -> None:
+        self.samples += len(samples)
+        if turn != self.replying or self.paused:
+            self.faults.append(f"audio of turn {turn} while {self.replying} is the reply, {self.paused} paused")
+        if not np.array_equal(samples, self.due[turn][offset : offset + len(samples)]):
+            self.faults.append(f"turn {turn}: stale samples at {offset}")
+
+    def _end(self, turn: int, status: str) -> None:
+        if status == "completed" and self.text[turn] != "".join(reply_to(self.said[turn])):
+            self.faults.append(f"turn {turn}: completed with {self.text[turn]!r}")
+        self.ended[turn] = status
+
+
+async def converse(seed: int, turns: int, *, speculate: bool = True, kill_chance: float = 0.02) -> Client:
+    """One session of so many turns."""
+    chance = random.Random(seed)
+    loop = asyncio.get_running_loop()
+    settings = Settings(redis_url=None, first_clause_words=0)
+    bus = SimulatedBus(chance, (0.0, chance.choice([0.004, 0.02, 0.08])))
+    slowest_s = chance.choice([0.03, 0.15, 0.6])
+    client = Client(can_pause=chance.random() < 0.5)
+    async with asyncio.TaskGroup() as tasks:
+        stages = {
+            stage.name: SimulatedStage(stage, settings, bus, tasks, kill_chance, 0.25)
+            for stage in (
+                VadStage(Ear(), FixedDetector(settings), 100, "simulated", "fixed"),
+                AsrStage(Recognizer(chance, slowest_s), "simulated"),
+                LlmStage(Model(chance, slowest_s), "simulated", 0),
+                TtsStage(Voice(chance, slowest_s / 3), "simulated"),
+            )
+        }
+        bus.on_job = lambda stage, stream, entry_id, frame: stages[stage].take(stream, entry_id, frame)
+        closed: list[tuple[int, str]] = []
+        session = Session(bus, client, settings, (), lambda message: True, lambda *why: closed.append(why))  # type: ignore[arg-type]
+        session.start(SessionSettings(speculations=3 if speculate else 0))
+        began_s = loop.time()
+        for sent, pcm in enumerate(_speech(chance, turns), 1):
+            client.actions.append(ev.Audio(pcm))
+            if chance.random() < 0.002:
+                client.actions.append(ev.SetHistory(f"note{sent}", "system", "The weather is fine."))
+            if chance.random() < 0.001:
+                client.typed.append(f"{sent} typed")
+                client.actions.append(ev.Say(client.typed[-1]))
+            session.receive(b"")
+            await asyncio.sleep(max(0.0, began_s + sent * CHUNK / RATE_HZ - loop.time()))
+        await asyncio.sleep(20)
+        _judge(client, session, closed, stages)
+        session.end("left")
+        await asyncio.sleep(3)
+        for task in asyncio.all_tasks():
+            if task is not asyncio.current_task():
+                task.cancel()
+    client.seen["kills"] = sum(stage.kills for stage in stages.values())
+    client.seen["stale frames dropped"] = session.stats()["stale"]
+    return client
+
+
+def _speech(chance: random.Random, turns: int) -> Sequence[bytes]:
+    """The microphone: turns with pauses inside, coughs, and silences of all lengths between them."""
+    chunks: list[bytes] = [QUIET] * 5
+    for _ in range(turns):
+        for part in range(chance.choice([1, 1, 2, 3])):
+            if part:
+                chunks += [QUIET] * chance.choice([2, 3, 4])  # within a turn
+            chunks += [LOUD] * (chance.randint(1, 2) if chance.random() < 0.15 else chance.randint(4, 15))
+        chunks += [QUIET] * chance.choice([6, 8, 12, 20, 30, 45])  # the endpoint is 5
+    return chunks
+
+
+def _judge(client: Client, session: Session, closed: list[tuple[int, str]], stages: dict[str, SimulatedStage]) -> None:
+    """What must hold at the end."""
+    if closed:
+        client.faults.append(f"closed: {closed}")
+    held = session._replies.held_by  # noqa: SLF001 - nobody speaks any more
+    if held:
+        client.faults.append(f"turn {held} still holds the reply")
+    if client.paused:
+        client.faults.append(f"the reply to turn {client.paused} is still paused")
+    if client.said:
+        last = max(client.said)
+        if client.said[last] and client.ended.get(last) != "completed":
+            client.faults.append(f"the last turn {last} was not answered: {client.ended.get(last)}")
+    users = [message.text for message in session._conversation.messages() if message.role == "user"]  # noqa: SLF001
+    final = [text for turn, text in sorted(client.said.items()) if text]
+    if [text for text in users if "typed" not in text] != [text for text in final if "typed" not in text]:
+        client.faults.append(f"history {users} is not what was said {final}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.simulation", description=__doc__)
+    parser.add_argument("--turns", type=int, default=10_000)
+    parser.add_argument("--per-session", type=int, default=25)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    seen: Counter[str] = Counter()
+    faults: list[str] = []
+    samples = 0
+    for number in track(range(options.seed, options.seed + -(-options.turns // options.per_session))):
+        client = virtual_time.run(converse(number, options.per_session))
+        seen.update(client.seen)
+        samples += client.samples
+        faults += [f"seed {number}: {fault}" for fault in client.faults]
+    for name, count in sorted(seen.items()):
+        print(f"{count:9d}  {name}")
+    print(f"{samples:9d}  samples of replies released")
+    print(f"{len(faults):9d}  faults", *faults[:20], sep="\n")
+    return bool(faults)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

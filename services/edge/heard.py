@@ -1,0 +1,52 @@
+"""What of a reply was heard, in words. Pure; positions are samples of the reply at the client's rate."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """Where a sentence lies in the reply, as far as that is known."""
+
+    begin: int
+    end: int | None
+    """None: it is not there whole."""
+    words: tuple[tuple[str, int, int], ...] = ()
+    """Text, start and end of each word whose time is known."""
+
+
+def heard_text(texts: Sequence[str], places: Sequence[Spoken], heard: int, there: int) -> str:
+    """Whole sentences up to `heard`, and the words of the one that was playing; `there` is how much audio there is."""
+    parts: list[str] = []
+    for text, place in zip(texts, places, strict=False):
+        if place.end is None or heard < place.end:
+            if heard > place.begin:
+                parts.append(_heard_of(text, place, heard, there))
+            break
+        parts.append(text)
+    return " ".join(part for part in parts if part)
+
+
+def _heard_of(text: str, place: Spoken, heard: int, there: int) -> str:
+    """A word was heard if its middle was; where no times are known, as much of the text as of the audio."""
+    if not place.words:
+        end = max(there, place.begin + 1) if place.end is None else place.end
+        return cut_text(text, (heard - place.begin) / (end - place.begin))
+    at = 0
+    for word, start, end in place.words:
+        if heard < (start + end) // 2:
+            break
+        found = text.find(word, at)
+        if found >= 0:
+            at = found + len(word)
+    return text[:at].rstrip()
+
+
+def cut_text(text: str, share: float) -> str:
+    """The first `share`, 0..1, of a text, back to the last whole word."""
+    if share >= 1:
+        return text
+    end = int(len(text) * max(0.0, share))
+    if end < len(text) and not text[end].isspace():
+        end = text.rfind(" ", 0, end) + 1
+    return text[:end].rstrip()

@@ -1,0 +1,299 @@
+"""The turns of a session: what the log says of them becomes turns that are answered, or sounds that were none.
+
+It decides whether speech into a reply is meant to stop it: the reply pauses at once, the first words that take the floor
+make that final, and without any it goes on. What is heard is the business of `Replies`.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+from services.edge import events as ev
+from services.edge.backchannels import takes_the_floor
+from services.edge.history import Conversation, user_key
+from services.edge.replies import Accepted, Replies
+from services.edge.timing import Timings
+from services.edge.utterance import Utterance
+from shared import frames as fr
+from shared import metrics
+from shared.frames import Frame
+from shared.session import RATE_HZ, Message, SessionSettings
+
+ANSWER_S = 1.0
+"""What is said so shortly before the end of a reply answers it, be it only a "yes"."""
+
+TurnFact = (
+    fr.SpeechStarted | fr.SpeechPaused | fr.SpeechResumed | fr.TurnCommitted | fr.TurnDiscarded
+    | fr.TranscriptPartial | fr.TranscriptFinal | fr.StageFailed
+)  # fmt: skip
+
+
+class Turns:
+    """All turns of one session, in order."""
+
+    def __init__(
+        self,
+        replies: Replies,
+        conversation: Conversation,
+        timings: Timings,
+        settings: Callable[[], SessionSettings],
+        emit: Callable[[ev.Event], None],
+        publish: Callable[[Frame], None],
+        save_history: Callable[[], None],
+    ) -> None:
+        self.turn = 0
+        """The newest that was accepted."""
+        self.count = 0
+        self._replies, self._conversation, self._timings = replies, conversation, timings
+        self._settings, self._emit, self._publish, self._save_history = settings, emit, publish, save_history
+        self._loop = asyncio.get_running_loop()
+        self._open: dict[int, Utterance] = {}
+        self._committed = 0  # the newest turn that is over
+        self._timer: asyncio.TimerHandle | None = None
+        self._committing = 0  # the client's commits that were not answered yet
+        self._requested: ev.RequestReply | None = None
+
+    @property
+    def open(self) -> bool:
+        """Someone speaks, or what they said is still being understood."""
+        return bool(self._open)
+
+    # -- what the client asks for -----------------------------------------------------------------
+
+    def client_commits(self) -> None:
+        """The client has said that what was spoken is a turn: the log will answer."""
+        self._committing += 1
+
+    def request(self, action: ev.RequestReply) -> None:
+        """Reply to the conversation as it stands, once what was said in it is understood."""
+        if self._committing or any(one.committed is not None for one in self._open.values()):
+            self._requested = action
+        else:
+            self._publish(fr.ReplyRequested(replace(action.options, wanted=True)))
+
+    def cancel(self) -> None:
+        """Whatever is being said or prepared in reply is not wanted."""
+        self._requested = None
+        self._replies.interrupt("client", self.turn)
+
+    def _request_again(self) -> None:
+        requested, self._requested = self._requested, None
+        if requested is not None:
+            self.request(requested)
+
+    def close(self) -> None:
+        """The session is over."""
+        self._cancel_timer()
+        self._open.clear()
+
+    # -- what the log says ------------------------------------------------------------------------
+
+    def handle(self, fact: TurnFact, at_ms: int) -> None:
+        """The next fact about turns; `at_ms` is the broker's clock."""
+        match fact:
+            case fr.SpeechStarted():
+                self._started(fact)
+            case fr.SpeechPaused():
+                self._cancel_timer()
+                self._emit(ev.SpeechEnded(fact.turn, _ms(fact.end), final=False))
+            case fr.SpeechResumed():
+                self._resumed(fact)
+            case fr.TurnCommitted():
+                self._over(fact, at_ms)
+            case fr.TurnDiscarded(reason=fr.EMPTY):
+                self._committing = max(0, self._committing - 1)
+                self._request_again()
+            case fr.TurnDiscarded():
+                self._drop(fact.turn, fact.reason)
+            case fr.TranscriptPartial():
+                self._partial(fact)
+            case fr.TranscriptFinal():
+                self._understood(fact, at_ms)
+            case fr.StageFailed():
+                self._failed(fact)
+
+    def _started(self, fact: fr.SpeechStarted) -> None:
+        detected = self._settings().detect_turns
+        utterance = self._open[fact.turn] = Utterance(fact.turn, over_reply=detected and self._replies.live)
+        if detected:
+            self._emit(ev.SpeechBegan(fact.turn, _ms(fact.start)))
+        utterance.interrupts = fact.interrupts
+        self._interject(utterance)
+
+    def _resumed(self, fact: fr.SpeechResumed) -> None:
+        utterance = self._open.get(fact.turn)
+        if utterance is None:
+            return
+        utterance.resume(fact.revision)
+        self._replies.supersede(fact.turn, fact.revision)
+        self._emit(ev.SpeechBegan(fact.turn, _ms(fact.onset)))
+        self._interject(utterance)
+
+    def _interject(self, utterance: Utterance) -> None:
+        """Someone speaks: if that is into a reply, it falls silent, now or after the time that it is protected."""
+        if not (utterance.over_reply and utterance.interrupts):
+            return
+        settings, begun_s = self._settings(), self._replies.begun_s()
+        wait_ms = float(max(0, settings.interrupt_ms - settings.start_ms))
+        if begun_s is not None and (guard_ms := settings.echo_guard_ms - 1000 * begun_s) > 0:
+            utterance.echo = True
+            wait_ms = max(wait_ms, guard_ms)
+        if wait_ms <= 0:
+            self._hold(utterance)
+        else:
+            self._cancel_timer()
+            self._timer = self._loop.call_later(wait_ms / 1000, self._hold, utterance)
+
+    def _hold(self, utterance: Utterance) -> None:
+        self._timer = None
+        utterance.echo = False
+        left_s = self._replies.left_s()
+        utterance.answers = left_s is not None and left_s < ANSWER_S
+        self._replies.hold(utterance.turn)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _partial(self, fact: fr.TranscriptPartial) -> None:
+        utterance = self._open.get(fact.turn)
+        if utterance is None or fact.revision != utterance.revision:
+            return
+        self._emit(ev.Heard(fact.turn, fact.text, final=False))
+        self._weigh(utterance, fact.text)
+
+    def _weigh(self, utterance: Utterance, text: str) -> None:
+        """Words that take the floor end the reply that they were spoken into."""
+        if not self._takes_floor(utterance, text):
+            return
+        if utterance.over_reply and self._replies.held_by:
+            utterance.over_reply = False
+            self._replies.interrupt("speech", self.turn)
+
+    def _takes_floor(self, utterance: Utterance, text: str) -> bool:
+        settings = self._settings()
+        if utterance.answers:
+            return bool(text)
+        return takes_the_floor(text, settings.language, settings.min_words)
+
+    def _understood(self, fact: fr.TranscriptFinal, at_ms: int) -> None:
+        utterance = self._open.get(fact.turn)
+        if utterance is None:
+            if fact.turn == self.turn and not self._conversation.has(user_key(fact.turn)):
+                self._said(fact, at_ms)  # it was typed
+            return
+        if not utterance.understood(fact, at_ms):
+            return
+        if utterance.committed is not None:
+            self._settle(utterance)
+            return
+        if fact.text:
+            self._emit(ev.Heard(fact.turn, fact.text, final=False))
+        if self._takes_floor(utterance, fact.text):
+            self._weigh(utterance, fact.text)
+        else:
+            self._replies.resume(fact.turn)
+
+    def _over(self, fact: fr.TurnCommitted, at_ms: int) -> None:
+        if fact.turn <= self._committed:
+            return
+        self._committed = fact.turn
+        self._cancel_timer()
+        if fact.end == fact.start:
+            self._accept(fact, at_ms, speculated=False)
+            return
+        self._committing = max(0, self._committing - 1)
+        utterance = self._open.setdefault(fact.turn, Utterance(fact.turn, over_reply=False))
+        if utterance.revision != fact.revision:
+            utterance.resume(fact.revision)
+        utterance.speculated = utterance.transcript is not None
+        utterance.committed, utterance.committed_ms = fact, at_ms
+        if self._settings().detect_turns:
+            self._emit(ev.SpeechEnded(fact.turn, _ms(fact.decided), final=True))
+        self._settle(utterance)
+
+    # -- what it was ------------------------------------------------------------------------------
+
+    def _settle(self, utterance: Utterance) -> None:
+        """It is over: a turn, or a sound into a reply. That may have to wait for its transcript."""
+        committed, transcript = utterance.committed, utterance.transcript
+        if committed is None or (utterance.over_reply and transcript is None):
+            return
+        if utterance.over_reply and transcript is not None:
+            if utterance.echo or not self._takes_floor(utterance, transcript.text):
+                self._drop(utterance.turn, "echo" if utterance.echo else "backchannel" if transcript.text else "noise")
+                return
+            utterance.over_reply = False
+        if transcript is not None:
+            del self._open[utterance.turn]
+        if not utterance.accepted:
+            utterance.accepted = True
+            self._accept(committed, utterance.committed_ms, utterance.speculated, transcript, utterance.transcript_ms)
+        elif transcript is not None:
+            self._said(transcript, utterance.transcript_ms)
+            self._emit(ev.Heard(transcript.turn, transcript.text, final=True))
+        if transcript is not None:
+            if not transcript.text:
+                metrics.turns_total.labels("empty").inc()
+                self._replies.reject(transcript.turn)
+                self._emit(ev.ReplyEnded(transcript.turn, "empty", ""))
+            self._request_again()
+
+    def _accept(
+        self,
+        fact: fr.TurnCommitted,
+        at_ms: int,
+        speculated: bool,
+        transcript: fr.TranscriptFinal | None = None,
+        transcript_ms: int = 0,
+    ) -> None:
+        options, spoken = fact.options, fact.end - fact.start
+        if options.wanted and options.say is None and self._replies.yields:
+            self._replies.interrupt("turn", self.turn)
+        self.turn = fact.turn
+        self.count += 1
+        self._timings.commit(fact, at_ms)
+        self._emit(ev.TurnBegan(fact.turn, _ms(spoken), options.wanted))
+        text = ""
+        if transcript is not None:
+            text = transcript.text
+            self._said(transcript, transcript_ms)
+            self._emit(ev.Heard(transcript.turn, transcript.text, final=True))
+        if options.wanted:
+            interruptible = self._settings().interrupt_reply if options.interruptible is None else options.interruptible
+            self._replies.accept(Accepted(fact.turn, fact.revision, text, options, speculated, interruptible), at_ms)
+
+    def _said(self, transcript: fr.TranscriptFinal, at_ms: int) -> None:
+        """This is what the person said, or typed."""
+        self._timings.mark(transcript.turn, "transcript", at_ms)
+        if transcript.text:
+            message = Message("user", transcript.text, transcript.turn)
+            self._conversation.put(user_key(transcript.turn), message)
+            self._save_history()
+
+    def _drop(self, turn: int, reason: str) -> None:
+        """It was none."""
+        self._open.pop(turn, None)
+        self._cancel_timer()
+        self._emit(ev.TurnDropped(turn, reason))
+        self._replies.reject(turn)
+        self._request_again()
+
+    def _failed(self, fact: fr.StageFailed) -> None:
+        utterance = self._open.pop(fact.turn, None)
+        accepted = fact.turn <= self.turn
+        if utterance is not None and not utterance.accepted:
+            if fact.stage != "asr":  # of a reply that was prepared: it will be made anew if it is wanted
+                self._open[fact.turn] = utterance
+                self._replies.fail(fact.turn, fact.revision)
+                return
+            self._replies.reject(fact.turn)
+        if accepted or utterance is not None:
+            self._emit(ev.Failed("stage_failed", f"{fact.stage} gave up: {fact.message}", fact.turn))
+        self._replies.fail(fact.turn, fact.revision)
+        self._request_again()
+
+
+def _ms(samples: int) -> int:
+    return samples * 1000 // RATE_HZ

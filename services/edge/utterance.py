@@ -1,0 +1,42 @@
+"""What is known of a turn that is being spoken: from the first sound until it is settled whether it is a turn. Pure."""
+
+from dataclasses import dataclass
+
+from shared.frames import TranscriptFinal, TurnCommitted
+
+
+@dataclass(slots=True)
+class Utterance:
+    """One turn that someone speaks."""
+
+    turn: int
+    over_reply: bool
+    """A reply was due or playing when it began: it counts only if its words take the floor."""
+    interrupts: bool = False
+    """It may silence a reply."""
+    answers: bool = False
+    """The reply was nearly over when it fell silent: whatever was said answers it."""
+    echo: bool = False
+    """It began so soon after the reply that it may be its echo."""
+    revision: int = 0
+    transcript: TranscriptFinal | None = None
+    """Of this revision, once there is one."""
+    transcript_ms: int = 0
+    """Broker's clock when it came."""
+    committed: TurnCommitted | None = None
+    committed_ms: int = 0
+    speculated: bool = False
+    """The transcript was there before the commit: the reply was begun early."""
+    accepted: bool = False
+    """It is a turn; what is still missing is its transcript."""
+
+    def resume(self, revision: int) -> None:
+        """Speech again: what was understood is not all."""
+        self.revision, self.transcript = revision, None
+
+    def understood(self, transcript: TranscriptFinal, at_ms: int) -> bool:
+        """What was said in this revision. Returns whether that is news: another revision's, or a second one, is none."""
+        if transcript.revision != self.revision or self.transcript is not None:
+            return False
+        self.transcript, self.transcript_ms = transcript, at_ms
+        return True
