@@ -35,8 +35,8 @@ GRAIN_MS = 1.0
 class Tally:
     """What all callers of the process measured."""
 
-    def __init__(self, endpoint_ms: int) -> None:
-        self.endpoint_ms = endpoint_ms
+    def __init__(self, endpoint_ms: int, speculations: int = 3) -> None:
+        self.endpoint_ms, self.speculations = endpoint_ms, speculations
         self.window_ns = (0, 0)
         """Turns whose speech ends in this span count."""
         self.barging = False
@@ -111,7 +111,7 @@ class Caller(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
-        config = {"endpoint_ms": self.tally.endpoint_ms}
+        config = {"endpoint_ms": self.tally.endpoint_ms, "speculations": self.tally.speculations}
         transport.send(WSMsgType.TEXT, orjson.dumps({"type": "start_streaming", "config": config}))
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
@@ -161,13 +161,15 @@ class Caller(WSListener):
             elif not self.tally.barging:
                 self.tally.errors[f"reply {message['status']}"] += 1
             self._listening = False
-        elif kind == "interrupt":
+        elif kind in ("pause", "interrupt"):
             self._listening = False
             if self._onset_ns:
                 self.tally.barge_ms.append((now_ns - self._onset_ns) / 1e6)
                 self._onset_ns = 0
             elif not self.tally.barging:
                 counts["unexpected_interrupts"] += 1
+        elif kind == "resume":
+            self._listening = True
         elif kind == "error":
             self.tally.errors[f"{message['code']}: {message['message']}"] += 1
         elif kind == "ready":
@@ -209,7 +211,7 @@ class Fleet:
 
 async def call(url: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run all phases; the result as it is printed."""
-    tally = Tally(arguments.endpoint_ms)
+    tally = Tally(arguments.endpoint_ms, arguments.speculations)
     clip = (await speech_frames(), quiet_frames())
     samples = round(arguments.reply_seconds * 16_000)
     waits = spread(arguments.sessions, CYCLE_FRAMES)
@@ -257,6 +259,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=32, help="length of the phase of plain turns")
     parser.add_argument("--barge", type=float, default=12, help="length of the phase of interruptions")
     parser.add_argument("--endpoint-ms", type=int, default=500)
+    parser.add_argument("--speculations", type=int, default=3, help="replies prepared before a turn is over")
     parser.add_argument("--grain-ms", type=float, default=GRAIN_MS, help="finest spacing of callers within 20 ms")
     parser.add_argument("--reply-seconds", type=float, default=1.0, help="length of a scripted sentence")
     arguments = parser.parse_args()

@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -57,14 +57,14 @@ def resident_bytes(pids: dict[str, int]) -> dict[str, int]:
     return {name: psutil.Process(pid).memory_info().rss for name, pid in pids.items()}
 
 
-async def measure(run: Run, options: argparse.Namespace, tell: Tell) -> None:
-    """Fill in `run`, on a system of its own.
+async def measure(run: Run, options: argparse.Namespace, tell: Tell, env: Mapping[str, str] = SCRIPTED) -> None:
+    """Fill in `run`, on a system of its own with this environment.
 
     Raises:
         RunFailed: the callers gave up, a process of the system died, or the run hung.
     """
     tell("starting the system")
-    async with running_system(SCRIPTED) as system:
+    async with running_system(env) as system:
         run.broker = system.broker
         pids = system.pids
         run.idle_bytes = resident_bytes(pids)
@@ -86,7 +86,7 @@ async def measure(run: Run, options: argparse.Namespace, tell: Tell) -> None:
 @asynccontextmanager
 async def _callers(system: System, run: Run, options: argparse.Namespace) -> AsyncIterator[asyncio.subprocess.Process]:
     given = {"sessions": run.sessions, "seconds": options.seconds, "barge": options.barge}
-    given |= {"grain-ms": options.grain_ms, "endpoint-ms": ENDPOINT_MS}
+    given |= {"grain-ms": options.grain_ms, "endpoint-ms": ENDPOINT_MS, "speculations": options.speculations}
     arguments = [f"--{name}={value}" for name, value in given.items()]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks.caller", system.stream_url, *arguments),
@@ -180,6 +180,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--barge", type=float, default=12, help="seconds of interruptions in each run")
     parser.add_argument("--repeat", type=int, default=2, help="runs of each number")
     parser.add_argument("--grain-ms", type=float, default=1.0, help="finest spacing of callers within 20 ms")
+    parser.add_argument("--speculations", type=int, default=3, help="replies prepared before a turn is over")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     parser.add_argument("--profile", metavar="SERVICE", help="draw where a service's time goes (needs py-spy)")

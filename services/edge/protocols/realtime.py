@@ -223,7 +223,7 @@ class RealtimeCodec:
             return [told]
         content = [{**part, "transcript": None} for part in entry.item["content"] if part["type"] == "output_audio"]
         entry.item = {**entry.item, "content": content or entry.item["content"]}
-        return [Truncate(entry.turn, end_ms), told]
+        return [Truncate(entry.turn, entry.from_ms + end_ms), told]
 
     def _create_response(self, options: Any) -> _Answer:
         if options is None:

@@ -34,7 +34,9 @@ class Entry:
     turn: int = 0
     """The turn whose reply this is; 0 for everything that is no reply."""
     sent_ms: int = 0
-    """Length of the reply's audio so far."""
+    """Length of the item's audio so far."""
+    from_ms: int = 0
+    """Where in the turn's reply it begins: above 0 if that went on after an interruption that was none."""
 
 
 class Conversation:

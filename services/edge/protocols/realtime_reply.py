@@ -63,6 +63,8 @@ class Reply:
     """Length of what the person said in this turn."""
     rate_hz: int
     """Rate of the session's audio; the client's format may have another."""
+    from_ms: int = 0
+    """Where in the turn's reply this response begins."""
     failure: Failure | None = None
     id: str = field(init=False)
     _ids: dict[str, Any] = field(init=False)
@@ -129,7 +131,7 @@ class Reply:
             "role": "assistant",
             "content": [],
         }
-        self._entry = Entry(item, reply_key(self.turn), turn=self.turn)
+        self._entry = Entry(item, reply_key(self.turn), turn=self.turn, from_ms=self.from_ms)
         before = self.conversation.append(self._entry)
         part = {"type": "audio", "transcript": ""} if self._spoken else {"type": "text", "text": ""}
         return [

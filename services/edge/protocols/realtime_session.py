@@ -17,8 +17,14 @@ from shared.session import SessionSettings
 
 Check = Callable[[str, Any], Any]
 
-ENDPOINT_MS_BY_EAGERNESS = {"low": 1000, "medium": 500, "auto": 500, "high": 300}
-"""What `semantic_vad` means where the end of a turn is told from silence."""
+WAITS_MS_BY_EAGERNESS = {
+    "low": (1000, 500, 8000),
+    "medium": (500, 350, 4000),
+    "auto": (500, 350, 4000),
+    "high": (300, 250, 2000),
+}
+"""What `semantic_vad` means: the silence that ends a turn where an engine cannot tell, takes it for complete, does not.
+The longest are those of OpenAI's documentation."""
 
 _ECHOED = frozenset({"object", "id", "model", "expires_at", "type"})
 """Fields of the session object that clients send back and that change nothing."""
@@ -112,10 +118,18 @@ class SessionObject:
             interrupt_reply=detection["interrupt_response"],
         )
         if detection["type"] == "semantic_vad":
-            endpoint_ms = ENDPOINT_MS_BY_EAGERNESS[detection["eagerness"]]
+            endpoint_ms, complete_ms, incomplete_ms = WAITS_MS_BY_EAGERNESS[detection["eagerness"]]
+            settings = replace(settings, adapt_endpoint=True, complete_ms=complete_ms, incomplete_ms=incomplete_ms)
         else:
             endpoint_ms = detection["silence_duration_ms"]
-            settings = replace(settings, threshold=detection["threshold"], preroll_ms=detection["prefix_padding_ms"])
+            settings = replace(
+                settings,
+                adapt_endpoint=False,
+                threshold=detection["threshold"],
+                preroll_ms=detection["prefix_padding_ms"],
+            )
+            if idle_ms := detection["idle_timeout_ms"]:  # the model finds words, and the client hangs up
+                settings = replace(settings, idle_ms=idle_ms, idle_prompt="", idle_limit=0)
         return replace(settings, endpoint_ms=endpoint_ms, pause_ms=min(self._defaults.pause_ms, endpoint_ms))
 
     # -- what a client changes ----------------------------------------------------------------------------------
@@ -261,8 +275,8 @@ def _tool_choice(path: str, value: Any) -> Any:
 
 
 def _eagerness(path: str, value: Any) -> Any:
-    if value not in tuple(ENDPOINT_MS_BY_EAGERNESS):
-        raise BadField(path, value, f"one of {', '.join(ENDPOINT_MS_BY_EAGERNESS)}")
+    if value not in tuple(WAITS_MS_BY_EAGERNESS):
+        raise BadField(path, value, f"one of {', '.join(WAITS_MS_BY_EAGERNESS)}")
     return value
 
 

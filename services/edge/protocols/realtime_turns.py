@@ -9,10 +9,14 @@ from services.edge.events import (
     Event,
     Failed,
     Heard,
+    IdlePassed,
+    Interrupt,
+    Pause,
     ReplyAudio,
     ReplyBegan,
     ReplyEnded,
     ReplyText,
+    Resume,
     SpeechBegan,
     SpeechEnded,
     TurnBegan,
@@ -41,6 +45,7 @@ class Turns:
         self._request: Request | None = None
         self._given_up = 0  # requests that were cancelled before the session gave them a turn
         self._over = 0  # nothing more is told of replies up to this turn's
+        self._held = 0  # the turn whose reply is paused, and whose response has been ended
         self._commits = 0  # manual turns that the session has not told of yet
 
     # -- what the client asks for -------------------------------------------------------------------------------
@@ -77,6 +82,9 @@ class Turns:
         """
         if self._open is not None and response_id in (None, self._open.id):
             return []
+        if self._held:
+            self._over, self._held = max(self._over, self._held), 0
+            return []
         if self._open is None and response_id is None:
             if self._request is not None:
                 self._given_up += self._request.turn is None
@@ -107,6 +115,17 @@ class Turns:
                 return self._reply_began(turn)
             case ReplyEnded():
                 return self._reply_ended(event)
+            case Pause(turn):
+                return self._paused(turn)
+            case Resume():
+                return self._resumed(event)
+            case Interrupt():
+                self._held = 0
+                return []
+            case IdlePassed(since_ms, until_ms):
+                span = {"audio_start_ms": since_ms, "audio_end_ms": until_ms}
+                item_id = self._wire.new_id("item")
+                return [self._wire.event("input_audio_buffer.timeout_triggered", item_id=item_id, **span)]
             case Failed():
                 return self._failed(event)
             case _:
@@ -139,7 +158,7 @@ class Turns:
 
     # -- replies ------------------------------------------------------------------------------------------------
 
-    def _reply(self, turn: int, request: Request) -> Reply:
+    def _reply(self, turn: int, request: Request, from_ms: int = 0) -> Reply:
         return Reply(
             self._wire,
             self._session,
@@ -149,6 +168,7 @@ class Turns:
             request,
             self._hearing.take_heard_ms(),
             self.rate_hz,
+            from_ms,
         )
 
     def _reply_began(self, turn: int) -> list[str]:
@@ -166,12 +186,29 @@ class Turns:
         self._open = self._reply(turn, request)
         return told + self._open.created()
 
+    def _paused(self, turn: int) -> list[str]:
+        """Speech has been announced: the client flushes what it has, and takes the response for cancelled."""
+        self._held = turn
+        if self._open is None or self._open.turn != turn:
+            return []
+        reply, self._open = self._open, None
+        return reply.done("interrupted", "")
+
+    def _resumed(self, event: Resume) -> list[str]:
+        """It was nothing: the rest of the reply is a response of its own, as clients know no way back."""
+        if self._held != event.turn:
+            return []
+        self._held = 0
+        self._open = self._reply(event.turn, Request(), event.from_ms)
+        return self._open.created() + self._open.text(event.text)
+
     def _content(self, event: ReplyAudio | ReplyText) -> list[str]:
         if self._open is None or self._open.turn != event.turn:
             return []
         return self._open.audio(event.pcm) if isinstance(event, ReplyAudio) else self._open.text(event.text)
 
     def _reply_ended(self, event: ReplyEnded) -> list[str]:
+        self._held = 0
         if self._open is not None and self._open.turn == event.turn:
             return self._end(self._open, event.status, event.text)
         if self._request is not None and self._request.turn == event.turn:

@@ -11,9 +11,15 @@ import orjson
 from services.edge.events import (
     Action,
     Audio,
+    CancelReply,
+    Clear,
+    Commit,
+    Configure,
     Event,
     Failed,
+    GetHistory,
     GetStats,
+    HangUp,
     Heard,
     IdlePassed,
     Interrupt,
@@ -24,6 +30,7 @@ from services.edge.events import (
     ReplyBegan,
     ReplyEnded,
     ReplyText,
+    RequestReply,
     Reset,
     Resume,
     Said,
@@ -38,13 +45,16 @@ from services.edge.events import (
     TurnBegan,
     TurnDropped,
 )
-from services.edge.protocols.fields import MAX_TEXT, BadField, integer, shown_settings, string, with_settings
-from shared.session import SessionSettings
+from services.edge.protocols.fields import MAX_TEXT, BadField, flag, integer, shown_settings, string, with_settings
+from shared.session import ReplyOptions, SessionSettings
 
 RATES_HZ = (8000, 16000, 24000, 48000)
 """The rates that a client can ask for."""
 
-TYPES = ("start_streaming", "stop_streaming", "text_input", "played", "get_stats", "reset_session", "ping")
+TYPES = (
+    "start_streaming", "stop_streaming", "text_input", "say", "configure", "commit", "clear", "cancel", "played",
+    "get_stats", "get_history", "reset_session", "hang_up", "ping",
+)  # fmt: skip
 """What a client can send as text."""
 _FREE = {"ping", "start_streaming"}
 """Types that need no running session."""
@@ -56,6 +66,46 @@ def _message(kind: str, **fields: Any) -> str:
 
 def _error(code: str, message: str) -> tuple[Action, ...]:
     return (Send((_message("error", code=code, message=message),)),)
+
+
+_PLAIN: dict[str, Action] = {
+    "commit": Commit(),
+    "clear": Clear(),
+    "cancel": CancelReply(),
+    "get_stats": GetStats(),
+    "get_history": GetHistory(),
+    "reset_session": Reset(),
+    "hang_up": HangUp(),
+}
+"""Types that say all by their name."""
+
+
+def _config(body: dict[str, Any]) -> dict[str, Any]:
+    config = body.get("config")
+    if config is not None and type(config) is not dict:
+        raise BadField("config", config, "an object")
+    return config or {}
+
+
+def _words(body: dict[str, Any]) -> str:
+    text = body.get("text")
+    if type(text) is str and len(text) > MAX_TEXT:
+        raise TooLong(f"text of {len(text)} characters; at most {MAX_TEXT}")
+    text = string("text", text, MAX_TEXT)
+    if not text.strip():
+        raise BadField("text", text, "a text with words in it")
+    return text
+
+
+def _options(body: dict[str, Any], say: str | None = None) -> ReplyOptions:
+    interruptible = body.get("interruptible")
+    if interruptible is not None:
+        interruptible = flag("interruptible", interruptible)
+    return ReplyOptions(interruptible=interruptible, say=say)
+
+
+class TooLong(ValueError):
+    """A text that nobody can have typed."""
 
 
 class StreamCodec:
@@ -97,6 +147,8 @@ class StreamCodec:
             return self._act(kind, body)
         except BadField as error:
             return _error("bad_field", str(error))
+        except TooLong as error:
+            return _error("too_long", str(error))
 
     def _act(self, kind: str, body: dict[str, Any]) -> tuple[Action, ...]:
         match kind:
@@ -105,24 +157,23 @@ class StreamCodec:
             case "stop_streaming":
                 return self._stop()
             case "text_input":
-                return self._text(body)
+                return (Say(_words(body), _options(body)),)
+            case "say":
+                return (RequestReply(_options(body, say=_words(body))),)
+            case "configure":
+                return self._configure(body)
             case "played":
                 turn = integer("turn", body.get("turn", 0), 0, 2**31)
                 return (Played(turn, integer("ms", body.get("ms"), 0, 2**31)),)
-            case "get_stats":
-                return (GetStats(),)
-            case "reset_session":
-                return (Reset(),)
-            case _:
+            case "ping":
                 return (Send((_message("pong"),)),)
+            case _:
+                return (_PLAIN[kind],)
 
     def _start(self, body: dict[str, Any]) -> tuple[Action, ...]:
         if self._started:
             return _error("already_started", "start_streaming was sent before")
-        config = body.get("config")
-        if config is not None and type(config) is not dict:
-            raise BadField("config", config, "an object")
-        self._settings = with_settings(self._settings, config or {}, prefix="config.")
+        self._settings = with_settings(self._settings, _config(body), prefix="config.")
         self._started = self._hearing = True
         return (Start(self._settings),)
 
@@ -132,14 +183,9 @@ class StreamCodec:
         self._hearing = False
         return (Stop(),)
 
-    def _text(self, body: dict[str, Any]) -> tuple[Action, ...]:
-        text = body.get("text")
-        if type(text) is str and len(text) > MAX_TEXT:
-            return _error("too_long", f"text of {len(text)} characters; at most {MAX_TEXT}")
-        text = string("text", text, MAX_TEXT)
-        if not text.strip():
-            raise BadField("text", text, "a text with words in it")
-        return (Say(text),)
+    def _configure(self, body: dict[str, Any]) -> tuple[Action, ...]:
+        self._settings = with_settings(self._settings, _config(body), prefix="config.")
+        return (Configure(self._settings),)
 
     # -- what the client is told --------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from services.edge.events import Action, Audio, Close, Event, Interrupt, Played, ReplyAudio, Start, Stop
+from services.edge.events import Action, Audio, Close, Event, Interrupt, Pause, Played, ReplyAudio, Resume, Start, Stop
 from services.edge.protocols.fields import BadField, with_settings
 from shared.audio import LAW_RATE_HZ, decode_law, encode_law
 from shared.session import SessionSettings
@@ -28,7 +28,7 @@ MAX_PAYLOAD_BYTES = 64 * 1024
 
 _EVENTS = ("start", "media", "mark", "stop")
 
-_PARAMETERS = ("language", "voice", "instructions", "endpoint_ms")
+_PARAMETERS = ("language", "voice", "instructions", "greeting", "goodbye", "endpoint_ms")
 """What a `<Parameter>` of the call may set; whatever else it carries is the caller's own business."""
 
 
@@ -64,6 +64,7 @@ class TwilioCodec:
         self._last_chunk = 0
         # Twilio echoes the marks that a `clear` threw away as if they had been played; they carry an old number.
         self._clears = 0
+        self._cleared = False  # for a pause that is not over
 
     # -- what the carrier says ----------------------------------------------------------------------------------
 
@@ -167,9 +168,14 @@ class TwilioCodec:
                     messages.append(self._message("media", {"payload": base64.b64encode(piece).decode()}))
                     messages.append(self._message("mark", {"name": f"t{turn}:{end}:{self._clears}"}))
                 return messages
-            case Interrupt():
-                self._clears += 1
-                return (self._message("clear"),)
+            case Pause() | Interrupt():
+                # A carrier cannot pause. After a pause nothing is queued, and an interruption has nothing to clear.
+                cleared, self._cleared = self._cleared, isinstance(event, Pause)
+                self._clears += not cleared
+                return () if cleared else (self._message("clear"),)
+            case Resume():
+                self._cleared = False
+                return ()  # the rest is sent again, and its marks count from the beginning of the reply
             case _:
                 return ()
 

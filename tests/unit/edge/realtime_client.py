@@ -30,7 +30,7 @@ from shared.session import SessionSettings
 SDK: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
 BESIDES = {"id", "object", "expires_at", "prompt"}
 """Fields of the session object that the API documents and the SDK's models leave out."""
-DEFAULTS = SessionSettings(instructions="Be kind.")
+DEFAULTS = SessionSettings(instructions="Be kind.", adapt_endpoint=False)
 
 
 def unknown_fields(model: object, path: str = "") -> Iterator[str]:

@@ -72,11 +72,15 @@ def test_an_update_changes_what_it_names_and_nothing_else() -> None:
     assert (settings.threshold, settings.endpoint_ms, settings.spoken) == (0.4, 120, False)
 
 
-@pytest.mark.parametrize(("eagerness", "endpoint_ms"), [("low", 1000), ("medium", 500), ("auto", 500), ("high", 300)])
-def test_semantic_vad_is_an_endpoint_and_is_echoed_as_sent(eagerness: str, endpoint_ms: int) -> None:
+@pytest.mark.parametrize(
+    ("eagerness", "waits"),
+    [("low", (1000, 500, 8000)), ("medium", (500, 350, 4000)), ("auto", (500, 350, 4000)), ("high", (300, 250, 2000))],
+)
+def test_semantic_vad_asks_an_engine_and_is_echoed_as_sent(eagerness: str, waits: tuple[int, int, int]) -> None:
     detection = {"type": "semantic_vad", "eagerness": eagerness, "interrupt_response": False}
     echo, settings = updated(Client(), audio={"input": {"turn_detection": detection}})
-    assert settings == replace(DEFAULTS, endpoint_ms=endpoint_ms, interrupt_reply=False)
+    expected = dict(zip(("endpoint_ms", "complete_ms", "incomplete_ms"), waits, strict=True))
+    assert settings == replace(DEFAULTS, adapt_endpoint=True, interrupt_reply=False, **expected)  # type: ignore[arg-type]
     assert echo["audio"]["input"]["turn_detection"] == {**detection, "create_response": True}
 
 
@@ -122,7 +126,7 @@ def test_what_sdks_send_unasked_is_taken() -> None:
             "output": {"format": {"type": "audio/pcm", "rate": 24000}, "voice": "marin", "speed": 1},
         },
     )
-    assert settings == replace(DEFAULTS, language="de")
+    assert (settings.language, settings.adapt_endpoint) == ("de", True)
     assert echo["model"] == "parley"
     assert echo["tools"][0]["name"] == "weather"
     assert echo["audio"]["input"]["transcription"]["model"] == "gpt-4o-mini-transcribe"

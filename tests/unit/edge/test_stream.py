@@ -11,18 +11,29 @@ from hypothesis import strategies as st
 from services.edge.events import (
     Action,
     Audio,
+    CancelReply,
+    Clear,
+    Commit,
+    Configure,
     Event,
     Failed,
+    GetHistory,
     GetStats,
+    HangUp,
     Heard,
+    IdlePassed,
     Interrupt,
+    Pause,
     Played,
     Ready,
     ReplyAudio,
     ReplyBegan,
     ReplyEnded,
     ReplyText,
+    RequestReply,
     Reset,
+    Resume,
+    Said,
     Say,
     Send,
     SpeechBegan,
@@ -35,7 +46,7 @@ from services.edge.events import (
     TurnDropped,
 )
 from services.edge.protocols.stream import TYPES, StreamCodec
-from shared.session import SessionSettings
+from shared.session import Message, ReplyOptions, SessionSettings
 
 DEFAULTS = SessionSettings()
 
@@ -79,7 +90,22 @@ def test_a_session_starts_with_the_settings_that_were_sent() -> None:
         "voice": "en-us",
         "language": "pt-BR",
         "instructions": "Be brief.",
+        "detect_turns": False,
+        "adapt_endpoint": False,
+        "complete_ms": 300,
+        "incomplete_ms": 1500,
+        "speculations": 1,
+        "speculate_longest_ms": 5000,
+        "create_reply": False,
         "interrupt_reply": False,
+        "interrupt_ms": 300,
+        "min_words": 2,
+        "echo_guard_ms": 1000,
+        "greeting": "Hello.",
+        "goodbye": "Bye.",
+        "idle_ms": 20_000,
+        "idle_prompt": "Well?",
+        "idle_limit": 1,
         "spoken": False,
     }
     codec = StreamCodec(24000, DEFAULTS)
@@ -90,6 +116,60 @@ def test_a_session_starts_with_the_settings_that_were_sent() -> None:
     assert json.loads(ready) == {"type": "ready", "session_id": "s1", "config": config}
     # What the client reads there it can send again.
     assert say(StreamCodec(24000, DEFAULTS), "start_streaming", config=json.loads(ready)["config"]) == Start(expected)
+
+
+def test_a_session_goes_on_with_other_settings() -> None:
+    codec = started()
+    assert say(codec, "configure", config={"language": "de"}) == Configure(replace(DEFAULTS, language="de"))
+    assert say(codec, "configure", config={"speed": 2}) == Configure(replace(DEFAULTS, language="de", speed=2.0))
+    assert error(say(codec, "configure", config={"speed": "fast", "language": "fr"}))[0] == "bad_field"
+    assert say(codec, "configure") == Configure(replace(DEFAULTS, language="de", speed=2.0))
+    assert error(say(codec, "configure", config="fast"))[0] == "bad_field"
+    assert error(say(StreamCodec(16000, DEFAULTS), "configure", config={}))[0] == "not_started"
+
+
+@pytest.mark.parametrize(
+    ("kind", "action"),
+    [
+        ("commit", Commit()),
+        ("clear", Clear()),
+        ("cancel", CancelReply()),
+        ("get_history", GetHistory()),
+        ("hang_up", HangUp()),
+    ],
+)
+def test_what_needs_no_fields(kind: str, action: Action) -> None:
+    assert say(started(), kind) == action
+    assert error(say(StreamCodec(16000, DEFAULTS), kind))[0] == "not_started"
+
+
+def test_words_that_the_agent_is_to_say() -> None:
+    codec = started()
+    assert say(codec, "say", text="Hello.") == RequestReply(ReplyOptions(say="Hello."))
+    assert say(codec, "say", text="Hello.", interruptible=False) == RequestReply(
+        ReplyOptions(say="Hello.", interruptible=False)
+    )
+    assert say(codec, "text_input", text="hi", interruptible=True) == Say("hi", ReplyOptions(interruptible=True))
+    for kind in ("say", "text_input"):
+        assert error(say(codec, kind, text="hi", interruptible="no"))[0] == "bad_field"
+        assert error(say(codec, kind, text=" "))[0] == "bad_field"
+        assert error(say(codec, kind))[0] == "bad_field"
+        assert error(say(codec, kind, text="x" * 8193))[0] == "too_long"
+
+
+def test_a_reply_that_pauses_and_goes_on_and_what_was_said() -> None:
+    assert StreamCodec(16000, DEFAULTS).can_pause
+    assert told(
+        Pause(2, 1200),
+        Resume(2, 1200, "and so on"),
+        Said((Message("assistant", "Well", 1, interrupted=True),)),
+        IdlePassed(1000, 21_000),
+    ) == [
+        {"type": "pause", "turn": 2, "heard_ms": 1200},
+        {"type": "resume", "turn": 2, "from_ms": 1200},
+        {"type": "history", "messages": [{"role": "assistant", "text": "Well", "turn": 1, "interrupted": True}]},
+        {"type": "idle", "since_ms": 1000, "until_ms": 21_000},
+    ]
 
 
 def test_no_config_is_the_defaults() -> None:
@@ -128,6 +208,11 @@ def test_a_short_endpoint_shortens_the_pause() -> None:
         ({"instructions": "x" * 32_769}, "config.instructions"),
         ({"instructions": ["x"]}, "config.instructions"),
         ({"spoken": 1}, "config.spoken"),
+        ({"speculations": 21}, "config.speculations"),
+        ({"min_words": -1}, "config.min_words"),
+        ({"greeting": "x" * 8193}, "config.greeting"),
+        ({"idle_ms": "never"}, "config.idle_ms"),
+        ({"complete_ms": 5001}, "config.complete_ms"),
         ({"volume": 11}, "config.volume"),
     ],
 )

@@ -19,12 +19,14 @@ from services.edge.events import (
     Failed,
     Heard,
     Interrupt,
+    Pause,
     Played,
     Ready,
     ReplyAudio,
     ReplyBegan,
     ReplyEnded,
     ReplyText,
+    Resume,
     Start,
     Stop,
 )
@@ -271,3 +273,26 @@ def test_no_message_can_raise(messages: list[str | bytes], running: bool) -> Non
     codec = call() if running else TwilioCodec(DEFAULTS)
     for message in messages:
         codec.decode(message)
+
+
+def test_a_reply_that_pauses_is_cleared_and_its_rest_is_sent_again() -> None:
+    codec = call()
+    assert not codec.can_pause
+    _, before = sent(codec, 1, 0, 8000)
+    (clear,) = codec.encode(Pause(1, 400))
+    assert json.loads(clear)["event"] == "clear"
+    assert send(codec, mark(before[-1])) == ()  # given back by the clear, and not played
+    assert codec.encode(Resume(1, 400, "and so on")) == ()
+    _, again = sent(codec, 1, 3200, 4800)
+    assert send(codec, mark(again[0])) == (Played(1, 600),)  # of the reply, from its beginning
+    assert send(codec, mark(again[-1])) == (Played(1, 1000),)
+
+
+def test_an_interruption_after_a_pause_has_nothing_to_clear() -> None:
+    codec = call()
+    sent(codec, 1, 0, 8000)
+    assert len(codec.encode(Pause(1, 400))) == 1
+    assert codec.encode(Interrupt(1, 400)) == ()
+    _, marks = sent(codec, 2, 0, 800)
+    assert send(codec, mark(marks[-1])) == (Played(2, 100),)
+    assert len(codec.encode(Interrupt(2, 50))) == 1
