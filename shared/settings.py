@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     # the scripted engines
     scripted_transcript: str = Field("hello there", description="what the scripted recogniser understands")
     scripted_text: str = Field(
-        "This is a scripted reply with a good number of words in it so that it streams in twenty deltas.",
+        "This is a scripted reply with a good number of words in it that streams in twenty deltas to its end.",
         description="what the scripted chat model replies",
     )
     scripted_deltas: int = Field(20, ge=1, le=1000, description="deltas in which the scripted reply is streamed")

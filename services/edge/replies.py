@@ -411,9 +411,9 @@ class Replies:
     def _keep(self, reply: Reply, heard: int) -> None:
         """So much of the reply was heard: this is what the conversation holds of it."""
         key, text = reply_key(reply.turn), reply.heard_text(heard)
-        interrupted = not (reply.text_done and reply.playout.whole and heard >= reply.playout.there)
         if text:
-            message = Message("assistant", text, reply.turn, interrupted)
+            whole = reply.text_done and text == reply.text
+            message = Message("assistant", text, reply.turn, interrupted=not whole)
             self._conversation.put(key, message, after=user_key(reply.turn))
         else:
             self._conversation.remove(key)

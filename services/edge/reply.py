@@ -73,8 +73,8 @@ class Reply:
 
     def heard_text(self, heard: int) -> str:
         """What the person heard of it, having heard so many samples; what is only written, they have read."""
-        playout = self.playout
-        if not self.sentences or (self.text_done and playout.whole and heard >= playout.there):
+        if not self.sentences:
             return self.text
         texts = [text for _, text in sorted(self.sentences.items())]
-        return heard_text(texts, playout.sentences(), heard, playout.there)
+        words = heard_text(texts, self.playout.sentences(), heard, self.playout.there)
+        return self.text if self.text_done and self.playout.whole and words == " ".join(texts) else words

@@ -1,5 +1,54 @@
-"""What of a piece of text is spoken."""
+"""What a person would say of a written text: without Markdown, emoji, tags and the tails of URLs. Pure."""
+
+from collections.abc import Iterator
+
+import regex
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+_MARKDOWN = MarkdownIt("commonmark").enable("table").disable(["code", "heading", "lheading", "reference", "emphasis"])
+# Copyright signs and the like are pictographs to Unicode, and words to a person.
+_EMOJI = regex.compile(
+    r"(?:(?![\u00a9\u00ae\u2122\u2139])\p{Extended_Pictographic}|\p{Regional_Indicator}|[0-9#*]\ufe0f?\u20e3)"
+    r"[\ufe0e\ufe0f\u200d\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]*"
+)
+_URL = regex.compile(r"\b(?:https?://|www\.)(?:www\.)?([\w.-]*\w)(?:[/:?#][^\s<>\"')\]]*[\w/=&])?", regex.IGNORECASE)
+_MARKS = (
+    (regex.compile(r"^\s*(?:#{1,6}\s+|>\s*)+"), ""),
+    (regex.compile(r"(?<=\d)\s*[*\u00d7]\s*(?=\d)"), " times "),
+    (regex.compile(r"[*`~]+|(?<!\w)_+|_+(?!\w)|^-{2,}|={2,}"), ""),
+    (regex.compile(r"\s*\|\s*"), ", "),
+    (regex.compile(r"([!?])[!?]*(?:\1)"), r"\1"),
+    (regex.compile(r"\.{4,}"), "..."),
+    (regex.compile(r"\s+"), " "),
+    (regex.compile(r"\s+([,.!?;:])"), r"\1"),
+)
 
 
-def speakable(text: str, language: str) -> str:
-    return text.strip()
+def speakable(text: str) -> str:
+    """The words of a piece of a reply; empty if it has none. Markdown that begins or ends in another piece is dropped too."""
+    said = "".join(_words(_MARKDOWN.parse(text.strip())))
+    said = _URL.sub(r"\1", _EMOJI.sub(" ", said))
+    for pattern, instead in _MARKS:
+        said = pattern.sub(instead, said)
+    said = said.strip(" ,").strip()
+    return said if regex.search(r"\w", said) else ""
+
+
+def _words(tokens: list[Token]) -> Iterator[str]:
+    for token in tokens:
+        match token.type:
+            case "inline":
+                yield from _words(token.children or [])
+            case "text" | "code_inline" | "fence":
+                yield token.content
+            case "image":
+                yield token.content
+            case "softbreak" | "hardbreak" | "paragraph_close" | "tr_close":
+                yield " "
+            case "th_close" | "td_close":
+                yield ", "
+            case "list_item_open" if token.info:
+                yield f"{token.info}. "
+            case _:
+                pass

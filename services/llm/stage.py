@@ -94,7 +94,7 @@ class _Reply:
         """Give these to be spoken, but for what an earlier attempt has given."""
         job, settings = self._job, self._settings
         for piece in pieces:
-            if text := speakable(piece, settings.language):
+            if text := speakable(piece):
                 if self._sentences >= self._said_before:
                     spoken_as = (settings.voice, settings.speed, settings.language)
                     place = (job.session, job.turn, job.revision, self._sentences)

@@ -33,17 +33,22 @@ QUEUED_SLICES = 64
 """Slices of one sentence on their way to the loop, about 12 s: a usual sentence never makes the thread wait."""
 CLOSE_TIMEOUT_S = 5.0
 
+# espeak-ng's own pause after a sentence is 300 ms, after a comma 150: longer than a person leaves in a conversation.
+SENTENCE_PAUSE_MS, CLAUSE_PAUSE_MS, PHRASE_PAUSE_MS = 200, 90, 40
+"""Silence after a full stop, after a comma, and where a text was cut without a mark; at normal speed."""
+
 # From espeak-ng's speak_lib.h.
 _OUTPUT_SYNCHRONOUS = 2
 _DONT_EXIT = 0x8000
 _CHARS_UTF8 = 1
-_END_PAUSE = 0x1000
 _PARAMETER_RATE = 1
 _LAST_EVENT, _EVENT_WORD = 0, 1
 _GO_ON, _STOP = 0, 1
 
 # Chinese and Japanese have no blanks: there each character counts as a word.
 _WORDS = re.compile(r"[\u2e80-\u9fff]|[^\s\u2e80-\u9fff]+")
+_SENTENCE_MARKS = frozenset(".!?\u2026\u0964\u0965\u061f\u06d4\u3002\uff01\uff1f")
+_CLAUSE_MARKS = frozenset(",;:\u2013\u2014-\u060c\u061b\u3001\uff0c\uff1b\uff1a")
 # Control characters are commands to espeak-ng (and a NUL ends its text); a blank in their place keeps the positions.
 _CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), " ")
 
@@ -196,7 +201,7 @@ class _Library:
                 raise ValueError(f"espeak-ng cannot load the voice {sentence.voice!r}")
             self._lib.espeak_SetParameter(_PARAMETER_RATE, sentence.wpm, 0)
             text = sentence.text.encode()
-            self._lib.espeak_Synth(text, ctypes.c_size_t(len(text) + 1), 0, 0, 0, _CHARS_UTF8 | _END_PAUSE, None, None)
+            self._lib.espeak_Synth(text, ctypes.c_size_t(len(text) + 1), 0, 0, 0, _CHARS_UTF8, None, None)
 
     def _on_slice(self, wav: int | None, count: int, events: Any) -> int:
         sentence = self._sentence
@@ -210,6 +215,14 @@ class _Library:
             position += 1
         sentence.receive(ctypes.string_at(wav, 2 * count) if wav and count > 0 else b"", spoken)
         return _STOP if sentence.cancelled else _GO_ON
+
+
+def _pause_ms(text: str) -> int:
+    """How long a person would pause after this."""
+    last = text.rstrip().rstrip("\"'\u2019\u201d\u00bb)]")[-1:]
+    if last in _SENTENCE_MARKS:
+        return SENTENCE_PAUSE_MS
+    return CLAUSE_PAUSE_MS if last in _CLAUSE_MARKS else PHRASE_PAUSE_MS
 
 
 def _languages_at(address: int) -> Iterator[tuple[int, str]]:
@@ -263,6 +276,7 @@ class EspeakSynthesizer:
         try:
             while (slice_ := await sentence.next_slice()) is not None:
                 yield slice_
+            yield Speech(bytes(2 * (RATE_HZ * _pause_ms(text) * NORMAL_WPM // (1000 * wpm))))
         finally:
             sentence.cancel()
 

@@ -1,37 +1,102 @@
-"""Cutting a reply into sentences while it comes."""
+"""Cutting a reply into what is spoken at one go, while it comes."""
+
+import random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.llm.sentences import LONGEST, SentenceCutter
 
 
-def cut(deltas: list[str], language: str = "en") -> list[str]:
-    cutter = SentenceCutter(language)
+def cut(deltas: list[str], language: str = "en", first_words: int = 0) -> list[str]:
+    cutter = SentenceCutter(language, first_words)
     found = [sentence for delta in deltas for sentence in cutter.feed(delta)]
     return found + cutter.finish()
 
 
 @pytest.mark.parametrize(
-    ("text", "sentences"),
+    ("language", "sentences"),
     [
-        ("Hello there. How are you?", ["Hello there.", "How are you?"]),
-        ("Dr. Smith paid $3.50 at example.com. Good!", ["Dr. Smith paid $3.50 at example.com.", "Good!"]),
-        ("no full stop", ["no full stop"]),
-        ("", []),
-        ("   ", []),
+        ("en", ["Hello there.", "How are you?"]),
+        ("en", ["Dr. Smith paid $3.50 at example.com.", "Good!"]),
+        ("en", ["He left at 5 p.m. on Monday, e.g. by train.", "She stayed."]),
+        ("en", ["It costs 1,000.50 in v1.2.3 of 2024.", "Fine."]),
+        ("en", ["See https://x.org/a.b?c=1 there.", "Long."]),
+        ("en", ["“Really?” she asked.", "No."]),
+        ("en", ["Wait... what?", "Yes!"]),
+        ("en", ["J. R. R. Tolkien wrote it.", "He did."]),
+        ("en", ["Write to me@x.org today.", "Thanks."]),
+        ("en", ["1. Preheat the oven.", "2. Wait."]),
+        ("de", ["Das kostet z. B. 3,5 Mio. Euro.", "Gut."]),
+        ("hi", ["यह एक वाक्य है।", "यह दूसरा है।"]),
+        ("ur", ["یہ ایک جملہ ہے۔", "کیا یہ ہے؟"]),
+        ("ar", ["أنا بخير.", "كيف حالك؟"]),
+        ("en", ["no full stop"]),
+        ("en", []),
+    ],
+)  # fmt: skip
+def test_sentences(language: str, sentences: list[str]) -> None:
+    text = " ".join(sentences)
+    assert cut([text], language) == sentences
+    assert cut(list(text), language) == sentences
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "count"),
+    [
+        ("zh", "你好。今天天气很好，我们去公园吧！你想去吗？", 3),
+        ("ja", "今日はいい天気です。「そう。」散歩に行こう！", 3),
     ],
 )
-def test_sentences(text: str, sentences: list[str]) -> None:
-    assert cut([text]) == sentences
-    assert cut(list(text)) == sentences
+def test_scripts_without_spaces(language: str, text: str, count: int) -> None:
+    pieces = cut(list(text), language)
+    assert "".join(pieces) == text
+    assert len(pieces) == count
 
 
-def test_a_sentence_is_given_as_soon_as_the_next_one_begins() -> None:
+def test_a_line_is_a_piece() -> None:
+    assert cut(["- one\n- two\n\nThree\nfour"]) == ["- one", "- two", "Three", "four"]
+
+
+def test_a_sentence_is_given_with_the_first_letter_of_the_next_one() -> None:
     cutter = SentenceCutter("en")
     assert cutter.feed("Hello there.") == []
-    assert cutter.feed(" How") == ["Hello there."]
+    assert cutter.feed(" ") == []
+    assert cutter.feed("H") == ["Hello there."]
+    cutter = SentenceCutter("zh")
+    assert cutter.feed("你好。") == []
+    assert cutter.feed("今") == ["你好。"]
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("Well, that is a good question, I think. Yes.", "Well, that is a good question,"),
+        ("I would say that, if you ask me, it is fine.", "I would say that,"),
+        ("We went home and slept until noon.", "We went home"),
+        ("Yes. It is.", "Yes."),
+        ("It is 1,000 euros – no more.", "It is 1,000 euros –"),
+        ("One two three four five six seven eight.", "One two three four five six seven eight."),
+    ],
+)
+def test_the_first_clause_comes_early(text: str, first: str) -> None:
+    pieces = cut(list(text), "en", 3)
+    assert pieces[0] == first
+    assert " ".join(pieces) == text
+
+
+def test_only_the_first_piece_is_a_clause() -> None:
+    assert cut(["I see, you know, it is so. And then, after that, we go."], "en", 2) == [
+        "I see,",
+        "you know, it is so.",
+        "And then, after that, we go.",
+    ]
+
+
+def test_clauses_of_other_scripts() -> None:
+    assert cut(["今天天气很好，我们去公园吧！"], "zh", 3) == ["今天天气很好，", "我们去公园吧！"]
+    assert cut(["मैं घर गया और सो गया।"], "hi", 3)[0] == "मैं घर गया"
 
 
 def test_nobody_waits_for_the_end_of_a_list() -> None:
@@ -41,7 +106,51 @@ def test_nobody_waits_for_the_end_of_a_list() -> None:
     assert all(len(sentence) <= LONGEST for sentence in found)
 
 
-@given(deltas=st.lists(st.text(alphabet="ab .?!\n1", max_size=12), max_size=40))
-def test_nothing_that_is_said_is_lost(deltas: list[str]) -> None:
-    said = "".join(cut(deltas))
-    assert "".join(said.split()) == "".join("".join(deltas).split())
+pieces = st.sampled_from(
+    [
+        "a",
+        "B",
+        "Dr",
+        "and",
+        " ",
+        " ",
+        ". ",
+        ".",
+        "?!",
+        "...",
+        "\n",
+        "1",
+        ",",
+        ", ",
+        "“",
+        ")",
+        "。",
+        "，",
+        "あ",
+        "中",
+        "।",
+        "—",
+        "e.g.",
+    ]
+)
+
+
+@settings(max_examples=300)
+@given(
+    text=st.one_of(st.lists(pieces, max_size=120).map("".join), st.text(max_size=80)),
+    seed=st.integers(0, 100),
+    first_words=st.integers(0, 4),
+    language=st.sampled_from(["en", "de", "zh", "hi", "xx"]),
+)
+@example("word " * 200, 1, 3, "en")
+def test_however_the_text_comes_the_pieces_are_the_same(text: str, seed: int, first_words: int, language: str) -> None:
+    """And nothing is lost: a second worker that has read it in one go counts the pieces that the first one said."""
+    chance, deltas, at = random.Random(seed), [], 0
+    while at < len(text):
+        size = chance.choice([1, 1, 2, 5, 20])
+        deltas.append(text[at : at + size])
+        at += size
+    whole = cut([text], language, first_words)
+    assert cut(deltas, language, first_words) == whole
+    assert "".join("".join(whole).split()) == "".join(text.split())
+    assert all(piece == piece.strip() != "" for piece in whole)

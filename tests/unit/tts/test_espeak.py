@@ -9,8 +9,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from services.edge.playout import Playout
 from services.tts.engine import Speech
 from services.tts.espeak import QUEUED_SLICES, EspeakSynthesizer
+from shared.frames import VoiceChunk
 from shared.settings import Settings
 
 SENTENCE = "Hello there, my friend. How are you today?"
@@ -61,7 +63,7 @@ async def test_words_are_those_of_the_text_in_order(voice: EspeakSynthesizer, te
     assert len(words) > 1
     assert all(word.start <= word.end for word in words)
     assert all(before.end <= after.start for before, after in pairwise(words))
-    assert words[-1].end == samples(slices)
+    assert 0 <= samples(slices) - words[-1].end <= 0.25 * voice.rate_hz  # the pause after it
     begin = 0
     for slice_ in slices:
         end = begin + len(slice_.pcm) // 2
@@ -175,3 +177,20 @@ print("over")
 """
     done = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, timeout=20, check=False)
     assert (done.returncode, done.stdout) == (0, "over\n"), done.stderr
+
+
+async def test_no_gap_is_heard_between_the_pieces_of_a_reply(voice: EspeakSynthesizer) -> None:
+    """Pieces one after another, as playout puts them: the silence at each seam in samples, and nothing cut off."""
+    texts = ["Well, let me see,", "I think that the weather is fine", "and that we can go.", "Shall we?", "Good."]
+    pieces = [np.frombuffer(b"".join([one.pcm for one in await speak(voice, text)]), "<i2") for text in texts]
+    playout = Playout(voice.rate_hz, 60)
+    for index, piece in enumerate(pieces):
+        playout.add(VoiceChunk(1, 0, index, 0, voice.rate_hz, piece.tobytes(), ()), 1)
+        playout.sentence_done(index, len(piece))
+    played = np.frombuffer(b"".join(playout.release(0.0)), "<i2")
+    assert np.array_equal(played, np.concatenate(pieces))
+    most = {",": 100, "e": 50, ".": 210, "?": 210}  # ms
+    for text, piece, following in zip(texts, pieces, pieces[1:], strict=False):
+        loud, next_loud = np.flatnonzero(np.abs(piece) > 100), np.flatnonzero(np.abs(following) > 100)
+        silence = len(piece) - loud[-1] + next_loud[0]
+        assert most[text[-1]] - 20 <= silence * 1000 / voice.rate_hz <= most[text[-1]] + 20, text

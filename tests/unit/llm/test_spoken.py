@@ -1,0 +1,60 @@
+"""What is said of a written text."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.llm.spoken import speakable
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("Nothing to do here.", "Nothing to do here."),
+        ("**Bold** and *slanted* _words_ and `code`.", "Bold and slanted words and code."),
+        ("# A title", "A title"),
+        ("### Head: body", "Head: body"),
+        ("- an item", "an item"),
+        ("* an item", "an item"),
+        ("1. Preheat the oven.", "1. Preheat the oven."),
+        ("> a quotation", "a quotation"),
+        ("A [link](https://a.b/c) and ![a picture](x.png).", "A link and a picture."),
+        ("See https://www.example.com/a/b?c=1.", "See example.com."),
+        ("Write to me@example.org.", "Write to me@example.org."),
+        ("Great!!! Really?!", "Great! Really?!"),
+        ("Wait..... what", "Wait... what"),
+        ("I like it 👍🏽 👨‍👩‍👧 🇩🇪 1️⃣ !", "I like it!"),
+        ("🙂", ""),
+        ("---", ""),
+        ("***", ""),
+        ("```python", ""),
+        ("```", ""),
+        ("...", ""),
+        ("", ""),
+        ("**bold that goes on", "bold that goes on"),
+        ("and ends here** with more", "and ends here with more"),
+        ("| name | price |", "name, price"),
+        ("|---|---|", ""),
+        ("<b>hi</b> there<br/>", "hi there"),
+        ("a < b and 5 > 3", "a < b and 5 > 3"),
+        ("snake_case is 2 * 3 = 6 and 2*3*4", "snake_case is 2 times 3 = 6 and 2 times 3 times 4"),
+        ("$3.50 & 10% © 2024 at 5 p.m., C#", "$3.50 & 10% © 2024 at 5 p.m., C#"),
+        ("tom &amp; co", "tom & co"),
+        ("今天**很**好。", "今天很好。"),
+        ("यह **अच्छा** है।", "यह अच्छा है।"),
+    ],
+)
+def test_a_text_is_said_as_a_person_would(written: str, said: str) -> None:
+    assert speakable(written) == said
+
+
+@given(st.text(max_size=100))
+def test_no_text_is_too_strange_and_no_mark_is_left(text: str) -> None:
+    said = speakable(text)
+    assert said == said.strip()
+    assert not set("*`~") & set(said)
+
+
+@given(st.text(alphabet=st.characters(categories=("Ll", "Lu", "Nd", "Zs")), max_size=60))
+def test_plain_words_stay_as_they_are(text: str) -> None:
+    assert speakable(text).split() == (text.split() if any(c.isalnum() for c in text) else [])
