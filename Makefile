@@ -59,6 +59,7 @@ $(RUN_INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 $(DEV_INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into .venv, with what the tests need"
 	$(INSTALL) -e '.[dev]'
+	$(INSTALL) --no-deps silero-vad # only its model is used, and that without the torch that the package asks for
 	@touch $@ $(RUN_INSTALLED)
 
 $(BIN)/python:

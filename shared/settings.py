@@ -34,9 +34,13 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="port that the edge listens on")
 
     # engines
-    vad_engine: str = Field("webrtc", description="webrtc, or module:Class")
+    vad_engine: str = Field("webrtc", description="webrtc, silero, or module:Class")
     endpoint_engine: str = Field(
         "fixed", description="what decides that a turn is over: fixed, pace, smart-turn, or module:Class"
+    )
+    smart_turn_model: str = Field(
+        "pipecat-ai/smart-turn-v3/smart-turn-v3.2-cpu.onnx",
+        description="the model of smart-turn: a file, or owner/repository/file.onnx of the hub",
     )
     asr_engine: str = Field("sphinx", description="sphinx, scripted, or module:Class")
     llm_engine: str = Field("eliza", description="eliza, scripted, or module:Class")

@@ -1,0 +1,124 @@
+"""Smart Turn v3: does this sound like the end of a turn? An ONNX model of 8 MB, from the hub or from a file.
+
+Input and output as the model's authors use it (github.com/pipecat-ai/smart-turn, `inference.py`, BSD-2-Clause): the last
+8 s at 16 kHz, with zeros before a shorter turn, as Whisper's log-mel features [1, 80, 800] normalised to mean 0 and variance 1;
+a probability, sigmoid applied, that the turn is complete.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shared.engines import UnknownEngine
+from shared.session import RATE_HZ, SessionSettings
+from shared.settings import Settings
+
+AUDIO_S = 8
+COMPLETE = 0.5
+"""The model's authors' threshold."""
+
+
+class SmartTurnDetector:
+    """See `endpointing.TurnDetector`. Questions of all sessions go through one thread, one after another."""
+
+    audio_s = float(AUDIO_S)
+
+    def __init__(self, settings: Settings) -> None:
+        self._model = settings.smart_turn_model
+        self._thread = ThreadPoolExecutor(1, "smart-turn")
+        self._session: Any = None
+        self._features: Any = None
+
+    async def load(self) -> None:
+        """Raises `UnknownEngine` if the model, or what runs it, is not there."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._load)
+
+    def _load(self) -> None:
+        try:
+            import onnxruntime
+            from transformers import WhisperFeatureExtractor
+        except ImportError as error:
+            raise UnknownEngine(f"smart-turn needs {error.name}: pip install 'parley[neural]'") from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        path = find_model(self._model)
+        try:
+            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise UnknownEngine(f"smart-turn: {path} is no model that can be loaded: {error}") from error
+        self._features = WhisperFeatureExtractor(chunk_length=AUDIO_S)  # type: ignore[no-untyped-call]
+        self.probability(b"")
+
+    def probability(self, pcm: bytes) -> float:
+        """Probability, 0..1, that a turn that ends so (s16le, 16 kHz, mono) is complete. Takes tens of milliseconds."""
+        samples = np.zeros(AUDIO_S * RATE_HZ, np.float32)
+        heard = np.frombuffer(pcm, "<i2")[-len(samples) :].astype(np.float32) / 32_768
+        samples[len(samples) - len(heard) :] = heard
+        features = self._features(samples, sampling_rate=RATE_HZ, return_tensors="np", do_normalize=True)
+        (answer, *_) = self._session.run(None, {"input_features": features["input_features"].astype(np.float32)})
+        return float(np.asarray(answer).reshape(-1)[0])
+
+    def open(self) -> "SmartTurnSpeaker":
+        return SmartTurnSpeaker(self)
+
+    async def ask(self, pcm: bytes) -> float:
+        """`probability`, off the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self.probability, pcm)
+
+    async def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+class SmartTurnSpeaker:
+    """See `endpointing.Speaker`. Each pause is judged by its sound alone."""
+
+    def __init__(self, detector: SmartTurnDetector) -> None:
+        self._detector = detector
+
+    def resumed(self, pause_ms: int) -> None:
+        pass
+
+    def committed(self, pause_ms: int) -> None:
+        pass
+
+    async def wait_ms(self, pcm: bytes, settings: SessionSettings) -> int:
+        complete = await self._detector.ask(pcm) >= COMPLETE
+        return settings.complete_ms if complete else settings.incomplete_ms
+
+    def state(self) -> list[float]:
+        return []
+
+    def restore(self, state: Sequence[float]) -> None:
+        pass
+
+
+def find_model(name: str) -> str:
+    """The path of a model: `name` itself if it is one, else the file `owner/repository/file` of the hub.
+
+    Raises:
+        UnknownEngine: it is neither here nor can it be brought; the message says how to bring it.
+    """
+    if Path(name).is_file():
+        return name
+    parts = name.split("/")
+    if len(parts) != 3 or not name.endswith(".onnx"):
+        raise UnknownEngine(
+            f"PARLEY_SMART_TURN_MODEL={name!r}: neither a file nor owner/repository/file.onnx of the hub"
+        )
+    repository, file = "/".join(parts[:2]), parts[2]
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError as error:
+        raise UnknownEngine(f"smart-turn needs {error.name}: pip install 'parley[neural]'") from error
+    try:
+        return str(hf_hub_download(repository, file))
+    except Exception as error:  # the hub has a dozen ways to say no
+        raise UnknownEngine(
+            f"smart-turn: {file} of {repository} is not on this machine and could not be brought "
+            f"({type(error).__name__}). Where there is a network: hf download {repository} {file}; "
+            "then copy it here and set PARLEY_SMART_TURN_MODEL to its path."
+        ) from error

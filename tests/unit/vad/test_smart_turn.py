@@ -1,0 +1,127 @@
+"""Smart Turn with a model of a few bytes, which thinks that a loud end is no end."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from services.vad.smart_turn import SmartTurnDetector, find_model
+from shared.engines import UnknownEngine
+from shared.session import RATE_HZ, SessionSettings
+from shared.settings import Settings
+
+DEFAULTS = SessionSettings()
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`input_features` [batch, 80, 800] → sigmoid(-10 · mean of the last 50 frames), [batch, 1]."""
+    path = tmp_path_factory.mktemp("smart-turn") / "tiny.onnx"
+    whole = helper.make_tensor_value_info("input_features", TensorProto.FLOAT, ["batch", 80, 800])
+    answer = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 1])
+    constants = [
+        helper.make_tensor("first", TensorProto.INT64, [1], [750]),
+        helper.make_tensor("last", TensorProto.INT64, [1], [800]),
+        helper.make_tensor("axis", TensorProto.INT64, [1], [2]),
+        helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2]),
+        helper.make_tensor("factor", TensorProto.FLOAT, [1], [-10.0]),
+        helper.make_tensor("shape", TensorProto.INT64, [2], [-1, 1]),
+    ]
+    nodes = [
+        helper.make_node("Slice", ["input_features", "first", "last", "axis"], ["end"]),
+        helper.make_node("ReduceMean", ["end", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "factor"], ["scaled"]),
+        helper.make_node("Reshape", ["scaled", "shape"], ["column"]),
+        helper.make_node("Sigmoid", ["column"], ["logits"]),
+    ]
+    graph = helper.make_graph(nodes, "tiny", [whole], [answer], constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    return path
+
+
+@pytest.fixture
+async def detector(model: Path) -> AsyncIterator[SmartTurnDetector]:
+    found = SmartTurnDetector(Settings(smart_turn_model=str(model)))
+    await found.load()
+    yield found
+    await found.close()
+
+
+def turn(*parts: tuple[float, float]) -> bytes:
+    """Noise: (seconds, loudness) one after another."""
+    chance = np.random.default_rng(1)
+    pieces = [chance.normal(0, 1, int(RATE_HZ * seconds)) * loudness * 8000 for seconds, loudness in parts]
+    return np.concatenate(pieces).clip(-32_768, 32_767).astype("<i2").tobytes()
+
+
+async def test_what_it_hears_decides_how_long_is_waited(detector: SmartTurnDetector) -> None:
+    assert detector.audio_s == 8
+    speaker = detector.open()
+    assert await speaker.wait_ms(turn((2, 1), (1, 0.001)), DEFAULTS) == DEFAULTS.complete_ms
+    assert await speaker.wait_ms(turn((1, 0.001), (2, 1)), DEFAULTS) == DEFAULTS.incomplete_ms
+    assert await speaker.wait_ms(turn((1, 0.001), (2, 1)), SessionSettings(incomplete_ms=4000)) == 4000
+
+
+async def test_a_short_turn_stands_at_the_end_and_of_a_long_one_the_end_counts(detector: SmartTurnDetector) -> None:
+    loud_end = turn((0.6, 1))
+    assert detector.probability(loud_end) < 0.5
+    assert detector.probability(turn((20, 0.001)) + loud_end) == pytest.approx(
+        detector.probability(turn((7.4, 0.001)) + loud_end), abs=0.05
+    )
+    assert 0 <= detector.probability(b"") <= 1
+
+
+async def test_the_features_are_whispers(detector: SmartTurnDetector) -> None:
+    """80 mel bands of 10 ms; a tone is in the band of its pitch, and the end of the sound at the end."""
+    seconds = np.arange(2 * RATE_HZ) / RATE_HZ
+    samples = np.zeros(8 * RATE_HZ, np.float32)
+    samples[-len(seconds) :] = np.sin(2 * np.pi * 1000 * seconds)
+    features = detector._features(samples, sampling_rate=RATE_HZ, return_tensors="np", do_normalize=True)[
+        "input_features"
+    ]
+    assert features.shape == (1, 80, 800)
+    loudest = features[0, :, 700].argmax()
+    assert 24 <= loudest <= 27  # 1 kHz is 15 mel of Slaney's scale, of which 8 kHz has 45.2
+    assert features[0, loudest, 700] > features[0, loudest, 100] + 0.5
+
+
+async def test_the_model_thinks_off_the_event_loop(
+    detector: SmartTurnDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+    probability = detector.probability
+
+    def watched(pcm: bytes) -> float:
+        threads.append(threading.current_thread().name)
+        return probability(pcm)
+
+    monkeypatch.setattr(detector, "probability", watched)
+    await asyncio.gather(*(detector.open().wait_ms(b"", DEFAULTS) for _ in range(3)))
+    assert len(threads) == 3
+    assert all(name.startswith("smart-turn") for name in threads)
+
+
+@pytest.mark.parametrize("name", ["", "nowhere.onnx", "owner/repository", "owner/repository/model.bin", "a/b/c/d.onnx"])
+def test_a_name_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(UnknownEngine, match="PARLEY_SMART_TURN_MODEL"):
+        find_model(name)
+
+
+def test_a_model_that_is_not_here_is_named_and_how_to_bring_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(UnknownEngine, match=r"smart-turn-v3\.2-cpu\.onnx of pipecat-ai/smart-turn-v3.*hf download"):
+        find_model(Settings().smart_turn_model)
+
+
+async def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"not a model")
+    with pytest.raises(UnknownEngine, match=r"broken\.onnx is no model"):
+        await SmartTurnDetector(Settings(smart_turn_model=str(broken))).load()
