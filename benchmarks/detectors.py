@@ -10,6 +10,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,9 @@ def windows_db(samples: Floats) -> Floats:
 def truth(samples: Floats) -> npt.NDArray[np.bool_]:
     """Which windows of a clean recording are speech."""
     decibels = windows_db(samples)
-    spoken = (decibels > decibels.max() - RANGE_DB) & (decibels > LEAST_DB)
+    spoken: npt.NDArray[np.bool_] = (decibels > decibels.max() - RANGE_DB) & (decibels > LEAST_DB)
     at = np.flatnonzero(spoken)
-    for before, after in zip(at, at[1:], strict=False):
+    for before, after in pairwise(at):
         if after - before <= GAP_WINDOWS:
             spoken[before:after] = True
     return spoken

@@ -23,7 +23,7 @@ from benchmarks.machine import RESULTS, circumstances, result_path
 from benchmarks.report import open_console
 from benchmarks.system import running_system
 from deploy.broker import BrokerError
-from deploy.conversation import TalkFailed, converse
+from deploy.conversation import Recording, TalkFailed, converse
 from deploy.supervisor import StartFailed
 from deploy.talk import read_speech
 from services.asr.sphinx import SphinxRecognizer
@@ -86,7 +86,7 @@ async def hear_path(clips: Sequence[Clip], url: str) -> list[str]:
 
     async def hear(clip: Clip) -> str:
         async with gate:
-            conversation = await converse(read_speech(clip.file), url)
+            conversation = await converse(Recording(read_speech(clip.file)), url)
         return " ".join(turn.said for _, turn in sorted(conversation.turns.items()) if turn.said)
 
     async with asyncio.TaskGroup() as group:

@@ -137,15 +137,16 @@ def doctor(
 
 @app.command()
 def talk(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="What to say: a WAV file.")],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="What to say: a WAV file, or a .scene.")],
     url: Annotated[str, typer.Option(help="A running Parley.")] = "http://127.0.0.1:8000",
     out: Annotated[Path, typer.Option(help="Where the reply's audio goes.")] = Path("reply.wav"),
+    clips: Annotated[Path | None, typer.Option(help="Recordings that a scene names [its own folder].")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Play a WAV file to a running Parley as if it were spoken now; show and record what comes back."""
+    """Play a recording or a scripted scene to a running Parley as if it were spoken now; show and record what comes back."""
     from deploy.talk import run_talk
 
-    raise typer.Exit(run_talk(file, url=url, out=out, as_json=as_json))
+    raise typer.Exit(run_talk(file, url=url, out=out, clips=clips, as_json=as_json))
 
 
 def main() -> None:

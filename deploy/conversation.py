@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -46,11 +46,16 @@ class Track:
 
     def __init__(self) -> None:
         self.pcm = bytearray()
+        self._held = b""  # what a pause left unplayed
 
     @property
     def end_s(self) -> float:
         """Until when there is something to play."""
         return len(self.pcm) / 2 / RATE_HZ
+
+    def sounding(self, now_s: float) -> bool:
+        """Something is being played, or is paused."""
+        return bool(self._held) or self.end_s > now_s
 
     def add(self, pcm: bytes, now_s: float) -> None:
         """It plays at once, or after what is still to be played."""
@@ -60,6 +65,17 @@ class Track:
     def silence(self, now_s: float) -> None:
         """What was not played by now is not played at all."""
         del self.pcm[_bytes(now_s) :]
+        self._held = b""
+
+    def pause(self, now_s: float) -> None:
+        """What was not played by now waits for `resume`."""
+        self._held = bytes(self.pcm[_bytes(now_s) :])
+        del self.pcm[_bytes(now_s) :]
+
+    def resume(self, now_s: float) -> None:
+        """It goes on where it stopped."""
+        held, self._held = self._held, b""
+        self.add(held, now_s)
 
 
 def _bytes(seconds: float) -> int:
@@ -106,6 +122,10 @@ class Conversation:
             self._open = {one for one in self._open if one > number}
         elif kind == "interrupt":
             self.track.silence(now_s)
+        elif kind == "pause":
+            self.track.pause(now_s)
+        elif kind == "resume":
+            self.track.resume(now_s)
         elif kind == "timing":
             turn.marks = message["marks"]
         elif kind == "error":
@@ -125,8 +145,36 @@ def stream_url(url: str) -> str:
     return urlunsplit((scheme, parts.netloc, path, f"rate={RATE_HZ}", ""))
 
 
-async def converse(pcm: bytes, url: str, on_message: OnMessage = lambda message, conversation: None) -> Conversation:
-    """Speak `pcm` in real time, then listen until the last reply has been played.
+class Voice(Protocol):
+    """What the caller says, frame by frame; it may answer to what it hears."""
+
+    def frame(self) -> bytes:
+        """The next 20 ms, s16le at 16 kHz."""
+        ...
+
+    def spoken_until(self, conversation: Conversation, now_s: float) -> float | None:
+        """When the last thing was said, in seconds since the first sample; None while there is more to say."""
+        ...
+
+
+class Recording:
+    """A recording, and silence after it."""
+
+    def __init__(self, pcm: bytes) -> None:
+        self._pcm, self._sent = pcm, 0
+
+    def frame(self) -> bytes:
+        frame = self._pcm[self._sent : self._sent + FRAME_BYTES].ljust(FRAME_BYTES, b"\0")
+        self._sent += FRAME_BYTES
+        return frame
+
+    def spoken_until(self, conversation: Conversation, now_s: float) -> float | None:
+        length_s = len(self._pcm) / 2 / RATE_HZ
+        return length_s if now_s >= length_s else None
+
+
+async def converse(voice: Voice, url: str, on_message: OnMessage = lambda message, conversation: None) -> Conversation:
+    """Speak in real time, then listen until the last reply has been played.
 
     Raises:
         TalkFailed: the server is not there, refuses, hangs up, or leaves a turn without a reply.
@@ -135,7 +183,7 @@ async def converse(pcm: bytes, url: str, on_message: OnMessage = lambda message,
     try:
         # Audio does not compress, and a voice on this machine needs no proxy.
         async with connect(address, open_timeout=CONNECT_S, compression=None, proxy=None, max_size=None) as socket:
-            return await _converse(pcm, socket, on_message)
+            return await _converse(voice, socket, on_message)
     except InvalidStatus as error:
         body = (error.response.body or b"").decode(errors="replace").strip()[:500]
         raise TalkFailed(f"{address} refuses: HTTP {error.response.status_code} {body}".rstrip()) from None
@@ -149,7 +197,7 @@ async def converse(pcm: bytes, url: str, on_message: OnMessage = lambda message,
         raise TalkFailed(f"no Parley answers at {address}: {error}") from None
 
 
-async def _converse(pcm: bytes, socket: ClientConnection, on_message: OnMessage) -> Conversation:
+async def _converse(voice: Voice, socket: ClientConnection, on_message: OnMessage) -> Conversation:
     conversation = Conversation()
     await socket.send(json.dumps({"type": "start_streaming"}))
     async with asyncio.timeout(CONNECT_S):
@@ -172,13 +220,12 @@ async def _converse(pcm: bytes, socket: ClientConnection, on_message: OnMessage)
                 on_message(message, conversation)
 
     async def speak() -> None:
-        length_s = len(pcm) / 2 / RATE_HZ
-        sent = 0
-        while not _over(conversation, loop.time() - start_s, length_s):
-            frame = pcm[sent : sent + FRAME_BYTES].ljust(FRAME_BYTES, b"\0")
-            sent += FRAME_BYTES
+        frames = 0
+        while not _over(conversation, loop.time() - start_s, voice):
+            frame = voice.frame()
+            frames += 1
             # A microphone hands over a frame when its last sample was spoken.
-            await asyncio.sleep(start_s + sent / 2 / RATE_HZ - loop.time())
+            await asyncio.sleep(start_s + frames * FRAME_MS / 1000 - loop.time())
             await socket.send(frame)
 
     failure: BaseException | None = None
@@ -196,12 +243,13 @@ async def _converse(pcm: bytes, socket: ClientConnection, on_message: OnMessage)
     return conversation
 
 
-def _over(conversation: Conversation, now_s: float, length_s: float) -> bool:
-    if now_s < length_s:
+def _over(conversation: Conversation, now_s: float, voice: Voice) -> bool:
+    said_s = voice.spoken_until(conversation, now_s)
+    if said_s is None:
         return False
     idle_s = conversation.idle_since_s()
     if idle_s is None:
-        if now_s > max(length_s, conversation.track.end_s) + REPLY_S:
-            raise TalkFailed(f"a turn is still without an end {REPLY_S:g} s after the recording's")
+        if now_s > max(said_s, conversation.track.end_s) + REPLY_S:
+            raise TalkFailed(f"a turn is still without an end {REPLY_S:g} s after the last word")
         return False
-    return now_s - max(idle_s, length_s) > conversation.endpoint_s + QUIET_S
+    return now_s - max(idle_s, said_s) > conversation.endpoint_s + QUIET_S

@@ -1,4 +1,4 @@
-"""`parley talk`: plays a file to a running Parley as if it were spoken now, shows and records what comes back."""
+"""`parley talk`: plays a recording or a scene to a running Parley as if it were spoken now, shows and records what comes back."""
 
 import asyncio
 import json
@@ -13,9 +13,16 @@ import soxr
 from rich.console import Console
 from rich.text import Text
 
-from deploy.conversation import RATE_HZ, Conversation, TalkFailed, Track, Turn, converse
+from deploy.conversation import RATE_HZ, Conversation, Recording, TalkFailed, Track, Turn, Voice, converse
+from deploy.performance import Performer, gather_sounds
+from deploy.scene import BadScene, load_scenes
 
 BAR_CELLS = 40
+NOTES = {
+    "pause": "(someone speaks: the reply pauses at {heard_ms} ms)",
+    "resume": "(it was nothing: the reply goes on)",
+    "interrupt": "(interrupted after: {heard})",
+}
 
 
 def read_speech(file: Path) -> bytes:
@@ -36,6 +43,38 @@ def read_speech(file: Path) -> bytes:
     return bytes((np.clip(mono, -1, 1) * 32767).round().astype("<i2").tobytes())
 
 
+class Actor:
+    """Plays a scene, and listens for the replies that it speaks into."""
+
+    def __init__(self, performer: Performer) -> None:
+        self._performer = performer
+
+    def frame(self) -> bytes:
+        return self._performer.frame()
+
+    def spoken_until(self, conversation: Conversation, now_s: float) -> float | None:
+        if conversation.track.sounding(now_s):
+            self._performer.reply_began()
+        else:
+            self._performer.reply_over()
+        return self._performer.said_all_s
+
+
+def voice_of(file: Path, clips: Path | None) -> Voice:
+    """What is to be said: a scene's performance, or a recording.
+
+    Raises:
+        TalkFailed: the file cannot be played.
+    """
+    if file.suffix != ".scene":
+        return Recording(read_speech(file))
+    try:
+        (scene,) = load_scenes(file)
+        return Actor(Performer(scene, gather_sounds([scene], clips or file.parent)))
+    except BadScene as error:
+        raise TalkFailed(str(error)) from None
+
+
 class Printer:
     """Shows a conversation while it goes on."""
 
@@ -52,6 +91,8 @@ class Printer:
         elif kind == "timing" and "first_audio" in turn.marks and turn.turn not in self._drawn:
             self._drawn.add(turn.turn)
             self.waterfall(turn.marks)
+        elif kind in ("pause", "resume", "interrupt"):
+            self._line("", NOTES[kind].format(**message))
         elif kind == "error":
             self._line("error", conversation.errors[-1])
 
@@ -71,14 +112,14 @@ class Printer:
         self._console.print(Text.assemble((f"{who:<8}", "bold"), text, (note, "dim")))
 
 
-def run_talk(file: Path, *, url: str, out: Path | None, as_json: bool = False) -> int:
+def run_talk(file: Path, *, url: str, out: Path | None, clips: Path | None = None, as_json: bool = False) -> int:
     """The command. Returns its exit code: 1 if there was no conversation."""
     try:
         if out is not None and not out.parent.is_dir():
             raise TalkFailed(f"{out}: there is no folder {out.parent}")
         printer = Printer(Console(highlight=False))
         on_message = (lambda message, conversation: None) if as_json else printer
-        conversation = asyncio.run(converse(read_speech(file), url, on_message))
+        conversation = asyncio.run(converse(voice_of(file, clips), url, on_message))
         if out is not None:
             _write(conversation.track, out)
     except TalkFailed as error:

@@ -45,15 +45,14 @@ class PaceSpeaker:
         self._mean_ms = self._deviation_ms = 0.0
         self._known = False
         self._fluent = True
+        self._owed = False  # a turn without a pause, unless it turns out to have been cut off
 
     def resumed(self, pause_ms: int) -> None:
-        self._fluent = False
+        self._fluent = self._owed = False
         self._learn(min(pause_ms, LONGEST_PAUSE_MS))
 
     def committed(self, pause_ms: int) -> None:
-        if self._fluent:
-            self._learn(FLUENT_MS)
-        self._fluent = True
+        self._owed, self._fluent = self._fluent, True
 
     async def wait_ms(self, pcm: bytes, settings: SessionSettings) -> int:
         if not self._known:
@@ -61,6 +60,9 @@ class PaceSpeaker:
             self._known = True
             self._mean_ms = settings.endpoint_ms / 2
             self._deviation_ms = (settings.endpoint_ms - self._mean_ms) / DEVIATIONS
+        if self._owed:
+            self._owed = False
+            self._learn(FLUENT_MS)
         return round(min(max(self._mean_ms + DEVIATIONS * self._deviation_ms, SHORTEST_MS), LONGEST_MS))
 
     def _learn(self, pause_ms: float) -> None:
@@ -69,9 +71,9 @@ class PaceSpeaker:
             self._mean_ms += MEAN_GAIN * (pause_ms - self._mean_ms)
 
     def state(self) -> list[float]:
-        return [self._mean_ms, self._deviation_ms, float(self._known), float(self._fluent)]
+        return [self._mean_ms, self._deviation_ms, float(self._known), float(self._fluent), float(self._owed)]
 
     def restore(self, state: Sequence[float]) -> None:
-        if len(state) == 4:  # else of another engine
+        if len(state) == 5:  # else of another engine
             self._mean_ms, self._deviation_ms = state[:2]
-            self._known, self._fluent = bool(state[2]), bool(state[3])
+            self._known, self._fluent, self._owed = map(bool, state[2:])

@@ -260,6 +260,94 @@ def test_escape_silences_the_reply(talkative_server: Server, hearing: Callable[.
         assert page.run("return parley.turns[0].status") == "cancelled"
 
 
+KEEP_SOCKETS = """
+    window.sockets = [];
+    window.sent = [];
+    window.received = 0;
+    window.WebSocket = class extends WebSocket {
+        constructor(url) {
+            super(url);
+            sockets.push(this);
+            this.addEventListener("message", ({ data }) => (received += (data.byteLength ?? 0) / 2));
+        }
+        send(data) {
+            if (!data.byteLength) sent.push(JSON.parse(data));
+            super.send(data);
+        }
+    };
+    window.tell = (message) => sockets.at(-1).onmessage({ data: JSON.stringify(message) });
+"""
+"""What the page's line carries; `tell` is the server saying something."""
+
+
+def test_a_paused_reply_goes_on_with_the_sample_where_it_stopped(
+    parley_server: Server, hearing: Callable[..., Any], silent_wav: Path
+) -> None:
+    with hearing(silent_wav) as page:
+        page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP_SOCKETS})
+        page.open(parley_server.url)
+        page.type("hello there")
+        page.until("return parley.state === 'speaking'")
+        page.run("sent.length = 0; tell({type: 'pause', turn: 1, heard_ms: 0})")
+        page.until("return parley.state === 'paused' && sent.some(({type}) => type === 'played')", 2)
+        stopped = page.run("return parley.playedSamples")
+        later = "const done = arguments[0]; setTimeout(() => done(parley.playedSamples), 500)"
+        assert page.driver.execute_async_script(later) == stopped < 16_000
+        (played,) = page.run("return sent.filter(({type}) => type === 'played')")
+        assert played["turn"] == 1
+        assert played["ms"] <= stopped / 16
+        page.run("tell({type: 'resume', turn: 1, from_ms: 0})")
+        page.until("return parley.state === 'ready'")
+        assert page.run("return [parley.playedSamples, received]") == [16_000, 16_000]  # none lost, none twice
+        assert page.run("return parley.turns[0].status") == "completed"
+        assert page.console_errors() == []
+
+
+def test_what_was_not_heard_is_struck_out(
+    talkative_server: Server, hearing: Callable[..., Any], silent_wav: Path
+) -> None:
+    with hearing(silent_wav) as page:
+        page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP_SOCKETS})
+        page.open(talkative_server.url)
+        page.type("hello there")
+        page.until("return parley.state === 'speaking'")
+        page.run("tell({type: 'pause', turn: 1, heard_ms: 400})")
+        page.run("tell({type: 'interrupt', turn: 1, heard_ms: 400, heard: 'This is a'})")
+        page.until("return parley.state === 'ready'", 2)
+        page.run("tell({type: 'reply_done', turn: 1, status: 'interrupted'})")
+        assert page.run("return document.querySelector('#log .reply p span').textContent") == "This is a"
+        assert page.run("return document.querySelector('#log .unheard').textContent").startswith(" scripted reply")
+        assert page.console_errors() == []
+
+
+def test_the_space_bar_is_the_key_to_talk(
+    parley_server: Server, speech_wav: SpeechWav, hearing: Callable[..., Any]
+) -> None:
+    with hearing(speech_wav("hello there", 0.0, 0.2), loop=True) as page:
+        page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP_SOCKETS})
+        page.open(parley_server.url, "?raw=1")
+        page.click("open-settings")
+        page.driver.find_element(By.NAME, "push").click()
+        page.driver.find_element(By.CSS_SELECTOR, "dialog button[value=save]").click()
+        page.click("orb")
+        page.until("return parley.state === 'listening'", 10)
+        assert page.run("return sent[0].config.detect_turns") is False
+        assert "space bar" in page.text("hint")
+        body = page.driver.find_element(By.TAG_NAME, "body")
+        page.run("document.activeElement.blur()")
+        hold = "for (const type of [arguments[0]]) document.body.dispatchEvent(new KeyboardEvent(type, {code: 'Space', bubbles: true}))"
+        page.run(hold, "keydown")
+        page.until("return parley.turns.length === 0 && document.body.classList.contains('hearing')", 2)
+        page.driver.execute_async_script("setTimeout(arguments[0], 1200)")
+        page.run(hold, "keyup")
+        page.until("return parley.turns[0]?.marks.played && parley.turns[0].user")
+        page.until("return parley.state === 'listening'")
+        assert [message["type"] for message in page.run("return sent")].count("commit") == 1
+        assert len(page.run("return parley.turns")) == 1  # what was said without the key is no turn
+        body.send_keys("x")
+        assert page.console_errors() == []
+
+
 def test_a_lost_line_is_dialled_again(parley_server: Server, hearing: Callable[..., Any], silent_wav: Path) -> None:
     keep_sockets = """
         window.sockets = [];

@@ -23,6 +23,7 @@ const LABELS = {
   listening: ["Listening", "Say something."],
   thinking: ["Thinking", ""],
   speaking: ["Speaking", "Just talk to interrupt."],
+  paused: ["Paused", "Go on, or let Parley finish."],
   reconnecting: ["Reconnecting", "Your line was lost; it is being dialled again."],
 };
 /** What a screen reader is told: the line, not every breath of the conversation, which is heard anyway. */
@@ -53,6 +54,9 @@ function show() {
   const live = state !== "idle";
   let [label, hint] = LABELS[state];
   if (state === "listening" && hearing) [label, hint] = ["Listening", "I hear you."];
+  if (call.pushToTalk && microphone.open && state === "listening") {
+    [label, hint] = call.pressed ? ["Listening", "Release to send."] : ["Your turn", "Hold the space bar and speak."];
+  }
   if (microphone.open && microphone.muted && state === "listening") [label, hint] = ["Muted", "Nothing that you say is sent."];
   setText(find("state"), label);
   setText(find("hint"), hint);
@@ -64,7 +68,7 @@ function show() {
   find("mute").hidden = !microphone.open;
   find("mute").setAttribute("aria-pressed", microphone.muted);
   setText(find("mute-label"), microphone.muted ? "Unmute" : "Mute");
-  find("hush").disabled = state !== "speaking";
+  find("hush").disabled = state !== "speaking" && state !== "paused";
   find("over").disabled = !call.turns.list.length;
   find("end").hidden = !live || microphone.open;
   if (ANNOUNCED.has(state)) setText(find("announcement"), label);
@@ -126,7 +130,21 @@ find("composer").addEventListener("submit", (event) => {
 });
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !find("settings").open) call.hush();
+  if (isTalkKey(event)) {
+    event.preventDefault(); // neither scroll nor press a button
+    if (!event.repeat) call.press(true);
+  }
 });
+document.addEventListener("keyup", (event) => {
+  if (isTalkKey(event)) event.preventDefault();
+  if (event.code === "Space") call.press(false);
+});
+window.addEventListener("blur", () => call.press(false));
+
+/** The space bar, where it does not write. */
+function isTalkKey({ code, target }) {
+  return code === "Space" && call.pushToTalk && call.active && !target.closest("input, textarea, select, dialog");
+}
 
 const wide = matchMedia("(min-width: 60rem)");
 const unfold = () => (find("timing").open = wide.matches || find("timing").open);

@@ -1,7 +1,7 @@
 /**
  * The call: what the person does and what the server says, turned into turns, sound and a state. Knows no DOM.
  *
- * States: `idle`, `connecting`, `ready` (connected, microphone off), `listening`, `thinking`, `speaking`, `reconnecting`.
+ * States: `idle`, `connecting`, `ready` (connected, microphone off), `listening`, `thinking`, `speaking`, `paused` (someone speaks into the reply), `reconnecting`.
  */
 
 import { Connection } from "/web/connection.js";
@@ -19,6 +19,7 @@ export class Call {
   /** `view`: changed(), turnChanged(turn), turnGone(turn), timed(), newSession(), trouble(words or ""). */
   constructor({ raw, config, view }) {
     this.view = view;
+    this.pushToTalk = false;
     this.turns = new Turns();
     this.events = [];
     this.level = 0;
@@ -27,7 +28,11 @@ export class Call {
     this.rest();
     this.connection = new Connection({
       url: `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws?rate=${RATE}`,
-      config,
+      config: () => {
+        const chosen = config();
+        this.pushToTalk = chosen.detect_turns === false;
+        return chosen;
+      },
       onStatus: (status, detail) => this.lineChanged(status, detail),
       onEvent: (message) => this.receive(message),
       onAudio: (pcm) => this.hear(pcm),
@@ -44,6 +49,7 @@ export class Call {
       rate: RATE,
       onStarted: (key, delayMs) => about(key, (turn) => this.replyStarted(turn, delayMs)),
       onProgress: (key, played) => about(key, (turn) => this.replyPlayed(turn, played)),
+      onPaused: (key, played) => about(key, (turn) => this.replyPaused(turn, played)),
       onOver: (key, played, cleared) => about(key, (turn) => this.replyOver(turn, played, cleared)),
     });
   }
@@ -52,7 +58,7 @@ export class Call {
     if (!this.active) return "idle";
     const { status } = this.connection;
     if (status !== "open") return status === "connecting" && !this.sessions ? "connecting" : "reconnecting";
-    if (this.player.sounding) return "speaking";
+    if (this.player.sounding) return this.paused ? "paused" : "speaking";
     if (this.awaited && !this.hearing) return "thinking";
     return this.microphone.open ? "listening" : "ready";
   }
@@ -60,6 +66,8 @@ export class Call {
   /** Nothing is being said by anyone. */
   rest() {
     this.hearing = false;
+    this.paused = false;
+    this.pressed = false; // the key of push-to-talk
     this.awaited = null; // the turn that a reply is expected to
     this.replying = null; // the turn that arriving audio belongs to
     this.reportedMs = 0; // clock time of the last `played`
@@ -122,10 +130,21 @@ export class Call {
     this.view.changed();
   }
 
-  /** Silences the reply here; what the server still sends of it is not played. */
+  /** Push-to-talk: what is said while pressed is a turn when released. */
+  press(pressed) {
+    if (!this.pushToTalk || pressed === this.pressed || this.connection.status !== "open") return;
+    this.pressed = pressed;
+    if (pressed) this.hush();
+    else this.connection.send({ type: "commit" });
+    this.hearing = pressed;
+    this.view.changed();
+  }
+
+  /** Silences the reply here at once, and tells the server; what it still sends of it is not played. */
   hush() {
     const turn = this.replying ?? this.turns.byKey(this.player.sounding);
     if (!turn) return;
+    this.connection.send({ type: "cancel" });
     this.cut(turn, "cancelled");
     this.view.changed();
   }
@@ -133,6 +152,7 @@ export class Call {
   // -- sound ---------------------------------------------------------------------------------------
 
   speak(pcm, peak) {
+    if (this.pushToTalk && !this.pressed) return;
     this.level = Math.max(this.level, this.microphone.muted ? 0 : peak);
     this.connection.sendAudio(pcm);
   }
@@ -157,6 +177,13 @@ export class Call {
     this.view.turnChanged(turn);
   }
 
+  /** The exact place, at once: the server cuts or resumes the reply there. */
+  replyPaused(turn, played) {
+    turn.played = played;
+    this.report(turn, this.player.latencyMs);
+    this.view.turnChanged(turn);
+  }
+
   replyOver(turn, played, cleared) {
     turn.played = played;
     turn.heardOut = !cleared;
@@ -178,6 +205,7 @@ export class Call {
 
   cut(turn, status) {
     turn.status = status;
+    this.paused = false;
     this.replying = null;
     this.player.clear();
     this.view.turnChanged(turn);
@@ -268,8 +296,18 @@ const HANDLERS = {
     call.player.end(turn.key);
     call.view.turnChanged(turn);
   },
-  interrupt(call, { turn: number }) {
+  pause(call) {
+    call.paused = true;
+    call.player.pause();
+  },
+  resume(call) {
+    call.paused = false;
+    call.player.resume();
+  },
+  interrupt(call, { turn: number, heard }) {
     const turn = call.turns.known(number);
+    call.paused = false;
+    if (turn && heard !== undefined) turn.heard = heard;
     if (!turn) call.player.clear();
     else if (!turn.heardOut) call.cut(turn, "interrupted"); // else it came just after the last sound: nothing was lost
   },

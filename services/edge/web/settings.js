@@ -56,8 +56,11 @@ export class Settings {
   }
 
   fill(values) {
-    const { voice, endpoint_ms: endpoint, speed, instructions } = this.form.elements;
+    const { voice, endpoint_ms: endpoint, speed, instructions, language, greeting, push } = this.form.elements;
     voice.value = values.voice ?? "";
+    language.value = values.language ?? "";
+    greeting.value = values.greeting ?? "";
+    push.checked = values.detect_turns === false;
     endpoint.value = values.endpoint_ms ?? this.defaults.endpoint_ms;
     speed.value = values.speed ?? this.defaults.speed;
     instructions.value = values.instructions ?? "";
@@ -65,9 +68,12 @@ export class Settings {
   }
 
   read() {
-    const { voice, endpoint_ms: endpoint, speed, instructions } = this.form.elements;
+    const { voice, endpoint_ms: endpoint, speed, instructions, language, greeting, push } = this.form.elements;
     const values = {
       voice: voice.value,
+      language: language.value.trim(),
+      greeting: greeting.value.trim(),
+      detect_turns: push.checked ? false : "",
       endpoint_ms: endpoint.valueAsNumber,
       speed: speed.valueAsNumber,
       instructions: instructions.value.trim(),

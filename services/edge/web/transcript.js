@@ -40,6 +40,7 @@ export class Transcript {
     const [said, coming] = item.text.children.length ? item.text.children : split(item.text);
     said.textContent = turn.reply.slice(0, revealed);
     coming.textContent = turn.reply.slice(revealed);
+    coming.className = turn.status === "interrupted" || turn.status === "cancelled" ? "unheard" : "coming";
     const marks = marksOf(turn);
     const notes = [NOTES[turn.status], total(marks) === null ? "" : duration(total(marks))].filter(Boolean);
     item.note.textContent = notes.join(" · ");

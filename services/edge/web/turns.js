@@ -41,7 +41,7 @@ export class Turns {
     const turn = {
       key: this.keys, number: null, typed: false, sent: false, user: "", userFinal: false,
       reply: "", replying: false, done: false, heardOut: false, status: "",
-      received: 0, played: 0, shown: 0, serverMarks: {}, playDelayMs: null, ...fields,
+      heard: null, received: 0, played: 0, shown: 0, serverMarks: {}, playDelayMs: null, ...fields,
     }; // prettier-ignore
     this.list.push(turn);
     return turn;
@@ -90,6 +90,8 @@ export class Turns {
 
   /** How much of the reply's text was spoken so far, to the end of a word; never less than before. */
   revealed(turn, rate) {
+    // Where it was interrupted the server knows best: it has the times of the words.
+    if (turn.heard !== null && turn.reply.startsWith(turn.heard)) return turn.heard.length;
     turn.shown = Math.max(turn.shown, this.reached(turn, rate));
     return Math.min(turn.shown, turn.reply.length);
   }

@@ -16,7 +16,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from deploy.conversation import RATE_HZ, Conversation, TalkFailed, Track, converse, stream_url
+from deploy.conversation import RATE_HZ, Conversation, Recording, TalkFailed, Track, converse, stream_url
 from deploy.talk import Printer, read_speech, run_talk
 
 SPEECH_S = 0.2
@@ -83,7 +83,7 @@ async def server(handler: Handler, **options: Any) -> AsyncIterator[str]:
 
 async def test_a_conversation_from_first_sample_to_last(wav: Path) -> None:
     async with server(answer) as url:
-        conversation = await converse(read_speech(wav), url)
+        conversation = await converse(Recording(read_speech(wav)), url)
     (turn,) = conversation.turns.values()
     assert (turn.said, turn.reply, turn.status, turn.marks) == ("a tone", "Quite so.", "completed", MARKS)
     track = np.frombuffer(bytes(conversation.track.pcm), dtype="<i2")
@@ -120,7 +120,7 @@ async def test_a_refusal_tells_the_reason(wav: Path) -> None:
 
     async with server(answer, process_request=refuse) as url:
         with pytest.raises(TalkFailed, match=r"refuses: HTTP 503 no asr is ready"):
-            await converse(bytes(640), url)
+            await converse(Recording(bytes(640)), url)
 
 
 async def test_an_error_instead_of_ready_is_a_refusal(wav: Path) -> None:
@@ -130,7 +130,7 @@ async def test_an_error_instead_of_ready_is_a_refusal(wav: Path) -> None:
 
     async with server(full) as url:
         with pytest.raises(TalkFailed, match="refuses: busy: no llm is ready"):
-            await converse(bytes(640), url)
+            await converse(Recording(bytes(640)), url)
 
 
 @pytest.mark.parametrize("after_ready", [False, True])
@@ -142,7 +142,7 @@ async def test_a_close_tells_its_reason(after_ready: bool) -> None:
 
     async with server(close) as url:
         with pytest.raises(TalkFailed, match="1013 asr is too far behind"):
-            await converse(bytes(64_000), url)
+            await converse(Recording(bytes(64_000)), url)
 
 
 async def test_a_close_in_the_middle_is_no_success() -> None:
@@ -153,7 +153,7 @@ async def test_a_close_in_the_middle_is_no_success() -> None:
 
     async with server(leave) as url:
         with pytest.raises(TalkFailed, match="ended the conversation: 1000"):
-            await converse(bytes(64_000), url)
+            await converse(Recording(bytes(64_000)), url)
 
 
 async def test_nobody_there_is_said(wav: Path, capsys: pytest.CaptureFixture[str], unused_tcp_port: int) -> None:

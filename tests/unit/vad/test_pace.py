@@ -13,10 +13,11 @@ DEFAULTS = SessionSettings()
 async def speaker(*pauses_ms: int) -> PaceSpeaker:
     """One who has gone on after these pauses, one in each turn; 0: a turn without any."""
     found = PaceDetector(Settings()).open()
-    await found.wait_ms(b"", DEFAULTS)
     for pause_ms in pauses_ms:
+        await found.wait_ms(b"", DEFAULTS)
         if pause_ms:
             found.resumed(pause_ms)
+            await found.wait_ms(b"", DEFAULTS)
         found.committed(500)
     return found
 
@@ -40,6 +41,16 @@ async def test_a_slow_speaker_is_waited_for() -> None:
     assert await wait_ms(*[1100, 1900] * 10) == LONGEST_MS
 
 
+async def test_who_goes_on_after_being_cut_off_is_waited_for() -> None:
+    """Each piece looks like a turn without a pause; that the next one follows at once says that it was none."""
+    found = PaceDetector(Settings()).open()
+    for _ in range(6):
+        await found.wait_ms(b"", DEFAULTS)
+        found.committed(500)
+        found.resumed(650)
+    assert await found.wait_ms(b"", DEFAULTS) > 650
+
+
 async def test_one_long_pause_is_soon_forgotten() -> None:
     assert await wait_ms(*[200, 220] * 8, 60_000) <= LONGEST_MS
     assert await wait_ms(*[200, 220] * 8, 60_000, *[200, 220] * 8) < 500
@@ -58,6 +69,7 @@ async def test_whatever_is_learned_the_wait_is_bounded_and_survives_a_takeover(p
     assert SHORTEST_MS <= await found.wait_ms(b"", DEFAULTS) <= LONGEST_MS
     successor = PaceSpeaker()
     successor.restore(found.state())
+    assert successor.state() == found.state()
     for one in (found, successor):
         one.resumed(300)
     assert await successor.wait_ms(b"", DEFAULTS) == await found.wait_ms(b"", DEFAULTS)

@@ -6,8 +6,9 @@
  * what is left of the buffer when it runs dry or is cleared is faded out. Positions are samples since the
  * page was opened, at the context's rate; reports are in samples at the rate of the wire.
  *
- * In:  {type: "audio", reply, pcm}, {type: "end", reply}, {type: "clear"}.
- * Out: {type: "started", reply, time}, {type: "progress" | "drained" | "cleared", reply, played, total, peak, level}.
+ * In:  {type: "audio", reply, pcm}, {type: "end", reply}, {type: "clear"}, {type: "pause"}, {type: "resume"}.
+ * Out: {type: "started", reply, time},
+ *      {type: "progress" | "paused" | "drained" | "cleared", reply, played, total, peak, level}.
  */
 
 import { Resampler } from "/web/worklets/resample.js";
@@ -28,6 +29,7 @@ class Playback extends AudioWorkletProcessor {
     this.replies = []; // {reply, start, ended, begun}: whose samples are in the ring, in order
     this.resampler = null;
     this.playing = false;
+    this.paused = false;
     this.startMs = START_MS;
     this.gain = 0;
     this.step = 1000 / (FADE_MS * sampleRate);
@@ -43,6 +45,8 @@ class Playback extends AudioWorkletProcessor {
     if (message.type === "audio") this.append(message.reply, new Int16Array(message.pcm));
     else if (message.type === "end") this.end(message.reply);
     else if (message.type === "clear") this.clear();
+    else if (message.type === "pause") this.pause();
+    else if (message.type === "resume") this.paused = false;
   }
 
   append(reply, pcm) {
@@ -75,19 +79,34 @@ class Playback extends AudioWorkletProcessor {
   }
 
   clear() {
+    this.paused = false;
     const current = this.replies[0];
     if (!current) return;
+    this.fadeOut();
+    this.read += this.tail.length;
+    this.total += this.tail.length;
+    this.report("cleared", current.reply, this.read - current.start);
+    this.read = this.written;
+    this.replies = [];
+  }
+
+  /** Silence within a fade; what is in the ring stays, and goes on with the sample that was next. */
+  pause() {
+    this.paused = true;
+    const current = this.replies[0];
+    if (!current) return;
+    this.fadeOut();
+    if (current.begun) this.report("paused", current.reply, this.read - current.start);
+  }
+
+  /** The fade is made of the samples that come next, without taking them. */
+  fadeOut() {
     const length = this.playing ? Math.min(this.written - this.read, Math.ceil(this.gain / this.step)) : 0;
     this.tail = new Float32Array(length);
     for (let at = 0; at < length; at += 1) {
       this.gain -= this.step;
       this.tail[at] = Math.max(0, this.gain) * this.ring[(this.read + at) & (this.ring.length - 1)];
     }
-    this.read += length;
-    this.total += length;
-    this.report("cleared", current.reply, this.read - current.start);
-    this.read = this.written;
-    this.replies = [];
     this.playing = false;
     this.gain = 0;
   }
@@ -98,7 +117,7 @@ class Playback extends AudioWorkletProcessor {
     if (faded) this.tail = this.tail.subarray(faded);
     const queued = this.written - this.read;
     const enough = queued >= (this.startMs * sampleRate) / 1000 || this.replies.at(-1)?.ended;
-    if (!this.playing && queued && enough) this.playing = true;
+    if (!this.playing && !this.paused && queued && enough) this.playing = true;
     if (this.playing) this.render(out);
     this.retire();
     this.sinceReport += out.length;
