@@ -84,6 +84,15 @@ class Settings(BaseSettings):
     # defaults that a session can change
     endpoint_ms: Milliseconds = Field(500, description="silence after which a turn is over")
     pause_ms: Milliseconds = Field(160, description="silence after which a turn may be over")
+    speculations: int = Field(
+        3, ge=0, le=20, description="pauses within a turn at which its reply is prepared; 0: only when the turn is over"
+    )
+    complete_ms: Milliseconds = Field(250, description="silence that ends a turn which smart-turn takes for complete")
+    incomplete_ms: Milliseconds = Field(2000, description="silence that ends one which it does not")
+    language: str = Field("en", description="language of sessions that ask for none")
+    greeting: str = Field("", description="what the agent says first; empty: it waits")
+    goodbye: str = Field("", description="what it says before it hangs up")
+    idle_ms: Milliseconds = Field(0, description="silence after which it asks who is there; 0: never")
     instructions: str = Field("", description="system prompt of sessions that bring none")
     voice: str = Field("", description="voice of sessions that ask for none; empty: the engine's default")
 
@@ -95,6 +104,7 @@ class Settings(BaseSettings):
     )
     scripted_deltas: int = Field(20, ge=1, le=1000, description="deltas in which the scripted reply is streamed")
     scripted_asr_ms: Milliseconds = Field(0, description="delay of the scripted final transcript")
+    scripted_asr_least_ms: Milliseconds = Field(0, description="audio with less speech than this has no words")
     scripted_llm_ms: Milliseconds = Field(0, description="delay of the scripted first token")
     scripted_tts_ms: Milliseconds = Field(0, description="delay of the scripted first audio")
     scripted_tts_seconds: float = Field(1.0, gt=0, le=60, description="length of each scripted sentence")

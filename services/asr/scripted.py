@@ -3,6 +3,7 @@
 import asyncio
 
 from services.asr.engine import Transcript, Utterance
+from shared.session import RATE_HZ
 from shared.settings import Settings
 
 
@@ -14,35 +15,38 @@ class ScriptedRecognizer:
     def __init__(self, settings: Settings) -> None:
         self._transcript = settings.scripted_transcript
         self._delay_s = settings.scripted_asr_ms / 1000
+        self._least_bytes = 2 * RATE_HZ * settings.scripted_asr_least_ms // 1000
 
     async def load(self) -> None:
         pass
 
     async def open(self, language: str) -> Utterance:
-        return ScriptedUtterance(Transcript(self._transcript, language), self._delay_s)
+        return ScriptedUtterance(Transcript(self._transcript, language), self._delay_s, self._least_bytes)
 
     async def close(self) -> None:
         pass
 
 
 class ScriptedUtterance:
-    """See `engine.Utterance`. The first audio brings the first word as a partial transcript."""
+    """See `engine.Utterance`. The first audio, or enough of it, brings the first word as a partial transcript."""
 
-    def __init__(self, transcript: Transcript, delay_s: float) -> None:
+    def __init__(self, transcript: Transcript, delay_s: float, least_bytes: int) -> None:
         self._transcript = transcript
         self._delay_s = delay_s
+        self._missing = least_bytes  # audio that is to come before there are words
         self._partial: str | None = transcript.text.partition(" ")[0] or None
 
     async def accept(self, pcm: bytes) -> str | None:
         partial = None
-        if pcm:
+        self._missing -= len(pcm)
+        if pcm and self._missing <= 0:
             partial, self._partial = self._partial, None
         return partial
 
     async def finish(self) -> Transcript:
         if self._delay_s:
             await asyncio.sleep(self._delay_s)
-        return self._transcript
+        return self._transcript if self._missing <= 0 else Transcript("", self._transcript.language)
 
     def close(self) -> None:
         pass

@@ -44,6 +44,13 @@ class Edge:
         return SessionSettings(
             endpoint_ms=settings.endpoint_ms,
             pause_ms=min(settings.pause_ms, settings.endpoint_ms),
+            speculations=settings.speculations,
+            complete_ms=settings.complete_ms,
+            incomplete_ms=settings.incomplete_ms,
+            language=settings.language,
+            greeting=settings.greeting,
+            goodbye=settings.goodbye,
+            idle_ms=settings.idle_ms,
             instructions=settings.instructions,
             voice=settings.voice,
         )
@@ -141,7 +148,7 @@ class Edge:
                 if not session.started:
                     ending.set_result((1008, f"no session was begun within {FIRST_MESSAGE_S:g} s"))
                 elif loop.time() - began_s > self.settings.max_session_s:
-                    ending.set_result((1008, f"a session lasts {self.settings.max_session_s} s at most"))
+                    session.hang_up(1008, f"a session lasts {self.settings.max_session_s} s at most")
             gone.cancel()
         if not ending.done():
             return "left"

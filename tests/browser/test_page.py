@@ -293,7 +293,7 @@ def test_a_paused_reply_goes_on_with_the_sample_where_it_stopped(
         stopped = page.run("return parley.playedSamples")
         later = "const done = arguments[0]; setTimeout(() => done(parley.playedSamples), 500)"
         assert page.driver.execute_async_script(later) == stopped < 16_000
-        (played,) = page.run("return sent.filter(({type}) => type === 'played')")
+        played = page.run("return sent.filter(({type}) => type === 'played').at(-1)")
         assert played["turn"] == 1
         assert played["ms"] <= stopped / 16
         page.run("tell({type: 'resume', turn: 1, from_ms: 0})")
@@ -333,18 +333,16 @@ def test_the_space_bar_is_the_key_to_talk(
         page.until("return parley.state === 'listening'", 10)
         assert page.run("return sent[0].config.detect_turns") is False
         assert "space bar" in page.text("hint")
-        body = page.driver.find_element(By.TAG_NAME, "body")
         page.run("document.activeElement.blur()")
         hold = "for (const type of [arguments[0]]) document.body.dispatchEvent(new KeyboardEvent(type, {code: 'Space', bubbles: true}))"
         page.run(hold, "keydown")
-        page.until("return parley.turns.length === 0 && document.body.classList.contains('hearing')", 2)
+        page.until("return document.body.classList.contains('hearing')", 2)
         page.driver.execute_async_script("setTimeout(arguments[0], 1200)")
         page.run(hold, "keyup")
         page.until("return parley.turns[0]?.marks.played && parley.turns[0].user")
         page.until("return parley.state === 'listening'")
         assert [message["type"] for message in page.run("return sent")].count("commit") == 1
         assert len(page.run("return parley.turns")) == 1  # what was said without the key is no turn
-        body.send_keys("x")
         assert page.console_errors() == []
 
 

@@ -309,7 +309,7 @@ const HANDLERS = {
     call.paused = false;
     if (turn && heard !== undefined) turn.heard = heard;
     if (!turn) call.player.clear();
-    else if (!turn.heardOut) call.cut(turn, "interrupted"); // else it came just after the last sound: nothing was lost
+    else if (!turn.heardOut) call.cut(turn, turn.status === "cancelled" ? "cancelled" : "interrupted"); // else it came just after the last sound: nothing was lost
   },
   timing(call, message) {
     const turn = call.turns.of(message);

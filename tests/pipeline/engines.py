@@ -1,0 +1,34 @@
+"""Engines from outside, named as `module:Class`: a chat model that counts how often it is asked, an end that is soon."""
+
+import os
+from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
+
+from services.llm.scripted import ScriptedModel
+from services.vad.endpointing import FixedDetector, FixedSpeaker
+from shared.session import Message, SessionSettings
+
+
+class CountedModel(ScriptedModel):
+    """Writes a line for each time that it is asked: the last thing that it was told."""
+
+    async def reply(self, messages: Sequence[Message], *, language: str, prefix: str = "") -> AsyncGenerator[str, None]:
+        with Path(os.environ["TEST_CALLS"]).open("a") as calls:
+            calls.write(" | ".join(f"{message.role}: {message.text}" for message in messages) + "\n")
+        async for delta in super().reply(messages, language=language, prefix=prefix):
+            yield delta
+
+
+class SoonOver(FixedDetector):
+    """Takes every turn for complete; says so if it was given the sound of it."""
+
+    audio_s = 8.0
+
+    def open(self) -> "SoonOverSpeaker":
+        return SoonOverSpeaker()
+
+
+class SoonOverSpeaker(FixedSpeaker):
+    async def wait_ms(self, pcm: bytes, settings: SessionSettings) -> int:
+        heard_s = len(pcm) / 32_000
+        return settings.complete_ms if 0.5 < heard_s <= 8 and any(pcm) else settings.incomplete_ms
