@@ -117,6 +117,12 @@ class Performer:
     def _unanswered(self) -> bool:
         return not self._replying and self.now_s > self._quiet_s + REPLY_WAIT_S
 
+    @property
+    def _answered(self) -> bool:
+        """A reply has begun since the person said something."""
+        asked_s = max((sound.start_s for sound in self.done if sound.cue.what == "say"), default=0.0)
+        return self._reply_began_s is not None and self._reply_began_s >= asked_s
+
     def _hopeless(self, cue: Cue) -> bool:
         """It waits for a reply, and none comes."""
         return cue.when == "reply" and not self._playing and self._unanswered
@@ -130,13 +136,13 @@ class Performer:
             case "pause":
                 return not self._playing and self.now_s >= self.done[-1].end_s + cue.seconds
             case _:
-                asked_s = max((sound.start_s for sound in self.done if sound.cue.what == "say"), default=0.0)
-                answered = self._reply_began_s is not None and self._reply_began_s >= asked_s
-                quiet = not self._playing and not self._replying and (answered or self._unanswered)
+                quiet = not self._playing and not self._replying and (self._answered or self._unanswered)
                 return quiet and self.now_s >= self._quiet_s + cue.seconds
 
     def _in_reply(self, cue: Cue) -> bool:
-        return self._replying and self._reply_began_s is not None and self.now_s >= self._reply_began_s + cue.seconds
+        if not (self._replying and self._answered) or self._reply_began_s is None:
+            return False
+        return self.now_s >= self._reply_began_s + cue.seconds
 
     def _begin(self, cue: Cue) -> None:
         samples = self._sounds[cue]
