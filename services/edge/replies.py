@@ -1,44 +1,27 @@
-"""The replies of a session: which is prepared, which is heard, when it pauses, and what is kept of it.
+"""The replies of a session: which is heard, when it pauses, and what is kept of it.
 
-It owns the gate, the replies that are being prepared, the current one and its playout. What turns there are is the
-session's business: a reply may be prepared for any, and is released only once its turn was accepted.
+It owns the current one and its playout; those that are being made are `Pending`. What turns there are is the session's
+business: a reply may be made for any, and is released only once its turn was accepted.
 """
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 from services.edge import events as ev
-from services.edge.history import Conversation, reply_key, user_key
+from services.edge.pending import Accepted, Pending
 from services.edge.playout import Playout
+from services.edge.record import Record
 from services.edge.reply import Reply
 from services.edge.timing import Timings
 from shared import frames as fr
 from shared import metrics
 from shared.bus import Bus, Channel
 from shared.frames import Frame
-from shared.session import Message, ReplyOptions
-from shared.turns import WHOLE_TURN, TurnGate
+from shared.turns import WHOLE_SESSION, WHOLE_TURN
 
 Emit = Callable[[ev.Event], None]
 
 ReplyFrame = fr.ReplyStarted | fr.VoiceChunk | fr.ReplyDelta | fr.ReplySentence | fr.VoiceDone | fr.ReplyDone
-
-PREPARED_LIMIT = 4
-"""Replies that are prepared at once; the oldest goes first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """A turn that is over and is to be answered."""
-
-    turn: int
-    revision: int
-    text: str
-    options: ReplyOptions
-    speculated: bool
-    """Its reply was begun before the turn was over: it counts only if it was told what it would be told now."""
-    interruptible: bool
 
 
 class Replies:
@@ -49,7 +32,7 @@ class Replies:
         bus: Bus,
         channel: Channel,
         session: str,
-        conversation: Conversation,
+        record: Record,
         timings: Timings,
         emit: Emit,
         new_playout: Callable[[], Playout],
@@ -60,13 +43,11 @@ class Replies:
         self.stale = 0
         """Frames dropped because nobody wants them any more."""
         self.interrupted = 0
-        self._bus, self._channel, self._session, self._new_playout = bus, channel, session, new_playout
-        self._conversation, self._timings, self._emit = conversation, timings, emit
+        self._bus, self._channel, self._session = bus, channel, session
+        self._record, self._timings, self._emit = record, timings, emit
         self._basis, self._on_quiet = basis, on_quiet
         self._loop = asyncio.get_running_loop()
-        self._gate = TurnGate()
-        self._prepared: dict[int, Reply] = {}
-        self._accepted: dict[int, Accepted] = {}
+        self._pending = Pending(new_playout)
         self._held_by = 0
         self._current: Reply | None = None
         self._past: Reply | None = None
@@ -115,48 +96,31 @@ class Replies:
             self._begin_next(0)
 
     def _reply_of(self, turn: int, revision: int) -> Reply | None:
-        """The reply that this belongs to, made if need be; None if it is stale."""
+        """The reply that something belongs to; None if it is stale."""
         current = self._current
-        if current is not None and (current.turn, current.revision) == (turn, revision):
-            return None if self._gate.is_stale(turn, revision) else current
-        if self._gate.is_stale(turn, revision) or (current is not None and turn <= current.turn):
-            return None
-        accepted = self._accepted.get(turn)
-        if accepted is not None and accepted.revision != revision:
-            return None
-        reply = self._prepared.get(turn)
-        if reply is None or reply.revision < revision:
-            reply = self._prepared[turn] = Reply(turn, revision, self._new_playout())
-            if len(self._prepared) > PREPARED_LIMIT:
-                del self._prepared[min(self._prepared)]
-        return reply if reply.revision == revision else None
+        if current is None or turn > current.turn:
+            return self._pending.reply_of(turn, revision)
+        wanted = (turn, revision) == (current.turn, current.revision)
+        return current if wanted and not self._pending.gate.is_stale(turn, revision) else None
 
-    # -- from prepared to heard -------------------------------------------------------------------
+    # -- from made to heard -----------------------------------------------------------------------
 
     def accept(self, turn: Accepted, at_ms: int) -> None:
         """This turn is answered as soon as nothing is in the way."""
-        if self._gate.is_stale(turn.turn, turn.revision):
-            return
-        self._accepted[turn.turn] = turn
-        prepared = self._prepared.get(turn.turn)
-        if prepared is not None and prepared.revision != turn.revision:
-            del self._prepared[turn.turn]
+        self._pending.accept(turn)
         self._begin_next(at_ms)
 
     def _begin_next(self, at_ms: int) -> None:
         """Release the reply to the oldest turn that waits for one, if it is there and nobody speaks."""
-        if self._held_by or not self._accepted or self._busy:
+        if self._held_by or self._busy or (found := self._pending.first()) is None:
             return
-        accepted = next(iter(self._accepted.values()))
-        reply = self._prepared.get(accepted.turn)
-        if reply is None:
-            return
+        accepted, reply = found
         if accepted.speculated and (reply.failed or reply.basis != self._basis(accepted)):
             self._ask_again(accepted)
             return
         self._retire()
-        del self._accepted[accepted.turn], self._prepared[accepted.turn]
-        self._gate.advance(reply.turn, reply.revision)
+        self._pending.take(reply.turn)
+        self._pending.gate.advance(reply.turn, reply.revision)
         self._current = reply
         reply.interruptible = accepted.interruptible
         if accepted.speculated:
@@ -169,11 +133,9 @@ class Replies:
         self._release(reply, at_ms)
 
     def _ask_again(self, accepted: Accepted) -> None:
-        """What was prepared answers another conversation than there is now."""
-        again = replace(accepted, revision=accepted.revision + 1, speculated=False)
+        """What was made answers another conversation than there is now."""
+        again = self._pending.again(accepted)
         metrics.speculations.labels("redone").inc()
-        self._accepted[again.turn] = again
-        self._prepared.pop(again.turn, None)
         self.supersede(again.turn, again.revision)
         self._channel.publish(fr.TranscriptFinal(self._session, again.turn, again.revision, again.text, again.options))
 
@@ -219,7 +181,7 @@ class Replies:
             return
         self._retire()
         self._begin_next(0)
-        if self._current is None and not self._accepted:
+        if not self.live:
             self._on_quiet()
 
     # -- someone speaks into it -------------------------------------------------------------------
@@ -231,7 +193,7 @@ class Replies:
     @property
     def live(self) -> bool:
         """A reply is being made, sent or played, or is due."""
-        return bool(self._accepted) or self._busy
+        return self._pending.waiting or self._busy
 
     @property
     def yields(self) -> bool:
@@ -267,7 +229,7 @@ class Replies:
             reply.told_paused = True
             self._emit(ev.Pause(reply.turn, self._ms(reply, heard)))
         if reply.playout.sent:
-            self._keep(reply, heard)
+            self._record.heard(reply, heard)
 
     @property
     def held_by(self) -> int:
@@ -286,10 +248,9 @@ class Replies:
             text = reply.told_after(heard)
             reply.playout.resume(now_s)
             if reply.ended:
-                self._keep(reply, reply.playout.there)
+                self._record.heard(reply, reply.playout.there)
             else:
-                self._conversation.remove(reply_key(reply.turn))
-                self._save()
+                self._record.forget(reply)
             reply.ended = reply.ended and reply.playout.complete  # what is sent again ends again
             if reply.told_paused:
                 reply.told_paused = False
@@ -303,16 +264,13 @@ class Replies:
 
     def supersede(self, turn: int, revision: int) -> None:
         """Earlier revisions of this turn are stale; the reply to the turn before it may still be wanted."""
-        self._gate.supersede(turn, revision)
-        prepared = self._prepared.get(turn)
-        if prepared is not None and prepared.revision < revision:
-            del self._prepared[turn]
+        if self._pending.supersede(turn, revision):
             metrics.speculations.labels("wasted").inc()
         self._bus.stop(self._session, turn, revision, only=True)
 
     def reject(self, turn: int) -> None:
         """This turn is none, and gets no reply; what it held goes on."""
-        self._accepted.pop(turn, None)
+        self._pending.reject(turn)
         self.supersede(turn, WHOLE_TURN)
         self.resume(turn)
 
@@ -323,18 +281,13 @@ class Replies:
         self._held_by = 0
         if self._busy:
             self._cut("cancelled" if reason == "client" else "interrupted", reason)
-        for number in [number for number in self._accepted if number <= turn]:
-            del self._accepted[number]
-            metrics.turns_total.labels("interrupted").inc()
-        if turn and self._gate.advance(turn + 1):
+        metrics.turns_total.labels("interrupted").inc(self._pending.drop(turn))
+        if turn and self._pending.gate.advance(turn + 1):
             self._bus.stop(self._session, turn + 1, 0)
-        for number in [number for number in self._prepared if number <= turn]:
-            del self._prepared[number]
 
     def end(self, reason: str) -> None:
         """The session is over."""
-        self._accepted.clear()
-        self._prepared.clear()
+        self._pending.drop(WHOLE_SESSION)
         if self._busy:
             self._cut("cancelled", reason)
         self._retire()
@@ -348,10 +301,10 @@ class Replies:
         heard = reply.playout.heard(now_s)
         self._emit(ev.Interrupt(reply.turn, self._ms(reply, heard), reply.heard_text(heard)))
         self.interrupted += 1
-        self._gate.advance(reply.turn + 1)
+        self._pending.gate.advance(reply.turn + 1)
         self._channel.publish(fr.TurnInterrupted(reply.turn, reason, heard))
         self._bus.stop(self._session, reply.turn + 1, 0)
-        self._keep(reply, heard)
+        self._record.heard(reply, heard)
         self._finish(reply, status)
         reply.status = status
         self._retire()
@@ -362,9 +315,9 @@ class Replies:
             return
         reply.ended, reply.status = True, status
         if status == "completed":
-            self._keep(reply, reply.playout.there)
+            self._record.heard(reply, reply.playout.there)
         elif status == "failed":
-            self._keep(reply, reply.playout.sent)
+            self._record.heard(reply, reply.playout.sent)
         self._emit(ev.ReplyEnded(reply.turn, status, reply.text))
 
     def _retire(self) -> None:
@@ -394,7 +347,7 @@ class Replies:
         if reply is not None and turn in (0, reply.turn):
             reply.playout.report(ms * reply.playout.rate_hz // 1000, self._loop.time())
             if reply.playout.paused:
-                self._keep(reply, reply.playout.heard(self._loop.time()))
+                self._record.heard(reply, reply.playout.heard(self._loop.time()))
         elif self._past is not None and turn in (0, self._past.turn) and self._past.status == "interrupted":
             self.truncate(self._past.turn, ms)  # the client knows best where it fell silent
 
@@ -405,19 +358,5 @@ class Replies:
                 heard = min(ms * reply.playout.rate_hz // 1000, reply.playout.there)
                 if reply.playout.paused:
                     reply.playout.report(heard, self._loop.time())
-                self._keep(reply, heard)
+                self._record.heard(reply, heard)
                 return
-
-    def _keep(self, reply: Reply, heard: int) -> None:
-        """So much of the reply was heard: this is what the conversation holds of it."""
-        key, text = reply_key(reply.turn), reply.heard_text(heard)
-        if text:
-            whole = reply.text_done and text == reply.text
-            message = Message("assistant", text, reply.turn, interrupted=not whole)
-            self._conversation.put(key, message, after=user_key(reply.turn))
-        else:
-            self._conversation.remove(key)
-        self._save()
-
-    def _save(self) -> None:
-        self._bus.save_history(self._session, self._conversation.messages())

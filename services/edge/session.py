@@ -14,11 +14,12 @@ from typing import Any
 import structlog
 
 from services.edge import events as ev
-from services.edge.history import Conversation
 from services.edge.microphone import Microphone
+from services.edge.pending import Accepted
 from services.edge.playout import Playout
 from services.edge.presence import Presence
-from services.edge.replies import Accepted, Replies
+from services.edge.record import Record
+from services.edge.replies import Replies
 from services.edge.timing import Timings
 from services.edge.turns import Turns
 from shared import frames as fr
@@ -26,7 +27,7 @@ from shared import metrics
 from shared.bus import Bus, Channel, Subscription
 from shared.frames import Frame
 from shared.prompt import basis, prompt
-from shared.session import RATE_HZ, Message, ReplyOptions, SessionSettings
+from shared.session import RATE_HZ, ReplyOptions, SessionSettings
 from shared.settings import Settings
 from shared.streams import Place
 from shared.turns import WHOLE_SESSION
@@ -58,13 +59,13 @@ class Session:
         self._channel: Channel = bus.channel("edge", self.id)
         self._subscription: Subscription | None = None
         self._microphone: Microphone | None = None
-        self._conversation = Conversation()
+        self._record = Record(bus, self.id)
         timings = Timings()
         self._replies = Replies(
             bus,
             self._channel,
             self.id,
-            self._conversation,
+            self._record,
             timings,
             self._emit,
             # the rate stands only once there is audio
@@ -74,12 +75,11 @@ class Session:
         )
         self._turns = Turns(
             self._replies,
-            self._conversation,
+            self._record,
             timings,
             lambda: self.settings,
             self._emit,
             self._publish,
-            self._save_history,
         )
         self._presence = Presence(lambda: self.settings, self._is_silent, self._publish, self._emit, close)
         self._refused_audio_at_s = 0.0
@@ -173,18 +173,17 @@ class Session:
             case ev.Configure(settings):
                 self._configure(settings)
             case ev.SetHistory():
-                self._set_history(action)
+                self._record.edit(action, self._turns.turn)
             case ev.Truncate(turn, ms):
                 self._replies.truncate(turn, ms)
             case ev.GetStats():
                 self._emit(ev.Stats(self.stats()))
             case ev.GetHistory():
-                self._emit(ev.Said(tuple(self._conversation.messages())))
+                self._emit(ev.Said(tuple(self._record.messages())))
             case ev.Reset():
                 self._turns.cancel()
                 self._publish(fr.InputCleared())
-                self._conversation.clear()
-                self._save_history()
+                self._record.clear()
             case ev.Send(messages):
                 self._send_all(messages)
             case ev.Close(code, reason):
@@ -238,19 +237,9 @@ class Session:
 
     # -- the conversation -------------------------------------------------------------------------
 
-    def _set_history(self, action: ev.SetHistory) -> None:
-        if not action.role and not action.text:
-            self._conversation.remove(action.key)
-        else:
-            self._conversation.put(action.key, Message(action.role, action.text, self._turns.turn), action.after)
-        self._save_history()
-
-    def _save_history(self) -> None:
-        self._bus.save_history(self.id, self._conversation.messages())
-
     def _basis(self, turn: Accepted) -> int:
         """Checksum of what the chat model would be told now."""
-        messages = prompt(self.settings, turn.options, self._conversation.messages(), turn.turn, turn.text)
+        messages = prompt(self.settings, turn.options, self._record.messages(), turn.turn, turn.text)
         return basis(self.settings, turn.options, messages)
 
     def _is_silent(self) -> bool:

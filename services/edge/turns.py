@@ -10,14 +10,15 @@ from dataclasses import replace
 
 from services.edge import events as ev
 from services.edge.backchannels import takes_the_floor
-from services.edge.history import Conversation, user_key
-from services.edge.replies import Accepted, Replies
+from services.edge.pending import Accepted
+from services.edge.record import Record
+from services.edge.replies import Replies
 from services.edge.timing import Timings
 from services.edge.utterance import Utterance
 from shared import frames as fr
 from shared import metrics
 from shared.frames import Frame
-from shared.session import RATE_HZ, Message, SessionSettings
+from shared.session import RATE_HZ, SessionSettings
 
 ANSWER_S = 1.0
 """What is said so shortly before the end of a reply answers it, be it only a "yes"."""
@@ -34,18 +35,17 @@ class Turns:
     def __init__(
         self,
         replies: Replies,
-        conversation: Conversation,
+        record: Record,
         timings: Timings,
         settings: Callable[[], SessionSettings],
         emit: Callable[[ev.Event], None],
         publish: Callable[[Frame], None],
-        save_history: Callable[[], None],
     ) -> None:
         self.turn = 0
         """The newest that was accepted."""
         self.count = 0
-        self._replies, self._conversation, self._timings = replies, conversation, timings
-        self._settings, self._emit, self._publish, self._save_history = settings, emit, publish, save_history
+        self._replies, self._record, self._timings = replies, record, timings
+        self._settings, self._emit, self._publish = settings, emit, publish
         self._loop = asyncio.get_running_loop()
         self._open: dict[int, Utterance] = {}
         self._committed = 0  # the newest turn that is over
@@ -180,7 +180,7 @@ class Turns:
     def _understood(self, fact: fr.TranscriptFinal, at_ms: int) -> None:
         utterance = self._open.get(fact.turn)
         if utterance is None:
-            if fact.turn == self.turn and not self._conversation.has(user_key(fact.turn)):
+            if fact.turn == self.turn and not self._record.has_said(fact.turn):
                 self._said(fact, at_ms)  # it was typed
             return
         if not utterance.understood(fact, at_ms):
@@ -268,9 +268,7 @@ class Turns:
         """This is what the person said, or typed."""
         self._timings.mark(transcript.turn, "transcript", at_ms)
         if transcript.text:
-            message = Message("user", transcript.text, transcript.turn)
-            self._conversation.put(user_key(transcript.turn), message)
-            self._save_history()
+            self._record.said(transcript.turn, transcript.text)
 
     def _drop(self, turn: int, reason: str) -> None:
         """It was none."""

@@ -1,8 +1,9 @@
 """Cut a reply into what is spoken at one go, while it is being made. Pure; where sentences end is a library's knowledge.
 
 A first clause comes early, so that the voice can begin; then whole sentences. However the text comes, in letters or all
-at once, the pieces are the same: each boundary is judged on the text before it and one character after it. A second
-worker, which reads in one go what the first one said, counts on that.
+at once, the pieces are the same: each boundary is judged at set places, with the first character after it and, where that
+does not settle it ("me. A…" may be an abbreviation), with the first word. A second worker, which reads in one go what
+the first one said, counts on that.
 """
 
 import re
@@ -11,6 +12,9 @@ import sentencex
 
 LONGEST = 400
 """Characters after which a sentence is cut at a space: nobody should wait for the full stop of a list."""
+
+LONGEST_WORD = 40
+"""Characters after which nobody waits for the end of a word."""
 
 _CLOSERS = "\"'\u2019\u201d\u00bb)\\]\u300d\u300f\uff09*_`"
 _WIDE_ENDS, _WIDE_COMMAS = "\u3002\uff01\uff1f\uff61", "\u3001\uff0c\uff1b\uff1a"
@@ -23,6 +27,7 @@ _END = re.compile(
 _CLAUSE = re.compile(rf"(?:[,;:\u060c\u061b]|\s[\u2013\u2014-])\s+(?=\S)|\u2014\s*(?=\w)|[{_WIDE_COMMAS}]\s*(?=\S)")
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{2}|\w[\w'\u2019-]*")
 """Two characters of a script without spaces count as a word."""
+_SPACE = re.compile(r"\s")
 _LETTER = re.compile(r"[^\W\d_]")
 
 CONJUNCTIONS: dict[str, tuple[str, ...]] = {
@@ -83,19 +88,29 @@ class SentenceCutter:
                 return space if space > 0 else LONGEST
             if end is None or judge is None:
                 return None
-            if judge(end):
+            verdict = judge(end)
+            if verdict is None:
+                return None
+            if verdict:
                 return end
             # The next search begins behind the marks, so that a run of them is one candidate.
             self._looked = end
 
-    def _is_clause(self, end: int) -> bool:
+    def _is_clause(self, end: int) -> bool | None:
         return len(_WORD.findall(self._text[:end])) >= self._first_words
 
-    def _is_end(self, end: int) -> bool:
+    def _is_end(self, end: int) -> bool | None:
         piece = self._text[:end]
         if not _LETTER.search(piece):
             return False  # "1." begins an item
-        if "\n" in piece[len(piece.rstrip()) :]:
+        if "\n" in piece[len(piece.rstrip()) :] or self._parts(end, end + 1):
             return True
-        pieces = list(sentencex.segment(self._language, self._text[: end + 1]))
-        return len(pieces) > 1 and pieces[-1].strip() == self._text[end]
+        space = _SPACE.search(self._text, end, end + LONGEST_WORD)
+        if space is None and len(self._text) < end + LONGEST_WORD:
+            return None
+        return self._parts(end, end + LONGEST_WORD if space is None else space.start())
+
+    def _parts(self, end: int, until: int) -> bool:
+        """Whether the library, which knows the language, sees a boundary there in the text so far."""
+        *before, last = sentencex.segment(self._language, self._text[:until])
+        return bool(before) and last.strip() == self._text[end:until].strip()

@@ -59,11 +59,15 @@ def test_a_line_is_a_piece() -> None:
     assert cut(["- one\n- two\n\nThree\nfour"]) == ["- one", "- two", "Three", "four"]
 
 
-def test_a_sentence_is_given_with_the_first_letter_of_the_next_one() -> None:
+def test_a_sentence_is_given_with_the_first_letter_or_word_of_the_next_one() -> None:
     cutter = SentenceCutter("en")
     assert cutter.feed("Hello there.") == []
     assert cutter.feed(" ") == []
     assert cutter.feed("H") == ["Hello there."]
+    cutter = SentenceCutter("en")
+    assert cutter.feed("You said that to me. A") == []  # Maine, for all that is known
+    assert cutter.feed("gain,") == []
+    assert cutter.feed(" ") == ["You said that to me."]
     cutter = SentenceCutter("zh")
     assert cutter.feed("你好。") == []
     assert cutter.feed("今") == ["你好。"]
