@@ -210,3 +210,66 @@ def test_a_successor_goes_on_as_if_nothing_had_happened(config: SessionSettings,
     feed(first, events[:cut])
     successor = TurnTaker("s", config, Standing(*standing_fields(first.now)))
     assert feed(successor, events[cut:], cut) == expected
+
+
+def speculated(settings: SessionSettings, *runs: tuple[float, int]) -> list[bool]:
+    """For each pause whether a reply is prepared."""
+    return [fact.speculate for _, fact in hear(TurnTaker("s", settings), *runs) if isinstance(fact, SpeechPaused)]
+
+
+def test_a_reply_is_prepared_at_so_many_pauses_of_a_turn() -> None:
+    paused = ((1, 20), (0, 12))
+    assert speculated(DEFAULTS, *paused * 5, (0, 40)) == [True, True, True, False, False]
+    assert speculated(replace(DEFAULTS, speculations=1), *paused * 3) == [True, False, False]
+    assert speculated(replace(DEFAULTS, speculations=0), *paused * 2) == [False, False]
+    assert speculated(replace(DEFAULTS, create_reply=False), *paused) == [False]
+    # The next turn counts anew.
+    assert speculated(replace(DEFAULTS, speculations=1), *paused, (0, 40), *paused) == [True, True]
+
+
+def test_no_reply_is_prepared_within_a_long_turn() -> None:
+    settings = replace(DEFAULTS, speculate_longest_ms=2000, preroll_ms=0)
+    assert speculated(settings, (1, 95), (0, 12), (1, 20), (0, 12)) == [True, False]
+
+
+def test_the_wait_of_one_pause_is_what_the_engine_says() -> None:
+    taker = TurnTaker("s", DEFAULTS)
+    ((_, started), (_, paused)) = hear(taker, (1, 30), (0, 10))
+    assert isinstance(started, SpeechStarted)
+    assert isinstance(paused, SpeechPaused)
+    taker.wait(paused.turn, paused.revision, 1000)
+    assert hear(taker, (0, 39)) == []
+    ((_, committed),) = hear(taker, (0, 1))
+    assert isinstance(committed, TurnCommitted)
+    assert (committed.decided - committed.end) / 16 == 1000
+    hear(taker, (1, 30), (0, 10))
+    assert [type(fact) for _, fact in hear(taker, (0, 15))] == [TurnCommitted]  # the next pause is the constant's again
+
+
+def test_an_answer_that_comes_too_late_changes_nothing() -> None:
+    taker = TurnTaker("s", DEFAULTS)
+    hear(taker, (1, 30), (0, 10), (1, 10))  # the person speaks again
+    taker.wait(1, 0, 100)
+    hear(taker, (0, 10))
+    taker.wait(1, 0, 100)  # of the pause before
+    taker.wait(2, 0, 100)
+    assert hear(taker, (0, 14)) == []
+    assert [type(fact) for _, fact in hear(taker, (0, 1))] == [TurnCommitted]
+
+
+def test_the_wait_is_never_shorter_than_the_pause() -> None:
+    taker = TurnTaker("s", DEFAULTS)
+    hear(taker, (1, 30), (0, 8))
+    taker.wait(1, 0, 0)
+    assert [type(fact) for _, fact in hear(taker, (0, 1))] == [TurnCommitted]
+
+
+def test_what_the_agent_says_of_its_own_accord_waits_for_no_gap_in_speech() -> None:
+    taker = TurnTaker("s", DEFAULTS)
+    hear(taker, (1, 30))
+    assert taker.ask("1000-0", "", ReplyOptions(say="Still there?"), unless_spoken=True) == ()
+    assert [type(fact) for fact in taker.ask("1000-0", "", ReplyOptions(say="Now!"))] == [
+        TurnCommitted,  # what was spoken, which nobody answers
+        TurnCommitted,
+        TranscriptFinal,
+    ]
