@@ -13,13 +13,16 @@ import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import numpy as np
+import orjson
 from rich.progress import track
 
 from benchmarks import virtual_time
+from benchmarks.machine import RESULTS, circumstances, result_path
 from benchmarks.simulated_bus import SimulatedBus, SimulatedStage
 from services.asr.engine import Transcript
 from services.asr.stage import AsrStage
@@ -296,6 +299,7 @@ def main() -> int:
     parser.add_argument("--turns", type=int, default=10_000)
     parser.add_argument("--per-session", type=int, default=25)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
     options = parser.parse_args()
     seen: Counter[str] = Counter()
     faults: list[str] = []
@@ -309,6 +313,10 @@ def main() -> int:
         print(f"{count:9d}  {name}")
     print(f"{samples:9d}  samples of replies released")
     print(f"{len(faults):9d}  faults", *faults[:20], sep="\n")
+    result = circumstances() | {"seed": options.seed, "turns": options.turns, "seen": dict(seen), "samples": samples}
+    path = result_path(options.out, "simulation", result)
+    path.write_bytes(orjson.dumps(result | {"faults": faults}, option=orjson.OPT_INDENT_2))
+    print(path)
     return bool(faults)
 
 

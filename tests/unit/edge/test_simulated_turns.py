@@ -1,0 +1,41 @@
+"""Whole conversations in virtual time, with delays, pauses, interruptions and deaths at random: nothing stale is heard."""
+
+import pytest
+
+from benchmarks import virtual_time
+from benchmarks.simulation import converse
+from services.edge.pending import Accepted
+from services.edge.session import Session
+from services.edge.utterance import Utterance
+
+TURNS = 20
+
+
+@pytest.mark.parametrize("seed", range(100, 110))
+def test_nothing_stale_leaves_the_edge(seed: int) -> None:
+    client = virtual_time.run(converse(seed, TURNS))
+    assert client.faults == []
+    assert client.seen["completed"] > 0
+
+
+def test_workers_that_die_all_the_time_are_not_heard_either() -> None:
+    client = virtual_time.run(converse(1, TURNS, kill_chance=0.2))
+    assert client.faults == []
+    assert client.seen["kills"] > 20
+
+
+def test_without_speculation_it_is_the_same_conversation() -> None:
+    client = virtual_time.run(converse(2, TURNS, speculate=False))
+    assert client.faults == []
+
+
+def test_the_simulation_sees_what_is_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an edge that takes the first thing that it understood for the whole turn, and checks no reply against it."""
+
+    def whatever(session: Session, turn: Accepted) -> int | None:
+        return session._replies._pending._replies[turn.turn].basis
+
+    monkeypatch.setattr(Utterance, "resume", lambda self, revision: None)
+    monkeypatch.setattr(Session, "_basis", whatever)
+    faults = [fault for seed in range(3) for fault in virtual_time.run(converse(seed, TURNS)).faults]
+    assert any("stale" in fault for fault in faults)
