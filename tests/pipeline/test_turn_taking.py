@@ -1,5 +1,6 @@
 """Turn-taking through the whole system: replies that are ready, coughs that are forgiven, what the model is told."""
 
+import asyncio
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,8 +9,12 @@ import pytest
 
 from benchmarks.system import SCRIPTED, System
 from deploy.performance import cough
+from shared.audio import Resampler
 from tests.conftest import system
 from tests.pipeline.caller import Caller, calling
+from tests.pipeline.phone import SAMPLES_PER_S
+from tests.pipeline.phone import calling as phone_calling
+from tests.pipeline.realtime_talk import talking
 
 SECOND = 16_000
 REPLY = "This is a scripted reply with a good number of words in it that streams in twenty deltas to its end."
@@ -121,6 +126,44 @@ async def test_a_cough_is_forgiven_to_the_sample(patient_server: System, words: 
             ("user", "hello there", False),
             ("assistant", REPLY, False),
         ]
+
+
+async def test_a_carrier_is_cleared_after_a_cough_and_sent_the_rest_again(
+    patient_server: System, speech_pcm: Speech
+) -> None:
+    async with phone_calling(patient_server.url) as phone:
+        phone.speak(speech_pcm("hello there how are you today my friend", SAMPLES_PER_S))
+        await phone.until(lambda: len(phone.heard) > SAMPLES_PER_S)
+        phone.speak(Resampler(SECOND, SAMPLES_PER_S).process(a_cough()))
+        await phone.until(lambda: bool(phone.clears))
+        await phone.until(lambda: phone.echoed[-1] == f"t1:{6 * SAMPLES_PER_S}:1", 20)
+        assert len(phone.clears) == 1
+        assert phone.clears[0] < 3 * SAMPLES_PER_S
+        # What the caller heard twice, or not at all, is no longer than what lies between two marks.
+        assert abs(len(phone.heard) - 6 * SAMPLES_PER_S) < SAMPLES_PER_S // 4
+
+
+async def test_a_realtime_client_gets_a_response_for_the_rest_from_where_it_stopped(
+    patient_server: System, speech_pcm: Speech
+) -> None:
+    async with talking(patient_server.url) as talk:
+        await talk.speak(speech_pcm("hello there how are you today my friend", 24_000))
+        await talk.until("response.output_audio.delta")
+        await talk.speak(b"", 1.2)
+        before = len(talk.events)
+        cough_24k = Resampler(SECOND, 24_000).process(a_cough())
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(talk.speak(cough_24k, 1.0))
+            await talk.until("input_audio_buffer.speech_started", before)
+            item = talk.of("response.output_item.added")[0].item
+            await talk.connection.conversation.item.truncate(item_id=item.id, content_index=0, audio_end_ms=1000)
+            created = await talk.until("response.created", before)
+        done = await talk.until("response.done", created)
+        assert talk.events[done].response.status == "completed"
+        assert len(talk.sound(created)) == 2 * 24_000 * 5  # of six seconds, from the end of the first one on
+        rest = "".join(event.delta for event in talk.of("response.output_audio_transcript.delta", created))
+        assert REPLY.endswith(rest)
+        assert len(rest.split()) == pytest.approx(len(REPLY.split()) * 5 / 6, abs=1)
 
 
 async def test_words_end_a_reply_and_the_model_is_told_what_was_heard(
