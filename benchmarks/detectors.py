@@ -2,7 +2,8 @@
 
 Human speech, clean and in noise at 20, 10 and 5 dB, through each detector window by window, and through turn-taking. What
 is speech is known from the clean recording: a window counts as speech if its level is within 30 dB of the recording's
-loudest and above -50 dBFS, or if it lies in a gap of up to 100 ms between two such.
+loudest and above -50 dBFS, or if it lies in a gap of up to 100 ms between two such. How many turns there are is known from
+turn-taking over that: a detector that makes more of them has cut turns in pieces.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -104,16 +106,26 @@ def pcm(samples: Floats) -> bytes:
     return (samples[:count] * 32_768).clip(-32_768, 32_767).astype("<i2").tobytes()
 
 
-def turns_of(probabilities: Sequence[float]) -> list[tuple[int, int]]:
-    """Start and end of each turn, in windows."""
+@dataclass(slots=True)
+class Turn:
+    """What turn-taking made of the windows of a sound, counted in these."""
+
+    start: int
+    """Pre-roll included."""
+    known: int
+    """Windows heard when it was known to have begun."""
+    end: int | None = None
+    """None: not over when the sound was."""
+
+
+def turns_of(probabilities: Sequence[float]) -> list[Turn]:
     taker, found = TurnTaker("s", SessionSettings()), []
-    begun = 0
     for number, probability in enumerate(probabilities):
         for fact in taker.hear(probability, f"{1000 + number}-0"):
             if isinstance(fact, SpeechStarted):
-                begun = fact.onset // WINDOW_SAMPLES
+                found.append(Turn(fact.start // WINDOW_SAMPLES, number + 1))
             elif isinstance(fact, TurnCommitted):
-                found.append((begun, fact.end // WINDOW_SAMPLES))
+                found[-1].end = fact.end // WINDOW_SAMPLES
     return found
 
 
@@ -136,11 +148,12 @@ def measure(detector: SpeechDetector[Any], clips: Sequence[Floats], kind: str, s
     alone = np.zeros(int(ALONE_S * RATE_HZ))
     if snr_db is not None:
         loudness = 10 ** ((LEVEL_DB - snr_db) / 20)
-        noises = [noise(kind, len(clip), clips, chance) * loudness for clip in clips]
+        others = [[other for other in clips if other is not clip] or clips for clip in clips]
+        noises = [noise(kind, len(clip), other, chance) * loudness for clip, other in zip(clips, others, strict=True)]
         alone = noise(kind, len(alone), clips, chance) * loudness
     heard = judge(detector, [pcm(clip + other) for clip, other in zip(clips, noises, strict=True)])
-    missed = false = spoken = silent = 0
-    starts, ends, lost = [], [], 0
+    missed = false = spoken = silent = outside = expected = made = unheard = unended = 0
+    starts, ends, begins = [], [], []
     for clip, probabilities in zip(clips, heard, strict=True):
         speech, said = truth(clip), np.array(probabilities) >= THRESHOLD
         spoken, silent = spoken + int(speech.sum()), silent + int((~speech).sum())
@@ -150,7 +163,14 @@ def measure(detector: SpeechDetector[Any], clips: Sequence[Floats], kind: str, s
         starts.append((int(after[0]) + max(0, first - 10) - first) * WINDOW_MS if len(after) else np.nan)
         before = np.flatnonzero(said[: last + 50])
         ends.append((int(before[-1]) - last) * WINDOW_MS if len(before) else np.nan)
-        lost += not turns_of(probabilities)
+        turns, covered = turns_of(probabilities), np.zeros(len(speech), np.bool_)
+        for turn in turns:
+            covered[turn.start : turn.end] = True
+        outside, made = outside + int((speech & ~covered).sum()), made + len(turns)
+        expected += len(turns_of([float(one) for one in speech]))
+        unheard += not (speech & covered).any()
+        unended += bool(turns) and turns[-1].end is None
+        begins += [(turn.known - first) * WINDOW_MS for turn in turns[:1]]
     (quiet,) = judge(detector, [pcm(alone)])
     return {
         "noise": kind if snr_db is not None else "none",
@@ -159,26 +179,32 @@ def measure(detector: SpeechDetector[Any], clips: Sequence[Floats], kind: str, s
         "false_percent": 100 * false / silent,
         "start_ms": [float(value) for value in np.nanpercentile(starts, (50, 95))],
         "end_ms": [float(value) for value in np.nanpercentile(ends, (50, 95))],
-        "clips_without_turn": lost,
+        "turns": made,
+        "turns_expected": expected,
+        "speech_in_no_turn_percent": 100 * outside / spoken,
+        "clips_without_turn": unheard,
+        "clips_without_end": unended,
+        "turn_known_ms": [float(value) for value in np.percentile(begins, (50, 95))] if begins else [np.nan] * 2,
         "false_turns_a_minute": len(turns_of(quiet)) * 60 / ALONE_S,
     }
 
 
 def cost_us(detector: SpeechDetector[Any], sessions: int, sound: bytes) -> float:
-    """CPU time of a window of one session, with so many in a call."""
+    """CPU time of a window of one session, with so many sessions in a call and one window of each."""
     ears = [detector.open() for _ in range(sessions)]
-    size, calls = 4 * 2 * WINDOW_SAMPLES, max(20, 400 // sessions)
+    size, calls = 2 * WINDOW_SAMPLES, max(160, 800 // sessions)
     began_s = time.process_time()
     for call in range(calls):
         at = call * size % (len(sound) - size)
         detector.judge([(ear, sound[at : at + size]) for ear in ears])
-    return 1e6 * (time.process_time() - began_s) / calls / sessions / 4
+    return 1e6 * (time.process_time() - began_s) / calls / sessions
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Misses and false alarms over the noise."""
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    figure, axes = plt.subplots(1, 4, figsize=(16, 4), layout="constrained")
     shown = (("miss_percent", "speech missed, % of windows"), ("false_percent", "false alarms, % of windows"),
+             ("speech_in_no_turn_percent", "speech in no turn, %"),
              ("false_turns_a_minute", "false turns in noise alone, a minute"))  # fmt: skip
     for axis, (name, title) in zip(axes, shown, strict=True):
         for detector, color in zip(DETECTORS, ("tab:blue", "tab:orange"), strict=True):
@@ -210,16 +236,20 @@ def main() -> int:
         for kind, snr_db in track(conditions, description=name):
             rows.append({"detector": name, **measure(detector, clips, kind, snr_db)})
         costs[name] = {sessions: cost_us(detector, sessions, pcm(clips[0])) for sessions in (1, 10, 50, 100)}
-    table = Table(title=f"{len(clips)} clips, windows of {WINDOW_MS} ms, threshold {THRESHOLD}", box=None)
+    title = f"{len(clips)} clips, {rows[0]['turns_expected']} turns, windows of {WINDOW_MS} ms, threshold {THRESHOLD}"
+    table = Table(title=title, box=None)
     for heading in ("detector", "noise", "dB", "missed %", "false %", "start ms p50", "p95", "end ms p50", "p95",
-                    "clips without turn", "false turns/min"):  # fmt: skip
+                    "turns", "known ms p50", "p95", "in none %", "no turn", "no end",
+                    "false/min"):  # fmt: skip
         table.add_column(heading, justify="right")
     for row in rows:
         table.add_row(
             *(row["detector"], row["noise"], str(row["snr_db"] or "–")),
             *(f"{row['miss_percent']:.1f}", f"{row['false_percent']:.1f}"),
             *(f"{value:.0f}" for value in (*row["start_ms"], *row["end_ms"])),
-            *(str(row["clips_without_turn"]), f"{row['false_turns_a_minute']:.1f}"),
+            *(str(row["turns"]), *(f"{value:.0f}" for value in row["turn_known_ms"])),
+            *(f"{row['speech_in_no_turn_percent']:.1f}", str(row["clips_without_turn"])),
+            *(str(row["clips_without_end"]), f"{row['false_turns_a_minute']:.1f}"),
         )
     console.print(table)
     for name, by_sessions in costs.items():

@@ -185,7 +185,8 @@ class SphinxUtterance:
         self._job: Future[str] | None = None
         self._pcm = bytearray()
         self._fed = 0  # bytes of it that the decoder was given; 0: it has not begun
-        self._begun_at = 0  # bytes of it that were there when it began
+        self._begun_at = 0  # bytes of it that were there when its mean was taken
+        self._mean: tuple[float, ...] = TYPICAL_MEAN
         self._asked = 0  # bytes of it that the last partial transcript stands for
         self._partial = ""
         self._final: Transcript | None = None  # of all of it, where it is known
@@ -231,7 +232,7 @@ class SphinxUtterance:
         """Decode to the end. What comes after it begins anew, with all that was heard."""
         if not self._pcm:
             return ""
-        self._feed()
+        self._feed(to_the_end=True)
         self._decoder.end()
         self._fed = 0
         return self._decoder.words()
@@ -240,14 +241,19 @@ class SphinxUtterance:
         samples = np.abs(np.frombuffer(bytes(self._pcm), np.int16).astype(np.int32))
         return bool(samples[-PAUSE_MS * RATE_HZ // 1000 :].max() < samples.max() * PAUSE_LEVEL)
 
-    def _feed(self) -> None:
+    def _feed(self, *, to_the_end: bool = False) -> None:
         again = self._begun_at < AGAIN_MS * _BYTES_PER_MS <= len(self._pcm)
         if self._fed and again and not self._is_pausing():
             self._decoder.end()
             self._fed = 0
         if not self._fed:
-            mean = self._decoder.measure(bytes(self._pcm))
-            self._decoder.start(mean)
-            self._begun_at = len(self._pcm)
-        self._decoder.feed(bytes(self._pcm[self._fed :]))
-        self._fed = len(self._pcm)
+            # After a pause that did not end the turn it decodes as if it had never concluded: with the mean that it had.
+            if self._begun_at < AGAIN_MS * _BYTES_PER_MS:
+                self._mean = self._decoder.measure(bytes(self._pcm))
+                self._begun_at = len(self._pcm)
+            self._decoder.start(self._mean)
+        # In equal steps, however the audio came: the library moves its mean on after every step.
+        step = FEED_MS * _BYTES_PER_MS
+        while len(self._pcm) - self._fed >= (1 if to_the_end else step):
+            self._decoder.feed(bytes(self._pcm[self._fed : self._fed + step]))
+            self._fed = min(self._fed + step, len(self._pcm))

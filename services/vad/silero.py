@@ -4,6 +4,7 @@ The model comes in the package `silero-vad`, and is used without it: the package
 own wrapper: input [sessions, 64 samples of context + 512 new ones], state [2, sessions, 128], at 16 kHz.
 """
 
+import asyncio
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,7 +34,8 @@ class SileroEar:
         self.context: Floats = np.zeros(CONTEXT, np.float32)
         self.rest: Floats = np.zeros(0, np.float32)
         self.latest = 0.0
-        """Of the newest block. A window gets that of the last block that its samples completed: up to 32 ms old."""
+        """Of the newest block. A window gets that of the last block that was complete when it ended: that block ended up to
+        28 ms before, and is 32 ms long."""
 
 
 class SileroDetector:
@@ -47,10 +49,13 @@ class SileroDetector:
 
     async def load(self) -> None:
         """Raises `UnknownEngine` if the model, or what runs it, is not installed."""
+        await asyncio.to_thread(self._load)
+
+    def _load(self) -> None:
         try:
             import onnxruntime
         except ImportError as error:
-            raise UnknownEngine(f"silero needs {error.name}: pip install 'parley[neural]'") from error
+            raise UnknownEngine(f"silero needs onnxruntime ({error}): pip install 'parley[neural]'") from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(_model(), options, providers=["CPUExecutionProvider"])

@@ -125,7 +125,7 @@ class WebRtcStream:
         self._peak = QUIETEST_DB  # the loudest window since somebody speaks
 
     def probability(self, window: bytes) -> float:
-        """See `engine.SpeechStream`: 0.5 at HALF_DB above the floor, and always less where WebRTC hears no speech.
+        """The probability that it holds speech: 0.5 at HALF_DB above the floor, and always less where WebRTC hears no speech.
 
         Raises:
             ValueError: the window is not 20 ms long.

@@ -104,6 +104,20 @@ async def test_it_goes_on_after_finish_with_all_that_was_heard(
     assert len(whole.text.split()) >= 2 * len(TEXT.split())
 
 
+async def test_a_transcript_at_a_pause_does_not_change_the_one_at_the_end(
+    recognizer: SphinxRecognizer, speech: Callable[[str], bytes]
+) -> None:
+    pcm = speech(f"{LONGER} {LONGER}")
+    second = 2 * RATE_HZ
+    assert len(pcm) > 5 * second
+    utterance = await recognizer.open("en")
+    for begin, end in ((0, 3), (3, 4), (4, 99)):  # the mean was taken for good before the first
+        await feed(utterance, pcm[begin * second : end * second])
+        paused = await utterance.finish()
+    utterance.close()
+    assert paused.text == await understand(recognizer, pcm)
+
+
 @pytest.mark.parametrize("ms", [0, 5, 40, 400, 1200])
 async def test_no_words_in_silence(recognizer: SphinxRecognizer, ms: int) -> None:
     assert await understand(recognizer, bytes(2 * RATE_HZ * ms // 1000)) == ""

@@ -1,15 +1,25 @@
 """Silero's detector: many sessions in one call are what each would be alone."""
 
+import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+import sys
+import threading
+import wave
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from services.vad import silero
 from services.vad.engine import WINDOW_BYTES
-from services.vad.silero import SileroDetector
+from services.vad.judge import Hearing, Judge
+from services.vad.listener import Heard, Listener
+from services.vad.silero import SileroDetector, SileroEar
 from shared.engines import UnknownEngine
+from shared.frames import AudioChunk, SpeechStarted
+from shared.session import SessionSettings
 from shared.settings import Settings
 
 
@@ -34,6 +44,36 @@ async def test_it_tells_speech_from_silence_and_noise(
     assert np.mean(np.array(spoken) > 0.5) > 0.8
     assert max(silent) < 0.3
     assert np.mean(np.array(noisy) > 0.5) < 0.1
+
+
+async def test_it_hears_human_speech(detector: SileroDetector, clips: Path) -> None:
+    for path in sorted(clips.glob("*.wav")):
+        with wave.open(str(path)) as clip:
+            speech = whole(clip.readframes(clip.getnframes()))
+        (before, heard, after) = (10, len(speech) // WINDOW_BYTES, 25)
+        pcm = bytes(before * WINDOW_BYTES) + speech + bytes(after * WINDOW_BYTES)
+        (found,) = detector.judge([(detector.open(), pcm)])
+        assert max(found[:before]) < 0.5
+        assert np.mean(np.array(found[before : before + heard]) >= 0.5) > 0.4, path  # there are pauses in some
+        assert max(found[-5:]) < 0.5
+
+
+async def test_a_window_gets_the_newest_block_that_was_complete(
+    detector: SileroDetector, speech_pcm: Callable[[str, int], bytes]
+) -> None:
+    """The model itself, block by block, says what is due."""
+    pcm = whole(bytes(7 * WINDOW_BYTES) + speech_pcm("Hello there.", 16_000))
+    samples = np.frombuffer(pcm, "<i2").astype(np.float32) / 32_768
+    model = onnxruntime.InferenceSession(silero._model(), providers=["CPUExecutionProvider"])
+    padded, state = np.concatenate([np.zeros(64, np.float32), samples]), np.zeros((2, 1, 128), np.float32)
+    blocks = [0.0]
+    for at in range(0, len(samples) - 511, 512):
+        inputs = {"input": padded[None, at : at + 576], "state": state, "sr": np.array(16_000, np.int64)}
+        answer, state = model.run(None, inputs)
+        blocks.append(float(answer[0, 0]))
+    due = [blocks[end // 512] for end in range(320, len(samples) + 1, 320)]
+    assert max(due) > 0.9
+    assert detector.judge([(detector.open(), pcm)])[0] == pytest.approx(due, abs=1e-4)
 
 
 async def test_many_at_once_are_what_each_is_alone(
@@ -71,6 +111,61 @@ async def test_a_window_knows_no_more_than_what_was_heard(
 
 async def test_nothing_is_judged_where_nothing_came(detector: SileroDetector) -> None:
     assert detector.judge([]) == []
+
+
+async def test_the_event_loop_does_not_wait_for_it(
+    detector: SileroDetector, speech_pcm: Callable[[str, int], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: set[threading.Thread] = set()
+    model = detector.judge
+
+    def judge(batch: Sequence[tuple[SileroEar, bytes]]) -> list[list[float]]:
+        threads.add(threading.current_thread())
+        return model(batch)
+
+    monkeypatch.setattr(detector, "judge", judge)
+    speech, heard, begun = whole(speech_pcm("Hello there.", 16_000)), list[Heard](), asyncio.Event()
+
+    def answer(found: Heard) -> None:
+        heard.append(found)
+        if any(type(fact) is SpeechStarted for fact in found.facts):
+            begun.set()
+
+    shared = Judge(detector)
+    hearing = Hearing(shared, Listener("s", SessionSettings()), answer, lambda error: pytest.fail(str(error)))
+    for number, at in enumerate(range(0, len(speech), WINDOW_BYTES)):
+        hearing.add(f"{1000 + number}-0", [AudioChunk(at // 2, speech[at : at + WINDOW_BYTES])])
+    async with asyncio.timeout(10):
+        await begun.wait()
+    hearing.close()
+    shared.close()
+    assert threads
+    assert threading.main_thread() not in threads
+
+
+async def test_it_loads_off_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+    model = silero._model
+
+    def find() -> str:
+        threads.append(threading.current_thread())
+        return model()
+
+    monkeypatch.setattr(silero, "_model", find)
+    await SileroDetector(Settings()).load()
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()
+
+
+async def test_without_onnxruntime_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UnknownEngine, match=r"onnxruntime.*pip install 'parley\[neural\]'"):
+        await SileroDetector(Settings()).load()
+
+
+async def test_it_needs_no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)  # whoever imports it now, fails
+    await SileroDetector(Settings()).load()
 
 
 async def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
