@@ -12,9 +12,15 @@ _EMOJI = regex.compile(
     r"(?:(?![\u00a9\u00ae\u2122\u2139])\p{Extended_Pictographic}|\p{Regional_Indicator}|[0-9#*]\ufe0f?\u20e3)"
     r"[\ufe0e\ufe0f\u200d\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]*"
 )
-_URL = regex.compile(r"\b(?:https?://|www\.)(?:www\.)?([\w.-]*\w)(?:[/:?#][^\s<>\"')\]]*[\w/=&])?", regex.IGNORECASE)
+_URL = regex.compile(
+    r"\b(?:https?://|www\.)(?:www\.)?([\w.-]*\w)(?:[/:?#](?:[^\s<>\"'()\]]*[\w/=&])?(?:\([^\s()]*\))?)?",
+    regex.IGNORECASE,
+)
 _MARKS = (
     (regex.compile(r"^\s*(?:#{1,6}\s+|>\s*)+"), ""),
+    (regex.compile(r"!?\[([^\[\]]*)\]\(\S*\s*$"), r"\1"),
+    (regex.compile(r"\]\([^)\s]*\)?|!?\[(?=\w[^\]]*$)"), ""),  # halves of a link whose other half is in another piece
+    (regex.compile(r"(?<=\d)\s*\*\*\s*(?=\d)"), " to the power of "),
     (regex.compile(r"(?<=\d)\s*[*\u00d7]\s*(?=\d)"), " times "),
     (regex.compile(r"[*`~]+|(?<!\w)_+|_+(?!\w)|^-{2,}|={2,}"), ""),
     (regex.compile(r"\s*\|\s*"), ", "),
@@ -44,6 +50,8 @@ def _words(tokens: list[Token]) -> Iterator[str]:
                 yield token.content
             case "image":
                 yield token.content
+            case "html_inline" if token.content.lower().startswith("<br"):
+                yield " "
             case "softbreak" | "hardbreak" | "paragraph_close" | "tr_close":
                 yield " "
             case "th_close" | "td_close":

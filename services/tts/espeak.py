@@ -48,6 +48,10 @@ _GO_ON, _STOP = 0, 1
 # Chinese and Japanese have no blanks: there each character counts as a word.
 _WORDS = re.compile(r"[\u2e80-\u9fff]|[^\s\u2e80-\u9fff]+")
 _SENTENCE_MARKS = frozenset(".!?\u2026\u0964\u0965\u061f\u06d4\u3002\uff01\uff1f")
+_OPENERS, _CLOSERS = (
+    " \"'\u2018\u201c\u201e\u00ab([{\u300c\u300e\uff08",
+    " \"'\u2019\u201c\u201d\u00bb)]}\u300d\u300f\uff09",
+)
 _CLAUSE_MARKS = frozenset(",;:\u2013\u2014-\u060c\u061b\u3001\uff0c\uff1b\uff1a")
 # Control characters are commands to espeak-ng (and a NUL ends its text); a blank in their place keeps the positions.
 _CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), " ")
@@ -91,6 +95,13 @@ class _Sentence:
         # A slice is held back while one of its words has no end yet, at most for the length of that word.
         self._held: deque[tuple[bytes, list[Word]]] = deque()
         self._open: tuple[int, int, list[Word]] | None = None  # index of the word, its start, its slice's words
+
+    def pronounced(self) -> str:
+        """The text without the quotation marks and brackets around it: espeak-ng makes half a second of silence of them.
+
+        Blanks in front keep the places of the words.
+        """
+        return self.text.rstrip(_CLOSERS).lstrip(_OPENERS).rjust(len(self.text.rstrip(_CLOSERS)))
 
     def receive(self, pcm: bytes, spoken: list[tuple[int, int]]) -> None:
         """Take a slice and the words that begin in it, each as its place in the text and its first sample."""
@@ -200,7 +211,7 @@ class _Library:
             if self._lib.espeak_SetVoiceByName(voice) != 0:
                 raise ValueError(f"espeak-ng cannot load the voice {sentence.voice!r}")
             self._lib.espeak_SetParameter(_PARAMETER_RATE, sentence.wpm, 0)
-            text = sentence.text.encode()
+            text = sentence.pronounced().encode()
             self._lib.espeak_Synth(text, ctypes.c_size_t(len(text) + 1), 0, 0, 0, _CHARS_UTF8, None, None)
 
     def _on_slice(self, wav: int | None, count: int, events: Any) -> int:
@@ -219,10 +230,17 @@ class _Library:
 
 def _pause_ms(text: str) -> int:
     """How long a person would pause after this."""
-    last = text.rstrip().rstrip("\"'\u2019\u201d\u00bb)]")[-1:]
+    last = text.rstrip(_CLOSERS)[-1:]
     if last in _SENTENCE_MARKS:
         return SENTENCE_PAUSE_MS
     return CLAUSE_PAUSE_MS if last in _CLAUSE_MARKS else PHRASE_PAUSE_MS
+
+
+def _slices(samples: int) -> Iterator[int]:
+    """Cut a pause: at slow speeds it is longer than a slice may be."""
+    longest = RATE_HZ * SLICE_MS // 1000
+    for done in range(0, samples, longest):
+        yield min(longest, samples - done)
 
 
 def _languages_at(address: int) -> Iterator[tuple[int, str]]:
@@ -276,7 +294,8 @@ class EspeakSynthesizer:
         try:
             while (slice_ := await sentence.next_slice()) is not None:
                 yield slice_
-            yield Speech(bytes(2 * (RATE_HZ * _pause_ms(text) * NORMAL_WPM // (1000 * wpm))))
+            for samples in _slices(RATE_HZ * _pause_ms(text) * NORMAL_WPM // (1000 * wpm)):
+                yield Speech(bytes(2 * samples))
         finally:
             sentence.cancel()
 

@@ -30,6 +30,11 @@ def cut(deltas: list[str], language: str = "en", first_words: int = 0) -> list[s
         ("en", ["1. Preheat the oven.", "2. Wait."]),
         ("de", ["Das kostet z. B. 3,5 Mio. Euro.", "Gut."]),
         ("hi", ["यह एक वाक्य है।", "यह दूसरा है।"]),
+        ("hi", ["डॉ. शर्मा आए हैं।", "फिर गए।"]),
+        ("fr", ["Il a vu M. Dupont hier.", "Puis il est parti."]),
+        ("de", ["Am 3. Oktober ist frei.", "Ja."]),
+        ("en", ["**Bold.**", "Next one."]),
+        ("en", ["Dr. Who is (really?) here.", "Good."]),
         ("ur", ["یہ ایک جملہ ہے۔", "کیا یہ ہے؟"]),
         ("ar", ["أنا بخير.", "كيف حالك؟"]),
         ("en", ["no full stop"]),
@@ -53,6 +58,16 @@ def test_scripts_without_spaces(language: str, text: str, count: int) -> None:
     pieces = cut(list(text), language)
     assert "".join(pieces) == text
     assert len(pieces) == count
+
+
+def test_a_short_first_sentence_is_no_first_clause() -> None:
+    pieces = cut(list("Sure! Let me think about that for you, if you like it. Good."), "en", 4)
+    assert pieces == ["Sure!", "Let me think about that for you,", "if you like it.", "Good."]
+
+
+def test_a_long_sentence_is_cut_at_a_comma() -> None:
+    pieces = cut(["word " * 60 + "so, " + "word " * 60])
+    assert pieces[0].endswith("so,")
 
 
 def test_a_line_is_a_piece() -> None:
@@ -80,6 +95,7 @@ def test_a_sentence_is_given_with_the_first_letter_or_word_of_the_next_one() -> 
         ("I would say that, if you ask me, it is fine.", "I would say that,"),
         ("We went home and slept until noon.", "We went home"),
         ("Yes. It is.", "Yes."),
+        ("On May 5, 2024 it began, and then it rained.", "On May 5, 2024 it began,"),
         ("It is 1,000 euros – no more.", "It is 1,000 euros –"),
         ("One two three four five six seven eight.", "One two three four five six seven eight."),
     ],

@@ -44,6 +44,18 @@ async def test_a_sentence_is_audible_in_slices_of_at_most_200_ms(voice: EspeakSy
     assert np.abs(np.frombuffer(b"".join(slice_.pcm for slice_ in slices), "<i2")).max() > 3000
 
 
+async def test_a_pause_at_slow_speed_comes_in_slices_too(voice: EspeakSynthesizer) -> None:
+    assert max(len(slice_.pcm) for slice_ in await speak(voice, "Hello there.", speed=0.4)) <= 2 * voice.rate_hz // 5
+
+
+@pytest.mark.parametrize("text", ['"Hello there."', "(Hello there.)", "“Hello there.”", "[Hello there.]"])
+async def test_quotation_marks_and_brackets_add_no_silence(voice: EspeakSynthesizer, text: str) -> None:
+    plain = samples(await speak(voice, "Hello there."))
+    slices = await speak(voice, text)
+    assert abs(samples(slices) - plain) < voice.rate_hz // 50
+    assert " ".join(word.text for slice_ in slices for word in slice_.words) == text
+
+
 @pytest.mark.parametrize(
     ("text", "language"),
     [
@@ -104,7 +116,7 @@ async def test_voices_are_the_engines_and_differ(voice: EspeakSynthesizer) -> No
 async def test_a_language_has_its_voice(voice: EspeakSynthesizer, language: str, name: str) -> None:
     chosen = samples(await speak(voice, "one two three four", language=language))
     named = samples(await speak(voice, "one two three four", voice=name, language="xx"))
-    assert chosen == pytest.approx(named, rel=0.01)
+    assert chosen == pytest.approx(named, rel=0.02)
 
 
 @pytest.mark.parametrize("name", ["nobody", "en-us+nobody", "../../etc/passwd", "en-us+../f1"])
