@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from shared.engines import UnknownEngine
-from shared.settings import BadSettings, Settings, load_settings
+from shared.settings import PROFILES, BadSettings, Settings, load_settings
 
 SETTINGS_WRONG = 2
 
@@ -108,12 +108,13 @@ def config(as_json: AsJson = False) -> None:
 def config_rows(settings: Settings) -> list[dict[str, Any]]:
     """Each setting as JSON has it: name in the environment, value, default, description."""
     values = settings.model_dump(mode="json")  # masks every SecretStr
+    defaults = Settings.model_construct(**PROFILES[settings.profile]).model_dump(mode="json")
     return [
         {
             "name": f"PARLEY_{name.upper()}",
             "value": values[name],
-            "default": field.default,
-            "is_default": getattr(settings, name) == field.default,
+            "default": defaults[name],
+            "is_default": values[name] == defaults[name],
             "description": field.description,
         }
         for name, field in Settings.model_fields.items()

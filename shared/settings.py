@@ -1,13 +1,26 @@
 """All settings, from the environment (`PARLEY_…`), checked at start. The only file besides the entry points that reads it."""
 
 from functools import cache
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Stage = Literal["vad", "asr", "llm", "tts"]
 STAGES: tuple[Stage, ...] = ("vad", "asr", "llm", "tts")
+
+Profile = Literal["classic", "neural"]
+PROFILES: dict[Profile, dict[str, Any]] = {
+    "classic": {"vad_engine": "webrtc", "asr_engine": "sphinx", "llm_engine": "eliza", "tts_engine": "espeak"},
+    "neural": {
+        "vad_engine": "silero",
+        "asr_engine": "transformers",
+        "llm_engine": "transformers",
+        "tts_engine": "kokoro",
+    },
+}
+"""The engines of each profile; a setting of an engine's own name overrides them one by one."""
 
 Milliseconds = Annotated[int, Field(ge=0, le=600_000)]
 
@@ -22,7 +35,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PARLEY_", extra="ignore", frozen=True)
 
     # where
-    profile: Literal["classic"] = Field("classic", description="the set of engines that a start brings up")
+    profile: Profile = Field("classic", description="the set of engines that a start brings up: classic or neural")
     redis_url: SecretStr | None = Field(
         None,
         description="Redis >= 7.0 or Valkey >= 7.2: redis://, rediss:// or unix://; without it `parley up` starts one",
@@ -34,7 +47,7 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="port that the edge listens on")
 
     # engines
-    vad_engine: str = Field("webrtc", description="webrtc, silero, or module:Class")
+    vad_engine: str = Field("", description="webrtc, silero, or module:Class; empty: the profile's, as below")
     endpoint_engine: str = Field(
         "fixed", description="what decides that a turn is over: fixed, pace, smart-turn, or module:Class"
     )
@@ -42,11 +55,53 @@ class Settings(BaseSettings):
         "pipecat-ai/smart-turn-v3/smart-turn-v3.2-cpu.onnx",
         description="the model of smart-turn: a file, or owner/repository/file.onnx of the hub",
     )
-    asr_engine: str = Field("sphinx", description="sphinx, scripted, or module:Class")
-    llm_engine: str = Field("eliza", description="eliza, scripted, or module:Class")
-    tts_engine: str = Field("espeak", description="espeak, scripted, or module:Class")
+    asr_engine: str = Field("", description="sphinx, transformers, scripted, or module:Class")
+    llm_engine: str = Field("", description="eliza, transformers, openai, scripted, or module:Class")
+    tts_engine: str = Field("", description="espeak, kokoro, transformers, f5, openai, scripted, or module:Class")
     vad_slots: int = Field(400, ge=1, le=10_000, description="sessions that one vad worker listens to")
     asr_slots: int = Field(4, ge=1, le=256, description="decoders that one sphinx worker runs at once")
+
+    # models, for the engines that load or call one
+    asr_model: str = Field("", description="a model of the hub or a folder; empty: what suits the device")
+    llm_model: str = Field("", description="a model of the hub or a folder, or the name that an endpoint gives it")
+    tts_model: str = Field("", description="a model of the hub or a folder, or the name that an endpoint gives it")
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1 (one of several), mps"
+    )
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="numbers that a model calculates with; auto: bfloat16 or float16 on a GPU, float32 on a CPU"
+    )
+    quantize: Literal["none", "int8"] = Field("none", description="int8: linear layers in eight bits, on a CPU")
+    compile: bool = Field(False, description="compile models at start: minutes of warm-up for less time per step")
+    threads: int = Field(0, ge=0, le=512, description="threads of one worker's model on a CPU; 0: the library's choice")
+    device_memory: float = Field(1.0, gt=0, le=1, description="share of the GPU's memory that one worker may take")
+    batch: int = Field(16, ge=1, le=1024, description="sessions that a model hears or speaks for in one call, at most")
+    batch_ms: float = Field(3.0, ge=0, le=100, description="how long a call waits for others to go with it")
+    model_slots: int = Field(64, ge=1, le=4096, description="pieces of work that one worker with a model takes at once")
+    context_tokens: int = Field(
+        0, ge=0, description="tokens of a conversation that the chat model is told; 0: as many as it takes"
+    )
+    reply_tokens: int = Field(400, ge=1, le=32_768, description="tokens after which a reply is cut off")
+    temperature: float = Field(0.7, ge=0, le=2, description="chat model: 0 gives always the likeliest word")
+    data_dir: Path = Field(
+        Path("~/.local/share/parley").expanduser(), description="where what was added lies: the cloned voices"
+    )
+
+    # endpoints that speak OpenAI's protocol, for the engines `openai`
+    llm_url: str = Field("", description="base URL of a chat endpoint; empty: OpenAI's own")
+    llm_key: SecretStr | None = Field(None, description="its key; else OPENAI_API_KEY")
+    llm_fallback_url: str = Field("", description="a second endpoint, asked when the first fails before its first word")
+    llm_fallback_key: SecretStr | None = Field(None, description="its key")
+    llm_fallback_model: str = Field("", description="its model; empty: the same name")
+    tts_url: str = Field("", description="base URL of a speech endpoint; empty: OpenAI's own")
+    tts_key: SecretStr | None = Field(None, description="its key; else OPENAI_API_KEY")
+    first_token_s: float = Field(5.0, gt=0, le=300, description="an endpoint that has not begun by then has failed")
+    next_token_s: float = Field(5.0, gt=0, le=300, description="one that pauses for so long has failed")
+
+    # cloned voices
+    f5_steps: int = Field(8, ge=4, le=32, description="f5: steps of the solver; fewer are faster, more are cleaner")
+    f5_cfg: float = Field(2.0, ge=0, le=10, description="f5: how closely it keeps to text and reference")
+    f5_sway: float = Field(-1.0, ge=-1, le=1, description="f5: where the steps lie; -1: most at the beginning")
 
     # workers
     lease_ms: int = Field(
@@ -113,6 +168,13 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text in a terminal, else json")
     metrics_port: int = Field(0, ge=0, le=65535, description="port of this process's Prometheus metrics; 0: none")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_engines_of_profile(cls, values: dict[str, Any]) -> dict[str, Any]:
+        profile = values.get("profile", "classic")
+        engines = PROFILES.get(profile, {}) if isinstance(profile, str) else {}  # type: ignore[call-overload]
+        return {**values, **{name: engine for name, engine in engines.items() if not values.get(name)}}
 
 
 def describe_errors(error: ValidationError) -> str:
