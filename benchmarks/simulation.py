@@ -33,7 +33,7 @@ from services.tts.engine import Speech
 from services.tts.stage import TtsStage
 from services.vad.endpointing import FixedDetector
 from services.vad.stage import VadStage
-from shared.session import RATE_HZ, Message, SessionSettings, Word
+from shared.session import RATE_HZ, Message, SessionSettings, Tool, Word
 from shared.settings import Settings
 
 CHUNK = RATE_HZ // 10
@@ -115,7 +115,9 @@ class Utterance:
 class Model(Slow):
     """Says back what was said; the same words whoever asks, so that a successor can go on."""
 
-    async def reply(self, messages: Sequence[Message], *, language: str, prefix: str = "") -> AsyncGenerator[str, None]:
+    async def reply(
+        self, messages: Sequence[Message], *, language: str, prefix: str = "", tools: Sequence[Tool] = ()
+    ) -> AsyncGenerator[str, None]:
         await self.pause()
         text = "".join(reply_to(messages[-1].text))
         for at in range(len(prefix), len(text), 7):

@@ -20,7 +20,7 @@ def prompt(
     for message in history:
         if message.turn >= turn:
             continue
-        if message.text:
+        if message.text or message.calls:
             messages.append(message)
         if message.interrupted:
             messages.append(Message("system", INTERRUPTED, message.turn))
@@ -32,6 +32,10 @@ def prompt(
 def basis(settings: SessionSettings, options: ReplyOptions, messages: Sequence[Message]) -> int:
     """Checksum of all that a reply depends on: the messages, and how it is to be spoken."""
     spoken = settings.spoken if options.spoken is None else options.spoken
-    told = [(message.role, message.text) for message in messages]
+    told = [(message.role, message.text, message.answers, *_calls(message)) for message in messages]
     packed: bytes = msgpack.packb((told, spoken, settings.voice, settings.speed, settings.language, options.say))
     return crc32(packed)
+
+
+def _calls(message: Message) -> list[str]:
+    return [part for call in message.calls for part in (call.id, call.name, call.arguments)]

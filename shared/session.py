@@ -86,16 +86,40 @@ class ReplyOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Tool:
+    """Something that the chat model may ask the client to do."""
+
+    name: str
+    description: str
+    parameters: str
+    """JSON schema of its arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The chat model asks for a tool."""
+
+    id: str
+    name: str
+    arguments: str
+    """JSON, as the model wrote it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One thing said in the conversation, as the chat model gets it."""
 
     role: str
-    """`system`, `user` or `assistant`."""
+    """`system`, `user`, `assistant`, or `tool` for the answer to a call."""
     text: str
     turn: int
     """The turn in which it was said; 0 for what was there before the first."""
     interrupted: bool = False
     """An assistant message that was not heard to its end."""
+    calls: tuple[ToolCall, ...] = ()
+    """Tools that an assistant message asks for."""
+    answers: str = ""
+    """The id of the call that a tool message answers."""
 
 
 @dataclass(frozen=True, slots=True)

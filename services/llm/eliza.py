@@ -11,7 +11,7 @@ from functools import cache
 from hashlib import blake2b
 from random import Random
 
-from shared.session import Message
+from shared.session import Message, Tool
 from shared.settings import Settings
 
 LONGEST_INPUT = 1000
@@ -39,7 +39,9 @@ class ElizaModel:
         await asyncio.to_thread(_rules)
         answer((Message("user", "Hello", 1),))
 
-    async def reply(self, messages: Sequence[Message], *, language: str, prefix: str = "") -> AsyncIterator[str]:
+    async def reply(
+        self, messages: Sequence[Message], *, language: str, prefix: str = "", tools: Sequence[Tool] = ()
+    ) -> AsyncIterator[str]:
         """See `engine.ChatModel`; one word in each delta."""
         text = answer(messages)
         if text.startswith(prefix):

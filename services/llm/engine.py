@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
-from shared.session import Message
+from shared.session import Message, Tool, ToolCall
 
 
 class ChatModel(Protocol):
@@ -16,8 +16,10 @@ class ChatModel(Protocol):
         """Load and warm up; the worker is ready when this returns."""
         ...
 
-    def reply(self, messages: Sequence[Message], *, language: str, prefix: str = "") -> AsyncGenerator[str, None]:
-        """The reply to a conversation, in deltas, as they come.
+    def reply(
+        self, messages: Sequence[Message], *, language: str, prefix: str = "", tools: Sequence[Tool] = ()
+    ) -> AsyncGenerator[str | ToolCall, None]:
+        """The reply to a conversation, in deltas, as they come; each tool that it asks for once the call is complete.
 
         The first message may have the role `system` (the session's instructions); the last one is
         the user's turn. `prefix` is what an earlier attempt at this very reply has already said: the

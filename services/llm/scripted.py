@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from itertools import pairwise
 
-from shared.session import Message
+from shared.session import Message, Tool
 from shared.settings import Settings
 
 
@@ -21,7 +21,9 @@ class ScriptedModel:
     async def load(self) -> None:
         pass
 
-    async def reply(self, messages: Sequence[Message], *, language: str, prefix: str = "") -> AsyncIterator[str]:
+    async def reply(
+        self, messages: Sequence[Message], *, language: str, prefix: str = "", tools: Sequence[Tool] = ()
+    ) -> AsyncIterator[str]:
         """The script, whatever was said; after `prefix` its rest, or nothing where it does not begin so."""
         if not self._text.startswith(prefix):
             return

@@ -9,7 +9,7 @@ from services.llm.sentences import SentenceCutter
 from services.llm.spoken import speakable
 from shared.frames import Frame, ReplyDelta, ReplyDone, ReplySentence, ReplyStarted, TranscriptFinal
 from shared.prompt import basis, prompt
-from shared.session import Message, SessionSettings
+from shared.session import Message, SessionSettings, ToolCall
 from shared.worker import Work
 
 
@@ -45,13 +45,14 @@ class LlmStage:
             reply.resume(await work.log())
         async with aclosing(self._deltas(job, messages, settings.language, reply.text)) as deltas:
             async for delta in deltas:
-                reply.add(delta)
+                if isinstance(delta, str):
+                    reply.add(delta)
                 await work.drain()
         return [reply.done()]
 
     def _deltas(
         self, job: TranscriptFinal, messages: Sequence[Message], language: str, prefix: str
-    ) -> AsyncGenerator[str, None]:
+    ) -> AsyncGenerator[str | ToolCall, None]:
         say = job.options.say
         return self._model.reply(messages, language=language, prefix=prefix) if say is None else _recite(say, prefix)
 
@@ -59,7 +60,7 @@ class LlmStage:
         await self._model.close()
 
 
-async def _recite(text: str, prefix: str) -> AsyncGenerator[str, None]:
+async def _recite(text: str, prefix: str) -> AsyncGenerator[str | ToolCall, None]:
     """What is to be said word for word, after what was said of it already."""
     if text.startswith(prefix):
         yield text[len(prefix) :]

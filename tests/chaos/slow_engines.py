@@ -5,7 +5,7 @@ import struct
 from collections.abc import AsyncGenerator, Sequence
 
 from services.tts.engine import Speech
-from shared.session import Message
+from shared.session import Message, Tool
 from shared.settings import Settings
 
 TEXT = "The first sentence is here. The second sentence follows it. The third one is the last."
@@ -24,7 +24,9 @@ class SlowModel:
     async def load(self) -> None:
         pass
 
-    async def reply(self, messages: Sequence[Message], *, language: str, prefix: str = "") -> AsyncGenerator[str, None]:
+    async def reply(
+        self, messages: Sequence[Message], *, language: str, prefix: str = "", tools: Sequence[Tool] = ()
+    ) -> AsyncGenerator[str, None]:
         assert TEXT.startswith(prefix)
         for at in range(len(prefix), len(TEXT), 4):
             await asyncio.sleep(STEP_S)

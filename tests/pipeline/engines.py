@@ -6,16 +6,18 @@ from pathlib import Path
 
 from services.llm.scripted import ScriptedModel
 from services.vad.endpointing import FixedDetector, FixedSpeaker
-from shared.session import Message, SessionSettings
+from shared.session import Message, SessionSettings, Tool
 
 
 class CountedModel(ScriptedModel):
     """Writes a line for each time that it is asked: the last thing that it was told."""
 
-    async def reply(self, messages: Sequence[Message], *, language: str, prefix: str = "") -> AsyncGenerator[str, None]:
+    async def reply(
+        self, messages: Sequence[Message], *, language: str, prefix: str = "", tools: Sequence[Tool] = ()
+    ) -> AsyncGenerator[str, None]:
         with Path(os.environ["TEST_CALLS"]).open("a") as calls:
             calls.write(" | ".join(f"{message.role}: {message.text}" for message in messages) + "\n")
-        async for delta in super().reply(messages, language=language, prefix=prefix):
+        async for delta in super().reply(messages, language=language, prefix=prefix, tools=tools):
             yield delta
 
 
