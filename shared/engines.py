@@ -11,6 +11,13 @@ class UnknownEngine(ValueError):
     """No engine goes by that name, or it cannot be loaded."""
 
 
+class EngineLost(RuntimeError):
+    """An engine will not work again in this process: no memory, a dead device, a call that does not return.
+
+    The worker hands its work back and ends; whoever started it starts it again.
+    """
+
+
 def create_engine(stage: str, name: str, builtin: Mapping[str, str], settings: Settings) -> Any:
     """Make the engine that `name` stands for; it is called with the settings as its only argument.
 

@@ -61,11 +61,11 @@ async def with_broker(
         except* BrokerRefused as group:
             refused = group
         if refused is not None:
-            raise BrokerRefused(_first(refused))
+            raise BrokerRefused(first_message(refused))
         if reason is None:
             return
         metrics.reconnects.labels(role).inc()
-        log.warning("broker gone", reason=_first(reason), retry_s=pause_s)
+        log.warning("broker gone", reason=first_message(reason), retry_s=pause_s)
         if loop.time() - began > LONGEST_RETRY_S:
             pause_s = FIRST_RETRY_S
         try:
@@ -75,7 +75,8 @@ async def with_broker(
             pause_s = min(2 * pause_s, LONGEST_RETRY_S)
 
 
-def _first(error: BaseException | None) -> str:
+def first_message(error: BaseException | None) -> str:
+    """What the first of a group of errors says."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return str(error)

@@ -1,6 +1,7 @@
 """What the four stages' entry points share: settings, logging, event loop, and the worker on a bus that comes and goes."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable
 
@@ -9,8 +10,8 @@ import uvloop
 
 from shared import metrics
 from shared.bus import Bus
-from shared.engines import UnknownEngine
-from shared.lifecycle import Shutdown, with_broker
+from shared.engines import EngineLost, UnknownEngine
+from shared.lifecycle import Shutdown, first_message, with_broker
 from shared.logs import configure_logging
 from shared.settings import BadSettings, Settings, load_settings
 from shared.wire import BrokerRefused
@@ -18,7 +19,7 @@ from shared.worker import Stage, Worker
 
 log = structlog.get_logger()
 
-EXIT_SETTINGS = 2
+EXIT_SETTINGS, EXIT_ENGINE = 2, 3
 
 
 def run_stage(build: Callable[[Settings], Stage]) -> int:
@@ -44,13 +45,17 @@ def run_stage(build: Callable[[Settings], Stage]) -> int:
 async def _serve(stage: Stage, settings: Settings) -> None:
     shutdown = Shutdown(settings.drain_ms / 1000)
     shutdown.install()
-    await stage.load()
-    log.info("loaded", **{key: value for key, value in stage.info().items() if key != "voices"})
 
     async def body(bus: Bus) -> None:
         await Worker(stage, settings, shutdown, bus).run()
 
     try:
+        await stage.load()
+        log.info("loaded", **{key: value for key, value in stage.info().items() if key != "voices"})
         await with_broker(settings, stage.name, shutdown, body)
+    except* EngineLost as group:
+        log.critical("engine lost", reason=first_message(group))
+        sys.stderr.flush()
+        os._exit(EXIT_ENGINE)  # a thread may hang in a dead device, and would be waited for
     finally:
         await stage.close()

@@ -16,6 +16,7 @@ import structlog
 from shared import metrics
 from shared.bus import Bus, Subscription
 from shared.codec import BadFrame
+from shared.engines import EngineLost
 from shared.frames import Frame, SettingsChanged, StageFailed, codec
 from shared.leases import Lease, Leases
 from shared.lifecycle import Shutdown
@@ -23,6 +24,7 @@ from shared.session import Message, SessionSettings
 from shared.settings import Settings
 from shared.streams import Place
 from shared.turns import TurnGates
+from shared.voices import ClonedVoice
 from shared.wire import BrokerGone
 
 log = structlog.get_logger()
@@ -159,6 +161,10 @@ class Work:
     async def load_checkpoint(self) -> bytes | None:
         return await self._bus.checkpoint(self.session)
 
+    async def voice(self, name: str, known: ClonedVoice | None = None) -> ClonedVoice | None:
+        """The cloned voice of that name, or None; the one that is known already, where it is still the same."""
+        return await self._bus.voice(name, known)
+
     async def session_lives(self) -> bool:
         """Whether the session's edge has given a sign of life lately."""
         return await self._bus.session_lives(self.session)
@@ -209,6 +215,7 @@ class Worker:
 
         Raises:
             BrokerGone: in a group; the work in hand was ended, its leases come back to someone.
+            EngineLost: in a group; the work in hand was handed back.
         """
         await self._leases.open()
         await self._bus.listen_for_stops(self._on_stop)
@@ -297,9 +304,14 @@ class Worker:
         if self._stage.interruptible and self._gates.is_stale(work.session, work.turn, work.revision):
             await work.finish(())
             return "stale"
+        if work.attempt > self._settings.max_deliveries and not self._stage.long_lived:
+            return await self._give_up(work, f"its worker ended {work.attempt - 1} times in the middle of it")
         try:
             frames = await self._stage.work(work)
         except BrokerGone:
+            raise
+        except EngineLost:
+            await self._leases.hand_back([held.lease for held in self._in_hand.values()])
             raise
         except Exception as error:  # the rim: whatever one piece of work does, the others go on
             return await self._failed(work, error)
@@ -311,8 +323,10 @@ class Worker:
         if work.attempt < self._settings.max_deliveries:
             await self._leases.hand_back([work.lease])
             return "failed"
+        return await self._give_up(work, f"{type(error).__name__}: {error}")
+
+    async def _give_up(self, work: Work, reason: str) -> str:
         metrics.dead_letters.labels(self._stage.name).inc()
-        reason = f"{type(error).__name__}: {error}"
         body = codec.entry([codec.encode(work.frame)])
         self._bus.dead_letter(self._stage.name, work.lease.stream, work.lease.id, body, reason)
         await work.finish([StageFailed(self._stage.name, work.turn, work.revision, reason[:500])])

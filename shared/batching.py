@@ -1,0 +1,128 @@
+"""One thread calls a model for many sessions: what is asked within a few milliseconds goes into one call."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from typing import Generic, TypeVar
+
+from shared.devices import lost
+from shared.engines import EngineLost
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+
+class Batcher(Generic[Q, A]):
+    """Questions from the event loop, answers from the model's thread.
+
+    The urgent go first; a question that was cancelled before its call is not asked. No more wait than there is work in
+    hand: a session has one question at a time.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        answer: Callable[[Sequence[Q]], Sequence[A]],
+        *,
+        most: int,
+        wait_ms: float,
+        timeout_s: float = 60.0,
+        cost: Callable[[Q], float] | None = None,
+    ) -> None:
+        """`answer` gives one answer for each question, in order; it runs in the thread, for `most` at a time.
+
+        `cost`: questions of like cost go together, because a batch takes as long as its longest.
+        """
+        self._answer, self._most, self._wait_s, self._timeout_s = answer, most, wait_ms / 1000, timeout_s
+        self._cost = cost
+        self._waiting: list[tuple[bool, Q, Future[A]]] = []
+        self._changed = threading.Condition()
+        self._closed = False
+        # A daemon: a call that hangs must not keep the process.
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    async def ask(self, question: Q, *, urgent: bool = True) -> A:
+        """The answer to one question.
+
+        Raises:
+            EngineLost: the device has failed, or the call takes longer than any should.
+        """
+        future = self.submit(question, urgent=urgent)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await asyncio.wrap_future(future)
+        except TimeoutError:
+            raise EngineLost(f"the model has not answered for {self._timeout_s:g} s") from None
+
+    def submit(self, question: Q, *, urgent: bool = False) -> Future[A]:
+        """Ask without waiting; the future may be cancelled."""
+        future: Future[A] = Future()
+        with self._changed:
+            if self._closed:
+                future.cancel()
+                return future
+            self._waiting.append((urgent, question, future))
+            self._changed.notify()
+        return future
+
+    def close(self) -> None:
+        """Cancel what waits; the call in hand ends by itself."""
+        with self._changed:
+            self._closed = True
+            waiting, self._waiting = self._waiting, []
+            self._changed.notify()
+        for _, _, future in waiting:
+            future.cancel()
+
+    def _run(self) -> None:
+        while (batch := self._next()) is not None:
+            asked = [one for one in batch if one[2].set_running_or_notify_cancel()]
+            if asked:
+                self._call(asked)
+
+    def _next(self) -> list[tuple[bool, Q, Future[A]]] | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            until = time.monotonic() + self._wait_s
+            while not self._closed and len(self._waiting) < self._most and (rest := until - time.monotonic()) > 0:
+                self._changed.wait(rest)
+            if self._closed:
+                return None
+            urgent = [one for one in self._waiting if one[0]]
+            ready = urgent or self._waiting
+            if self._cost is not None and len(ready) > self._most:
+                oldest, cost = ready[0], self._cost
+                at = cost(oldest[1])
+                ready = [oldest, *sorted(ready[1:], key=lambda one: abs(cost(one[1]) - at))]
+            batch = ready[: self._most]
+            taken = {id(one) for one in batch}
+            self._waiting = [one for one in self._waiting if id(one) not in taken]
+            return batch
+
+    def _call(self, asked: list[tuple[bool, Q, Future[A]]]) -> None:
+        try:
+            answers = self._answer([question for _, question, _ in asked])
+        except BaseException as error:  # noqa: BLE001 - it belongs to those who asked
+            gone = lost(error)
+            if gone is None and len(asked) > 1:
+                for one in asked:  # one bad question must not fail the others
+                    self._call([one])
+                return
+            for _, _, future in asked:
+                _settle(future, gone or error)
+            return
+        for (_, _, future), answer in zip(asked, answers, strict=True):
+            _settle(future, answer)
+
+
+def _settle(future: "Future[A]", outcome: A | BaseException) -> None:
+    try:
+        if isinstance(outcome, BaseException):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+    except (InvalidStateError, CancelledError):
+        pass  # nobody waits for it any more

@@ -1,0 +1,148 @@
+"""One thread answers for many: together what comes together, each its own answer, and nobody waits for what is lost."""
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from shared.batching import Batcher
+from shared.engines import EngineLost
+
+
+class Model:
+    """Doubles numbers; a negative one is a bad question. Its gate holds a call back."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[int]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+
+    def answer(self, questions: Sequence[int]) -> list[int]:
+        self.calls.append(list(questions))
+        self.entered.set()
+        assert self.gate.wait(5)
+        if min(questions) < 0:
+            raise ValueError("negative")
+        return [2 * question for question in questions]
+
+
+@pytest.fixture
+def model() -> Iterator[Model]:
+    model = Model()
+    yield model
+    model.gate.set()
+
+
+@pytest.fixture
+def batcher(model: Model) -> Iterator[Batcher[int, int]]:
+    batcher = Batcher("test", model.answer, most=4, wait_ms=0, cost=abs)
+    yield batcher
+    batcher.close()
+
+
+async def held(model: Model, batcher: Batcher[int, int], question: int = 0) -> "asyncio.Future[int]":
+    """A call that is under way and stays so until the gate opens."""
+    model.gate.clear()
+    model.entered.clear()
+    first = asyncio.wrap_future(batcher.submit(question))
+    assert await asyncio.to_thread(model.entered.wait, 5)
+    return first
+
+
+async def test_what_comes_during_a_call_goes_into_one(model: Model, batcher: Batcher[int, int]) -> None:
+    first = await held(model, batcher)
+    rest = [asyncio.wrap_future(batcher.submit(number)) for number in (1, 2, 3)]
+    model.gate.set()
+    assert await asyncio.gather(first, *rest) == [0, 2, 4, 6]
+    assert model.calls == [[0], [1, 2, 3]]
+
+
+async def test_no_call_is_larger_than_it_may_be_and_like_goes_with_like(
+    model: Model, batcher: Batcher[int, int]
+) -> None:
+    first = await held(model, batcher)
+    rest = [asyncio.wrap_future(batcher.submit(number)) for number in (1, 90, 2, 80, 3, 70)]
+    model.gate.set()
+    await asyncio.gather(first, *rest)
+    assert [len(call) for call in model.calls] == [1, 4, 2]
+    assert set(model.calls[2]) == {90, 80}
+
+
+async def test_the_urgent_go_first(model: Model, batcher: Batcher[int, int]) -> None:
+    first = await held(model, batcher)
+    idle = asyncio.wrap_future(batcher.submit(1))
+    urgent = asyncio.wrap_future(batcher.submit(2, urgent=True))
+    model.gate.set()
+    await asyncio.gather(first, idle, urgent)
+    assert model.calls == [[0], [2], [1]]
+
+
+async def test_what_was_cancelled_is_not_asked(model: Model, batcher: Batcher[int, int]) -> None:
+    first = await held(model, batcher)
+    vain, kept = batcher.submit(1), batcher.submit(2)
+    vain.cancel()
+    model.gate.set()
+    assert await asyncio.gather(first, asyncio.wrap_future(kept)) == [0, 4]
+    assert model.calls == [[0], [2]]
+
+
+async def test_a_bad_question_fails_alone(model: Model, batcher: Batcher[int, int]) -> None:
+    first = await held(model, batcher)
+    asked = [asyncio.wrap_future(batcher.submit(number)) for number in (1, -1, 3)]
+    model.gate.set()
+    answers = await asyncio.gather(first, *asked, return_exceptions=True)
+    assert answers[:2] == [0, 2]
+    assert isinstance(answers[2], ValueError)
+    assert answers[3] == 6
+    assert await batcher.ask(5) == 10
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "no memory left"),
+        (RuntimeError("CUDA error: device-side assert triggered"), "does not calculate any more"),
+        (MemoryError(), "no memory left"),
+    ],
+)
+async def test_a_lost_device_is_told_to_all(error: Exception, says: str) -> None:
+    def answer(questions: Sequence[int]) -> list[int]:
+        raise error
+
+    batcher = Batcher("lost", answer, most=4, wait_ms=20)
+    try:
+        answers = await asyncio.gather(batcher.ask(1), batcher.ask(2), return_exceptions=True)
+    finally:
+        batcher.close()
+    assert all(isinstance(answer, EngineLost) and says in str(answer) for answer in answers)
+
+
+async def test_a_call_that_hangs_is_a_lost_engine(model: Model) -> None:
+    batcher = Batcher("hangs", model.answer, most=4, wait_ms=0, timeout_s=0.05)
+    model.gate.clear()
+    with pytest.raises(EngineLost, match="not answered for 0.05 s"):
+        await batcher.ask(1)
+    batcher.close()
+
+
+async def test_closing_cancels_what_waits(model: Model, batcher: Batcher[int, int]) -> None:
+    first = await held(model, batcher)
+    waits = batcher.submit(1)
+    batcher.close()
+    assert waits.cancelled()
+    assert batcher.submit(2).cancelled()
+    model.gate.set()
+    assert await first == 0
+
+
+async def test_an_answer_that_nobody_waits_for_any_more_harms_nobody(model: Model, batcher: Batcher[int, int]) -> None:
+    model.gate.clear()
+    asking = asyncio.ensure_future(batcher.ask(1))
+    assert await asyncio.to_thread(model.entered.wait, 5)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    model.gate.set()
+    assert await batcher.ask(2) == 4
