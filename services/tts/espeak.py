@@ -20,6 +20,7 @@ from typing import Any
 import espeakng_loader
 
 from services.tts.engine import Speech
+from services.tts.waveform import CLOSERS, pause_ms
 from shared.session import Word
 from shared.settings import Settings
 
@@ -33,10 +34,6 @@ QUEUED_SLICES = 64
 """Slices of one sentence on their way to the loop, about 12 s: a usual sentence never makes the thread wait."""
 CLOSE_TIMEOUT_S = 5.0
 
-# espeak-ng's own pause after a sentence is 300 ms, after a comma 150: longer than a person leaves in a conversation.
-SENTENCE_PAUSE_MS, CLAUSE_PAUSE_MS, PHRASE_PAUSE_MS = 200, 90, 40
-"""Silence after a full stop, after a comma, and where a text was cut without a mark; at normal speed."""
-
 # From espeak-ng's speak_lib.h.
 _OUTPUT_SYNCHRONOUS = 2
 _DONT_EXIT = 0x8000
@@ -47,12 +44,7 @@ _GO_ON, _STOP = 0, 1
 
 # Chinese and Japanese have no blanks: there each character counts as a word.
 _WORDS = re.compile(r"[\u2e80-\u9fff]|[^\s\u2e80-\u9fff]+")
-_SENTENCE_MARKS = frozenset(".!?\u2026\u0964\u0965\u061f\u06d4\u3002\uff01\uff1f")
-_OPENERS, _CLOSERS = (
-    " \"'\u2018\u201c\u201e\u00ab([{\u300c\u300e\uff08",
-    " \"'\u2019\u201c\u201d\u00bb)]}\u300d\u300f\uff09",
-)
-_CLAUSE_MARKS = frozenset(",;:\u2013\u2014-\u060c\u061b\u3001\uff0c\uff1b\uff1a")
+_OPENERS = " \"'\u2018\u201c\u201e\u00ab([{\u300c\u300e\uff08"
 # Control characters are commands to espeak-ng (and a NUL ends its text); a blank in their place keeps the positions.
 _CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), " ")
 
@@ -101,7 +93,7 @@ class _Sentence:
 
         Blanks in front keep the places of the words.
         """
-        return self.text.rstrip(_CLOSERS).lstrip(_OPENERS).rjust(len(self.text.rstrip(_CLOSERS)))
+        return self.text.rstrip(CLOSERS).lstrip(_OPENERS).rjust(len(self.text.rstrip(CLOSERS)))
 
     def receive(self, pcm: bytes, spoken: list[tuple[int, int]]) -> None:
         """Take a slice and the words that begin in it, each as its place in the text and its first sample."""
@@ -228,14 +220,6 @@ class _Library:
         return _STOP if sentence.cancelled else _GO_ON
 
 
-def _pause_ms(text: str) -> int:
-    """How long a person would pause after this."""
-    last = text.rstrip(_CLOSERS)[-1:]
-    if last in _SENTENCE_MARKS:
-        return SENTENCE_PAUSE_MS
-    return CLAUSE_PAUSE_MS if last in _CLAUSE_MARKS else PHRASE_PAUSE_MS
-
-
 def _slices(samples: int) -> Iterator[int]:
     """Cut a pause: at slow speeds it is longer than a slice may be."""
     longest = RATE_HZ * SLICE_MS // 1000
@@ -294,7 +278,8 @@ class EspeakSynthesizer:
         try:
             while (slice_ := await sentence.next_slice()) is not None:
                 yield slice_
-            for samples in _slices(RATE_HZ * _pause_ms(text) * NORMAL_WPM // (1000 * wpm)):
+            # Of its own pauses espeak-ng leaves none here: 300 ms after a sentence are longer than a person would take.
+            for samples in _slices(RATE_HZ * pause_ms(text) * NORMAL_WPM // (1000 * wpm)):
                 yield Speech(bytes(2 * samples))
         finally:
             sentence.cancel()

@@ -1,0 +1,78 @@
+"""Words and their phonemes, cut where the voice may pause."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.tts.phonemes import FIRST_LONGEST, LONGEST, Pronounced, aligned, letter, pieces, speller
+
+SENTENCE = "Hello there, my friend!"
+
+
+@pytest.mark.parametrize(
+    ("language", "code"),
+    [("en", "a"), ("en-US", "a"), ("en-GB", "b"), ("hi-IN", "h"), ("pt_BR", "p"), ("zh-CN", "z"), ("de", None)],
+)
+def test_languages_have_their_letters(language: str, code: str | None) -> None:
+    assert letter(language) == code
+
+
+@pytest.mark.parametrize("code", ["a", "b"])
+def test_english_is_written_in_kokoros_alphabet(code: str) -> None:
+    words = speller(code)(SENTENCE)
+    assert [word.word for word in words] == SENTENCE.split()
+    assert words[1].phonemes.endswith(",")
+    assert words[0].phonemes.startswith("həlˈ")
+    assert words[0].phonemes.endswith({"a": "O", "b": "Q"}[code])
+
+
+def test_hindi_is_written_word_by_word() -> None:
+    words = speller("h")("नमस्ते दुनिया, आप कैसे हैं?")
+    assert [word.word for word in words] == ["नमस्ते", "दुनिया,", "आप", "कैसे", "हैं?"]
+    assert words[0].phonemes == "nəmˈʌsteː"
+
+
+@pytest.mark.parametrize(("code", "extra"), [("j", r"misaki\[ja\]"), ("z", r"misaki\[zh\]")])
+def test_a_language_without_its_package_says_which(code: str, extra: str) -> None:
+    with pytest.raises(ValueError, match=extra):
+        speller(code)
+
+
+def test_where_the_counts_differ_each_word_has_its_share() -> None:
+    assert aligned("it costs $3.50 now", "ɪt kˈɔsts dˈɑləɹ θɹˈi fˈɪfti nˈW") == [
+        Pronounced("it", "ɪt"),
+        Pronounced("costs", "kˈɔsts dˈɑləɹ"),
+        Pronounced("$3.50", "θɹˈi fˈɪfti"),
+        Pronounced("now", "nˈW"),
+    ]
+
+
+@given(st.lists(st.text("abc", min_size=1, max_size=8), max_size=8), st.lists(st.text("xyz", min_size=1), max_size=8))
+def test_no_word_and_no_phoneme_is_lost(words: list[str], sounds: list[str]) -> None:
+    found = aligned(" ".join(words), " ".join(sounds))
+    if words and sounds:
+        assert [one.word for one in found] == words
+        assert " ".join(one.phonemes for one in found if one.phonemes).split() == sounds
+
+
+@given(
+    st.lists(
+        st.builds(Pronounced, st.just("word"), st.text("əɪ", min_size=1, max_size=30) | st.just("wˈɜɹd,")), max_size=80
+    )
+)
+def test_pieces_are_short_and_all_there(words: list[Pronounced]) -> None:
+    found = pieces(words)
+    assert [word for piece in found for word in piece] == words
+    for number, piece in enumerate(found):
+        size = sum(len(word.phonemes) + 1 for word in piece)
+        assert size <= LONGEST or len(piece) == 1
+        if not number and any(word.phonemes.endswith(",") for word in words[: len(piece)]) and len(found) > 1:
+            assert size <= LONGEST
+
+
+def test_the_first_piece_ends_early_at_a_mark() -> None:
+    words = [Pronounced("w", "əəəəə")] * 10 + [Pronounced("w,", "əəəə,")] + [Pronounced("w", "əəəəə")] * 40
+    first, rest = pieces(words)
+    assert len(first) == 11
+    assert len(rest) == 40
+    assert sum(len(word.phonemes) + 1 for word in first) <= FIRST_LONGEST

@@ -1,0 +1,77 @@
+"""A model's waveform becomes speech that joins well."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.tts.waveform import (
+    LEVEL_DBFS,
+    SLICE_MS,
+    Waveform,
+    active_span,
+    level,
+    level_dbfs,
+    pause_ms,
+    shape,
+    slices,
+)
+from shared.session import Word
+
+RATE = 24_000
+
+
+def tone(ms: int, amplitude: float = 0.3) -> Waveform:
+    return (amplitude * np.sin(np.arange(RATE * ms // 1000) * 2 * np.pi * 220 / RATE)).astype(np.float32)
+
+
+def silence(ms: int) -> Waveform:
+    return np.zeros(RATE * ms // 1000, np.float32)
+
+
+def test_silence_around_the_speech_goes_and_the_pause_comes() -> None:
+    wave = np.concatenate((silence(300), tone(500), silence(400)))
+    shaped, words = shape(wave, RATE, 200, [Word("so", RATE * 3 // 10, RATE * 8 // 10)])
+    assert len(shaped) / RATE == pytest.approx(0.5 + 0.02 + 0.2, abs=0.011)
+    assert words[0].start / RATE == pytest.approx(0.02, abs=0.011)
+    assert words[0].end / RATE == pytest.approx(0.52, abs=0.011)
+
+
+@pytest.mark.parametrize("amplitude", [0.03, 0.1, 0.9])
+def test_loud_and_soft_come_out_alike(amplitude: float) -> None:
+    assert level_dbfs(level(tone(500, amplitude), RATE), RATE) == pytest.approx(LEVEL_DBFS, abs=0.1)
+
+
+def test_what_is_nearly_silent_is_not_made_noise_of() -> None:
+    hiss = np.random.default_rng(1).normal(0, 1e-4, RATE).astype(np.float32)
+    assert np.abs(level(hiss, RATE)).max() < 0.01
+
+
+def test_edges_are_faded() -> None:
+    shaped, _ = shape(tone(300), RATE, 50)
+    assert abs(shaped[0]) < 1e-3
+    assert np.abs(np.diff(shaped)).max() < 0.05
+
+
+@given(st.integers(0, 3 * RATE // 10), st.integers(0, 1000))
+def test_nothing_is_lost_in_slices(samples: int, before: int) -> None:
+    wave = np.linspace(-1, 1, samples, dtype=np.float32)
+    words = [Word("a", samples // 3, samples // 2)] if samples else []
+    found = list(slices(wave, RATE, words, before))
+    assert sum(len(one.pcm) for one in found) == 2 * samples
+    assert all(len(one.pcm) <= 2 * RATE * SLICE_MS // 1000 for one in found)
+    assert [word for one in found for word in one.words] == [
+        Word("a", before + word.start, before + word.end) for word in words
+    ]
+
+
+@pytest.mark.parametrize("wave", [silence(0), silence(100), np.full(RATE, np.nan, np.float32)])
+def test_no_speech_is_no_error(wave: Waveform) -> None:
+    assert active_span(np.nan_to_num(wave), RATE) == (0, 0)
+    shaped, _ = shape(np.nan_to_num(wave), RATE, 40, [Word("a", 5, 10)])
+    assert not shaped.any()
+
+
+@pytest.mark.parametrize(("text", "ms"), [("So.", 200), ('"So!"', 200), ("so,", 90), ("so", 40), ("है।", 200), ("", 40)])
+def test_pauses_follow_the_marks(text: str, ms: int) -> None:
+    assert pause_ms(text) == ms
