@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -148,6 +149,108 @@ def talk(
     from deploy.talk import run_talk
 
     raise typer.Exit(run_talk(file, url=url, out=out, clips=clips, as_json=as_json))
+
+
+models = typer.Typer(help="Bring and check the models that the engines load.", no_args_is_help=True)
+app.add_typer(models, name="models")
+
+Names = Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="[all that the settings use]")]
+
+
+@models.command("list")
+def list_models(
+    everything: Annotated[bool, typer.Option("--all", help="Those of the other engines, too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show which models the settings call for, where they lie, and what is missing."""
+    settings = _settings()
+    from deploy.models import run_list
+
+    _run(lambda: run_list(settings, everything=everything, as_json=as_json))
+
+
+@models.command()
+def pull(names: Names = None) -> None:
+    """Bring models from the hub, as far as they are not here.
+
+    HF_HOME says where they go, HF_TOKEN opens gated ones. Exit code: 0 all are here, 1 one could not be had, 2 the
+    settings are wrong.
+    """
+    settings = _settings()
+    from deploy.models_pull import run_pull
+
+    _run(lambda: run_pull(settings, names or ()))
+
+
+@models.command()
+def verify(names: Names = None) -> None:
+    """Check that all files are here, and are what the hub sent."""
+    settings = _settings()
+    from deploy.models_verify import run_verify
+
+    _run(lambda: run_verify(settings, names or ()))
+
+
+@models.command()
+def warm() -> None:
+    """Load every engine of the settings once, for real, and say how long it took."""
+    settings = _settings()
+    from deploy.models_warm import run_warm
+
+    _run(lambda: run_warm(settings))
+
+
+def _run(work: Callable[[], int]) -> None:
+    try:
+        code = work()
+    except UnknownEngine as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(SETTINGS_WRONG) from None
+    raise typer.Exit(code)
+
+
+voices = typer.Typer(help="List, add and delete the cloned voices of a running Parley.", no_args_is_help=True)
+app.add_typer(voices, name="voices")
+
+Url = Annotated[str | None, typer.Option(help="A running Parley [from PARLEY_HOST and PARLEY_PORT].")]
+
+
+def _url(url: str | None) -> str:
+    from deploy.address import base_url
+
+    settings = _settings()
+    return url or base_url(settings.host, settings.port)
+
+
+@voices.command("list")
+def list_voices(url: Url = None, as_json: AsJson = False) -> None:
+    """Show what can be spoken with."""
+    from deploy.voices import run_list
+
+    raise typer.Exit(run_list(_url(url), as_json=as_json))
+
+
+@voices.command()
+def add(
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="3 to 12 s of one person: WAV, FLAC, OGG, MP3.")
+    ],
+    name: Annotated[str, typer.Option(help="What sessions ask for.")],
+    text: Annotated[str, typer.Option(help="What is said in the recording, word for word.")],
+    url: Url = None,
+) -> None:
+    """Make a voice of a recording."""
+    from deploy.voices import run_add
+
+    raise typer.Exit(run_add(_url(url), file, name, text))
+
+
+@voices.command()
+def delete(name: Annotated[str, typer.Argument(help="The voice.")], url: Url = None) -> None:
+    """Delete a voice. A sentence that is being spoken with it is finished."""
+    from deploy.voices import run_delete
+
+    raise typer.Exit(run_delete(_url(url), name))
 
 
 def main() -> None:

@@ -13,6 +13,8 @@ from shared.engines import EngineLost
 Q = TypeVar("Q")
 A = TypeVar("A")
 
+CLOSE_S = 5.0
+
 
 class Batcher(Generic[Q, A]):
     """Questions from the event loop, answers from the model's thread.
@@ -68,14 +70,16 @@ class Batcher(Generic[Q, A]):
             self._changed.notify()
         return future
 
-    def close(self) -> None:
-        """Cancel what waits; the call in hand ends by itself."""
+    async def close(self) -> None:
+        """Cancel what waits, and give the call in hand a little time to end."""
         with self._changed:
             self._closed = True
             waiting, self._waiting = self._waiting, []
             self._changed.notify()
         for _, _, future in waiting:
             future.cancel()
+        # Without a thread that lives on: a library that is torn down under one aborts the process.
+        await asyncio.to_thread(self._thread.join, CLOSE_S)
 
     def _run(self) -> None:
         while (batch := self._next()) is not None:

@@ -24,6 +24,7 @@ from shared.frames import Frame, History, codec
 from shared.session import Message, SessionSettings
 from shared.settings import Settings
 from shared.streams import DEAD_KEEP, KEEP, ROUTES, SESSION_TTL_S, Keys, Place
+from shared.voices import ClonedVoice, VoiceInfo
 from shared.wire import Address, BrokerGone, BrokerRefused, Pipe
 
 OLDEST_REDIS = (7, 0)
@@ -347,6 +348,65 @@ class Bus:
         """A sign of life: the session's keys last for another while."""
         for key in self.keys.of_session(session):
             self.send(b"EXPIRE", key, SESSION_TTL_S)
+
+    # -- cloned voices ----------------------------------------------------------------------------
+
+    async def put_voice(self, voice: ClonedVoice, *, replace: bool) -> bool:
+        """Give a cloned voice to all workers. False: there is another of that name, and it was not to be replaced."""
+        before = await self.voice_info(voice.name)
+        if before == voice.info:
+            return True
+        # The recording first: who finds the voice finds its sound.
+        await self.call(b"HSET", self.keys.recordings(), voice.info.digest, voice.pcm)
+        put = b"HSET" if replace else b"HSETNX"
+        added = await self.call(put, self.keys.voices(), voice.name, voice.info.pack())
+        if not replace and not added:
+            if await self.voice_info(voice.name) == voice.info:
+                return True  # the same request, twice at once
+            await self.call(b"HDEL", self.keys.recordings(), voice.info.digest)
+            return False
+        if before is not None:
+            await self.call(b"HDEL", self.keys.recordings(), before.digest)
+        return True
+
+    async def voices(self) -> dict[str, VoiceInfo]:
+        """All cloned voices, by name in order."""
+        fields = await self.call(b"HGETALL", self.keys.voices())
+        found = (self._unpack_voice(packed) for packed in fields[1::2])
+        return {info.name: info for info in sorted(filter(None, found), key=lambda info: info.name)}
+
+    async def voice(self, name: str, known: ClonedVoice | None = None) -> ClonedVoice | None:
+        """A cloned voice with its sound; the one that is known already, where it is still the same."""
+        for _ in range(2):  # it may be replaced between its two parts
+            info = await self.voice_info(name)
+            if info is None:
+                return None
+            if known is not None and known.info == info:
+                return known
+            pcm = await self.call(b"HGET", self.keys.recordings(), info.digest)
+            if pcm is not None:
+                return ClonedVoice(info, pcm)
+        return None
+
+    async def drop_voice(self, name: str) -> bool:
+        """Take a cloned voice from all workers. False: there was none."""
+        info = await self.voice_info(name)
+        dropped = bool(await self.call(b"HDEL", self.keys.voices(), name))
+        if info is not None:
+            await self.call(b"HDEL", self.keys.recordings(), info.digest)
+        return dropped
+
+    async def voice_info(self, name: str) -> VoiceInfo | None:
+        """All of a cloned voice but its sound."""
+        packed = await self.call(b"HGET", self.keys.voices(), name)
+        return None if packed is None else self._unpack_voice(packed)
+
+    def _unpack_voice(self, packed: bytes) -> VoiceInfo | None:
+        try:
+            return VoiceInfo.unpack(packed)
+        except ValueError:
+            metrics.bad_frames.labels(self.role).inc()
+            return None
 
 
 def _earliest(followers: list[Subscription]) -> bytes:

@@ -12,7 +12,7 @@ otherwise; `turn` rises within a session, `revision` within a turn.
 from dataclasses import dataclass
 
 from shared.codec import FrameCodec
-from shared.session import Message, ReplyOptions, SessionSettings, Word
+from shared.session import Message, ReplyOptions, SessionSettings, ToolCall, Word
 
 
 class Frame:
@@ -233,6 +233,15 @@ class ReplySentence(Frame):
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCalled(Frame):
+    """The chat model asks for a tool in this reply; to be run only if the reply is heard."""
+
+    turn: int
+    revision: int
+    call: ToolCall
+
+
+@dataclass(frozen=True, slots=True)
 class ReplyDone(Frame):
     """The reply's text is complete."""
 
@@ -324,6 +333,7 @@ FRAMES: tuple[type[Frame], ...] = (
     ReplyStarted,
     ReplyDelta,
     ReplySentence,
+    ToolCalled,
     ReplyDone,
     VoiceChunk,
     VoiceDone,

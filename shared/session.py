@@ -10,6 +10,26 @@ RATE_HZ = 16_000
 
 
 @dataclass(frozen=True, slots=True)
+class Tool:
+    """Something that the chat model may ask the client to do."""
+
+    name: str
+    description: str
+    parameters: str
+    """JSON schema of its arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The chat model asks for a tool."""
+
+    id: str
+    name: str
+    arguments: str
+    """JSON, as the model wrote it."""
+
+
+@dataclass(frozen=True, slots=True)
 class SessionSettings:
     """What a client may set for its own conversation; every field has a default that works."""
 
@@ -67,6 +87,10 @@ class SessionSettings:
     """After so many unanswered prompts it says goodbye and hangs up; 0: never."""
     goodbye: str = ""
     """What it says before it hangs up, word for word."""
+    tools: tuple[Tool, ...] = ()
+    """What the chat model may ask the client to do."""
+    tool_choice: str = "auto"
+    """`auto`, `none` (it is not told of the tools), `required`, or the name of the one tool that it is to ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,26 +107,10 @@ class ReplyOptions:
     """Replaces the session's `interrupt_reply` for this reply."""
     say: str | None = None
     """Said word for word; the chat model is not asked."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tool:
-    """Something that the chat model may ask the client to do."""
-
-    name: str
-    description: str
-    parameters: str
-    """JSON schema of its arguments."""
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """The chat model asks for a tool."""
-
-    id: str
-    name: str
-    arguments: str
-    """JSON, as the model wrote it."""
+    tools: tuple[Tool, ...] = ()
+    """Replace the session's tools for this reply, where there are any; for none at all there is `tool_choice`."""
+    tool_choice: str | None = None
+    """Replaces the session's `tool_choice` for this reply."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from shared.frames import (
     SpeechStarted,
     StageFailed,
     TextTyped,
+    ToolCalled,
     TranscriptFinal,
     TranscriptPartial,
     TurnCommitted,
@@ -85,6 +86,7 @@ ROUTES: dict[str, dict[type[Frame], tuple[Place, ...]]] = {
         ReplyStarted: (Place.OUT,),
         ReplyDelta: (Place.OUT,),
         ReplySentence: (Place.JOBS_TTS, Place.OUT),
+        ToolCalled: (Place.OUT,),
         ReplyDone: (Place.OUT,),
         StageFailed: (Place.OUT,),
     },
@@ -152,6 +154,14 @@ class Keys:
 
     def wake(self, consumer: str) -> bytes:
         return b"parley:{0}:wake:%s" % consumer.encode()
+
+    def voices(self) -> bytes:
+        """Hash: of each cloned voice, by name, all but its sound."""
+        return b"parley:{0}:voices"
+
+    def recordings(self) -> bytes:
+        """Hash: the sound of the cloned voices, by digest."""
+        return b"parley:{0}:recordings"
 
     def stop_channel(self) -> bytes:
         """Pub/Sub: work on turns below a number is in vain."""

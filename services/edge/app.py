@@ -12,6 +12,7 @@ from services.edge.edge import Edge
 from services.edge.protocols.realtime import RealtimeCodec
 from services.edge.protocols.stream import RATES_HZ, StreamCodec
 from services.edge.protocols.twilio import TwilioCodec, valid_signature
+from services.edge.voices import voices_router
 
 WEB = Path(__file__).parent / "web"
 HEADERS = {
@@ -72,6 +73,8 @@ def create_app(edge: Edge) -> FastAPI:
             await edge.monitor.look(edge.bus)
         reason = edge.refusal()
         return {"ok": reason is None, "reason": reason, "stages": edge.monitor.stages()}
+
+    app.include_router(voices_router(edge))
 
     @app.websocket("/ws")
     async def stream(websocket: WebSocket) -> None:

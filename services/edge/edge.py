@@ -13,6 +13,7 @@ from services.edge.events import Codec
 from services.edge.monitor import Monitor
 from services.edge.session import Session
 from services.edge.socket import socket_of
+from services.edge.voice_store import VoiceStore
 from shared import metrics
 from shared.bus import Bus
 from shared.lifecycle import Shutdown
@@ -32,6 +33,7 @@ class Edge:
     def __init__(self, settings: Settings, shutdown: Shutdown) -> None:
         self.settings, self.shutdown = settings, shutdown
         self.monitor = Monitor(settings)
+        self.voices = VoiceStore(settings.data_dir.expanduser() / "voices")
         self.bus: Bus | None = None
         self.sessions: set[Session] = set()
         self._endings: set[asyncio.Future[tuple[int, str]]] = set()
@@ -62,12 +64,14 @@ class Edge:
             await self.monitor.look(bus)
             async with asyncio.TaskGroup() as tasks:
                 watch = tasks.create_task(self.monitor.watch(bus))
+                sharing = tasks.create_task(self.voices.share(bus))
                 await self.shutdown.stopping.wait()
                 self._end_all(1012, "the server is going away")
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self.settings.drain_ms / 1000):
                         await self._empty.wait()
                 watch.cancel()
+                sharing.cancel()
         finally:
             self.bus = None
             self._end_all(1012, "the broker is gone")

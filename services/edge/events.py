@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from shared.session import Message, ReplyOptions, SessionSettings
+from shared.session import Message, ReplyOptions, SessionSettings, ToolCall
 
 # -- what a client can do -------------------------------------------------------------------------
 
@@ -87,10 +87,14 @@ class SetHistory:
 
     key: str
     role: str
-    """`system`, `user` or `assistant`; empty with an empty text deletes."""
+    """`system`, `user`, `assistant` or `tool`; empty with an empty text deletes."""
     text: str
     after: str | None = None
     """Key of the message before it; None: at the end; empty: at the front."""
+    calls: tuple[ToolCall, ...] = ()
+    """Tools that an assistant's message asks for."""
+    answers: str = ""
+    """The id of the call that a tool's message answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +236,8 @@ class ReplyEnded:
     (there were no words to reply to)."""
     text: str
     """The reply's whole text as far as it was made."""
+    calls: tuple[ToolCall, ...] = ()
+    """Tools that the client is to run now, and to answer with a `SetHistory` for each. Their ids are no other call's."""
 
 
 @dataclass(frozen=True, slots=True)

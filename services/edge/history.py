@@ -7,6 +7,8 @@ from shared.session import Message
 
 LIMIT = 400
 """Messages kept; older ones are forgotten first."""
+LIMIT_CHARS = 512 * 1024
+"""Characters kept of them all, the newest message aside: the whole history travels as one entry of the broker's."""
 
 
 def user_key(turn: int) -> str:
@@ -17,6 +19,11 @@ def user_key(turn: int) -> str:
 def reply_key(turn: int) -> str:
     """The key of the reply to this turn."""
     return f"reply:{turn}"
+
+
+def call_key(call_id: str) -> str:
+    """The key of a call of a tool, which a reply asked for."""
+    return f"call:{call_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +55,7 @@ class Conversation:
             self._entries.append(entry)
         else:
             self._entries.insert(before + 1, entry)
-        del self._entries[:-LIMIT]
+        self._forget()
 
     def has(self, key: str) -> bool:
         return self._find(key) is not None
@@ -61,8 +68,22 @@ class Conversation:
     def clear(self) -> None:
         self._entries.clear()
 
+    def _forget(self) -> None:
+        """Forget the oldest messages beyond the limits."""
+        del self._entries[:-LIMIT]
+        over = sum(_length(entry.message) for entry in self._entries) - LIMIT_CHARS
+        place = 0
+        while over > 0 and place < len(self._entries) - 1:
+            over -= _length(self._entries[place].message)
+            place += 1
+        del self._entries[:place]
+
     def _find(self, key: str) -> int | None:
         for at in range(len(self._entries) - 1, -1, -1):
             if self._entries[at].key == key:
                 return at
         return None
+
+
+def _length(message: Message) -> int:
+    return len(message.text) + sum(len(call.arguments) for call in message.calls)

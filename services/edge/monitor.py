@@ -16,6 +16,7 @@ class Monitor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stages: dict[str, StageStatus] = {}
+        self._cloned: list[str] = []
         self._changed = asyncio.Event()
 
     async def watch(self, bus: Bus) -> None:
@@ -30,6 +31,7 @@ class Monitor:
     async def look(self, bus: Bus) -> None:
         """Ask now."""
         self._stages = {stage: await stage_status(bus, stage) for stage in STAGES}
+        self._cloned = list(await bus.voices()) if self.clones() else []
 
     def refusal(self) -> str | None:
         """Why no session can be taken now, or None."""
@@ -43,9 +45,19 @@ class Monitor:
         return None
 
     def voices(self) -> list[str]:
-        """What the ready tts workers can speak with; the default first."""
+        """What the ready tts workers can speak with: the engine's own, its default first, and the cloned ones."""
+        return [*self.engine_voices(), *self._cloned]
+
+    def engine_voices(self) -> list[str]:
+        """The voices that the tts engine has by itself."""
         status = self._stages.get("tts")
         return list(status.workers[0].get("voices", [])) if status and status.workers else []
+
+    def clones(self) -> bool:
+        """Whether every ready tts worker can speak with a cloned voice."""
+        status = self._stages.get("tts")
+        workers = status.workers if status else ()
+        return bool(workers) and all(worker.get("clones") for worker in workers)
 
     def stages(self) -> dict[str, Any]:
         """Each stage: ready workers, their engines, age of the oldest work that nobody has taken, work in hand."""

@@ -96,9 +96,13 @@ class Pending:
         """It waits for nothing."""
         self._accepted.pop(turn, None)
 
+    def waiting_until(self, turn: int) -> list[int]:
+        """The turns up to this one that wait for their replies."""
+        return [number for number in self._accepted if number <= turn]
+
     def drop(self, turn: int) -> int:
         """Everything for turns up to this one is in vain. Returns how many of them waited."""
-        waited = [number for number in self._accepted if number <= turn]
+        waited = self.waiting_until(turn)
         for number in waited:
             del self._accepted[number]
         for number in [number for number in self._replies if number <= turn]:

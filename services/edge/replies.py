@@ -17,11 +17,14 @@ from shared import frames as fr
 from shared import metrics
 from shared.bus import Bus, Channel
 from shared.frames import Frame
+from shared.session import ToolCall
 from shared.turns import WHOLE_SESSION, WHOLE_TURN
 
 Emit = Callable[[ev.Event], None]
 
-ReplyFrame = fr.ReplyStarted | fr.VoiceChunk | fr.ReplyDelta | fr.ReplySentence | fr.VoiceDone | fr.ReplyDone
+ReplyFrame = (
+    fr.ReplyStarted | fr.VoiceChunk | fr.ReplyDelta | fr.ReplySentence | fr.VoiceDone | fr.ToolCalled | fr.ReplyDone
+)
 
 
 class Replies:
@@ -73,6 +76,8 @@ class Replies:
             case fr.ReplySentence():
                 reply.mark("first_sentence", at_ms)
                 reply.sentences[frame.index] = frame.text
+            case fr.ToolCalled():
+                reply.add_call(frame.call)
             case fr.ReplyDone():
                 reply.finish_text(frame)
             case fr.ReplyStarted():
@@ -279,11 +284,15 @@ class Replies:
     def interrupt(self, reason: str, turn: int) -> None:
         """Whatever is being prepared or played in reply to turns up to this one is not to be heard any further."""
         self._held_by = 0
+        status = "cancelled" if reason == "client" else "interrupted"
         if self._busy:
-            self._cut("cancelled" if reason == "client" else "interrupted", reason)
+            self._cut(status, reason)
+        waited = self._pending.waiting_until(turn)
         metrics.turns_total.labels("interrupted").inc(self._pending.drop(turn))
         if turn and self._pending.gate.advance(turn + 1):
             self._bus.stop(self._session, turn + 1, 0)
+        for number in waited:  # who asked for it is to know that it does not come
+            self._emit(ev.ReplyEnded(number, status, ""))
 
     def end(self, reason: str) -> None:
         """The session is over."""
@@ -314,11 +323,15 @@ class Replies:
         if reply.ended:
             return
         reply.ended, reply.status = True, status
+        calls: tuple[ToolCall, ...] = ()
         if status == "completed":
+            wanted, reply.calls = reply.calls, []  # once, though a reply that is sent again ends again
+            reply.called = reply.called or bool(wanted)
             self._record.heard(reply, reply.playout.there)
+            calls = self._record.called(reply.turn, wanted)
         elif status == "failed":
             self._record.heard(reply, reply.playout.sent)
-        self._emit(ev.ReplyEnded(reply.turn, status, reply.text))
+        self._emit(ev.ReplyEnded(reply.turn, status, reply.text, calls))
 
     def _retire(self) -> None:
         """The current reply was played, or will not be."""

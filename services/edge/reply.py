@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from services.edge.heard import cut_text, heard_text
 from services.edge.playout import Playout
 from shared.frames import ReplyDelta, ReplyDone
+from shared.session import ToolCall
 
 
 @dataclass(slots=True)
@@ -23,6 +24,10 @@ class Reply:
     told_paused: bool = False
     """The client was told to fall silent for a while."""
     sentences: dict[int, str] = field(default_factory=dict)
+    calls: list[ToolCall] = field(default_factory=list)
+    """Tools that it asks for and that the client was not told of."""
+    called: bool = False
+    """The client was told to run tools."""
     text_done: bool = False
     failed: bool = False
     ended: bool = False
@@ -42,6 +47,11 @@ class Reply:
             self.text
         ):  # else a piece before it was lost with its worker, and comes with `ReplyDone`
             self.text += delta.text[len(self.text) - delta.offset :]
+
+    def add_call(self, call: ToolCall) -> None:
+        """It asks for a tool. After its end that is another's doing: a turn that was given to be answered twice."""
+        if not self.text_done:
+            self.calls.append(call)
 
     def finish_text(self, done: ReplyDone) -> None:
         """The text is complete."""

@@ -268,6 +268,7 @@ class Session:
                 | fr.ReplyDelta()
                 | fr.ReplySentence()
                 | fr.VoiceDone()
+                | fr.ToolCalled()
                 | fr.ReplyDone()
                 | fr.ReplyStarted()
             ):

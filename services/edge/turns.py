@@ -249,7 +249,9 @@ class Turns:
         transcript_ms: int = 0,
     ) -> None:
         options, spoken = fact.options, fact.end - fact.start
-        if options.wanted and options.say is None and self._replies.yields:
+        # A reply to what a tool answered goes on from the one that asked for it, which may still be playing.
+        goes_on = not spoken and self._record.ends_with_answer
+        if options.wanted and options.say is None and not goes_on and self._replies.yields:
             self._replies.interrupt("turn", self.turn)
         self.turn = fact.turn
         self.count += 1

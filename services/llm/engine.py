@@ -33,5 +33,6 @@ class ChatModel(Protocol):
 
 ENGINES = {
     "eliza": "services.llm.eliza:ElizaModel",
+    "openai": "services.llm.openai:OpenAIModel",
     "scripted": "services.llm.scripted:ScriptedModel",
 }

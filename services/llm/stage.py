@@ -4,13 +4,17 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
+import structlog
+
 from services.llm.engine import ChatModel
 from services.llm.sentences import SentenceCutter
 from services.llm.spoken import speakable
-from shared.frames import Frame, ReplyDelta, ReplyDone, ReplySentence, ReplyStarted, TranscriptFinal
-from shared.prompt import basis, prompt
-from shared.session import Message, SessionSettings, ToolCall
+from shared.frames import Frame, ReplyDelta, ReplyDone, ReplySentence, ReplyStarted, ToolCalled, TranscriptFinal
+from shared.prompt import basis, offered, prompt
+from shared.session import Message, SessionSettings, Tool, ToolCall
 from shared.worker import Work
+
+log = structlog.get_logger()
 
 
 class LlmStage:
@@ -40,21 +44,28 @@ class LlmStage:
         settings, history = await work.conversation()
         messages = prompt(settings, job.options, history, job.turn, job.text)
         work.publish(ReplyStarted(job.turn, job.revision, basis(settings, job.options, messages)), urgent=False)
+        tools = offered(settings, job.options)
         reply = _Reply(work, job, settings, self._first_words)
         if work.attempt > 1:
             reply.resume(await work.log())
-        async with aclosing(self._deltas(job, messages, settings.language, reply.text)) as deltas:
+        async with aclosing(self._deltas(job, messages, settings.language, reply.text, tools)) as deltas:
             async for delta in deltas:
                 if isinstance(delta, str):
                     reply.add(delta)
+                elif any(tool.name == delta.name for tool in tools):
+                    reply.call(delta)
+                else:
+                    log.warning("model asks for no tool of ours", session=job.session, name=delta.name[:64])
                 await work.drain()
-        return [reply.done()]
+        return reply.done()
 
     def _deltas(
-        self, job: TranscriptFinal, messages: Sequence[Message], language: str, prefix: str
+        self, job: TranscriptFinal, messages: Sequence[Message], language: str, prefix: str, tools: Sequence[Tool]
     ) -> AsyncGenerator[str | ToolCall, None]:
         say = job.options.say
-        return self._model.reply(messages, language=language, prefix=prefix) if say is None else _recite(say, prefix)
+        if say is not None:
+            return _recite(say, prefix)
+        return self._model.reply(messages, language=language, prefix=prefix, tools=tools)
 
     async def close(self) -> None:
         await self._model.close()
@@ -75,6 +86,7 @@ class _Reply:
         self._work, self._job, self._settings = work, job, settings
         self._cutter = SentenceCutter(settings.language, first_words)
         self._sentences = self._said_before = 0
+        self._calls: list[ToolCall] = []
         self.text = ""
 
     def add(self, delta: str) -> None:
@@ -86,10 +98,16 @@ class _Reply:
         if self._spoken:
             self._say(self._cutter.feed(delta))
 
-    def done(self) -> Frame:
+    def call(self, call: ToolCall) -> None:
+        """Kept to the end, as what must not be done twice: the last frames and the end of the work are one step."""
+        self._calls.append(call)
+
+    def done(self) -> Sequence[Frame]:
         if self._spoken:
             self._say(self._cutter.finish())
-        return ReplyDone(self._job.turn, self._job.revision, self.text, self._sentences)
+        at = (self._job.turn, self._job.revision)
+        calls = [ToolCalled(*at, call) for call in self._calls]
+        return [*calls, ReplyDone(*at, self.text, self._sentences)]
 
     def _say(self, pieces: Sequence[str]) -> None:
         """Give these to be spoken, but for what an earlier attempt has given."""

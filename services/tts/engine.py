@@ -2,9 +2,10 @@
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from shared.session import Word
+from shared.voices import ClonedVoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,22 @@ class Synthesizer(Protocol):
     async def close(self) -> None: ...
 
 
+@runtime_checkable
+class Cloner(Protocol):
+    """What a synthesiser is besides that, if it can speak like a recording."""
+
+    def learn(self, voice: ClonedVoice) -> None:
+        """Take a voice: `speak` knows it by its name from now on, until many others were learnt after it.
+
+        Cheap, and called before every sentence; the work is done when the voice speaks.
+        """
+        ...
+
+
 ENGINES = {
     "espeak": "services.tts.espeak:EspeakSynthesizer",
+    "f5": "services.tts.f5:F5Synthesizer",
+    "kokoro": "services.tts.kokoro:KokoroSynthesizer",
+    "openai": "services.tts.openai:OpenAISynthesizer",
     "scripted": "services.tts.scripted:ScriptedSynthesizer",
 }

@@ -177,7 +177,7 @@ class KokoroSynthesizer:
 
     async def close(self) -> None:
         if self._batcher is not None:
-            self._batcher.close()
+            await self._batcher.close()
 
 
 def mixture(voice: str) -> list[tuple[str, float]]:

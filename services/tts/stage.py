@@ -1,12 +1,17 @@
 """The tts stage: speaks a sentence, in slices as they come."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
-from services.tts.engine import Synthesizer
+from services.tts.engine import Cloner, Synthesizer
 from shared.frames import Frame, ReplySentence, VoiceChunk, VoiceDone
+from shared.voices import ClonedVoice
 from shared.worker import Work
+
+VOICES_KEPT = 32
+"""Cloned voices whose recordings a worker holds, about half a megabyte each."""
 
 
 class TtsStage:
@@ -19,19 +24,28 @@ class TtsStage:
     def __init__(self, synthesizer: Synthesizer, engine: str) -> None:
         self._synthesizer, self._engine = synthesizer, engine
         self.slots = synthesizer.slots
+        self._cloned: OrderedDict[str, ClonedVoice] = OrderedDict()
 
     async def load(self) -> None:
         await self._synthesizer.load()
 
     def info(self) -> dict[str, Any]:
-        voices = list(self._synthesizer.voices())
-        return {"engine": self._engine, "slots": self.slots, "voices": voices, "rate_hz": self._synthesizer.rate_hz}
+        return {
+            "engine": self._engine,
+            "slots": self.slots,
+            "voices": list(self._synthesizer.voices()),
+            "rate_hz": self._synthesizer.rate_hz,
+            "clones": isinstance(self._synthesizer, Cloner),
+        }
 
     async def work(self, work: Work) -> Sequence[Frame]:
         """Speak the sentence. A second attempt speaks it again from its beginning: the edge drops what it has."""
         job = work.frame
         if not isinstance(job, ReplySentence):
             raise TypeError(f"{type(job).__name__} is no sentence")
+        if job.voice and isinstance(self._synthesizer, Cloner) and job.voice not in self._synthesizer.voices():
+            # From here on the sentence has its voice, even if somebody deletes it meanwhile.
+            self._synthesizer.learn(await self._find_cloned(work, job.voice))
         rate_hz, samples = self._synthesizer.rate_hz, 0
         speech = self._synthesizer.speak(job.text, voice=job.voice, speed=job.speed, language=job.language)
         async with aclosing(speech):
@@ -43,6 +57,21 @@ class TtsStage:
                 samples += len(piece.pcm) // 2
                 await work.drain()
         return [VoiceDone(job.turn, job.revision, job.index, samples)]
+
+    async def _find_cloned(self, work: Work, name: str) -> ClonedVoice:
+        """The voice as it is now.
+
+        Raises:
+            ValueError: there is none of that name.
+        """
+        known = self._cloned.pop(name, None)
+        voice = await work.voice(name, known)
+        if voice is None:
+            raise ValueError(f"unknown voice {name!r}: neither the engine has it, nor is there a cloned one")
+        self._cloned[name] = voice
+        while len(self._cloned) > VOICES_KEPT:
+            self._cloned.popitem(last=False)
+        return voice
 
     async def close(self) -> None:
         await self._synthesizer.close()

@@ -1,4 +1,5 @@
-"""Engines from outside, named as `module:Class`: a chat model that counts how often it is asked, an end that is soon."""
+"""Engines from outside, named as `module:Class`: a chat model that counts how often it is asked, one that asks for a
+tool, an end that is soon."""
 
 import os
 from collections.abc import AsyncGenerator, Sequence
@@ -6,7 +7,8 @@ from pathlib import Path
 
 from services.llm.scripted import ScriptedModel
 from services.vad.endpointing import FixedDetector, FixedSpeaker
-from shared.session import Message, SessionSettings, Tool
+from shared.session import Message, SessionSettings, Tool, ToolCall
+from shared.settings import Settings
 
 
 class CountedModel(ScriptedModel):
@@ -19,6 +21,33 @@ class CountedModel(ScriptedModel):
             calls.write(" | ".join(f"{message.role}: {message.text}" for message in messages) + "\n")
         async for delta in super().reply(messages, language=language, prefix=prefix, tools=tools):
             yield delta
+
+
+class ToolModel:
+    """Asks for its first tool where the weather is spoken of, and says what the tool answered."""
+
+    slots = 16
+
+    def __init__(self, settings: Settings) -> None:
+        pass
+
+    async def load(self) -> None:
+        pass
+
+    async def reply(
+        self, messages: Sequence[Message], *, language: str, prefix: str = "", tools: Sequence[Tool] = ()
+    ) -> AsyncGenerator[str | ToolCall, None]:
+        last = messages[-1]
+        if last.role == "tool":
+            yield f"I hear that {last.text}."[len(prefix) :]
+        elif tools and "weather" in last.text:
+            yield "Let me see."[len(prefix) :]
+            yield ToolCall("call", tools[0].name, '{"city": "Bonn"}')  # one id for all: the edge tells them apart
+        else:
+            yield "I see."[len(prefix) :]
+
+    async def close(self) -> None:
+        pass
 
 
 class SoonOver(FixedDetector):

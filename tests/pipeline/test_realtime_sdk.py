@@ -1,6 +1,7 @@
 """The official OpenAI SDK, unchanged, holds conversations with the whole system."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -132,6 +133,65 @@ async def test_a_typed_turn(parley_server: System) -> None:
         assert talk.sound() == b""
         added = talk.of("conversation.item.added")
         assert [event.previous_item_id for event in added] == [None, item.id]
+
+
+async def test_a_tool_is_called_after_a_spoken_turn_and_its_answer_is_spoken(words: bytes) -> None:
+    env = {
+        **SCRIPTED,
+        "PARLEY_LLM_ENGINE": "tests.pipeline.engines:ToolModel",
+        "PARLEY_SCRIPTED_TRANSCRIPT": "what is the weather",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    weather = {
+        "type": "function",
+        "name": "weather",
+        "description": "Tells the weather of a city.",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    }
+    async with running_system(env) as server, talking(server.url) as talk:
+        await talk.connection.session.update(
+            session={"type": "realtime", "tools": [weather], "tool_choice": "auto"}  # type: ignore[list-item]
+        )
+        updated = talk.events[await talk.until("session.updated")]
+        assert updated.session.tools[0].name == "weather"
+        await talk.speak(words)
+        done = await talk.until("response.done")
+        message, call = talk.events[done].response.output
+        assert message.content[0].transcript == "Let me see."
+        assert (call.type, call.name, call.arguments) == ("function_call", "weather", '{"city": "Bonn"}')
+        committed = await talk.until("input_audio_buffer.committed")
+        asked = await talk.until("response.function_call_arguments.done")
+        assert committed < asked
+        assert talk.events[asked].call_id == call.call_id
+        assert [event.type for event in talk.events[done - 8 : done + 1]] == [
+            "response.output_item.done",
+            "conversation.item.done",
+            "response.output_item.added",
+            "conversation.item.added",
+            "response.function_call_arguments.delta",
+            "response.function_call_arguments.done",
+            "response.output_item.done",
+            "conversation.item.done",
+            "response.done",
+        ]
+        # An answer to no call is refused, and the session goes on.
+        wrong = {"type": "function_call_output", "call_id": "nobody's", "output": "snow"}
+        await talk.connection.conversation.item.create(item=wrong)  # type: ignore[arg-type]
+        assert talk.events[await talk.until("error")].error.param == "item.call_id"
+        right = {"type": "function_call_output", "call_id": call.call_id, "output": "it rains"}
+        await talk.connection.conversation.item.create(item=right)  # type: ignore[arg-type]
+        await talk.connection.response.create()
+        answered = talk.events[await talk.until("response.done", done + 1)].response
+        assert (answered.status, answered.output[0].content[0].transcript) == ("completed", "I hear that it rains.")
+        # The next call has an id of its own.
+        user = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "And the weather now?"}]}
+        await talk.connection.conversation.item.create(item=user)  # type: ignore[arg-type]
+        mark = len(talk.events)
+        await talk.connection.response.create()
+        await talk.until("response.done", mark)
+        calls = {event.call_id for event in talk.of("response.function_call_arguments.done")}
+        assert len(calls) == 2
+        assert len(talk.of("error")) == 1
 
 
 async def test_the_sound_of_a_telephone(parley_server: System, speech_pcm: Speech) -> None:

@@ -29,6 +29,7 @@ from services.edge.protocols.fields import MAX_INSTRUCTIONS, BadField, integer, 
 from services.edge.protocols.realtime_items import Conversation, Entry, client_item, words_of
 from services.edge.protocols.realtime_reply import Request
 from services.edge.protocols.realtime_session import SessionObject, max_output_tokens, modalities
+from services.edge.protocols.realtime_tools import as_choice, as_tools, checked_choice, checked_tools
 from services.edge.protocols.realtime_turns import Turns
 from services.edge.protocols.realtime_wire import (
     PCM_RATE_HZ,
@@ -40,7 +41,8 @@ from services.edge.protocols.realtime_wire import (
     unpack_audio,
 )
 from shared.audio import LAW_RATE_HZ, Resampler
-from shared.session import ReplyOptions, SessionSettings
+from shared.prompt import NO_TOOLS
+from shared.session import ReplyOptions, SessionSettings, Tool, ToolCall
 
 LEAST_COMMIT_MS = 100
 """A manual turn of less audio than this counts as empty, as with OpenAI."""
@@ -192,6 +194,9 @@ class RealtimeCodec:
 
     def _create_item(self, body: dict[str, Any]) -> _Answer:
         item = client_item(body.get("item"), self._wire.new_id("item"))
+        if item["type"] == "function_call_output" and not self._conversation.has_call(item["call_id"]):
+            message = "Error adding item: no function call with this call_id is in the conversation."
+            raise Refused(message, "item_create_invalid_call_id", "item.call_id")
         entry = Entry(item, item["id"])
         before, after = self._conversation.create(entry, body.get("previous_item_id"))
         told: _Answer = [
@@ -201,11 +206,11 @@ class RealtimeCodec:
         match item["type"]:
             case "message":
                 return [SetHistory(entry.key, item["role"], words_of(item), after), *told]
-            case "function_call_output":
-                name = self._conversation.function_name(item["call_id"])
-                return [SetHistory(entry.key, "system", f"Result of {name}: {item['output']}", after), *told]
+            case "function_call":
+                call = ToolCall(item["call_id"], item["name"], item["arguments"])
+                return [SetHistory(entry.key, "assistant", "", after, calls=(call,)), *told]
             case _:
-                return told
+                return [SetHistory(entry.key, "tool", item["output"], after, answers=item["call_id"]), *told]
 
     def _truncate(self, body: dict[str, Any]) -> _Answer:
         item_id, content_index = body.get("item_id"), integer("content_index", body.get("content_index", 0), 0, 0)
@@ -243,9 +248,11 @@ class RealtimeCodec:
             tokens = max_output_tokens("response.max_output_tokens", options["max_output_tokens"])
             request.max_output_tokens = tokens
         request.metadata = _metadata(options.get("metadata"))
+        tools, tool_choice = _tools_of(options)
         self._turns.request(request)
         spoken = None if request.output_modalities is None else request.output_modalities == ["audio"]
-        return [RequestReply(ReplyOptions(instructions=instructions, spoken=spoken))]
+        asked = ReplyOptions(instructions=instructions, spoken=spoken, tools=tools, tool_choice=tool_choice)
+        return [RequestReply(asked)]
 
     # -- what the client is told --------------------------------------------------------------------------------
 
@@ -260,6 +267,18 @@ class RealtimeCodec:
                 if not self._rate_fixed:
                     self._fix_rate()
         return self._turns.tell(event)
+
+
+def _tools_of(options: dict[str, Any]) -> tuple[tuple[Tool, ...], str | None]:
+    """The tools and the choice among them that a `response.create` has of its own.
+
+    Raises:
+        BadField: of a wrong shape.
+    """
+    tools, choice = options.get("tools"), options.get("tool_choice")
+    own = () if tools is None else as_tools(checked_tools("response.tools", tools))
+    chosen = None if choice is None else as_choice(checked_choice("response.tool_choice", choice))
+    return own, NO_TOOLS if tools == [] else chosen
 
 
 def _metadata(value: Any) -> dict[str, str] | None:

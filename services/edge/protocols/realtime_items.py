@@ -15,6 +15,8 @@ Item = dict[str, Any]
 MAX_CLIENT_ITEMS = 5000
 """Items that one client may create; a conversation that long fits no model."""
 MAX_ID = 128
+MAX_OUTPUT_BYTES = 256 * 1024
+"""What one tool may answer."""
 
 _TEXT_PARTS = {
     "user": {"input_text": "text", "input_audio": "transcript"},
@@ -111,13 +113,10 @@ class Conversation:
         self._order.remove(item_id)
         return entry
 
-    def function_name(self, call_id: str) -> str:
-        """What the call with this id called, as far as it is in the conversation."""
-        for item_id in reversed(self._order):
-            item = self._entries[item_id].item
-            if item["type"] == "function_call" and item.get("call_id") == call_id:
-                return str(item["name"])
-        return call_id
+    def has_call(self, call_id: str) -> bool:
+        """Whether a call of a function with this id is in the conversation."""
+        items = (self._entries[item_id].item for item_id in reversed(self._order))
+        return any(item["type"] == "function_call" and item["call_id"] == call_id for item in items)
 
 
 def client_item(raw: Any, new_id: str) -> Item:
@@ -153,10 +152,16 @@ def client_item(raw: Any, new_id: str) -> Item:
             return {
                 **head,
                 "call_id": string("item.call_id", raw.get("call_id"), MAX_ID),
-                "output": string("item.output", raw.get("output"), MAX_INSTRUCTIONS),
+                "output": _output(raw.get("output")),
             }
         case other:
             raise BadField("item.type", other, "one of message, function_call, function_call_output")
+
+
+def _output(value: Any) -> str:
+    if type(value) is not str or len(value) > MAX_OUTPUT_BYTES or len(value.encode()) > MAX_OUTPUT_BYTES:
+        raise BadField("item.output", value, f"a string of at most {MAX_OUTPUT_BYTES} bytes")
+    return value
 
 
 def _content(raw: Any, role: str) -> list[dict[str, Any]]:

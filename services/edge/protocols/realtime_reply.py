@@ -3,14 +3,16 @@
 Pure. It owns the order of these events; when a reply begins and ends is the session's word.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.edge.history import reply_key
+from services.edge.history import call_key, reply_key
 from services.edge.protocols.realtime_items import Conversation, Entry
 from services.edge.protocols.realtime_session import SessionObject
 from services.edge.protocols.realtime_wire import FORMATS, Wire, pack_audio, rate_of
 from shared.audio import Resampler
+from shared.session import ToolCall
 
 DELTA_BYTES = 48 * 1024
 """Audio in one delta: 64 KiB of base64, which every client's message limit takes; about a second at 24 kHz."""
@@ -72,6 +74,7 @@ class Reply:
     _format: str = field(init=False)
     _resampler: Resampler = field(init=False)
     _entry: Entry | None = field(init=False, default=None)
+    _calls: list[Entry] = field(init=False, default_factory=list)
     _text: str = field(init=False, default="")
     _samples: int = field(init=False, default=0)
 
@@ -105,7 +108,7 @@ class Reply:
         opening = self._open()
         return [*opening, *self._sound(self._resampler.process(pcm))]
 
-    def done(self, status: str, text: str) -> list[str]:
+    def done(self, status: str, text: str, calls: Sequence[ToolCall] = ()) -> list[str]:
         """It is over; `status` is the session's word for how, `text` all of the reply that was made."""
         completed = _STATUS.get(status, _STATUS["failed"])[0] == "completed"
         closing: list[str] = []
@@ -115,6 +118,8 @@ class Reply:
             if completed:
                 closing += self._sound(self._resampler.flush())
             closing += self._close(self._entry, "completed" if completed else "incomplete")
+        for call in calls:
+            closing += self._call(call)
         return [*closing, self.wire.event("response.done", response=self._response(status))]
 
     # -- its parts ----------------------------------------------------------------------------------------------
@@ -149,6 +154,38 @@ class Reply:
             for delta in pack_audio(pcm, self._format, DELTA_BYTES)
         ]
 
+    def _call(self, call: ToolCall) -> list[str]:
+        """It asks for a tool: an item of its own, after what it says."""
+        item = {
+            "id": self.wire.new_id("item"),
+            "object": "realtime.item",
+            "type": "function_call",
+            "status": "in_progress",
+            "name": call.name,
+            "call_id": call.id,
+            "arguments": "",
+        }
+        place = {"response_id": self.id, "output_index": len(self._items)}
+        ids = {**place, "item_id": item["id"], "call_id": call.id}
+        done = {**item, "status": "completed", "arguments": call.arguments}
+        entry = Entry(done, call_key(call.id))
+        before = self.conversation.append(entry)
+        self._calls.append(entry)
+        kind = "response.function_call_arguments"
+        return [
+            self.wire.event("response.output_item.added", **place, item=item),
+            self.wire.event("conversation.item.added", previous_item_id=before, item=item),
+            *([self.wire.event(f"{kind}.delta", **ids, delta=call.arguments)] if call.arguments else []),
+            self.wire.event(f"{kind}.done", **ids, name=call.name, arguments=call.arguments),
+            self.wire.event("response.output_item.done", **place, item=done),
+            self.wire.event("conversation.item.done", previous_item_id=before, item=done),
+        ]
+
+    @property
+    def _items(self) -> list[Entry]:
+        """Its items, in order."""
+        return self._calls if self._entry is None else [self._entry, *self._calls]
+
     def _close(self, entry: Entry, status: str) -> list[str]:
         if self._spoken:
             part = {"type": "audio", "transcript": self._text}
@@ -180,7 +217,7 @@ class Reply:
             "id": self.id,
             "status": status,
             "status_details": None,
-            "output": [] if self._entry is None or status == "in_progress" else [self._entry.item],
+            "output": [] if status == "in_progress" else [entry.item for entry in self._items],
             "conversation_id": self.conversation_id,
             "output_modalities": ["audio"] if self._spoken else ["text"],
             "max_output_tokens": self.request.max_output_tokens or config["max_output_tokens"],
@@ -205,7 +242,8 @@ class Reply:
     def _usage(self) -> dict[str, Any]:
         heard = -(-self.heard_ms // INPUT_MS_PER_TOKEN)
         spoken = self._samples * 1000 // rate_of(self._format) // OUTPUT_MS_PER_TOKEN
-        written = -(-len(self._text) // CHARS_PER_TOKEN)
+        called = sum(len(entry.item["arguments"]) for entry in self._calls)
+        written = -(-(len(self._text) + called) // CHARS_PER_TOKEN)
         return {
             "total_tokens": heard + spoken + written,
             "input_tokens": heard,

@@ -1,6 +1,6 @@
 """The session object of OpenAI Realtime: what a client may change in it, and the settings that it stands for.
 
-Pure. What Parley does not act on (tools, tracing, truncation, noise reduction, …) is kept and told back as it was
+Pure. What Parley does not act on (tracing, truncation, noise reduction, …) is kept and told back as it was
 sent, since clients compare; what nobody knows is refused by its name.
 """
 
@@ -12,6 +12,7 @@ import orjson
 
 from services.edge.protocols import fields
 from services.edge.protocols.fields import BadField
+from services.edge.protocols.realtime_tools import as_choice, as_tools, checked_choice, checked_tools
 from services.edge.protocols.realtime_wire import FORMATS, Refused
 from shared.session import SessionSettings
 
@@ -107,6 +108,8 @@ class SessionObject:
             # SDKs send "alloy" and the like without being asked; the default voice answers to any name.
             voice=self.voice if self.voice.partition("+")[0] in self._voices else self._defaults.voice,
             language=(heard["transcription"] or {}).get("language") or self._defaults.language,
+            tools=as_tools(self.config["tools"]),
+            tool_choice=as_choice(self.config["tool_choice"]),
         )
         detection = heard["turn_detection"]
         if detection is None:
@@ -262,18 +265,6 @@ def _noise_reduction(path: str, value: Any) -> Any:
     return value
 
 
-def _tools(path: str, value: Any) -> Any:
-    if type(value) is not list or len(value) > 128 or not all(type(tool) is dict and "type" in tool for tool in value):
-        raise BadField(path, value, "an array of at most 128 tools")
-    return value
-
-
-def _tool_choice(path: str, value: Any) -> Any:
-    if type(value) is not dict and value not in ("auto", "none", "required"):
-        raise BadField(path, value, "auto, none, required or an object")
-    return value
-
-
 def _eagerness(path: str, value: Any) -> Any:
     if value not in tuple(WAITS_MS_BY_EAGERNESS):
         raise BadField(path, value, f"one of {', '.join(WAITS_MS_BY_EAGERNESS)}")
@@ -298,8 +289,8 @@ _SEMANTIC_VAD: dict[str, Check] = {**_REPLIES, "eagerness": _eagerness}
 _SESSION: dict[str, Check] = {
     "output_modalities": modalities,
     "instructions": lambda path, value: fields.string(path, value, fields.MAX_INSTRUCTIONS),
-    "tools": _tools,
-    "tool_choice": _tool_choice,
+    "tools": checked_tools,
+    "tool_choice": checked_choice,
     "max_output_tokens": max_output_tokens,
     "tracing": _kept,
     "prompt": _kept,

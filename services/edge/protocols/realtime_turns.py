@@ -3,6 +3,7 @@
 Pure. It owns the reply that is open and the reply that the client asked for; `Hearing` owns what was spoken.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from services.edge.events import (
@@ -27,6 +28,7 @@ from services.edge.protocols.realtime_items import Conversation
 from services.edge.protocols.realtime_reply import Failure, Reply, Request
 from services.edge.protocols.realtime_session import SessionObject
 from services.edge.protocols.realtime_wire import PCM_RATE_HZ, Refused, Wire
+from shared.session import ToolCall
 
 
 class Turns:
@@ -210,16 +212,16 @@ class Turns:
     def _reply_ended(self, event: ReplyEnded) -> list[str]:
         self._held = 0
         if self._open is not None and self._open.turn == event.turn:
-            return self._end(self._open, event.status, event.text)
+            return self._end(self._open, event.status, event.text, event.calls)
         if self._request is not None and self._request.turn == event.turn:
             return self._give_up(event.status)
         self._over = max(self._over, event.turn)
         return []
 
-    def _end(self, reply: Reply, status: str, text: str) -> list[str]:
+    def _end(self, reply: Reply, status: str, text: str, calls: Sequence[ToolCall] = ()) -> list[str]:
         self._open = None
         self._over = max(self._over, reply.turn)
-        return reply.done(status, text)
+        return reply.done(status, text, calls)
 
     def _give_up(self, status: str, failure: Failure | None = None) -> list[str]:
         """The reply that the client asked for ends before it began: its client still waits for both events."""

@@ -17,6 +17,7 @@ from services.edge.events import (
     TurnBegan,
     TurnDropped,
 )
+from shared.session import ToolCall
 from tests.unit.edge.realtime_client import Client
 
 names = st.sampled_from(
@@ -48,6 +49,11 @@ keys = st.sampled_from(
         "threshold",
         "transcription",
         "tools",
+        "name",
+        "parameters",
+        "tool_choice",
+        "call_id",
+        "arguments",
         "id",
         "item",
         "item_id",
@@ -64,7 +70,8 @@ keys = st.sampled_from(
 )
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8)
-    | st.sampled_from(["realtime", "server_vad", "audio/pcm", "message", "user", "input_text", "root", "item_9"]),
+    | st.sampled_from(["realtime", "server_vad", "audio/pcm", "message", "user", "input_text", "root", "item_9",
+        "function", "function_call", "function_call_output", "call_1", "weather"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4),
     max_leaves=12,
 )  # fmt: skip
@@ -80,6 +87,13 @@ events = st.one_of(
     st.builds(ReplyAudio, turns, st.just(0), st.just(bytes(48))),
     st.builds(
         ReplyEnded, turns, st.sampled_from(["completed", "cancelled", "interrupted", "failed", "empty"]), st.text()
+    ),
+    st.builds(
+        ReplyEnded,
+        turns,
+        st.just("completed"),
+        st.text(max_size=4),
+        st.tuples(st.builds(ToolCall, st.sampled_from(["call_1", "call_2"]), st.text(max_size=4), st.text(max_size=4))),
     ),
     st.builds(Failed, st.just("x"), st.just("y"), st.integers(0, 3)),
 )

@@ -11,7 +11,7 @@ from services.edge.events import (
     SetHistory,
 )
 from services.edge.protocols.realtime_wire import MAX_APPEND_CHARS
-from shared.session import ReplyOptions
+from shared.session import ReplyOptions, ToolCall
 from tests.unit.edge.realtime_client import Client, kinds, turn_with_reply
 
 
@@ -58,14 +58,14 @@ def test_items_are_put_where_the_client_wants_them() -> None:
     assert client.error("conversation.item.retrieve", item_id="zz")["code"] == "item_retrieve_invalid_item_id"
 
 
-def test_the_result_of_a_function_is_told_to_the_model_by_name() -> None:
+def test_a_call_and_its_result_that_a_client_puts_in_are_told_to_the_model() -> None:
     client = Client()
-    call = {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": "{}"}
+    call = {"id": "c", "type": "function_call", "call_id": "call_1", "name": "weather", "arguments": "{}"}
     client.say("conversation.item.create", item=call)
-    assert client.actions == []
+    assert client.actions == [SetHistory("c", "assistant", "", calls=(ToolCall("call_1", "weather", "{}"),))]
     result = {"id": "r", "type": "function_call_output", "call_id": "call_1", "output": "rain"}
     assert kinds(client.say("conversation.item.create", item=result))[0] == "conversation.item.added"
-    assert client.actions == [SetHistory("r", "system", "Result of weather: rain")]
+    assert client.actions == [SetHistory("r", "tool", "rain", answers="call_1")]
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def test_what_sdks_send_unasked_is_taken() -> None:
         ({"output_modalities": ["audio", "text"]}, "session.output_modalities"),
         ({"max_output_tokens": 0}, "session.max_output_tokens"),
         ({"tools": {}}, "session.tools"),
-        ({"tools": [1]}, "session.tools"),
+        ({"tools": [1]}, "session.tools[0]"),
         ({"tool_choice": "some"}, "session.tool_choice"),
         ({"audio": []}, "session.audio"),
         ({"audio": {"input": {"format": "pcm16"}}}, "session.audio.input.format"),

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import pytest
 
@@ -36,10 +36,11 @@ def model() -> Iterator[Model]:
 
 
 @pytest.fixture
-def batcher(model: Model) -> Iterator[Batcher[int, int]]:
+async def batcher(model: Model) -> AsyncIterator[Batcher[int, int]]:
     batcher = Batcher("test", model.answer, most=4, wait_ms=0, cost=abs)
     yield batcher
-    batcher.close()
+    model.gate.set()
+    await batcher.close()
 
 
 async def held(model: Model, batcher: Batcher[int, int], question: int = 0) -> "asyncio.Future[int]":
@@ -115,7 +116,7 @@ async def test_a_lost_device_is_told_to_all(error: Exception, says: str) -> None
     try:
         answers = await asyncio.gather(batcher.ask(1), batcher.ask(2), return_exceptions=True)
     finally:
-        batcher.close()
+        await batcher.close()
     assert all(isinstance(answer, EngineLost) and says in str(answer) for answer in answers)
 
 
@@ -124,17 +125,20 @@ async def test_a_call_that_hangs_is_a_lost_engine(model: Model) -> None:
     model.gate.clear()
     with pytest.raises(EngineLost, match="not answered for 0.05 s"):
         await batcher.ask(1)
-    batcher.close()
+    model.gate.set()
+    await batcher.close()
 
 
 async def test_closing_cancels_what_waits(model: Model, batcher: Batcher[int, int]) -> None:
     first = await held(model, batcher)
     waits = batcher.submit(1)
-    batcher.close()
+    closing = asyncio.ensure_future(batcher.close())
+    await asyncio.sleep(0)
     assert waits.cancelled()
     assert batcher.submit(2).cancelled()
     model.gate.set()
     assert await first == 0
+    await closing
 
 
 async def test_an_answer_that_nobody_waits_for_any_more_harms_nobody(model: Model, batcher: Batcher[int, int]) -> None:

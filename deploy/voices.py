@@ -1,0 +1,102 @@
+"""`parley voices`: list, add and delete the cloned voices of a running Parley."""
+
+import json
+import mimetypes
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from shared.voices import LARGEST_BYTES
+
+TIMEOUT_S = 10.0
+UPLOAD_S = 60.0
+TYPES = {".wav": "audio/wav", ".flac": "audio/flac", ".ogg": "audio/ogg", ".mp3": "audio/mpeg"}
+
+
+class VoicesFailed(RuntimeError):
+    """It was not done; the message is for the person at the terminal."""
+
+
+def run_list(url: str, *, as_json: bool) -> int:
+    """Print every voice. Returns the exit code."""
+    return _told(url, lambda: _list(url, as_json=as_json))
+
+
+def run_add(url: str, file: Path, name: str, text: str) -> int:
+    """Make a voice of a recording. Returns the exit code."""
+    return _told(url, lambda: _add(url, file, name, text))
+
+
+def run_delete(url: str, name: str) -> int:
+    """Delete a voice. Returns the exit code."""
+    return _told(url, lambda: _delete(url, name))
+
+
+def _told(url: str, work: Callable[[], None]) -> int:
+    try:
+        work()
+    except VoicesFailed as error:
+        print(error, file=sys.stderr)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        print(f"no Parley answers at {url}: {error or type(error).__name__}", file=sys.stderr)
+    except (ValueError, KeyError, TypeError):
+        print(f"what answers at {url} is no Parley that knows /v1/voices", file=sys.stderr)
+    else:
+        return 0
+    return 1
+
+
+def _list(url: str, *, as_json: bool) -> None:
+    voices = _call("GET", url, "/v1/voices")["voices"]
+    if as_json:
+        print(json.dumps(voices, indent=2, ensure_ascii=False))
+        return
+    for voice in voices:
+        if voice["kind"] == "engine":
+            print(f"{voice['name']}  of the engine")
+        else:
+            usable = "" if voice["usable"] else ", which this tts engine cannot speak with"
+            print(f"{voice['name']}  cloned{usable}: {voice['seconds']:.1f} s, {voice['text']!r}")
+    if not voices:
+        print("there is no voice yet: parley voices add FILE --name NAME --text 'What is said in it.'")
+
+
+def _add(url: str, file: Path, name: str, text: str) -> None:
+    try:
+        if file.stat().st_size > LARGEST_BYTES:
+            raise VoicesFailed(f"{file} is larger than {LARGEST_BYTES // 1024 // 1024} MB")
+        body = file.read_bytes()
+    except OSError as error:
+        raise VoicesFailed(f"{file}: {error.strerror}") from None
+    kind = TYPES.get(file.suffix.lower()) or mimetypes.guess_type(file.name)[0] or ""
+    headers = {"content-type": kind if kind.startswith("audio/") else "application/octet-stream"}
+    shown = _call("POST", url, f"/v1/voices/{_path(name)}", params={"text": text}, content=body, headers=headers)
+    print(f"added {shown['name']}: {shown['seconds']:.1f} s")
+    if shown["advice"]:
+        print(shown["advice"])
+    if not shown["usable"]:
+        print("the tts engine that runs now cannot speak with it: PARLEY_TTS_ENGINE=f5 can")
+
+
+def _delete(url: str, name: str) -> None:
+    print(f"deleted {_call('DELETE', url, f'/v1/voices/{_path(name)}')['name']}")
+
+
+def _path(name: str) -> str:
+    """A name as one part of a path."""
+    if name in ("", ".", "..") or "/" in name:  # the server would take it for another path
+        raise VoicesFailed(f"a voice cannot be called {name!r}")
+    return quote(name, safe="")
+
+
+def _call(method: str, url: str, path: str, **request: Any) -> Any:
+    timeout = httpx.Timeout(TIMEOUT_S, read=UPLOAD_S, write=UPLOAD_S)
+    response = httpx.request(method, f"{url.rstrip('/')}{path}", timeout=timeout, **request)
+    answer = response.json()
+    if not response.is_success:
+        raise VoicesFailed(answer["error"]["message"])
+    return answer

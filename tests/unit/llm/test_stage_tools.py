@@ -1,0 +1,214 @@
+"""Tools in the llm stage: what the model is told of them, and that each call is published once, with the reply's end."""
+
+import random
+from collections.abc import AsyncGenerator, Sequence
+from itertools import count
+
+import pytest
+
+from benchmarks.simulated_bus import SimulatedBus, SimulatedLeases
+from services.llm.stage import LlmStage
+from shared.frames import Frame, ReplyDelta, ReplyDone, ReplySentence, ToolCalled, TranscriptFinal
+from shared.leases import Lease
+from shared.prompt import INTERRUPTED, UNANSWERED, basis, prompt
+from shared.session import Message, ReplyOptions, SessionSettings, Tool, ToolCall
+from shared.streams import Place
+from shared.worker import Work, pack_settings
+
+WEATHER = Tool("weather", "Tells the weather.", '{"type":"object"}')
+CLOCK = Tool("clock", "", "{}")
+BOTH = SessionSettings(tools=(WEATHER, CLOCK))
+CALL = ToolCall("call_1", "weather", '{"city":"Bonn"}')
+
+
+class Model:
+    """Says what it is given to say; keeps what it was told."""
+
+    slots = 1
+
+    def __init__(self, *deltas: str | ToolCall | Exception) -> None:
+        self.deltas = deltas
+        self.tools: Sequence[Tool] | None = None
+        self.messages: Sequence[Message] = ()
+
+    async def load(self) -> None: ...
+
+    async def reply(
+        self, messages: Sequence[Message], *, language: str, prefix: str = "", tools: Sequence[Tool] = ()
+    ) -> AsyncGenerator[str | ToolCall, None]:
+        self.messages, self.tools = messages, tools
+        for delta in self.deltas:
+            if isinstance(delta, Exception):
+                raise delta
+            if isinstance(delta, str) and prefix.startswith(delta):
+                prefix = prefix[len(delta) :]
+            else:
+                yield delta
+
+    async def close(self) -> None: ...
+
+
+class Session:
+    """A broker in memory, and one session."""
+
+    def __init__(self, settings: SessionSettings = BOTH) -> None:
+        self.bus = SimulatedBus(random.Random(0), (0.0, 0.0))
+        self.leases = SimulatedLeases(self.bus)
+        self.bus.save_settings("s", settings, pack_settings(settings))
+        self.numbers = count(1)
+
+    async def reply(self, model: Model, options: ReplyOptions | None = None, *, attempt: int = 1) -> list[Frame]:
+        """Have the stage reply; returns the log."""
+        job = TranscriptFinal("s", 1, 0, "What is the weather?", options or ReplyOptions())
+        lease = Lease(b"jobs", f"{next(self.numbers)}-0", attempt, job)
+        self.leases.fences[lease.id] = attempt
+        work = Work(self.bus, self.leases, "llm", lease)  # type: ignore[arg-type]
+        assert await work.finish(await LlmStage(model, "test", 0).work(work))
+        return await self.log()
+
+    async def log(self) -> list[Frame]:
+        return [frame for _, frames in await self.bus.log(Place.OUT, "s") for frame in frames]
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "told"),
+    [
+        (SessionSettings(), ReplyOptions(), ()),
+        (BOTH, ReplyOptions(), (WEATHER, CLOCK)),
+        (SessionSettings(tools=(CLOCK,), tool_choice="required"), ReplyOptions(), (CLOCK,)),
+        (SessionSettings(tools=(WEATHER, CLOCK), tool_choice="clock"), ReplyOptions(), (WEATHER, CLOCK)),
+        (SessionSettings(tools=(CLOCK,), tool_choice="none"), ReplyOptions(), ()),
+        (SessionSettings(tools=(CLOCK,), tool_choice="none"), ReplyOptions(tool_choice="auto"), (CLOCK,)),
+        (BOTH, ReplyOptions(tool_choice="none"), ()),
+        (BOTH, ReplyOptions(tools=(CLOCK,)), (CLOCK,)),
+    ],
+)
+async def test_the_model_is_told_of_the_tools_that_count(
+    settings: SessionSettings, options: ReplyOptions, told: tuple[Tool, ...]
+) -> None:
+    model = Model("Hello.")
+    await Session(settings).reply(model, options)
+    assert model.tools == told
+
+
+async def test_calls_come_after_the_text_and_before_the_end() -> None:
+    second = ToolCall("call_2", "clock", "{}")
+    log = await Session().reply(Model("Let me ", CALL, "see.", second))
+    assert log[-3:] == [
+        ToolCalled(1, 0, CALL),
+        ToolCalled(1, 0, second),
+        ReplyDone(1, 0, "Let me see.", 1),
+    ]
+    assert [type(frame) for frame in log[1:-3]] == [ReplyDelta, ReplyDelta, ReplySentence]
+
+
+async def test_a_reply_may_be_nothing_but_a_call() -> None:
+    log = await Session().reply(Model(CALL))
+    assert log[1:] == [ToolCalled(1, 0, CALL), ReplyDone(1, 0, "", 0)]
+
+
+async def test_a_call_is_published_once_though_the_first_attempt_died_after_it() -> None:
+    place = Session()
+    with pytest.raises(ConnectionError):
+        await place.reply(Model("Let me see.", CALL, ConnectionError()))
+    assert not [frame for frame in await place.log() if isinstance(frame, ToolCalled)]
+    log = await place.reply(Model("Let me see.", CALL), attempt=2)
+    assert [frame for frame in log if isinstance(frame, ToolCalled | ReplyDone)] == [
+        ToolCalled(1, 0, CALL),
+        ReplyDone(1, 0, "Let me see.", 1),
+    ]
+
+
+async def test_a_worker_that_lost_its_lease_publishes_no_call() -> None:
+    place = Session()
+    job = TranscriptFinal("s", 1, 0, "Hi", ReplyOptions())
+    work = Work(place.bus, place.leases, "llm", Lease(b"jobs", "9-0", 1, job))  # type: ignore[arg-type]
+    place.leases.fences["9-0"] = 2  # another has it
+    assert not await work.finish(await LlmStage(Model(CALL), "test", 0).work(work))
+    assert not [frame for frame in await place.log() if isinstance(frame, ToolCalled | ReplyDone)]
+
+
+@pytest.mark.parametrize("options", [ReplyOptions(), ReplyOptions(tool_choice="none")])
+async def test_what_is_no_tool_of_the_client_is_not_called(options: ReplyOptions) -> None:
+    settings = SessionSettings(tools=(CLOCK,)) if options.tool_choice is None else BOTH
+    log = await Session(settings).reply(Model("Well.", CALL), options)
+    assert not [frame for frame in log if isinstance(frame, ToolCalled)]
+    assert log[-1] == ReplyDone(1, 0, "Well.", 1)
+
+
+async def test_what_is_said_word_for_word_asks_no_model() -> None:
+    model = Model(CALL)
+    log = await Session().reply(model, ReplyOptions(say="Welcome."))
+    assert model.tools is None
+    assert log[-1] == ReplyDone(1, 0, "Welcome.", 1)
+
+
+def call(call_id: str, turn: int = 1) -> Message:
+    return Message("assistant", "", turn, calls=(ToolCall(call_id, "weather", "{}"),))
+
+
+def answer(call_id: str, text: str = "rain", turn: int = 1) -> Message:
+    return Message("tool", text, turn, answers=call_id)
+
+
+USER = Message("user", "What is the weather?", 1)
+
+
+def told(*history: Message, turn: int = 9, text: str = "") -> list[Message]:
+    return prompt(SessionSettings(), ReplyOptions(), history, turn, text)
+
+
+def test_a_prompt_after_an_answer_ends_with_it() -> None:
+    assert told(USER, call("a"), answer("a")) == [USER, call("a"), answer("a")]
+
+
+def test_the_text_of_a_reply_and_its_calls_are_one_message() -> None:
+    said = Message("assistant", "Let me see.", 1)
+    both = (*call("a").calls, *call("b").calls)
+    assert told(USER, said, call("a"), call("b"), answer("b"), answer("a", "")) == [
+        USER,
+        Message("assistant", "Let me see.", 1, calls=both),
+        answer("a", ""),
+        answer("b"),
+    ]
+
+
+def test_calls_one_after_the_other_stay_apart() -> None:
+    history = (USER, call("a"), answer("a"), call("b"), answer("b"))
+    assert told(*history) == list(history)
+
+
+def test_an_answer_stands_with_its_call_however_late_it_came() -> None:
+    later = (Message("user", "Hello?", 2), Message("assistant", "Yes.", 2))
+    assert told(USER, call("a"), *later, answer("a", turn=2)) == [USER, call("a"), answer("a", turn=2), *later]
+    asked = told(USER, call("a"), *later, answer("a", turn=2), turn=2, text="Hello?")
+    assert asked == [USER, call("a"), Message("tool", UNANSWERED, 1, answers="a"), Message("user", "Hello?", 2)]
+
+
+def test_of_two_answers_the_later_counts_and_one_to_no_call_does_not() -> None:
+    assert told(answer("x"), USER, call("a"), answer("a", "sun"), answer("a")) == [USER, call("a"), answer("a")]
+
+
+def test_that_a_reply_was_cut_off_is_told_after_its_calls() -> None:
+    said = Message("assistant", "Let me", 1, interrupted=True)
+    assert told(USER, said, call("a"), answer("a")) == [
+        USER,
+        Message("assistant", "Let me", 1, interrupted=True, calls=call("a").calls),
+        answer("a"),
+        Message("system", INTERRUPTED, 1),
+    ]
+
+
+def test_a_reply_depends_on_the_tools() -> None:
+    sums = {
+        basis(settings, options, [USER])
+        for settings, options in [
+            (SessionSettings(), ReplyOptions()),
+            (BOTH, ReplyOptions()),
+            (BOTH, ReplyOptions(tool_choice="none")),
+            (BOTH, ReplyOptions(tools=(CLOCK,))),
+            (BOTH, ReplyOptions(tool_choice="required")),
+            (SessionSettings(tools=(WEATHER, Tool("clock", "", '{"a":1}'))), ReplyOptions()),
+        ]
+    }
+    assert len(sums) == 6

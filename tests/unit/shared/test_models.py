@@ -1,0 +1,151 @@
+"""Which model an engine loads, which of a repository's files it uses, and what is missing of a folder."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from shared.engines import UnknownEngine
+from shared.models import (
+    DEFAULTS,
+    VOCODER,
+    ModelMissing,
+    find_model,
+    missing_files,
+    model_name,
+    needs_of,
+    wanted_files,
+)
+
+NAME = "someone/something"
+
+
+def put(folder: Path, *files: str, text: str = "{}") -> Path:
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(text)
+    return folder
+
+
+def index(folder: Path, *parts: str) -> None:
+    put(folder, "model.safetensors.index.json", text=json.dumps({"weight_map": {part: part for part in parts}}))
+
+
+def cached(cache: Path, name: str, *files: str) -> Path:
+    """A snapshot in a cache, as the hub's library lays it."""
+    repository = cache / f"models--{name.replace('/', '--')}"
+    put(repository, "refs/main", text="a" * 40)
+    return put(repository / "snapshots" / ("a" * 40), *files)
+
+
+def test_the_setting_comes_before_the_default() -> None:
+    assert model_name("asr", "transformers", "my/model", "cpu") == "my/model"
+    assert model_name("asr", "transformers", "", "cpu") == "openai/whisper-base"
+    assert model_name("asr", "transformers", "", "cuda:1") == "openai/whisper-large-v3-turbo"
+
+
+def test_a_mac_takes_the_large_chat_model_and_the_small_recogniser() -> None:
+    assert model_name("llm", "transformers", "", "mps") == DEFAULTS["llm"]["transformers"]["cuda"]
+    assert model_name("asr", "transformers", "", "mps") == DEFAULTS["asr"]["transformers"]["cpu"]
+
+
+def test_an_engine_without_a_default_asks_for_a_name() -> None:
+    with pytest.raises(UnknownEngine, match="PARLEY_LLM_MODEL is empty, and openai"):
+        model_name("llm", "openai", "", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("files", "wanted"),
+    [
+        (
+            ["README.md", "config.json", "model.safetensors", "pytorch_model.bin", "flax_model.msgpack", "tf_model.h5"],
+            ["config.json", "model.safetensors"],
+        ),
+        (["config.json", "pytorch_model.bin", "a.gguf"], ["config.json", "pytorch_model.bin"]),
+        (
+            ["model.safetensors.index.json", "model-1-of-2.safetensors", "model-2-of-2.safetensors"],
+            ["model.safetensors.index.json", "model-1-of-2.safetensors", "model-2-of-2.safetensors"],
+        ),
+        (
+            ["model.safetensors", "model.fp32-1-of-2.safetensors", "consolidated.safetensors", "training_args.bin"],
+            ["model.safetensors"],
+        ),
+        (["other.safetensors", "other.bin"], ["other.safetensors"]),
+        (["merges.txt", "spiece.model", "chat_template.jinja"], ["merges.txt", "spiece.model", "chat_template.jinja"]),
+        (["onnx/config.json", "onnx/model.onnx", "original/params.json", "model.onnx"], []),
+        (["additional_chat_templates/tool.jinja"], ["additional_chat_templates/tool.jinja"]),
+        ([], []),
+    ],
+)
+def test_each_weight_is_brought_once(files: list[str], wanted: list[str]) -> None:
+    assert wanted_files("transformers", files) == wanted
+
+
+@pytest.mark.parametrize("engine", ["kokoro", "f5", "vocos"])
+def test_what_an_engine_needs_is_brought(engine: str) -> None:
+    needs = needs_of(engine)
+    assert wanted_files(engine, [*needs, "README.md", "samples/one.wav", "F5TTS_Base/model.pt"]) == list(needs)
+
+
+def test_kokoro_brings_all_voices() -> None:
+    assert wanted_files("kokoro", ["voices/bf_emma.pt", "VOICES.md"]) == ["voices/bf_emma.pt"]
+
+
+def test_a_folder_is_a_model_of_its_own(tmp_path: Path) -> None:
+    put(tmp_path, "config.json", "model.safetensors")
+    assert find_model(str(tmp_path)) == tmp_path
+
+
+def test_weights_can_be_among_the_needs_and_in_folders(tmp_path: Path) -> None:
+    needs = needs_of("f5")
+    assert missing_files(tmp_path, needs) == list(needs)
+    assert missing_files(put(tmp_path, *needs), needs) == []
+
+
+def test_every_part_of_an_index_has_to_be_there(tmp_path: Path) -> None:
+    put(tmp_path, "config.json", "model-1.safetensors")
+    index(tmp_path, "model-1.safetensors", "model-2.safetensors", "model-3.safetensors")
+    assert missing_files(tmp_path) == ["model-2.safetensors", "model-3.safetensors"]
+
+
+def test_one_file_of_weights_makes_an_index_needless(tmp_path: Path) -> None:
+    put(tmp_path, "config.json", "model.safetensors")
+    index(tmp_path, "model-1.safetensors")
+    assert missing_files(tmp_path) == []
+
+
+def test_a_link_to_nothing_is_no_file(tmp_path: Path) -> None:
+    put(tmp_path, "config.json")
+    (tmp_path / "weights.safetensors").symlink_to(tmp_path / "gone")
+    assert missing_files(tmp_path) == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"weight_map": 3}', "{" * 100_000, "\x00"])
+def test_a_damaged_index_is_named(text: str, tmp_path: Path) -> None:
+    put(tmp_path, "config.json")
+    put(tmp_path, "model.safetensors.index.json", text=text)
+    with pytest.raises(ModelMissing, match=r"model\.safetensors\.index\.json is damaged"):
+        missing_files(tmp_path)
+
+
+def test_a_model_in_the_cache(tmp_path: Path) -> None:
+    folder = cached(tmp_path, NAME, "config.json", "model.safetensors")
+    assert find_model(NAME, cache=tmp_path) == folder
+    (folder / "config.json").unlink()
+    with pytest.raises(ModelMissing, match=r"config\.json missing in .*parley models pull someone/something"):
+        find_model(NAME, cache=tmp_path)
+
+
+def test_a_model_that_is_not_here_says_how_to_bring_it(tmp_path: Path) -> None:
+    with pytest.raises(ModelMissing, match=r"someone/something is not on this machine.*parley models pull"):
+        find_model(NAME, cache=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", "a/b/c", "a b", "/no/such/folder", "../up", "x" * 300, "~nobody/x", "a\0b"])
+def test_what_can_be_no_name(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelMissing):
+        find_model(name or str(tmp_path), cache=tmp_path)
+
+
+def test_the_vocoder_is_a_model_of_the_hub() -> None:
+    assert VOCODER.count("/") == 1
