@@ -48,4 +48,5 @@ class Recognizer(Protocol):
 ENGINES = {
     "sphinx": "services.asr.sphinx:SphinxRecognizer",
     "scripted": "services.asr.scripted:ScriptedRecognizer",
+    "transformers": "services.asr.transformers:TransformersRecognizer",
 }
