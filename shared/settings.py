@@ -75,6 +75,12 @@ class Settings(BaseSettings):
     compile: bool = Field(False, description="compile models at start: minutes of warm-up for less time per step")
     threads: int = Field(0, ge=0, le=512, description="threads of one worker's model on a CPU; 0: the library's choice")
     device_memory: float = Field(1.0, gt=0, le=1, description="share of the GPU's memory that one worker may take")
+    cache_memory: float = Field(
+        0.4,
+        gt=0,
+        le=0.95,
+        description="share of the GPU memory left after loading that the chat model keeps for conversations",
+    )
     batch: int = Field(16, ge=1, le=1024, description="sessions that a model hears or speaks for in one call, at most")
     batch_ms: float = Field(3.0, ge=0, le=100, description="how long a call waits for others to go with it")
     model_slots: int = Field(64, ge=1, le=4096, description="pieces of work that one worker with a model takes at once")

@@ -35,4 +35,5 @@ ENGINES = {
     "eliza": "services.llm.eliza:ElizaModel",
     "openai": "services.llm.openai:OpenAIModel",
     "scripted": "services.llm.scripted:ScriptedModel",
+    "transformers": "services.llm.transformers:TransformersModel",
 }

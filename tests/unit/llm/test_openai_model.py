@@ -1,0 +1,556 @@
+"""The chat model behind an endpoint, against a real HTTP server that behaves well, badly, or not at all."""
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.llm.engine import ENGINES
+from services.llm.openai import OpenAIModel, _Spoken
+from shared.endpoints import EndpointFailed
+from shared.engines import UnknownEngine, create_engine
+from shared.session import Message, Tool, ToolCall
+from shared.settings import Settings
+from tests.openai_server import Answer, Cut, OpenAIServer, call, chunk, error, free_port_url, openai_server, said
+
+HELLO = (Message("system", "Be brief.", 0), Message("user", "hello", 1))
+PREFIX = "Once upon a time"
+CHAT = "/v1/chat/completions"
+QUICK: dict[str, Any] = {"first_token_s": 0.5, "next_token_s": 0.5}
+
+
+@pytest.fixture(autouse=True)
+def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[OpenAIServer]:
+    async with openai_server() as running:
+        yield running
+
+
+@pytest.fixture
+async def fallback() -> AsyncIterator[OpenAIServer]:
+    async with openai_server() as running:
+        running.replies = deque([said("From the fallback.")])
+        yield running
+
+
+@asynccontextmanager
+async def loaded(url: str, **given: Any) -> AsyncIterator[OpenAIModel]:
+    model = create_engine("llm", "openai", ENGINES, Settings(**{"llm_url": url, **given}))
+    assert isinstance(model, OpenAIModel)
+    try:
+        await model.load()
+        yield model
+    finally:
+        await model.close()
+
+
+async def replied(model: OpenAIModel, prefix: str = "", tools: Sequence[Tool] = ()) -> list[str | ToolCall]:
+    async with asyncio.timeout(10), aclosing(model.reply(HELLO, language="en", prefix=prefix, tools=tools)) as pieces:
+        return [piece async for piece in pieces]
+
+
+async def reply(server: OpenAIServer, *answers: Answer, prefix: str = "", **given: Any) -> list[str | ToolCall]:
+    server.replies = deque(answers)
+    async with loaded(server.url, **given) as model:
+        return await replied(model, prefix)
+
+
+async def test_deltas_come_as_they_are(server: OpenAIServer) -> None:
+    assert await reply(server, said("Well", ", ", "hello \u00fc\U0001f600", "!"), reply_tokens=7, temperature=0.1) == [
+        "Well",
+        ", ",
+        "hello \u00fc\U0001f600",
+        "!",
+    ]
+    (asked,) = server.requests(CHAT)
+    assert asked == {
+        "model": "tiny",
+        "stream": True,
+        "max_tokens": 7,
+        "temperature": 0.1,
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}],
+    }
+
+
+async def test_a_delta_is_not_kept_for_the_next(server: OpenAIServer) -> None:
+    server.replies = deque([said("first", 5.0, "late")])
+    async with loaded(server.url, next_token_s=20) as model, asyncio.timeout(2):
+        pieces = model.reply(HELLO, language="en")
+        assert await anext(pieces) == "first"
+        await pieces.aclose()
+
+
+async def test_replies_at_the_same_time_do_not_mix(server: OpenAIServer) -> None:
+    server.replies = deque([said(str(number), 0.02, f"{number}!") for number in range(8)])
+    async with loaded(server.url) as model, asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(replied(model)) for _ in range(8)]
+    texts = sorted("".join(map(str, task.result())) for task in running)
+    assert texts == [f"{number}{number}!" for number in range(8)]
+
+
+# ---- what was said before
+
+
+async def test_conversation_and_tools_go_out_in_its_own_form(server: OpenAIServer) -> None:
+    messages = (
+        Message("user", "Weather?", 1),
+        Message("user", "In Rome.", 1),
+        Message("assistant", "", 1, calls=(ToolCall("c1", "weather", '{"city":"Rome"}'), ToolCall("c2", "now", ""))),
+        Message("tool", "sunny", 1, answers="c1"),
+        Message("assistant", "Sunny.", 1),
+        Message("system", "(Interrupted.)", 1),
+        Message("user", "Thanks", 2),
+    )
+    tools = (Tool("weather", "What the sky does", '{"type": "object"}'), Tool("now", "", ""))
+    async with loaded(server.url) as model:
+        _ = [piece async for piece in model.reply(messages, language="en", tools=tools)]
+        with pytest.raises(ValueError, match="'broken'"):
+            await anext(model.reply(HELLO, language="en", tools=[Tool("broken", "", "{")]))
+    (asked,) = server.requests(CHAT)
+    assert asked["tools"] == [
+        {"type": "function", "function": {"name": name, "description": text, "parameters": schema}}
+        for name, text, schema in (("weather", "What the sky does", {"type": "object"}), ("now", "", {}))
+    ]
+    calls = [
+        {"id": id_, "type": "function", "function": {"name": name, "arguments": arguments}}
+        for id_, name, arguments in (("c1", "weather", '{"city":"Rome"}'), ("c2", "now", "{}"))
+    ]
+    assert asked["messages"] == [
+        {"role": "user", "content": "Weather?"},
+        {"role": "user", "content": "In Rome."},
+        {"role": "assistant", "content": None, "tool_calls": calls},
+        {"role": "tool", "content": "sunny", "tool_call_id": "c1"},
+        {"role": "assistant", "content": "Sunny."},
+        {"role": "system", "content": "(Interrupted.)"},
+        {"role": "user", "content": "Thanks"},
+    ]
+
+
+# ---- calls of tools
+
+
+async def test_fragments_of_a_call_become_one(server: OpenAIServer) -> None:
+    fragments = [call(0, "", "weather", "c1"), call(0, '{"ci'), call(0, 'ty":"Rome"}'), call(1, "{}", "now", "c2")]
+    server.replies = deque([Answer(("One moment.", *fragments), "tool_calls")])
+    async with loaded(server.url) as model:
+        assert await replied(model) == [
+            "One moment.",
+            ToolCall("c1", "weather", '{"city":"Rome"}'),
+            ToolCall("c2", "now", "{}"),
+        ]
+
+
+async def test_calls_that_are_all_numbered_0_are_told_apart_by_id(server: OpenAIServer) -> None:
+    calls = await reply(server, said(call(0, '{"a":1}', "one", "x"), call(0, "", "two", "y")))
+    assert calls == [ToolCall("x", "one", '{"a":1}'), ToolCall("y", "two", "{}")]
+
+
+async def test_a_call_without_an_id_gets_one_of_its_own(server: OpenAIServer) -> None:
+    calls = await reply(server, said(call(0, "{}", "one"), call(1, "{}", "two", "")))
+    ids = {piece.id for piece in calls if isinstance(piece, ToolCall)}
+    assert len(ids) == 2
+    assert "" not in ids
+
+
+async def test_a_call_that_is_cut_off_is_not_given(server: OpenAIServer) -> None:
+    server.replies = deque([said("Wait.", call(0, '{"ci', "weather", "c1"), 0.05, Cut)])
+    async with loaded(server.url) as model, aclosing(model.reply(HELLO, language="en")) as pieces:
+        assert await anext(pieces) == "Wait."
+        with pytest.raises(EndpointFailed):
+            await anext(pieces)
+
+
+async def test_odd_fragments_do_no_harm(server: OpenAIServer) -> None:
+    fragments: list[Any] = [None, [], [{}], ["x"], [{"index": 0, "function": None}]]
+    odd = [{"tool_calls": value} for value in fragments]
+    pieces = await reply(server, said(*odd, {"content": None}, {"content": ["x"]}, {}, "Fine."))
+    assert pieces == ["Fine."]
+
+
+# ---- what is not said
+
+
+@pytest.mark.parametrize(
+    "deltas",
+    [
+        ["<think>Hm.</think>\n\nYes."],
+        ["<th", "ink>", "long " * 50, "</th", "ink>", "\n", " Yes."],
+        [" \n<think>\n</think>", "Yes."],
+        [{"reasoning_content": "Hm."}, {"reasoning": "Hm."}, {"role": "assistant", "content": ""}, "Yes."],
+    ],
+)
+async def test_thoughts_are_not_said(server: OpenAIServer, deltas: list[Any]) -> None:
+    assert "".join(map(str, await reply(server, said(*deltas)))) == "Yes."
+
+
+@pytest.mark.parametrize("text", ["<this> is", " <thin", "I <think>so</think>.", "<", "\n ", "<thinker>"])
+async def test_what_only_looks_like_a_thought_is_said(server: OpenAIServer, text: str) -> None:
+    assert "".join(map(str, await reply(server, said(*text)))) == text
+
+
+async def test_an_endless_thought_is_silent(server: OpenAIServer) -> None:
+    assert await reply(server, said("<think>I should ", "say")) == []
+
+
+async def test_a_reply_that_heeds_no_limit_is_cut_off(server: OpenAIServer) -> None:
+    pieces = await reply(server, said("x" * 1_000_000, *["y" * 1000] * 5), reply_tokens=10)
+    assert pieces == ["x" * 160]
+
+
+# ---- going on after a prefix
+
+
+async def test_it_goes_on_after_a_prefix(server: OpenAIServer) -> None:
+    assert await reply(server, said(" there", " was"), prefix=PREFIX) == [" there", " was"]
+    (asked,) = server.requests(CHAT)
+    assert asked["messages"][-1] == {"role": "assistant", "content": PREFIX}
+    assert (asked["continue_final_message"], asked["add_generation_prompt"]) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "deltas",
+    [
+        ["Once upon", " a time", " there was"],
+        ["Once upon a time there was"],
+        [*"Once upon a time there was"],
+        ["<think>again</think>Once ", "upon a time there was"],
+    ],
+)
+async def test_a_server_that_begins_anew_is_not_heard_twice(server: OpenAIServer, deltas: list[str]) -> None:
+    assert "".join(map(str, await reply(server, said(*deltas), prefix=PREFIX))) == " there was"
+
+
+async def test_a_server_that_only_repeats_says_nothing(server: OpenAIServer) -> None:
+    assert await reply(server, said("Once upon", " a time"), prefix=PREFIX) == []
+
+
+@given(st.text(max_size=20), st.text(max_size=20), st.integers(1, 5), st.booleans())
+def test_prefix_and_rest_are_the_whole_whoever_begins_anew(prefix: str, rest: str, size: int, anew: bool) -> None:
+    prefix, rest = f"Hello{prefix}.", f"; {rest}"  # a rest that begins like the prefix cannot be told from it
+    spoken, text = _Spoken(prefix), prefix + rest if anew else rest
+    deltas = [spoken.feed(text[at : at + size]) for at in range(0, len(text), size)]
+    assert "".join(deltas) + spoken.finish() == rest
+
+
+async def test_a_blank_at_the_end_of_a_prefix_is_not_doubled(server: OpenAIServer) -> None:
+    assert await reply(server, said(" there", " was"), prefix=PREFIX + " ") == ["there", " was"]
+    assert server.requests(CHAT)[0]["messages"][-1]["content"] == PREFIX
+
+
+@pytest.mark.parametrize("status", [400, 422])
+async def test_a_server_that_cannot_go_on_ends_the_reply(server: OpenAIServer, status: int) -> None:
+    assert await reply(server, error(status, "continue_final_message is not known"), prefix=PREFIX) == []
+    assert len(server.requests(CHAT)) == 1
+
+
+async def test_a_hosted_model_is_asked_in_its_way_and_does_not_go_on(
+    server: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", server.url.removesuffix("/v1"))  # so that its host is the one that it is
+    server.replies = deque([said("Hosted.")])
+    async with loaded("http://api.openai.com/v1", llm_key="secret", llm_model="tiny") as model:
+        assert await replied(model) == ["Hosted."]
+        assert await replied(model, PREFIX) == []
+    (asked,) = server.requests(CHAT)
+    assert asked["max_completion_tokens"] == 400
+    assert "max_tokens" not in asked
+
+
+# ---- failures before the first word
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        error(500),
+        error(503, **{"retry-after": "0"}),
+        error(429, **{"retry-after": "nan"}),
+        said(Cut),
+        said({"role": "assistant"}, b"data: {garbage}\n\n"),
+        said(b'data: {"error": {"message": "out of memory"}}\n\n'),
+        said(b"data: \xff\xfe\n\n"),
+        said({"role": "assistant"}, 1.0, "late"),
+        said(1.0, "late"),
+        said({"reasoning_content": "Hm."}, Cut),
+        Answer(("",), None),
+        Answer((), None),
+        Answer((b"<html><body>Welcome</body></html>\n",), None, headers={"content-type": "text/html"}),
+        Answer((b'{"choices": [{"message": {"content": "whole"}}]}',), None),
+        Answer((b"data: 1\n\n", b"data: null\n\n", b'data: "x"\n\n', b'data: {"choices": 7}\n\n'), None),
+        Answer((b'data: {"choices": [null]}\n\n', b"data: [1]\n\n"), None),
+    ],
+    ids=lambda answer: f"{answer.status} {answer.steps}"[:40],
+)
+async def test_a_failure_before_the_first_word_is_tried_once_more(server: OpenAIServer, failure: Answer) -> None:
+    assert await reply(server, failure, said("Here."), **QUICK) == ["Here."]
+    assert len(server.requests(CHAT)) == 2
+
+
+async def test_then_the_fallback_is_asked_with_its_own_model_and_key(
+    server: OpenAIServer, fallback: OpenAIServer
+) -> None:
+    fallback.models = {"data": [{"id": "other"}]}
+    more = {"llm_fallback_url": fallback.url, "llm_fallback_model": "other", "llm_fallback_key": "fallback-key"}
+    assert await reply(server, error(502), llm_key="main-key", **more) == ["From the fallback."]
+    assert len(server.requests(CHAT)) == 2
+    (asked,) = fallback.requests(CHAT)
+    assert asked["model"] == "other"
+    assert server.asked[-1].headers["authorization"] == "Bearer main-key"
+    assert fallback.asked[-1].headers["authorization"] == "Bearer fallback-key"
+
+
+@pytest.mark.parametrize("status", [401, 404])
+async def test_what_will_not_pass_is_not_tried_again(server: OpenAIServer, fallback: OpenAIServer, status: int) -> None:
+    assert await reply(server, error(status), llm_fallback_url=fallback.url) == ["From the fallback."]
+    assert len(server.requests(CHAT)) == 1
+    assert fallback.requests(CHAT)[0]["model"] == "tiny"
+    with pytest.raises(EndpointFailed, match=f"{status} it went wrong"):
+        await reply(server, error(status))
+
+
+async def test_the_pause_before_it_is_what_the_server_asks_for_up_to_a_second(server: OpenAIServer) -> None:
+    now = asyncio.get_running_loop().time
+    for wait, least_s, most_s in (("0.4", 0.4, 0.9), ("3600", 1.0, 1.9), ("Wed, 21 Oct 2065 07:28:00 GMT", 1.0, 1.9)):
+        server.replies = deque([error(429, **{"retry-after": wait}), said("Here.")])
+        async with loaded(server.url) as model:
+            begun = now()
+            assert await replied(model) == ["Here."]
+            assert least_s <= now() - begun < most_s
+
+
+async def test_when_all_fail_the_last_is_named(server: OpenAIServer, fallback: OpenAIServer) -> None:
+    fallback.replies = deque([error(500, "also broken")])
+    with pytest.raises(EndpointFailed, match=f"{fallback.url}: 500 also broken"):
+        await reply(server, error(500), llm_fallback_url=fallback.url)
+    assert len(server.requests(CHAT)) == 2
+    assert len(fallback.requests(CHAT)) == 1
+
+
+async def test_a_server_that_dies_is_replaced_by_the_fallback(fallback: OpenAIServer) -> None:
+    async with openai_server() as primary:
+        model = OpenAIModel(Settings(llm_url=primary.url, llm_fallback_url=fallback.url))
+        await model.load()
+        assert await replied(model) == ["Hello", " there."]
+    assert await replied(model) == ["From the fallback."]
+    await model.close()
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+async def test_a_bad_request_is_nobody_elses_business(
+    server: OpenAIServer, fallback: OpenAIServer, status: int
+) -> None:
+    with pytest.raises(ValueError, match="too many tokens"):
+        await reply(server, error(status, "too many tokens"), llm_fallback_url=fallback.url)
+    assert len(server.requests(CHAT)) == 1
+    assert fallback.requests(CHAT) == []
+
+
+async def test_a_server_that_never_begins_fails_in_time(server: OpenAIServer) -> None:
+    now = asyncio.get_running_loop().time
+    async with loaded(server.url, **QUICK) as model:
+        server.replies = deque([said(*(b": keep-alive\n\n", 0.05) * 40)])
+        begun = now()
+        with pytest.raises(EndpointFailed, match="no answer in time"):
+            await replied(model)
+        assert 1.0 <= now() - begun < 2.5
+
+
+async def test_chunks_without_words_do_not_count_as_a_beginning(server: OpenAIServer) -> None:
+    empty = b'data: {"choices": []}\n\n'
+    with pytest.raises(EndpointFailed, match="no answer in time"):
+        await reply(server, said(*(empty, chunk({}), 0.05) * 40), **QUICK)
+
+
+async def test_thinking_counts_as_a_beginning(server: OpenAIServer) -> None:
+    thoughts = ({"reasoning_content": "Hm."}, 0.2) * 4
+    assert await reply(server, said(*thoughts, "Yes."), **QUICK) == ["Yes."]
+
+
+# ---- failures after the first word
+
+
+@pytest.mark.parametrize(
+    "end",
+    [(Cut,), (b"data: {garbage\n\n",), (b'data: {"error": "gone"}\n\n',), (1.0, "late"), ()],
+    ids=["cut", "garbage", "error", "stall", "no end"],
+)
+async def test_a_failure_after_the_first_word_is_raised(
+    server: OpenAIServer, fallback: OpenAIServer, end: tuple[Any, ...]
+) -> None:
+    server.replies = deque([Answer(("Well", 0.05, *end), None)])
+    async with loaded(server.url, llm_fallback_url=fallback.url, **QUICK) as model:
+        pieces = model.reply(HELLO, language="en")
+        async with aclosing(pieces):
+            assert await anext(pieces) == "Well"
+            with pytest.raises(EndpointFailed, match=server.url):
+                await anext(pieces)
+    assert len(server.requests(CHAT)) == 1
+    assert fallback.requests(CHAT) == []
+
+
+async def test_the_time_that_the_reader_takes_is_not_the_servers(server: OpenAIServer) -> None:
+    server.replies = deque([said("One", 0.05, " two", " three")])
+    async with loaded(server.url, **QUICK) as model:
+        pieces = []
+        async for piece in model.reply(HELLO, language="en"):
+            pieces.append(piece)
+            await asyncio.sleep(0.6)
+    assert pieces == ["One", " two", " three"]
+
+
+async def test_a_stream_that_is_not_closed_after_its_end_is_left(server: OpenAIServer) -> None:
+    now = asyncio.get_running_loop().time
+    async with loaded(server.url) as model:
+        server.replies = deque([Answer((chunk({"content": "Done."}, "stop"), 5.0), None)])
+        begun = now()
+        assert await replied(model) == ["Done."]
+        assert now() - begun < 1.5
+
+
+# ---- leaving
+
+
+async def test_closing_the_reply_closes_the_stream(server: OpenAIServer) -> None:
+    server.replies = deque([said("Well", 20.0, "late")])
+    async with loaded(server.url, next_token_s=60) as model:
+        async with aclosing(model.reply(HELLO, language="en")) as pieces:
+            assert await anext(pieces) == "Well"
+            assert not server.left.is_set()
+        await asyncio.wait_for(server.left.wait(), 2)
+
+
+@pytest.mark.parametrize("steps", [(20.0, "late"), ("Well", 20.0, "late")])
+async def test_cancelling_the_reply_closes_the_stream(server: OpenAIServer, steps: tuple[Any, ...]) -> None:
+    server.replies = deque([said(*steps)])
+    async with loaded(server.url, first_token_s=60, next_token_s=60) as model:
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(replied_forever(model))
+            while not server.requests(CHAT):
+                await asyncio.sleep(0.005)
+            await asyncio.sleep(0.05)
+            running.cancel()
+        await asyncio.wait_for(server.left.wait(), 2)
+    assert running.cancelled()
+    assert len(server.requests(CHAT)) == 1
+
+
+async def replied_forever(model: OpenAIModel) -> None:
+    async with aclosing(model.reply(HELLO, language="en")) as pieces:
+        async for _ in pieces:
+            pass
+
+
+# ---- load
+
+
+async def test_the_only_model_is_taken_and_one_of_many_is_not(server: OpenAIServer) -> None:
+    async with loaded(server.url) as model:
+        await replied(model)
+    assert server.requests(CHAT)[0]["model"] == "tiny"
+    server.models = {"data": [{"id": f"m{number}"} for number in range(20)]}
+    with pytest.raises(UnknownEngine, match=r"PARLEY_LLM_MODEL.*m0, m1.*m7, …$"):
+        await load(server.url)
+
+
+async def load(url: str, **given: Any) -> None:
+    async with loaded(url, **given):
+        pass
+
+
+@pytest.mark.parametrize("name", ["tiny", "llama", "gemini"])
+async def test_a_model_that_is_listed_is_fine(server: OpenAIServer, name: str) -> None:
+    listed = [{"id": "tiny"}, {"id": "llama:latest"}, {"id": "models/gemini"}]
+    for server.models in ({"data": listed}, listed):
+        await load(server.url, llm_model=name)
+
+
+async def test_a_model_that_is_not_listed_is_refused(server: OpenAIServer) -> None:
+    with pytest.raises(UnknownEngine, match=f"'huge'.*{server.url} has tiny"):
+        await load(server.url, llm_model="huge")
+
+
+@pytest.mark.parametrize("listing", [None, {}, [], 7, {"data": []}, {"data": None}, error(405), {"data": [7, {}]}])
+async def test_a_server_without_a_list_is_trusted_with_a_name(server: OpenAIServer, listing: Any) -> None:
+    server.models = listing
+    await load(server.url, llm_model="any")
+    with pytest.raises(UnknownEngine, match="PARLEY_LLM_MODEL"):
+        await load(server.url)
+
+
+async def test_a_key_that_is_refused_is_an_error_with_and_without_a_fallback(
+    server: OpenAIServer, fallback: OpenAIServer
+) -> None:
+    server.models = error(401, "Incorrect API key")
+    for more in ({}, {"llm_fallback_url": fallback.url}):
+        with pytest.raises(UnknownEngine, match=f"{server.url}: 401 Incorrect API key.*model tiny"):
+            await load(server.url, llm_model="tiny", **more)
+
+
+async def test_a_page_instead_of_a_list_is_an_error(server: OpenAIServer) -> None:
+    server.models = Answer((b"<html>Welcome</html>",), None, headers={"content-type": "text/html"})
+    with pytest.raises(UnknownEngine, match="is the URL whole"):
+        await load(server.url, llm_model="tiny")
+
+
+@pytest.mark.parametrize("listing", [error(503), Answer((1.0,)), Answer((b'{"data": [',)), Answer((Cut,))])
+async def test_a_server_that_is_down_is_an_error_unless_there_is_another(
+    server: OpenAIServer, fallback: OpenAIServer, listing: Answer
+) -> None:
+    server.models = listing
+    with pytest.raises(UnknownEngine, match=server.url):
+        await load(server.url, llm_model="tiny", **QUICK)
+    await load(server.url, llm_model="tiny", llm_fallback_url=fallback.url, **QUICK)
+    await load(fallback.url, llm_model="tiny", llm_fallback_url=server.url, **QUICK)
+
+
+async def test_nobody_there(fallback: OpenAIServer) -> None:
+    nowhere = free_port_url()
+    with pytest.raises(UnknownEngine, match=f"{nowhere}.*onnection.*model tiny"):
+        await load(nowhere, llm_model="tiny")
+    with pytest.raises(UnknownEngine, match=nowhere):
+        await load(nowhere, llm_model="tiny", llm_fallback_url=nowhere)
+    with pytest.raises(UnknownEngine, match="PARLEY_LLM_MODEL"):
+        await load(nowhere, llm_fallback_url=fallback.url)
+    async with loaded(nowhere, llm_model="tiny", llm_fallback_url=fallback.url) as model:
+        assert await replied(model) == ["From the fallback."]
+
+
+@pytest.mark.parametrize("url", ["nonsense", "ftp://here/v1", "http://[::1", "http://", "http://host:x/v1"])
+async def test_a_url_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(UnknownEngine, match="no URL of an endpoint"):
+        await load(url, llm_model="tiny")
+
+
+async def test_keys(server: OpenAIServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    await load(server.url)
+    assert server.asked[-1].headers["authorization"] == "Bearer none"
+    with pytest.raises(UnknownEngine, match="PARLEY_LLM_KEY or OPENAI_API_KEY"):
+        await load("", llm_model="tiny")
+    monkeypatch.setenv("OPENAI_API_KEY", "from-environment")
+    await load(server.url)
+    assert server.asked[-1].headers["authorization"] == "Bearer from-environment"
+    await load(server.url, llm_key="from-settings")
+    assert server.asked[-1].headers["authorization"] == "Bearer from-settings"
+
+
+async def test_without_the_client_it_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(UnknownEngine, match="pip install openai"):
+        await load("http://127.0.0.1/v1")
+
+
+async def test_a_password_in_the_url_is_not_told() -> None:
+    with pytest.raises(UnknownEngine) as refused:
+        await load(free_port_url().replace("//", "//user:secret@"), llm_model="tiny")
+    assert "secret" not in str(refused.value)

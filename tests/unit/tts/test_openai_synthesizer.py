@@ -1,0 +1,335 @@
+"""The voice behind a server of /v1/audio/speech, against a real HTTP server that behaves well, badly, or not at all."""
+
+import asyncio
+import struct
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.tts.engine import ENGINES, Speech
+from services.tts.openai import VOICES, OpenAISynthesizer, _Audio
+from shared.endpoints import EndpointFailed
+from shared.engines import UnknownEngine, create_engine
+from shared.settings import Settings
+from tests.openai_server import Answer, Cut, OpenAIServer, error, free_port_url, openai_server
+
+SPEECH = "/v1/audio/speech"
+PCM = np.arange(24_000, dtype="<i2").tobytes()
+QUICK: dict[str, Any] = {"first_token_s": 0.5, "next_token_s": 0.5}
+
+
+@pytest.fixture(autouse=True)
+def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[OpenAIServer]:
+    async with openai_server() as running:
+        yield running
+
+
+@asynccontextmanager
+async def loaded(server: OpenAIServer, *answers: Answer, **given: Any) -> AsyncIterator[OpenAISynthesizer]:
+    """A loaded engine, and from then on these answers."""
+    synthesizer = create_engine("tts", "openai", ENGINES, Settings(**{"tts_url": server.url, **given}))
+    assert isinstance(synthesizer, OpenAISynthesizer)
+    try:
+        await synthesizer.load()
+        server.asked.clear()
+        server.speeches = deque(answers or server.speeches)
+        yield synthesizer
+    finally:
+        await synthesizer.close()
+
+
+async def spoken(engine: OpenAISynthesizer, text: str = "Hello.", voice: str = "", speed: float = 1.0) -> list[Speech]:
+    async with asyncio.timeout(10), aclosing(engine.speak(text, voice=voice, speed=speed, language="en")) as slices:
+        return [slice_ async for slice_ in slices]
+
+
+async def pcm(server: OpenAIServer, *answers: Answer, **given: Any) -> bytes:
+    async with loaded(server, *answers, **given) as engine:
+        return b"".join(slice_.pcm for slice_ in await spoken(engine))
+
+
+def speech(*steps: bytes | float | type[Cut], kind: str = "audio/pcm") -> Answer:
+    return Answer(steps, None, headers={"content-type": kind})
+
+
+def wav(data: bytes, rate_hz: int = 24_000, channels: int = 1, size: int = 0xFFFFFFFF, extra: bytes = b"") -> bytes:
+    layout = struct.pack("<HHIIHH", 1, channels, rate_hz, 2 * rate_hz * channels, 2 * channels, 16)
+    listed = b"LIST" + struct.pack("<I", len(extra)) + extra + bytes(len(extra) % 2) if extra else b""
+    head = b"WAVEfmt " + struct.pack("<I", 16) + layout + listed
+    return b"RIFF" + struct.pack("<I", size) + head + b"data" + struct.pack("<I", size) + data
+
+
+# ---- speech
+
+
+async def test_samples_come_in_slices_of_at_most_200_ms(server: OpenAIServer) -> None:
+    async with loaded(server, speech(PCM)) as engine:
+        slices = await spoken(engine)
+    assert engine.rate_hz == 24_000
+    assert b"".join(slice_.pcm for slice_ in slices) == PCM
+    assert all(0 < len(slice_.pcm) <= 9600 and not slice_.words for slice_ in slices)
+
+
+@given(st.binary(max_size=30_000), st.lists(st.integers(1, 12_000), max_size=20), st.booleans(), st.binary(max_size=9))
+def test_however_it_is_cut_all_whole_samples_arrive(data: bytes, cuts: list[int], header: bool, extra: bytes) -> None:
+    data = b"\0\0\0\0" + data
+    sent = wav(data, extra=extra) if header else data
+    audio = _Audio("http://here", "audio/pcm")
+    slices: list[bytes] = []
+    place = 0
+    for cut in [*cuts, len(sent)]:
+        slices += audio.feed(sent[place : place + cut])
+        place += cut
+    slices += audio.finish()
+    assert b"".join(slices) == data[: len(data) & ~1]
+    assert all(len(slice_) % 2 == 0 and 0 < len(slice_) <= 9600 for slice_ in slices)
+    assert all(len(slice_) >= 960 for slice_ in slices[:-1])
+
+
+async def test_odd_bytes_are_carried_and_the_last_one_dropped(server: OpenAIServer) -> None:
+    odd = [PCM[at : at + 1601] for at in range(0, 16_000, 1601)]
+    assert await pcm(server, speech(*odd, b"x")) == (b"".join(odd) + b"x")[: (len(b"".join(odd)) + 1) & ~1]
+
+
+async def test_the_first_slice_does_not_wait_for_the_rest(server: OpenAIServer) -> None:
+    async with loaded(server, speech(PCM[:2000], 5.0, PCM), next_token_s=20) as engine, asyncio.timeout(2):
+        slices = engine.speak("Hello.", voice="", speed=1.0, language="en")
+        assert (await anext(slices)).pcm == PCM[:2000]
+        await slices.aclose()
+
+
+async def test_each_slice_has_its_own_time(server: OpenAIServer) -> None:
+    assert await pcm(server, speech(*(PCM[:2000], 0.25) * 4), **QUICK) == PCM[:2000] * 4
+
+
+async def test_what_is_asked_for(server: OpenAIServer) -> None:
+    async with loaded(server, tts_model="kokoro", voice="nova") as engine:
+        await spoken(engine, "Gr\u00fc\u00dfe!", speed=9)
+        await spoken(engine, "Hi", "coral", 0.1)
+        assert await spoken(engine, " \n") == []
+    assert server.requests(SPEECH) == [
+        {"model": "kokoro", "voice": "nova", "input": "Gr\u00fc\u00dfe!", "speed": 4.0, "response_format": "pcm"},
+        {"model": "kokoro", "voice": "coral", "input": "Hi", "speed": 0.25, "response_format": "pcm"},
+    ]
+
+
+# ---- what comes before the samples
+
+
+@pytest.mark.parametrize("kind", ["audio/pcm", "audio/wav", "application/octet-stream"])
+async def test_a_wav_header_is_passed_over(server: OpenAIServer, kind: str) -> None:
+    sent = wav(PCM, extra=b"made by a test.")
+    assert await pcm(server, speech(sent[:2], sent[2:30], sent[30:], kind=kind)) == PCM
+    assert await pcm(server, speech(wav(PCM, size=0), kind=kind)) == PCM
+
+
+@pytest.mark.parametrize("layout", [{"rate_hz": 22_050}, {"channels": 2}])
+async def test_a_wav_of_another_kind_is_refused(server: OpenAIServer, layout: dict[str, Any]) -> None:
+    with pytest.raises(EndpointFailed, match="instead of 24000 Hz"):
+        await pcm(server, speech(wav(PCM, **layout)))
+
+
+@pytest.mark.parametrize(
+    "sent", [b"RIFF\0\0\0\0WAVE" + b"junk\0\0\0\0" * 10_000, b"RIFF\0\0\0\0WAVEjunk\xff\xff\xff\xff"]
+)
+async def test_a_wav_without_samples_is_refused(server: OpenAIServer, sent: bytes) -> None:
+    with pytest.raises(EndpointFailed, match=r"without samples|no audio"):
+        await pcm(server, speech(sent))
+
+
+@pytest.mark.parametrize(
+    ("sent", "kind"),
+    [
+        (b"ID3\x04" + bytes(5000), "audio/mpeg"),
+        (b"\xff\xfb\x90\x64" + bytes(5000), "audio/mpeg"),
+        (b"OggS" + bytes(5000), "application/octet-stream"),
+        (b"<html>Welcome</html>" * 100, "text/html; charset=utf-8"),
+        (b'{"error": "no"}' * 100, "application/json"),
+    ],
+)
+async def test_what_is_no_pcm_is_not_played(server: OpenAIServer, sent: bytes, kind: str) -> None:
+    with pytest.raises(EndpointFailed, match=f"sends {kind} instead of pcm"):
+        await pcm(server, speech(sent, kind=kind))
+
+
+async def test_samples_that_look_like_mp3_are_played(server: OpenAIServer) -> None:
+    assert await pcm(server, speech(b"\xff\xfb" + PCM)) == b"\xff\xfb" + PCM
+
+
+# ---- failures
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        error(500),
+        error(429, **{"retry-after": "0"}),
+        speech(),
+        speech(b"\0"),
+        speech(b"RIFF"),
+        speech(Cut),
+        speech(PCM[:100], Cut),
+        speech(1.0, PCM),
+    ],
+    ids=lambda answer: f"{answer.status} {answer.steps}"[:40],
+)
+async def test_a_failure_before_the_first_audio_is_tried_once_more(server: OpenAIServer, failure: Answer) -> None:
+    async with loaded(server, failure, speech(PCM), **QUICK) as engine:
+        assert b"".join(slice_.pcm for slice_ in await spoken(engine)) == PCM
+        assert len(server.requests(SPEECH)) == 2
+        server.speeches = deque([failure])
+        with pytest.raises(EndpointFailed, match=server.url):
+            await spoken(engine)
+        assert len(server.requests(SPEECH)) == 4
+
+
+@pytest.mark.parametrize("end", [(Cut,), (1.0, PCM), tuple([b"\0\0", 0.05] * 20)], ids=["cut", "stall", "trickle"])
+async def test_a_failure_after_the_first_audio_is_raised(server: OpenAIServer, end: tuple[Any, ...]) -> None:
+    async with loaded(server, speech(PCM[:2000], 0.05, *end), **QUICK) as engine:
+        async with aclosing(engine.speak("Hello.", voice="", speed=1.0, language="en")) as slices:
+            assert (await anext(slices)).pcm == PCM[:2000]
+            with pytest.raises(EndpointFailed, match=server.url):
+                await anext(slices)
+        assert len(server.requests(SPEECH)) == 1
+
+
+@pytest.mark.parametrize(("status", "kind"), [(400, ValueError), (422, ValueError), (401, EndpointFailed)])
+async def test_what_will_not_pass_is_not_tried_again(server: OpenAIServer, status: int, kind: type[Exception]) -> None:
+    async with loaded(server, error(status, "input is too long")) as engine:
+        with pytest.raises(kind, match=f"{status} input is too long"):
+            await spoken(engine)
+        assert len(server.requests(SPEECH)) == 1
+
+
+async def test_a_server_that_died(server: OpenAIServer) -> None:
+    async with openai_server() as other:
+        engine = OpenAISynthesizer(Settings(tts_url=other.url))
+        await engine.load()
+    with pytest.raises(EndpointFailed, match="onnection"):
+        await spoken(engine)
+    await engine.close()
+
+
+async def test_closing_the_sentence_closes_the_stream(server: OpenAIServer) -> None:
+    async with loaded(server, speech(PCM, 20.0, PCM), next_token_s=60) as engine:
+        async with aclosing(engine.speak("Hello.", voice="", speed=1.0, language="en")) as slices:
+            await anext(slices)
+            assert not server.left.is_set()
+        await asyncio.wait_for(server.left.wait(), 2)
+
+
+@pytest.mark.parametrize("steps", [(20.0,), (PCM, 20.0)])
+async def test_cancelling_the_sentence_closes_the_stream(server: OpenAIServer, steps: tuple[Any, ...]) -> None:
+    async with loaded(server, speech(*steps), first_token_s=60, next_token_s=60) as engine:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await spoken(engine)
+        await asyncio.wait_for(server.left.wait(), 2)
+        assert len(server.requests(SPEECH)) == 1
+
+
+# ---- voices
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [
+        {"voices": ["af_bella", "bm_lewis", "af_bella", "", None, 7]},
+        {"voices": [{"id": "af_bella", "name": "Bella"}, {"name": "bm_lewis"}, {}]},
+        ["af_bella", "bm_lewis"],
+    ],
+)
+async def test_the_servers_voices_are_those_there_are(server: OpenAIServer, listing: Any) -> None:
+    server.voices = listing
+    async with loaded(server) as engine:
+        assert engine.voices() == ("af_bella", "bm_lewis")
+        await spoken(engine, voice="bm_lewis")
+        await spoken(engine)
+        with pytest.raises(ValueError, match="'alloy': there are af_bella, bm_lewis"):
+            await spoken(engine, voice="alloy")
+    assert [asked["voice"] for asked in server.requests(SPEECH)] == ["bm_lewis", "af_bella"]
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [
+        None,
+        {},
+        {"voices": []},
+        {"voices": "x"},
+        [],
+        7,
+        error(400),
+        Answer((b"<html>",), headers={"content-type": "text/html"}),
+    ],
+)
+async def test_without_a_list_there_are_openais_and_the_server_knows_more(server: OpenAIServer, listing: Any) -> None:
+    server.voices = listing
+    async with loaded(server) as engine:
+        assert engine.voices() == VOICES
+        await spoken(engine, voice="mine")
+        server.speeches = deque([error(400, "no such voice")])
+        with pytest.raises(ValueError, match=r"no such voice.*voices: alloy, ash.*…"):
+            await spoken(engine, voice="other")
+    assert server.requests(SPEECH)[0]["voice"] == "mine"
+
+
+async def test_the_default_is_that_of_the_settings(server: OpenAIServer) -> None:
+    server.voices = {"voices": ["a", "b", "c"]}
+    async with loaded(server, voice="b") as engine:
+        assert engine.voices() == ("b", "a", "c")
+        await spoken(engine)
+    assert server.requests(SPEECH)[0]["voice"] == "b"
+    with pytest.raises(UnknownEngine, match="'d': there are a, b, c"):
+        async with loaded(server, voice="d"):
+            pass
+
+
+async def test_a_hosted_voice_that_is_none_is_refused_here(
+    server: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", server.url.removesuffix("/v1"))  # so that its host is the one that it is
+    async with loaded(server, tts_url="http://api.openai.com/v1", tts_key="secret") as engine:
+        await spoken(engine, voice="verse")
+        with pytest.raises(ValueError, match="'nobody': there are alloy"):
+            await spoken(engine, voice="nobody")
+    (asked,) = server.asked
+    assert asked.headers["authorization"] == "Bearer secret"
+    assert asked.body["model"] == "tts-1"
+
+
+# ---- load
+
+
+async def test_a_server_that_cannot_be_used_is_an_error_at_start(server: OpenAIServer) -> None:
+    cases = [(error(401, "bad key"), "bad key"), (error(503, "starting"), "starting"), (Answer((1.0,)), "in time")]
+    for server.voices, reason in cases:
+        with pytest.raises(UnknownEngine, match=f"{server.url}.*{reason}"):
+            async with loaded(server, **QUICK):
+                pass
+    server.voices, server.speeches = None, deque([error(404, "no model tts-1")])
+    with pytest.raises(UnknownEngine, match="no model tts-1"):
+        async with loaded(server):
+            pass
+
+
+async def test_nobody_there_and_no_key(server: OpenAIServer) -> None:
+    nowhere = free_port_url()
+    with pytest.raises(UnknownEngine, match=f"{nowhere}.*onnection"):
+        async with loaded(server, tts_url=nowhere):
+            pass
+    with pytest.raises(UnknownEngine, match="PARLEY_TTS_KEY or OPENAI_API_KEY"):
+        async with loaded(server, tts_url=""):
+            pass
