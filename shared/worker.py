@@ -200,6 +200,10 @@ def unpack_settings(packed: bytes | None) -> SessionSettings:
     return SessionSettings()
 
 
+CRASHES = 2
+"""Times `max_deliveries`: work that outlives so many of its workers is given up. More than failures, as the work beside it counts too."""
+
+
 class Worker:
     """One stage on one bus."""
 
@@ -304,14 +308,18 @@ class Worker:
         if self._stage.interruptible and self._gates.is_stale(work.session, work.turn, work.revision):
             await work.finish(())
             return "stale"
-        if work.attempt > self._settings.max_deliveries and not self._stage.long_lived:
-            return await self._give_up(work, f"its worker ended {work.attempt - 1} times in the middle of it")
+        if work.attempt > CRASHES * self._settings.max_deliveries and not self._stage.long_lived:
+            return await self._give_up(work, f"its workers ended {work.attempt - 1} times in the middle of it")
         try:
             frames = await self._stage.work(work)
         except BrokerGone:
             raise
-        except EngineLost:
-            await self._leases.hand_back([held.lease for held in self._in_hand.values()])
+        except EngineLost as error:
+            held = [one.lease for one in self._in_hand.values()]
+            if work.attempt >= self._settings.max_deliveries:  # it may be this very work that no device stands
+                await self._give_up(work, f"{type(error).__name__}: {error}")
+                held.remove(work.lease)
+            await self._leases.hand_back(held)
             raise
         except Exception as error:  # the rim: whatever one piece of work does, the others go on
             return await self._failed(work, error)

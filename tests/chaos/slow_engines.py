@@ -1,10 +1,13 @@
 """Engines that take their time, so that a worker can be killed in the middle of what it does."""
 
 import asyncio
+import os
 import struct
 from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
 
 from services.tts.engine import Speech
+from shared.engines import EngineLost
 from shared.session import Message, Tool
 from shared.settings import Settings
 
@@ -58,3 +61,16 @@ class SlowVoice:
 
     async def close(self) -> None:
         pass
+
+
+class LostVoice(SlowVoice):
+    """Its device dies in the middle of a first sentence, as often as the file TEST_LOSSES says."""
+
+    async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
+        losses = Path(os.environ["TEST_LOSSES"])
+        left = int(losses.read_text())
+        async for piece in super().speak(text, voice=voice, speed=speed, language=language):
+            if left > 0 and TEXT.startswith(text):
+                losses.write_text(str(left - 1))
+                raise EngineLost("the device has no memory left")
+            yield piece

@@ -92,6 +92,31 @@ async def test_a_second_worker_finishes_the_turn_of_one_that_was_killed(stage: s
         assert_whole(caller)
 
 
+async def test_a_lost_engine_ends_its_worker_and_its_work_is_done_by_the_next(words: bytes, tmp_path: Path) -> None:
+    losses = tmp_path / "losses"
+    losses.write_text("1")
+    voice = {"PARLEY_TTS_ENGINE": "tests.chaos.slow_engines:LostVoice", "TEST_LOSSES": str(losses)}
+    async with running_system({**SLOW, **voice}) as system, calling(system.url) as caller:
+        await caller.speak(words, silence_s=1.5)
+        await caller.until("reply_done", timeout_s=30)
+        assert_whole(caller)
+        assert any("no memory left" in line for line in system.journal.lines)
+        assert any("ended with exit code 3" in event for event in system.journal.events)
+
+
+async def test_work_that_ends_every_worker_is_given_up_and_the_session_lives(words: bytes, tmp_path: Path) -> None:
+    losses = tmp_path / "losses"
+    losses.write_text("2")
+    voice = {"PARLEY_TTS_ENGINE": "tests.chaos.slow_engines:LostVoice", "TEST_LOSSES": str(losses)}
+    deadly = {**SLOW, **voice, "PARLEY_MAX_DELIVERIES": "2"}
+    async with running_system(deadly) as system, calling(system.url) as caller:
+        await caller.send("text_input", text="one")
+        error = await caller.until("error", timeout_s=40)
+        assert "no memory left" in error["message"]
+        await caller.send("text_input", text="two")
+        await caller.until("reply_done", turn=2, status="completed", timeout_s=30)
+
+
 async def test_the_session_goes_on_after_its_listener_died_between_turns(words: bytes) -> None:
     async with running_system(SLOW) as system, second_worker(system, "vad"), calling(system.url) as caller:
         await caller.speak(words, silence_s=0.7)
