@@ -7,6 +7,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # Installing again takes seconds even where nothing has changed: these files say when it was done.
 RUN_INSTALLED := .venv/.installed-run
+NEURAL_INSTALLED := .venv/.installed-neural
 DEV_INSTALLED := .venv/.installed-dev
 
 .PHONY: help run test check bench clean programs
@@ -15,7 +16,8 @@ DEV_INSTALLED := .venv/.installed-dev
 help: ## say what there is
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
 
-run: $(RUN_INSTALLED) ## start Parley and print the URL of its page (PORT=8000 PROFILE=classic)
+run: $(if $(filter neural,$(PROFILE)),$(NEURAL_INSTALLED),$(RUN_INSTALLED)) ## start Parley and print the URL of its page (PORT=8000 PROFILE=classic)
+	@if [ "$(PROFILE)" = neural ]; then PARLEY_PROFILE=neural $(BIN)/parley models pull; fi
 	@exec $(BIN)/parley up --port "$(PORT)" --profile "$(PROFILE)"
 
 test: $(DEV_INSTALLED) programs ## run all tests
@@ -56,8 +58,16 @@ $(RUN_INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) -e .
 	@touch $@
 
+# torch first and alone: what depends on it must not choose another build of it.
+$(NEURAL_INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing into .venv, with what runs models (the first time takes some minutes)"
+	$(INSTALL) torch
+	$(INSTALL) -e '.[neural]'
+	@touch $@ $(RUN_INSTALLED)
+
 $(DEV_INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into .venv, with what the tests need"
+	$(INSTALL) torch
 	$(INSTALL) -e '.[dev]'
 	$(INSTALL) --no-deps silero-vad # only its model is used, and that without the torch that the package asks for
 	@touch $@ $(RUN_INSTALLED)

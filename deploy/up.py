@@ -134,6 +134,8 @@ def service_specs(
         own = {}
         if settings.metrics_port:  # one port cannot serve five processes
             own["PARLEY_METRICS_PORT"] = str(settings.metrics_port + position)
+        if device := getattr(settings, f"{name}_device", ""):
+            own["PARLEY_DEVICE"] = device
         # -P: a folder `shared` or `deploy` where the command was called must not be taken for ours.
         argv = (sys.executable, "-P", "-m", "deploy.cli", name)
         tier = EDGE_TIER if name == "edge" else STAGE_TIER

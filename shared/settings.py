@@ -22,6 +22,9 @@ PROFILES: dict[Profile, dict[str, Any]] = {
 }
 """The engines of each profile; a setting of an engine's own name overrides them one by one."""
 
+_DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
+_DEVICE_OR_NONE = r"^(auto|cpu|mps|cuda(:\d+)?)?$"
+
 Milliseconds = Annotated[int, Field(ge=0, le=600_000)]
 
 
@@ -65,9 +68,12 @@ class Settings(BaseSettings):
     asr_model: str = Field("", description="a model of the hub or a folder; empty: what suits the device")
     llm_model: str = Field("", description="a model of the hub or a folder, or the name that an endpoint gives it")
     tts_model: str = Field("", description="a model of the hub or a folder, or the name that an endpoint gives it")
-    device: str = Field(
-        "auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1 (one of several), mps"
+    device: str = Field("auto", pattern=_DEVICE, description="auto, cpu, cuda, cuda:1 (one of several), mps")
+    asr_device: str = Field(
+        "", pattern=_DEVICE_OR_NONE, description="the asr stage's own, under `parley up`; empty: PARLEY_DEVICE"
     )
+    llm_device: str = Field("", pattern=_DEVICE_OR_NONE, description="the llm stage's own")
+    tts_device: str = Field("", pattern=_DEVICE_OR_NONE, description="the tts stage's own")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         "auto", description="numbers that a model calculates with; auto: bfloat16 or float16 on a GPU, float32 on a CPU"
     )

@@ -241,3 +241,9 @@ def test_every_process_gets_the_broker_and_a_metrics_port_of_its_own() -> None:
     assert [spec.env["PARLEY_METRICS_PORT"] for spec in specs] == ["9100", "9101", "9102", "9103", "9104"]
     wanted = {"PARLEY_REDIS_URL": "redis://host", "PARLEY_PORT": "8123", "PARLEY_LOG_FORMAT": "text", "HOME": "/h"}
     assert all(wanted.items() <= spec.env.items() for spec in specs)
+
+
+def test_a_stage_can_have_a_device_of_its_own() -> None:
+    settings = Settings(device="cuda:0", llm_device="cuda:1")
+    specs = service_specs(settings, {"PARLEY_DEVICE": "cuda:0"}, Broker("redis://host"), 8123, text_logs=True)
+    assert [spec.env["PARLEY_DEVICE"] for spec in specs] == ["cuda:0", "cuda:0", "cuda:1", "cuda:0", "cuda:0"]
