@@ -214,7 +214,8 @@ def parakeet(folder: Path, *, tdt: bool) -> Path:
     special = ["<unk>", "<pad>", "<blank>"]
     made = tokenizer(folder, 400, special)
     tokens = hf.PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", pad_token="<pad>")  # noqa: S106
-    hf.ParakeetProcessor(hf.ParakeetFeatureExtractor(), tokens).save_pretrained(folder)
+    decoder_type = "tdt" if tdt else "ctc"
+    hf.ParakeetProcessor(hf.ParakeetFeatureExtractor(), tokens, decoder_type=decoder_type).save_pretrained(folder)
     encoder = {
         "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64,
         "subsampling_conv_channels": 16, "conv_kernel_size": 9, "initializer_range": 0.5,
@@ -248,7 +249,7 @@ _CHATML = """\
 {% elif messages[0].role == 'system' %}<|im_start|>system
 {{ messages[0].content }}<|im_end|>
 {% endif %}
-{%- for message in messages if message.role != 'system' or not loop.first %}<|im_start|>{{ message.role }}
+{%- for message in (messages[1:] if messages[0].role == 'system' else messages) %}<|im_start|>{{ message.role }}
 {{ message.content or '' }}{% for call in message.tool_calls or [] %}
 <tool_call>
 {{ (call.function or call) | tojson }}
@@ -306,4 +307,205 @@ def chat(folder: Path, *, tiny: bool) -> Path:
         do_sample=True, temperature=0.7, top_p=0.8, top_k=20, eos_token_id=[end, pad], pad_token_id=pad
     )
     model.save_pretrained(folder)
+    return folder
+
+
+def vits(folder: Path, *, speakers: int = 1, language: str | None = "eng", uroman: bool = False) -> Path:
+    """A tiny VITS, as an MMS of one language, or with several speakers."""
+    import torch
+
+    hf = _transformers()
+    folder.mkdir(parents=True, exist_ok=True)
+    letters = "k'abcdefghijlmnopqrstuvwxyz- _"  # MMS pads with the letter that comes first
+    (folder / "vocab.json").write_text(json.dumps({letter: place for place, letter in enumerate(letters)}))
+    marks = {"pad_token": "k", "unk_token": "_"}
+    made = hf.VitsTokenizer(folder / "vocab.json", language=language, phonemize=False, is_uroman=uroman, **marks)
+    made.save_pretrained(folder)
+    torch.manual_seed(1)
+    config = hf.VitsConfig(
+        vocab_size=len(letters), hidden_size=32, num_hidden_layers=2, ffn_dim=64, flow_size=32, spectrogram_bins=33,
+        upsample_initial_channel=64, duration_predictor_filter_channels=32, posterior_encoder_num_wavenet_layers=1,
+        num_speakers=speakers, speaker_embedding_size=16 if speakers > 1 else 0,
+        speaking_rate=8.0,  # random weights speak slowly
+    )  # fmt: skip
+    model = hf.VitsModel(config)
+    with torch.no_grad():
+        model.decoder.conv_post.weight.mul_(0.02)  # and loudly
+    model.save_pretrained(folder)
+    return folder
+
+
+_LASTING = -3.0
+"""Bias of the logits of SpeechT5's end: most texts last for several steps, and not for all that they may."""
+
+
+def speecht5(folder: Path, *, speakers: int = 2) -> Path:
+    """A tiny SpeechT5 with its vocoder and the x-vectors of so many speakers."""
+    import numpy as np
+    import torch
+
+    hf = _transformers()
+    made = tokenizer(folder, 300, ["<s>", "<pad>", "</s>", "<unk>"])
+    roles = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    hf.PreTrainedTokenizerFast(tokenizer_object=made, **roles).save_pretrained(folder)
+    torch.manual_seed(1)
+    config = hf.SpeechT5Config(
+        vocab_size=300, hidden_size=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, num_mel_bins=20,
+        decoder_attention_heads=2, encoder_ffn_dim=64, decoder_ffn_dim=64, speech_decoder_prenet_units=32,
+        speech_decoder_postnet_units=32, speaker_embedding_dim=16, pad_token_id=297, initializer_range=0.4,
+    )  # fmt: skip
+    model = hf.SpeechT5ForTextToSpeech(config)
+    with torch.no_grad():
+        model.speech_decoder_postnet.prob_out.bias.fill_(_LASTING)
+    model.save_pretrained(folder)
+    vocoder = hf.SpeechT5HifiGanConfig(model_in_dim=20, upsample_initial_channel=32, initializer_range=0.1)
+    hf.SpeechT5HifiGan(vocoder).save_pretrained(folder / "vocoder")
+    (folder / "speakers").mkdir(exist_ok=True)
+    for number in range(speakers):
+        np.save(folder / "speakers" / f"voice-{number}.npy", torch.randn(16).numpy())
+    return folder
+
+
+_CSM_TEMPLATE = (
+    "{% for message in messages %}{% for part in message['content'] %}{% if part['type'] == 'text' %}"
+    "<|begin_of_text|>[{{ message['role'] }}]{{ part['text'] }}<|end_of_text|>"
+    "{% else %}<|AUDIO|><|audio_eos|>{% endif %}{% endfor %}{% endfor %}"
+)
+
+
+def csm(folder: Path) -> Path:
+    """A tiny CSM with a tiny Mimi as its codec."""
+    import torch
+
+    hf = _transformers()
+    special = ["<|begin_of_text|>", "<|end_of_text|>", "<|AUDIO|>", "<|audio_eos|>"]
+    made = tokenizer(folder, 300, special)
+    roles = {"bos_token": special[0], "eos_token": special[1], "pad_token": special[1]}
+    tokens = hf.PreTrainedTokenizerFast(tokenizer_object=made, **roles)
+    extractor = hf.EncodecFeatureExtractor(sampling_rate=24_000)
+    hf.CsmProcessor(extractor, tokens, chat_template=_CSM_TEMPLATE).save_pretrained(folder)
+    torch.manual_seed(1)
+    layers = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
+    books = {"num_codebooks": 4, "vocab_size": 67}
+    codec = {
+        "model_type": "mimi", "hidden_size": 32, "num_filters": 4, "intermediate_size": 64, "codebook_size": 128,
+        "codebook_dim": 16, "num_quantizers": 4, "vector_quantization_hidden_dimension": 16, "head_dim": 16,
+        "upsample_groups": 32, **layers,
+    }  # fmt: skip
+    config = hf.CsmConfig(
+        **books, **layers, text_vocab_size=300, hidden_size=32, intermediate_size=64, codebook_pad_token_id=66,
+        audio_token_id=298, audio_eos_token_id=299, bos_token_id=296, pad_token_id=297, codec_config=codec,
+        depth_decoder_config={
+            **books, **layers, "backbone_hidden_size": 32, "hidden_size": 32, "intermediate_size": 64,
+            "max_position_embeddings": 5,
+        },
+    )  # fmt: skip
+    model = hf.CsmForConditionalGeneration(config)
+    model.generation_config = hf.GenerationConfig(do_sample=True, pad_token_id=66)
+    model.depth_decoder.generation_config = hf.GenerationConfig(
+        do_sample=True, min_new_tokens=3, max_new_tokens=3, pad_token_id=66
+    )
+    model.save_pretrained(folder)
+    return folder
+
+
+def wav2vec2(folder: Path) -> Path:
+    """A tiny wav2vec 2 with CTC over letters, of the kind that was trained without masks."""
+    import torch
+
+    hf = _transformers()
+    letters = ["<pad>", "<s>", "</s>", "<unk>", "|", *"abcdefghijklmnopqrstuvwxyz'"]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps({letter: place for place, letter in enumerate(letters)}))
+    hf.Wav2Vec2Processor(
+        hf.Wav2Vec2FeatureExtractor(return_attention_mask=False), hf.Wav2Vec2CTCTokenizer(folder / "vocab.json")
+    ).save_pretrained(folder)
+    torch.manual_seed(1)
+    config = hf.Wav2Vec2Config(
+        vocab_size=len(letters), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
+        conv_dim=(16,) * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2, pad_token_id=0,
+    )  # fmt: skip
+    model = hf.Wav2Vec2ForCTC(config)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(20)
+    model.save_pretrained(folder)
+    return folder
+
+
+_REQUEST = """\
+{% for message in messages %}<|im_start|>{{ message.role }}
+{% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content %}\
+{% if part.type == 'audio' %}<|audio_start|><|audio_pad|><|audio_end|>{% else %}{{ part.text }}{% endif %}\
+{% endfor %}{% endif %}{% if not loop.last or add_generation_prompt %}<|im_end|>
+{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+
+def listening_chat(folder: Path, *, qwen: bool) -> Path:
+    """A tiny chat model with ears: Qwen3-ASR, which is told the language and hints, or GLM-ASR, which is told neither."""
+    import torch
+
+    hf = _transformers()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|audio_start|>", "<|audio_pad|>", "<|audio_end|>"]
+    size = 1024
+    made = tokenizer(folder, size, special)
+    tokens = hf.PreTrainedTokenizerFast(
+        tokenizer_object=made, eos_token="<|im_end|>", pad_token="<|endoftext|>",  # noqa: S106
+        extra_special_tokens={
+            "audio_bos_token": "<|audio_start|>", "audio_token": "<|audio_pad|>", "audio_eos_token": "<|audio_end|>"
+        },
+    )  # fmt: skip
+    end, pad, audio = tokens.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>", "<|audio_pad|>"])
+    text = {
+        "vocab_size": size, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16, "initializer_range": 0.6,
+        "eos_token_id": end, "pad_token_id": pad, "bos_token_id": pad,
+    }  # fmt: skip
+    torch.manual_seed(1)
+    if qwen:
+        ears = {"encoder_layers": 1, "d_model": 32, "encoder_attention_heads": 2, "encoder_ffn_dim": 64}
+        hf.Qwen3ASRProcessor(hf.Qwen3ASRFeatureExtractor(), tokens, chat_template=_REQUEST).save_pretrained(folder)
+        config = hf.Qwen3ASRConfig(
+            audio_config={**ears, "output_dim": 32, "downsample_hidden_size": 8, "initializer_range": 0.2},
+            text_config=text, audio_token_id=audio, eos_token_id=[end, pad], pad_token_id=pad,
+        )  # fmt: skip
+        model = hf.Qwen3ASRForConditionalGeneration(config)
+    else:
+        ears = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 128}
+        hf.GlmAsrProcessor(
+            hf.WhisperFeatureExtractor(feature_size=128), tokens, chat_template=_REQUEST, audio_token="<|audio_pad|>"  # noqa: S106
+        ).save_pretrained(folder)  # fmt: skip
+        config = hf.GlmAsrConfig(
+            audio_config={**ears, "initializer_range": 0.2}, text_config=text, audio_token_id=audio
+        )
+        model = hf.GlmAsrForConditionalGeneration(config)
+    with torch.no_grad():  # nothing but filler; a row of zeros is never the likeliest of a thousand
+        model.get_output_embeddings().weight[:256] = 0
+        model.get_output_embeddings().weight[-len(special) :] = 0
+    model.save_pretrained(folder)
+    return folder
+
+
+def fastspeech2(folder: Path) -> Path:
+    """A tiny FastSpeech2Conformer with its vocoder. Its tokenizer reads letters here, and phonemes of g2p-en otherwise."""
+    import torch
+
+    hf = _transformers()
+    made = tokenizer(folder, 300, ["<blank>", "<unk>"])
+    hf.PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<blank>", unk_token="<unk>").save_pretrained(  # noqa: S106
+        folder
+    )
+    torch.manual_seed(1)
+    model = {
+        "vocab_size": 300, "hidden_size": 32, "num_mel_bins": 20, "encoder_num_attention_heads": 2, "encoder_layers": 1,
+        "encoder_linear_units": 64, "decoder_layers": 1, "decoder_num_attention_heads": 2, "decoder_linear_units": 64,
+        "speech_decoder_postnet_units": 32, "pitch_predictor_channels": 32, "energy_predictor_channels": 32,
+        "duration_predictor_channels": 32,
+    }  # fmt: skip
+    vocoder = {"model_in_dim": 20, "upsample_initial_channel": 32, "initializer_range": 0.1}
+    config = hf.FastSpeech2ConformerWithHifiGanConfig(model_config=model, vocoder_config=vocoder)
+    speaking = hf.FastSpeech2ConformerWithHifiGan(config)
+    with torch.no_grad():
+        speaking.model.duration_predictor.linear.bias.fill_(2.0)  # e² - 1 frames for each letter
+    speaking.save_pretrained(folder)
     return folder

@@ -90,7 +90,7 @@ class Slow:
 class Recognizer(Slow):
     """Understands how many loud samples it heard."""
 
-    async def open(self, language: str) -> "Utterance":
+    async def open(self, language: str, hints: str = "") -> "Utterance":
         return Utterance(self)
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmarks.command import bench
 from shared.engines import UnknownEngine
 from shared.settings import PROFILES, BadSettings, Settings, load_settings
 
@@ -251,6 +252,9 @@ def delete(name: Annotated[str, typer.Argument(help="The voice.")], url: Url = N
     from deploy.voices import run_delete
 
     raise typer.Exit(run_delete(_url(url), name))
+
+
+app.add_typer(bench, name="bench")
 
 
 def main() -> None:

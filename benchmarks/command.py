@@ -1,0 +1,52 @@
+"""The commands `parley bench …`. They parse, and call what does the work, which is imported only then."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+bench = typer.Typer(help="Measure what runs on this machine.", no_args_is_help=True)
+
+
+@bench.command()
+def engines(
+    engine: Annotated[
+        list[str] | None, typer.Option(metavar="STAGE=ENGINE", help="Which to measure; else all of the profile.")
+    ] = None,
+    batch: Annotated[str, typer.Option(help="Sessions at once, one after another.")] = "1,4,16,64",
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Models made here, of random numbers: for speed only.")
+    ] = False,
+    size: Annotated[Literal["full", "tiny"], typer.Option(help="Of these.")] = "full",
+    repeat: Annotated[int, typer.Option(min=1, max=1000, help="Repetitions, after one that does not count.")] = 5,
+    seconds: Annotated[float, typer.Option(min=0.5, max=60, help="Length of an utterance.")] = 5.0,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps [PARLEY_DEVICE].")] = None,
+    json: Annotated[Path | None, typer.Option(dir_okay=False, help="Where the result goes.")] = None,
+    compare: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="A result; what is worse than that fails.")
+    ] = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Show the most expensive operations, too.")] = False,
+    chain: Annotated[
+        bool, typer.Option("--chain", help="Measure all three as one conversation needs them, too.")
+    ] = False,
+) -> None:
+    """Measure each engine alone: how long a session waits for it, how many it keeps up with, and what memory it takes.
+
+    Exit code: 0 all was measured, 1 something regressed or could not be measured, 2 the settings are wrong.
+    PARLEY_TEST_CLIPS names a folder with recorded speech; without it something is heard that is shaped like speech.
+    """
+    from benchmarks.engine_setup import Options, parse_batches, parse_engines
+    from benchmarks.engines import run_engines
+
+    clips = os.environ.get("PARLEY_TEST_CLIPS")
+    try:
+        options = Options(
+            parse_engines(engine or ()), parse_batches(batch), random_weights, size, repeat, seconds,
+            device, json, compare, profile, chain, Path(clips) if clips else None,
+        )  # fmt: skip
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2) from None
+    raise typer.Exit(run_engines(options))

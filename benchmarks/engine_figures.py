@@ -1,0 +1,96 @@
+"""The arithmetic of the engines' benchmark: from what each session saw to figures. Values in, values out."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.measure import summary
+
+TOKENS_PER_S = 5.0
+"""What one session needs of a chat model: speech is two or three words a second, and a word is up to two tokens."""
+
+HIGHER = frozenset({"tokens_per_s", "sessions"})
+"""Figures of which more is better; of all others less is."""
+
+STAGGERED = "staggered_"
+
+TARGETS_MS: Mapping[tuple[int, str], float] = {
+    (1, "final_ms"): 40,
+    (1, "first_token_ms"): 30,
+    (1, "first_audio_ms"): 40,
+    (64, f"{STAGGERED}total_ms"): 300,
+}
+"""Of the chain, by conversations and figure: what the p95 is to be at most, for 5 s of speech on a GPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one session asked of an engine, and when it had it. Times are of one monotonic clock."""
+
+    start_s: float
+    end_s: float
+    amount: float
+    """Seconds of audio that were heard or spoken, or tokens."""
+    times_ms: Mapping[str, Sequence[float]]
+    """What was waited for, by the name of the figure."""
+
+
+def busy_s(pieces: Iterable[Piece]) -> float:
+    """For how long at least one session was waiting for the engine; never 0."""
+    total = 0.0
+    until = float("-inf")
+    for piece in sorted(pieces, key=lambda one: one.start_s):
+        total += max(0.0, piece.end_s - max(piece.start_s, until))
+        until = max(until, piece.end_s)
+    return max(total, 1e-9)
+
+
+def rate(pieces: Sequence[Piece]) -> float:
+    """Seconds of audio, or tokens, for each second that the engine was busy."""
+    return sum(piece.amount for piece in pieces) / busy_s(pieces)
+
+
+def figure(values: Sequence[float], name: str) -> dict[str, Any]:
+    """Count, mean, percentiles, maximum, and which end is the worst."""
+    found: dict[str, Any] = summary(values)
+    if values:
+        worst = min(values) if name in HIGHER else max(values)
+        found |= {"mean": sum(values) / len(values), "worst": worst}
+    return found | {"better": "higher" if name in HIGHER else "lower"}
+
+
+def figures(stage: str, together: Sequence[Sequence[Piece]], staggered: Sequence[Sequence[Piece]]) -> dict[str, Any]:
+    """All figures of an engine, from its repetitions with sessions that began at once, and with such that did not.
+
+    `sessions`: how many the engine keeps up with while they come as the staggered ones did. With few of them in hand
+    there is little to batch, so that the figure of a small batch is a lower bound.
+    """
+    values = _times(together)
+    if stage == "chain":
+        values |= {STAGGERED + name: times for name, times in _times(staggered).items() if name == "total_ms"}
+    elif stage == "llm":
+        values["tokens_per_s"] = [rate(pieces) for pieces in together]
+        values["sessions"] = [rate(pieces) / TOKENS_PER_S for pieces in staggered]
+    else:
+        values["rtf"] = [1 / max(rate(pieces), 1e-9) for pieces in together]
+        values["sessions"] = [rate(pieces) for pieces in staggered]
+    return {name: figure(found, name) for name, found in values.items()}
+
+
+def _times(repetitions: Sequence[Sequence[Piece]]) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for pieces in repetitions:
+        for piece in pieces:
+            for name, times in piece.times_ms.items():
+                found.setdefault(name, []).extend(times)
+    return found
+
+
+def verdicts(entry: Mapping[str, Any]) -> dict[str, bool]:
+    """Of one entry of the chain: each figure that has a target, and whether it is met."""
+    met = {}
+    for (batch, name), target_ms in TARGETS_MS.items():
+        found = entry["figures"].get(name, {})
+        if entry["stage"] == "chain" and entry["batch"] == batch and "p95" in found:
+            met[name] = found["p95"] <= target_ms
+    return met

@@ -1,0 +1,202 @@
+"""What each engine can do alone, on whatever device is there: `parley bench engines`."""
+
+import asyncio
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from benchmarks.engine_compare import check_comparable, compare
+from benchmarks.engine_figures import Piece, figures
+from benchmarks.engine_load import LIMIT_S, Material, Work, answer, converse, hear, offsets, rush, say
+from benchmarks.engine_plot import draw
+from benchmarks.engine_profile import profiled
+from benchmarks.engine_report import RANDOM, print_comparison, print_result
+from benchmarks.engine_setup import STAGES, Chosen, Memory, Options, choose, device_facts, opened, settings_of
+from benchmarks.machine import RESULTS, circumstances, result_path
+from shared.engines import UnknownEngine
+
+CHAIN = "chain"
+WIDTH = 180
+INTERRUPTED = 130
+USAGE_WRONG = 2
+
+Load = Callable[..., Coroutine[Any, Any, Piece]]
+"""Takes the engines that it needs and the material."""
+
+_LOADS: Mapping[str, Load] = {"asr": hear, "llm": answer, "tts": say, CHAIN: converse}
+
+
+def run_engines(options: Options) -> int:
+    """Measure, show and write. Returns 0; 1 where a figure regressed or could not be had; 2 where the settings are wrong."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    try:
+        with tempfile.TemporaryDirectory(prefix="parley-bench-") as folder:
+            return asyncio.run(_run(options, Path(folder), console))
+    except (UnknownEngine, ValueError) as error:
+        print(error, file=sys.stderr)
+        return USAGE_WRONG
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+async def _run(options: Options, folder: Path, console: Console) -> int:
+    result, baseline = await asyncio.to_thread(_begin, options)
+    kind = "-".join(["engines", result["device"]["kind"], *(["random", options.size] if options.random else [])])
+    path = options.json or result_path(RESULTS, kind, result)
+    if options.compare is not None and path.resolve() == options.compare.resolve():
+        raise ValueError(f"--compare {path}: this run would write over it; name another file with --json")
+    bench = Bench(options, folder, console, result)
+    with bench.progress:
+        await bench.prepare()
+        for stage in options.engines or STAGES:
+            await bench.alone(stage)
+        if options.chain:
+            await bench.chain()
+    print_result(result, console)
+    await asyncio.to_thread(_write, result, path, console)
+    failed = any(entry["error"] for entry in result["entries"])
+    if baseline is not None:
+        comparison = compare(baseline, result)
+        print_comparison(comparison, console)
+        failed = failed or bool(comparison.regressions)
+    return 1 if failed else 0
+
+
+def _begin(options: Options) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
+    """A result with nothing in it, and the baseline, if it is to be compared with one that fits."""
+    result = circumstances() | {
+        "device": device_facts(settings_of(options)),
+        "size": options.size if options.random else "real",
+        "note": RANDOM if options.random else "",
+        "seconds": options.seconds,
+        "repeat": options.repeat,
+        "speech": "recorded" if options.clips else "synthetic",
+        "entries": [],
+        "profiles": {},
+    }
+    if options.compare is None:
+        return result, None
+    try:
+        baseline = json.loads(options.compare.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--compare {options.compare}: {error}") from error
+    check_comparable(baseline, result)
+    return result, baseline
+
+
+def _write(result: Mapping[str, Any], path: Path, console: Console) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    console.print(str(path), markup=False)
+    try:
+        draw(result, path.with_suffix(".png"))
+    except ImportError as error:
+        console.print(f"no plot: it needs {error.name}: pip install 'parley[bench]'", markup=False)
+    else:
+        console.print(str(path.with_suffix(".png")), markup=False)
+
+
+class Bench:
+    """A run: its engines one after another, each closed before the next is loaded."""
+
+    def __init__(self, options: Options, folder: Path, console: Console, result: dict[str, Any]) -> None:
+        self._options, self._folder, self._result = options, folder, result
+        self._chosen: dict[str, Chosen] = {}
+        self.progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            console=console, transient=True,
+        )  # fmt: skip
+
+    async def prepare(self) -> None:
+        """Find all engines and make their models, so that what is wrong shows before anything is measured."""
+        stages = STAGES if self._options.chain else tuple(self._options.engines or STAGES)
+        for stage in stages:
+            self._say(f"{stage}: making ready")
+            self._chosen[stage] = await choose(stage, self._options, self._folder)
+
+    async def alone(self, stage: str) -> None:
+        """One engine by itself."""
+        await self._loaded(stage, [self._chosen[stage]])
+
+    async def chain(self) -> None:
+        """All three in one process, as one conversation needs them."""
+        await self._loaded(CHAIN, [self._chosen[stage] for stage in STAGES])
+
+    async def _loaded(self, stage: str, chosen: Sequence[Chosen]) -> None:
+        about = {
+            "stage": stage,
+            "engine": " + ".join(one.name for one in chosen),
+            "model": " + ".join(one.model for one in chosen),
+            "random": any(one.is_random for one in chosen),
+        }
+        load, memory = _LOADS[stage], Memory()
+        self._say(f"{stage} {about['engine']}: loading")
+        try:
+            async with AsyncExitStack() as stack:
+                engines = [await stack.enter_async_context(opened(one)) for one in chosen]
+                material = await self._material(chosen)
+                await self._measure(about, lambda: load(*engines, material), memory)
+        except Exception as error:  # noqa: BLE001  a library of models can raise anything, and the others' figures are still wanted
+            self._add(about, 0)["error"] = _told(error)
+
+    def _add(self, about: Mapping[str, Any], batch: int) -> dict[str, Any]:
+        entry: dict[str, Any] = {**about, "batch": batch, "figures": {}, "memory": {}, "error": ""}
+        self._result["entries"].append(entry)
+        return entry
+
+    async def _material(self, chosen: Sequence[Chosen]) -> Material:
+        options, language = self._options, chosen[0].settings.language
+        letters = any(one.stage == "llm" and one.is_random for one in chosen)
+        return await asyncio.to_thread(Material, options.seconds, language, letters=letters, clips=options.clips)
+
+    async def _measure(self, about: Mapping[str, Any], work: Work, memory: Memory) -> None:
+        """Each batch, and what the profiler says of the largest."""
+        batch = 1
+        for batch in self._options.batches:
+            entry = self._add(about, batch)
+            try:
+                entry["figures"] = await self._batch(about, work, batch, memory)
+                entry["memory"] = memory.grown_mb()
+            except Exception as error:  # noqa: BLE001  what smaller batches showed is still wanted
+                entry["error"] = _told(error)
+                return  # a larger batch would hardly do better
+        if self._options.profile:
+            self._say(f"{about['stage']} {about['engine']}: profile")
+            self._result["profiles"][f"{about['stage']} × {batch}"] = await profiled(lambda: rush(work, [0.0] * batch))
+
+    async def _batch(self, about: Mapping[str, Any], work: Work, batch: int, memory: Memory) -> dict[str, Any]:
+        repeat = self._options.repeat
+        bar = self._say(f"{about['stage']} {about['engine']} × {batch}", 2 * repeat)
+        await rush(work, [0.0] * batch)  # lengths and sizes that the engine has not met yet
+        memory.restart_peak()
+        together: list[list[Piece]] = []
+        staggered: list[list[Piece]] = []
+        for repetition in range(repeat):
+            together.append(await rush(work, [0.0] * batch))
+            self.progress.advance(bar)
+            staggered.append(await rush(work, offsets(batch, repetition)))
+            self.progress.advance(bar)
+        return figures(str(about["stage"]), together, staggered)
+
+    def _say(self, text: str, total: int | None = None) -> Any:
+        """A new bar in place of the one before."""
+        for task in self.progress.tasks:
+            self.progress.remove_task(task.id)
+        return self.progress.add_task(text, total=total)
+
+
+def _told(error: BaseException) -> str:
+    """The first of a group's errors, in one line."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, TimeoutError):
+        return f"a repetition took longer than {LIMIT_S:g} s"
+    first = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {first}"
