@@ -324,13 +324,13 @@ def vits(folder: Path, *, speakers: int = 1, language: str | None = "eng", uroma
     torch.manual_seed(1)
     config = hf.VitsConfig(
         vocab_size=len(letters), hidden_size=32, num_hidden_layers=2, ffn_dim=64, flow_size=32, spectrogram_bins=33,
-        upsample_initial_channel=64, duration_predictor_filter_channels=32, posterior_encoder_num_wavenet_layers=1,
+        upsample_initial_channel=16, duration_predictor_filter_channels=32, posterior_encoder_num_wavenet_layers=1,
         num_speakers=speakers, speaker_embedding_size=16 if speakers > 1 else 0,
-        speaking_rate=8.0,  # random weights speak slowly
+        speaking_rate=1.5,  # random weights speak slowly
     )  # fmt: skip
     model = hf.VitsModel(config)
     with torch.no_grad():
-        model.decoder.conv_post.weight.mul_(0.02)  # and loudly
+        model.decoder.conv_post.weight.mul_(0.03)  # and loudly
     model.save_pretrained(folder)
     return folder
 
@@ -508,4 +508,93 @@ def fastspeech2(folder: Path) -> Path:
     with torch.no_grad():
         speaking.model.duration_predictor.linear.bias.fill_(2.0)  # e² - 1 frames for each letter
     speaking.save_pretrained(folder)
+    return folder
+
+
+def bark(folder: Path) -> Path:
+    """A tiny Bark with a tiny EnCodec, and two voices."""
+    import numpy as np
+    import torch
+
+    hf = _transformers()
+    made = tokenizer(folder, 300, ["[PAD]", "[UNK]"])
+    tokens = hf.PreTrainedTokenizerFast(tokenizer_object=made, pad_token="[PAD]", unk_token="[UNK]")  # noqa: S106
+    hf.BarkProcessor(tokens).save_pretrained(folder)
+    prompts = {"semantic_prompt": (20,), "coarse_prompt": (2, 30), "fine_prompt": (8, 15)}
+    voices = {name: {part: f"{name}_{part}.npy" for part in prompts} for name in ("v2/de_speaker_0", "v2/en_speaker_0")}
+    (folder / "v2").mkdir()
+    for paths in voices.values():
+        for part, path in paths.items():
+            np.save(folder / path, np.ones(prompts[part], np.int64))
+    gone = {"v2/en_speaker_9": {part: f"gone_{part}.npy" for part in prompts}}
+    (folder / "speaker_embeddings_path.json").write_text(json.dumps({"repo_or_path": "", **voices, **gone}))
+    torch.manual_seed(1)
+    size = {"hidden_size": 32, "num_layers": 1, "num_heads": 2}
+    vocabularies = {"semantic": (129_600, 10_048), "coarse_acoustics": (12_096, 12_096), "fine_acoustics": (1056, 1056)}
+    stages = {
+        f"{stage}_config": {**size, "input_vocab_size": taken, "output_vocab_size": given}
+        for stage, (taken, given) in vocabularies.items()
+    }
+    codec = {"model_type": "encodec", "hidden_size": 32, "num_filters": 4, "codebook_size": 1024, "codebook_dim": 32}
+    hf.BarkModel(hf.BarkConfig(**stages, codec_config=codec)).save_pretrained(folder)
+    from transformers.models.bark import generation_configuration_bark as bark
+
+    parts = (bark.BarkSemanticGenerationConfig, bark.BarkCoarseGenerationConfig, bark.BarkFineGenerationConfig)
+    library: Any = bark
+    how = library.BarkGenerationConfig.from_sub_model_configs(*(part() for part in parts))
+    (folder / "generation_config.json").write_text(json.dumps(how.to_dict(), default=str))  # it cannot save itself
+    return folder
+
+
+def tekken(folder: Path, words: int) -> Path:
+    """A tokenizer of mistral-common that knows audio: bytes, so many words of filler, and before them its special tokens."""
+    from base64 import b64encode
+
+    from mistral_common.tokens.tokenizers.tekken import Tekkenizer
+
+    control = [str(token["token_str"].value) for token in Tekkenizer.DEPRECATED_SPECIAL_TOKENS]
+    control += ["[ARGS]", "[CALL_ID]", "[AUDIO]", "[BEGIN_AUDIO]", "[TRANSCRIBE]"]
+    known = [bytes([byte]) for byte in range(256)] + [f" w{number}".encode() for number in range(words)]
+    vocabulary = [
+        {"rank": rank, "token_bytes": b64encode(token).decode(), "token_str": token.decode(errors="replace")}
+        for rank, token in enumerate(known)
+    ]
+    config = {
+        "pattern": r"[^\s]+|\s+", "num_vocab_tokens": len(known), "default_vocab_size": len(known) + len(control),
+        "default_num_special_tokens": len(control), "version": "v11",
+    }  # fmt: skip
+    audio = {
+        "sampling_rate": 16_000, "frame_rate": 12.5, "chunk_length_s": 30.0,
+        "audio_encoding_config": {"num_mel_bins": 128, "hop_length": 160, "window_size": 400},
+    }  # fmt: skip
+    special = [{"rank": rank, "token_str": token, "is_control": True} for rank, token in enumerate(control)]
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "tekken.json"
+    file.write_text(json.dumps({"config": config, "vocab": vocabulary, "special_tokens": special, "audio": audio}))
+    return file
+
+
+def voxtral(folder: Path) -> Path:
+    """A tiny Voxtral, with its own kind of tokenizer."""
+    import torch
+    from transformers.tokenization_mistral_common import MistralCommonBackend
+
+    hf = _transformers()
+    tokens = MistralCommonBackend(tokenizer_path=str(tekken(folder, 400)))
+    hf.VoxtralProcessor(hf.WhisperFeatureExtractor(feature_size=128), tokens).save_pretrained(folder)
+    ears = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 128}
+    text = {
+        "vocab_size": len(tokens), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "head_dim": 16,
+        "num_attention_heads": 2, "num_key_value_heads": 2, "initializer_range": 0.6, "bos_token_id": 1,
+        "eos_token_id": 2, "pad_token_id": 11,
+    }  # fmt: skip
+    torch.manual_seed(1)
+    config = hf.VoxtralConfig(
+        audio_config={**ears, "initializer_range": 0.2}, text_config=text,
+        audio_token_id=tokens.convert_tokens_to_ids("[AUDIO]"),
+    )  # fmt: skip
+    model = hf.VoxtralForConditionalGeneration(config)
+    with torch.no_grad():  # nothing but filler; a row of zeros is never the likeliest of so many
+        model.get_output_embeddings().weight[:-400] = 0
+    model.save_pretrained(folder)
     return folder

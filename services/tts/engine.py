@@ -1,19 +1,12 @@
 """What speaks: the contract, and the names of the synthesisers that come with Parley."""
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from shared.session import Word
+from shared.speech import Speech
 from shared.voices import ClonedVoice
 
-
-@dataclass(frozen=True, slots=True)
-class Speech:
-    """A slice of speech, s16le mono at the engine's rate, and the words that begin in it."""
-
-    pcm: bytes
-    words: tuple[Word, ...] = ()
+__all__ = ["ENGINES", "Cloner", "Speech", "Synthesizer"]
 
 
 class Synthesizer(Protocol):

@@ -1,0 +1,152 @@
+"""Any model of transformers that speaks: VITS and MMS (a model for each of a thousand languages), SpeechT5, CSM and others.
+
+The model's kind is told by its own configuration (see `families`). Sentences of all sessions share calls where the model
+lets them; they gather while the call before them runs, so that nobody waits for others.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+
+from services.tts.engine import Speech
+from services.tts.families import Model, load_model
+from services.tts.family import SILENCE, Abandoned
+from services.tts.languages import two_letters
+from services.tts.waveform import CLAUSE_PAUSE_MS, Waveform, pause_ms, shape, slices
+from shared.batching import Batcher
+from shared.devices import device_kind, open_device
+from shared.engines import UnknownEngine
+from shared.models import find_model, model_name
+from shared.settings import Settings
+
+SLOWEST, FASTEST = 0.5, 2.0
+FIRST_LONGEST = 120
+"""Characters of the first call for a sentence, where it can be cut at a mark: the voice begins after it."""
+CALL_S = 300.0
+"""The larger models take longer for a sentence on a CPU than it lasts, and others may be before it."""
+WARM_UP = ("Hi.", "Ready when you are.", "This one is a little longer, so that the usual lengths have been met before.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Text to be spoken in one call."""
+
+    text: str
+    voice: str
+    speed: float
+    wanted: Callable[[], bool]
+
+
+class TransformersSynthesizer:
+    """See `engine.Synthesizer`. Its rate is the model's own, known when it is loaded."""
+
+    rate_hz = 16_000
+
+    def __init__(self, settings: Settings) -> None:
+        self.slots = settings.model_slots
+        self._settings = settings
+        self._name = model_name("tts", "transformers", settings.tts_model, device_kind(settings))
+        self._model: Model
+        self._batcher: Batcher[_Piece, Waveform] | None = None
+
+    async def load(self) -> None:
+        """Raises `UnknownEngine` if the model, or what runs it, is not there, or it does not speak our language."""
+        self._model = await asyncio.to_thread(self._load)
+        self.rate_hz = self._model.rate_hz
+        most = self._settings.batch if self._model.batches else 1
+        self._batcher = Batcher(
+            "tts", self._answer, most=most, wait_ms=0, timeout_s=CALL_S, cost=lambda piece: len(piece.text)
+        )
+        try:
+            for text in WARM_UP:
+                async for _ in self.speak(text, voice="", speed=1.0, language=self._settings.language):
+                    pass
+        except (ValueError, LookupError, RuntimeError, ImportError) as error:
+            raise UnknownEngine(f"{self._name} cannot speak here: {error}") from error
+
+    def _load(self) -> Model:
+        return load_model(find_model(self._name), open_device(self._settings), self._settings)
+
+    def voices(self) -> tuple[str, ...]:
+        return self._model.voices
+
+    async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
+        """See `engine.Synthesizer`; without words, as these models do not tell when they sound.
+
+        Raises:
+            ValueError: no such voice, or the model speaks another language.
+        """
+        chosen = self._choose(voice, language)
+        speed = min(max(speed, SLOWEST), FASTEST)
+        assert self._batcher is not None, "load comes first"  # noqa: S101
+        spelt = await asyncio.to_thread(self._model.prepare, text)
+        parts, wanted = pieces(spelt, self._model.longest), True
+        try:
+            for number, part in enumerate(parts, 1):
+                wave = await self._batcher.ask(_Piece(part, chosen, speed, lambda: wanted), urgent=number == 1)
+                after_ms = pause_ms(text if number == len(parts) else part) / speed
+                shaped, _ = shape(wave, self.rate_hz, after_ms)
+                for piece in slices(shaped, self.rate_hz):
+                    yield piece
+        finally:
+            wanted = False
+
+    def _choose(self, voice: str, language: str) -> str:
+        languages, voices = self._model.languages, self._model.voices
+        if language and languages and two_letters(language) not in languages:
+            known = ", ".join(sorted(languages))
+            raise ValueError(
+                f"{self._name} does not speak {language!r}: it knows {known} (MMS has a model for each language: "
+                "PARLEY_TTS_MODEL=facebook/mms-tts-… with the three letters of ISO 639-3)"
+            )
+        if voice and voice not in voices:
+            raise ValueError(f"unknown voice {voice!r}: there are {', '.join(voices[:8])}{', …' * (len(voices) > 8)}")
+        own = re.compile(rf"(^|/){re.escape(two_letters(language))}_")  # Bark's voices begin with their language
+        return voice or next((name for name in voices if own.search(name)), voices[0])
+
+    def _answer(self, questions: Sequence[_Piece]) -> list[Waveform]:
+        """In the model's thread: those of one voice and speed go together."""
+        waves: list[Waveform] = [SILENCE] * len(questions)
+        groups: dict[tuple[str, float], list[int]] = {}
+        for place, piece in enumerate(questions):
+            groups.setdefault((piece.voice, piece.speed), []).append(place)
+        for (voice, speed), places in groups.items():
+            members = [questions[place] for place in places]
+            try:
+                made = self._model.speak([one.text for one in members], voice, speed, _any_of(members))
+            except Abandoned:
+                continue  # nobody hears this silence
+            for place, wave in zip(places, made, strict=True):
+                waves[place] = wave
+        return waves
+
+    async def close(self) -> None:
+        if self._batcher is not None:
+            await self._batcher.close()
+
+
+def _any_of(pieces: Sequence[_Piece]) -> Callable[[], bool]:
+    return lambda: any(piece.wanted() for piece in pieces)
+
+
+def pieces(text: str, longest: int) -> list[str]:
+    """Cut what is too long for one call (characters), best after a mark; the first piece is short where it can be."""
+    found: list[str] = []
+    rest = [word[at : at + longest] for word in text.split() for at in range(0, len(word), longest)]
+    while rest:
+        size, fits, mark, early = -1, 0, 0, 0
+        for count, word in enumerate(rest, 1):
+            size += 1 + len(word)
+            if size > longest:
+                break
+            fits = count
+            if pause_ms(word) >= CLAUSE_PAUSE_MS:
+                mark = count
+                early = count if size <= FIRST_LONGEST else early
+        cut = fits if fits == len(rest) else mark or fits
+        if not found and early and size > FIRST_LONGEST:
+            cut = early
+        found.append(" ".join(rest[:cut]))
+        rest = rest[cut:]
+    return found
