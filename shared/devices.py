@@ -97,7 +97,7 @@ def quantized(model: Any, settings: Settings, device: Device) -> Any:
     import torch
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # its successor is a package of its own
+        warnings.simplefilter("ignore")  # it is deprecated for a package of its own, and says so in two ways
         return torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)  # type: ignore[no-untyped-call]
 
 

@@ -1,7 +1,8 @@
 """Keep a conversation within the model's window: the oldest turns are left out, whole turns at a time. Pure."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from itertools import groupby
+from itertools import takewhile
 
 from shared.session import Message
 
@@ -21,15 +22,31 @@ def within(
     """
     if count(messages) <= limit:
         return list(messages), 0
-    head = [message for message in messages if message.turn == 0 and message.role == "system"]
-    turns = [list(turn) for _, turn in groupby(messages[len(head) :], key=lambda message: message.turn)]
-    out = 0
-    while out < len(turns) - 1:
-        out = min(out + TURNS_AT_ONCE, len(turns) - 1)
-        kept = [*head, *(message for turn in turns[out:] for message in turn)]
-        if count(kept) <= limit:
-            return kept, out
-    raise ValueError(
-        f"the instructions and the last turn are {count([*head, *(turns[-1] if turns else ())])} tokens, "
-        f"and the model takes {limit}"
-    )
+    head = list(takewhile(lambda message: message.turn == 0 and message.role == "system", messages))
+    turns = _turns(messages[len(head) :])
+    last = max(0, len(turns) - 1)
+
+    def kept(out: int) -> list[Message]:
+        return [*head, *(message for turn in turns[out:] for message in turn)]
+
+    # Counting is the tokenizer's work: it is done for few of the places where an hour of talk could be cut.
+    places = [*range(TURNS_AT_ONCE, last, TURNS_AT_ONCE), last]
+    found = bisect_left(places, True, key=lambda out: count(kept(out)) <= limit)
+    if found == len(places):
+        raise ValueError(
+            f"the instructions and the last turn are {count(kept(last))} tokens, and the model takes {limit}"
+        )
+    return kept(places[found]), places[found]
+
+
+def _turns(messages: Sequence[Message]) -> list[list[Message]]:
+    """The messages by their turns; the answer to a call stays with it, whenever it came."""
+    turns: list[list[Message]] = []
+    current: int | None = None
+    for message in messages:
+        if turns and (message.turn == current or message.role == "tool"):
+            turns[-1].append(message)
+        else:
+            turns.append([message])
+            current = message.turn
+    return turns
