@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from shared.session import Word
+
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
@@ -10,6 +12,8 @@ class Transcript:
 
     text: str
     language: str = ""
+    words: tuple[Word, ...] = ()
+    """When its words were said, in samples at 16 kHz since the utterance began; all of them, or none: few models tell."""
 
 
 class Utterance(Protocol):
@@ -38,8 +42,11 @@ class Recognizer(Protocol):
         """Load and warm up; the worker is ready when this returns."""
         ...
 
-    async def open(self, language: str) -> Utterance:
-        """Begin an utterance in a BCP 47 language; waits while all decoders are busy."""
+    async def open(self, language: str, hints: str = "") -> Utterance:
+        """Begin an utterance in a BCP 47 language; waits while all decoders are busy.
+
+        `hints` are words and names that may be said, for recognisers that can use them.
+        """
         ...
 
     async def close(self) -> None: ...

@@ -20,7 +20,7 @@ class ScriptedRecognizer:
     async def load(self) -> None:
         pass
 
-    async def open(self, language: str) -> Utterance:
+    async def open(self, language: str, hints: str = "") -> Utterance:
         return ScriptedUtterance(Transcript(self._transcript, language), self._delay_s, self._least_bytes)
 
     async def close(self) -> None:

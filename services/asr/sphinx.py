@@ -148,7 +148,7 @@ class SphinxRecognizer:
         await warm_up.finish()
         warm_up.close()
 
-    async def open(self, language: str) -> Utterance:
+    async def open(self, language: str, hints: str = "") -> Utterance:
         """See `engine.Recognizer`.
 
         Raises:

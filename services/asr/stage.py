@@ -17,7 +17,7 @@ from shared.frames import (
     TurnCommitted,
     TurnDiscarded,
 )
-from shared.session import ReplyOptions
+from shared.session import OMNI, ReplyOptions
 from shared.streams import Place
 from shared.worker import Work
 
@@ -46,7 +46,7 @@ class AsrStage:
             raise TypeError(f"{type(job).__name__} is no utterance")
         revision, partial, position = job.revision, "", job.start
         said = await _said_before(work) if work.attempt > 1 else set[int]()
-        utterance = await self._recognizer.open(job.language)
+        utterance = await self._recognizer.open(job.language, job.hints)
         try:
             async with work.feed(Place.SPEECH, job.cursor) as feed, aclosing(feed):
                 async for frame in feed:
@@ -80,8 +80,8 @@ class AsrStage:
 
 
 def _final(job: SpeechStarted, revision: int, transcript: Transcript, options: ReplyOptions) -> TranscriptFinal:
-    """What was said; nobody answers what had no words."""
-    if not transcript.text:
+    """What was said; nobody answers what had no words, or what is answered as it sounds."""
+    if not transcript.text or job.route == OMNI:
         options = replace(options, wanted=False)
     return TranscriptFinal(job.session, job.turn, revision, transcript.text, options)
 

@@ -14,13 +14,16 @@ import numpy as np
 import structlog
 
 from services.asr.agreement import Agreement
+from services.asr.clips import BYTES_PER_S, Clip, Heard, Model, silent_clip, trusted
 from services.asr.engine import Transcript, Utterance
-from services.asr.families import Clip, Heard, Model, load_model, silent_clip
-from services.asr.guards import has_voice, is_invented, is_too_much, without_loops
+from services.asr.families import load_model
+from services.asr.guards import Voice, has_voice
+from services.asr.languages import model_language
 from shared.batching import Batcher
 from shared.devices import device_kind, open_device
+from shared.engines import EngineLost, UnknownEngine
 from shared.models import find_model, model_name
-from shared.session import RATE_HZ
+from shared.session import RATE_HZ, Word
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -29,12 +32,12 @@ FIRST_PARTIAL_MS, PARTIAL_MS = 300, 400
 """Audio before the first partial decoding, and between two."""
 
 PARTIAL_SHARE = 0.34
-"""Part of the time, at most, in which an utterance is being decoded for partial transcripts; a slow model has fewer."""
+"""Part of the time, at most, in which an utterance waits for partial transcripts; a slow or busy model has fewer."""
 
 WINDOW_S, KEPT_S = 28.0, 8.0
 """Whisper hears 30 s at once. When a window is full, all but the end of it is settled, cut where it is quietest."""
 
-_BYTES_PER_S = 2 * RATE_HZ
+_WINDOW_BYTES = round(WINDOW_S * BYTES_PER_S)
 _QUIET = RATE_HZ // 5  # samples of the pause that is looked for
 
 
@@ -51,40 +54,45 @@ class TransformersRecognizer:
         """Raises `UnknownEngine` if the model, or what runs it, is not there."""
         settings = self._settings
         self._model = await asyncio.to_thread(self._load)
+        try:
+            language = self._known(settings.language)
+        except ValueError as error:
+            raise UnknownEngine(f"PARLEY_LANGUAGE: {error}") from error
+        most = 1 if self._model.alone else settings.batch
         self._batcher = Batcher(
             "asr",
-            self._model.transcribe,
-            most=settings.batch,
+            self._answer,
+            most=most,
             wait_ms=settings.batch_ms,
             timeout_s=600 if settings.compile else 120,
             cost=lambda clip: clip.seconds,
         )
-        language = self._known(settings.language)
-        for count in _batch_sizes(settings.batch if settings.compile else 1):
-            await asyncio.gather(*(self._batcher.ask(silent_clip(3, language)) for _ in range(count)))
+        try:
+            for count in _batch_sizes(most if settings.compile else 1):
+                await asyncio.gather(*(self._batcher.ask(silent_clip(3, language)) for _ in range(count)))
+        except EngineLost:
+            raise
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
+            raise UnknownEngine(f"the recogniser was loaded, but hears nothing: {error}") from error
 
     def _load(self) -> Model:
         name = model_name("asr", "transformers", self._settings.asr_model, device_kind(self._settings))
         return load_model(find_model(name), open_device(self._settings), self._settings)
 
-    async def open(self, language: str) -> Utterance:
-        """See `engine.Recognizer`; an empty language is found out, by the models that can.
+    def _answer(self, clips: Sequence[Clip]) -> list[Heard]:
+        return [trusted(heard, clip) for heard, clip in zip(self._model.transcribe(clips), clips, strict=True)]
+
+    async def open(self, language: str, hints: str = "") -> Utterance:
+        """See `engine.Recognizer`; an empty language, or `auto`, is found out, by the models that can.
 
         Raises:
             ValueError: the model does not know the language.
         """
         assert self._batcher is not None, "load comes first"  # noqa: S101
-        return TransformersUtterance(self._batcher, self._known(language))
+        return TransformersUtterance(self._batcher, self._known(language), hints.strip())
 
     def _known(self, language: str) -> str:
-        code = language.lower().replace("_", "-").partition("-")[0]
-        languages = self._model.languages
-        if code in ("", "auto") and (self._model.detects or not languages):
-            return ""
-        if languages and code not in languages:
-            known = ", ".join(sorted(languages)[:12])
-            raise ValueError(f"the recogniser has no {language!r}: it knows {len(languages)} languages ({known}, …)")
-        return code
+        return model_language(language, self._model.languages, detects=self._model.detects)
 
     async def close(self) -> None:
         if self._batcher is not None:
@@ -94,10 +102,13 @@ class TransformersRecognizer:
 class TransformersUtterance:
     """See `engine.Utterance`."""
 
-    def __init__(self, batcher: Batcher[Clip, Heard], language: str) -> None:
-        self._batcher, self._language = batcher, language
-        self._pcm = bytearray()  # of the window
-        self._settled: list[str] = []  # of the windows before it
+    def __init__(self, batcher: Batcher[Clip, Heard], language: str, hints: str) -> None:
+        self._batcher, self._language, self._hints = batcher, language, hints
+        self._pieces: list[bytes] = []  # of the window
+        self._bytes = 0  # in them
+        self._voice = Voice()  # in them
+        self._settled: list[Heard] = []  # of the windows before it
+        self._settled_samples = 0
         self._agreement, self._agreed = Agreement(), ""
         self._pending: Future[Heard] | None = None
         self._asked_bytes = 0  # of the window, at the last partial decoding
@@ -106,13 +117,15 @@ class TransformersUtterance:
         self._final: Transcript | None = None  # of all of it, where it is known
 
     async def accept(self, pcm: bytes) -> str | None:
-        self._pcm += pcm
+        self._pieces.append(pcm)
+        self._bytes += len(pcm)
+        self._voice.hear(pcm)
         self._final = None
-        if len(self._pcm) > WINDOW_S * _BYTES_PER_S:
+        while self._bytes > _WINDOW_BYTES:
             await self._settle()
         self._take_partial()
         self._ask_partial()
-        partial = " ".join([*self._settled, self._agreed]).strip()
+        partial = " ".join([*(heard.text for heard in self._settled), self._agreed]).strip()
         if partial == self._partial:
             return None
         self._partial = partial
@@ -121,20 +134,21 @@ class TransformersUtterance:
     async def finish(self) -> Transcript:
         if self._final is None:
             self._drop_partial()
-            heard = await self._decode(bytes(self._pcm))
-            text = " ".join([*self._settled, heard.text]).strip()
-            self._final = Transcript(text, heard.language or self._language)
+            heard = await self._batcher.ask(self._clip()) if self._voice.heard else Heard("")
+            found = [*self._settled, _moved(heard, self._settled_samples)]
+            text = " ".join(one.text for one in found if one.text)
+            words = tuple(word for one in found for word in one.words)
+            if len(words) != len(text.split()):
+                words = ()
+            language = next((one.language for one in reversed(found) if one.language), self._language)
+            self._final = Transcript(text, language, words)
         return self._final
 
     def close(self) -> None:
         self._drop_partial()
 
-    async def _decode(self, pcm: bytes) -> Heard:
-        """What was said, with nothing invented."""
-        if not has_voice(pcm):
-            return Heard("", self._language)
-        clip = _clip(pcm, self._language)
-        return _trusted(await self._batcher.ask(clip), clip)
+    def _clip(self) -> Clip:
+        return Clip(tuple(self._pieces), self._language, self._hints)
 
     def _take_partial(self) -> None:
         """The answer to the last partial question, if it has come."""
@@ -142,18 +156,27 @@ class TransformersUtterance:
         if pending is None or not pending.done():
             return
         self._pending = None
-        self._took_s = time.monotonic() - self._asked_at_s
-        if not pending.cancelled() and pending.exception() is None:
-            clip = _clip(bytes(self._pcm[: self._asked_bytes]), self._language)
-            self._agreed = self._agreement.take(_trusted(pending.result(), clip).text)
+        error = None if pending.cancelled() else pending.exception()
+        if isinstance(error, EngineLost):
+            raise error
+        if error is not None:  # the final decoding will say so where it counts
+            log.warning("partial_transcript_failed", error=repr(error))
+        elif not pending.cancelled():
+            self._agreed = self._agreement.take(pending.result().text)
 
     def _ask_partial(self) -> None:
         least_ms = PARTIAL_MS if self._asked_bytes else FIRST_PARTIAL_MS
-        fresh = len(self._pcm) - self._asked_bytes >= least_ms * _BYTES_PER_S // 1000
+        fresh = self._bytes - self._asked_bytes >= least_ms * BYTES_PER_S // 1000
         rested = time.monotonic() - self._asked_at_s >= self._took_s / PARTIAL_SHARE
-        if self._pending is None and fresh and rested and has_voice(bytes(self._pcm)):
-            self._asked_bytes, self._asked_at_s = len(self._pcm), time.monotonic()
-            self._pending = self._batcher.submit(_clip(bytes(self._pcm), self._language))
+        if self._pending is None and fresh and rested and self._voice.heard:
+            self._asked_bytes, self._asked_at_s = self._bytes, time.monotonic()
+            self._pending = self._batcher.submit(self._clip())
+            self._pending.add_done_callback(self._note_time)
+
+    def _note_time(self, answered: Future[Heard]) -> None:
+        """When the answer is there, which may be long before more audio comes."""
+        if not answered.cancelled():
+            self._took_s = time.monotonic() - self._asked_at_s
 
     def _drop_partial(self) -> None:
         if self._pending is not None:
@@ -163,28 +186,26 @@ class TransformersUtterance:
     async def _settle(self) -> None:
         """Decode the window up to its quietest place for good, and go on from there."""
         self._drop_partial()
-        cut = 2 * _quietest(np.frombuffer(bytes(self._pcm), "<i2"))
-        heard = await self._decode(bytes(self._pcm[:cut]))
-        if heard.text:
-            self._settled.append(heard.text)
-        del self._pcm[:cut]
+        pcm = b"".join(self._pieces)
+        cut = 2 * quietest(np.frombuffer(pcm[:_WINDOW_BYTES], "<i2"))
+        if has_voice(pcm[:cut]):
+            heard = await self._batcher.ask(Clip((pcm[:cut],), self._language, self._hints))
+            if heard.text:
+                self._settled.append(_moved(heard, self._settled_samples))
+        self._settled_samples += cut // 2
+        self._pieces, self._bytes, self._voice = [pcm[cut:]], len(pcm) - cut, Voice()
+        self._voice.hear(pcm[cut:])
         self._agreement, self._agreed, self._asked_bytes = Agreement(), "", 0
 
 
-def _clip(pcm: bytes, language: str) -> Clip:
-    return Clip((np.frombuffer(pcm, "<i2") / np.float32(32_768)).astype(np.float32), language)
+def _moved(heard: Heard, samples: int) -> Heard:
+    """The same with the times of its words later by so much."""
+    words = tuple(Word(word.text, word.start + samples, word.end + samples) for word in heard.words)
+    return Heard(heard.text, heard.language, heard.no_speech, heard.confidence, words)
 
 
-def _trusted(heard: Heard, clip: Clip) -> Heard:
-    """What a model wrote, less what it made up."""
-    text = without_loops(heard.text)
-    if is_invented(heard.no_speech, heard.confidence) or is_too_much(text, clip.seconds):
-        text = ""
-    return Heard(text, heard.language, heard.no_speech, heard.confidence)
-
-
-def _quietest(samples: np.ndarray[tuple[int], np.dtype[np.int16]]) -> int:
-    """Where to cut a full window: the middle of its quietest fifth of a second, in its last third."""
+def quietest(samples: np.ndarray[tuple[int], np.dtype[np.int16]]) -> int:
+    """Where to cut a full window: the middle of its quietest fifth of a second, from its middle on and not quite at its end."""
     first = round((WINDOW_S - 2 * KEPT_S) * RATE_HZ)
     last = len(samples) - round(KEPT_S / 4 * RATE_HZ)
     blocks = samples[first:last]

@@ -19,8 +19,9 @@ from shared.frames import (
     TranscriptFinal,
     TurnCommitted,
     TurnDiscarded,
+    TurnHeard,
 )
-from shared.session import ReplyOptions, SessionSettings
+from shared.session import OMNI, ReplyOptions, SessionSettings
 
 RESUME_MS = 60
 """Speech needed within a pause before the turn goes on: a click is none. Never more than the start takes."""
@@ -93,6 +94,12 @@ class Standing:
     """Pauses of the turn at which a reply was prepared."""
     endpoint: int = 0
     """Silence that ends the turn, as the engine for that judged this pause; 0: as the settings say."""
+    omni: int = 0
+    """1: the turn is answered as it sounds. That holds for the whole of it, whatever the settings become."""
+    began_ms: int = 0
+    """Broker's clock when the turn began: its audio is published after that."""
+    heard: int = -1
+    """The revision that was given to be answered as it sounds; -1: none."""
 
 
 class TurnTaker:
@@ -233,11 +240,11 @@ class TurnTaker:
             case "begin":
                 return [self._begin(entry_id)]
             case "pause":
-                return [self._paused()]
+                return self._paused()
             case "resume":
                 return [self._resumed()]
             case "commit":
-                return [self._committed(entry_id, options)]
+                return self._committed(entry_id, options)
             case _:
                 return [self._discarded(reason)]
 
@@ -246,24 +253,38 @@ class TurnTaker:
         now.turn, now.revision = now.turn + 1, 0
         now.start = max(now.floor, now.onset - self._preroll, 0)
         now.last, now.run, now.gap, now.speculated = now.window, 0, 0, 0
+        now.omni, now.began_ms, now.heard = int(settings.route == OMNI), _clock_ms(entry_id), -1
         return SpeechStarted(
             self.session,
             now.turn,
             0,
             self.turn_start,
             now.onset * WINDOW_SAMPLES,
-            _before(entry_id),
+            _before(now.began_ms),
             settings.language,
             settings.interrupt_reply and settings.detect_turns,
+            settings.hints,
+            settings.route,
         )
 
-    def _paused(self) -> Frame:
+    def _paused(self) -> list[Frame]:
         now, settings = self.now, self.settings
         now.run, now.endpoint = 0, 0
         short = (now.last - now.start) * WINDOW_MS <= settings.speculate_longest_ms
         speculate = settings.create_reply and short and now.speculated < settings.speculations
         now.speculated += speculate
-        return SpeechPaused(now.turn, now.revision, now.last * WINDOW_SAMPLES, speculate)
+        pause = SpeechPaused(now.turn, now.revision, now.last * WINDOW_SAMPLES, speculate)
+        return [pause, *(self._heard(self._options()) if speculate else ())]
+
+    def _heard(self, options: ReplyOptions) -> list[Frame]:
+        """This revision, to be answered as it sounds; once, as no speech comes between a pause and the commit."""
+        now = self.now
+        if not now.omni or now.heard == now.revision:
+            return []
+        now.heard = now.revision
+        end = now.last * WINDOW_SAMPLES
+        cursor = _before(now.began_ms)
+        return [TurnHeard(self.session, now.turn, now.revision, cursor, self.turn_start, end, options)]
 
     def _resumed(self) -> Frame:
         now = self.now
@@ -272,12 +293,13 @@ class TurnTaker:
         now.last, now.run = now.window, 0
         return SpeechResumed(now.turn, now.revision, onset * WINDOW_SAMPLES)
 
-    def _committed(self, entry_id: str, options: ReplyOptions) -> Frame:
+    def _committed(self, entry_id: str, options: ReplyOptions) -> list[Frame]:
         now = self.now
         now.floor, now.run, now.gap = now.last, 0, 0
         end = now.last * WINDOW_SAMPLES
         clock_ms = _clock_ms(entry_id)
-        return TurnCommitted(now.turn, now.revision, self.turn_start, end, self.position, clock_ms, options)
+        over = TurnCommitted(now.turn, now.revision, self.turn_start, end, self.position, clock_ms, options)
+        return [over, *(self._heard(options) if options.wanted else ())]
 
     def _discarded(self, reason: str) -> Frame:
         now = self.now
@@ -289,9 +311,9 @@ def _clock_ms(entry_id: str) -> int:
     return int(entry_id.partition("-")[0])
 
 
-def _before(entry_id: str) -> str:
-    """An id older than all that is published from now on: what comes within the same millisecond may get the same id."""
-    return f"{_clock_ms(entry_id) - 1}-{2**64 - 1}"
+def _before(clock_ms: int) -> str:
+    """An id older than all that is published from then on: what comes within the same millisecond may get the same id."""
+    return f"{clock_ms - 1}-{2**64 - 1}"
 
 
 def standing_fields(standing: Standing) -> list[int]:

@@ -4,17 +4,19 @@ Values in, settings out. The name of a voice is checked by the session, which kn
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from reprlib import Repr
 from typing import Any
 
-from shared.session import SessionSettings
+from shared.session import CASCADE, OMNI, SessionSettings
 
 MAX_TEXT = 8192
 """Characters of one typed turn."""
 MAX_INSTRUCTIONS = 32_768
 MAX_VOICE = 100
+MAX_HINTS = 4096
+ROUTES = (CASCADE, OMNI)
 LEAST_ENDPOINT_MS, MOST_ENDPOINT_MS = 100, 5000
 
 _shown = Repr()  # looks at the beginning of a value only: it may be megabytes of a stranger's
@@ -64,6 +66,13 @@ def language(field: str, value: Any) -> str:
     return value
 
 
+def choice(field: str, value: Any, known: Sequence[str]) -> str:
+    """Raises `BadField` on anything but one of these."""
+    if type(value) is not str or value not in known:
+        raise BadField(field, value, f"known; known are {', '.join(known)}")
+    return value
+
+
 SETTABLE: dict[str, Callable[[str, Any], Any]] = {
     "endpoint_ms": lambda field, value: integer(field, value, LEAST_ENDPOINT_MS, MOST_ENDPOINT_MS),
     "pause_ms": lambda field, value: integer(field, value, 60, MOST_ENDPOINT_MS),
@@ -74,6 +83,7 @@ SETTABLE: dict[str, Callable[[str, Any], Any]] = {
     "speed": lambda field, value: number(field, value, 0.25, 4),
     "voice": lambda field, value: string(field, value, MAX_VOICE),
     "language": language,
+    "hints": lambda field, value: string(field, value, MAX_HINTS),
     "instructions": lambda field, value: string(field, value, MAX_INSTRUCTIONS),
     "detect_turns": flag,
     "adapt_endpoint": flag,
@@ -92,6 +102,7 @@ SETTABLE: dict[str, Callable[[str, Any], Any]] = {
     "idle_prompt": lambda field, value: string(field, value, MAX_TEXT),
     "idle_limit": lambda field, value: integer(field, value, 0, 100),
     "spoken": flag,
+    "route": lambda field, value: choice(field, value, ROUTES),
 }
 """The settings that a client names as they are named here."""
 

@@ -14,7 +14,7 @@ from services.edge.protocols import fields
 from services.edge.protocols.fields import BadField
 from services.edge.protocols.realtime_tools import as_choice, as_tools, checked_choice, checked_tools
 from services.edge.protocols.realtime_wire import FORMATS, Refused
-from shared.session import SessionSettings
+from shared.session import CASCADE, SessionSettings
 
 Check = Callable[[str, Any], Any]
 
@@ -38,8 +38,12 @@ _CLEARABLE = frozenset(
 class SessionObject:
     """The configuration of one connection; the object that clients see is the only state."""
 
-    def __init__(self, defaults: SessionSettings, model: str, voices: Collection[str] = ()) -> None:
+    def __init__(
+        self, defaults: SessionSettings, model: str, voices: Collection[str] = (), *, hears: bool = False
+    ) -> None:
+        """`hears`: the route may be `omni`."""
         self._defaults = defaults
+        self._routes = fields.ROUTES if hears else (CASCADE,)
         self._voices = frozenset(voices)
         self.config: dict[str, Any] = {
             "type": "realtime",
@@ -108,8 +112,10 @@ class SessionObject:
             # SDKs send "alloy" and the like without being asked; the default voice answers to any name.
             voice=self.voice if self.voice.partition("+")[0] in self._voices else self._defaults.voice,
             language=(heard["transcription"] or {}).get("language") or self._defaults.language,
+            hints=(heard["transcription"] or {}).get("prompt") or self._defaults.hints,
             tools=as_tools(self.config["tools"]),
             tool_choice=as_choice(self.config["tool_choice"]),
+            route=self.config.get("route", self._defaults.route),
         )
         detection = heard["turn_detection"]
         if detection is None:
@@ -150,12 +156,16 @@ class SessionObject:
         if kind != "realtime":
             raise BadField("session.type", kind, "realtime")
         given = {name: value for name, value in patch.items() if name not in _ECHOED}
-        merged = _merged(self.config, given, "session", {**_SESSION, "audio": self._audio})
+        merged = _merged(self.config, given, "session", {**_SESSION, "audio": self._audio, "route": self._route})
         try:
             orjson.dumps([[merged]])  # what can be read can be nested too deeply to be told back
         except orjson.JSONEncodeError:
             raise Refused("The session is nested too deeply.", "invalid_value", "session") from None
         self.config = merged
+
+    def _route(self, path: str, value: Any) -> Any:
+        """Parley's own field: only who has set it is told of it."""
+        return fields.choice(path, value, self._routes)
 
     def _audio(self, path: str, patch: Any) -> Any:
         current = self.config["audio"]
@@ -256,6 +266,8 @@ def _transcription(path: str, value: Any) -> Any:
         fields.string(f"{path}.model", value["model"], fields.MAX_VOICE)
     if value.get("language") is not None:
         fields.language(f"{path}.language", value["language"])
+    if value.get("prompt") is not None:
+        fields.string(f"{path}.prompt", value["prompt"], fields.MAX_HINTS)
     return value
 
 

@@ -132,6 +132,16 @@ def test_what_sdks_send_unasked_is_taken() -> None:
     assert echo["audio"]["input"]["transcription"]["model"] == "gpt-4o-mini-transcribe"
 
 
+def test_the_prompt_of_a_transcription_is_what_may_be_heard() -> None:
+    client = Client()
+    told = {"model": "whisper-1", "prompt": "Ada Lovelace, Boole", "language": "en-GB"}
+    echo, settings = updated(client, audio={"input": {"transcription": told}})
+    assert (settings.hints, settings.language) == ("Ada Lovelace, Boole", "en-GB")
+    assert echo["audio"]["input"]["transcription"] == told
+    for without in ({"model": "whisper-1", "prompt": None}, {"model": "whisper-1"}, None):
+        assert updated(client, audio={"input": {"transcription": without}})[1].hints == DEFAULTS.hints
+
+
 @pytest.mark.parametrize(
     ("session", "param"),
     [
@@ -150,6 +160,8 @@ def test_what_sdks_send_unasked_is_taken() -> None:
         ({"audio": {"input": {"format": {"type": "audio/pcm", "rate": 16000}}}}, "session.audio.input.format.rate"),
         ({"audio": {"input": {"noise_reduction": {"type": "none"}}}}, "session.audio.input.noise_reduction"),
         ({"audio": {"input": {"transcription": {"language": "a/b"}}}}, "session.audio.input.transcription.language"),
+        ({"audio": {"input": {"transcription": {"prompt": 7}}}}, "session.audio.input.transcription.prompt"),
+        ({"audio": {"input": {"transcription": {"prompt": "x" * 4097}}}}, "session.audio.input.transcription.prompt"),
         ({"audio": {"input": {"turn_detection": True}}}, "session.audio.input.turn_detection"),
         ({"audio": {"input": {"turn_detection": {"type": "x"}}}}, "session.audio.input.turn_detection.type"),
         (

@@ -89,6 +89,7 @@ def test_a_session_starts_with_the_settings_that_were_sent() -> None:
         "speed": 1.5,
         "voice": "en-us",
         "language": "pt-BR",
+        "hints": "Ada Lovelace, Boole",
         "instructions": "Be brief.",
         "detect_turns": False,
         "adapt_endpoint": False,
@@ -107,6 +108,7 @@ def test_a_session_starts_with_the_settings_that_were_sent() -> None:
         "idle_prompt": "Well?",
         "idle_limit": 1,
         "spoken": False,
+        "route": "omni",
     }
     codec = StreamCodec(24000, DEFAULTS)
     assert (codec.rate_hz, codec.starts_at_once) == (24000, False)

@@ -56,6 +56,12 @@ def test_the_cursor_is_older_than_anything_that_can_follow() -> None:
     assert started.cursor == f"{1000 + 20 * 4 - 1}-{2**64 - 1}"
 
 
+def test_the_recogniser_is_told_the_language_and_what_it_may_hear() -> None:
+    (_, started), *_ = hear(TurnTaker("s", replace(DEFAULTS, language="de", hints="Ada, Boole")), (1, 5))
+    assert isinstance(started, SpeechStarted)
+    assert (started.language, started.hints) == ("de", "Ada, Boole")
+
+
 def test_speech_in_the_pause_is_the_same_turn_heard_again() -> None:
     facts = [fact for _, fact in hear(TurnTaker("s", DEFAULTS), (1, 20), (0, 20), (1, 10), (0, 40))]
     assert [(type(fact), getattr(fact, "turn", 0), getattr(fact, "revision", 0)) for fact in facts] == [

@@ -1,0 +1,241 @@
+"""The recogniser of transformers: partial and final transcripts, long turns, who goes first. The model is scripted."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import numpy as np
+import pytest
+import pytest_asyncio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.asr.clips import BYTES_PER_S, Clip, Heard
+from services.asr.transformers import WINDOW_S, TransformersUtterance, quietest
+from shared.batching import Batcher
+from shared.engines import EngineLost
+from shared.session import RATE_HZ, Word
+from tests.unit.asr.voices import CHUNK_BYTES, feed, hum, noise, voice
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+class Scripted:
+    """Hears a word a second, `w0 w1 …` by where in `said` the audio is, and keeps what it was asked."""
+
+    def __init__(self, said: bytes = b"") -> None:
+        self.said = said
+        self.asked: list[list[Clip]] = []
+        self.open = threading.Event()
+        self.open.set()
+        self.fails: BaseException | None = None
+
+    def answer(self, clips: Sequence[Clip]) -> list[Heard]:
+        self.asked.append(list(clips))
+        assert self.open.wait(10)
+        if self.fails is not None:
+            raise self.fails
+        return [self._heard(b"".join(clip.pieces), clip) for clip in clips]
+
+    def _heard(self, pcm: bytes, clip: Clip) -> Heard:
+        first = self.said.index(pcm) / BYTES_PER_S
+        seconds = [at for at in range(100) if first <= at and at + 1 <= first + clip.seconds]
+        words = tuple(
+            Word(f"w{at}", round((at - first) * RATE_HZ), round((at + 1 - first) * RATE_HZ)) for at in seconds
+        )
+        return Heard(" ".join(word.text for word in words), clip.language or "de", words=words)
+
+    def seconds(self) -> list[list[float]]:
+        return [[round(clip.seconds, 1) for clip in clips] for clips in self.asked]
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def open_utterance() -> AsyncIterator[Callable[..., TransformersUtterance]]:
+    batchers: list[Batcher[Clip, Heard]] = []
+
+    def opened(model: Scripted, language: str = "en", hints: str = "", share: bool = False) -> TransformersUtterance:
+        if not share:
+            batchers.append(Batcher("asr", model.answer, most=8, wait_ms=0, timeout_s=10))
+        return TransformersUtterance(batchers[-1], language, hints)
+
+    yield opened
+    for batcher in batchers:
+        await batcher.close()
+
+
+Open = Callable[..., TransformersUtterance]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+async def talk(utterance: TransformersUtterance, pcm: bytes) -> list[str]:
+    """Feed it as time would: each chunk when what was asked has been answered."""
+    partials = []
+    for at in range(0, len(pcm), CHUNK_BYTES):
+        partials += await feed(utterance, pcm[at : at + CHUNK_BYTES])
+        pending = utterance._pending
+        await until(lambda pending=pending: pending is None or pending.done())
+    return partials
+
+
+async def test_partial_transcripts_grow_and_the_final_one_has_all(open_utterance: Open) -> None:
+    model = Scripted(voice(5))
+    utterance = open_utterance(model, hints="Ada")
+    partials = await talk(utterance, model.said)
+    assert partials
+    assert all("w0 w1 w2 w3 w4".startswith(partial) for partial in partials)
+    assert partials == sorted(partials, key=len)
+    transcript = await utterance.finish()
+    utterance.close()
+    assert (transcript.text, transcript.language) == ("w0 w1 w2 w3 w4", "en")
+    assert transcript.words[4] == Word("w4", 4 * RATE_HZ, 5 * RATE_HZ)
+    assert all(clip.hints == "Ada" and clip.language == "en" for clips in model.asked for clip in clips)
+
+
+async def test_after_a_final_transcript_it_goes_on(open_utterance: Open) -> None:
+    model = Scripted(voice(3))
+    utterance = open_utterance(model, language="")
+    await feed(utterance, model.said[:BYTES_PER_S])
+    first = await utterance.finish()
+    asked = len(model.asked)
+    assert await utterance.finish() is first
+    assert len(model.asked) == asked
+    await feed(utterance, model.said[BYTES_PER_S:])
+    whole = await utterance.finish()
+    utterance.close()
+    assert (first.text, whole.text, whole.language) == ("w0", "w0 w1 w2", "de")
+
+
+@pytest.mark.parametrize("chunk", [CHUNK_BYTES, 2 * 7_919, 60 * BYTES_PER_S])
+async def test_a_long_turn_is_settled_and_nothing_is_lost(open_utterance: Open, chunk: int) -> None:
+    model = Scripted(voice(70))
+    utterance = open_utterance(model)
+    for at in range(0, len(model.said), chunk):
+        await utterance.accept(model.said[at : at + chunk])
+        utterance._drop_partial()
+    transcript = await utterance.finish()
+    utterance.close()
+    windows = [clip for clips in model.asked for clip in clips]
+    assert all(clip.seconds <= WINDOW_S for clip in windows)
+    settled, heard = [], b""
+    for clip in windows:  # those that were decoded for good follow one another without a gap
+        pcm = b"".join(clip.pieces)
+        if model.said.startswith(heard + pcm):
+            heard += pcm
+            settled.append(clip.seconds)
+    assert heard == model.said
+    assert len(settled) >= 3
+    # A word on a cut is lost by the script, not by the recogniser.
+    assert len(transcript.text.split()) >= 70 - len(settled)
+    for word in transcript.words:
+        assert abs(word.start - int(word.text[1:]) * RATE_HZ) <= 1
+
+
+async def test_a_window_without_a_voice_is_not_decoded(open_utterance: Open) -> None:
+    model = Scripted()
+    for pcm in (bytes(40 * BYTES_PER_S), noise(31, 0.1), hum(31), b"", bytes(320)):
+        utterance = open_utterance(model)
+        assert await feed(utterance, pcm) == []
+        assert (await utterance.finish()).text == ""
+        utterance.close()
+    assert model.asked == []
+
+
+async def test_closing_takes_back_what_was_asked(open_utterance: Open) -> None:
+    model = Scripted(voice(3))
+    model.open.clear()
+    first, second = open_utterance(model), open_utterance(model, share=True)
+    await feed(first, model.said)
+    await until(lambda: len(model.asked) == 1)
+    await feed(second, model.said)
+    second.close()
+    model.open.set()
+    assert (await first.finish()).text == "w0 w1 w2"
+    first.close()
+    assert [len(clips) for clips in model.asked] == [1, 1]
+
+
+async def test_a_final_transcript_that_is_cancelled_can_be_had_again(open_utterance: Open) -> None:
+    model = Scripted(voice(2))
+    utterance = open_utterance(model)
+    await feed(utterance, model.said)
+    model.open.clear()
+    finishing = asyncio.ensure_future(utterance.finish())
+    await asyncio.sleep(0.01)
+    finishing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await finishing
+    model.open.set()
+    assert (await utterance.finish()).text == "w0 w1"
+    utterance.close()
+
+
+async def test_a_final_transcript_goes_before_partial_ones(open_utterance: Open) -> None:
+    model = Scripted(voice(9))
+    model.open.clear()
+    held = open_utterance(model)
+    await feed(held, model.said[:BYTES_PER_S])
+    await until(lambda: len(model.asked) == 1)  # the thread is at it
+    waiting = [open_utterance(model, share=True) for _ in range(3)]
+    for number, utterance in enumerate(waiting):
+        await feed(utterance, model.said[: (number + 2) * BYTES_PER_S])
+    last = open_utterance(model, share=True)
+    finishing = asyncio.ensure_future(feed(last, model.said[: 8 * BYTES_PER_S]))
+    await finishing
+    finishing = asyncio.ensure_future(last.finish())
+    await asyncio.sleep(0.01)
+    model.open.set()
+    await finishing
+    assert model.seconds()[1] == [8.0]
+    await until(lambda: len(model.asked) == 3)
+    assert len(model.seconds()[2]) == 3
+    for utterance in (held, *waiting, last):
+        utterance.close()
+
+
+async def test_a_slow_model_is_asked_for_fewer_partial_transcripts(open_utterance: Open) -> None:
+    model = Scripted(voice(20))
+    utterance = open_utterance(model)
+    await feed(utterance, model.said[:BYTES_PER_S])
+    await until(lambda: len(model.asked) == 1)
+    utterance._took_s, asked = 60.0, len(model.asked)  # as if it had been slow
+    await talk(utterance, model.said[BYTES_PER_S : 5 * BYTES_PER_S])
+    assert len(model.asked) == asked
+    utterance._took_s = 0.0
+    await talk(utterance, model.said[5 * BYTES_PER_S : 6 * BYTES_PER_S])
+    assert len(model.asked) > asked
+    utterance.close()
+
+
+async def test_the_time_without_audio_is_not_the_models(open_utterance: Open) -> None:
+    model = Scripted(voice(2))
+    utterance = open_utterance(model)
+    await feed(utterance, model.said[:BYTES_PER_S])
+    await asyncio.sleep(0.3)  # nothing comes, and the answer has long been there
+    assert utterance._took_s < 0.2
+    utterance.close()
+
+
+async def test_a_partial_transcript_that_fails_harms_nobody_but_a_lost_device_does(open_utterance: Open) -> None:
+    model = Scripted(voice(4))
+    utterance = open_utterance(model)
+    model.fails = ValueError("no")
+    assert await talk(utterance, model.said[:BYTES_PER_S]) == []
+    model.fails = RuntimeError("CUDA error: an illegal memory access was encountered")
+    with pytest.raises(EngineLost):
+        await talk(utterance, model.said[BYTES_PER_S:])
+    utterance.close()
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0, 1))
+async def test_a_window_is_cut_where_it_is_quiet(seed: int, place: float) -> None:
+    samples = np.random.default_rng(seed).integers(-3_000, 3_000, round(WINDOW_S * RATE_HZ)).astype(np.int16)
+    first, last = 12.0, 25.4
+    begin = round((first + place * (last - first)) * RATE_HZ)
+    samples[begin : begin + RATE_HZ // 2] //= 100
+    cut = quietest(samples)
+    assert begin <= cut <= begin + RATE_HZ // 2
