@@ -5,7 +5,7 @@ import importlib
 import json
 import sys
 import warnings
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -13,7 +13,10 @@ import httpx
 
 from deploy import broker
 from deploy.address import PortTaken, base_url, claim_port
+from deploy.models import size_text, standing, used_models
+from shared.devices import open_device
 from shared.engines import UnknownEngine, create_engine
+from shared.models import how_to_bring
 from shared.settings import STAGES, Settings
 
 OLDEST_PYTHON = (3, 11)
@@ -68,6 +71,8 @@ async def _checks(settings: Settings, environ: Mapping[str, str], url: str | Non
     yield check_libraries(LIBRARIES)
     for stage in STAGES:
         yield check_engine(stage, settings)
+    for check in check_models(settings):
+        yield check
     base = (url or base_url(settings.host, settings.port)).rstrip("/")
     async with httpx.AsyncClient(timeout=HTTP_TIMEOUT_S, trust_env=False) as client:
         health = await _get_health(client, base)
@@ -130,6 +135,26 @@ def check_engine(stage: str, settings: Settings) -> Check:
     except Exception as error:  # noqa: BLE001  an engine from outside can raise anything, and the person has to read it
         return Check(check, "wrong", f"{name}: {type(error).__name__}: {error}", f"see what {name} needs")
     return Check(check, "ok", name)
+
+
+def check_models(settings: Settings) -> Iterator[Check]:
+    """Whether the models that the engines load are here, and a device to run them."""
+    try:
+        used = [model for model in used_models(settings) if model.name]
+    except UnknownEngine:
+        return  # the engine's own check says it
+    for model in used:
+        found, name = standing(model), f"{model.stage} model"
+        if found.state == "complete":
+            yield Check(name, "ok", f"{model.name}, {size_text(found.size)}")
+        else:
+            missing = f", without {', '.join(found.missing)}" if found.state == "incomplete" else ""
+            yield Check(name, "wrong", f"{model.name} is {found.state}{missing}", how_to_bring(model.name))
+    if used:
+        try:
+            yield Check("device", "ok", open_device(settings).name)
+        except UnknownEngine as error:
+            yield Check("device", "wrong", str(error), "PARLEY_DEVICE=auto takes what there is")
 
 
 def check_port(settings: Settings, *, running: bool) -> Check:

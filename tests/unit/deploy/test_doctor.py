@@ -114,6 +114,22 @@ def test_engines(outside: str) -> None:
     assert unknown.mend == "unset PARLEY_TTS_ENGINE: the default is espeak"
 
 
+def test_models_and_the_device_for_them(tmp_path: Path) -> None:
+    assert list(doctor.check_models(settings())) == []
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for folder in (whole, broken):
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+    (whole / "model.safetensors").write_bytes(b"1")
+    engines = {"asr_engine": "transformers", "llm_engine": "transformers", "tts_engine": "transformers"}
+    models = {"asr_model": str(whole), "llm_model": str(broken), "tts_model": str(tmp_path / "nothing")}
+    found = {check.name: check for check in doctor.check_models(settings(**engines, **models, device="cuda:63"))}
+    assert [found[f"{stage} model"].outcome for stage in ("asr", "llm", "tts")] == ["ok", "wrong", "wrong"]
+    assert "is incomplete, without" in found["llm model"].detail
+    assert found["device"].outcome == "wrong"
+    assert "cuda:63" in found["device"].detail
+
+
 def test_port() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         taken = settings(port=listener.getsockname()[1])
