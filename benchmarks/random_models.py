@@ -546,14 +546,17 @@ def bark(folder: Path) -> Path:
     return folder
 
 
-def tekken(folder: Path, words: int) -> Path:
+def tekken(folder: Path, words: int, *, streaming: bool = False) -> Path:
     """A tokenizer of mistral-common that knows audio: bytes, so many words of filler, and before them its special tokens."""
     from base64 import b64encode
 
+    from mistral_common.tokens.tokenizers.base import SpecialTokens
     from mistral_common.tokens.tokenizers.tekken import Tekkenizer
 
-    control = [str(token["token_str"].value) for token in Tekkenizer.DEPRECATED_SPECIAL_TOKENS]
+    control = [SpecialTokens(token["token_str"]).value for token in Tekkenizer.DEPRECATED_SPECIAL_TOKENS]
     control += ["[ARGS]", "[CALL_ID]", "[AUDIO]", "[BEGIN_AUDIO]", "[TRANSCRIBE]"]
+    if streaming:
+        control += ["[STREAMING_PAD]", "[STREAMING_WORD]"]
     known = [bytes([byte]) for byte in range(256)] + [f" w{number}".encode() for number in range(words)]
     vocabulary = [
         {"rank": rank, "token_bytes": b64encode(token).decode(), "token_str": token.decode(errors="replace")}
@@ -561,12 +564,19 @@ def tekken(folder: Path, words: int) -> Path:
     ]
     config = {
         "pattern": r"[^\s]+|\s+", "num_vocab_tokens": len(known), "default_vocab_size": len(known) + len(control),
-        "default_num_special_tokens": len(control), "version": "v11",
+        "default_num_special_tokens": len(control), "version": "v13" if streaming else "v11",
     }  # fmt: skip
-    audio = {
-        "sampling_rate": 16_000, "frame_rate": 12.5, "chunk_length_s": 30.0,
+    audio: dict[str, Any] = {
+        "sampling_rate": 16_000, "frame_rate": 12.5,
         "audio_encoding_config": {"num_mel_bins": 128, "hop_length": 160, "window_size": 400},
     }  # fmt: skip
+    if streaming:
+        audio |= {
+            "transcription_format": "streaming", "transcription_delay_ms": 480, "streaming_look_ahead_ms": 2.5,
+            "streaming_look_back_ms": 52.5, "streaming_n_left_pad_tokens": 32,
+        }  # fmt: skip
+    else:
+        audio["chunk_length_s"] = 30.0
     special = [{"rank": rank, "token_str": token, "is_control": True} for rank, token in enumerate(control)]
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "tekken.json"
@@ -596,5 +606,39 @@ def voxtral(folder: Path) -> Path:
     model = hf.VoxtralForConditionalGeneration(config)
     with torch.no_grad():  # nothing but filler; a row of zeros is never the likeliest of so many
         model.get_output_embeddings().weight[:-400] = 0
+    model.save_pretrained(folder)
+    return folder
+
+
+def voxtral_realtime(folder: Path, *, pauses: float = 60.0) -> Path:
+    """A tiny Voxtral Realtime, which remembers no more than 4 s.
+
+    `pauses`: how often it writes nothing: 60 for about every other time; 0 for never.
+    """
+    import torch
+    from transformers.tokenization_mistral_common import MistralCommonBackend
+
+    hf = _transformers()
+    tokens = MistralCommonBackend(tokenizer_path=str(tekken(folder, 400, streaming=True)))
+    hf.VoxtralRealtimeProcessor(hf.VoxtralRealtimeFeatureExtractor(), tokens).save_pretrained(folder)
+    ears = {
+        "num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64, "head_dim": 16,
+        "sliding_window": 60, "initializer_range": 0.8, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
+    }  # fmt: skip
+    text = {
+        "vocab_size": len(tokens), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 16,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.4, "sliding_window": 45,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}, "bos_token_id": 1, "eos_token_id": 2,
+        "pad_token_id": 11,
+    }  # fmt: skip
+    torch.manual_seed(1)
+    config = hf.VoxtralRealtimeConfig(audio_config=ears, text_config=text, tie_word_embeddings=False)
+    model = hf.VoxtralRealtimeForConditionalGeneration(config)
+    with torch.no_grad():  # nothing but filler and pauses, and by what is heard rather than by what was written
+        for weight in model.model.multi_modal_projector.parameters():
+            weight.normal_(0, 0.3)
+        weights = model.get_output_embeddings().weight
+        weights[:-400] = 0
+        weights[tokens.convert_tokens_to_ids("[STREAMING_PAD]")] = pauses * weights[-400:].mean(0)
     model.save_pretrained(folder)
     return folder

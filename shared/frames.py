@@ -12,7 +12,7 @@ otherwise; `turn` rises within a session, `revision` within a turn.
 from dataclasses import dataclass
 
 from shared.codec import FrameCodec
-from shared.session import Message, ReplyOptions, SessionSettings, ToolCall, Word
+from shared.session import CASCADE, Message, ReplyOptions, SessionSettings, ToolCall, Word
 
 
 class Frame:
@@ -103,6 +103,10 @@ class SpeechStarted(Frame):
     language: str
     interrupts: bool
     """It stops a reply that is playing."""
+    hints: str = ""
+    """Words and names that may be heard."""
+    route: str = CASCADE
+    """`omni`: the turn is answered as it sounds (`TurnHeard`); the transcript is for the record, and for who interrupts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +197,27 @@ class TranscriptFinal(Frame):
     options: ReplyOptions
 
 
+@dataclass(frozen=True, slots=True)
+class TurnHeard(Frame):
+    """What the person said in this revision, as it sounds: a reply to be made, where the route is `omni`.
+
+    There is one for each revision at most. One that comes before its turn is committed starts the work early.
+    """
+
+    session: str
+    turn: int
+    revision: int
+    cursor: str
+    """Id on the `speech` stream after which the turn's audio comes."""
+    start: int
+    """First sample of it (pre-roll included)."""
+    end: int
+    """One past the last sample of speech."""
+    options: ReplyOptions
+    spoken: int = 0
+    """The turn in which it was said, where the reply was asked for later, and so has a turn of its own; 0: this one."""
+
+
 # -- the reply: llm to tts and edge ---------------------------------------------------------------
 
 
@@ -204,6 +229,8 @@ class ReplyStarted(Frame):
     revision: int
     basis: int
     """Checksum of all that it was told: see `shared.prompt.basis`."""
+    voiced: bool = False
+    """It speaks the reply itself: there are no sentences to be spoken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,12 +279,12 @@ class ReplyDone(Frame):
     """How many sentences were given to be spoken."""
 
 
-# -- the voice: tts to edge -----------------------------------------------------------------------
+# -- the voice: tts, or an llm that speaks, to edge -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class VoiceChunk(Frame):
-    """A slice of a spoken sentence: s16le, mono, at the engine's rate."""
+    """A slice of a spoken sentence: s16le, mono, at the engine's rate. What a chat model speaks itself is one sentence."""
 
     turn: int
     revision: int
@@ -340,6 +367,7 @@ FRAMES: tuple[type[Frame], ...] = (
     PlayedOut,
     StageFailed,
     History,
+    TurnHeard,
 )
 
 codec: FrameCodec[Frame] = FrameCodec(FRAMES)

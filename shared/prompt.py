@@ -16,6 +16,10 @@ NO_TOOLS = "none"
 """The `tool_choice` with which a model is told of no tools."""
 
 
+SOUND = "(sound)"
+"""Stands, in the checksum, for what the person said where a model hears it itself."""
+
+
 def prompt(
     settings: SessionSettings, options: ReplyOptions, history: Sequence[Message], turn: int, text: str
 ) -> list[Message]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 RATE_HZ = 16_000
 """Sample rate of all audio on `in` and `speech` streams."""
+CASCADE, OMNI = "cascade", "omni"
+"""The ways from what the person said to the reply: see `SessionSettings.route`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,11 @@ class SessionSettings:
     """What the chat model may ask the client to do."""
     tool_choice: str = "auto"
     """`auto`, `none` (it is not told of the tools), `required`, or the name of the one tool that it is to ask for."""
+    hints: str = ""
+    """Words and names that the recogniser may hear."""
+    route: str = CASCADE
+    """`cascade`: the reply is made from the transcript, and spoken by the tts stage. `omni`: from the sound itself, by a chat
+    model that hears; a transcript is made beside it. What such a model says aloud is not spoken again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +139,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """When one word of a synthesised sentence sounds."""
+    """When one word of a synthesised sentence, or of an utterance, sounds."""
 
     text: str
     start: int
-    """Samples since the start of the sentence, at the engine's rate."""
+    """Samples since the start of it, at the engine's rate."""
     end: int
-    """Samples since the start of the sentence; one past the last."""
+    """Samples since the start of it; one past the last."""

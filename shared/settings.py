@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     llm_device: str = Field("", pattern=_DEVICE_OR_NONE, description="the llm stage's own")
     tts_device: str = Field("", pattern=_DEVICE_OR_NONE, description="the tts stage's own")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
-        "auto", description="numbers that a model calculates with; auto: bfloat16 or float16 on a GPU, float32 on a CPU"
+        "auto", description="numbers that a model calculates with; auto: 16 bits where the device is fast with them"
     )
     quantize: Literal["none", "int8"] = Field("none", description="int8: linear layers in eight bits, on a CPU")
     compile: bool = Field(False, description="compile models at start: minutes of warm-up for less time per step")
@@ -157,6 +157,9 @@ class Settings(BaseSettings):
     complete_ms: Milliseconds = Field(250, description="silence that ends a turn which smart-turn takes for complete")
     incomplete_ms: Milliseconds = Field(2000, description="silence that ends one which it does not")
     language: str = Field("en", description="language of sessions that ask for none")
+    route: Literal["cascade", "omni"] = Field(
+        "cascade", description="omni: a chat model that hears answers the sound itself, not its transcript"
+    )
     greeting: str = Field("", description="what the agent says first; empty: it waits")
     goodbye: str = Field("", description="what it says before it hangs up")
     idle_ms: Milliseconds = Field(0, description="silence after which it asks who is there; 0: never")

@@ -31,6 +31,7 @@ from shared.frames import (
     TranscriptPartial,
     TurnCommitted,
     TurnDiscarded,
+    TurnHeard,
     TurnInterrupted,
     VoiceChunk,
     VoiceDone,
@@ -64,6 +65,7 @@ ROUTES: dict[str, dict[type[Frame], tuple[Place, ...]]] = {
         InputCleared: (Place.IN,),
         ReplyRequested: (Place.IN,),
         TranscriptFinal: (Place.JOBS_LLM, Place.OUT),
+        TurnHeard: (Place.JOBS_LLM, Place.OUT),
         TurnInterrupted: (Place.OUT,),
         PlayedOut: (Place.OUT,),
     },
@@ -74,6 +76,7 @@ ROUTES: dict[str, dict[type[Frame], tuple[Place, ...]]] = {
         SpeechResumed: (Place.SPEECH, Place.OUT),
         TurnCommitted: (Place.SPEECH, Place.OUT),
         TurnDiscarded: (Place.SPEECH, Place.OUT),
+        TurnHeard: (Place.JOBS_LLM, Place.OUT),
         TranscriptFinal: (Place.JOBS_LLM, Place.OUT),
         StageFailed: (Place.OUT,),
     },
@@ -88,6 +91,8 @@ ROUTES: dict[str, dict[type[Frame], tuple[Place, ...]]] = {
         ReplySentence: (Place.JOBS_TTS, Place.OUT),
         ToolCalled: (Place.OUT,),
         ReplyDone: (Place.OUT,),
+        VoiceChunk: (Place.OUT,),  # of a model that speaks itself
+        VoiceDone: (Place.OUT,),
         StageFailed: (Place.OUT,),
     },
     "tts": {

@@ -147,7 +147,12 @@ class Work:
                 await arrived.wait()
 
         self.follow(place, after, deliver)
-        yield frames()
+        subscription = self._subscriptions[-1]
+        try:
+            yield frames()
+        finally:  # what comes after that is nothing to this work, however long it goes on
+            subscription.close()
+            self._subscriptions.remove(subscription)
 
     async def log(self) -> list[Frame]:
         """What stands in the session's log now; for a second attempt that goes on where the first one ended."""

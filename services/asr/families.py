@@ -10,6 +10,7 @@ from typing import Any
 
 from services.asr.clips import Clip, Heard, Model, in_groups
 from services.asr.pretrained import Pretrained, takes
+from services.asr.voxtral_realtime import Realtime
 from services.asr.whisper import Whisper
 from services.asr.word_times import collapsed, emitted
 from shared.devices import Device
@@ -61,6 +62,8 @@ def load_model(folder: Path, device: Device, settings: Settings) -> Model:
     architecture, family = found[0]
     if kind == "whisper":
         family = Whisper
+    if kind == "voxtral_realtime":
+        family = Realtime
     if kind in MISTRAL and not is_mistral_common_available():
         raise UnknownEngine(
             f"{folder}: a {kind} needs mistral-common {MISTRAL_COMMON_MIN_VERSION} or later, soundfile and pillow: "

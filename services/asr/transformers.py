@@ -3,6 +3,8 @@
 Utterances of all sessions share calls of the model. While a person speaks, all that they said is decoded again and again,
 and the words on which two decodings agree are the partial transcript; nobody waits for a partial one, and a final one goes
 first. What lies more than half a minute back is settled and not decoded again.
+
+A model that hears as it is spoken to needs none of that: its utterances are those of `realtime`.
 """
 
 import asyncio
@@ -19,6 +21,8 @@ from services.asr.engine import Transcript, Utterance
 from services.asr.families import load_model
 from services.asr.guards import Voice, has_voice
 from services.asr.languages import model_language
+from services.asr.realtime import Streams
+from services.asr.voxtral_realtime import Realtime
 from shared.batching import Batcher
 from shared.devices import device_kind, open_device
 from shared.engines import EngineLost, UnknownEngine
@@ -49,6 +53,7 @@ class TransformersRecognizer:
         self._settings = settings
         self._model: Model
         self._batcher: Batcher[Clip, Heard] | None = None
+        self._streams: Streams | None = None  # in place of it, where the model hears as it is spoken to
 
     async def load(self) -> None:
         """Raises `UnknownEngine` if the model, or what runs it, is not there."""
@@ -58,6 +63,19 @@ class TransformersRecognizer:
             language = self._known(settings.language)
         except ValueError as error:
             raise UnknownEngine(f"PARLEY_LANGUAGE: {error}") from error
+        try:
+            await self._warm_up(language)
+        except EngineLost:
+            raise
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
+            raise UnknownEngine(f"the recogniser was loaded, but hears nothing: {error}") from error
+
+    async def _warm_up(self, language: str) -> None:
+        settings = self._settings
+        if isinstance(self._model, Realtime):
+            self._streams = Streams(self._model, settings)
+            await self._streams.warm_up()
+            return
         most = 1 if self._model.alone else settings.batch
         self._batcher = Batcher(
             "asr",
@@ -67,13 +85,8 @@ class TransformersRecognizer:
             timeout_s=600 if settings.compile else 120,
             cost=lambda clip: clip.seconds,
         )
-        try:
-            for count in _batch_sizes(most if settings.compile else 1):
-                await asyncio.gather(*(self._batcher.ask(silent_clip(3, language)) for _ in range(count)))
-        except EngineLost:
-            raise
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
-            raise UnknownEngine(f"the recogniser was loaded, but hears nothing: {error}") from error
+        for count in _batch_sizes(most if settings.compile else 1):
+            await asyncio.gather(*(self._batcher.ask(silent_clip(3, language)) for _ in range(count)))
 
     def _load(self) -> Model:
         name = model_name("asr", "transformers", self._settings.asr_model, device_kind(self._settings))
@@ -88,6 +101,8 @@ class TransformersRecognizer:
         Raises:
             ValueError: the model does not know the language.
         """
+        if self._streams is not None:
+            return await self._streams.open(self._known(language))
         assert self._batcher is not None, "load comes first"  # noqa: S101
         return TransformersUtterance(self._batcher, self._known(language), hints.strip())
 
@@ -95,8 +110,9 @@ class TransformersRecognizer:
         return model_language(language, self._model.languages, detects=self._model.detects)
 
     async def close(self) -> None:
-        if self._batcher is not None:
-            await self._batcher.close()
+        for opened in (self._batcher, self._streams):
+            if opened is not None:
+                await opened.close()
 
 
 class TransformersUtterance:

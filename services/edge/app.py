@@ -92,6 +92,7 @@ def create_app(edge: Edge) -> FastAPI:
             edge.defaults(),
             model=websocket.query_params.get("model") or "parley",
             voices=edge.monitor.voices(),
+            hears=edge.monitor.hears(),
             expires_at=int(time.time()) + edge.settings.max_session_s,
         )
         await edge.converse(websocket, codec, "realtime", subprotocol="realtime" if "realtime" in offered else None)

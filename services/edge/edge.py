@@ -55,6 +55,7 @@ class Edge:
             idle_ms=settings.idle_ms,
             instructions=settings.instructions,
             voice=settings.voice,
+            route=settings.route,
         )
 
     async def run(self, bus: Bus) -> None:
@@ -116,7 +117,8 @@ class Edge:
                 ending.set_result((code, why))
 
         socket = socket_of(websocket)
-        session = Session(self.bus, codec, self.settings, self.monitor.voices(), socket.send_now, close)
+        hears = self.monitor.hears()
+        session = Session(self.bus, codec, self.settings, self.monitor.voices(), socket.send_now, close, hears=hears)
         self.sessions.add(session)
         self._empty.clear()
         self._endings.add(ending)

@@ -57,6 +57,19 @@ class Conversation:
             self._entries.insert(before + 1, entry)
         self._forget()
 
+    def put_said(self, turn: int, message: Message) -> None:
+        """Add what the person said in a turn, or replace it: before the reply to it, and before all later turns."""
+        key = user_key(turn)
+        for at, entry in enumerate(self._entries):
+            if entry.key == key:
+                break
+            answers = entry.message.turn == turn and (entry.key == reply_key(turn) or bool(entry.message.calls))
+            if entry.message.turn > turn or answers:
+                self._entries.insert(at, _Entry(key, message))
+                self._forget()
+                return
+        self.put(key, message)
+
     def has(self, key: str) -> bool:
         return self._find(key) is not None
 

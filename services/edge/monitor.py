@@ -59,6 +59,12 @@ class Monitor:
         workers = status.workers if status else ()
         return bool(workers) and all(worker.get("clones") for worker in workers)
 
+    def hears(self) -> bool:
+        """Whether every ready llm worker can answer what it hears: any of them may be asked."""
+        status = self._stages.get("llm")
+        workers = status.workers if status else ()
+        return bool(workers) and all(worker.get("hears") for worker in workers)
+
     def stages(self) -> dict[str, Any]:
         """Each stage: ready workers, their engines, age of the oldest work that nobody has taken, work in hand."""
         return {stage: _shown(self._stages.get(stage)) for stage in STAGES}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from services.edge.playout import Playout
 from services.edge.reply import Reply
+from shared.frames import TurnHeard
 from shared.session import ReplyOptions
 from shared.turns import TurnGate
 
@@ -26,6 +27,8 @@ class Accepted:
     speculated: bool
     """Its reply was begun before the turn was over: it counts only if it was told what it would be told now."""
     interruptible: bool
+    sound: TurnHeard | None = None
+    """Where the reply is made from that instead of the text."""
 
 
 class Pending:

@@ -24,8 +24,8 @@ class Record:
         return self._conversation.messages()
 
     def said(self, turn: int, text: str) -> None:
-        """The person said, or typed, this."""
-        self._conversation.put(user_key(turn), Message("user", text, turn))
+        """The person said, or typed, this; the reply may be on record already."""
+        self._conversation.put_said(turn, Message("user", text, turn))
         self._save()
 
     def has_said(self, turn: int) -> bool:

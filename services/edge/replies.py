@@ -6,6 +6,7 @@ business: a reply may be made for any, and is released only once its turn was ac
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from services.edge import events as ev
 from services.edge.pending import Accepted, Pending
@@ -81,7 +82,7 @@ class Replies:
             case fr.ReplyDone():
                 reply.finish_text(frame)
             case fr.ReplyStarted():
-                reply.basis = frame.basis
+                reply.basis, reply.voiced = frame.basis, frame.voiced
         if reply is self._current:
             self._release(reply, at_ms)
         else:
@@ -142,6 +143,9 @@ class Replies:
         again = self._pending.again(accepted)
         metrics.speculations.labels("redone").inc()
         self.supersede(again.turn, again.revision)
+        if again.sound is not None:
+            self._channel.publish(replace(again.sound, revision=again.revision, options=again.options))
+            return
         self._channel.publish(fr.TranscriptFinal(self._session, again.turn, again.revision, again.text, again.options))
 
     def _release(self, reply: Reply, at_ms: int) -> None:

@@ -17,6 +17,8 @@ class Reply:
     playout: Playout
     basis: int | None = None
     """Checksum of what the chat model was told; None while it was not asked."""
+    voiced: bool = False
+    """The chat model speaks it: there are no sentences."""
     interruptible: bool = True
     text: str = ""
     told: int = 0
@@ -83,6 +85,9 @@ class Reply:
 
     def heard_text(self, heard: int) -> str:
         """What the person heard of it, having heard so many samples; what is only written, they have read."""
+        if self.voiced:
+            whole = self.text_done and self.playout.whole and heard >= self.playout.there
+            return self.text if whole else cut_text(self.text, heard / max(1, self.playout.there))
         if not self.sentences:
             return self.text
         texts = [text for _, text in sorted(self.sentences.items())]

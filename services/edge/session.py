@@ -9,6 +9,7 @@ Everything in it runs on the event loop without waiting, so that silence on barg
 import asyncio
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -26,8 +27,8 @@ from shared import frames as fr
 from shared import metrics
 from shared.bus import Bus, Channel, Subscription
 from shared.frames import Frame
-from shared.prompt import basis, prompt
-from shared.session import RATE_HZ, ReplyOptions, SessionSettings
+from shared.prompt import SOUND, basis, prompt
+from shared.session import OMNI, RATE_HZ, ReplyOptions, SessionSettings
 from shared.settings import Settings
 from shared.streams import Place
 from shared.turns import WHOLE_SESSION
@@ -47,13 +48,22 @@ class Session:
     """From the client's first message to its last."""
 
     def __init__(
-        self, bus: Bus, codec: ev.Codec, settings: Settings, voices: Sequence[str], send: Send, close: Close
+        self,
+        bus: Bus,
+        codec: ev.Codec,
+        settings: Settings,
+        voices: Sequence[str],
+        send: Send,
+        close: Close,
+        *,
+        hears: bool = False,
     ) -> None:
+        """`hears`: the chat model that will be asked can, so that the route may be `omni`."""
         self.id = secrets.token_urlsafe(16)
         self.started = False
         self.settings = SessionSettings()
         self._bus, self._codec, self._config, self._voices = bus, codec, settings, voices
-        self._send, self._close = send, close
+        self._send, self._close, self._hears = send, close, hears
         self._loop = asyncio.get_running_loop()
         self._began_s = self._loop.time()
         self._channel: Channel = bus.channel("edge", self.id)
@@ -107,6 +117,9 @@ class Session:
             return
         if not self._voice_known(settings.voice):
             self._close(1008, "unknown voice")
+            return
+        if not self._route_open(settings.route):
+            self._close(1008, "route omni: the chat model cannot hear")
             return
         self.started = True
         self.settings = settings
@@ -223,6 +236,8 @@ class Session:
     def _configure(self, settings: SessionSettings) -> None:
         if not self._voice_known(settings.voice):
             return
+        if not self._route_open(settings.route):
+            settings = replace(settings, route=self.settings.route)
         self.settings = settings
         if self.started:
             self._bus.save_settings(self.id, settings, pack_settings(settings))
@@ -235,11 +250,18 @@ class Session:
         self.tell("unknown_voice", f"voice {voice[:100]!r}: known are {shown}")
         return False
 
+    def _route_open(self, route: str) -> bool:
+        if route != OMNI or self._hears:
+            return True
+        self.tell("cannot_hear", "route 'omni': the chat model cannot hear; known is 'cascade'")
+        return False
+
     # -- the conversation -------------------------------------------------------------------------
 
     def _basis(self, turn: Accepted) -> int:
         """Checksum of what the chat model would be told now."""
-        messages = prompt(self.settings, turn.options, self._record.messages(), turn.turn, turn.text)
+        text = turn.text if turn.sound is None else SOUND
+        messages = prompt(self.settings, turn.options, self._record.messages(), turn.turn, text)
         return basis(self.settings, turn.options, messages)
 
     def _is_silent(self) -> bool:
@@ -277,7 +299,7 @@ class Session:
                 pass  # our own
             case (
                 fr.SpeechStarted() | fr.SpeechPaused() | fr.SpeechResumed() | fr.TurnCommitted() | fr.TurnDiscarded()
-                | fr.TranscriptPartial() | fr.TranscriptFinal() | fr.StageFailed()
+                | fr.TranscriptPartial() | fr.TranscriptFinal() | fr.TurnHeard() | fr.StageFailed()
             ):  # fmt: skip
                 self._turns.handle(frame, at_ms)
                 if type(frame) is fr.TurnCommitted and frame.end > frame.start:

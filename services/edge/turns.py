@@ -18,14 +18,19 @@ from services.edge.utterance import Utterance
 from shared import frames as fr
 from shared import metrics
 from shared.frames import Frame
-from shared.session import RATE_HZ, SessionSettings
+from shared.session import OMNI, RATE_HZ, SessionSettings
 
 ANSWER_S = 1.0
 """What is said so shortly before the end of a reply answers it, be it only a "yes"."""
+WORDLESS_S = 1.5
+"""A turn that is answered as it sounds waits for its transcript no longer than this, where it has to be known whether there
+were words: speech into a reply is then taken for meant."""
+LINGERING = 8
+"""Turns that are answered and whose transcripts are still awaited; the oldest is forgotten first."""
 
 TurnFact = (
     fr.SpeechStarted | fr.SpeechPaused | fr.SpeechResumed | fr.TurnCommitted | fr.TurnDiscarded
-    | fr.TranscriptPartial | fr.TranscriptFinal | fr.StageFailed
+    | fr.TranscriptPartial | fr.TranscriptFinal | fr.TurnHeard | fr.StageFailed
 )  # fmt: skip
 
 
@@ -56,7 +61,7 @@ class Turns:
     @property
     def open(self) -> bool:
         """Someone speaks, or what they said is still being understood."""
-        return bool(self._open)
+        return any(not utterance.lingers for utterance in self._open.values())
 
     # -- what the client asks for -----------------------------------------------------------------
 
@@ -66,7 +71,8 @@ class Turns:
 
     def request(self, action: ev.RequestReply) -> None:
         """Reply to the conversation as it stands, once what was said in it is understood."""
-        if self._committing or any(one.committed is not None for one in self._open.values()):
+        waits = (one for one in self._open.values() if one.committed is not None and not (one.omni and one.accepted))
+        if self._committing or any(waits):
             self._requested = action
         else:
             self._publish(fr.ReplyRequested(replace(action.options, wanted=True)))
@@ -109,6 +115,9 @@ class Turns:
                 self._partial(fact)
             case fr.TranscriptFinal():
                 self._understood(fact, at_ms)
+            case fr.TurnHeard():
+                if (utterance := self._open.get(fact.turn)) is not None:
+                    utterance.sounded(fact)
             case fr.StageFailed():
                 self._failed(fact)
 
@@ -117,7 +126,7 @@ class Turns:
         utterance = self._open[fact.turn] = Utterance(fact.turn, over_reply=detected and self._replies.live)
         if detected:
             self._emit(ev.SpeechBegan(fact.turn, _ms(fact.start)))
-        utterance.interrupts = fact.interrupts
+        utterance.interrupts, utterance.omni = fact.interrupts, fact.route == OMNI
         self._interject(utterance)
 
     def _resumed(self, fact: fr.SpeechResumed) -> None:
@@ -201,13 +210,13 @@ class Turns:
         self._committed = fact.turn
         self._cancel_timer()
         if fact.end == fact.start:
-            self._accept(fact, at_ms, speculated=False)
+            self._accept(Utterance(fact.turn, over_reply=False, committed_ms=at_ms), fact)
             return
         self._committing = max(0, self._committing - 1)
         utterance = self._open.setdefault(fact.turn, Utterance(fact.turn, over_reply=False))
         if utterance.revision != fact.revision:
             utterance.resume(fact.revision)
-        utterance.speculated = utterance.transcript is not None
+        utterance.speculated = (utterance.sound if utterance.omni else utterance.transcript) is not None
         utterance.committed, utterance.committed_ms = fact, at_ms
         if self._settings().detect_turns:
             self._emit(ev.SpeechEnded(fact.turn, _ms(fact.decided), final=True))
@@ -218,36 +227,49 @@ class Turns:
     def _settle(self, utterance: Utterance) -> None:
         """It is over: a turn, or a sound into a reply. That may have to wait for its transcript."""
         committed, transcript = utterance.committed, utterance.transcript
-        if committed is None or (utterance.over_reply and transcript is None):
+        if committed is None:
             return
-        if utterance.over_reply and transcript is not None:
-            if utterance.echo or not self._takes_floor(utterance, transcript.text):
-                self._drop(utterance.turn, "echo" if utterance.echo else "backchannel" if transcript.text else "noise")
+        if utterance.over_reply:
+            if transcript is None and not utterance.wordless:
+                if utterance.omni:
+                    self._loop.call_later(WORDLESS_S, self._settle_wordless, utterance)
+                return
+            text = None if transcript is None else transcript.text
+            if utterance.echo or not (text is None or self._takes_floor(utterance, text)):
+                self._drop(utterance.turn, "echo" if utterance.echo else "backchannel" if text else "noise")
                 return
             utterance.over_reply = False
         if transcript is not None:
             del self._open[utterance.turn]
+        answered = utterance.lingers
         if not utterance.accepted:
             utterance.accepted = True
-            self._accept(committed, utterance.committed_ms, utterance.speculated, transcript, utterance.transcript_ms)
+            self._accept(utterance, committed)
+            self._forget()
         elif transcript is not None:
             self._said(transcript, utterance.transcript_ms)
             self._emit(ev.Heard(transcript.turn, transcript.text, final=True))
-        if transcript is not None:
-            if not transcript.text:
-                metrics.turns_total.labels("empty").inc()
-                self._replies.reject(transcript.turn)
-                self._emit(ev.ReplyEnded(transcript.turn, "empty", ""))
+        if transcript is not None and not transcript.text and not answered:
+            metrics.turns_total.labels("empty").inc()
+            self._replies.reject(transcript.turn)
+            self._emit(ev.ReplyEnded(transcript.turn, "empty", ""))
+        if transcript is not None or utterance.omni:
             self._request_again()
 
-    def _accept(
-        self,
-        fact: fr.TurnCommitted,
-        at_ms: int,
-        speculated: bool,
-        transcript: fr.TranscriptFinal | None = None,
-        transcript_ms: int = 0,
-    ) -> None:
+    def _forget(self) -> None:
+        """The oldest of the answered turns have waited long enough for their transcripts."""
+        lingering = [turn for turn, utterance in self._open.items() if utterance.lingers]
+        for turn in lingering[:-LINGERING]:
+            del self._open[turn]
+
+    def _settle_wordless(self, utterance: Utterance) -> None:
+        """The transcript does not come in time: the model hears for itself whether there were words."""
+        if self._open.get(utterance.turn) is utterance:
+            utterance.wordless = True
+            self._settle(utterance)
+
+    def _accept(self, utterance: Utterance, fact: fr.TurnCommitted) -> None:
+        at_ms, transcript = utterance.committed_ms, utterance.transcript
         options, spoken = fact.options, fact.end - fact.start
         # A reply to what a tool answered goes on from the one that asked for it, which may still be playing.
         goes_on = not spoken and self._record.ends_with_answer
@@ -260,11 +282,14 @@ class Turns:
         text = ""
         if transcript is not None:
             text = transcript.text
-            self._said(transcript, transcript_ms)
+            self._said(transcript, utterance.transcript_ms)
             self._emit(ev.Heard(transcript.turn, transcript.text, final=True))
-        if options.wanted:
+        if options.wanted and (transcript is None or text):
             interruptible = self._settings().interrupt_reply if options.interruptible is None else options.interruptible
-            self._replies.accept(Accepted(fact.turn, fact.revision, text, options, speculated, interruptible), at_ms)
+            turn = Accepted(
+                fact.turn, fact.revision, text, options, utterance.speculated, interruptible, utterance.sound
+            )
+            self._replies.accept(turn, at_ms)
 
     def _said(self, transcript: fr.TranscriptFinal, at_ms: int) -> None:
         """This is what the person said, or typed."""
@@ -281,7 +306,18 @@ class Turns:
         self._request_again()
 
     def _failed(self, fact: fr.StageFailed) -> None:
-        utterance = self._open.pop(fact.turn, None)
+        utterance = self._open.get(fact.turn)
+        if utterance is not None and utterance.omni and fact.stage == "asr":  # the reply needs no transcript
+            self._emit(ev.Failed("stage_failed", f"asr gave up: {fact.message}"))
+            utterance.wordless = True
+            if not utterance.accepted:
+                self._settle(utterance)
+            if utterance.accepted:
+                self._open.pop(fact.turn, None)
+                self._request_again()
+            return
+        if utterance is not None and not utterance.lingers:
+            del self._open[fact.turn]
         accepted = fact.turn <= self.turn
         if utterance is not None and not utterance.accepted:
             if fact.stage != "asr":  # of a reply that was prepared: it will be made anew if it is wanted

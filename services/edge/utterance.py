@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from shared.frames import TranscriptFinal, TurnCommitted
+from shared.frames import TranscriptFinal, TurnCommitted, TurnHeard
 
 
 @dataclass(slots=True)
@@ -18,6 +18,12 @@ class Utterance:
     """The reply was nearly over when it fell silent: whatever was said answers it."""
     echo: bool = False
     """It began so soon after the reply that it may be its echo."""
+    omni: bool = False
+    """It is answered as it sounds; the transcript is for the record, and to know words from noise."""
+    sound: TurnHeard | None = None
+    """Where this revision's sound is, once it was given to be answered."""
+    wordless: bool = False
+    """No transcript is waited for any longer: it counts as words."""
     revision: int = 0
     transcript: TranscriptFinal | None = None
     """Of this revision, once there is one."""
@@ -26,13 +32,23 @@ class Utterance:
     committed: TurnCommitted | None = None
     committed_ms: int = 0
     speculated: bool = False
-    """The transcript was there before the commit: the reply was begun early."""
+    """What it is made from was there before the commit: the reply was begun early."""
     accepted: bool = False
     """It is a turn; what is still missing is its transcript."""
 
     def resume(self, revision: int) -> None:
         """Speech again: what was understood is not all."""
-        self.revision, self.transcript = revision, None
+        self.revision, self.transcript, self.sound = revision, None, None
+
+    def sounded(self, sound: TurnHeard) -> None:
+        """A reply to this revision is being made from its sound."""
+        if sound.revision == self.revision:
+            self.sound = sound
+
+    @property
+    def lingers(self) -> bool:
+        """It is a turn, and being answered: its transcript is awaited for the record alone."""
+        return self.omni and self.accepted and self.committed is not None and self.committed.options.wanted
 
     def understood(self, transcript: TranscriptFinal, at_ms: int) -> bool:
         """What was said in this revision. Returns whether that is news: another revision's, or a second one, is none."""

@@ -1,9 +1,14 @@
-"""What thinks of a reply: the contract, and the names of the chat models that come with Parley."""
+"""What thinks of a reply: the contract, and the names of the chat models that come with Parley.
+
+A model may hear, and answer the sound of a turn instead of its words; and one may speak, and need nobody to read its replies
+aloud. Those that can say so (`OmniModel`); the others know nothing of it.
+"""
 
 from collections.abc import AsyncGenerator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from shared.session import Message, Tool, ToolCall
+from shared.speech import Speech
 
 
 class ChatModel(Protocol):
@@ -31,9 +36,55 @@ class ChatModel(Protocol):
     async def close(self) -> None: ...
 
 
+class OmniModel(Protocol):
+    """A chat model with ears, with a voice, or with both."""
+
+    hears: bool
+    """It can be given `audio`."""
+    speaks: bool
+    """It can be asked to speak, with `voice`."""
+    rate_hz: int
+    """Of its voice; 0 if it has none."""
+    slots: int
+
+    async def load(self) -> None: ...
+
+    def reply(
+        self,
+        messages: Sequence[Message],
+        *,
+        language: str,
+        prefix: str = "",
+        tools: Sequence[Tool] = (),
+        audio: bytes = b"",
+        voice: str | None = None,
+    ) -> AsyncGenerator[str | ToolCall | Speech, None]:
+        """As that of a `ChatModel`.
+
+        `audio` is the user's turn as it sounds, s16le mono at 16 kHz; the messages then end before it. With a `voice` (its
+        name, or empty for the model's own) the reply is spoken too: slices of speech between the deltas, in order, always from
+        the first sample on, also where there is a `prefix`; who gives no text after it gives no speech either.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+def hears(model: Any) -> bool:
+    """Whether it can answer the sound of a turn."""
+    return bool(getattr(model, "hears", False))
+
+
+def speaks(model: Any) -> bool:
+    """Whether it has a voice of its own."""
+    return bool(getattr(model, "speaks", False))
+
+
 ENGINES = {
     "eliza": "services.llm.eliza:ElizaModel",
+    "omni": "services.llm.omni:Omni",
     "openai": "services.llm.openai:OpenAIModel",
     "scripted": "services.llm.scripted:ScriptedModel",
+    "scripted-omni": "services.llm.scripted_omni:ScriptedOmni",
     "transformers": "services.llm.transformers:TransformersModel",
 }

@@ -6,15 +6,19 @@ from typing import Any
 
 import structlog
 
-from services.llm.engine import ChatModel
-from services.llm.sentences import SentenceCutter
-from services.llm.spoken import speakable
-from shared.frames import Frame, ReplyDelta, ReplyDone, ReplySentence, ReplyStarted, ToolCalled, TranscriptFinal
-from shared.prompt import basis, offered, prompt
-from shared.session import Message, SessionSettings, Tool, ToolCall
+from services.llm.engine import ChatModel, OmniModel, hears, speaks
+from services.llm.reply import Reply, is_mute, is_spoken
+from services.llm.sound import sound_of
+from shared.frames import Frame, ReplyStarted, TranscriptFinal, TurnHeard
+from shared.prompt import SOUND, basis, offered, prompt
+from shared.session import OMNI, Message, SessionSettings, Tool, ToolCall
+from shared.speech import Speech
 from shared.worker import Work
 
 log = structlog.get_logger()
+
+Job = TranscriptFinal | TurnHeard
+Deltas = AsyncGenerator[str | ToolCall | Speech, None]
 
 
 class LlmStage:
@@ -24,34 +28,49 @@ class LlmStage:
     long_lived = False
     interruptible = True
 
-    def __init__(self, model: ChatModel, engine: str, first_words: int) -> None:
-        self._model, self._engine, self._first_words = model, engine, first_words
+    def __init__(self, model: ChatModel | OmniModel, engine: str, first_words: int) -> None:
+        self._model: Any = model
+        self._engine, self._first_words = engine, first_words
         self.slots = model.slots
 
     async def load(self) -> None:
         await self._model.load()
 
     def info(self) -> dict[str, Any]:
-        return {"engine": self._engine, "slots": self.slots}
+        model = self._model
+        return {"engine": self._engine, "slots": self.slots, "hears": hears(model), "speaks": speaks(model)}
 
     async def work(self, work: Work) -> Sequence[Frame]:
-        """Reply to the turn, if a reply is wanted."""
+        """Reply to the turn, if a reply is wanted: to its words, or to its sound."""
         job = work.frame
-        if not isinstance(job, TranscriptFinal):
+        if not isinstance(job, Job):
             raise TypeError(f"{type(job).__name__} is no turn")
         if not job.options.wanted:
             return ()
         settings, history = await work.conversation()
-        messages = prompt(settings, job.options, history, job.turn, job.text)
-        work.publish(ReplyStarted(job.turn, job.revision, basis(settings, job.options, messages)), urgent=False)
+        earlier = await work.log() if work.attempt > 1 else ()
+        audio = b""
+        if isinstance(job, TurnHeard):
+            audio = await self._sound(work, job, settings)
+            history = tuple(one for one in history if one.role != "user" or one.turn != job.spoken)
+        messages = prompt(settings, job.options, history, job.turn, SOUND if isinstance(job, TurnHeard) else job.text)
+        rate_hz = 0 if is_mute(job, earlier) else self._voice_hz(job, settings)
+        told = basis(settings, job.options, messages)
+        work.publish(ReplyStarted(job.turn, job.revision, told, bool(rate_hz)), urgent=False)
+        if audio:
+            messages.pop()  # it was heard, not written
+        reply = Reply(work, job, settings, self._first_words, rate_hz)
+        reply.resume(earlier)
         tools = offered(settings, job.options)
-        reply = _Reply(work, job, settings, self._first_words)
-        if work.attempt > 1:
-            reply.resume(await work.log())
-        async with aclosing(self._deltas(job, messages, settings.language, reply.text, tools)) as deltas:
+        also: dict[str, Any] = {"audio": audio} if audio else {}
+        if rate_hz:
+            also["voice"] = settings.voice
+        async with aclosing(self._deltas(job, messages, settings.language, reply.text, tools, also)) as deltas:
             async for delta in deltas:
                 if isinstance(delta, str):
                     reply.add(delta)
+                elif isinstance(delta, Speech):
+                    reply.speak(delta)
                 elif any(tool.name == delta.name for tool in tools):
                     reply.call(delta)
                 else:
@@ -59,77 +78,36 @@ class LlmStage:
                 await work.drain()
         return reply.done()
 
+    async def _sound(self, work: Work, job: TurnHeard, settings: SessionSettings) -> bytes:
+        if not hears(self._model):
+            raise ValueError(f"the engine {self._engine} cannot hear, and the turn is to be answered as it sounds")
+        return await sound_of(work, job, settings.longest_ms)
+
+    def _voice_hz(self, job: Job, settings: SessionSettings) -> int:
+        """Rate of the voice with which the model itself speaks this reply; 0: it does not. It says nothing word for word."""
+        omni = isinstance(job, TurnHeard) or settings.route == OMNI
+        own = omni and speaks(self._model) and job.options.say is None and is_spoken(job, settings)
+        return int(self._model.rate_hz) if own else 0
+
     def _deltas(
-        self, job: TranscriptFinal, messages: Sequence[Message], language: str, prefix: str, tools: Sequence[Tool]
-    ) -> AsyncGenerator[str | ToolCall, None]:
-        say = job.options.say
-        if say is not None:
-            return _recite(say, prefix)
-        return self._model.reply(messages, language=language, prefix=prefix, tools=tools)
+        self,
+        job: Job,
+        messages: Sequence[Message],
+        language: str,
+        prefix: str,
+        tools: Sequence[Tool],
+        also: dict[str, Any],
+    ) -> Deltas:
+        if job.options.say is not None:
+            return _recite(job.options.say, prefix)
+        deltas: Deltas = self._model.reply(messages, language=language, prefix=prefix, tools=tools, **also)
+        return deltas
 
     async def close(self) -> None:
         await self._model.close()
 
 
-async def _recite(text: str, prefix: str) -> AsyncGenerator[str | ToolCall, None]:
+async def _recite(text: str, prefix: str) -> Deltas:
     """What is to be said word for word, after what was said of it already."""
     if text.startswith(prefix):
         yield text[len(prefix) :]
-
-
-class _Reply:
-    """One reply as it grows."""
-
-    def __init__(self, work: Work, job: TranscriptFinal, settings: SessionSettings, first_words: int) -> None:
-        spoken = job.options.spoken
-        self._spoken = settings.spoken if spoken is None else spoken
-        self._work, self._job, self._settings = work, job, settings
-        self._cutter = SentenceCutter(settings.language, first_words)
-        self._sentences = self._said_before = 0
-        self._calls: list[ToolCall] = []
-        self.text = ""
-
-    def add(self, delta: str) -> None:
-        if not delta:
-            return
-        job = self._job
-        self._work.publish(ReplyDelta(job.turn, job.revision, len(self.text), delta), urgent=False)
-        self.text += delta
-        if self._spoken:
-            self._say(self._cutter.feed(delta))
-
-    def call(self, call: ToolCall) -> None:
-        """Kept to the end, as what must not be done twice: the last frames and the end of the work are one step."""
-        self._calls.append(call)
-
-    def done(self) -> Sequence[Frame]:
-        if self._spoken:
-            self._say(self._cutter.finish())
-        at = (self._job.turn, self._job.revision)
-        calls = [ToolCalled(*at, call) for call in self._calls]
-        return [*calls, ReplyDone(*at, self.text, self._sentences)]
-
-    def _say(self, pieces: Sequence[str]) -> None:
-        """Give these to be spoken, but for what an earlier attempt has given."""
-        job, settings = self._job, self._settings
-        for piece in pieces:
-            if text := speakable(piece):
-                if self._sentences >= self._said_before:
-                    spoken_as = (settings.voice, settings.speed, settings.language)
-                    place = (job.session, job.turn, job.revision, self._sentences)
-                    self._work.publish(ReplySentence(*place, text, *spoken_as))
-                self._sentences += 1
-
-    def resume(self, log: Sequence[Frame]) -> None:
-        """An earlier attempt was cut off: go on after what it said, so that nobody hears anything twice."""
-        at = (self._job.turn, self._job.revision)
-        for frame in log:
-            match frame:
-                case ReplyDelta(turn, revision, offset, text) if (turn, revision) == at and offset <= len(self.text):
-                    self.text = self.text[:offset] + text
-                case ReplySentence(turn=turn, revision=revision, index=index) if (turn, revision) == at:
-                    self._said_before = max(self._said_before, index + 1)
-                case _:
-                    pass
-        if self._spoken:
-            self._say(self._cutter.feed(self.text))

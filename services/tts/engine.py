@@ -53,4 +53,5 @@ ENGINES = {
     "kokoro": "services.tts.kokoro:KokoroSynthesizer",
     "openai": "services.tts.openai:OpenAISynthesizer",
     "scripted": "services.tts.scripted:ScriptedSynthesizer",
+    "transformers": "services.tts.transformers:TransformersSynthesizer",
 }

@@ -185,10 +185,15 @@ class TurnTaker:
             return ()
         facts = self._step(Signal.COMMIT, entry_id, ReplyOptions(wanted=False))
         now = self.now
-        now.turn, now.revision = now.turn + 1, 0
+        sounds = now.omni and now.heard != now.revision and not text and options.say is None
+        spoken = now.turn
+        now.turn, now.revision, now.heard = now.turn + 1, 0, 0
         at = self.position
         facts.append(TurnCommitted(now.turn, 0, at, at, at, _clock_ms(entry_id), options))
-        facts.append(TranscriptFinal(self.session, now.turn, 0, text, options))
+        if sounds and options.wanted:
+            facts.append(self._sound(options, spoken))
+        else:
+            facts.append(TranscriptFinal(self.session, now.turn, 0, text, options))
         return facts
 
     # -- signals ----------------------------------------------------------------------------------
@@ -282,9 +287,13 @@ class TurnTaker:
         if not now.omni or now.heard == now.revision:
             return []
         now.heard = now.revision
-        end = now.last * WINDOW_SAMPLES
-        cursor = _before(now.began_ms)
-        return [TurnHeard(self.session, now.turn, now.revision, cursor, self.turn_start, end, options)]
+        return [self._sound(options)]
+
+    def _sound(self, options: ReplyOptions, spoken: int = 0) -> Frame:
+        """Where the latest turn that was spoken sounds."""
+        now = self.now
+        cursor, end = _before(now.began_ms), now.last * WINDOW_SAMPLES
+        return TurnHeard(self.session, now.turn, now.revision, cursor, self.turn_start, end, options, spoken)
 
     def _resumed(self) -> Frame:
         now = self.now
@@ -304,6 +313,7 @@ class TurnTaker:
     def _discarded(self, reason: str) -> Frame:
         now = self.now
         now.floor, now.run, now.gap = now.window, 0, 0
+        now.heard = now.revision  # and nobody answers it later
         return TurnDiscarded(now.turn, now.revision, reason)
 
 

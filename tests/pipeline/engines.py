@@ -1,14 +1,18 @@
 """Engines from outside, named as `module:Class`: a chat model that counts how often it is asked, one that asks for a
-tool, an end that is soon."""
+tool, one that speaks slowly, an end that is soon."""
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
+from typing import Any
 
 from services.llm.scripted import ScriptedModel
+from services.llm.scripted_omni import ScriptedTalker
 from services.vad.endpointing import FixedDetector, FixedSpeaker
 from shared.session import Message, SessionSettings, Tool, ToolCall
 from shared.settings import Settings
+from shared.speech import Speech
 
 
 class CountedModel(ScriptedModel):
@@ -63,3 +67,13 @@ class SoonOverSpeaker(FixedSpeaker):
     async def wait_ms(self, pcm: bytes, settings: SessionSettings) -> int:
         heard_s = len(pcm) / 32_000
         return settings.complete_ms if 0.5 < heard_s <= 8 and any(pcm) else settings.incomplete_ms
+
+
+class SlowTalker(ScriptedTalker):
+    """Speaks no faster than is played twice as fast, so that it can die in the middle."""
+
+    async def reply(self, messages: Sequence[Message], **asked: Any) -> AsyncGenerator[str | Speech, None]:
+        async for item in super().reply(messages, **asked):
+            if isinstance(item, Speech):
+                await asyncio.sleep(0.1)
+            yield item

@@ -66,11 +66,13 @@ class RealtimeCodec:
         *,
         voices: Collection[str] = (),
         expires_at: int = 0,
+        hears: bool = False,
     ) -> None:
-        """`voices` are the engine's own; `expires_at` is told to the client, in seconds since 1970."""
+        """`voices` are the engine's own; `expires_at` is told to the client, in seconds since 1970; `hears`: the chat model
+        can answer what it hears."""
         self.rate_hz = PCM_RATE_HZ
         self._wire = Wire(new_id)
-        self._session = SessionObject(defaults, model, voices)
+        self._session = SessionObject(defaults, model, voices, hears=hears)
         self._conversation = Conversation()
         self._turns = Turns(self._wire, self._session, self._conversation)
         self._identity: dict[str, Any] = {"id": new_id("sess"), "expires_at": expires_at}

@@ -13,8 +13,8 @@ from services.edge import events as ev
 from services.edge.session import Session
 from shared import frames as fr
 from shared.frames import Frame
-from shared.prompt import basis, prompt
-from shared.session import RATE_HZ, ReplyOptions, SessionSettings, Word
+from shared.prompt import SOUND, basis, prompt
+from shared.session import OMNI, RATE_HZ, ReplyOptions, SessionSettings, Word
 from shared.settings import Settings
 from shared.streams import Place
 
@@ -28,7 +28,7 @@ class Line:
     rate_hz = RATE_HZ
     starts_at_once = True
 
-    def __init__(self, *, can_pause: bool = True, **settings: Any) -> None:
+    def __init__(self, *, can_pause: bool = True, hears: bool = True, **settings: Any) -> None:
         self.can_pause = can_pause
         self.events: list[ev.Event] = []
         self.closed: tuple[int, str] | None = None
@@ -39,7 +39,7 @@ class Line:
         self.bus = SimulatedBus(random.Random(0), (0.0, 0.0))
         self.bus.on_job = lambda stage, stream, entry_id, frame: self.jobs.append(frame)
         self.bus.on_stop.append(lambda session, *message: self.stops.append(message))
-        self.session = Session(self.bus, self, Settings(), (), lambda message: True, self._close)  # type: ignore[arg-type]
+        self.session = Session(self.bus, self, Settings(), (), lambda message: True, self._close, hears=hears)  # type: ignore[arg-type]
         self.session.start(SessionSettings(**settings))
         self.id = self.session.id
         self._number = 0
@@ -72,11 +72,20 @@ class Line:
         assert self.closed is None or self.closed[0] != 1011
 
     def speech(self, turn: int, *, interrupts: bool = True) -> None:
-        self.log(fr.SpeechStarted(self.id, turn, 0, SECOND * turn, SECOND * turn, "0-0", "en", interrupts))
+        place = (turn, 0, SECOND * turn, SECOND * turn, "0-0", "en", interrupts)
+        self.log(fr.SpeechStarted(self.id, *place, route=self.session.settings.route))
 
-    def pause(self, turn: int, text: str | None, revision: int = 0) -> None:
+    def sound(self, turn: int, revision: int = 0, options: ReplyOptions | None = None) -> None:
+        """What was said is given to be answered as it sounds."""
+        start = SECOND * turn
+        self.log(fr.TurnHeard(self.id, turn, revision, "0-0", start, start + SECOND // 2, options or ReplyOptions()))
+
+    def pause(self, turn: int, text: str | None, revision: int = 0, *, speculate: bool = False) -> None:
         """The person pauses; with a text, that is what was understood, and a reply is prepared."""
-        self.log(fr.SpeechPaused(turn, revision, SECOND * turn + SECOND // 2, text is not None))
+        speculate |= text is not None
+        self.log(fr.SpeechPaused(turn, revision, SECOND * turn + SECOND // 2, speculate))
+        if speculate and self.session.settings.route == OMNI:
+            self.sound(turn, revision)
         if text is not None:
             self.final(turn, text, revision)
 
@@ -103,6 +112,8 @@ class Line:
         """What a chat model that is asked now is told."""
         history = self.bus._history.get(self.id, ())
         text = next((m.text for m in history if m.turn == turn and m.role == "user"), self.heard_text(turn))
+        if self.session.settings.route == OMNI:
+            text = SOUND
         options = options or ReplyOptions()
         settings = self.session.settings
         return basis(settings, options, prompt(settings, options, history, turn, text))
@@ -114,20 +125,23 @@ class Line:
     def reply(
         self, turn: int, text: str, revision: int = 0, *, seconds: float = 1.0, basis: int | None = None,
         options: ReplyOptions | None = None, fence: int = 1, done: bool = True, voice: int | None = None,
+        voiced: bool = False,
     ) -> None:  # fmt: skip
-        """The workers make a whole reply of one sentence; each sample of it is the turn's (or `voice`)."""
+        """The workers make a whole reply of one sentence; each sample of it is the turn's (or `voice`). `voiced`: the chat
+        model speaks it itself."""
         at = (turn, revision)
         told = self.basis(turn, options) if basis is None else basis
-        self.log(fr.ReplyStarted(*at, told), fence=fence)
+        self.log(fr.ReplyStarted(*at, told, voiced), fence=fence)
         self.log(fr.ReplyDelta(*at, 0, text), fence=fence)
-        self.log(fr.ReplySentence(self.id, *at, 0, text, "", 1.0, "en"), fence=fence)
+        if not voiced:
+            self.log(fr.ReplySentence(self.id, *at, 0, text, "", 1.0, "en"), fence=fence)
         samples = int(SECOND * seconds)
         pcm = np.full(samples, turn if voice is None else voice, "<i2").tobytes()
         words = text.split()
         spread = tuple(
             Word(word, samples * at // len(words), samples * (at + 1) // len(words)) for at, word in enumerate(words)
         )
-        self.log(fr.VoiceChunk(*at, 0, 0, SECOND, pcm, spread), fence=fence)
+        self.log(fr.VoiceChunk(*at, 0, 0, SECOND, pcm, () if voiced else spread), fence=fence)
         if done:
             self.log(fr.VoiceDone(*at, 0, samples), fence=fence)
             self.log(fr.ReplyDone(*at, text, 1), fence=fence)

@@ -1,0 +1,38 @@
+"""The asr stage: whose transcripts are to be answered, and whose are for the record."""
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.simulated_bus import SimulatedBus, SimulatedLeases
+from services.asr.scripted import ScriptedRecognizer
+from services.asr.stage import AsrStage
+from shared import frames as fr
+from shared.leases import Lease
+from shared.session import ReplyOptions
+from shared.settings import Settings
+from shared.streams import Place
+from shared.worker import Work
+
+STARTED = fr.SpeechStarted("s", 1, 0, 0, 0, "0-0", "en", True)
+
+
+@pytest.mark.parametrize(
+    ("route", "speculate"), [("cascade", False), ("cascade", True), ("omni", False), ("omni", True)]
+)
+async def test_a_transcript_is_answered_where_the_sound_is_not(route: str, speculate: bool) -> None:
+    bus = SimulatedBus(random.Random(0), (0.0, 0.0))
+    leases = SimulatedLeases(bus)
+    leases.fences["1-0"] = 1
+    for frame in (
+        fr.AudioChunk(0, bytes(3200)),
+        fr.SpeechPaused(1, 0, 1600, speculate),
+        fr.TurnCommitted(1, 0, 0, 1600, 3200, 0, ReplyOptions()),
+    ):
+        bus.add(Place.SPEECH, "s", 1, frame)
+    work = Work(bus, leases, "asr", Lease(b"jobs", "1-0", 1, replace(STARTED, route=route)))  # type: ignore[arg-type]
+    await work.finish(await AsrStage(ScriptedRecognizer(Settings()), "test").work(work))
+    log = [frame for _, frames in await bus.log(Place.OUT, "s") for frame in frames]
+    finals = [frame for frame in log if isinstance(frame, fr.TranscriptFinal)]
+    assert finals == [fr.TranscriptFinal("s", 1, 0, "hello there", ReplyOptions(wanted=route == "cascade"))]

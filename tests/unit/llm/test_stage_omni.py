@@ -1,0 +1,238 @@
+"""The llm stage with models that hear and speak: what they are given, what is published of them, and second attempts."""
+
+import random
+from collections.abc import AsyncGenerator, Sequence
+from itertools import count
+from typing import Any
+
+import pytest
+
+from benchmarks.simulated_bus import SimulatedBus, SimulatedLeases
+from services.llm import sound
+from services.llm.scripted import ScriptedModel
+from services.llm.scripted_omni import ScriptedOmni, ScriptedTalker
+from services.llm.stage import LlmStage
+from shared import frames as fr
+from shared.frames import Frame
+from shared.leases import Lease
+from shared.prompt import SOUND, basis, prompt
+from shared.session import Message, ReplyOptions, SessionSettings, Tool, ToolCall
+from shared.settings import Settings
+from shared.speech import Speech
+from shared.streams import Place
+from shared.worker import Work, pack_settings
+
+OMNI = SessionSettings(route="omni", instructions="Be brief.", voice="anna")
+START, END = 16_000, 16_000 + 4_000
+HEARD = fr.TurnHeard("s", 2, 0, "0-0", START, END, ReplyOptions())
+BEFORE = (Message("user", "Hello.", 1), Message("assistant", "Hi.", 1))
+
+
+class Model:
+    """Says what it is given to say; keeps what it was told."""
+
+    hears = speaks = True
+    rate_hz = 24_000
+    slots = 1
+
+    def __init__(self, *items: str | Speech | ToolCall | Exception) -> None:
+        self.items = items
+        self.messages: Sequence[Message] = ()
+        self.given: dict[str, Any] = {}
+
+    async def load(self) -> None: ...
+
+    async def reply(
+        self, messages: Sequence[Message], *, language: str, prefix: str = "", tools: Sequence[Tool] = (),
+        audio: bytes = b"", voice: str | None = None,
+    ) -> AsyncGenerator[str | ToolCall | Speech, None]:  # fmt: skip
+        self.messages, self.given = messages, {"prefix": prefix, "audio": audio, "voice": voice}
+        for item in self.items:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+    async def close(self) -> None: ...
+
+
+class Session:
+    """A broker in memory, and one session in which someone has spoken."""
+
+    def __init__(self, settings: SessionSettings = OMNI) -> None:
+        self.settings = settings
+        self.bus = SimulatedBus(random.Random(0), (0.0, 0.0))
+        self.leases = SimulatedLeases(self.bus)
+        self.bus.save_settings("s", settings, pack_settings(settings))
+        self.bus.save_history("s", BEFORE)
+        self.numbers = count(1)
+
+    def speech(self, first: int, samples: int, value: int = 0) -> None:
+        pcm = b"".join((value or at).to_bytes(2, "little") for at in range(first, first + samples))
+        self.bus.add(Place.SPEECH, "s", 1, fr.AudioChunk(first, pcm))
+
+    async def reply(self, model: Any, job: Frame = HEARD, *, attempt: int = 1) -> list[Frame]:
+        lease = Lease(b"jobs", f"{next(self.numbers)}-0", attempt, job)
+        self.leases.fences[lease.id] = attempt
+        work = Work(self.bus, self.leases, "llm", lease)  # type: ignore[arg-type]
+        try:
+            assert await work.finish(await LlmStage(model, "test", 0).work(work))
+        finally:
+            assert work._subscriptions == []
+        return await self.log()
+
+    async def log(self) -> list[Frame]:
+        return [frame for _, frames in await self.bus.log(Place.OUT, "s") for frame in frames]
+
+
+def ramp(first: int, last: int) -> bytes:
+    return b"".join(at.to_bytes(2, "little") for at in range(first, last))
+
+
+async def test_the_model_gets_the_sound_of_the_turn_to_the_sample_and_not_its_words() -> None:
+    session, model = Session(), Model("Fine.")
+    session.speech(START - 700, 600, 9)  # of the turn before
+    session.speech(START - 100, 1600)
+    session.speech(START + 1000, 500)  # doubled
+    session.speech(START + 1500, 1600)
+    session.speech(START + 3100, 1600)
+    session.speech(END + 700, 1600, 9)
+    log = await session.reply(model)
+    assert model.given == {"prefix": "", "audio": ramp(START, END), "voice": "anna"}
+    assert model.messages == [Message("system", "Be brief.", 0), *BEFORE]
+    told = prompt(OMNI, ReplyOptions(), BEFORE, 2, SOUND)
+    assert log == [
+        fr.ReplyStarted(2, 0, basis(OMNI, ReplyOptions(), told), True),
+        fr.ReplyDelta(2, 0, 0, "Fine."),
+        fr.ReplyDone(2, 0, "Fine.", 0),
+    ]
+
+
+async def test_what_was_said_is_not_told_in_words_and_sound() -> None:
+    session, model = Session(), Model("Fine.")
+    session.bus.save_history("s", (*BEFORE, Message("user", "How are you?", 2)))
+    session.speech(START, 4000)
+    await session.reply(model, fr.TurnHeard("s", 3, 0, "0-0", START, END, ReplyOptions(), 2))
+    assert model.messages == [Message("system", "Be brief.", 0), *BEFORE]
+    await session.reply(model, fr.TurnHeard("s", 3, 0, "0-0", START, END, ReplyOptions()))
+    assert model.messages[-1].text == "How are you?"
+
+
+async def test_a_long_turn_is_heard_from_its_latest_part_on() -> None:
+    session, model = Session(SessionSettings(route="omni", longest_ms=100)), Model("Fine.")
+    session.speech(START, 4000)
+    await session.reply(model)
+    assert model.given["audio"] == ramp(END - 1600, END)
+
+
+async def test_what_of_the_sound_was_lost_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sound, "WAIT_S", 0.05)
+    session, model = Session(), Model("Fine.")
+    session.speech(START, 1600)
+    await session.reply(model)
+    assert model.given["audio"] == ramp(START, START + 1600)
+    with pytest.raises(ValueError, match="nothing of its sound"):
+        await Session().reply(model)
+
+
+async def test_a_model_without_ears_is_asked_for_nothing_it_cannot_do() -> None:
+    session = Session()
+    session.speech(START, 4000)
+    with pytest.raises(ValueError, match="test cannot hear"):
+        await session.reply(ScriptedModel(Settings()))
+    assert await session.log() == []
+    assert LlmStage(ScriptedModel(Settings()), "x", 0).info() == {
+        "engine": "x", "slots": 256, "hears": False, "speaks": False,
+    }  # fmt: skip
+
+
+async def test_speech_of_the_model_is_one_sentence_and_nothing_is_given_to_be_spoken() -> None:
+    session = Session()
+    session.speech(START, 4000)
+    log = await session.reply(Model("Fine. ", Speech(b"ab" * 10), "And you?", Speech(b"cd" * 5)))
+    assert log[1:] == [
+        fr.ReplyDelta(2, 0, 0, "Fine. "),
+        fr.VoiceChunk(2, 0, 0, 0, 24_000, b"ab" * 10, ()),
+        fr.ReplyDelta(2, 0, 6, "And you?"),
+        fr.VoiceChunk(2, 0, 0, 10, 24_000, b"cd" * 5, ()),
+        fr.VoiceDone(2, 0, 0, 15),
+        fr.ReplyDone(2, 0, "Fine. And you?", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "options"),
+    [
+        (SessionSettings(), ReplyOptions()),  # who chooses the cascade hears the voice of the cascade
+        (OMNI, ReplyOptions(say="Fine.")),  # a model says nothing word for word
+    ],
+)
+async def test_the_voice_of_the_tts_stage_speaks_what_the_model_does_not(
+    settings: SessionSettings, options: ReplyOptions
+) -> None:
+    session, model = Session(settings), Model("Fine.")
+    log = await session.reply(model, fr.TranscriptFinal("s", 2, 0, "How are you?", options))
+    assert [type(frame) for frame in log] == [fr.ReplyStarted, fr.ReplyDelta, fr.ReplySentence, fr.ReplyDone]
+    assert model.given.get("voice") is None
+
+
+async def test_a_reply_that_is_to_be_read_is_not_spoken() -> None:
+    session, model = Session(), Model("Fine.")
+    session.speech(START, 4000)
+    job = fr.TurnHeard("s", 2, 0, "0-0", START, END, ReplyOptions(spoken=False))
+    log = await session.reply(model, job)
+    assert model.given["voice"] is None
+    assert log[1:] == [fr.ReplyDelta(2, 0, 0, "Fine."), fr.ReplyDone(2, 0, "Fine.", 0)]
+
+
+async def test_a_typed_turn_is_spoken_by_a_model_that_speaks() -> None:
+    session, model = Session(), Model("Fine.", Speech(b"ab"))
+    log = await session.reply(model, fr.TranscriptFinal("s", 2, 0, "How are you?", ReplyOptions()))
+    assert model.given == {"prefix": "", "audio": b"", "voice": "anna"}
+    assert model.messages[-1] == Message("user", "How are you?", 2)
+    assert fr.VoiceDone(2, 0, 0, 1) in log
+
+
+async def test_a_second_attempt_speaks_again_from_the_first_sample() -> None:
+    session = Session()
+    session.speech(START, 4000)
+    settings = Settings(scripted_text="I am fine.", scripted_tts_seconds=0.5)
+    whole = ramp(0, 8000)
+    with pytest.raises(ConnectionError):
+        await session.reply(Model("I am", Speech(whole[:6400]), ConnectionError()))
+    log = await session.reply(ScriptedTalker(settings), attempt=2)
+    chunks = [frame for frame in log if isinstance(frame, fr.VoiceChunk)]
+    assert [chunk.offset for chunk in chunks] == [0, 0, 3200, 6400]
+    assert b"".join(chunk.pcm for chunk in chunks[1:]) == whole
+    assert log[-2:] == [fr.VoiceDone(2, 0, 0, 8000), fr.ReplyDone(2, 0, "I am fine. I heard 250 ms.", 1)]
+
+
+async def test_one_that_cannot_go_on_leaves_the_reply_where_it_was() -> None:
+    session = Session()
+    session.speech(START, 4000)
+    with pytest.raises(ConnectionError):
+        await session.reply(Model("I am", Speech(b"ab" * 50), ConnectionError()))
+    log = await session.reply(Model(), attempt=2)
+    assert log[-2:] == [fr.VoiceDone(2, 0, 0, 50), fr.ReplyDone(2, 0, "I am", 1)]
+
+
+async def test_what_was_written_and_not_spoken_is_given_to_be_spoken() -> None:
+    session, model = Session(), Model(" fine.")
+    session.speech(START, 4000)
+    with pytest.raises(ConnectionError):
+        await session.reply(Model("I am", ConnectionError()))
+    log = await session.reply(model, attempt=2)
+    assert model.given == {"prefix": "I am", "audio": ramp(START, END), "voice": None}
+    started = [frame.voiced for frame in log if isinstance(frame, fr.ReplyStarted)]
+    assert started == [True, False]
+    assert [frame.text for frame in log if isinstance(frame, fr.ReplySentence)] == ["I am fine."]
+    assert log[-1] == fr.ReplyDone(2, 0, "I am fine.", 1)
+
+
+async def test_the_scripted_ones_say_how_long_they_heard() -> None:
+    session = Session()
+    session.speech(START, 4000)
+    log = await session.reply(ScriptedOmni(Settings(scripted_text="Fine.")))
+    assert log[-1] == fr.ReplyDone(2, 0, "Fine. I heard 250 ms.", 2)
+    log = await session.reply(ScriptedOmni(Settings(scripted_text="Fine.")), attempt=2)
+    assert log[-1] == fr.ReplyDone(2, 0, "Fine. I heard 250 ms.", 2)
+    assert len([frame for frame in log if isinstance(frame, fr.ReplySentence)]) == 2
