@@ -123,7 +123,7 @@ async def test_a_lost_device_is_told_to_all(error: Exception, says: str) -> None
 async def test_a_call_that_hangs_is_a_lost_engine(model: Model) -> None:
     batcher = Batcher("hangs", model.answer, most=4, wait_ms=0, timeout_s=0.05)
     model.gate.clear()
-    with pytest.raises(EngineLost, match="not answered for 0.05 s"):
+    with pytest.raises(EngineLost, match=r"not answered for 0\.05 s"):
         await batcher.ask(1)
     model.gate.set()
     await batcher.close()
