@@ -19,7 +19,7 @@ def engines(
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Models made here, of random numbers: for speed only.")
     ] = False,
-    size: Annotated[Literal["full", "tiny"], typer.Option(help="Of these.")] = "full",
+    size: Annotated[Literal["full", "laptop", "tiny"], typer.Option(help="Of these.")] = "full",
     repeat: Annotated[int, typer.Option(min=1, max=1000, help="Repetitions, after one that does not count.")] = 5,
     seconds: Annotated[float, typer.Option(min=0.5, max=60, help="Length of an utterance.")] = 5.0,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps [PARLEY_DEVICE].")] = None,

@@ -9,19 +9,18 @@ from dataclasses import dataclass
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import psutil
 from pydantic import ValidationError
 
 from benchmarks.engine_load import REPLY_TOKENS
 from benchmarks.machine import cpu_model
+from benchmarks.random_models.parts import Size
 from shared.devices import device_kind, open_device
 from shared.engines import create_engine
 from shared.models import model_name
 from shared.settings import BadSettings, Settings, describe_errors, load_settings
-
-Size = Literal["full", "tiny"]
 
 STAGES = ("asr", "llm", "tts")
 
@@ -151,8 +150,8 @@ def _make(maker: str, folder: Path, options: Options) -> None:
     make = getattr(random_models, maker)
     takes = signature(make).parameters
     more: dict[str, Any] = {}
-    if "tiny" in takes:
-        more["tiny"] = options.size == "tiny"
+    if "size" in takes:
+        more["size"] = options.size
     elif options.size != "tiny":
         raise ValueError(f"a random {maker} there is only with --size tiny: name another engine, or real weights")
     if "tokens" in takes:

@@ -27,9 +27,9 @@ def neural_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     env = {
         "PARLEY_PROFILE": "neural",
         "PARLEY_DEVICE": "cpu",
-        "PARLEY_ASR_MODEL": str(random_models.whisper(models / "whisper", tiny=True, tokens=6)),
-        "PARLEY_LLM_MODEL": str(random_models.chat(models / "chat", tiny=True)),
-        "PARLEY_TTS_MODEL": str(random_models.kokoro(models / "kokoro", tiny=True)),
+        "PARLEY_ASR_MODEL": str(random_models.whisper(models / "whisper", tokens=6)),
+        "PARLEY_LLM_MODEL": str(random_models.chat(models / "chat")),
+        "PARLEY_TTS_MODEL": str(random_models.kokoro(models / "kokoro")),
         "PARLEY_REPLY_TOKENS": "3",
         "PARLEY_LEASE_MS": "1000",
         "HF_HUB_OFFLINE": "1",

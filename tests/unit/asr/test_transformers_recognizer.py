@@ -20,7 +20,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return random_models.whisper(tmp_path_factory.mktemp("whisper"), tiny=True, tokens=6)
+    return random_models.whisper(tmp_path_factory.mktemp("whisper"), tokens=6)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -22,7 +22,7 @@ LONG = "Ada Lovelace " * 200
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return random_models.whisper(tmp_path_factory.mktemp("whisper"), tiny=True)
+    return random_models.whisper(tmp_path_factory.mktemp("whisper"))
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,7 @@ import pytest
 pytest.importorskip("transformers")
 pytest.importorskip("torch")
 
-from benchmarks.random_models import chat, whisper
-from benchmarks.random_omni import qwen2_audio, qwen_omni, voxtral
+from benchmarks.random_models import chat, qwen2_audio, qwen_omni, voxtral, whisper
 from services.llm import omni
 from services.llm.engine import ENGINES
 from services.llm.omni import Omni
@@ -168,9 +167,9 @@ async def test_what_is_none_of_these_is_refused(tmp_path: Path, folder: Path) ->
     with pytest.raises(UnknownEngine, match="PARLEY_LLM_MODEL is empty"):
         await Omni(Settings()).load()
     with pytest.raises(UnknownEngine, match="hears nothing"):
-        await loaded(chat(tmp_path / "chat", tiny=True))
+        await loaded(chat(tmp_path / "chat"))
     with pytest.raises(UnknownEngine, match="'whisper', which hears nothing"):
-        await loaded(whisper(tmp_path / "whisper", tiny=True))
+        await loaded(whisper(tmp_path / "whisper"))
     deaf = tmp_path / "deaf"
     shutil.copytree(folder, deaf)
     for name in ("processor_config.json", "preprocessor_config.json"):

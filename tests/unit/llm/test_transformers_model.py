@@ -29,7 +29,7 @@ TOKENS = 24
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return random_models.chat(tmp_path_factory.mktemp("chat"), tiny=True)
+    return random_models.chat(tmp_path_factory.mktemp("chat"))
 
 
 def settings(folder: Path, **given: Any) -> Settings:
@@ -464,7 +464,7 @@ async def test_a_kind_that_cannot_be_run_is_named(
 
 async def test_a_recogniser_is_no_chat_model(tmp_path: Path) -> None:
     with pytest.raises(UnknownEngine, match="kind 'whisper', which is no chat model"):
-        await TransformersModel(settings(random_models.whisper(tmp_path, tiny=True))).load()
+        await TransformersModel(settings(random_models.whisper(tmp_path))).load()
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ TEXT = "Hello there, my friend."
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return random_models.kokoro(tmp_path_factory.mktemp("kokoro"), tiny=True)
+    return random_models.kokoro(tmp_path_factory.mktemp("kokoro"))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -1,10 +1,9 @@
-"""Chat models that hear, and one that speaks, with random weights: as `random_models`, for tests."""
+"""Chat models that hear, and one that speaks, with random weights; all tiny."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.random_models import tokenizer
+from benchmarks.random_models.parts import library, tokenizer
 
 SPEAKERS = ("Chelsie", "Ethan")
 _SPECIAL = [
@@ -26,15 +25,6 @@ def _tokens(folder: Path, hf: Any) -> tuple[Any, dict[str, int]]:
     return tokens, {token: tokens.convert_tokens_to_ids(token) for token in _SPECIAL}
 
 
-def _library() -> Any:
-    import transformers
-
-    library: Any = transformers
-    library.logging.set_verbosity_error()
-    library.logging.disable_progress_bar()
-    return library
-
-
 def _mute(model: Any) -> None:
     """Nothing but filler: a row of zeros is never the likeliest of hundreds."""
     import torch
@@ -48,7 +38,7 @@ def qwen2_audio(folder: Path) -> Path:
     """A tiny Qwen2-Audio: it hears, and writes."""
     import torch
 
-    hf = _library()
+    hf = library()
     tokens, places = _tokens(folder, hf)
     hf.Qwen2AudioProcessor(hf.WhisperFeatureExtractor(feature_size=128), tokens).save_pretrained(folder)
     config = hf.Qwen2AudioConfig(
@@ -76,7 +66,7 @@ def qwen_omni(folder: Path) -> Path:
     """A tiny Qwen2.5-Omni: it hears, writes, and speaks with two voices."""
     import torch
 
-    hf = _library()
+    hf = library()
     tokens, places = _tokens(folder, hf)
     # Its own processor wants torchvision, for pictures; of sound, this one makes the same.
     hf.Qwen2AudioProcessor(hf.WhisperFeatureExtractor(feature_size=128), tokens).save_pretrained(folder)
@@ -132,53 +122,4 @@ def qwen_omni(folder: Path) -> Path:
         for name in SPEAKERS
     }
     torch.save(voices, folder / "spk_dict.pt")
-    return folder
-
-
-def voxtral(folder: Path) -> Path:
-    """A tiny Voxtral: it hears, and writes; its tokenizer is mistral-common's, with the first of that package's words."""
-    import mistral_common
-    import torch
-    from mistral_common.tokens.tokenizers.tekken import Tekkenizer
-
-    hf = _library()
-    found = Path(mistral_common.__file__).parent / "data" / "tekken_240911.json"
-    written: dict[str, Any] = json.loads(found.read_text())
-    known: Any = Tekkenizer.DEPRECATED_SPECIAL_TOKENS
-    special: list[dict[str, Any]] = [{**one, "token_str": one["token_str"].value} for one in known]
-    named = {24: "[AUDIO]", 25: "[BEGIN_AUDIO]", 34: "[TRANSCRIBE]"}
-    special += [
-        {"rank": rank, "token_str": named.get(rank, f"<SPECIAL_{rank}>"), "is_control": True}
-        for rank in range(len(special), 40)
-    ]
-    size = len(special) + 512
-    written["config"] |= {"version": "v7", "default_vocab_size": size, "default_num_special_tokens": len(special)}
-    written["config"]["num_vocab_tokens"] = 512
-    written["vocab"], written["special_tokens"] = written["vocab"][:512], special
-    del written["image"]
-    written["audio"] = {
-        "sampling_rate": 16_000, "frame_rate": 12.5, "chunk_length_s": 30.0,
-        "audio_encoding_config": {"num_mel_bins": 128, "hop_length": 160, "window_size": 400},
-    }  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "tekken.json").write_text(json.dumps(written))
-    tokens = hf.MistralCommonBackend(tokenizer_path=str(folder / "tekken.json"))
-    hf.VoxtralProcessor(hf.WhisperFeatureExtractor(feature_size=128), tokens).save_pretrained(folder)
-    config = hf.VoxtralConfig(
-        audio_config={
-            "vocab_size": size, "hidden_size": 32, "intermediate_size": 128, "num_hidden_layers": 1,
-            "num_attention_heads": 2, "num_mel_bins": 128, "max_source_positions": 1500,
-        },
-        text_config={
-            "vocab_size": size, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1,
-            "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 4096,
-            "initializer_range": 0.6,
-        },
-        audio_token_id=24,
-    )  # fmt: skip
-    torch.manual_seed(1)
-    model = hf.VoxtralForConditionalGeneration(config)
-    with torch.no_grad():
-        model.get_output_embeddings().weight[: len(special)] = 0
-    model.save_pretrained(folder)
     return folder
