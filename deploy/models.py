@@ -51,7 +51,7 @@ class Model:
     @property
     def expected(self) -> tuple[str, ...]:
         """What to say is missing where nothing is here."""
-        weights = ("the weights",) if self.kind == "transformers" else ()
+        weights = ("the weights",) if self.kind in ("omni", "transformers") else ()
         return self.needs + weights
 
 

@@ -12,7 +12,10 @@ VOCODER = "charactr/vocos-mel-24khz"
 
 DEFAULTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "asr": {"transformers": {"cuda": "openai/whisper-large-v3-turbo", "cpu": "openai/whisper-base"}},
-    "llm": {"transformers": {"cuda": "Qwen/Qwen3-4B-Instruct-2507", "cpu": "Qwen/Qwen3-0.6B"}},
+    "llm": {
+        "transformers": {"cuda": "Qwen/Qwen3-4B-Instruct-2507", "cpu": "Qwen/Qwen3-0.6B"},
+        "omni": {"cuda": "mistralai/Voxtral-Mini-3B-2507", "cpu": "mistralai/Voxtral-Mini-3B-2507"},
+    },
     "tts": {
         "kokoro": {"cuda": "hexgrad/Kokoro-82M", "cpu": "hexgrad/Kokoro-82M"},
         "transformers": {"cuda": "facebook/mms-tts-eng", "cpu": "facebook/mms-tts-eng"},
@@ -27,10 +30,17 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     "vocos": ("config.yaml", "pytorch_model.bin"),
 }
 
+_OF_TRANSFORMERS = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.npy", "*.safetensors", "*.bin", "spk_dict.pt")
+
 PATTERNS: Mapping[str, tuple[str, ...]] = {
-    "transformers": ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.safetensors", "*.bin"),
+    "transformers": _OF_TRANSFORMERS,
+    "omni": _OF_TRANSFORMERS,
     "kokoro": ("config.json", "kokoro-v1_0.pth", "voices/*.pt"),
 }
+
+FOLDERS = ("additional_chat_templates/", "speaker_embeddings/")
+VOICES = "spk_dict.pt"
+"""The voices of a model that speaks; Bark's are in the second folder."""
 
 WEIGHTS = ("*.safetensors", "*.bin", "*.pth", "*.pt", "*.onnx")
 """What a model's numbers lie in; one such file at least makes a folder a model."""
@@ -75,12 +85,12 @@ def allow_patterns_of(engine: str) -> tuple[str, ...]:
 def wanted_files(engine: str, files: Iterable[str]) -> list[str]:
     """What an engine uses of a repository's `files`: each weight once, where a repository has them in several forms."""
     wanted = [file for file in files if any(fnmatchcase(file, pattern) for pattern in allow_patterns_of(engine))]
-    if engine != "transformers":
+    if allow_patterns_of(engine) is not _OF_TRANSFORMERS:
         return wanted
     # Folders hold the same model in other forms (onnx, original, …); only these hold something of this one.
-    wanted = [file for file in wanted if "/" not in file or file.startswith("additional_chat_templates/")]
+    wanted = [file for file in wanted if "/" not in file or file.startswith(FOLDERS)]
     weights = _weights(wanted)
-    return [file for file in wanted if file in weights or not are_weights(file)]
+    return [file for file in wanted if file in weights or not are_weights(file) or file == VOICES]
 
 
 def _weights(files: Sequence[str]) -> set[str]:
@@ -89,7 +99,7 @@ def _weights(files: Sequence[str]) -> set[str]:
             return {single}
         if index in files:
             return {file for file in files if fnmatchcase(file, parts)}
-    found = {file for file in files if are_weights(file)}
+    found = {file for file in files if are_weights(file) and file != VOICES}
     return {file for file in found if file.endswith(".safetensors")} or found
 
 

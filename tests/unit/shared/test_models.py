@@ -74,11 +74,13 @@ def test_an_engine_without_a_default_asks_for_a_name() -> None:
         (["merges.txt", "spiece.model", "chat_template.jinja"], ["merges.txt", "spiece.model", "chat_template.jinja"]),
         (["onnx/config.json", "onnx/model.onnx", "original/params.json", "model.onnx"], []),
         (["additional_chat_templates/tool.jinja"], ["additional_chat_templates/tool.jinja"]),
+        (["model.safetensors", "spk_dict.pt", "other.pt"], ["model.safetensors", "spk_dict.pt"]),
+        (["speaker_embeddings/v2/en_0.npy", "data/x.npy"], ["speaker_embeddings/v2/en_0.npy"]),
         ([], []),
     ],
 )
 def test_each_weight_is_brought_once(files: list[str], wanted: list[str]) -> None:
-    assert wanted_files("transformers", files) == wanted
+    assert wanted_files("transformers", files) == wanted_files("omni", files) == wanted
 
 
 @pytest.mark.parametrize("engine", ["kokoro", "f5", "vocos"])
