@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from shared.bus import Channel, Deliver
+from shared.bus import Channel
 from shared.frames import Frame, SettingsChanged, codec
 from shared.leases import Lease
 from shared.lifecycle import Shutdown
+from shared.reader import Deliver
 from shared.session import Message, SessionSettings
 from shared.settings import Settings
 from shared.streams import JOBS, ROUTES, Keys, Place
@@ -114,7 +115,7 @@ class SimulatedBus:
 
 
 class SimulatedSubscription:
-    """See `shared.bus.Subscription`."""
+    """See `shared.reader.Subscription`."""
 
     def __init__(self, bus: SimulatedBus, key: bytes, entries: list[Entry], at: int, deliver: Deliver) -> None:
         self._bus, self.key, self._entries, self.at, self._deliver = bus, key, entries, at, deliver

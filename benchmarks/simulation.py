@@ -26,6 +26,7 @@ from benchmarks.machine import RESULTS, circumstances, result_path
 from benchmarks.simulated_bus import SimulatedBus, SimulatedStage
 from services.asr.engine import Transcript
 from services.asr.stage import AsrStage
+from services.edge import actions as act
 from services.edge import events as ev
 from services.edge.session import Session
 from services.llm.stage import LlmStage
@@ -157,7 +158,7 @@ class Client:
     starts_at_once: bool = True
     said: dict[int, str] = field(default_factory=dict)
     """The final transcript of each turn."""
-    actions: list[ev.Action] = field(default_factory=list)
+    actions: list[act.Action] = field(default_factory=list)
     """What it does with its next message."""
     typed: list[str] = field(default_factory=list)
     """What was typed and has no turn yet."""
@@ -175,7 +176,7 @@ class Client:
     heard: list[tuple[int, int, np.ndarray[Any, Any]]] = field(default_factory=list)
     """Turn, offset and samples of what is to be checked then."""
 
-    def decode(self, message: str | bytes) -> Sequence[ev.Action]:
+    def decode(self, message: str | bytes) -> Sequence[act.Action]:
         done, self.actions = self.actions, []
         return done
 
@@ -283,12 +284,12 @@ async def converse(
         session.start(SessionSettings(speculations=3 if speculate else 0, route="omni" if omni else "cascade"))
         began_s = loop.time()
         for sent, pcm in enumerate(_speech(chance, turns), 1):
-            client.actions.append(ev.Audio(pcm))
+            client.actions.append(act.Audio(pcm))
             if chance.random() < 0.002:
-                client.actions.append(ev.SetHistory(f"note{sent}", "system", "The weather is fine."))
+                client.actions.append(act.SetHistory(f"note{sent}", "system", "The weather is fine."))
             if chance.random() < 0.001:
                 client.typed.append(f"{sent} typed")
-                client.actions.append(ev.Say(client.typed[-1]))
+                client.actions.append(act.Say(client.typed[-1]))
             session.receive(b"")
             await asyncio.sleep(max(0.0, began_s + sent * CHUNK / RATE_HZ - loop.time()))
         await asyncio.sleep(20)
@@ -321,7 +322,7 @@ def _judge(client: Client, session: Session, closed: list[tuple[int, str]], stag
         client.check_heard()
     if closed:
         client.faults.append(f"closed: {closed}")
-    held = session._replies.held_by  # noqa: SLF001 - nobody speaks any more
+    held = session._dialogue.replies.delivery.held_by  # noqa: SLF001 - nobody speaks any more
     if held:
         client.faults.append(f"turn {held} still holds the reply")
     if client.paused:
@@ -330,7 +331,7 @@ def _judge(client: Client, session: Session, closed: list[tuple[int, str]], stag
         last = max(client.said)
         if client.said[last] and client.ended.get(last) != "completed":
             client.faults.append(f"the last turn {last} was not answered: {client.ended.get(last)}")
-    users = [message.text for message in session._record.messages() if message.role == "user"]  # noqa: SLF001
+    users = [message.text for message in session._dialogue.record.messages() if message.role == "user"]  # noqa: SLF001
     final = [text for turn, text in sorted(client.said.items()) if text]
     if [text for text in users if "typed" not in text] != [text for text in final if "typed" not in text]:
         client.faults.append(f"history {users} is not what was said {final}")

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared import metrics, scripts
-from shared.bus import BLOCK_MS, Bus, Channel
+from shared.bus import Bus, Channel
 from shared.frames import Frame, codec
+from shared.reader import BLOCK_MS
 from shared.wire import BrokerGone, BrokerRefused, Pipe
 
 READY_TTL_MS = 3000

@@ -30,7 +30,17 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     "vocos": ("config.yaml", "pytorch_model.bin"),
 }
 
-_OF_TRANSFORMERS = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.npy", "*.safetensors", "*.bin", "spk_dict.pt")
+_OF_TRANSFORMERS = (
+    "*.json",
+    "*.txt",
+    "*.model",
+    "*.jinja",
+    "*.tiktoken",
+    "*.npy",
+    "*.safetensors",
+    "*.bin",
+    "spk_dict.pt",
+)
 
 PATTERNS: Mapping[str, tuple[str, ...]] = {
     "transformers": _OF_TRANSFORMERS,

@@ -59,7 +59,9 @@ class Settings(BaseSettings):
         description="the model of smart-turn: a file, or owner/repository/file.onnx of the hub",
     )
     asr_engine: str = Field("", description="sphinx, transformers, scripted, or module:Class")
-    llm_engine: str = Field("", description="eliza, transformers, openai, omni, scripted, scripted-omni, or module:Class")
+    llm_engine: str = Field(
+        "", description="eliza, transformers, openai, omni, scripted, scripted-omni, or module:Class"
+    )
     tts_engine: str = Field("", description="espeak, kokoro, transformers, f5, openai, scripted, or module:Class")
     vad_slots: int = Field(400, ge=1, le=10_000, description="sessions that one vad worker listens to")
     asr_slots: int = Field(4, ge=1, le=256, description="decoders that one sphinx worker runs at once")

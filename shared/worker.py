@@ -2,35 +2,31 @@
 
 One task group with named parts: producer (asks for as many jobs as there are free slots), sweeper (takes over
 what others left), keeper (renews leases, says that it is ready) and a bounded number of handlers. The stage
-itself speaks frames and never sees the broker: it gets a `Work`.
+itself speaks frames and never sees the broker: it gets a `Work` (`shared/work.py`).
 """
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import structlog
 
 from shared import metrics
-from shared.bus import Bus, Subscription
-from shared.codec import BadFrame
+from shared.bus import Bus
 from shared.engines import EngineLost
-from shared.frames import Frame, SettingsChanged, StageFailed, codec
+from shared.frames import Frame, StageFailed, codec
 from shared.leases import Lease, Leases
 from shared.lifecycle import Shutdown
-from shared.session import Message, SessionSettings
 from shared.settings import Settings
-from shared.streams import Place
 from shared.turns import TurnGates
-from shared.voices import ClonedVoice
 from shared.wire import BrokerGone
+from shared.work import Work
 
 log = structlog.get_logger()
 
-FEED_LIMIT = 2_000
-"""Entries that may wait for a handler: more than the longest turn holds. One more, and the work fails."""
+CRASHES = 2
+"""Times `max_deliveries`: work that outlives so many of its workers is given up. More than failures, as the work beside it counts too."""
 
 
 class Stage(Protocol):
@@ -51,162 +47,11 @@ class Stage(Protocol):
         """What clients may want to know of a ready worker."""
         ...
 
-    async def work(self, work: "Work") -> Sequence[Frame]:
+    async def work(self, work: Work) -> Sequence[Frame]:
         """Do one piece of work. The frames it returns are published together with the end of the lease."""
         ...
 
     async def close(self) -> None: ...
-
-
-class Work:
-    """One piece of work in hand: the frame it is about, and all that its stage may do to the outside."""
-
-    def __init__(self, bus: Bus, leases: Leases, stage: str, lease: Lease) -> None:
-        self.lease = lease
-        self.frame = lease.frame
-        self.session: str = lease.frame.session  # type: ignore[attr-defined]  # every frame of a jobs stream has one
-        self.turn: int = getattr(lease.frame, "turn", 0)
-        self.revision: int = getattr(lease.frame, "revision", 0)
-        self.ended: str | None = None
-        """Why the work is to stop: `stale`, `lost`; None while it is wanted."""
-        self.task: asyncio.Task[None] | None = None
-        self._bus, self._leases, self._stage = bus, leases, stage
-        self._channel = bus.channel(stage, self.session, lease.fence)
-        self._subscriptions: list[Subscription] = []
-
-    @property
-    def attempt(self) -> int:
-        """1 for the first; above that, an earlier worker may have published a part already."""
-        return self.lease.fence
-
-    def publish(self, frame: Frame, *, urgent: bool = True) -> None:
-        """Publish a frame where the table of routes says."""
-        self._channel.publish(frame, urgent=urgent)
-
-    async def drain(self) -> None:
-        """Wait while the broker takes data more slowly than it is made; to be called by who publishes much."""
-        await self._bus.writer.drain()
-
-    def commit(self, frames: Sequence[Frame]) -> None:
-        """Publish frames to all their places or, if the lease is lost, to none; the work goes on."""
-        self.checkpoint(frames, b"")
-
-    def checkpoint(self, frames: Sequence[Frame], state: bytes) -> None:
-        """Publish frames and save the state from which a successor goes on: both or, if the lease is lost, neither."""
-
-        def then(reply: Any) -> None:
-            if reply != 1:
-                self.stop("lost")
-
-        key = self._bus.keys.session(self.session)
-        self._leases.commit(self.lease, self._channel, key, frames, then, done=False, checkpoint=state)
-
-    async def finish(self, frames: Sequence[Frame]) -> bool:
-        """Publish the last frames and end the lease. False if the lease was not ours any more: nothing was done."""
-        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-        def then(value: Any) -> None:
-            if not reply.done():  # the work may have been cancelled meanwhile
-                reply.set_result(value)
-
-        key = self._bus.keys.session(self.session)
-        self._leases.commit(self.lease, self._channel, key, frames, then, done=True)
-        async with asyncio.timeout(5):
-            value = await reply
-        if isinstance(value, BaseException):
-            raise value
-        return bool(value)
-
-    def follow(self, place: Place, after: str, deliver: Callable[[str, int, list[Frame]], None]) -> None:
-        """Call `deliver` with id, fence and frames of every entry of a stream of this session, until the work ends."""
-        self._subscriptions.append(self._bus.follow(place, self.session, after, deliver))
-
-    @asynccontextmanager
-    async def feed(self, place: Place, after: str) -> AsyncIterator[AsyncGenerator[Frame, None]]:
-        """Frames of a stream of this session, in order; those of an earlier fence than the newest are left out."""
-        waiting: deque[Frame] = deque()
-        arrived = asyncio.Event()
-        newest = 0
-
-        def deliver(entry_id: str, fence: int, frames: list[Frame]) -> None:
-            nonlocal newest
-            if fence < newest:
-                metrics.dropped.labels("old_fence").inc(len(frames))
-                return
-            newest = fence
-            waiting.extend(frames)
-            arrived.set()
-
-        async def frames() -> AsyncGenerator[Frame, None]:
-            while True:
-                while waiting:
-                    if len(waiting) > FEED_LIMIT:
-                        raise OverflowError(f"{len(waiting)} frames behind")
-                    yield waiting.popleft()
-                arrived.clear()
-                await arrived.wait()
-
-        self.follow(place, after, deliver)
-        subscription = self._subscriptions[-1]
-        try:
-            yield frames()
-        finally:  # what comes after that is nothing to this work, however long it goes on
-            subscription.close()
-            self._subscriptions.remove(subscription)
-
-    async def log(self) -> list[Frame]:
-        """What stands in the session's log now; for a second attempt that goes on where the first one ended."""
-        return [frame for _, frames in await self._bus.log(Place.OUT, self.session) for frame in frames]
-
-    async def conversation(self) -> tuple[SessionSettings, tuple[Message, ...]]:
-        """The session's settings and what was said in it."""
-        packed, messages = await self._bus.conversation(self.session)
-        return unpack_settings(packed), messages
-
-    async def load_checkpoint(self) -> bytes | None:
-        return await self._bus.checkpoint(self.session)
-
-    async def voice(self, name: str, known: ClonedVoice | None = None) -> ClonedVoice | None:
-        """The cloned voice of that name, or None; the one that is known already, where it is still the same."""
-        return await self._bus.voice(name, known)
-
-    async def session_lives(self) -> bool:
-        """Whether the session's edge has given a sign of life lately."""
-        return await self._bus.session_lives(self.session)
-
-    def forget_session(self) -> None:
-        """The session is over, and nobody was there to end it."""
-        self._bus.forget(self.session)
-
-    def stop(self, reason: str) -> None:
-        """This work is in vain: end it now."""
-        if self.ended is None and self.task is not None:
-            self.ended = reason
-            self.task.cancel()
-
-    def close(self) -> None:
-        for subscription in self._subscriptions:
-            subscription.close()
-        self._subscriptions.clear()
-
-
-def pack_settings(settings: SessionSettings) -> bytes:
-    """Settings as they lie in the session's hash."""
-    return codec.entry([codec.encode(SettingsChanged(settings))])
-
-
-def unpack_settings(packed: bytes | None) -> SessionSettings:
-    """Settings from the session's hash; the defaults where there are none to be read."""
-    with suppress(BadFrame):
-        if packed is not None:
-            frame = codec.decode_entry(packed)[0]
-            if isinstance(frame, SettingsChanged):
-                return frame.settings
-    return SessionSettings()
-
-
-CRASHES = 2
-"""Times `max_deliveries`: work that outlives so many of its workers is given up. More than failures, as the work beside it counts too."""
 
 
 class Worker:

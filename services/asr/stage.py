@@ -19,7 +19,7 @@ from shared.frames import (
 )
 from shared.session import OMNI, ReplyOptions
 from shared.streams import Place
-from shared.worker import Work
+from shared.work import Work
 
 
 class AsrStage:

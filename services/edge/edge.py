@@ -9,7 +9,7 @@ import structlog
 from fastapi import WebSocket
 from fastapi.responses import JSONResponse
 
-from services.edge.events import Codec
+from services.edge.codec import Codec
 from services.edge.monitor import Monitor
 from services.edge.session import Session
 from services.edge.socket import socket_of

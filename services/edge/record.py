@@ -6,7 +6,7 @@ Written by the edge alone, at every change.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from services.edge import events as ev
+from services.edge import actions as act
 from services.edge.history import Conversation, call_key, reply_key, user_key
 from services.edge.reply import Reply
 from shared.bus import Bus
@@ -72,7 +72,7 @@ class Record:
         messages = self._conversation.messages()
         return bool(messages) and messages[-1].role == "tool"
 
-    def edit(self, action: ev.SetHistory, turn: int) -> None:
+    def edit(self, action: act.SetHistory, turn: int) -> None:
         """The client puts a message in, in this turn, or takes one out."""
         if action.role or action.text:
             message = Message(action.role, action.text, turn, calls=action.calls, answers=action.answers)

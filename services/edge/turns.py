@@ -1,18 +1,18 @@
 """The turns of a session: what the log says of them becomes turns that are answered, or sounds that were none.
 
-It decides whether speech into a reply is meant to stop it: the reply pauses at once, the first words that take the floor
-make that final, and without any it goes on. What is heard is the business of `Replies`.
+Whether speech into a reply is meant to stop it is the business of `BargeIn`, what is heard that of `Replies`.
 """
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 
+from services.edge import actions as act
 from services.edge import events as ev
-from services.edge.backchannels import takes_the_floor
+from services.edge.barge_in import BargeIn
 from services.edge.pending import Accepted
 from services.edge.record import Record
 from services.edge.replies import Replies
+from services.edge.reply_requests import ReplyRequests
 from services.edge.timing import Timings
 from services.edge.utterance import Utterance
 from shared import frames as fr
@@ -20,8 +20,6 @@ from shared import metrics
 from shared.frames import Frame
 from shared.session import OMNI, RATE_HZ, SessionSettings
 
-ANSWER_S = 1.0
-"""What is said so shortly before the end of a reply answers it, be it only a "yes"."""
 WORDLESS_S = 1.5
 """A turn that is answered as it sounds waits for its transcript no longer than this, where it has to be known whether there
 were words: speech into a reply is then taken for meant."""
@@ -50,13 +48,12 @@ class Turns:
         """The newest that was accepted."""
         self.count = 0
         self._replies, self._record, self._timings = replies, record, timings
-        self._settings, self._emit, self._publish = settings, emit, publish
+        self._settings, self._emit = settings, emit
         self._loop = asyncio.get_running_loop()
         self._open: dict[int, Utterance] = {}
         self._committed = 0  # the newest turn that is over
-        self._timer: asyncio.TimerHandle | None = None
-        self._committing = 0  # the client's commits that were not answered yet
-        self._requested: ev.RequestReply | None = None
+        self._barge_in = BargeIn(replies, settings)
+        self._requests = ReplyRequests(self._understood_all, publish)
 
     @property
     def open(self) -> bool:
@@ -67,29 +64,24 @@ class Turns:
 
     def client_commits(self) -> None:
         """The client has said that what was spoken is a turn: the log will answer."""
-        self._committing += 1
+        self._requests.committing()
 
-    def request(self, action: ev.RequestReply) -> None:
+    def request(self, action: act.RequestReply) -> None:
         """Reply to the conversation as it stands, once what was said in it is understood."""
-        waits = (one for one in self._open.values() if one.committed is not None and not (one.omni and one.accepted))
-        if self._committing or any(waits):
-            self._requested = action
-        else:
-            self._publish(fr.ReplyRequested(replace(action.options, wanted=True)))
+        self._requests.ask(action)
 
     def cancel(self) -> None:
         """Whatever is being said or prepared in reply is not wanted."""
-        self._requested = None
+        self._requests.drop()
         self._replies.interrupt("client", self.turn)
 
-    def _request_again(self) -> None:
-        requested, self._requested = self._requested, None
-        if requested is not None:
-            self.request(requested)
+    def _understood_all(self) -> bool:
+        """What was said in the turns that are over is known, or need not be."""
+        return all(one.committed is None or (one.omni and one.accepted) for one in self._open.values())
 
     def close(self) -> None:
         """The session is over."""
-        self._cancel_timer()
+        self._barge_in.pauses()
         self._open.clear()
 
     # -- what the log says ------------------------------------------------------------------------
@@ -100,15 +92,15 @@ class Turns:
             case fr.SpeechStarted():
                 self._started(fact)
             case fr.SpeechPaused():
-                self._cancel_timer()
+                self._barge_in.pauses()
                 self._emit(ev.SpeechEnded(fact.turn, _ms(fact.end), final=False))
             case fr.SpeechResumed():
                 self._resumed(fact)
             case fr.TurnCommitted():
                 self._over(fact, at_ms)
             case fr.TurnDiscarded(reason=fr.EMPTY):
-                self._committing = max(0, self._committing - 1)
-                self._request_again()
+                self._requests.committed()
+                self._requests.ask_again()
             case fr.TurnDiscarded():
                 self._drop(fact.turn, fact.reason)
             case fr.TranscriptPartial():
@@ -127,7 +119,7 @@ class Turns:
         if detected:
             self._emit(ev.SpeechBegan(fact.turn, _ms(fact.start)))
         utterance.interrupts, utterance.omni = fact.interrupts, fact.route == OMNI
-        self._interject(utterance)
+        self._barge_in.speaks(utterance)
 
     def _resumed(self, fact: fr.SpeechResumed) -> None:
         utterance = self._open.get(fact.turn)
@@ -136,55 +128,14 @@ class Turns:
         utterance.resume(fact.revision)
         self._replies.supersede(fact.turn, fact.revision)
         self._emit(ev.SpeechBegan(fact.turn, _ms(fact.onset)))
-        self._interject(utterance)
-
-    def _interject(self, utterance: Utterance) -> None:
-        """Someone speaks: if that is into a reply, it falls silent, now or after the time that it is protected."""
-        if not (utterance.over_reply and utterance.interrupts):
-            return
-        settings, begun_s = self._settings(), self._replies.begun_s()
-        wait_ms = float(max(0, settings.interrupt_ms - settings.start_ms))
-        if begun_s is not None and (guard_ms := settings.echo_guard_ms - 1000 * begun_s) > 0:
-            utterance.echo = True
-            wait_ms = max(wait_ms, guard_ms)
-        if wait_ms <= 0:
-            self._hold(utterance)
-        else:
-            self._cancel_timer()
-            self._timer = self._loop.call_later(wait_ms / 1000, self._hold, utterance)
-
-    def _hold(self, utterance: Utterance) -> None:
-        self._timer = None
-        utterance.echo = False
-        left_s = self._replies.left_s()
-        utterance.answers = left_s is not None and left_s < ANSWER_S
-        self._replies.hold(utterance.turn)
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._barge_in.speaks(utterance)
 
     def _partial(self, fact: fr.TranscriptPartial) -> None:
         utterance = self._open.get(fact.turn)
         if utterance is None or fact.revision != utterance.revision:
             return
         self._emit(ev.Heard(fact.turn, fact.text, final=False))
-        self._weigh(utterance, fact.text)
-
-    def _weigh(self, utterance: Utterance, text: str) -> None:
-        """Words that take the floor end the reply that they were spoken into."""
-        if not self._takes_floor(utterance, text):
-            return
-        if utterance.over_reply and self._replies.held_by:
-            utterance.over_reply = False
-            self._replies.interrupt("speech", self.turn)
-
-    def _takes_floor(self, utterance: Utterance, text: str) -> bool:
-        settings = self._settings()
-        if utterance.answers:
-            return bool(text)
-        return takes_the_floor(text, settings.language, settings.min_words)
+        self._barge_in.weigh(utterance, fact.text, self.turn)
 
     def _understood(self, fact: fr.TranscriptFinal, at_ms: int) -> None:
         utterance = self._open.get(fact.turn)
@@ -199,20 +150,18 @@ class Turns:
             return
         if fact.text:
             self._emit(ev.Heard(fact.turn, fact.text, final=False))
-        if self._takes_floor(utterance, fact.text):
-            self._weigh(utterance, fact.text)
-        else:
+        if not self._barge_in.weigh(utterance, fact.text, self.turn):
             self._replies.resume(fact.turn)
 
     def _over(self, fact: fr.TurnCommitted, at_ms: int) -> None:
         if fact.turn <= self._committed:
             return
         self._committed = fact.turn
-        self._cancel_timer()
+        self._barge_in.pauses()
         if fact.end == fact.start:
             self._accept(Utterance(fact.turn, over_reply=False, committed_ms=at_ms), fact)
             return
-        self._committing = max(0, self._committing - 1)
+        self._requests.committed()
         utterance = self._open.setdefault(fact.turn, Utterance(fact.turn, over_reply=False))
         if utterance.revision != fact.revision:
             utterance.resume(fact.revision)
@@ -234,9 +183,8 @@ class Turns:
                 if utterance.omni:
                     self._loop.call_later(WORDLESS_S, self._settle_wordless, utterance)
                 return
-            text = None if transcript is None else transcript.text
-            if utterance.echo or not (text is None or self._takes_floor(utterance, text)):
-                self._drop(utterance.turn, "echo" if utterance.echo else "backchannel" if text else "noise")
+            if reason := self._barge_in.dismissal(utterance):
+                self._drop(utterance.turn, reason)
                 return
             utterance.over_reply = False
         if transcript is not None:
@@ -254,7 +202,7 @@ class Turns:
             self._replies.reject(transcript.turn)
             self._emit(ev.ReplyEnded(transcript.turn, "empty", ""))
         if transcript is not None or utterance.omni:
-            self._request_again()
+            self._requests.ask_again()
 
     def _forget(self) -> None:
         """The oldest of the answered turns have waited long enough for their transcripts."""
@@ -300,10 +248,10 @@ class Turns:
     def _drop(self, turn: int, reason: str) -> None:
         """It was none."""
         self._open.pop(turn, None)
-        self._cancel_timer()
+        self._barge_in.pauses()
         self._emit(ev.TurnDropped(turn, reason))
         self._replies.reject(turn)
-        self._request_again()
+        self._requests.ask_again()
 
     def _failed(self, fact: fr.StageFailed) -> None:
         utterance = self._open.get(fact.turn)
@@ -314,7 +262,7 @@ class Turns:
                 self._settle(utterance)
             if utterance.accepted:
                 self._open.pop(fact.turn, None)
-                self._request_again()
+                self._requests.ask_again()
             return
         if utterance is not None and not utterance.lingers:
             del self._open[fact.turn]
@@ -328,7 +276,7 @@ class Turns:
         if accepted or utterance is not None:
             self._emit(ev.Failed("stage_failed", f"{fact.stage} gave up: {fact.message}", fact.turn))
         self._replies.fail(fact.turn, fact.revision)
-        self._request_again()
+        self._requests.ask_again()
 
 
 def _ms(samples: int) -> int:

@@ -17,7 +17,7 @@ from shared.frames import (
 )
 from shared.session import SessionSettings, ToolCall
 from shared.speech import Speech
-from shared.worker import Work
+from shared.work import Work
 
 
 def is_spoken(job: TranscriptFinal | TurnHeard, settings: SessionSettings) -> bool:

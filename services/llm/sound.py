@@ -8,7 +8,7 @@ import structlog
 from shared.frames import AudioChunk, TurnHeard
 from shared.session import RATE_HZ
 from shared.streams import Place
-from shared.worker import Work
+from shared.work import Work
 
 log = structlog.get_logger()
 

@@ -13,7 +13,7 @@ from shared.frames import Frame, ReplyStarted, TranscriptFinal, TurnHeard
 from shared.prompt import SOUND, basis, offered, prompt
 from shared.session import OMNI, Message, SessionSettings, Tool, ToolCall
 from shared.speech import Speech
-from shared.worker import Work
+from shared.work import Work
 
 log = structlog.get_logger()
 

@@ -47,7 +47,12 @@ def speller(code: str) -> Speller:
     Raises:
         ValueError: the language needs a package that is not installed; the message says which.
     """
+    made = _speller(code)
     logging.getLogger("phonemizer").setLevel(logging.ERROR)  # it warns of every word that it takes for two
+    return made
+
+
+def _speller(code: str) -> Speller:
     if code in _ESPEAK:
         from misaki.espeak import EspeakG2P
 

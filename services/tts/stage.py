@@ -8,7 +8,7 @@ from typing import Any
 from services.tts.engine import Cloner, Synthesizer
 from shared.frames import Frame, ReplySentence, VoiceChunk, VoiceDone
 from shared.voices import ClonedVoice
-from shared.worker import Work
+from shared.work import Work
 
 VOICES_KEPT = 32
 """Cloned voices whose recordings a worker holds, about half a megabyte each."""

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import msgpack
 
 from services.vad.engine import WINDOW_BYTES, WINDOW_MS, WINDOW_SAMPLES
-from services.vad.turn_taking import Standing, TurnTaker, standing_fields
+from services.vad.standing import Standing, standing_fields
+from services.vad.turn_taking import TurnTaker
 from shared.frames import (
     AudioChunk,
     Frame,

@@ -20,7 +20,7 @@ from shared.frames import (
 )
 from shared.session import RATE_HZ
 from shared.streams import Place
-from shared.worker import Work
+from shared.work import Work
 
 CHECK_S = 1.0
 STALLED_S = 2.0

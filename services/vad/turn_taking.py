@@ -1,15 +1,14 @@
 """Turn-taking: speech probability in, facts about turns out.
 
-A pure state machine: no clock, no I/O; it counts windows of 20 ms. The table below is the whole of it; the
+A pure state machine: no clock, no I/O; it counts windows of 20 ms. Its table, in `turn_table`, is the whole of it; the
 functions named in it make the facts. `python -m services.vad.turn_taking` prints it.
 """
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import IntEnum
 
 from services.vad.engine import WINDOW_MS, WINDOW_SAMPLES
+from services.vad.standing import Standing
+from services.vad.turn_table import TABLE, Signal, State, print_table
 from shared.frames import (
     EMPTY,
     Frame,
@@ -27,79 +26,6 @@ RESUME_MS = 60
 """Speech needed within a pause before the turn goes on: a click is none. Never more than the start takes."""
 ONSET_GAP = 3
 """Windows without speech that an onset may have inside."""
-
-
-class State(IntEnum):
-    SILENT = 0
-    SPEAKING = 1
-    PAUSED = 2
-
-
-class Signal(IntEnum):
-    """What a window, or the client, amounts to."""
-
-    ONSET = 0
-    """Speech for `start_ms`."""
-    PAUSE = 1
-    """Silence for `pause_ms`."""
-    RESUME = 2
-    """Speech within a pause."""
-    ENDPOINT = 3
-    """Silence for `endpoint_ms`."""
-    LONGEST = 4
-    """The turn has lasted for `longest_ms`."""
-    COMMIT = 5
-    """The client says that the turn is over."""
-    CLEAR = 6
-    """The client takes the turn back."""
-
-
-TABLE: dict[tuple[State, Signal], tuple[State, str]] = {
-    (State.SILENT, Signal.ONSET): (State.SPEAKING, "begin"),
-    (State.SPEAKING, Signal.PAUSE): (State.PAUSED, "pause"),
-    (State.PAUSED, Signal.RESUME): (State.SPEAKING, "resume"),
-    (State.PAUSED, Signal.ENDPOINT): (State.SILENT, "commit"),
-    (State.SPEAKING, Signal.LONGEST): (State.SILENT, "commit"),
-    (State.PAUSED, Signal.LONGEST): (State.SILENT, "commit"),
-    (State.SPEAKING, Signal.COMMIT): (State.SILENT, "commit"),
-    (State.PAUSED, Signal.COMMIT): (State.SILENT, "commit"),
-    (State.SPEAKING, Signal.CLEAR): (State.SILENT, "discard"),
-    (State.PAUSED, Signal.CLEAR): (State.SILENT, "discard"),
-}
-"""(state, signal) -> (next state, what is said). A pair that is not here changes nothing."""
-
-
-@dataclass(slots=True)
-class Standing:
-    """Where the machine stands: all that a successor needs. Positions are windows since the session began."""
-
-    state: int = State.SILENT
-    turn: int = 0
-    revision: int = 0
-    window: int = 0
-    """Windows heard."""
-    run: int = 0
-    """Windows of speech in the onset, or within the pause."""
-    gap: int = 0
-    """Windows since the last one of speech in the onset."""
-    onset: int = 0
-    """First window of speech of the run or the turn."""
-    last: int = 0
-    """One past the last window of speech of the turn."""
-    start: int = 0
-    """First window of the turn, pre-roll included."""
-    floor: int = 0
-    """End of the turn before: no pre-roll reaches behind it."""
-    speculated: int = 0
-    """Pauses of the turn at which a reply was prepared."""
-    endpoint: int = 0
-    """Silence that ends the turn, as the engine for that judged this pause; 0: as the settings say."""
-    omni: int = 0
-    """1: the turn is answered as it sounds. That holds for the whole of it, whatever the settings become."""
-    began_ms: int = 0
-    """Broker's clock when the turn began: its audio is published after that."""
-    heard: int = -1
-    """The revision that was given to be answered as it sounds; -1: none."""
 
 
 class TurnTaker:
@@ -324,18 +250,6 @@ def _clock_ms(entry_id: str) -> int:
 def _before(clock_ms: int) -> str:
     """An id older than all that is published from then on: what comes within the same millisecond may get the same id."""
     return f"{clock_ms - 1}-{2**64 - 1}"
-
-
-def standing_fields(standing: Standing) -> list[int]:
-    """A standing as plain numbers, for a checkpoint; `Standing(*numbers)` is its inverse."""
-    return [int(value) for value in dataclasses.astuple(standing)]
-
-
-def print_table() -> None:
-    """The machine as a table, for the documentation."""
-    print("| state | signal | next state | what is said |\n|---|---|---|---|")
-    for (state, signal), (following, said) in TABLE.items():
-        print(f"| {state.name.lower()} | {signal.name.lower()} | {following.name.lower()} | {said} |")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from shared.lifecycle import Shutdown, with_broker
 from shared.settings import Settings
 from shared.streams import Place
 from shared.wire import BrokerGone, BrokerRefused
-from shared.worker import Work, Worker
+from shared.work import Work
+from shared.worker import Worker
 from tests.conftest import need
 
 LEASE_MS = 300

@@ -10,21 +10,19 @@ from typing import Any
 
 import orjson
 
-from services.edge.events import (
+from services.edge.actions import (
     Action,
     Audio,
     CancelReply,
     Clear,
     Commit,
     Configure,
-    Event,
-    Ready,
-    ReplyAudio,
     RequestReply,
     Send,
     SetHistory,
     Truncate,
 )
+from services.edge.events import Event, Ready, ReplyAudio
 from services.edge.protocols.fields import MAX_INSTRUCTIONS, BadField, integer, string
 from services.edge.protocols.realtime_items import Conversation, Entry, client_item, words_of
 from services.edge.protocols.realtime_reply import Request

@@ -13,7 +13,7 @@ from shared.leases import Lease
 from shared.session import ReplyOptions
 from shared.settings import Settings
 from shared.streams import Place
-from shared.worker import Work
+from shared.work import Work
 
 STARTED = fr.SpeechStarted("s", 1, 0, 0, 0, "0-0", "en", True)
 

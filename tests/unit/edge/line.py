@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks import virtual_time
 from benchmarks.simulated_bus import SimulatedBus
+from services.edge import actions as act
 from services.edge import events as ev
 from services.edge.session import Session
 from shared import frames as fr
@@ -35,7 +36,7 @@ class Line:
         self.jobs: list[Frame] = []
         """What was given to the llm workers by the edge."""
         self.stops: list[tuple[int, int, bool]] = []
-        self._actions: list[ev.Action] = []
+        self._actions: list[act.Action] = []
         self.bus = SimulatedBus(random.Random(0), (0.0, 0.0))
         self.bus.on_job = lambda stage, stream, entry_id, frame: self.jobs.append(frame)
         self.bus.on_stop.append(lambda session, *message: self.stops.append(message))
@@ -47,7 +48,7 @@ class Line:
     def _close(self, code: int, reason: str) -> None:
         self.closed = (code, reason)
 
-    def decode(self, message: str | bytes) -> Sequence[ev.Action]:
+    def decode(self, message: str | bytes) -> Sequence[act.Action]:
         done, self._actions = self._actions, []
         return done
 
@@ -57,7 +58,7 @@ class Line:
 
     # -- the client -------------------------------------------------------------------------------
 
-    def do(self, *actions: ev.Action) -> None:
+    def do(self, *actions: act.Action) -> None:
         """The client does this."""
         self._actions += actions
         self.session.receive(b"")

@@ -9,9 +9,8 @@ from typing import Any
 from openai.types.realtime import RealtimeServerEvent
 from pydantic import BaseModel, TypeAdapter
 
+from services.edge.actions import Action, Configure, Send
 from services.edge.events import (
-    Action,
-    Configure,
     Event,
     Heard,
     Ready,
@@ -19,7 +18,6 @@ from services.edge.events import (
     ReplyBegan,
     ReplyEnded,
     ReplyText,
-    Send,
     SpeechBegan,
     SpeechEnded,
     TurnBegan,

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from services.edge import actions as act
 from services.edge import events as ev
 from services.edge.backchannels import takes_the_floor
 from shared import frames as fr
@@ -66,7 +67,7 @@ async def test_a_client_that_cannot_pause_says_itself_how_much_it_heard() -> Non
     line = playing(can_pause=False)
     await asyncio.sleep(3)
     line.speech(2)
-    line.do(ev.Truncate(1, 2500))
+    line.do(act.Truncate(1, 2500))
     before = len(line.events)
     line.pause(2, "")
     assert audio_since(line, before)[0][0] == 2 * SECOND + SECOND // 2
@@ -264,7 +265,7 @@ async def test_a_turn_while_the_one_before_is_still_being_answered() -> None:
 async def test_typing_ends_a_reply() -> None:
     line = playing()
     await asyncio.sleep(3)
-    line.do(ev.Say("stop"))
+    line.do(act.Say("stop"))
     assert line.told()[-1] == "1 interrupt 3000"
 
 
@@ -273,10 +274,10 @@ async def test_the_client_knows_best_where_it_fell_silent() -> None:
     line = playing()
     await asyncio.sleep(3)
     line.speech(2)
-    line.do(ev.Played(1, 1600))
+    line.do(act.Played(1, 1600))
     line.log(fr.TranscriptPartial(2, 0, "stop"))
     assert line.history()[1] == ("assistant", "one two", True)
-    line.do(ev.Played(1, 4600))
+    line.do(act.Played(1, 4600))
     assert line.history()[1] == ("assistant", "one two three four five", True)
 
 
@@ -284,9 +285,9 @@ async def test_the_client_knows_best_where_it_fell_silent() -> None:
 async def test_a_reply_is_truncated_long_after_its_end() -> None:
     line = playing()
     await asyncio.sleep(12)
-    line.do(ev.Truncate(1, 2000))
+    line.do(act.Truncate(1, 2000))
     assert line.history()[1] == ("assistant", "one two", True)
-    line.do(ev.Truncate(1, 0))
+    line.do(act.Truncate(1, 0))
     assert line.history() == [("user", "count", False)]
 
 

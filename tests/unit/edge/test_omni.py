@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from services.edge import actions as act
 from services.edge import events as ev
 from services.edge.protocols.fields import BadField
 from services.edge.protocols.realtime_session import SessionObject
@@ -61,7 +62,7 @@ async def test_the_words_of_an_earlier_turn_go_before_a_later_one() -> None:
     line = omni()
     line.speech(1)
     line.commit(1)
-    line.session._replies.interrupt("client", 1)  # nothing of its reply is ever heard
+    line.session._dialogue.replies.interrupt("client", 1)  # nothing of its reply is ever heard
     line.speech(2)
     line.pause(2, "second")
     line.reply(2, "Two.")
@@ -91,9 +92,9 @@ async def test_one_that_is_known_later_is() -> None:
     line.final(1, "")
     line.reply(1, "Hi there.")
     assert line.told() == WHOLE
-    assert line.session._is_silent() is False
+    assert line.session._dialogue._is_silent() is False
     await asyncio.sleep(2)
-    assert line.session._is_silent()
+    assert line.session._dialogue._is_silent()
 
 
 @on_a_line
@@ -129,8 +130,8 @@ async def test_a_reply_that_was_told_something_else_is_made_anew_from_the_sound(
     line.speech(1)
     line.pause(1, "hello")
     line.reply(1, "Hi there.")
-    line.do(ev.SetHistory("note", "system", "It rains."))
-    line.do(ev.Configure(SessionSettings(route="omni", instructions="Be brief.")))
+    line.do(act.SetHistory("note", "system", "It rains."))
+    line.do(act.Configure(SessionSettings(route="omni", instructions="Be brief.")))
     options = ReplyOptions(instructions="Be kind.")
     line.commit(1, options=options)
     assert line.told() == []
@@ -238,7 +239,7 @@ async def test_what_is_written_and_not_spoken_yet_was_not_heard() -> None:
     line.commit(1)
     line.log(fr.ReplyStarted(1, 0, 0, True), fr.ReplyDelta(1, 0, 0, "Hi there."))
     assert line.told() == ["1 began", "1: Hi there."]
-    line.do(ev.CancelReply())
+    line.do(act.CancelReply())
     assert line.history() == []
 
 
@@ -246,7 +247,7 @@ async def test_what_is_written_and_not_spoken_yet_was_not_heard() -> None:
 async def test_a_reply_that_is_asked_for_does_not_wait_for_the_transcript() -> None:
     line = omni(detect_turns=False)
     line.speech(1)
-    line.do(ev.Commit(ReplyOptions(wanted=False)), ev.RequestReply(ReplyOptions()))
+    line.do(act.Commit(ReplyOptions(wanted=False)), act.RequestReply(ReplyOptions()))
     assert await line.published(fr.ReplyRequested) == []
     line.commit(1, options=ReplyOptions(wanted=False))
     assert len(await line.published(fr.ReplyRequested)) == 1
@@ -277,7 +278,7 @@ async def test_a_model_that_cannot_hear_is_no_way_to_go() -> None:
 @on_a_line
 async def test_a_session_cannot_change_to_it_either_but_other_settings_hold() -> None:
     line = Line(hears=False)
-    line.do(ev.Configure(SessionSettings(route="omni", instructions="Be brief.")))
+    line.do(act.Configure(SessionSettings(route="omni", instructions="Be brief.")))
     assert line.session.settings == SessionSettings(instructions="Be brief.")
     assert "cannot hear" in line.of(ev.Failed)[0].message
     assert line.closed is None
@@ -319,6 +320,6 @@ async def test_no_more_than_a_few_turns_wait_for_words_that_never_come() -> None
     for turn in range(1, 30):
         line.speech(turn)
         line.commit(turn)
-        line.session._replies.interrupt("client", turn)
-    assert len(line.session._turns._open) == LINGERING
-    assert not line.session._turns.open
+        line.session._dialogue.replies.interrupt("client", turn)
+    assert len(line.session._dialogue.turns._open) == LINGERING
+    assert not line.session._dialogue.turns.open

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from services.edge import actions as act
 from services.edge import events as ev
 from shared import frames as fr
 from shared.session import ReplyOptions
@@ -106,7 +107,7 @@ async def test_a_cough_is_no_sign_of_life_but_begins_the_wait_anew() -> None:
 @on_a_line
 async def test_who_hangs_up_is_told_goodbye() -> None:
     line = Line(goodbye="Bye.")
-    line.do(ev.HangUp(), ev.HangUp())
+    line.do(act.HangUp(), act.HangUp())
     assert await asked(line) == [(ReplyOptions(say="Bye.", interruptible=False), False)]
     says(line, 1, "Bye.", interruptible=False)
     line.speech(2)  # it is heard to its end
@@ -119,14 +120,14 @@ async def test_who_hangs_up_is_told_goodbye() -> None:
 @on_a_line
 async def test_without_a_goodbye_the_line_is_closed_at_once() -> None:
     line = Line()
-    line.do(ev.HangUp())
+    line.do(act.HangUp())
     assert line.closed == (1000, "goodbye")
 
 
 @on_a_line
 async def test_a_goodbye_that_never_comes_does_not_keep_the_line_open() -> None:
     line = Line(goodbye="Bye.")
-    line.do(ev.HangUp())
+    line.do(act.HangUp())
     await asyncio.sleep(25)
     assert line.closed == (1000, "goodbye")
 
@@ -134,7 +135,7 @@ async def test_a_goodbye_that_never_comes_does_not_keep_the_line_open() -> None:
 @on_a_line
 async def test_another_language_counts_from_the_next_turn_on() -> None:
     line = Line()
-    line.do(ev.Configure(line.session.settings.__class__(language="de")))
+    line.do(act.Configure(line.session.settings.__class__(language="de")))
     (changed,) = await line.published(fr.SettingsChanged)
     assert isinstance(changed, fr.SettingsChanged)
     assert changed.settings.language == "de"

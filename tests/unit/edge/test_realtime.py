@@ -5,11 +5,8 @@ import base64
 import numpy as np
 import pytest
 
+from services.edge.actions import Audio, CancelReply, Clear, Commit, RequestReply, SetHistory, Truncate
 from services.edge.events import (
-    Audio,
-    CancelReply,
-    Clear,
-    Commit,
     Event,
     Failed,
     Heard,
@@ -18,13 +15,10 @@ from services.edge.events import (
     ReplyBegan,
     ReplyEnded,
     ReplyText,
-    RequestReply,
-    SetHistory,
     SpeechBegan,
     SpeechEnded,
     Stats,
     Timing,
-    Truncate,
     TurnBegan,
     TurnDropped,
 )

@@ -1,7 +1,7 @@
 """Speech into a reply, as a Realtime client is told of it: cancelled at once, and if it was nothing, a response for the rest."""
 
+from services.edge.actions import CancelReply, Truncate
 from services.edge.events import (
-    CancelReply,
     IdlePassed,
     Interrupt,
     Pause,
@@ -11,7 +11,6 @@ from services.edge.events import (
     ReplyText,
     Resume,
     SpeechBegan,
-    Truncate,
     TurnDropped,
 )
 from tests.unit.edge.realtime_client import Client, kinds, turn_with_reply, updated

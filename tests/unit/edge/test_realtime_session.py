@@ -7,15 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.edge.events import (
-    Audio,
-    Configure,
-    Ready,
-    ReplyAudio,
-    ReplyBegan,
-    ReplyEnded,
-    TurnBegan,
-)
+from services.edge.actions import Audio, Configure
+from services.edge.events import Ready, ReplyAudio, ReplyBegan, ReplyEnded, TurnBegan
 from shared.audio import Law, decode_law, encode_law
 from tests.unit.edge.realtime_client import DEFAULTS, Client, kinds, updated
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from services.edge.events import ReplyBegan, ReplyEnded, ReplyText, RequestReply, SetHistory, TurnBegan
+from services.edge.actions import RequestReply, SetHistory
+from services.edge.events import ReplyBegan, ReplyEnded, ReplyText, TurnBegan
 from services.edge.protocols.realtime_items import MAX_OUTPUT_BYTES
 from services.edge.protocols.realtime_tools import MAX_SCHEMA_BYTES, MAX_TOOLS
 from shared.session import ReplyOptions, Tool, ToolCall

@@ -4,8 +4,8 @@ import pytest
 
 from benchmarks import virtual_time
 from benchmarks.simulation import converse
+from services.edge.dialogue import Dialogue
 from services.edge.pending import Accepted
-from services.edge.session import Session
 from services.edge.utterance import Utterance
 
 TURNS = 20
@@ -40,10 +40,10 @@ def test_turns_that_are_answered_as_they_sound_are_the_same_conversation(seed: i
 def test_the_simulation_sees_what_is_stale(monkeypatch: pytest.MonkeyPatch) -> None:
     """With an edge that takes the first thing that it understood for the whole turn, and checks no reply against it."""
 
-    def whatever(session: Session, turn: Accepted) -> int | None:
-        return session._replies._pending._replies[turn.turn].basis
+    def whatever(dialogue: Dialogue, turn: Accepted) -> int | None:
+        return dialogue.replies._pending._replies[turn.turn].basis
 
     monkeypatch.setattr(Utterance, "resume", lambda self, revision: None)
-    monkeypatch.setattr(Session, "_basis", whatever)
+    monkeypatch.setattr(Dialogue, "_basis", whatever)
     faults = [fault for seed in range(3) for fault in virtual_time.run(converse(seed, TURNS)).faults]
     assert any("stale" in fault for fault in faults)

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from services.edge import actions as act
 from services.edge import events as ev
 from shared import frames as fr
 from shared.session import ReplyOptions
@@ -91,7 +92,7 @@ async def test_a_reply_prepared_while_a_tool_ran_is_made_anew_with_its_result() 
     line.speech(1)
     line.pause(1, "is it raining")
     line.reply(1, "I do not know.")
-    line.do(ev.SetHistory("tool", "system", "Result of weather: rain"))
+    line.do(act.SetHistory("tool", "system", "Result of weather: rain"))
     line.commit(1)
     assert line.told() == []
     again = line.jobs[-1]
@@ -112,7 +113,7 @@ async def test_other_instructions_at_the_commit_make_the_reply_anew_and_only_onc
     options = ReplyOptions(instructions="Be rude.")
     line.commit(1, options=options)
     assert line.told() == []
-    line.do(ev.SetHistory("note", "system", "Whatever."))  # changed once more: the second answer counts
+    line.do(act.SetHistory("note", "system", "Whatever."))  # changed once more: the second answer counts
     line.reply(1, "Go away.", 1, basis=123)
     assert line.told()[:2] == ["1 began", "1: Go away."]
     assert [job.options for job in line.jobs if isinstance(job, fr.TranscriptFinal)] == [options]
@@ -190,7 +191,7 @@ async def test_typing_while_speaking_drops_what_was_prepared() -> None:
     line.speech(1)
     line.pause(1, "hello")
     line.reply(1, "Hi there.")
-    line.do(ev.Say("stop that"))
+    line.do(act.Say("stop that"))
     line.commit(1, options=ReplyOptions(wanted=False))  # what was spoken is a turn, and nobody answers it
     line.asked(2, "stop that")
     line.reply(2, "Stopped.")

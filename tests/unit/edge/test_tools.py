@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from services.edge import actions as act
 from services.edge import events as ev
 from services.edge.history import LIMIT_CHARS, Conversation
 from services.edge.playout import Playout
@@ -39,7 +40,7 @@ def asks(line: Line, turn: int = 1, *calls: ToolCall) -> None:
 
 def answer(line: Line, text: str = "rain", call_id: str = "call_1", key: str = "r") -> None:
     """The client answers a call."""
-    line.do(ev.SetHistory(key, "tool", text, answers=call_id))
+    line.do(act.SetHistory(key, "tool", text, answers=call_id))
 
 
 def released(line: Line) -> list[ToolCall]:
@@ -117,7 +118,7 @@ async def test_a_reply_that_is_made_anew_makes_only_its_own_calls() -> None:
     line.speech(1)
     line.pause(1, "is it raining")
     reply(line, 1, "Let me see.", CALL)
-    line.do(ev.Configure(SessionSettings(tools=TOOLS)))  # the model was told of none
+    line.do(act.Configure(SessionSettings(tools=TOOLS)))  # the model was told of none
     line.commit(1)
     assert released(line) == []
     line.reply(1, "No idea.", 1)
@@ -148,7 +149,7 @@ async def test_a_reply_that_is_cancelled_or_fails_calls_nothing() -> None:
     line = Line()
     line.asked(1, "is it raining")
     line.log(fr.ReplyStarted(1, 0, 0), fr.ToolCalled(1, 0, CALL))
-    line.do(ev.CancelReply())
+    line.do(act.CancelReply())
     line.log(fr.ReplyDone(1, 0, "", 0))
     line.asked(2, "is it raining")
     line.log(fr.ReplyStarted(2, 0, 0), fr.ToolCalled(2, 0, CALL), fr.StageFailed("llm", 2, 0, "no"))
@@ -204,7 +205,7 @@ async def test_the_reply_to_an_answer_goes_on_after_what_is_being_said() -> None
     asks(line)
     await asyncio.sleep(0.2)
     answer(line)
-    line.do(ev.RequestReply())
+    line.do(act.RequestReply())
     line.asked(2)
     reply(line, 2, "It rains.")
     assert line.told()[-1] == "1 completed"
@@ -243,7 +244,7 @@ async def test_other_requests_still_end_what_is_being_said() -> None:
     asks(line)
     await asyncio.sleep(0.2)
     answer(line)
-    line.do(ev.SetHistory("u", "user", "never mind"))
+    line.do(act.SetHistory("u", "user", "never mind"))
     line.asked(2)
     assert line.of(ev.Interrupt)
 
@@ -268,7 +269,7 @@ async def test_an_answer_after_its_reply_was_cut_off_or_hung_up_stands_with_its_
     line = Line()
     asks(line)
     await asyncio.sleep(0.5)
-    line.do(ev.CancelReply())
+    line.do(act.CancelReply())
     line.asked(2, "hello")
     line.reply(2, "Hi.")
     assert ("tool", UNANSWERED) in told(line, 3)
@@ -286,8 +287,8 @@ async def test_a_call_that_the_client_deletes_takes_its_answer_with_it() -> None
     line = Line()
     asks(line)
     answer(line)
-    line.do(ev.SetHistory("call:call_1", "", ""))
-    line.do(ev.Truncate(1, 400))
+    line.do(act.SetHistory("call:call_1", "", ""))
+    line.do(act.Truncate(1, 400))
     assert [role for role, _ in told(line, 2)] == ["user", "assistant", "system"]
 
 

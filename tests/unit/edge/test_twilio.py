@@ -11,24 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.edge.actions import Action, Audio, Close, Played, Start, Stop
 from services.edge.events import (
-    Action,
-    Audio,
-    Close,
     Event,
     Failed,
     Heard,
     Interrupt,
     Pause,
-    Played,
     Ready,
     ReplyAudio,
     ReplyBegan,
     ReplyEnded,
     ReplyText,
     Resume,
-    Start,
-    Stop,
 )
 from services.edge.protocols.twilio import TwilioCodec, valid_signature
 from shared.audio import decode_law, encode_law

@@ -164,7 +164,7 @@ async def test_a_voice_that_nobody_wants_ends(talker_folder: Path) -> None:
 
 
 async def test_what_is_none_of_these_is_refused(tmp_path: Path, folder: Path) -> None:
-    with pytest.raises(UnknownEngine, match="PARLEY_LLM_MODEL is empty"):
+    with pytest.raises(UnknownEngine, match="Voxtral-Mini-3B-2507 is not on this machine"):
         await Omni(Settings()).load()
     with pytest.raises(UnknownEngine, match="hears nothing"):
         await loaded(chat(tmp_path / "chat"))

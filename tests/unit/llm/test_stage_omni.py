@@ -16,11 +16,12 @@ from shared import frames as fr
 from shared.frames import Frame
 from shared.leases import Lease
 from shared.prompt import SOUND, basis, prompt
+from shared.records import pack_settings
 from shared.session import Message, ReplyOptions, SessionSettings, Tool, ToolCall
 from shared.settings import Settings
 from shared.speech import Speech
 from shared.streams import Place
-from shared.worker import Work, pack_settings
+from shared.work import Work
 
 OMNI = SessionSettings(route="omni", instructions="Be brief.", voice="anna")
 START, END = 16_000, 16_000 + 4_000

@@ -11,9 +11,10 @@ from services.llm.stage import LlmStage
 from shared.frames import Frame, ReplyDelta, ReplyDone, ReplySentence, ToolCalled, TranscriptFinal
 from shared.leases import Lease
 from shared.prompt import INTERRUPTED, UNANSWERED, basis, prompt
+from shared.records import pack_settings
 from shared.session import Message, ReplyOptions, SessionSettings, Tool, ToolCall
 from shared.streams import Place
-from shared.worker import Work, pack_settings
+from shared.work import Work
 
 WEATHER = Tool("weather", "Tells the weather.", '{"type":"object"}')
 CLOCK = Tool("clock", "", "{}")

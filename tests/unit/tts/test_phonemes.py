@@ -26,6 +26,12 @@ def test_english_is_written_in_kokoros_alphabet(code: str) -> None:
     assert words[0].phonemes.endswith({"a": "O", "b": "Q"}[code])
 
 
+def test_what_is_read_as_several_words_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    words = speller("a")("It costs $3.50 now.")
+    assert [word.word for word in words] == ["It", "costs", "$3.50", "now."]
+    assert not caplog.records
+
+
 def test_hindi_is_written_word_by_word() -> None:
     words = speller("h")("नमस्ते दुनिया, आप कैसे हैं?")
     assert [word.word for word in words] == ["नमस्ते", "दुनिया,", "आप", "कैसे", "हैं?"]

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from services.vad.engine import WINDOW_SAMPLES
-from services.vad.turn_taking import Standing, TurnTaker, standing_fields
+from services.vad.standing import Standing, standing_fields
+from services.vad.turn_taking import TurnTaker
 from shared.frames import (
     Frame,
     SpeechPaused,

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.vad.engine import WINDOW_SAMPLES
-from services.vad.turn_taking import TABLE, Signal, Standing, State, TurnTaker, standing_fields
+from services.vad.standing import Standing, standing_fields
+from services.vad.turn_table import TABLE, Signal, State
+from services.vad.turn_taking import TurnTaker
 from shared.frames import (
     EMPTY,
     Frame,
