@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,6 +33,28 @@ def need(*programs: str) -> str:
         reason = f"{programs[0]} is not installed"
         pytest.fail(reason) if IN_CI else pytest.skip(reason)
     return found
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing beyond this machine can be asked; a system that runs beside the test still talks to itself."""
+    connect, look_up = socket.socket.connect, socket.getaddrinfo
+
+    def is_here(host: object) -> bool:
+        return host in (None, "", "localhost", "::1") or str(host).startswith("127.")
+
+    def connect_here(self: socket.socket, address: Any) -> None:
+        if isinstance(address, tuple) and not is_here(address[0]):
+            raise AssertionError(f"the network was touched: {address}")
+        connect(self, address)
+
+    def look_up_here(host: Any, *args: Any, **options: Any) -> Any:
+        if not is_here(host):
+            raise AssertionError(f"the network was touched: {host}")
+        return look_up(host, *args, **options)
+
+    monkeypatch.setattr(socket.socket, "connect", connect_here)
+    monkeypatch.setattr(socket, "getaddrinfo", look_up_here)
 
 
 @contextmanager

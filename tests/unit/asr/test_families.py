@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -42,13 +41,7 @@ def models(folders: dict[str, Path]) -> dict[str, Model]:
     return {kind: load(folder) for kind, folder in folders.items()}
 
 
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise AssertionError("the network was touched")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+pytestmark = pytest.mark.usefixtures("no_network")
 
 
 def load(folder: Path) -> Model:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import shutil
-import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -287,12 +286,8 @@ async def test_what_cannot_be_done_for_many_is_told_and_left_out(folder: Path, t
     assert "RepetitionPenaltyLogitsProcessor" in told["left_out"]
 
 
-async def test_no_network_is_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any) -> None:
-        raise AssertionError("a connection")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+@pytest.mark.usefixtures("no_network")
+async def test_no_network_is_asked(folder: Path) -> None:
     async with loaded(folder) as model:
         assert await replied(model, talk("Hello."))
 
