@@ -18,6 +18,7 @@ from services.llm.chat import BEGINNING, folded, written
 from services.llm.context import within
 from shared.devices import Device, quantized
 from shared.engines import UnknownEngine
+from shared.loudness import level
 from shared.prompt import SOUND
 from shared.session import RATE_HZ, Message
 from shared.settings import Settings
@@ -187,7 +188,7 @@ class HearingModel:
         writer.generate(**inputs, **self._options(tokens, on_text, stopped))
 
     def speak(self, inputs: Any, tokens: int, voice: str, on_text: OnText, stopped: Stopped) -> bytes:
-        """As `write`, and then say it: s16le at `TALKER_HZ`; nothing where it was `stopped`."""
+        """As `write`, and then say it, levelled: s16le at `TALKER_HZ`; nothing where it was `stopped`."""
         written = 0
 
         def on_some(text: str) -> None:
@@ -211,8 +212,8 @@ class HearingModel:
             raise
         if stopped():
             return b""
-        samples = audio.float().reshape(-1).clamp(-1, 1).cpu().numpy()
-        pcm: bytes = (samples * 32_767).astype("<i2").tobytes()
+        whole = np.nan_to_num(audio.float().reshape(-1).clamp(-1, 1).cpu().numpy())  # one NaN would silence all of it
+        pcm: bytes = (level(whole, TALKER_HZ) * 32_767).astype("<i2").tobytes()
         return pcm
 
     def _options(self, tokens: int, on_text: OnText, stopped: Stopped) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import structlog
 from services.tts.engine import Speech
 from shared.endpoints import BAD_REQUEST, Endpoint, EndpointFailed
 from shared.engines import UnknownEngine
+from shared.loudness import Leveller
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -57,9 +58,10 @@ class OpenAISynthesizer:
         self._settings = settings
         self._listed: tuple[str, ...] = ()
         self._opened = AsyncExitStack()
+        self._leveller = Leveller(RATE_HZ)
 
     async def load(self) -> None:
-        """Ask the server for its voices, and have it speak.
+        """Ask the server for its voices, and have it speak: so the loudness of the first is known.
 
         Raises:
             UnknownEngine: it cannot be reached, refuses the key, or does not know the model or the voice.
@@ -100,9 +102,10 @@ class OpenAISynthesizer:
             ValueError: no such voice, or the server takes the request for a bad one.
             EndpointFailed: the server does not answer, stalls, or sends no speech.
         """
+        voice = self._find_voice(voice)
         request = {
             "model": self._settings.tts_model or DEFAULT_MODEL,
-            "voice": self._find_voice(voice),
+            "voice": voice,
             "input": text,
             "speed": min(max(speed, SLOWEST), FASTEST),
             "response_format": "pcm",
@@ -110,21 +113,22 @@ class OpenAISynthesizer:
         if not text.strip():
             return
         begun = tried = False
-        while True:
-            try:
-                async with aclosing(self._ask(request)) as slices:
-                    async for pcm in slices:
-                        begun = True
-                        yield Speech(pcm)
-                return
-            except EndpointFailed as error:
-                if error.status in BAD_REQUEST:
-                    raise ValueError(f"{error} (voices: {self._some_voices()})") from error
-                if begun or tried or not error.passing:
-                    raise
-                log.warning("endpoint failed", endpoint=self._endpoint.url, reason=str(error))
-                await asyncio.sleep(error.pause_s)
-                tried = True
+        with self._leveller.sentence(voice) as sentence:
+            while True:
+                try:
+                    async with aclosing(self._ask(request)) as slices:
+                        async for pcm in slices:
+                            begun = True
+                            yield Speech(sentence.feed(pcm))
+                    return
+                except EndpointFailed as error:
+                    if error.status in BAD_REQUEST:
+                        raise ValueError(f"{error} (voices: {self._some_voices()})") from error
+                    if begun or tried or not error.passing:
+                        raise
+                    log.warning("endpoint failed", endpoint=self._endpoint.url, reason=str(error))
+                    await asyncio.sleep(error.pause_s)
+                    tried = True
 
     def _find_voice(self, voice: str) -> str:
         """A server without a list knows best itself which voices it has."""

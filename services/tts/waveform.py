@@ -7,23 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.tts.engine import Speech
+from shared.loudness import BLOCK_MS, FLOOR_DB, block_powers, level
 from shared.session import Word
 
 Waveform = NDArray[np.float32]
 
-LEVEL_DBFS = -20.0
-"""Active speech level of every engine: that of the embedded voice (measured: -19.2 to -21.4 in six sentences)."""
-
-MOST_GAIN_DB = 18.0
-"""A voice that is softer than this much is left soft: what is louder then is noise."""
-
-PEAK = 0.97
 SLICE_MS = 100
 EDGE_MS = 20
 """Kept of the silence before and after the speech, faded."""
-
-_FLOOR_DB = 40.0  # below the loudest block it is silence
-_BLOCK_MS = 10
 
 SENTENCE_PAUSE_MS, CLAUSE_PAUSE_MS, PHRASE_PAUSE_MS = 200, 90, 40
 """Silence after a full stop, after a comma, and where a text was cut without a mark; at normal speed."""
@@ -43,34 +34,12 @@ def pause_ms(text: str) -> int:
 
 def active_span(wave: Waveform, rate_hz: int) -> tuple[int, int]:
     """First sample of the speech, and one past its last; (0, 0) where there is none."""
-    block = rate_hz * _BLOCK_MS // 1000
-    blocks = wave[: len(wave) // block * block].reshape(-1, block)
-    power = np.square(blocks, dtype=np.float64).mean(axis=1) if len(blocks) else np.zeros(1)
-    loud = np.flatnonzero(power > max(power.max() * 10 ** (-_FLOOR_DB / 10), 1e-9))
+    block = rate_hz * BLOCK_MS // 1000
+    powers = block_powers(wave, rate_hz)
+    loud = np.flatnonzero(powers > max(powers.max(initial=0.0) * 10 ** (-FLOOR_DB / 10), 1e-9))
     if not len(loud):
         return 0, 0
     return int(loud[0]) * block, min(len(wave), (int(loud[-1]) + 1) * block)
-
-
-def level_dbfs(wave: Waveform, rate_hz: int) -> float:
-    """Active speech level: the power of the blocks within 15.9 dB of the mean of those that sound (after ITU-T P.56)."""
-    block = rate_hz * _BLOCK_MS // 1000
-    blocks = wave[: len(wave) // block * block].reshape(-1, block)
-    power = np.square(blocks, dtype=np.float64).mean(axis=1) if len(blocks) else np.zeros(1)
-    power = power[power > max(power.max() * 10 ** (-_FLOOR_DB / 10), 1e-12)]
-    if not len(power):
-        return -120.0
-    active = power[power >= power.mean() * 10 ** (-15.9 / 10)]
-    return float(10 * np.log10(active.mean()))
-
-
-def level(wave: Waveform, rate_hz: int) -> Waveform:
-    """The same at `LEVEL_DBFS`, as far as its peaks allow."""
-    peak = float(np.abs(wave).max(initial=0.0))
-    if peak == 0.0:
-        return wave
-    gain_db = min(LEVEL_DBFS - level_dbfs(wave, rate_hz), MOST_GAIN_DB)
-    return (wave * np.float32(min(10 ** (gain_db / 20), PEAK / peak))).astype(np.float32)
 
 
 def shape(

@@ -18,6 +18,7 @@ from services.llm import omni
 from services.llm.engine import ENGINES
 from services.llm.omni import Omni
 from shared.engines import EngineLost, UnknownEngine, create_engine
+from shared.loudness import LEVEL_DBFS, level_dbfs
 from shared.session import Message, Tool, ToolCall
 from shared.settings import Settings
 from shared.speech import Speech
@@ -149,7 +150,8 @@ async def test_a_talker_speaks_after_its_text_with_the_voice_that_it_is_asked_fo
     told, voice = await asked(model, audio=sound(1), voice="Ethan")
     assert told == text
     assert len(voice) > 24_000
-    assert np.any(np.frombuffer(voice, "<i2"))
+    samples = (np.frombuffer(voice, "<i2") / 32_768).astype(np.float32)
+    assert level_dbfs(samples, 24_000) == pytest.approx(LEVEL_DBFS, abs=0.1)
     assert (await asked(model, audio=sound(1), voice="nobody"))[1]
     assert await asked(model, audio=sound(1), voice="", prefix=text[0]) == ([], b"")
 

@@ -16,6 +16,7 @@ from services.tts.engine import ENGINES, Speech
 from services.tts.openai import VOICES, OpenAISynthesizer, _Audio
 from shared.endpoints import EndpointFailed
 from shared.engines import UnknownEngine, create_engine
+from shared.loudness import LEVEL_DBFS, level_dbfs
 from shared.settings import Settings
 from tests.openai_server import Answer, Cut, OpenAIServer, error, free_port_url, openai_server
 
@@ -125,14 +126,49 @@ async def test_what_is_asked_for(server: OpenAIServer) -> None:
     ]
 
 
+def voiced(dbfs: float, seconds: float = 1.0) -> bytes:
+    """Noise of this level."""
+    samples = np.random.default_rng(1).normal(0, 32_768 * 10 ** (dbfs / 20), int(24_000 * seconds))
+    return bytes(samples.clip(-32_768, 32_767).astype("<i2").tobytes())
+
+
+def loudness(slices: list[Speech]) -> float:
+    joined = np.frombuffer(b"".join(slice_.pcm for slice_ in slices), "<i2")
+    return level_dbfs((joined / 32_768).astype(np.float32), 24_000)
+
+
+@pytest.mark.parametrize("dbfs", [-35, -11])
+async def test_how_loud_a_server_is_is_known_when_it_is_loaded(server: OpenAIServer, dbfs: float) -> None:
+    server.speeches = deque([speech(voiced(dbfs, 0.5))])
+    async with loaded(server) as engine:
+        assert loudness(await spoken(engine)) == pytest.approx(LEVEL_DBFS, abs=0.5)
+
+
+async def test_each_voice_has_its_own_loudness(server: OpenAIServer) -> None:
+    server.speeches = deque([speech(voiced(-30))])
+    async with loaded(server, speech(voiced(-24)), speech(voiced(-24)), speech(voiced(-30))) as engine:
+        assert loudness(await spoken(engine, voice="echo")) == pytest.approx(-14, abs=0.5)  # as the first voice
+        assert loudness(await spoken(engine, voice="echo")) == pytest.approx(LEVEL_DBFS, abs=0.5)
+        assert loudness(await spoken(engine)) == pytest.approx(LEVEL_DBFS, abs=0.5)
+
+
+async def test_a_sentence_that_is_left_early_was_heard(server: OpenAIServer) -> None:
+    async with loaded(server, speech(voiced(-30, 2)), speech(voiced(-30))) as engine:
+        heard = 0
+        async with aclosing(engine.speak("Hello.", voice="", speed=1.0, language="en")) as slices:
+            while heard < 24_000:
+                heard += len((await anext(slices)).pcm)
+        assert loudness(await spoken(engine)) == pytest.approx(LEVEL_DBFS, abs=0.5)
+
+
 # ---- what comes before the samples
 
 
 @pytest.mark.parametrize("kind", ["audio/pcm", "audio/wav", "application/octet-stream"])
-async def test_a_wav_header_is_passed_over(server: OpenAIServer, kind: str) -> None:
-    sent = wav(PCM, extra=b"made by a test.")
+@pytest.mark.parametrize(("extra", "size"), [(b"made by a test.", 0xFFFFFFFF), (b"", 0)])
+async def test_a_wav_header_is_passed_over(server: OpenAIServer, kind: str, extra: bytes, size: int) -> None:
+    sent = wav(PCM, extra=extra, size=size)
     assert await pcm(server, speech(sent[:2], sent[2:30], sent[30:], kind=kind)) == PCM
-    assert await pcm(server, speech(wav(PCM, size=0), kind=kind)) == PCM
 
 
 @pytest.mark.parametrize("layout", [{"rate_hz": 22_050}, {"channels": 2}])
