@@ -18,6 +18,7 @@ from shared.reader import Deliver
 from shared.session import Message, SessionSettings
 from shared.settings import Settings
 from shared.streams import JOBS, ROUTES, Keys, Place
+from shared.waterfall import TurnRecord
 from shared.worker import Stage, Worker
 
 Entry = tuple[str, int, list[Frame]]
@@ -34,6 +35,8 @@ class SimulatedBus:
         self.writer = SimpleNamespace(backlog=0, drain=self._drain)
         self.on_job: Callable[[str, bytes, str, Frame], None] = lambda stage, stream, entry_id, frame: None
         self.on_stop: list[Callable[[str, int, int, bool], None]] = []
+        self.hops = SimpleNamespace(now_ms=self.now_ms)
+        self.turns: list[TurnRecord] = []
         self.checkpoints: dict[bytes, bytes] = {}
         self._streams: dict[bytes, list[Entry]] = {}
         self._subscriptions: dict[bytes, list[SimulatedSubscription]] = {}
@@ -56,7 +59,7 @@ class SimulatedBus:
         """Append one entry."""
         key = self.keys.stream(place, session)
         self._number += 1
-        entry_id = f"{1_000_000 + int(self.loop.time() * 1000)}-{self._number}"
+        entry_id = f"{self.now_ms()}-{self._number}"
         if place in _STAGE_OF:
             self.on_job(_STAGE_OF[place], key, entry_id, frame)
             return
@@ -105,6 +108,13 @@ class SimulatedBus:
 
     def keep_alive(self, session: str) -> None:
         pass
+
+    def keep_turn(self, record: TurnRecord) -> None:
+        self.turns.append(record)
+
+    def now_ms(self) -> int:
+        """The broker's clock."""
+        return 1_000_000 + int(self.loop.time() * 1000)
 
     def dead_letter(self, stage: str, source: bytes, entry_id: str, body: bytes, error: str) -> None:
         raise AssertionError(f"{stage} gave up: {error}")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from typing import Generic, TypeVar
 
+from shared import metrics
 from shared.devices import lost
 from shared.engines import EngineLost
 
@@ -25,7 +26,7 @@ class Batcher(Generic[Q, A]):
 
     def __init__(
         self,
-        name: str,
+        stage: str,
         answer: Callable[[Sequence[Q]], Sequence[A]],
         *,
         most: int,
@@ -39,11 +40,12 @@ class Batcher(Generic[Q, A]):
         """
         self._answer, self._most, self._wait_s, self._timeout_s = answer, most, wait_ms / 1000, timeout_s
         self._cost = cost
+        self._sizes = metrics.batch_size.labels(stage)
         self._waiting: list[tuple[bool, Q, Future[A]]] = []
         self._changed = threading.Condition()
         self._closed = False
         # A daemon: a call that hangs must not keep the process.
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=stage, daemon=True)
         self._thread.start()
 
     async def ask(self, question: Q, *, urgent: bool = True) -> A:
@@ -85,6 +87,7 @@ class Batcher(Generic[Q, A]):
         while (batch := self._next()) is not None:
             asked = [one for one in batch if one[2].set_running_or_notify_cancel()]
             if asked:
+                self._sizes.observe(len(asked))
                 self._call(asked)
 
     def _next(self) -> list[tuple[bool, Q, Future[A]]] | None:

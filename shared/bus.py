@@ -23,6 +23,7 @@ from redis.asyncio.connection import parse_url
 from shared import metrics, scripts
 from shared.codec import BadFrame
 from shared.frames import Frame, codec
+from shared.hops import Hops
 from shared.reader import Deliver, Reader, Subscription
 from shared.records import Records
 from shared.settings import Settings
@@ -89,6 +90,7 @@ class Bus(Records):
         self._background: list[asyncio.Task[None]] = []
         self.writer: Pipe
         self._reader: Reader
+        self.hops = Hops(role)
 
     @classmethod
     @asynccontextmanager
@@ -114,8 +116,11 @@ class Bus(Records):
                     pace_s=settings.read_pace_ms / 1000,
                     send=bus.send,
                     decode=bus.decode,
+                    saw=bus.hops.saw,
                 )
+                await bus.hops.ask(bus.writer.call)
                 bus._background.append(tasks.create_task(bus._reader.run()))
+                bus._background.append(tasks.create_task(bus.hops.keep_asking(bus.writer.call)))
                 yield bus
                 bus._flush_now()
                 for task in bus._background:
@@ -159,8 +164,9 @@ class Bus(Records):
         make = () if keep > 0 else (b"NOMKSTREAM",)
         fields = (b"f", body) if fence == 1 else (b"f", body, b"n", fence)
         self.writer.send(
-            b"XADD", key, *make, b"MAXLEN", b"~", abs(keep), b"*", *fields, then=_expect_no_error, urgent=False
-        )
+            b"XADD", key, *make, b"MAXLEN", b"~", abs(keep), b"*", *fields,
+            then=self.hops.written(_expect_no_error), urgent=False,
+        )  # fmt: skip
 
     def _flush_now(self) -> None:
         self._seal()

@@ -107,6 +107,8 @@ class SpeechStarted(Frame):
     """Words and names that may be heard."""
     route: str = CASCADE
     """`omni`: the turn is answered as it sounds (`TurnHeard`); the transcript is for the record, and for who interrupts."""
+    trace: str = ""
+    """Where its spans belong: W3C traceparent; empty: the turn is not traced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +197,8 @@ class TranscriptFinal(Frame):
     revision: int
     text: str
     options: ReplyOptions
+    trace: str = ""
+    """Where its spans belong: W3C traceparent; empty: the turn is not traced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +220,8 @@ class TurnHeard(Frame):
     options: ReplyOptions
     spoken: int = 0
     """The turn in which it was said, where the reply was asked for later, and so has a turn of its own; 0: this one."""
+    trace: str = ""
+    """Where its spans belong: W3C traceparent; empty: the turn is not traced."""
 
 
 # -- the reply: llm to tts and edge ---------------------------------------------------------------
@@ -257,6 +263,8 @@ class ReplySentence(Frame):
     voice: str
     speed: float
     language: str
+    trace: str = ""
+    """Where its spans belong: W3C traceparent; empty: the turn is not traced."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ taken over when its worker falls silent. The delivery count is the fence.
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from shared import metrics, scripts
@@ -37,6 +37,8 @@ class StageStatus:
     queue_age_ms: int
     """Age of the oldest work that nobody has taken."""
     in_hand: int
+    loads: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By consumer, how busy each ready worker is: see `Worker.load`."""
 
 
 class Leases:
@@ -69,6 +71,9 @@ class Leases:
                 raise BrokerGone(str(error)) from None
             raise
         found = [(stream, entry_id, fields, 1) for stream, entries in reply or () for entry_id, fields in entries]
+        waited = metrics.queue_wait.labels(self._stage)
+        for _, entry_id, _, _ in found:
+            waited.observe(self._bus.hops.age_s(entry_id))
         return self._leases(found)
 
     async def sweep(self, count: int) -> list[Lease]:
@@ -137,15 +142,17 @@ class Leases:
         head = (self._stage, self._bus.consumer, lease.id, lease.fence, b"1" if done else b"0", checkpoint)
         self._bus.send_script(scripts.COMMIT, keys, (*head, *args), then)
 
-    async def ready(self, info: dict[str, Any], *, ready: bool = True) -> None:
-        """Say that this worker is ready, or no longer."""
-        member = json.dumps({"consumer": self._bus.consumer, **info}, sort_keys=True)
-        ttl_ms = READY_TTL_MS if ready else 0
-        await self._bus.call_script(scripts.HEARTBEAT, [self._bus.keys.ready(self._stage)], (member, ttl_ms))
+    async def ready(self, info: dict[str, Any], load: dict[str, Any] | None = None, *, ready: bool = True) -> None:
+        """Say that this worker is ready, and how busy; or that it is no longer."""
+        consumer, keys = self._bus.consumer, self._bus.keys
+        member = json.dumps({"consumer": consumer, **info}, sort_keys=True)
+        args = (member, READY_TTL_MS if ready else 0, consumer, json.dumps(load or {}))
+        await self._bus.call_script(scripts.HEARTBEAT, [keys.ready(self._stage), keys.load(self._stage)], args)
 
 
 async def stage_status(bus: Bus, stage: str) -> StageStatus:
     """Ready workers, queue age and work in hand of a stage."""
-    keys = [bus.keys.ready(stage), *bus.keys.jobs(stage)]
-    members, age_ms, held = await bus.call_script(scripts.STATUS, keys, (stage,))
-    return StageStatus(tuple(json.loads(member) for member in members), age_ms, held)
+    keys = [bus.keys.ready(stage), bus.keys.load(stage), *bus.keys.jobs(stage)]
+    members, age_ms, held, loads = await bus.call_script(scripts.STATUS, keys, (stage,))
+    by_consumer = {name.decode(): json.loads(load) for name, load in zip(loads[::2], loads[1::2], strict=True)}
+    return StageStatus(tuple(json.loads(member) for member in members), age_ms, held, by_consumer)

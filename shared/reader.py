@@ -21,6 +21,8 @@ Decode = Callable[[bytes, bytes, Any], tuple[int, list[Frame]] | None]
 """Takes a key, an entry's id and its fields; gives its fence and frames, or None for one that is bad."""
 Deliver = Callable[[str, int, list[Frame]], None]
 """Takes the entry's id, its fence and its frames."""
+Saw = Callable[[bytes, float], None]
+"""Takes the id of an entry, and when it was read: for those who watch how long that took."""
 Send = Callable[..., None]
 """Takes the words of a command."""
 
@@ -40,9 +42,9 @@ class Subscription:
 class Reader:
     """Reads what is followed, and hands the entries of each stream to who follows it."""
 
-    def __init__(self, pipe: Pipe, wake_key: bytes, *, pace_s: float, send: Send, decode: Decode) -> None:
+    def __init__(self, pipe: Pipe, wake_key: bytes, *, pace_s: float, send: Send, decode: Decode, saw: Saw) -> None:
         self._pipe, self._wake_key, self._pace_s = pipe, wake_key, pace_s
-        self._send, self._decode = send, decode
+        self._send, self._decode, self._saw = send, decode, saw
         self._subscriptions: dict[bytes, list[Subscription]] = {}
         self._blocked = False
 
@@ -89,6 +91,7 @@ class Reader:
                 if key == wake:
                     woken = entries[-1][0]
                 else:
+                    self._saw(entries[-1][0], read_at)
                     self._deliver(key, entries)
             # A read over many streams costs the same for one entry as for ten: where much comes, wait for more of it.
             spare_s = self._pace_s * min(1.0, count / PACED_COUNT) - (loop.time() - read_at)

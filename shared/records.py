@@ -14,8 +14,9 @@ from shared import metrics
 from shared.codec import BadFrame
 from shared.frames import Frame, History, SettingsChanged, codec
 from shared.session import Message, SessionSettings
-from shared.streams import SESSION_TTL_S, Keys
+from shared.streams import SESSION_TTL_S, TURNS_KEEP, Keys
 from shared.voices import ClonedVoice, VoiceInfo
+from shared.waterfall import BadRecord, TurnRecord
 
 
 class Records(ABC):
@@ -35,6 +36,23 @@ class Records(ABC):
     @abstractmethod
     def decode(self, key: bytes, entry_id: bytes, fields: Any) -> tuple[int, list[Frame]] | None:
         """Fence and frames of an entry; None for one that is bad."""
+
+    # -- turns ------------------------------------------------------------------------------------
+
+    def keep_turn(self, record: TurnRecord) -> None:
+        """Keep a record of a turn that is over; the oldest of all sessions' are dropped."""
+        self.send(b"XADD", self.keys.turns(), b"MAXLEN", b"~", TURNS_KEEP, b"*", b"t", record.pack())
+
+    async def turns(self, most: int, after: str = "-") -> list[tuple[str, TurnRecord]]:
+        """Id and record of the newest turns that are over, the oldest of them first; `after`: an id, exclusive."""
+        begin = after if after == "-" else f"({after}"
+        found = []
+        for entry_id, fields in reversed(await self.call(b"XREVRANGE", self.keys.turns(), b"+", begin, b"COUNT", most)):
+            try:
+                found.append((entry_id.decode(), TurnRecord.unpack(fields[1])))
+            except BadRecord:
+                metrics.bad_frames.labels(self.role).inc()
+        return found
 
     # -- sessions ---------------------------------------------------------------------------------
 

@@ -64,20 +64,30 @@ return taken
 """
 
 HEARTBEAT = """
--- KEYS: ready set. ARGV: member, milliseconds for which it is ready ('0': no longer)
+-- KEYS: ready set, hash of loads. ARGV: member, milliseconds for which it is ready ('0': no longer), consumer, its load.
 local now = redis.call('TIME')
 local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now_ms)
-if ARGV[2] == '0' then return redis.call('ZREM', KEYS[1], ARGV[1]) end
-return redis.call('ZADD', KEYS[1], now_ms + ARGV[2], ARGV[1])
+for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now_ms)) do
+  redis.call('HDEL', KEYS[2], cjson.decode(gone)['consumer'])
+  redis.call('ZREM', KEYS[1], gone)
+end
+if ARGV[2] == '0' then
+  redis.call('ZREM', KEYS[1], ARGV[1])
+  redis.call('HDEL', KEYS[2], ARGV[3])
+else
+  redis.call('ZADD', KEYS[1], now_ms + ARGV[2], ARGV[1])
+  redis.call('HSET', KEYS[2], ARGV[3], ARGV[4])
+end
+return 1
 """
 
 STATUS = """
--- KEYS: ready set, then the jobs streams. ARGV: group. Returns (ready members, age in ms of the oldest work not handed out, work in hand)
+-- KEYS: ready set, hash of loads, then the jobs streams. ARGV: group.
+-- Returns (ready members, age in ms of the oldest work not handed out, work in hand, loads as consumer and JSON in turn)
 local now = redis.call('TIME')
 local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
 local age, held = 0, 0
-for i = 2, #KEYS do
+for i = 3, #KEYS do
   local found = redis.pcall('XINFO', 'GROUPS', KEYS[i])
   if not found.err then
     for _, group in ipairs(found) do
@@ -91,5 +101,5 @@ for i = 2, #KEYS do
     end
   end
 end
-return {redis.call('ZRANGEBYSCORE', KEYS[1], now_ms, '+inf'), age, held}
+return {redis.call('ZRANGEBYSCORE', KEYS[1], now_ms, '+inf'), age, held, redis.call('HGETALL', KEYS[2])}
 """

@@ -184,7 +184,16 @@ class Settings(BaseSettings):
     # what is said about it all
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text in a terminal, else json")
+    log_content: bool = Field(False, description="logs, traces and the monitor show what was said, too")
     metrics_port: int = Field(0, ge=0, le=65535, description="port of this process's Prometheus metrics; 0: none")
+    metrics_host: str = Field("127.0.0.1", description="address that its metrics are offered on")
+    traces: Literal["off", "otlp", "console"] = Field(
+        "off", description="where OpenTelemetry traces go; otlp: as OTEL_EXPORTER_OTLP_ENDPOINT says"
+    )
+    traces_share: float = Field(1.0, ge=0, le=1, description="share of the turns that are traced")
+    monitor: Literal["auto", "on", "off"] = Field(
+        "auto", description="the page /monitor; auto: only where the edge listens on this machine alone"
+    )
 
     @model_validator(mode="before")
     @classmethod

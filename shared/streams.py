@@ -114,6 +114,7 @@ KEEP: dict[Place, int] = {
 """Entries that a stream keeps, roughly; work is deleted when it is done, long before."""
 
 DEAD_KEEP = 1_000
+TURNS_KEEP = 5_000
 SESSION_TTL_S = 120
 """A session's keys outlive its last sign of life by this."""
 
@@ -156,6 +157,14 @@ class Keys:
     def ready(self, stage: str) -> bytes:
         """Sorted set of the stage's ready workers, scored by when they must have renewed it."""
         return b"parley:{0}:ready:%s" % stage.encode()
+
+    def load(self, stage: str) -> bytes:
+        """Hash: by consumer, how busy each of the stage's ready workers is, as JSON."""
+        return b"parley:{0}:load:%s" % stage.encode()
+
+    def turns(self) -> bytes:
+        """Stream: a record of each turn that is over."""
+        return b"parley:{0}:turns"
 
     def wake(self, consumer: str) -> bytes:
         return b"parley:{0}:wake:%s" % consumer.encode()

@@ -1,12 +1,15 @@
 """One piece of work in hand: what a stage gets of the bus, of its lease and of the session it works for."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from shared import metrics
+from opentelemetry.trace import INVALID_SPAN, Span
+
+from shared import metrics, tracing
 from shared.bus import Bus
 from shared.frames import Frame
 from shared.leases import Lease, Leases
@@ -32,6 +35,11 @@ class Work:
         self.ended: str | None = None
         """Why the work is to stop: `stale`, `lost`; None while it is wanted."""
         self.task: asyncio.Task[None] | None = None
+        self.span: Span = INVALID_SPAN
+        """Of this work, within its turn's trace; does nothing where that is not traced."""
+        self.trace = ""
+        """The span's traceparent, for the frames that hand the turn on."""
+        self._traced_s = 0.0
         self._bus, self._leases, self._stage = bus, leases, stage
         self._channel = bus.channel(stage, self.session, lease.fence)
         self._subscriptions: list[Subscription] = []
@@ -44,6 +52,10 @@ class Work:
     def publish(self, frame: Frame, *, urgent: bool = True) -> None:
         """Publish a frame where the table of routes says."""
         self._channel.publish(frame, urgent=urgent)
+
+    def age_s(self, clock_ms: int) -> float:
+        """How long ago the broker's clock stood there."""
+        return max(0.0, (self._bus.hops.now_ms() - clock_ms) / 1000)
 
     async def drain(self) -> None:
         """Wait while the broker takes data more slowly than it is made; to be called by who publishes much."""
@@ -139,6 +151,25 @@ class Work:
     def forget_session(self) -> None:
         """The session is over, and nobody was there to end it."""
         self._bus.forget(self.session)
+
+    def begin_span(self, attributes: tracing.Attributes) -> None:
+        """Trace this work, if its turn is traced."""
+        parent: str = getattr(self.frame, "trace", "")
+        own: tracing.Attributes = {
+            "parley.session": tracing.session_label(self.session),
+            "parley.turn": self.turn,
+            "parley.revision": self.revision,
+            "parley.attempt": self.attempt,
+        }
+        self.span = tracing.begin_span(self._stage, parent, {**attributes, **own})
+        self.trace, self._traced_s = tracing.traceparent(self.span), time.monotonic()
+
+    def note(self, event: str, seconds: str = "") -> None:
+        """Mark this moment in the trace; `seconds` names the attribute that tells how long the work had taken by then."""
+        if self.trace:
+            self.span.add_event(event)
+            if seconds:
+                self.span.set_attribute(seconds, round(time.monotonic() - self._traced_s, 6))
 
     def stop(self, reason: str) -> None:
         """This work is in vain: end it now."""

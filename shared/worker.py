@@ -6,13 +6,15 @@ itself speaks frames and never sees the broker: it gets a `Work` (`shared/work.p
 """
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
 import structlog
+from structlog.contextvars import bind_contextvars
 
-from shared import metrics
+from shared import metrics, tracing
 from shared.bus import Bus
 from shared.engines import EngineLost
 from shared.frames import Frame, StageFailed, codec
@@ -27,6 +29,9 @@ log = structlog.get_logger()
 
 CRASHES = 2
 """Times `max_deliveries`: work that outlives so many of its workers is given up. More than failures, as the work beside it counts too."""
+
+
+Vitals = Callable[[], dict[str, Any]]
 
 
 class Stage(Protocol):
@@ -57,12 +62,17 @@ class Stage(Protocol):
 class Worker:
     """One stage on one bus."""
 
-    def __init__(self, stage: Stage, settings: Settings, shutdown: Shutdown, bus: Bus) -> None:
+    def __init__(self, stage: Stage, settings: Settings, shutdown: Shutdown, bus: Bus, vitals: Vitals = dict) -> None:
+        """`vitals`: how the process is, to be told with how busy the worker is."""
         self._stage, self._settings, self._shutdown, self._bus = stage, settings, shutdown, bus
         self._leases = Leases(bus, stage.name, settings.lease_ms)
         self._gates = TurnGates()
         self._in_hand: dict[str, Work] = {}
         self._freed = asyncio.Event()
+        self._vitals, self._engine = vitals, str(stage.info().get("engine", ""))
+        self._attributes = tracing.stage_attributes(stage.name, self._engine, settings)
+        metrics.slots.labels(stage.name).set(stage.slots)
+        metrics.work_busy.labels(stage.name).set(0)
 
     async def run(self) -> None:
         """Work until shutdown, then finish or hand back what is in hand.
@@ -108,13 +118,17 @@ class Worker:
         """Renew the leases and say that we are ready, often enough to survive one miss."""
         while True:
             if not self._shutdown.stopping.is_set():
-                await self._leases.ready(self._stage.info())
+                await self._leases.ready(self._stage.info(), self.load())
             held = [work.lease for work in self._in_hand.values()]
             for entry_id in await self._leases.renew(held):
                 work = self._in_hand.get(entry_id)
                 if work is not None:
                     work.stop("lost")
             await asyncio.sleep(self._settings.lease_ms / 3000)
+
+    def load(self) -> dict[str, Any]:
+        """How busy this worker is, for who looks at all of them: in JSON's types."""
+        return {"slots": self._stage.slots, "in_hand": len(self._in_hand), **self._vitals()}
 
     def _begin(self, tasks: asyncio.TaskGroup, lease: Lease) -> None:
         if lease.id in self._in_hand:  # our own, taken for dead while this process was stalled: the new lease counts
@@ -134,7 +148,10 @@ class Worker:
                 work.stop("stale")
 
     async def _handle(self, work: Work) -> None:
-        outcome = "done"
+        outcome, began_s = "lost", time.monotonic()
+        if tracing.is_tracing() and not self._stage.long_lived:
+            work.begin_span(self._attributes)
+        self._bind_logs(work)
         try:
             outcome = await self._do(work)
         except asyncio.CancelledError:
@@ -151,8 +168,28 @@ class Worker:
             if self._in_hand.get(work.lease.id) is work:
                 del self._in_hand[work.lease.id]
             metrics.work_busy.labels(self._stage.name).set(len(self._in_hand))
-            metrics.work_done.labels(self._stage.name, outcome).inc()
+            self._measure(outcome, time.monotonic() - began_s)
+            if work.trace:
+                work.span.set_attribute("parley.outcome", outcome)
+                work.span.end()
             self._freed.set()
+
+    def _bind_logs(self, work: Work) -> None:
+        """Whatever this task logs from now on says what it was about."""
+        if self._stage.long_lived:
+            bind_contextvars(session=work.session)
+            return
+        bind_contextvars(session=work.session, turn=work.turn, revision=work.revision)
+        if work.trace:
+            bind_contextvars(trace_id=tracing.trace_id(work.trace))
+
+    def _measure(self, outcome: str, took_s: float) -> None:
+        name = self._stage.name
+        metrics.work_done.labels(name, outcome).inc()
+        if outcome == "done" and not self._stage.long_lived:
+            metrics.stage_duration.labels(name, self._engine).observe(took_s)
+        elif outcome == "stale":
+            metrics.wasted_work.labels(name).inc(took_s)
 
     async def _do(self, work: Work) -> str:
         if self._stage.interruptible and self._gates.is_stale(work.session, work.turn, work.revision):
@@ -165,6 +202,7 @@ class Worker:
         except BrokerGone:
             raise
         except EngineLost as error:
+            tracing.fail(work.span, error)
             held = [one.lease for one in self._in_hand.values()]
             if work.attempt >= self._settings.max_deliveries:  # it may be this very work that no device stands
                 await self._give_up(work, f"{type(error).__name__}: {error}")
@@ -177,7 +215,8 @@ class Worker:
 
     async def _failed(self, work: Work, error: Exception) -> str:
         """Try again elsewhere, or give up: the session is told and lives on."""
-        log.error("work failed", session=work.session, turn=work.turn, attempt=work.attempt, exc_info=error)
+        log.error("work failed", attempt=work.attempt, exc_info=error)
+        tracing.fail(work.span, error)
         if work.attempt < self._settings.max_deliveries:
             await self._leases.hand_back([work.lease])
             return "failed"

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -10,7 +11,7 @@ import threading
 import wave
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -82,10 +83,29 @@ def system(env: Mapping[str, str]) -> Iterator[System]:
         thread.join(timeout=30)
 
 
+def free_ports(count: int) -> int:
+    """The first of so many ports in a row that nobody listens on."""
+    for first in random.sample(range(20_000, 32_000, count), 100):
+        with ExitStack() as stack:
+            try:
+                for port in range(first, first + count):
+                    stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            except OSError:
+                continue
+            return first
+    raise OSError(f"no {count} free ports in a row")
+
+
 @pytest.fixture(scope="session")
-def parley_server() -> Iterator[System]:
+def metrics_port() -> int:
+    """Where the first process of `parley_server` offers its metrics; the others follow: vad, asr, llm, tts, edge."""
+    return free_ports(5)
+
+
+@pytest.fixture(scope="session")
+def parley_server(metrics_port: int) -> Iterator[System]:
     """A whole system with the webrtc detector and the scripted engines."""
-    with system(SCRIPTED) as running:
+    with system({**SCRIPTED, "PARLEY_METRICS_PORT": str(metrics_port)}) as running:
         yield running
 
 

@@ -1,11 +1,15 @@
 """The asr stage: hears an utterance while it is spoken, and says what it was when the turn is over, or may be."""
 
+import time
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-from services.asr.engine import Recognizer, Transcript
+import structlog
+
+from services.asr.engine import Recognizer, Transcript, Utterance
+from shared import metrics
 from shared.frames import (
     AudioChunk,
     Frame,
@@ -17,9 +21,12 @@ from shared.frames import (
     TurnCommitted,
     TurnDiscarded,
 )
-from shared.session import OMNI, ReplyOptions
+from shared.logs import shows_content
+from shared.session import OMNI, RATE_HZ, ReplyOptions
 from shared.streams import Place
 from shared.work import Work
+
+log = structlog.get_logger()
 
 
 class AsrStage:
@@ -46,7 +53,7 @@ class AsrStage:
             raise TypeError(f"{type(job).__name__} is no utterance")
         revision, partial, position = job.revision, "", job.start
         said = await _said_before(work) if work.attempt > 1 else set[int]()
-        utterance = await self._recognizer.open(job.language, job.hints)
+        utterance = _Timed(await self._recognizer.open(job.language, job.hints))
         try:
             async with work.feed(Place.SPEECH, job.cursor) as feed, aclosing(feed):
                 async for frame in feed:
@@ -62,28 +69,62 @@ class AsrStage:
                             revision = frame.revision
                         case SpeechPaused(speculate=True) if frame.turn == job.turn and frame.revision not in said:
                             said.add(frame.revision)
-                            work.commit([_final(job, frame.revision, await utterance.finish(), ReplyOptions())])
+                            work.commit([_final(work, job, frame.revision, await utterance.finish(), ReplyOptions())])
                         case TurnCommitted() if frame.turn == job.turn:
                             if frame.revision in said:
                                 return ()  # no audio has come since: this is what was said
-                            return [_final(job, frame.revision, await utterance.finish(), frame.options)]
+                            return [_final(work, job, frame.revision, await utterance.finish(), frame.options)]
                         case TurnDiscarded() if frame.turn == job.turn:
                             return ()
                         case _:
                             pass
             return ()
         finally:
+            if position > job.start:
+                factor = utterance.spent_s * RATE_HZ / (position - job.start)
+                metrics.realtime_factor.labels(self.name, self._engine).observe(factor)
             utterance.close()
 
     async def close(self) -> None:
         await self._recognizer.close()
 
 
-def _final(job: SpeechStarted, revision: int, transcript: Transcript, options: ReplyOptions) -> TranscriptFinal:
+class _Timed:
+    """An utterance, and the time that its engine took for it."""
+
+    def __init__(self, utterance: Utterance) -> None:
+        self._utterance = utterance
+        self.spent_s = 0.0
+        self.close = utterance.close
+
+    async def accept(self, pcm: bytes) -> str | None:
+        began_s = time.monotonic()
+        try:
+            return await self._utterance.accept(pcm)
+        finally:
+            self.spent_s += time.monotonic() - began_s
+
+    async def finish(self) -> Transcript:
+        began_s = time.monotonic()
+        try:
+            return await self._utterance.finish()
+        finally:
+            self.spent_s += time.monotonic() - began_s
+
+
+def _final(
+    work: Work, job: SpeechStarted, revision: int, transcript: Transcript, options: ReplyOptions
+) -> TranscriptFinal:
     """What was said; nobody answers what had no words, or what is answered as it sounds."""
-    if not transcript.text or job.route == OMNI:
+    text = transcript.text
+    if not text or job.route == OMNI:
         options = replace(options, wanted=False)
-    return TranscriptFinal(job.session, job.turn, revision, transcript.text, options)
+    work.note("transcript")
+    work.span.set_attribute("parley.revision", revision)
+    if shows_content():
+        log.info("heard", revision=revision, text=text)
+        work.span.set_attribute("parley.transcript", text)
+    return TranscriptFinal(job.session, job.turn, revision, text, options, work.trace)
 
 
 async def _said_before(work: Work) -> set[int]:

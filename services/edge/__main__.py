@@ -11,11 +11,12 @@ import uvloop
 from services.edge.app import create_app
 from services.edge.edge import Edge
 from services.edge.socket import DirectWebSocket
-from shared import metrics
-from shared.lifecycle import Shutdown, with_broker
+from shared.lifecycle import Shutdown, first_message, with_broker
 from shared.logs import configure_logging
 from shared.service import EXIT_SETTINGS
 from shared.settings import BadSettings, Settings, load_settings
+from shared.tracing import configure_tracing, stop_tracing
+from shared.vitals import Vitals, serve_metrics, tell_build
 from shared.wire import BrokerRefused
 
 log = structlog.get_logger()
@@ -51,9 +52,11 @@ async def serve(settings: Settings) -> None:
     http = server(edge, settings)
     async with asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(http._serve())  # noqa: SLF001 - `serve` would take the signals from us
+        watching = tasks.create_task(Vitals("edge").run())
         try:
             await with_broker(settings, "edge", shutdown, edge.run)
         finally:
+            watching.cancel()
             http.should_exit = True
             with suppress(TimeoutError):
                 async with asyncio.timeout(5):
@@ -67,15 +70,19 @@ def main() -> int:
         print(error, file=sys.stderr)
         return EXIT_SETTINGS
     configure_logging(settings, "edge")
-    metrics.serve_metrics(settings.metrics_port)
+    tell_build("edge", "")
     code = 0
     try:
+        configure_tracing(settings, "edge")
+        serve_metrics(settings, "edge")
         uvloop.run(serve(settings))
-    except* BrokerRefused as refused:
-        print(refused.exceptions[0], file=sys.stderr)
+    except* (BadSettings, BrokerRefused) as refused:
+        print(first_message(refused), file=sys.stderr)
         code = EXIT_SETTINGS
     except* asyncio.CancelledError:
         code = 1  # told twice to stop
+    finally:
+        stop_tracing()
     return code
 
 

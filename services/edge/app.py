@@ -9,6 +9,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from services.edge.edge import Edge
+from services.edge.monitoring import monitor_router
 from services.edge.protocols.realtime import RealtimeCodec
 from services.edge.protocols.stream import RATES_HZ, StreamCodec
 from services.edge.protocols.twilio import TwilioCodec, valid_signature
@@ -42,9 +43,11 @@ def create_app(edge: Edge) -> FastAPI:
 
     @app.get("/health")
     async def health() -> JSONResponse:
-        reason = edge.refusal()
-        body = {"status": "ok" if reason is None else "unavailable", "stages": edge.monitor.stages()}
-        return JSONResponse(body if reason is None else {**body, "reason": reason}, 200 if reason is None else 503)
+        refusal = edge.refusal()
+        body = {"status": "ok" if refusal is None else "unavailable", "stages": edge.monitor.stages()}
+        if refusal is None:
+            return JSONResponse(body)
+        return JSONResponse({**body, "reason": refusal.message}, 503)
 
     @app.get("/config")
     async def config() -> dict[str, Any]:
@@ -71,10 +74,12 @@ def create_app(edge: Edge) -> FastAPI:
     async def test_connection() -> dict[str, Any]:
         if edge.bus is not None:
             await edge.monitor.look(edge.bus)
-        reason = edge.refusal()
-        return {"ok": reason is None, "reason": reason, "stages": edge.monitor.stages()}
+        refusal = edge.refusal()
+        reason = None if refusal is None else refusal.message
+        return {"ok": refusal is None, "reason": reason, "stages": edge.monitor.stages()}
 
     app.include_router(voices_router(edge))
+    app.include_router(monitor_router(edge))
 
     @app.websocket("/ws")
     async def stream(websocket: WebSocket) -> None:

@@ -6,6 +6,7 @@ The reply pauses at once, the first words that take the floor make that final, a
 import asyncio
 from collections.abc import Callable
 
+from services.edge.account import Account
 from services.edge.backchannels import takes_the_floor
 from services.edge.replies import Replies
 from services.edge.utterance import Utterance
@@ -18,8 +19,8 @@ ANSWER_S = 1.0
 class BargeIn:
     """Into the replies of one session."""
 
-    def __init__(self, replies: Replies, settings: Callable[[], SessionSettings]) -> None:
-        self._replies, self._settings = replies, settings
+    def __init__(self, replies: Replies, account: Account, settings: Callable[[], SessionSettings]) -> None:
+        self._replies, self._account, self._settings = replies, account, settings
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -33,7 +34,8 @@ class BargeIn:
             utterance.echo = True
             wait_ms = max(wait_ms, guard_ms)
         if wait_ms <= 0:
-            self._hold(utterance)
+            if self._hold(utterance):
+                self._account.silenced(utterance.onset)
         else:
             self.pauses()
             self._timer = self._loop.call_later(wait_ms / 1000, self._hold, utterance)
@@ -44,12 +46,12 @@ class BargeIn:
             self._timer.cancel()
             self._timer = None
 
-    def _hold(self, utterance: Utterance) -> None:
+    def _hold(self, utterance: Utterance) -> bool:
         self._timer = None
         utterance.echo = False
         left_s = self._replies.delivery.left_s()
         utterance.answers = left_s is not None and left_s < ANSWER_S
-        self._replies.hold(utterance.turn)
+        return self._replies.hold(utterance.turn)
 
     def weigh(self, utterance: Utterance, text: str, turn: int) -> bool:
         """Words that take the floor end the reply that they were spoken into, and those to turns up to `turn`. Returns

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable
 
 from services.edge import events as ev
+from services.edge.account import Account
 from services.edge.record import Record
 from services.edge.reply import Reply
 from services.edge.timing import Timings
@@ -14,6 +15,7 @@ from shared import frames as fr
 from shared import metrics
 from shared.bus import Channel
 from shared.session import ToolCall
+from shared.waterfall import INNER
 
 
 class Delivery:
@@ -24,6 +26,7 @@ class Delivery:
         channel: Channel,
         record: Record,
         timings: Timings,
+        account: Account,
         emit: Callable[[ev.Event], None],
         on_played: Callable[[], None],
     ) -> None:
@@ -31,7 +34,7 @@ class Delivery:
         self.current: Reply | None = None
         self.held_by = 0
         """The turn whose speech holds the reply; 0: none. Nothing is sent meanwhile."""
-        self._channel, self._record, self._timings = channel, record, timings
+        self._channel, self._record, self._timings, self._account = channel, record, timings, account
         self._emit, self._on_played = emit, on_played
         self._loop = asyncio.get_running_loop()
         self._past: Reply | None = None
@@ -39,33 +42,35 @@ class Delivery:
 
     # -- sent -------------------------------------------------------------------------------------
 
-    def begin(self, reply: Reply, at_ms: int) -> None:
+    def begin(self, reply: Reply) -> None:
         """This reply is heard from now on; the one before was retired."""
         self.current = reply
         self._mark(reply)
         self._emit(ev.ReplyBegan(reply.turn))
         if reply.failed:
             self._finish(reply, "failed")
-        self.send(at_ms)
+        self.send()
 
-    def send(self, at_ms: int) -> None:
-        """Send what there is of the current reply, unless it is to be silent. `at_ms` is the broker's clock at which the
-        latest of it came; 0: nothing came."""
+    def send(self) -> None:
+        """Send what there is of the current reply, unless it is to be silent."""
         reply = self.current
         if reply is None or self.held_by:
             return
         if not reply.ended and (text := reply.untold()):
             self._emit(ev.ReplyText(reply.turn, text))
-        offset = reply.playout.sent
-        for pcm in reply.playout.release(self._loop.time()):
+        offset, underruns = reply.playout.sent, reply.playout.underruns
+        released = reply.playout.release(self._loop.time())
+        for pcm in released:
             self._emit(ev.ReplyAudio(reply.turn, offset, pcm))
             offset += len(pcm) // 2
-        if at_ms:
-            self._mark(reply)
-            if offset and self._timings.mark(reply.turn, "first_audio", at_ms):
+        self._mark(reply)
+        if released:
+            samples = sum(map(len, released)) // 2
+            self._account.sent(samples, reply.playout.rate_hz, reply.playout.underruns - underruns)
+            if self._timings.mark(reply.turn, "first_audio", self._account.now_ms()):
+                self._account.began(reply.turn)
                 marks = self._timings.marks(reply.turn)
-                metrics.turn_latency.observe(max(0.0, marks["first_audio"] / 1000))
-                self._emit(ev.Timing(reply.turn, marks))
+                self._emit(ev.Timing(reply.turn, {name: ms for name, ms in marks.items() if name not in INNER}))
         if reply.complete:
             self._finish(reply, "completed")
         self._wait(reply)
@@ -96,7 +101,7 @@ class Delivery:
         if reply is not self.current or reply.playout.paused:
             return
         if reply.playing(self._loop.time()):
-            self.send(0)
+            self.send()
             return
         self.retire()
         self._on_played()
@@ -127,8 +132,8 @@ class Delivery:
         reply, self.current = self.current, None
         if reply is not None:
             self._past = reply
-            metrics.turns_total.labels(reply.status).inc()
             heard = reply.playout.heard(self._loop.time())
+            self._account.over(reply, heard)
             self._channel.publish(
                 fr.PlayedOut(reply.turn, reply.revision, heard, reply.playout.sent),
                 urgent=False,
@@ -155,13 +160,13 @@ class Delivery:
             return None
         return (reply.playout.there - reply.playout.heard(self._loop.time())) / reply.playout.rate_hz
 
-    def hold(self, turn: int) -> None:
+    def hold(self, turn: int) -> bool:
         """Silence, for as long as it is not known whether this turn's speech is words. Silence first, then the
-        bookkeeping."""
+        bookkeeping. Returns whether there was something to be silenced."""
         self.held_by = turn
         reply = self.current
         if reply is None or not self.busy or reply.playout.paused:
-            return
+            return False
         now_s = self._loop.time()
         reply.playout.pause(now_s)
         heard = reply.playout.heard(now_s)
@@ -170,6 +175,7 @@ class Delivery:
             self._emit(ev.Pause(reply.turn, _ms(reply, heard)))
         if reply.playout.sent:
             self._record.heard(reply, heard)
+        return reply.told_paused
 
     def resume(self) -> None:
         """Go on from where it stopped."""
@@ -191,7 +197,7 @@ class Delivery:
             metrics.resumes.inc()
             self._emit(ev.Resume(reply.turn, _ms(reply, heard), text))
         self._cancel_timer()
-        self.send(0)
+        self.send()
 
     def cut(self, status: str, reason: str) -> int:
         """The current reply is not to be heard any further. Silence first, then the bookkeeping. Returns its turn; 0 if
@@ -216,6 +222,7 @@ class Delivery:
         reply = self.current
         if reply is not None and turn in (0, reply.turn):
             reply.playout.report(ms * reply.playout.rate_hz // 1000, self._loop.time())
+            self._account.heard(reply.turn, ms)
             if reply.playout.paused:
                 self._record.heard(reply, reply.playout.heard(self._loop.time()))
         elif self._past is not None and turn in (0, self._past.turn) and self._past.status == "interrupted":

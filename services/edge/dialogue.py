@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from services.edge import actions as act
 from services.edge import events as ev
+from services.edge.account import Account
 from services.edge.pending import Accepted
 from services.edge.playout import Playout
 from services.edge.presence import Presence
@@ -30,6 +31,8 @@ class Dialogue:
         channel: Channel,
         session: str,
         settings: Callable[[], SessionSettings],
+        timings: Timings,
+        account: Account,
         new_playout: Callable[[], Playout],
         publish: Callable[[Frame], None],
         emit: Callable[[ev.Event], None],
@@ -37,9 +40,10 @@ class Dialogue:
     ) -> None:
         """`publish` is for what the client does, and does nothing before the session has started."""
         self.record = Record(bus, session)
-        timings = Timings()
-        self.replies = Replies(bus, channel, session, self.record, timings, emit, new_playout, self._basis, self._quiet)
-        self.turns = Turns(self.replies, self.record, timings, settings, emit, publish)
+        self.replies = Replies(
+            bus, channel, session, self.record, timings, account, emit, new_playout, self._basis, self._quiet
+        )
+        self.turns = Turns(self.replies, self.record, timings, account, settings, emit, publish)
         self.presence = Presence(settings, self._is_silent, publish, emit, close)
         self._settings, self._publish, self._emit = settings, publish, emit
 

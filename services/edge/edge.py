@@ -8,9 +8,10 @@ from typing import Any
 import structlog
 from fastapi import WebSocket
 from fastapi.responses import JSONResponse
+from structlog.contextvars import bind_contextvars
 
 from services.edge.codec import Codec
-from services.edge.monitor import Monitor
+from services.edge.monitor import Monitor, Refusal
 from services.edge.session import Session
 from services.edge.socket import socket_of
 from services.edge.voice_store import VoiceStore
@@ -82,14 +83,14 @@ class Edge:
             if not ending.done():
                 ending.set_result((code, reason))
 
-    def refusal(self) -> str | None:
+    def refusal(self) -> Refusal | None:
         """Why no session can be taken now, or None."""
         if self.shutdown.stopping.is_set():
-            return "the server is going away"
+            return Refusal("stopping", "the server is going away")
         if self.bus is None:
-            return "the broker is not reachable"
+            return Refusal("broker", "the broker is not reachable")
         if len(self.sessions) >= self.settings.max_sessions:
-            return f"{self.settings.max_sessions} sessions are in progress, which is the limit"
+            return Refusal("full", f"{self.settings.max_sessions} sessions are in progress, which is the limit")
         return self.monitor.refusal()
 
     async def converse(
@@ -105,8 +106,8 @@ class Edge:
 
         `browser`: the refusal is a close frame with its reason, since a page cannot read an HTTP answer.
         """
-        if (reason := self.refusal()) is not None:
-            await self._refuse(websocket, reason, browser=browser)
+        if (refusal := self.refusal()) is not None:
+            await self._refuse(websocket, refusal, browser=browser)
             return
         await websocket.accept(subprotocol=subprotocol)
         assert self.bus is not None  # noqa: S101 - `refusal` said so, and nothing was awaited but the accept
@@ -118,11 +119,17 @@ class Edge:
 
         socket = socket_of(websocket)
         hears = self.monitor.hears()
-        session = Session(self.bus, codec, self.settings, self.monitor.voices(), socket.send_now, close, hears=hears)
+        session = Session(
+            self.bus, codec, self.settings, self.monitor.voices(), socket.send_now, close,
+            hears=hears, protocol=protocol, engine_of=self.monitor.engine,
+        )  # fmt: skip
+        bind_contextvars(session=session.id)
+        log.info("session began", protocol=protocol)
         self.sessions.add(session)
         self._empty.clear()
         self._endings.add(ending)
-        metrics.sessions_active.labels(protocol).set(len(self.sessions))
+        active = metrics.sessions_active.labels(protocol)
+        active.inc()
         outcome = "failed"
         try:
             if codec.starts_at_once:
@@ -135,8 +142,9 @@ class Edge:
             if not self.sessions:
                 self._empty.set()
             session.end(outcome)
-            metrics.sessions_active.labels(protocol).set(len(self.sessions))
+            active.dec()
             metrics.sessions_total.labels(protocol, outcome).inc()
+            log.info("session ended", protocol=protocol, outcome=outcome)
 
     async def _live(self, websocket: WebSocket, session: Session, ending: asyncio.Future[tuple[int, str]]) -> str:
         """Returns how the session ended."""
@@ -157,17 +165,19 @@ class Edge:
                     session.hang_up(1008, f"a session lasts {self.settings.max_session_s} s at most")
             gone.cancel()
         if not ending.done():
+            metrics.closes.labels(session.protocol, "client").inc()
             return "left"
         code, reason = ending.result()
         if code in (1011, 1012, 1013):
             session.tell("closing", reason)
         with suppress(RuntimeError, OSError):  # the client may be gone by now
             await websocket.close(code, reason[:120])
-        metrics.dropped.labels(f"closed_{code}").inc()
+        metrics.closes.labels(session.protocol, str(code)).inc()
         return "closed"
 
-    async def _refuse(self, websocket: WebSocket, reason: str, *, browser: bool) -> None:
-        metrics.sessions_refused.labels("unavailable").inc()
+    async def _refuse(self, websocket: WebSocket, refusal: Refusal, *, browser: bool) -> None:
+        reason = refusal.message
+        metrics.sessions_refused.labels(refusal.code).inc()
         log.warning("refused a session", reason=reason)
         if browser:
             await websocket.accept()

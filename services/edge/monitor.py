@@ -1,13 +1,28 @@
 """How the stages are doing, seen from the edge: what `/health` says and whether a new session is taken."""
 
 import asyncio
-from typing import Any
+import itertools
+import math
+from typing import Any, NamedTuple
 
+from shared import metrics
+from shared.broker_status import BrokerStatus, broker_status
 from shared.bus import Bus
 from shared.leases import StageStatus, stage_status
 from shared.settings import STAGES, Settings
 
 PERIOD_S = 0.5
+BROKER_EVERY = 10
+"""Looks at the stages for each at the broker itself."""
+
+
+class Refusal(NamedTuple):
+    """Why a session is not taken."""
+
+    code: str
+    """For the metrics: stopping, broker, full, no_worker or behind."""
+    message: str
+    """For the client."""
 
 
 class Monitor:
@@ -16,33 +31,52 @@ class Monitor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stages: dict[str, StageStatus] = {}
+        self._engines: dict[str, str] = {}
+        self.broker: BrokerStatus | None = None
+        """As of some seconds ago; None while there is none."""
         self._cloned: list[str] = []
         self._changed = asyncio.Event()
 
     async def watch(self, bus: Bus) -> None:
         """Keep asking; ends with `BrokerGone`."""
         try:
-            while True:
+            for number in itertools.count():
                 await self.look(bus)
+                if number % BROKER_EVERY == 0:
+                    self.broker = await broker_status(bus)
+                    _tell_broker(self.broker)
                 await asyncio.sleep(PERIOD_S)
         finally:
-            self._stages = {}
+            self._stages, self.broker = {}, None
+            metrics.broker_up.labels("edge").set(0)
 
     async def look(self, bus: Bus) -> None:
         """Ask now."""
         self._stages = {stage: await stage_status(bus, stage) for stage in STAGES}
+        self._engines = {stage: _engines(status) for stage, status in self._stages.items()}
+        for stage, status in self._stages.items():
+            metrics.ready_workers.labels(stage).set(len(status.workers))
+            metrics.queue_age.labels(stage).set(status.queue_age_ms / 1000)
         self._cloned = list(await bus.voices()) if self.clones() else []
 
-    def refusal(self) -> str | None:
+    def refusal(self) -> Refusal | None:
         """Why no session can be taken now, or None."""
         if not self._stages:
-            return "the broker is not reachable"
+            return Refusal("broker", "the broker is not reachable")
         for stage, status in self._stages.items():
             if not status.workers:
-                return f"no {stage} worker is ready"
+                return Refusal("no_worker", f"no {stage} worker is ready")
             if status.queue_age_ms > self._settings.queue_age_limit_ms:
-                return f"{stage} is {status.queue_age_ms} ms behind"
+                return Refusal("behind", f"{stage} is {status.queue_age_ms} ms behind")
         return None
+
+    def statuses(self) -> dict[str, StageStatus]:
+        """Each stage as it was half a second ago; empty while there is no broker."""
+        return self._stages
+
+    def engine(self, stage: str) -> str:
+        """What the stage's ready workers run on; empty while there are none."""
+        return self._engines.get(stage, "")
 
     def voices(self) -> list[str]:
         """What the ready tts workers can speak with: the engine's own, its default first, and the cloned ones."""
@@ -73,10 +107,27 @@ class Monitor:
 def _shown(status: StageStatus | None) -> dict[str, Any]:
     if status is None:
         return {"ready": 0, "engine": None, "queue_age_ms": 0, "in_hand": 0}
-    engines = sorted({str(worker.get("engine")) for worker in status.workers})
     return {
         "ready": len(status.workers),
-        "engine": ", ".join(engines) or None,
+        "engine": _engines(status) or None,
         "queue_age_ms": status.queue_age_ms,
         "in_hand": status.in_hand,
     }
+
+
+def _engines(status: StageStatus) -> str:
+    return ", ".join(sorted({str(worker.get("engine")) for worker in status.workers}))
+
+
+def _tell_broker(broker: BrokerStatus) -> None:
+    metrics.broker_up.labels("edge").set(1)
+    metrics.broker_memory.labels("edge").set(broker.memory_bytes)
+    metrics.broker_memory_limit.labels("edge").set(broker.memory_limit_bytes)
+    metrics.broker_clients.labels("edge").set(broker.clients)
+    metrics.broker_commands.labels("edge").set(broker.commands_per_s)
+    metrics.broker_keys.labels("edge").set(broker.keys)
+    for stream in broker.streams:
+        metrics.stream_length.labels(stream.name).set(stream.length)
+        if stream.name.startswith("jobs:"):
+            metrics.stream_lag.labels(stream.name).set(math.nan if stream.lag is None else stream.lag)
+            metrics.oldest_pending.labels(stream.name).set(stream.oldest_pending_s)

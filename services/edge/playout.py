@@ -49,6 +49,8 @@ class Playout:
         """Samples released."""
         self.late = 0
         """Samples dropped because they had come before."""
+        self.underruns = 0
+        """Times that the client had played all before the next of it came."""
         self.paused = False
         self.began_s: float | None = None
         """When the first sample was released."""
@@ -118,6 +120,7 @@ class Playout:
             return released
         heard = self.heard(now_s)
         if self._ready and heard == self.sent:  # the client has nothing left to play: it begins anew with this
+            self.underruns += self.sent > 0 and self._heard_at_s != now_s
             self._heard, self._heard_at_s = heard, now_s
         room = self._ahead - (self.sent - heard)
         while self._ready and room > 0:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from services.edge import events as ev
+from services.edge.account import Account
 from services.edge.delivery import Delivery
 from services.edge.pending import Accepted, Pending
 from services.edge.playout import Playout
@@ -34,6 +35,7 @@ class Replies:
         session: str,
         record: Record,
         timings: Timings,
+        account: Account,
         emit: Callable[[ev.Event], None],
         new_playout: Callable[[], Playout],
         basis: Callable[[Accepted], int],
@@ -43,9 +45,10 @@ class Replies:
         self.stale = 0
         """Frames dropped because nobody wants them any more."""
         self.interrupted = 0
-        self.delivery = Delivery(channel, record, timings, emit, self._played)
+        self.delivery = Delivery(channel, record, timings, account, emit, self._played)
+        self._timings, self._account = timings, account
         self._bus, self._channel, self._session, self._emit = bus, channel, session, emit
-        self._basis, self._on_quiet = basis, on_quiet
+        self._basis, self._on_quiet, self._timings = basis, on_quiet, timings
         self._pending = Pending(new_playout)
 
     # -- frames -----------------------------------------------------------------------------------
@@ -59,7 +62,11 @@ class Replies:
             return
         match frame:
             case fr.VoiceChunk():
+                reply.mark("voice", at_ms)
+                late = reply.playout.late
                 reply.playout.add(frame, fence)
+                if reply.playout.late > late:
+                    metrics.dropped.labels("duplicate").inc()
             case fr.VoiceDone():
                 reply.playout.sentence_done(frame.sentence, frame.samples)
             case fr.ReplyDelta():
@@ -75,9 +82,9 @@ class Replies:
             case fr.ReplyStarted():
                 reply.basis, reply.voiced = frame.basis, frame.voiced
         if reply is self.delivery.current:
-            self.delivery.send(at_ms)
+            self.delivery.send()
         else:
-            self._begin_next(at_ms)
+            self._begin_next()
 
     def fail(self, turn: int, revision: int) -> None:
         """No more comes of this turn's reply."""
@@ -89,7 +96,7 @@ class Replies:
         if reply is self.delivery.current:
             self.delivery.fail()
         else:
-            self._begin_next(0)
+            self._begin_next()
 
     def _reply_of(self, turn: int, revision: int) -> Reply | None:
         """The reply that something belongs to; None if it is stale."""
@@ -112,12 +119,12 @@ class Replies:
         current = self.delivery.current
         return current is None or current.interruptible or not self.delivery.busy
 
-    def accept(self, turn: Accepted, at_ms: int) -> None:
+    def accept(self, turn: Accepted) -> None:
         """This turn is answered as soon as nothing is in the way."""
         self._pending.accept(turn)
-        self._begin_next(at_ms)
+        self._begin_next()
 
-    def _begin_next(self, at_ms: int) -> None:
+    def _begin_next(self) -> None:
         """Release the reply to the oldest turn that waits for one, if it is there and nobody speaks."""
         if self.delivery.held_by or self.delivery.busy or (found := self._pending.first()) is None:
             return
@@ -131,35 +138,37 @@ class Replies:
         reply.interruptible = accepted.interruptible
         if accepted.speculated:
             metrics.speculations.labels("reused").inc()
-        self.delivery.begin(reply, at_ms)
+        self.delivery.begin(reply)
 
     def _ask_again(self, accepted: Accepted) -> None:
         """What was made answers another conversation than there is now."""
         again = self._pending.again(accepted)
         metrics.speculations.labels("redone").inc()
+        self._timings.mark(again.turn, "asked", self._account.now_ms())
         self.supersede(again.turn, again.revision)
         if again.sound is not None:
             self._channel.publish(replace(again.sound, revision=again.revision, options=again.options))
             return
-        self._channel.publish(fr.TranscriptFinal(self._session, again.turn, again.revision, again.text, again.options))
+        at, trace = (again.turn, again.revision), self._timings.trace(again.turn)
+        self._channel.publish(fr.TranscriptFinal(self._session, *at, again.text, again.options, trace))
 
     def _played(self) -> None:
-        self._begin_next(0)
+        self._begin_next()
         if not self.live:
             self._on_quiet()
 
     # -- someone speaks into it -------------------------------------------------------------------
 
-    def hold(self, turn: int) -> None:
-        """Someone speaks: silence, until it is known whether these are words."""
-        if self.live and self.yields:
-            self.delivery.hold(turn)
+    def hold(self, turn: int) -> bool:
+        """Someone speaks: silence, until it is known whether these are words. Returns whether there was something to be
+        silenced."""
+        return self.live and self.yields and self.delivery.hold(turn)
 
     def resume(self, turn: int) -> None:
         """It was nothing: what this turn's speech held goes on from where it stopped."""
         if turn and self.delivery.held_by == turn:
             self.delivery.resume()
-            self._begin_next(0)
+            self._begin_next()
 
     def supersede(self, turn: int, revision: int) -> None:
         """Earlier revisions of this turn are stale; the reply to the turn before it may still be wanted."""

@@ -16,10 +16,12 @@ import structlog
 
 from services.edge import actions as act
 from services.edge import events as ev
+from services.edge.account import Account, EngineOf
 from services.edge.audio_input import AudioInput
 from services.edge.codec import Codec
 from services.edge.dialogue import Dialogue
 from services.edge.playout import Playout
+from services.edge.timing import Timings
 from shared import frames as fr
 from shared import metrics
 from shared.bus import Bus, Channel
@@ -52,9 +54,13 @@ class Session:
         close: Close,
         *,
         hears: bool = False,
+        protocol: str = "stream",
+        engine_of: EngineOf = str,
     ) -> None:
-        """`hears`: the chat model that will be asked can, so that the route may be `omni`."""
+        """`hears`: the chat model that will be asked can, so that the route may be `omni`. `engine_of`: the engine that a
+        stage runs on."""
         self.id = secrets.token_urlsafe(16)
+        self.protocol = protocol
         self.started = False
         self.settings = SessionSettings()
         self._bus, self._codec, self._voices = bus, codec, voices
@@ -64,11 +70,18 @@ class Session:
         self._channel: Channel = bus.channel("edge", self.id)
         self._subscription: Subscription | None = None
         self._audio_input = AudioInput(bus, self._channel, codec, self.tell)
+        self._told_s = 0.0  # seconds of audio that the metrics know of
+        self._opened = False
+        timings = Timings()
         self._dialogue = Dialogue(
             bus,
             self._channel,
             self.id,
             lambda: self.settings,
+            timings,
+            Account(
+                bus, self.id, protocol, timings, lambda: self.settings, lambda: self._audio_input.received_s, engine_of
+            ),
             # the rate stands only once there is audio
             lambda: Playout(codec.rate_hz, settings.reply_ahead_s, keeps=not codec.can_pause),
             self._publish,
@@ -117,6 +130,8 @@ class Session:
         """To be called every while: the session's keys live on."""
         if self.started:
             self._bus.keep_alive(self.id)
+            told_s, self._told_s = self._told_s, self._audio_input.received_s
+            metrics.audio_seconds.labels("in", self.protocol).inc(self._told_s - told_s)
 
     def end(self, reason: str) -> None:
         """The client is gone, or is to go."""
@@ -188,6 +203,9 @@ class Session:
 
     def _deliver(self, entry_id: str, fence: int, frames: list[Frame]) -> None:
         at_ms = int(entry_id.partition("-")[0])
+        if not self._opened:  # our own first entry, read back: the way to the broker is open in both directions
+            self._opened = True
+            metrics.session_setup.labels(self.protocol).observe(self._loop.time() - self._began_s)
         try:
             for frame in frames:
                 self._dialogue.handle(frame, fence, at_ms)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from services.edge import actions as act
 from services.edge import events as ev
+from services.edge.account import Account
 from services.edge.barge_in import BargeIn
 from services.edge.pending import Accepted
 from services.edge.record import Record
@@ -40,6 +41,7 @@ class Turns:
         replies: Replies,
         record: Record,
         timings: Timings,
+        account: Account,
         settings: Callable[[], SessionSettings],
         emit: Callable[[ev.Event], None],
         publish: Callable[[Frame], None],
@@ -52,7 +54,7 @@ class Turns:
         self._loop = asyncio.get_running_loop()
         self._open: dict[int, Utterance] = {}
         self._committed = 0  # the newest turn that is over
-        self._barge_in = BargeIn(replies, settings)
+        self._barge_in = BargeIn(replies, account, settings)
         self._requests = ReplyRequests(self._understood_all, publish)
 
     @property
@@ -90,10 +92,10 @@ class Turns:
         """The next fact about turns; `at_ms` is the broker's clock."""
         match fact:
             case fr.SpeechStarted():
+                self._timings.follow(fact.turn, fact.trace)
                 self._started(fact)
             case fr.SpeechPaused():
-                self._barge_in.pauses()
-                self._emit(ev.SpeechEnded(fact.turn, _ms(fact.end), final=False))
+                self._paused(fact, at_ms)
             case fr.SpeechResumed():
                 self._resumed(fact)
             case fr.TurnCommitted():
@@ -106,8 +108,10 @@ class Turns:
             case fr.TranscriptPartial():
                 self._partial(fact)
             case fr.TranscriptFinal():
+                self._timings.follow(fact.turn, fact.trace)
                 self._understood(fact, at_ms)
             case fr.TurnHeard():
+                self._timings.follow(fact.turn, fact.trace)
                 if (utterance := self._open.get(fact.turn)) is not None:
                     utterance.sounded(fact)
             case fr.StageFailed():
@@ -115,17 +119,27 @@ class Turns:
 
     def _started(self, fact: fr.SpeechStarted) -> None:
         detected = self._settings().detect_turns
-        utterance = self._open[fact.turn] = Utterance(fact.turn, over_reply=detected and self._replies.live)
+        utterance = Utterance(fact.turn, over_reply=detected and self._replies.live, onset=fact.onset)
+        self._open[fact.turn] = utterance
         if detected:
             self._emit(ev.SpeechBegan(fact.turn, _ms(fact.start)))
         utterance.interrupts, utterance.omni = fact.interrupts, fact.route == OMNI
         self._barge_in.speaks(utterance)
+
+    def _paused(self, fact: fr.SpeechPaused, at_ms: int) -> None:
+        self._barge_in.pauses()
+        utterance = self._open.get(fact.turn)
+        if fact.speculate and utterance is not None:
+            utterance.paused_ms = at_ms
+            metrics.speculations_begun.inc()
+        self._emit(ev.SpeechEnded(fact.turn, _ms(fact.end), final=False))
 
     def _resumed(self, fact: fr.SpeechResumed) -> None:
         utterance = self._open.get(fact.turn)
         if utterance is None:
             return
         utterance.resume(fact.revision)
+        utterance.onset = fact.onset
         self._replies.supersede(fact.turn, fact.revision)
         self._emit(ev.SpeechBegan(fact.turn, _ms(fact.onset)))
         self._barge_in.speaks(utterance)
@@ -226,6 +240,8 @@ class Turns:
         self.turn = fact.turn
         self.count += 1
         self._timings.commit(fact, at_ms)
+        if utterance.paused_ms:
+            self._timings.mark(fact.turn, "paused", utterance.paused_ms)
         self._emit(ev.TurnBegan(fact.turn, _ms(spoken), options.wanted))
         text = ""
         if transcript is not None:
@@ -237,7 +253,7 @@ class Turns:
             turn = Accepted(
                 fact.turn, fact.revision, text, options, utterance.speculated, interruptible, utterance.sound
             )
-            self._replies.accept(turn, at_ms)
+            self._replies.accept(turn)
 
     def _said(self, transcript: fr.TranscriptFinal, at_ms: int) -> None:
         """This is what the person said, or typed."""

@@ -12,6 +12,10 @@ class Utterance:
     turn: int
     over_reply: bool
     """A reply was due or playing when it began: it counts only if its words take the floor."""
+    onset: int = 0
+    """First sample of the speech that goes on now."""
+    paused_ms: int = 0
+    """Broker's clock at the pause at which the reply was begun; 0: it was not."""
     interrupts: bool = False
     """It may silence a reply."""
     answers: bool = False
@@ -38,7 +42,7 @@ class Utterance:
 
     def resume(self, revision: int) -> None:
         """Speech again: what was understood is not all."""
-        self.revision, self.transcript, self.sound = revision, None, None
+        self.revision, self.transcript, self.sound, self.paused_ms = revision, None, None, 0
 
     def sounded(self, sound: TurnHeard) -> None:
         """A reply to this revision is being made from its sound."""

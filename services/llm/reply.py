@@ -38,11 +38,13 @@ class Reply:
         self._sentences = self._said_before = 0
         self._voiced = self._voiced_before = 0  # samples
         self._calls: list[ToolCall] = []
+        self._begun = False
         self.text = ""
 
     def add(self, delta: str) -> None:
         if not delta:
             return
+        self._begin()
         job = self._job
         self._work.publish(ReplyDelta(job.turn, job.revision, len(self.text), delta), urgent=False)
         self.text += delta
@@ -51,11 +53,19 @@ class Reply:
 
     def speak(self, piece: Speech) -> None:
         """The model's own voice: all of it is one sentence. A second attempt speaks it again: the edge drops what it has."""
+        self._begin()
         job, offset = self._job, self._voiced
+        if not offset:
+            self._work.note("first audio", "parley.first_audio_s")
         self._work.publish(
             VoiceChunk(job.turn, job.revision, 0, offset, self._rate_hz, piece.pcm, piece.words), urgent=offset == 0
         )
         self._voiced += len(piece.pcm) // 2
+
+    def _begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            self._work.note("first token", "gen_ai.response.time_to_first_chunk")
 
     def call(self, call: ToolCall) -> None:
         """Kept to the end, as what must not be done twice: the last frames and the end of the work are one step."""
@@ -79,7 +89,7 @@ class Reply:
                 if self._sentences >= self._said_before:
                     spoken_as = (settings.voice, settings.speed, settings.language)
                     place = (job.session, job.turn, job.revision, self._sentences)
-                    self._work.publish(ReplySentence(*place, text, *spoken_as))
+                    self._work.publish(ReplySentence(*place, text, *spoken_as, self._work.trace))
                 self._sentences += 1
 
     def resume(self, log: Sequence[Frame]) -> None:

@@ -9,6 +9,7 @@ import structlog
 from services.llm.engine import ChatModel, OmniModel, hears, speaks
 from services.llm.reply import Reply, is_mute, is_spoken
 from services.llm.sound import sound_of
+from services.llm.tracing import describe_reply, describe_request
 from shared.frames import Frame, ReplyStarted, TranscriptFinal, TurnHeard
 from shared.prompt import SOUND, basis, offered, prompt
 from shared.session import OMNI, Message, SessionSettings, Tool, ToolCall
@@ -56,6 +57,7 @@ class LlmStage:
         messages = prompt(settings, job.options, history, job.turn, SOUND if isinstance(job, TurnHeard) else job.text)
         rate_hz = 0 if is_mute(job, earlier) else self._voice_hz(job, settings)
         told = basis(settings, job.options, messages)
+        describe_request(work, messages, voiced=bool(rate_hz))
         work.publish(ReplyStarted(job.turn, job.revision, told, bool(rate_hz)), urgent=False)
         if audio:
             messages.pop()  # it was heard, not written
@@ -76,7 +78,9 @@ class LlmStage:
                 else:
                     log.warning("model asks for no tool of ours", session=job.session, name=delta.name[:64])
                 await work.drain()
-        return reply.done()
+        frames = reply.done()
+        describe_reply(work, reply.text)
+        return frames
 
     async def _sound(self, work: Work, job: TurnHeard, settings: SessionSettings) -> bytes:
         if not hears(self._model):

@@ -20,6 +20,7 @@ import structlog
 from services.llm.cache import cache_options
 from services.llm.chat import ChatFormat
 from services.llm.markup import Markup, ReplyReader
+from shared import metrics
 from shared.devices import device_kind, lost, open_device, quantized
 from shared.engines import EngineLost, UnknownEngine
 from shared.models import find_model, model_name
@@ -47,6 +48,7 @@ class TransformersModel:
         self._settings = settings
         self._stalled_s = COMPILING_S if settings.compile else STALLED_S
         self._numbers = count()
+        self._running = 0
         self._name = ""
         self._model: Any = None
         self._format: ChatFormat
@@ -175,6 +177,8 @@ class TransformersModel:
         outputs: asyncio.Queue[Any] = asyncio.Queue()
         request, finished, manager = f"reply-{next(self._numbers)}", False, self._manager
         manager.register_result_handler(request, outputs.put_nowait)
+        self._running += 1
+        metrics.batch_size.labels("llm").observe(self._running)
         try:
             accepted = manager.add_request(
                 [*prompt, *said],
@@ -195,6 +199,7 @@ class TransformersModel:
             for item in reader.finish():
                 yield item
         finally:
+            self._running -= 1
             if not finished:
                 manager.cancel_request(request)
             self._forget(request)

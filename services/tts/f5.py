@@ -70,7 +70,7 @@ class F5Synthesizer:
     async def load(self) -> None:
         """Raises `UnknownEngine` if the model, or what runs it, is not there."""
         self._model = await asyncio.to_thread(self._load, self._settings)
-        self._batcher = Batcher("f5", self._answer, most=1, wait_ms=0, timeout_s=CALL_S)
+        self._batcher = Batcher("tts", self._answer, most=1, wait_ms=0, timeout_s=CALL_S)
         if self._model.own is not None:
             async for _ in self.speak(WARM_UP, voice="", speed=1.0, language="en"):
                 pass

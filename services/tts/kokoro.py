@@ -69,7 +69,7 @@ class KokoroSynthesizer:
     async def load(self) -> None:
         """Raises `UnknownEngine` if the model, or what runs it, is not there."""
         await asyncio.to_thread(self._load)
-        self._batcher = Batcher("kokoro", self._answer, most=1, wait_ms=0)
+        self._batcher = Batcher("tts", self._answer, most=1, wait_ms=0)
         for text in WARM_UP:
             async for _ in self.speak(text, voice="", speed=1.0, language=self._settings.language):
                 pass

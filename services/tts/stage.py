@@ -1,11 +1,13 @@
 """The tts stage: speaks a sentence, in slices as they come."""
 
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
 from services.tts.engine import Cloner, Synthesizer
+from shared import metrics
 from shared.frames import Frame, ReplySentence, VoiceChunk, VoiceDone
 from shared.voices import ClonedVoice
 from shared.work import Work
@@ -46,16 +48,21 @@ class TtsStage:
         if job.voice and isinstance(self._synthesizer, Cloner) and job.voice not in self._synthesizer.voices():
             # From here on the sentence has its voice, even if somebody deletes it meanwhile.
             self._synthesizer.learn(await self._find_cloned(work, job.voice))
-        rate_hz, samples = self._synthesizer.rate_hz, 0
+        rate_hz, samples, began_s = self._synthesizer.rate_hz, 0, time.monotonic()
         speech = self._synthesizer.speak(job.text, voice=job.voice, speed=job.speed, language=job.language)
         async with aclosing(speech):
             async for piece in speech:
+                if not samples:
+                    work.note("first audio", "parley.first_audio_s")
                 work.publish(
                     VoiceChunk(job.turn, job.revision, job.index, samples, rate_hz, piece.pcm, piece.words),
                     urgent=samples == 0,
                 )
                 samples += len(piece.pcm) // 2
                 await work.drain()
+        if samples:
+            factor = (time.monotonic() - began_s) * rate_hz / samples
+            metrics.realtime_factor.labels(self.name, self._engine).observe(factor)
         return [VoiceDone(job.turn, job.revision, job.index, samples)]
 
     async def _find_cloned(self, work: Work, name: str) -> ClonedVoice:

@@ -69,6 +69,8 @@ class Listener:
         self.turns = TurnTaker(session, settings)
         self.replay_from = "0-0"
         """Entry after which to read, when it was restored from a checkpoint."""
+        self.trace: Sequence[str | int] = ()
+        """See `TurnTrace.state`; nothing is made of it here."""
         self._audio = bytearray()
         self._first = 0  # byte offset, since the session began, of what `_audio` begins with
         self._taken = 0  # byte offset up to which windows were taken to be judged
@@ -232,14 +234,17 @@ class Listener:
         """All that a successor needs to go on after the last entry that was accepted; `pace` is what is known of the
         speaker."""
         replay_from = self._entries[0][0] if self._entries else self._accepted_id
-        fields = (self._accepted_id, replay_from, self._sent, standing_fields(self.turns.now), list(pace))
+        fields = [self._accepted_id, replay_from, self._sent, standing_fields(self.turns.now), list(pace)]
+        if self.trace:
+            fields.append(list(self.trace))
         packed: bytes = msgpack.packb(fields)
         return packed
 
     def restore(self, checkpoint: bytes, settings: SessionSettings) -> list[float]:
         """Go on from a predecessor's checkpoint; entries are then due from `replay_from` on. Returns what is known of
         the speaker."""
-        self._known_until, self.replay_from, self._sent, fields, pace = msgpack.unpackb(checkpoint)
+        self._known_until, self.replay_from, self._sent, fields, pace, *trace = msgpack.unpackb(checkpoint)
+        self.trace = trace[0] if trace else ()
         self._last_id = self._accepted_id = self.replay_from
         self.turns.now = Standing(*fields)
         self._configure(settings)

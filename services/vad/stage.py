@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+import structlog
+
 from services.vad.endpointing import TurnDetector
-from services.vad.engine import SpeechDetector
+from services.vad.engine import WINDOW_SAMPLES, SpeechDetector
 from services.vad.judge import Hearing, Judge
 from services.vad.listener import Heard, Listener
+from services.vad.turn_trace import TurnTrace
 from shared.frames import (
     AudioChunk,
     Frame,
@@ -16,11 +19,16 @@ from shared.frames import (
     SpeechPaused,
     SpeechResumed,
     SpeechStarted,
+    TranscriptFinal,
     TurnCommitted,
 )
+from shared.logs import shows_content
 from shared.session import RATE_HZ
 from shared.streams import Place
+from shared.tracing import is_tracing
 from shared.work import Work
+
+log = structlog.get_logger()
 
 CHECK_S = 1.0
 STALLED_S = 2.0
@@ -64,6 +72,7 @@ class VadStage:
         if work.attempt > 1 and (checkpoint := await work.load_checkpoint()) is not None:
             settings, _ = await work.conversation()
             session.speaker.restore(listener.restore(checkpoint, settings))
+            session.restore_trace()
         work.follow(Place.IN, listener.replay_from, session.deliver)
         try:
             await session.over()
@@ -90,7 +99,13 @@ class _Session:
         self._heard_at_s = self._loop.time()
         self._pause: SpeechPaused | None = None  # of which it is still to be asked how long it may last
         self._news = asyncio.Event()  # a pause to ask about, or the end
+        self._trace = TurnTrace(work.session) if is_tracing() else None
         self._silent_since = 0  # sample at which the latest pause began, or the latest turn ended
+
+    def restore_trace(self) -> None:
+        """Go on with the span of the turn that a predecessor has begun."""
+        if self._trace is not None:
+            self._trace.restore(self._listener.trace)
 
     def deliver(self, entry_id: str, fence: int, frames: list[Frame]) -> None:
         """The next entry of the input."""
@@ -108,11 +123,24 @@ class _Session:
         if heard.facts:
             for fact in heard.facts:
                 self._learn(fact)
-            self._work.checkpoint(heard.facts, self._listener.checkpoint(self.speaker.state()))
+            self._save(heard.facts)
             self._publish(heard.late_speech)
         if heard.ended and not self._ended.done():
             self._ended.set_result(None)
             self._news.set()
+
+    def _save(self, facts: Sequence[Frame]) -> None:
+        """Publish the facts, together with where a successor goes on."""
+        if self._trace is not None:
+            facts = self._trace.follow(facts, self._spoken_ago_s())
+            self._listener.trace = self._trace.state()
+        self._work.checkpoint(facts, self._listener.checkpoint(self.speaker.state()))
+
+    def _spoken_ago_s(self) -> float:
+        """How long ago the first sample of the latest speech was spoken, as far as the broker's clock tells."""
+        turns = self._listener.turns
+        within_s = (turns.position - turns.now.onset * WINDOW_SAMPLES) / RATE_HZ
+        return within_s + self._work.age_s(turns.now.began_ms)
 
     def _publish(self, speech: Sequence[AudioChunk]) -> None:
         for chunk in speech:
@@ -134,6 +162,8 @@ class _Session:
             case TurnCommitted(end=end, decided=decided):
                 self._silent_since = end
                 self.speaker.committed((decided - end) * 1000 // RATE_HZ)
+            case TranscriptFinal(turn=turn, text=text) if text and shows_content():
+                log.info("heard", session=self._work.session, turn=turn, revision=0, text=text)
             case _:
                 pass
 
@@ -165,8 +195,7 @@ class _Session:
         """Nothing has come for a while: the turn may be over, or the client gone without a word."""
         silent_s = self._loop.time() - self._heard_at_s
         if silent_s > STALLED_S and self._listener.turns.in_turn and self._listener.settings.detect_turns:
-            facts = self._listener.stalled()
-            self._work.checkpoint(facts, self._listener.checkpoint(self.speaker.state()))
+            self._save(self._listener.stalled())
         if silent_s > ABANDONED_S:
             if not await self._work.session_lives():
                 self._work.forget_session()

@@ -1,0 +1,99 @@
+"""How the turns of one session went: told to the metrics, and kept as a record of each."""
+
+from collections.abc import Callable
+
+from services.edge.reply import Reply
+from services.edge.timing import Timings
+from services.edge.tracing import trace_reply
+from shared import metrics
+from shared.bus import Bus
+from shared.session import RATE_HZ, SessionSettings
+from shared.waterfall import TurnRecord, segments
+
+EngineOf = Callable[[str], str]
+"""Takes a stage; gives the name of the engine that it runs on."""
+
+
+class Account:
+    """One session's."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        session: str,
+        protocol: str,
+        timings: Timings,
+        settings: Callable[[], SessionSettings],
+        received: Callable[[], float],
+        engine_of: EngineOf,
+    ) -> None:
+        """`received`: seconds of audio that the client has sent by now."""
+        self._bus, self._session, self._protocol, self._timings = bus, session, protocol, timings
+        self._settings, self._received, self._engine_of = settings, received, engine_of
+        self._out = metrics.audio_seconds.labels("out", protocol)
+
+    def now_ms(self) -> int:
+        """The broker's clock."""
+        return self._bus.hops.now_ms()
+
+    def sent(self, samples: int, rate_hz: int, underruns: int) -> None:
+        """So much of a reply has left; the client had played all before it so many times."""
+        self._out.inc(samples / rate_hz)
+        if underruns:
+            metrics.underruns.labels(self._protocol).inc(underruns)
+
+    def began(self, turn: int) -> None:
+        """The first audio of this turn's reply has left."""
+        marks = self._timings.marks(turn)
+        if not self._timings.spoken(turn):
+            return
+        exemplar = self._exemplar(turn)
+        metrics.turn_latency.labels(self._protocol).observe(max(0.0, marks["first_audio"] / 1000), exemplar)
+        for part in segments(marks):
+            engine = self._engine_of(part.stage)
+            metrics.turn_segment.labels(part.name, part.stage, engine).observe(part.seconds, exemplar)
+
+    def heard(self, turn: int, played_ms: int) -> None:
+        """The client says that it has played so much of this turn's reply: the first time tells when it began to."""
+        if played_ms > 0 and self._timings.mark(turn, "played", self.now_ms() - played_ms):
+            marks = self._timings.marks(turn)
+            if self._timings.spoken(turn):
+                latency_s = max(marks["played"], marks.get("first_audio", 0.0)) / 1000
+                metrics.turn_heard_latency.labels(self._protocol).observe(max(0.0, latency_s), self._exemplar(turn))
+
+    def silenced(self, onset: int) -> None:
+        """The reply fell silent for speech that began at this sample; the microphone's samples are the clock."""
+        reaction_s = self._received() - onset / RATE_HZ
+        metrics.barge_in.labels(self._protocol).observe(max(0.0, reaction_s))
+
+    def over(self, reply: Reply, heard: int) -> None:
+        """The reply was played, or will not be: `heard` samples of it were."""
+        metrics.turns_total.labels(reply.status).inc()
+        rate_hz = reply.playout.rate_hz
+        parent = self._timings.trace(reply.turn)
+        record = TurnRecord(
+            session=self._session,
+            turn=reply.turn,
+            at_ms=self.now_ms(),
+            protocol=self._protocol,
+            route=self._settings().route,
+            outcome=reply.status,
+            revision=reply.revision,
+            heard_ms=heard * 1000 // rate_hz,
+            reply_ms=reply.playout.sent * 1000 // rate_hz,
+            trace=_trace_id(parent),
+            spoken=self._timings.spoken(reply.turn),
+            marks=self._timings.marks(reply.turn),
+        )
+        self._bus.keep_turn(record)
+        trace_reply(parent, record, self._timings.spoken_ms(reply.turn))
+
+    def _exemplar(self, turn: int) -> dict[str, str] | None:
+        trace = _trace_id(self._timings.trace(turn))
+        return {"trace_id": trace} if trace else None
+
+
+def _trace_id(traceparent: str) -> str:
+    """Out of W3C's `version-trace-parent-flags`; empty where there is none, or it was not recorded."""
+    parts = traceparent.split("-")
+    return parts[1] if len(parts) == 4 and parts[3] == "01" else ""

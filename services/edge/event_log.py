@@ -1,0 +1,81 @@
+"""A session's log as people read it: each frame a row, what was said masked. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from shared.codec import BadFrame
+from shared.frames import Frame, VoiceChunk, codec
+from shared.session import RATE_HZ, SessionSettings, ToolCall
+
+PLAIN = {"reason", "stage", "language", "route", "voice", "trace"}
+"""Fields of text that are never what was said."""
+LEFT_OUT = {"session", "turn", "revision", "cursor", "basis", "input_ms"}
+"""Fields that have a column of their own, go without saying, or tell a person nothing."""
+SAMPLES = {"start", "end", "onset", "decided"}
+"""Offsets in samples since the session began; shown in seconds."""
+
+
+def log_rows(entry_id: bytes, values: Sequence[bytes], *, content: bool) -> list[dict[str, Any]]:
+    """The rows of one entry; `content`: with what was said. An entry that cannot be read is a row that says so."""
+    name = entry_id.decode()
+    found = dict(zip(values[::2], values[1::2], strict=False))
+    try:
+        frames = codec.decode_entry(found[b"f"])
+        fence = int(found.get(b"n", 1))
+    except (BadFrame, KeyError, ValueError) as error:
+        frames, fence, wrong = [], 1, str(error) if isinstance(error, BadFrame) else "an entry without frames"
+        return [_row(name, 0, fence, "unreadable", None, None, {"reason": wrong})]
+    return [
+        _row(
+            name, number, fence, type(frame).__name__,
+            getattr(frame, "turn", None), getattr(frame, "revision", None), frame_fields(frame, content=content),
+        )
+        for number, frame in enumerate(frames)
+    ]  # fmt: skip
+
+
+def _row(
+    entry_id: str, number: int, fence: int, kind: str, turn: int | None, revision: int | None, shown: dict[str, Any]
+) -> dict[str, Any]:
+    at_ms = int(entry_id.partition("-")[0])
+    return {
+        "id": entry_id, "number": number, "at_ms": at_ms, "fence": fence, "type": kind,
+        "turn": turn, "revision": revision, "fields": shown,
+    }  # fmt: skip
+
+
+def frame_fields(frame: Frame, *, content: bool) -> dict[str, Any]:
+    """What else there is in a frame. A text is masked unless its field is known to be none that is said."""
+    shown: dict[str, Any] = {}
+    for field in fields(frame):  # type: ignore[arg-type]  # every frame is a dataclass, their base is not
+        value = getattr(frame, field.name)
+        if field.name not in LEFT_OUT and (told := _shown(field.name, value, content=content)) is not None:
+            shown[field.name] = told
+    if isinstance(frame, VoiceChunk):
+        shown["ms"] = len(frame.pcm) // 2 * 1000 // frame.rate_hz if frame.rate_hz > 0 else 0
+    return shown
+
+
+def _shown(name: str, value: object, *, content: bool) -> Any:
+    """None: it is not shown."""
+    match value:
+        case int() if name in SAMPLES:
+            return f"{value / RATE_HZ:.2f} s"
+        case bool() | int() | float():
+            return value
+        case str():
+            if not value:
+                return None
+            if name == "message" and not content:
+                return value.partition(": ")[0]  # the kind of error: its text may hold what was said
+            return value if content or name in PLAIN else f"{len(value)} characters"
+        case bytes():
+            return f"{len(value)} bytes"
+        case SessionSettings():
+            return {key: getattr(value, key) for key in ("language", "voice", "route", "endpoint_ms", "pause_ms")}
+        case ToolCall():
+            return value.name if not content else f"{value.name} {value.arguments}"
+        case tuple():
+            return f"{len(value)}" if value else None
+    return None

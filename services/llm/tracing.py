@@ -1,0 +1,36 @@
+"""What traces and logs tell of a reply: what was said only where the settings allow it."""
+
+import json
+from collections.abc import Sequence
+
+import structlog
+
+from shared.logs import shows_content
+from shared.session import Message
+from shared.work import Work
+
+log = structlog.get_logger()
+
+
+def describe_request(work: Work, messages: Sequence[Message], *, voiced: bool) -> None:
+    """The chat model is about to be asked; `voiced`: it speaks the reply itself."""
+    if not work.trace:
+        return
+    if voiced:
+        work.span.set_attribute("gen_ai.output.type", "speech")
+    if shows_content():
+        work.span.set_attribute("gen_ai.input.messages", _written([(one.role, one.text) for one in messages]))
+
+
+def describe_reply(work: Work, text: str) -> None:
+    """The reply's text is complete."""
+    if shows_content():
+        log.info("replied", text=text)
+        if work.trace:
+            work.span.set_attribute("gen_ai.output.messages", _written([("assistant", text)]))
+
+
+def _written(messages: Sequence[tuple[str, str]]) -> str:
+    """As OpenTelemetry's conventions have it."""
+    parts = [{"role": role, "parts": [{"type": "text", "content": text}]} for role, text in messages]
+    return json.dumps(parts, ensure_ascii=False)

@@ -1,0 +1,48 @@
+"""OpenTelemetry's SDK as traces use it; imported only where there are any."""
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.trace import SpanContext
+
+from shared.settings import Settings
+
+
+class Ids(RandomIdGenerator):
+    """Random ids; or those of a span that another process began, and that is to be ended here."""
+
+    def __init__(self) -> None:
+        self.given: SpanContext | None = None
+
+    def generate_trace_id(self) -> int:
+        return self.given.trace_id if self.given else super().generate_trace_id()
+
+    def generate_span_id(self) -> int:
+        return self.given.span_id if self.given else super().generate_span_id()
+
+
+def make_provider(role: str, version: str, share: float, processor: SpanProcessor) -> TracerProvider:
+    """What makes the spans of this process; a turn that was begun as traced stays so, whatever its share."""
+    provider = TracerProvider(
+        sampler=ParentBased(TraceIdRatioBased(share)),
+        resource=Resource.create({"service.name": f"parley-{role}", "service.version": version}),
+        id_generator=Ids(),
+        shutdown_on_exit=False,  # that has no limit in time
+    )
+    provider.add_span_processor(processor)
+    return provider
+
+
+def make_processor(settings: Settings) -> SpanProcessor:
+    """What takes the spans away: a thread, which sends them in batches."""
+    return BatchSpanProcessor(_exporter(settings))
+
+
+def _exporter(settings: Settings) -> SpanExporter:
+    if settings.traces == "console":
+        return ConsoleSpanExporter(formatter=lambda span: span.to_json(indent=None) + "\n")
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    return OTLPSpanExporter()

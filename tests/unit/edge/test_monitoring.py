@@ -1,0 +1,262 @@
+"""The monitor over HTTP: who may see it, what it answers with and without a broker, and what it never tells."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from services.edge.app import create_app
+from services.edge.edge import Edge
+from services.edge.monitoring import ENTRIES, TURNS_LOOKED_AT, is_loopback
+from shared import frames as fr
+from shared.bus import Bus
+from shared.leases import Leases
+from shared.lifecycle import Shutdown
+from shared.session import ReplyOptions, SessionSettings
+from shared.settings import STAGES, Settings
+from shared.streams import Place
+from shared.waterfall import TurnRecord
+from shared.wire import BrokerGone
+from tests.broker import embedded_broker
+
+HERE = "http://127.0.0.1:8000"
+SECRET = "what was said"
+GPU = {"index": "0", "name": "H", "utilization": 1.0, "memory_process": 7}
+
+
+def record(session: str, turn: int = 1) -> TurnRecord:
+    marks = {"endpoint": 500.0, "transcript": 600.0, "first_audio": 900.0 + turn}
+    return TurnRecord(session, turn, 1, "stream", "cascade", "completed", 0, 900, 1000, "ab" * 16, True, marks)
+
+
+def client_of(edge: Edge, base: str = HERE) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(create_app(edge)), base_url=base)
+
+
+@asynccontextmanager
+async def served(settings: Settings) -> AsyncIterator[tuple[httpx.AsyncClient, Edge, Bus]]:
+    """An edge with a broker, on which one asr worker says that it is ready."""
+    shutdown = Shutdown(1)
+    edge = Edge(settings, shutdown)
+    async with Bus.connect(settings, "edge") as bus, client_of(edge) as client, asyncio.TaskGroup() as tasks:
+        leases = Leases(bus, "asr", 60_000)
+        await leases.open()
+        await leases.ready({"engine": "test"}, {"slots": 4, "in_hand": 1, "loop_lag_ms": 1.5, "gpus": [GPU]})
+        tasks.create_task(edge.run(bus))
+        async with asyncio.timeout(5):
+            while not edge.monitor.statuses() or edge.monitor.broker is None:
+                await asyncio.sleep(0.005)
+        yield client, edge, bus
+        shutdown.request()
+
+
+@pytest.fixture
+async def where(tmp_path: Path) -> AsyncIterator[Settings]:
+    async with embedded_broker(tmp_path / "data") as settings:
+        yield settings
+
+
+async def get(client: httpx.AsyncClient, path: str, **options: Any) -> Any:
+    response = await client.get(path, **options)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def talk(bus: Bus, session: str) -> None:
+    channel = bus.channel("edge", session)
+    channel.publish(fr.SessionStarted(session, SessionSettings(instructions=SECRET)))
+    channel.publish(fr.TranscriptFinal(session, 1, 0, SECRET, ReplyOptions()))
+
+
+async def test_the_snapshot_has_stages_loads_broker_and_turns(where: Settings) -> None:
+    async with served(where) as (client, _, bus):
+        bus.keep_turn(record("one"))
+        data = await get(client, "/monitor/data")
+    states = {one["stage"]: one["state"] for one in data["stages"]}
+    assert states == {**dict.fromkeys(STAGES, "missing"), "asr": "ready"}
+    asr = next(one for one in data["stages"] if one["stage"] == "asr")
+    assert (asr["slots"], asr["free"], asr["workers"][0]["loop_lag_ms"]) == (4, 3, 1.5)
+    assert data["gpus"][0]["workers"][0]["memory"] == 7
+    assert data["refusal"] == "no vad worker is ready"
+    assert data["broker"]["clients"] >= 1
+    assert [(row["session"], row["slow"]) for row in data["turns"]] == [("one", True)]
+    assert data["sessions"] == {"count": 0, "newest": []}
+
+
+async def test_a_session_is_shown_with_its_turns_and_its_log_without_what_was_said(where: Settings) -> None:
+    async with served(where) as (client, _, bus):
+        talk(bus, "one")
+        for turn in (1, 2):
+            bus.keep_turn(record("one", turn))
+        bus.keep_turn(record("other"))
+        response = await client.get("/monitor/sessions/one/data")
+        data = response.json()
+        newer = await get(client, f"/monitor/sessions/one/data?after={data['log'][0]['id']}")
+        assert [row["type"] for row in data["log"]] == ["SessionStarted", "TranscriptFinal"]
+        assert [row["turn"] for row in data["turns"]] == [1, 2]
+        assert [row["type"] for row in newer["log"]] == ["TranscriptFinal"]
+        assert data["log"][1]["fields"]["text"] == f"{len(SECRET)} characters"
+        assert SECRET not in response.text
+        assert (data["live"], data["masked"]) == (None, True)
+
+
+async def test_turns_that_come_later_are_added_and_the_oldest_left_out(where: Settings) -> None:
+    async with served(where) as (client, _, bus):
+        for turn in range(TURNS_LOOKED_AT):
+            bus.keep_turn(record("one", turn))
+        first, again = await asyncio.gather(*(get(client, "/monitor/data") for _ in range(2)))
+        assert first["turns"] == again["turns"]
+        bus.keep_turn(record("one", 999))
+        data = await get(client, "/monitor/data")
+        assert [row["turn"] for row in data["turns"][:2]] == [999, TURNS_LOOKED_AT - 1]
+        assert data["latency"]["turns"] == TURNS_LOOKED_AT
+        after = data["turns"][0]["id"]
+        newer = await get(client, f"/monitor/sessions/one/data?after={after}")
+        assert len(newer["turns"]) == TURNS_LOOKED_AT
+
+
+async def test_what_was_said_is_shown_where_it_may_be_logged(where: Settings) -> None:
+    async with served(where.model_copy(update={"log_content": True})) as (client, _, bus):
+        talk(bus, "one")
+        data = await get(client, "/monitor/sessions/one/data")
+        assert data["log"][1]["fields"]["text"] == SECRET
+        assert not data["masked"]
+
+
+async def test_a_log_that_is_gone_leaves_the_turns_and_says_so(where: Settings) -> None:
+    async with served(where) as (client, _, bus):
+        bus.keep_turn(record("one"))
+        data = await get(client, "/monitor/sessions/one/data")
+        assert (data["log"], len(data["turns"]), data["log_kept_s"]) == (None, 1, 120)
+
+
+async def test_a_long_log_is_cut_to_its_newest_entries_and_bad_ones_are_shown_as_such(where: Settings) -> None:
+    async with served(where) as (client, _, bus):
+        key = bus.keys.stream(Place.OUT, "one")
+        for _ in range(ENTRIES + 20):
+            bus.send(b"XADD", key, b"*", b"f", b"\xff not a frame")
+        data = await get(client, "/monitor/sessions/one/data")
+        assert len(data["log"]) == ENTRIES
+        assert {row["type"] for row in data["log"]} == {"unreadable"}
+        ids = [tuple(map(int, row["id"].split("-"))) for row in data["log"]]
+        assert ids == sorted(ids)
+        assert await bus.call(b"XLEN", bus.keys.dead("edge")) == 0  # who looks does not set aside
+
+
+@pytest.mark.parametrize("session", ["nobody", "a" * 200, "{0}:jobs", "%0d%0a", "%F0%9F%92%A9", "..%5c"])
+async def test_a_session_that_nobody_knows(where: Settings, session: str) -> None:
+    async with served(where) as (client, _, _):
+        response = await client.get(f"/monitor/sessions/{session}/data")
+        assert (response.status_code, response.json()["error"]["code"]) == (404, "session_unknown")
+
+
+@pytest.mark.parametrize("after", ["0", "x-1", "1-1 +", "9" * 30 + "-0", ""])
+async def test_an_id_that_is_none_is_refused(where: Settings, after: str) -> None:
+    async with served(where) as (client, _, bus):
+        talk(bus, "one")
+        response = await client.get("/monitor/sessions/one/data", params={"after": after})
+        assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid_after")
+
+
+async def test_the_largest_id_is_none_that_has_others_after_it(where: Settings) -> None:
+    async with served(where) as (client, _, bus):
+        talk(bus, "one")
+        edge_case = "18446744073709551615-18446744073709551615"
+        response = await client.get("/monitor/sessions/one/data", params={"after": edge_case})
+        assert response.status_code == 400
+        assert len((await get(client, "/monitor/sessions/one/data"))["log"]) == 2  # the connection still works
+
+
+async def test_without_a_broker_the_page_and_its_data_say_so(tmp_path: Path) -> None:
+    async with client_of(Edge(Settings(data_dir=tmp_path), Shutdown(1))) as client:
+        data = await get(client, "/monitor/data")
+        assert {one["state"] for one in data["stages"]} == {"unknown"}
+        assert (data["broker"], data["turns"], data["refusal"]) == (None, [], "the broker is not reachable")
+        response = await client.get("/monitor/sessions/one/data")
+        assert (response.status_code, response.json()["error"]["message"]) == (503, "the broker is not reachable")
+        assert "Monitor" in (await client.get("/monitor")).text
+        assert "Event log" in (await client.get("/monitor/sessions/one")).text
+
+
+async def test_a_broker_that_goes_is_told_and_no_failure(where: Settings) -> None:
+    edge = Edge(where, Shutdown(1))
+    connected: asyncio.Future[Bus] = asyncio.get_running_loop().create_future()
+
+    async def stay_connected() -> None:
+        with suppress(BaseExceptionGroup):
+            async with Bus.connect(where, "edge") as bus:
+                connected.set_result(bus)
+                await asyncio.Event().wait()
+
+    async with asyncio.timeout(10), client_of(edge) as client, asyncio.TaskGroup() as tasks:
+        tasks.create_task(stay_connected())
+        edge.bus = await connected
+        with pytest.raises(BrokerGone):
+            await edge.bus.call("SHUTDOWN", "NOSAVE")
+        data = await get(client, "/monitor/data")  # the edge has not noticed yet
+        assert ({one["state"] for one in data["stages"]}, data["broker"], data["turns"]) == ({"unknown"}, None, [])
+        response = await client.get("/monitor/sessions/one/data")
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "unavailable")
+
+
+PATHS = ("/monitor", "/monitor/data", "/monitor/sessions/one", "/monitor/sessions/one/data")
+LOCAL = "127.0.0.1:8000"
+
+
+@pytest.mark.parametrize(
+    ("monitor", "host", "headers", "status"),
+    [
+        ("auto", "127.0.0.1", {"host": LOCAL}, 200),
+        ("auto", "127.8.8.8", {"host": "127.8.8.8"}, 200),
+        ("auto", "::1", {"host": "[::1]:8000"}, 200),
+        ("auto", "localhost", {"host": "localhost:8000"}, 200),
+        ("auto", "0.0.0.0", {"host": LOCAL}, 404),
+        ("auto", "192.168.1.5", {"host": LOCAL}, 404),
+        ("auto", "::", {"host": LOCAL}, 404),
+        ("auto", "localhost.evil.example", {"host": LOCAL}, 404),
+        ("auto", "127.0.0.1", {"host": "evil.example"}, 404),  # its name was made to lead here
+        ("auto", "127.0.0.1", {"host": "127.0.0.1.evil.example:8000"}, 404),
+        ("auto", "127.0.0.1", {"host": ""}, 404),
+        ("auto", "127.0.0.1", {"host": "[::1"}, 404),
+        ("auto", "127.0.0.1", {"host": LOCAL, "x-forwarded-for": "203.0.113.9"}, 404),
+        ("off", "127.0.0.1", {"host": LOCAL}, 404),
+        ("on", "0.0.0.0", {"host": "parley.example"}, 200),
+    ],
+)
+async def test_who_may_see_it(tmp_path: Path, monitor: str, host: str, headers: dict[str, str], status: int) -> None:
+    settings = Settings.model_validate({"monitor": monitor, "host": host, "data_dir": tmp_path})
+    async with client_of(Edge(settings, Shutdown(1))) as client:
+        for path in PATHS:
+            response = await client.get(path, headers=headers)
+            expected = 503 if status == 200 and path.endswith("one/data") else status  # there is no broker here
+            assert response.status_code == expected, path
+            assert (status == 200) or "stages" not in response.text
+
+
+async def test_a_page_of_another_site_cannot_read_it(where: Settings) -> None:
+    async with served(where) as (client, _, bus):
+        talk(bus, "one")
+        for path in ("/monitor/data", "/monitor/sessions/one/data"):
+            response = await client.get(path, headers={"origin": "https://evil.example"})
+            assert not [name for name in response.headers if name.startswith("access-control-")]
+            assert response.headers["cross-origin-resource-policy"] == "same-origin"
+            assert response.headers["cache-control"] == "no-store"
+            asked = await client.options(
+                path, headers={"origin": "https://evil.example", "access-control-request-method": "GET"}
+            )
+            assert asked.status_code == 405
+            assert not [name for name in asked.headers if name.startswith("access-control-")]
+        page = await client.get("/monitor")
+        assert "'unsafe-inline'" not in page.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("127.0.0.1", True), ("[::1]", True), ("", False), ("10.0.0.1", False), ("x", False)],
+)
+def test_what_only_this_machine_reaches(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected

@@ -1,0 +1,91 @@
+"""Why a session is not taken: each reason with its code for the metrics and its words for the client."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from services.edge.edge import Edge
+from shared import metrics
+from shared.bus import Bus
+from shared.frames import TranscriptFinal
+from shared.leases import Leases
+from shared.lifecycle import Shutdown
+from shared.session import ReplyOptions
+from shared.settings import STAGES, Settings
+from tests.broker import embedded_broker
+
+
+@pytest.fixture
+async def where(tmp_path: Path) -> AsyncIterator[Settings]:
+    async with embedded_broker(tmp_path / "data") as settings:
+        yield settings.model_copy(update={"max_sessions": 1, "queue_age_limit_ms": 20})
+
+
+def code_of(edge: Edge) -> str:
+    refusal = edge.refusal()
+    return "" if refusal is None else refusal.code
+
+
+async def test_each_reason_has_its_code(where: Settings) -> None:
+    shutdown = Shutdown(1)
+    edge = Edge(where, shutdown)
+    assert code_of(edge) == "broker"
+    async with Bus.connect(where, "edge") as bus:
+        edge.bus = bus
+        assert code_of(edge) == "broker"  # nothing was asked of it yet
+        groups = {stage: Leases(bus, stage, 60_000) for stage in STAGES}
+        for stage, leases in groups.items():
+            await edge.monitor.look(bus)
+            refusal = edge.refusal()
+            assert refusal == ("no_worker", f"no {stage} worker is ready")
+            await leases.open()
+            await leases.ready({"engine": f"{stage}-engine"}, {"slots": 3, "in_hand": 1})
+        await edge.monitor.look(bus)
+        assert edge.refusal() is None
+        assert edge.monitor.engine("llm") == "llm-engine"
+        assert list(edge.monitor.statuses()["tts"].loads.values()) == [{"slots": 3, "in_hand": 1}]
+
+        bus.channel("asr", "somebody").publish(TranscriptFinal("somebody", 1, 0, "hello", ReplyOptions()))
+        await asyncio.sleep(0.05)
+        await edge.monitor.look(bus)
+        assert code_of(edge) == "behind"
+        assert 0.02 < metrics.queue_age.labels("llm")._value.get() < 5
+        (lease,) = await groups["llm"].take(1)
+        await edge.monitor.look(bus)
+        assert edge.refusal() is None
+
+        edge.sessions.add("somebody")  # type: ignore[arg-type]
+        assert code_of(edge) == "full"
+        shutdown.request()
+        assert code_of(edge) == "stopping"
+        assert lease.fence == 1
+
+
+async def test_a_worker_that_leaves_takes_its_load_with_it(where: Settings) -> None:
+    async with Bus.connect(where, "edge") as bus:
+        monitor = Edge(where, Shutdown(1)).monitor
+        leases = Leases(bus, "llm", 60_000)
+        await leases.open()
+        await leases.ready({"engine": "one"}, {"slots": 1})
+        await monitor.look(bus)
+        assert monitor.statuses()["llm"].loads
+        await leases.ready({"engine": "one"}, ready=False)
+        await monitor.look(bus)
+        assert monitor.statuses()["llm"].loads == {}
+        assert monitor.engine("llm") == ""
+
+
+async def test_how_long_work_waited_is_told_by_who_takes_it(where: Settings) -> None:
+    async with Bus.connect(where, "llm") as bus:
+        leases = Leases(bus, "llm", 60_000)
+        await leases.open()
+        waited = metrics.queue_wait.labels("llm")
+        count = sum(bucket.get() for bucket in waited._buckets)
+        total = waited._sum.get()
+        bus.channel("asr", "somebody").publish(TranscriptFinal("somebody", 1, 0, "hello", ReplyOptions()))
+        await asyncio.sleep(0.08)
+        await leases.take(1)
+        assert sum(bucket.get() for bucket in waited._buckets) == count + 1
+        assert 0.07 < waited._sum.get() - total < 2

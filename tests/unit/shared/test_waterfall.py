@@ -1,0 +1,99 @@
+"""The parts of a turn, and the record that is kept of it."""
+
+from dataclasses import replace
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.waterfall import SEGMENTS, BadRecord, TurnRecord, segments
+
+PREPARED = {
+    "paused": 160.0, "transcript": 240.0, "first_token": 300.0, "first_sentence": 320.0, "voice": 350.0,
+    "endpoint": 500.0, "first_audio": 503.0,
+}  # fmt: skip
+
+RECORD = TurnRecord("session", 3, 1_000_000, "stream", "cascade", "completed", 1, 900, 1000, "", True, PREPARED)
+
+marks = st.dictionaries(
+    st.sampled_from(
+        ["paused", "transcript", "asked", "first_token", "first_sentence", "voice", "endpoint", "first_audio"]
+    ),
+    st.floats(-1000, 60_000),
+)
+
+
+def lengths(found: dict[str, float]) -> dict[str, float]:
+    return {part.name: round(1000 * part.seconds) for part in segments(found)}
+
+
+def test_what_was_prepared_at_a_pause_counts_from_there() -> None:
+    parts = {
+        "endpoint": 500,
+        "transcript": 80,
+        "first_token": 60,
+        "first_sentence": 20,
+        "first_audio": 30,
+        "release": 3,
+    }
+    assert lengths(PREPARED) == parts
+    assert list(lengths(PREPARED)) == list(SEGMENTS)
+
+
+def test_what_was_not_prepared_counts_from_the_endpoint() -> None:
+    late = {"endpoint": 500.0, "transcript": 700.0, "first_token": 900.0, "voice": 1000.0, "first_audio": 1001.0}
+    assert lengths(late) == {"endpoint": 500, "transcript": 200, "first_token": 200, "first_audio": 500, "release": 1}
+
+
+def test_a_reply_that_was_made_anew_counts_from_when_it_was_asked_for() -> None:
+    again = {
+        **PREPARED,
+        "asked": 505.0,
+        "first_token": 565.0,
+        "first_sentence": 580.0,
+        "voice": 600.0,
+        "first_audio": 601.0,
+    }
+    assert lengths(again)["first_token"] == 60
+
+
+@given(marks)
+def test_no_part_is_negative_and_each_comes_once(found: dict[str, float]) -> None:
+    parts = segments(found)
+    assert all(part.seconds >= 0 and part.stage == SEGMENTS[part.name] for part in parts)
+    assert len({part.name for part in parts}) == len(parts)
+
+
+def test_a_record_comes_back_as_it_was() -> None:
+    assert TurnRecord.unpack(RECORD.pack()) == RECORD
+    assert TurnRecord.unpack(replace(RECORD, marks={}).pack()).marks == {}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xc1",
+        RECORD.pack()[:-4],
+        RECORD.pack() + b"\x00",
+        msgpack.packb("no list"),
+        msgpack.packb([]),
+        msgpack.packb([1, *([0] * 11)]),
+        msgpack.packb(["s", "3", 1, "", "", "", 1, 1, 1, "", True, {}]),
+        msgpack.packb(["s", 3, 1, "", "", "", 1, 1, 1, "", True, {"endpoint": "late"}]),
+        msgpack.packb(["s", 3, 1, "", "", "", 1, 1, 1, "", True, [1]]),
+        msgpack.packb(["s", 3, 1, "", "", "", 1, 1, 1, "", True, {}, "one too many"]),
+    ],
+)
+def test_what_is_no_record_is_refused(data: bytes) -> None:
+    with pytest.raises(BadRecord):
+        TurnRecord.unpack(data)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_record_or_refused(data: bytes) -> None:
+    try:
+        TurnRecord.unpack(data)
+    except BadRecord:
+        pass

@@ -1,0 +1,94 @@
+"""The span of a whole turn: begun with its speech, ended when it is over, however that comes about."""
+
+from collections.abc import Iterator
+
+import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from services.vad.listener import Listener
+from services.vad.turn_trace import TurnTrace
+from shared import frames as fr
+from shared.otel import make_provider
+from shared.session import ReplyOptions, SessionSettings
+from shared.tracing import start_tracing, stop_tracing
+
+
+@pytest.fixture
+def spans() -> Iterator[InMemorySpanExporter]:
+    exporter = InMemorySpanExporter()
+    start_tracing(make_provider("test", "1", 1.0, SimpleSpanProcessor(exporter)))
+    yield exporter
+    stop_tracing()
+
+
+def started(turn: int) -> fr.SpeechStarted:
+    return fr.SpeechStarted("s", turn, 0, 0, 1600, "0-0", "en", True)
+
+
+def committed(turn: int, revision: int = 0, *, spoken: bool = True) -> fr.TurnCommitted:
+    return fr.TurnCommitted(turn, revision, 0, 16_000 * spoken, 24_000, 0, ReplyOptions())
+
+
+def outcomes(spans: InMemorySpanExporter) -> list[tuple[object, ...]]:
+    names = ("parley.turn", "parley.revision", "parley.outcome")
+    return [tuple((span.attributes or {}).get(name) for name in names) for span in spans.get_finished_spans()]
+
+
+def test_the_frames_of_a_turn_carry_its_trace_and_the_others_none(spans: InMemorySpanExporter) -> None:
+    trace = TurnTrace("s")
+    heard = fr.TurnHeard("s", 1, 1, "0-0", 0, 16_000, ReplyOptions())
+    typed = fr.TranscriptFinal("s", 2, 0, "hello", ReplyOptions())
+    start, _, again, _, sound, _, late = trace.follow(
+        [
+            started(1), fr.SpeechPaused(1, 0, 8000), fr.SpeechResumed(1, 1, 9000), fr.SpeechPaused(1, 1, 8000), heard,
+            committed(1, 1), fr.TranscriptFinal("s", 9, 0, "of another turn", ReplyOptions()),
+        ],
+        0.5,
+    )  # fmt: skip
+    assert isinstance(start, fr.SpeechStarted)
+    assert isinstance(sound, fr.TurnHeard)
+    assert start.trace == sound.trace != ""
+    assert again == fr.SpeechResumed(1, 1, 9000)
+    assert late == fr.TranscriptFinal("s", 9, 0, "of another turn", ReplyOptions())
+    _, own = trace.follow([committed(2, spoken=False), typed], 0)
+    assert isinstance(own, fr.TranscriptFinal)
+    assert own.trace not in ("", start.trace)
+    assert outcomes(spans) == [(1, 1, "committed"), (2, 0, "committed")]
+    turn = spans.get_finished_spans()[0]
+    assert [event.name for event in turn.events] == ["pause", "speech again", "pause"]
+    assert turn.end_time is not None
+    assert turn.start_time is not None
+    assert 0.5e9 <= turn.end_time - turn.start_time < 1.5e9
+
+
+def test_a_turn_ends_once_and_what_is_none_is_said(spans: InMemorySpanExporter) -> None:
+    trace = TurnTrace("s")
+    trace.follow([started(1), fr.TurnDiscarded(1, 0, "client"), fr.TurnDiscarded(1, 0, fr.EMPTY)], 0)
+    trace.follow([started(2), committed(2), committed(2)], 0)
+    assert outcomes(spans) == [(1, 0, "discarded"), (2, 0, "committed")]
+    assert (spans.get_finished_spans()[0].attributes or {})["parley.reason"] == "client"
+
+
+def test_a_successor_goes_on_with_the_trace_out_of_the_checkpoint(spans: InMemorySpanExporter) -> None:
+    listener, first = Listener("s", SessionSettings()), TurnTrace("s")
+    (start,) = first.follow([started(1)], 2.0)
+    listener.trace = first.state()
+    successor, second = Listener("s", SessionSettings()), TurnTrace("s")
+    assert successor.restore(listener.checkpoint([0.5]), SessionSettings()) == [0.5]
+    second.restore(successor.trace)
+    heard = fr.TurnHeard("s", 1, 0, "0-0", 0, 16_000, ReplyOptions())
+    found, _ = second.follow([heard, committed(1)], 0)
+    assert isinstance(start, fr.SpeechStarted)
+    assert isinstance(found, fr.TurnHeard)
+    assert found.trace == start.trace
+    assert outcomes(spans) == [(1, 0, "committed")]
+    assert second.state() == ()
+
+
+def test_a_checkpoint_without_a_trace_is_as_it_was_before_there_were_any(spans: InMemorySpanExporter) -> None:
+    plain, traced = Listener("s", SessionSettings()), Listener("s", SessionSettings())
+    trace = TurnTrace("s")
+    trace.follow([started(1), committed(1)], 0)
+    traced.trace = trace.state()
+    assert traced.checkpoint() == plain.checkpoint()
