@@ -1,0 +1,98 @@
+"""A dashboard out of its rows: the variables, the links and the settings that all of them share."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import (
+    DashboardCursorSync,
+    DashboardLinkType,
+    DataSourceRef,
+    Panel,
+    RowPanel,
+    VariableOption,
+    VariableRefresh,
+    VariableSort,
+)
+
+from dashboards import promql
+from dashboards.alerts import RUNBOOKS
+from dashboards.panels import SOURCE
+from shared import metrics
+
+TAG = "parley"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Panels under a title. The number of a row is a multiple of ten, and its panels' follow it."""
+
+    number: int
+    title: str
+    panels: Sequence[Builder[Panel]]
+    collapsed: bool = False
+
+
+def board(
+    name: str, title: str, about: str, rows: Sequence[Row], choices: Sequence[dashboard.QueryVariable] = ()
+) -> dict[str, str]:
+    """The dashboard's file name and its JSON; `choices` are variables beside the environment."""
+    built = dashboard.Dashboard(f"Parley: {title}").uid(f"parley-{name}").description(about).tags([TAG])
+    built.refresh("10s").time("now-1h", "now").timezone("browser").readonly().tooltip(DashboardCursorSync.CROSSHAIR)
+    built.with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
+    # Written out, as a dashboard without a list of them is one that Grafana repairs at every load.
+    built.annotation(
+        dashboard.AnnotationQuery()
+        .name("Annotations & Alerts")
+        .built_in(1)
+        .type("dashboard")
+        .datasource(DataSourceRef(type_val="grafana", uid="-- Grafana --"))
+        .enable(True)
+        .hide(True)
+        .icon_color("rgba(0, 211, 255, 1)")
+    )
+    environment = f"label_values({promql.name(metrics.build_info)}, environment)"
+    for variable in (choice("environment", environment), *choices):
+        built.with_variable(variable)
+    built.with_variable(
+        dashboard.TextBoxVariable("runbooks")
+        .label("Runbooks")
+        .description("URL of the folder docs/runbooks, for the links of the panels.")
+        .default_value(RUNBOOKS)
+        .current(VariableOption(text=RUNBOOKS, value=RUNBOOKS))
+    )
+    others = dashboard.DashboardLink("Dashboards").type(DashboardLinkType.DASHBOARDS).tags([TAG])
+    built.link(others.include_vars(True).keep_time(True))
+    for row in rows:
+        header = dashboard.Row(row.title).id(row.number)
+        if not row.collapsed:
+            built.with_row(header)
+            for panel in row.panels:
+                built.with_panel(panel)
+            continue
+        for panel in row.panels:
+            header.with_panel(panel)
+        built.with_row(header)
+    model = built.build()
+    for link in [*(model.links or []), *(link for panel in _panels(model.panels or []) for link in panel.links or [])]:
+        # What the library fills in hides the link in a menu, in newer Grafanas; without it, it is beside the variables.
+        link.placement = None  # type: ignore[assignment] # the library itself checks for None
+    return {f"parley-{name}.json": JSONEncoder(sort_keys=True, indent=2).encode(model) + "\n"}
+
+
+def _panels(panels: Iterable[Panel | RowPanel]) -> Iterator[Panel]:
+    for panel in panels:
+        if isinstance(panel, RowPanel):
+            yield from panel.panels
+        else:
+            yield panel
+
+
+def choice(name: str, query: str) -> dashboard.QueryVariable:
+    """A variable of one or more values of a label: all of them at first."""
+    variable = dashboard.QueryVariable(name).label(name.capitalize()).datasource(SOURCE).query(query)
+    variable.definition(query).refresh(VariableRefresh.ON_TIME_RANGE_CHANGED).sort(VariableSort.ALPHABETICAL_ASC)
+    variable.multi(True).include_all(True).all_value(".*")
+    return variable.current(VariableOption(selected=True, text=["All"], value=["$__all"]))

@@ -1,0 +1,11 @@
+"""All dashboards of Grafana."""
+
+from dashboards import broker, edge, gpu, overview, stages, waterfall
+
+
+def build() -> dict[str, str]:
+    """The JSON of each by its file name."""
+    built: dict[str, str] = {}
+    for dashboard in (overview, waterfall, stages, gpu, broker, edge):
+        built |= dashboard.build()
+    return built

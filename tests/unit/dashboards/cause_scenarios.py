@@ -1,0 +1,240 @@
+"""What goes wrong within, and the alert that tells of it."""
+
+from tests.unit.dashboards.scenario import ABSENT, STALE, Scenario, counts, holds, ticket
+
+SCRAPED = 'job="parley", stage="tts", instance="gpu-1:9100"'
+TARGETS = ("vad", "asr", "llm", "edge")
+ONE_REFUSAL = 'parley_sessions_refused_total{reason="unavailable", instance="edge-1"}'
+LAG = f"parley_event_loop_lag_seconds_bucket{{{SCRAPED}, "
+
+CAUSES = (
+    Scenario(
+        "QueueTooOld",
+        {
+            'parley_queue_age_seconds{stage="asr", instance="edge-1"}': holds((2.5, 5), (3, 5), (0, 5)),
+            'parley_queue_age_seconds{stage="asr", instance="edge-2"}': holds((0, 15)),
+            'parley_queue_age_seconds{stage="tts", instance="edge-1"}': holds((1, 15)),
+        },
+        {
+            4: (),
+            5: (),  # not for long enough yet
+            9: [
+                (
+                    ticket(stage="asr"),
+                    "The oldest asr work that no worker has taken is 3s old; sessions are refused from 5 s on.",
+                )
+            ],
+            10: (),
+        },
+    ),
+    Scenario(
+        "NoReadyWorker",
+        {
+            'parley_ready_workers{stage="tts", instance="edge-1"}': holds((2, 5), (0, 5), (1, 5)),
+            'parley_ready_workers{stage="asr", instance="edge-1"}': holds((0, 15)),
+            'parley_ready_workers{stage="asr", instance="edge-2"}': holds((1, 15)),
+        },
+        {
+            4: (),
+            5: (),
+            9: [
+                (ticket(stage="tts"), "0 tts workers are ready: sessions are refused, and turns wait for one."),
+            ],
+            10: (),
+        },
+    ),
+    Scenario(
+        "LeaseSilent",
+        {
+            'parley_stream_oldest_pending_seconds{stream="jobs:tts", instance="edge-1"}': holds((6, 5), (7, 5), (0, 5)),
+            'parley_stream_oldest_pending_seconds{stream="jobs:llm", instance="edge-1"}': holds((1, 15)),
+        },
+        {
+            4: (),
+            5: (),
+            9: [
+                (
+                    ticket(stage="tts", stream="jobs:tts"),
+                    (
+                        "A worker has been silent for 7s over work that it took from jobs:tts, and no other worker takes "
+                        "it over."
+                    ),
+                )
+            ],
+            10: (),
+        },
+    ),
+    Scenario(
+        "DeadLetters",
+        {
+            f"parley_dead_letters_total{{{SCRAPED}}}": counts((0, 4), (3, 1), (0, 30)),
+            'parley_dead_letters_total{stage="asr", instance="cpu-1:9100"}': counts((0, 35)),
+        },
+        {
+            4: (),
+            5: [
+                (
+                    ticket(stage="tts"),
+                    "3 pieces of tts work were given up after their last attempt, in the last 15 minutes.",
+                )
+            ],
+            21: (),
+        },
+    ),
+    Scenario(  # the first of a process: the series is not there before, and begins with 1
+        "DeadLetters",
+        {f"parley_dead_letters_total{{{SCRAPED}}}": holds((ABSENT, 5), (1, 30))},
+        {
+            4: (),
+            6: [
+                (
+                    ticket(stage="tts"),
+                    "1 pieces of tts work were given up after their last attempt, in the last 15 minutes.",
+                )
+            ],
+            21: (),
+        },
+    ),
+    Scenario(
+        "BrokerMemory",
+        {
+            'parley_broker_memory_bytes{instance="edge-1"}': holds((800, 10), (850, 10), (500, 5)),
+            'parley_broker_memory_limit_bytes{instance="edge-1"}': holds((1000, 25)),
+        },
+        {
+            9: (),
+            12: (),
+            18: [(ticket(), "85% of the broker's memory is taken; when it is full, it refuses every write.")],
+            20: (),
+        },
+    ),
+    Scenario(
+        "BrokerGone",
+        {
+            'parley_broker_up{instance="edge-1:9104"}': holds((1, 5), (0, 5), (1, 5)),
+            'parley_broker_up{instance="edge-2:9104"}': holds((1, 15)),
+        },
+        {
+            4: (),
+            5: (),
+            9: [
+                (
+                    ticket(instance="edge-1:9104"),
+                    (
+                        "The broker does not answer the edge edge-1:9104 (parley_broker_up is 0): every session there has "
+                        "ended, and new ones are refused."
+                    ),
+                )
+            ],
+            10: (),
+        },
+    ),
+    Scenario(
+        "SessionsRefused",
+        {ONE_REFUSAL: counts((0, 5), (2, 15), (0, 15))},
+        {
+            5: (),
+            9: (),
+            18: [
+                (
+                    ticket(reason="unavailable"),
+                    "10 sessions were refused in the last 5 minutes, and some in the 5 minutes before: unavailable.",
+                )
+            ],
+            30: (),
+        },
+    ),
+    Scenario("SessionsRefused", {ONE_REFUSAL: counts((0, 5), (1, 1), (0, 15))}, dict.fromkeys(range(6, 20), ())),
+    Scenario("SessionsRefused", {ONE_REFUSAL: holds((ABSENT, 5), (1, 15))}, dict.fromkeys(range(6, 20), ())),
+    Scenario(
+        "EventLoopLag",
+        {
+            f'{LAG}le="0.064"}}': counts((100, 15), (95, 15), (100, 15)),
+            f'{LAG}le="0.125"}}': counts((100, 15), (95, 15), (100, 15)),
+            f'{LAG}le="0.25"}}': counts((100, 45)),
+            f'{LAG}le="+Inf"}}': counts((100, 45)),
+        },
+        {
+            15: (),
+            18: (),
+            29: [
+                (
+                    ticket(stage="tts", instance="gpu-1:9100"),
+                    "The event loop of gpu-1:9100 wakes up 225ms late (99th percentile).",
+                )
+            ],
+            36: (),
+        },
+    ),
+    Scenario(
+        "GpuMemory",
+        {
+            f'parley_gpu_memory_used_bytes{{{SCRAPED}, gpu="0"}}': holds((95, 10), (96, 10), (10, 5)),
+            f'parley_gpu_memory_total_bytes{{{SCRAPED}, gpu="0"}}': holds((100, 25)),
+            f'parley_gpu_memory_used_bytes{{{SCRAPED}, gpu="1"}}': holds((50, 25)),
+            f'parley_gpu_memory_total_bytes{{{SCRAPED}, gpu="1"}}': holds((100, 25)),
+        },
+        {
+            9: (),
+            12: (),
+            18: [
+                (
+                    ticket(stage="tts", instance="gpu-1:9100", gpu="0"),
+                    "96% of the memory of GPU 0 is taken, as the tts worker gpu-1:9100 sees it.",
+                )
+            ],
+            20: (),
+        },
+    ),
+    Scenario(
+        "GpuXid",
+        {f'parley_gpu_xid_errors_total{{{SCRAPED}, gpu="0"}}': holds((ABSENT, 5), (2, 30))},
+        {
+            4: (),
+            6: [
+                (
+                    ticket(stage="tts", instance="gpu-1:9100", gpu="0"),
+                    "The driver reported 2 errors of GPU 0 to the tts worker gpu-1:9100, in the last 15 minutes.",
+                )
+            ],
+            21: (),
+        },
+    ),
+    Scenario(
+        "ExporterAbsent",
+        {
+            **{f'up{{job="parley", stage="{stage}", instance="a"}}': holds((1, 30)) for stage in TARGETS},
+            'up{job="parley", stage="tts", instance="a"}': holds((1, 5), (0, 20), (1, 5)),
+            'up{job="parley", stage="tts", instance="b"}': holds((1, 10), (STALE, 1)),
+        },
+        {
+            9: (),  # one of two is down
+            10: (),  # the other is taken away
+            15: [
+                (
+                    ticket(stage="tts"),
+                    "No process of tts answers Prometheus: no other alert of this stage can fire.",
+                )
+            ],
+            26: (),
+        },
+    ),
+    Scenario(
+        "ClockSkew",
+        {
+            f"parley_clock_skew_seconds{{{SCRAPED}}}": holds((-0.25, 10), (-0.3, 10), (0.01, 5)),
+            'parley_clock_skew_seconds{stage="edge", instance="edge-1:9104"}': holds((0.1, 25)),
+        },
+        {
+            9: (),
+            12: (),
+            18: [
+                (
+                    ticket(stage="tts", instance="gpu-1:9100"),
+                    "The clock of gpu-1:9100 (tts) and the broker's are 300ms apart.",
+                )
+            ],
+            20: (),
+        },
+    ),
+)
