@@ -1,9 +1,10 @@
 """The commands `parley bench …`. They parse, and call what does the work, which is imported only then."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -50,3 +51,92 @@ def engines(
         print(error, file=sys.stderr)
         raise typer.Exit(2) from None
     raise typer.Exit(run_engines(options))
+
+
+@bench.command()
+def pipeline(
+    sessions: Annotated[str, typer.Option(help="Numbers of callers, with commas.")] = "1,10,50,100",
+    seconds: Annotated[float, typer.Option(min=1, max=3600, help="Of plain turns in each run; a turn takes 4.")] = 32.0,
+    barge: Annotated[float, typer.Option(min=0, max=3600, help="Seconds of interruptions in each run.")] = 12.0,
+    repeat: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each number.")] = 2,
+    grain_ms: Annotated[float, typer.Option(min=0.1, max=20, help="Finest spacing of callers within 20 ms.")] = 1.0,
+    speculations: Annotated[int, typer.Option(min=0, help="Replies prepared before a turn is over.")] = 3,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    out: Annotated[Path | None, typer.Option(file_okay=False, help="Folder of the results.")] = None,
+    compare: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="A result; what is worse than that fails.")
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Another checkout, measured in turn; what is worse fails."),
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option(metavar="SERVICE", help="Draw where a service's time goes (needs py-spy).")
+    ] = None,
+    log: Annotated[bool, typer.Option("--log", help="Show what the system wrote.")] = False,
+) -> None:
+    """Measure what the pipeline itself costs: a whole system with scripted engines, and callers in real time.
+
+    Exit code: 0 all was measured, 1 something regressed or could not be measured, 2 what was asked for is wrong.
+    A machine is faster in one hour than in another: --against is the comparison to trust, with a --repeat of 4 or more.
+    """
+    from benchmarks.machine import RESULTS
+    from benchmarks.pipeline import Options
+    from benchmarks.pipeline_runs import run_pipeline
+
+    if profile and not shutil.which("py-spy"):
+        _refuse("--profile needs the program py-spy: pip install py-spy")
+    options = Options(
+        _numbers("--sessions", sessions), seconds, barge, repeat, grain_ms, speculations, json,
+        out or RESULTS, profile, log, compare, against,
+    )  # fmt: skip
+    raise typer.Exit(run_pipeline(options))
+
+
+@bench.command()
+def history(
+    kind: Annotated[Literal["pipeline", "engines"], typer.Argument(help="Of which results.")] = "pipeline",
+    sessions: Annotated[
+        int | None, typer.Option(min=1, help="Of which number of sessions; else 50 for the pipeline, 1 for engines.")
+    ] = None,
+    results: Annotated[Path | None, typer.Option(exists=True, file_okay=False, help="Folder of the results.")] = None,
+    out: Annotated[Path | None, typer.Option(dir_okay=False, help="The PNG; else beside the results.")] = None,
+) -> None:
+    """Show the main figures of all results over the commits, each machine by itself."""
+    from benchmarks.history import show_history
+    from benchmarks.machine import RESULTS
+
+    folder = results or RESULTS
+    raise typer.Exit(show_history(kind, sessions, folder, out or folder / f"history-{kind}.png"))
+
+
+@bench.command()
+def metrics(
+    sessions: Annotated[int, typer.Option(min=1, help="Number of callers.")] = 50,
+    seconds: Annotated[float, typer.Option(min=1, max=3600, help="Of plain turns in each run; a turn takes 4.")] = 32.0,
+    repeat: Annotated[int, typer.Option(min=1, max=1000, help="Pairs of runs: without metrics, and with.")] = 4,
+    out: Annotated[Path | None, typer.Option(file_okay=False, help="Folder of the results.")] = None,
+) -> None:
+    """Measure what the metrics cost: the pipeline with them, scraped every 5 s, in turn with it without them."""
+    from benchmarks.machine import RESULTS
+    from benchmarks.metrics_cost import run_metrics_cost
+    from benchmarks.pipeline import Options
+
+    options = Options((sessions,), seconds, barge=0.0, repeat=repeat, out=out or RESULTS)
+    raise typer.Exit(run_metrics_cost(options))
+
+
+def _numbers(name: str, text: str) -> tuple[int, ...]:
+    """Positive numbers with commas between them, each once."""
+    try:
+        numbers = tuple(dict.fromkeys(int(number) for number in text.split(",")))
+    except ValueError:
+        numbers = ()
+    if not numbers or min(numbers) < 1:
+        _refuse(f"{name} {text!r}: numbers above 0 with commas between them, such as 1,10,50")
+    return numbers
+
+
+def _refuse(why: str) -> NoReturn:
+    print(why, file=sys.stderr)
+    raise typer.Exit(2)

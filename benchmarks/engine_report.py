@@ -6,8 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.engine_compare import Comparison, Row
 from benchmarks.engine_figures import STAGGERED, TARGETS_MS, TOKENS_PER_S, verdicts
+from benchmarks.report import new_table
 
 RANDOM = "random weights: speed only"
 
@@ -68,13 +68,6 @@ def _is_gpu(result: Mapping[str, Any]) -> bool:
     return bool(result["device"]["kind"] == "cuda")
 
 
-def _new_table(title: str, *headings: str) -> Table:
-    table = Table(title=title, title_justify="left", box=None, header_style="dim", padding=(0, 2, 0, 0))
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    return table
-
-
 def _label(entry: Mapping[str, Any]) -> str:
     return f"{entry['stage']} {entry['engine']} × {entry['batch']}"
 
@@ -84,7 +77,7 @@ def _table(stage: str, entries: Sequence[Mapping[str, Any]], *, random: bool, on
     title = f"\n{stage}: {entries[0]['engine']}, {entries[0]['model']}" + (f" ({RANDOM})" if random else "")
     memory = list(dict.fromkeys(name for entry in entries for name in entry["memory"]))
     headings = (name.removesuffix("_mb").replace("_", " ") + ", MB" for name in memory)
-    table = _new_table(title, "sessions", *(heading for _, heading in columns), *headings)
+    table = new_table(title, "sessions", *(heading for _, heading in columns), *headings)
     for entry in entries:
         met = verdicts(entry) if on_gpu else {}
         cells = [_cell(entry, name, met.get(name)) for name, _ in columns]
@@ -108,29 +101,7 @@ def _cell(entry: Mapping[str, Any], name: str, met: bool | None) -> str:
 
 
 def _operations(name: str, found: Mapping[str, Any]) -> Table:
-    table = _new_table(f"\n{name}: where the time goes", "operation", "calls", "CPU ms", "device ms")
+    table = new_table(f"\n{name}: where the time goes", "operation", "calls", "CPU ms", "device ms")
     for one in found["operations"]:
         table.add_row(one["name"], str(one["calls"]), f"{one['cpu_ms']:.1f}", f"{one['device_ms']:.1f}")
     return table
-
-
-def print_comparison(comparison: Comparison, console: Console) -> None:
-    """Every figure beside its baseline, the regressions in red, and what cannot be compared."""
-    table = _new_table("\nagainst the baseline (a ratio above 1 is worse)", "", "figure", "before", "now", "mean ×",
-                       "worst ×", "")  # fmt: skip
-    for row in comparison.rows:
-        style = "red" if row.regressed else None
-        table.add_row(*_cells(row), style=style)
-    console.print(table)
-    for what, names in (("not in this run", comparison.missing), ("not in the baseline", comparison.new)):
-        for name in names:
-            console.print(f"{what}: {name}", markup=False)
-    count = len(comparison.regressions)
-    told = f"{count} regressed" if count else "no regression"
-    console.print(f"{told} of {len(comparison.rows)} figures", style="red" if count else "green")
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    worst = "–" if row.worst_ratio is None else f"{row.worst_ratio:.2f}"
-    mark = "regression" if row.regressed else ""
-    return (row.entry, row.figure, f"{row.before:.4g}", f"{row.now:.4g}", f"{row.mean_ratio:.2f}", worst, mark)

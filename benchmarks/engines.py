@@ -12,14 +12,16 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from benchmarks.compare import print_comparison, read_result
 from benchmarks.engine_compare import check_comparable, compare
 from benchmarks.engine_figures import Piece, figures
 from benchmarks.engine_load import LIMIT_S, Material, Work, answer, converse, hear, offsets, rush, say
 from benchmarks.engine_plot import draw
 from benchmarks.engine_profile import profiled
-from benchmarks.engine_report import RANDOM, print_comparison, print_result
+from benchmarks.engine_report import RANDOM, print_result
 from benchmarks.engine_setup import STAGES, Chosen, Memory, Options, choose, device_facts, opened, settings_of
 from benchmarks.machine import RESULTS, circumstances, result_path
+from benchmarks.report import open_console
 from shared.engines import UnknownEngine
 
 CHAIN = "chain"
@@ -35,7 +37,7 @@ _LOADS: Mapping[str, Load] = {"asr": hear, "llm": answer, "tts": say, CHAIN: con
 
 def run_engines(options: Options) -> int:
     """Measure, show and write. Returns 0; 1 where a figure regressed or could not be had; 2 where the settings are wrong."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    console = open_console(sys.stdout, WIDTH)
     try:
         with tempfile.TemporaryDirectory(prefix="parley-bench-") as folder:
             return asyncio.run(_run(options, Path(folder), console))
@@ -84,10 +86,10 @@ def _begin(options: Options) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
     if options.compare is None:
         return result, None
     try:
-        baseline = json.loads(options.compare.read_bytes())
-    except (OSError, ValueError) as error:
+        baseline = read_result(options.compare)
+        check_comparable(baseline, result)
+    except ValueError as error:
         raise ValueError(f"--compare {options.compare}: {error}") from error
-    check_comparable(baseline, result)
     return result, baseline
 
 

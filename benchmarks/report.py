@@ -3,15 +3,10 @@
 from pathlib import Path
 from typing import Any, TextIO
 
-import matplotlib as mpl
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.figures import BARGE_TARGET_MS, CALLERS, PEERS, TARGETS
-
-mpl.use("agg")  # before pyplot: there may be no screen
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 
 HARM = ("lost_samples", "doubled_samples", "late_samples", "unanswered", "unexpected_replies", "not_interrupted")
 """Counts that are to be 0."""
@@ -20,9 +15,17 @@ WIDTH = 140
 """Of what goes into a file or a pipe."""
 
 
-def open_console(file: TextIO) -> Console:
+def open_console(file: TextIO, width: int = WIDTH) -> Console:
     """Writes to a terminal as wide as it is, and to anything else wide enough for the tables."""
-    return Console(file=file, highlight=False, width=None if file.isatty() else WIDTH)
+    return Console(file=file, highlight=False, width=None if file.isatty() else width)
+
+
+def new_table(title: str, *headings: str) -> Table:
+    """Without lines, numbers to the right."""
+    table = Table(title=title, title_justify="left", box=None, header_style="dim", padding=(0, 2, 0, 0))
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    return table
 
 
 def print_report(result: dict[str, Any], console: Console) -> None:
@@ -44,13 +47,6 @@ def print_report(result: dict[str, Any], console: Console) -> None:
             console.print(f"     {times} × {error}", style="red", markup=False)
 
 
-def _table(title: str, *headings: str) -> Table:
-    table = Table(title=title, title_justify="left", box=None, header_style="dim", padding=(0, 2, 0, 0))
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    return table
-
-
 def _latency(rows: list[dict[str, Any]]) -> Table:
     headings = (
         "sessions",
@@ -64,7 +60,7 @@ def _latency(rows: list[dict[str, Any]]) -> Table:
         "p95",
         "(callers late)",
     )
-    table = _table("\noverhead and barge-in, ms", *headings)
+    table = new_table("\noverhead and barge-in, ms", *headings)
     for row in rows:
         overhead, barge, target = row["overhead_ms"], row["barge_ms"], TARGETS.get(row["sessions"])
         if not overhead["n"]:
@@ -86,7 +82,7 @@ def _latency(rows: list[dict[str, Any]]) -> Table:
 
 def _cost(rows: list[dict[str, Any]]) -> Table:
     names = [name for name in rows[0]["cpu_percent"] if name != CALLERS]
-    table = _table("\nCPU per session, % of one core", "sessions", "all", *names, "(callers)", "(others, in all)")
+    table = new_table("\nCPU per session, % of one core", "sessions", "all", *names, "(callers)", "(others, in all)")
     for row in rows:
         target = TARGETS.get(row["sessions"])
         shares = [f"{row['cpu_percent'][name]:.3f}" for name in (*names, CALLERS)]
@@ -97,7 +93,7 @@ def _cost(rows: list[dict[str, Any]]) -> Table:
 
 def _memory(rows: list[dict[str, Any]]) -> Table:
     names = list(rows[0]["mib_idle"])
-    table = _table(
+    table = new_table(
         "\nmemory per session, MiB (what a process holds with no session in brackets)", "sessions", "all", *names
     )
     for row in rows:
@@ -108,7 +104,7 @@ def _memory(rows: list[dict[str, Any]]) -> Table:
 
 
 def _peers() -> Table:
-    table = _table("\nothers, measured alike", "", "CPU %", "p99 safe to", "saturated at", "p50 ms", "barge-in ms")
+    table = new_table("\nothers, measured alike", "", "CPU %", "p99 safe to", "saturated at", "p50 ms", "barge-in ms")
     for peer in PEERS:
         ranges = (peer.cpu_percent, peer.safe_sessions, peer.p50_ms)
         cpu, safe, p50 = ("–".join(f"{end:g}" for end in pair) for pair in ranges)
@@ -124,7 +120,16 @@ def _judged(value: float, target: float | None, digits: int) -> str:
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
-    """Overhead, barge-in and CPU over the number of sessions, with the peers' published figures."""
+    """Overhead, barge-in and CPU over the number of sessions, with the peers' published figures.
+
+    Raises:
+        ImportError: matplotlib is not there.
+    """
+    import matplotlib as mpl
+
+    mpl.use("agg")  # before pyplot: there may be no screen
+    from matplotlib import pyplot as plt
+
     rows = [row for row in result["figures"] if row["overhead_ms"]["n"]]
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
     sessions = [row["sessions"] for row in rows]
@@ -152,7 +157,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
-def _finish(axes: Axes, title: str, unit: str) -> None:
+def _finish(axes: Any, title: str, unit: str) -> None:
     axes.set_title(title, fontsize=10)
     axes.set_xlabel("sessions")
     axes.set_ylabel(unit)

@@ -1,0 +1,188 @@
+"""The main figures of all results over the commits: `parley bench history`.
+
+Results are ordered by the time of their commit; one whose commit is not known here stands where its own date puts it.
+Each machine is a line of its own: figures of different machines are not each other's past.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.compare import read_result
+from benchmarks.machine import HERE
+from benchmarks.report import new_table, open_console
+
+Result = Mapping[str, Any]
+Figures = Mapping[str, float]
+"""Title with unit, and value."""
+
+SESSIONS = {"pipeline": 50, "engines": 1}
+GIT_S = 10.0
+USAGE_WRONG = 2
+DIRTY = "-dirty"
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One result."""
+
+    commit: str
+    at: datetime
+    """When the commit was made, or where it is not known, when this was measured."""
+    measured_at: datetime
+    machine: str
+    figures: Figures
+
+
+def pipeline_figures(result: Result, sessions: int) -> Figures:
+    """Of the runs with so many sessions; empty where there are none."""
+    for row in result["figures"]:
+        if row["sessions"] == sessions:
+            waited = {}
+            if row["overhead_ms"]["n"]:
+                waited = {f"overhead {part}, ms": row["overhead_ms"][part] for part in ("p50", "p99")}
+            if row["barge_ms"]["n"]:
+                waited["barge-in p50, ms"] = row["barge_ms"]["p50"]
+            memory = sum(row["mib_idle"].values()) + sessions * sum(row["mib_per_session"].values())
+            return waited | {"CPU per session, %": row["cpu_percent_total"], "memory, MiB": memory}
+    return {}
+
+
+_OF_STAGE = {
+    "asr": ("final_ms", "transcript p50, ms"),
+    "llm": ("first_token_ms", "first token p50, ms"),
+    "tts": ("first_clause_audio_ms", "first audio p50, ms"),
+    "chain": ("total_ms", "whole chain p50, ms"),
+}
+
+
+def engine_figures(result: Result, sessions: int) -> Figures:
+    """What is waited for in each stage that was measured with so many sessions."""
+    found = {}
+    for entry in result["entries"]:
+        name, title = _OF_STAGE[entry["stage"]]
+        if entry["batch"] == sessions and entry["figures"].get(name, {}).get("n"):
+            found[title] = entry["figures"][name]["p50"]
+    return found
+
+
+def pipeline_machine(result: Result) -> str:
+    return f"{result['cores']} cores of {result['cpu']}"
+
+
+def engine_machine(result: Result) -> str:
+    """With the size of the models: a small one on the same device is another line."""
+    device = result["device"]
+    return f"{device['name']}, {device['dtype'] or 'no torch'}, {result['size']} models"
+
+
+_READERS: Mapping[str, tuple[Callable[[Result], str], Callable[[Result, int], Figures]]] = {
+    "pipeline": (pipeline_machine, pipeline_figures),
+    "engines": (engine_machine, engine_figures),
+}
+
+
+def show_history(kind: str, sessions: int | None, folder: Path, path: Path) -> int:
+    """Print the table and draw `path`. Returns 0; 2 where there is nothing to show.
+
+    What is no result, or of a layout that cannot be read, is named and left out.
+    """
+    console = open_console(sys.stdout)
+    count = sessions or SESSIONS[kind]
+    points = list(read_points(kind, count, folder, commit_time))
+    if not points:
+        print(f"{folder}: no result of `parley bench {kind}` with {count} sessions", file=sys.stderr)
+        return USAGE_WRONG
+    points.sort(key=lambda point: (point.at, point.measured_at))
+    print_history(kind, count, points, console)
+    try:
+        draw_history(kind, count, points, path)
+    except ImportError as error:
+        console.print(f"no plot: it needs {error.name}: pip install 'parley[bench]'", markup=False)
+    else:
+        console.print(f"\n{path}", markup=False)
+    return 0
+
+
+def read_points(kind: str, sessions: int, folder: Path, when: Callable[[str], datetime | None]) -> Iterator[Point]:
+    """Each result in the folder that has the figures; `when` tells the time of a commit, or that it is unknown."""
+    machine, figures = _READERS[kind]
+    for path in sorted(folder.glob(f"{kind}-*.json")):
+        try:
+            result = read_result(path)
+            measured_at = datetime.fromisoformat(result["date"]).astimezone(UTC)
+            commit = str(result["commit"])
+            found = figures(result, sessions)
+            at = when(commit.removesuffix(DIRTY)) or measured_at
+            if found:
+                yield Point(commit, at, measured_at, machine(result), found)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            told = error if isinstance(error, ValueError) else f"not of today's layout: {error!r}"
+            print(f"left out: {path}: {told}", file=sys.stderr)
+
+
+def commit_time(commit: str) -> datetime | None:
+    """When a commit of this repository was made; None where it is not known."""
+    command = ("git", "-C", str(HERE), "show", "--no-patch", "--format=%ct", "--end-of-options", f"{commit}^{{commit}}")
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=GIT_S)
+        return datetime.fromtimestamp(int(done.stdout), UTC)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+
+
+def titles_of(points: Sequence[Point]) -> list[str]:
+    """Every figure that any of them has, in the order of the first."""
+    return list(dict.fromkeys(title for point in points for title in point.figures))
+
+
+def machines_of(points: Sequence[Point]) -> list[str]:
+    return list(dict.fromkeys(point.machine for point in points))
+
+
+def print_history(kind: str, sessions: int, points: Sequence[Point], console: Console) -> None:
+    """A table for each machine, the oldest commit first."""
+    titles = titles_of(points)
+    for machine in machines_of(points):
+        table = new_table(f"\n{kind}, {sessions} sessions, {machine}", "commit", "of", "measured", *titles)
+        for point in points:
+            if point.machine == machine:
+                cells = [f"{point.figures[title]:.4g}" if title in point.figures else "–" for title in titles]
+                table.add_row(point.commit, f"{point.at:%Y-%m-%d %H:%M}", f"{point.measured_at:%Y-%m-%d}", *cells)
+        console.print(table)
+
+
+def draw_history(kind: str, sessions: int, points: Sequence[Point], path: Path) -> None:
+    """A PNG with a panel for each figure; commits stand evenly spaced, in their order.
+
+    Raises:
+        ImportError: matplotlib is not there.
+    """
+    import matplotlib as mpl
+
+    mpl.use("agg")  # before pyplot: there may be no screen
+    from matplotlib import pyplot as plt
+
+    titles, commits = titles_of(points), list(dict.fromkeys(point.commit for point in points))
+    figure, all_axes = plt.subplots(1, len(titles), figsize=(4 * len(titles), 4.2), layout="constrained", squeeze=False)
+    for axes, title in zip(all_axes[0], titles, strict=True):
+        for machine in machines_of(points):
+            mine = [point for point in points if point.machine == machine and title in point.figures]
+            places = [commits.index(point.commit) for point in mine]
+            axes.plot(places, [point.figures[title] for point in mine], "o-", label=machine)
+        axes.set_title(title, fontsize=10)
+        axes.set_xticks(range(len(commits)), commits, rotation=60, ha="right", fontsize=7)
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+    handles, labels = all_axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", fontsize=8)
+    figure.suptitle(f"{kind}, {sessions} sessions, over the commits", fontsize=10)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

@@ -1,0 +1,125 @@
+"""The command from its options to its exit code: what is refused before anything runs, and a whole run that is compared."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks.figures import MIB
+from benchmarks.machine import circumstances
+from benchmarks.pipeline import ENDPOINT_MS
+from deploy.cli import app
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("PARLEY_")]:
+        monkeypatch.delenv(name)
+
+
+def bench(*argv: str) -> tuple[int, str]:
+    found = CliRunner().invoke(app, ["bench", "pipeline", *argv])
+    assert found.exception is None or isinstance(found.exception, SystemExit), found.exception
+    return found.exit_code, found.output
+
+
+CHEAP: dict[str, Any] = {
+    "sessions": 2,
+    "repeat": 0,
+    "window_s": 4.0,
+    "cpu_s": dict.fromkeys(("broker", "vad", "asr", "llm", "tts", "edge", "callers"), 0.001),
+    "busy_bytes": dict.fromkeys(("broker", "vad", "asr", "llm", "tts", "edge"), MIB),
+    "overhead_ms": {"n": 9, "p50": 0.01, "p95": 0.01, "p99": 0.01, "max": 0.01},
+    "barge_ms": {"n": 9, "p50": 100.0, "p95": 110.0, "p99": 120.0, "max": 130.0},
+    "counts": {},
+    "errors": {},
+}
+"""No system is so fast and so small."""
+
+
+def baseline(path: Path, **change: Any) -> Path:
+    result = circumstances() | {"endpoint_ms": ENDPOINT_MS, "settings": {}, "figures": [], "runs": [CHEAP]}
+    path.write_text(json.dumps(result | {"broker": "another 1.0"} | change))
+    return path
+
+
+@pytest.mark.parametrize("sessions", ["", "0", "-1", "1;2", "1,,2", "many"])
+def test_numbers_of_sessions_are_numbers(sessions: str) -> None:
+    code, output = bench(f"--sessions={sessions}")
+    assert code == 2
+    assert "numbers above 0 with commas" in output
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(None, "it is empty"), ({"cpu": "another"}, "another processor"), ({"runs": [{}]}, "older layout"),
+     ({"runs": [CHEAP | {"sessions": 9}]}, "no run of 2 sessions, but 9 sessions")],
+)  # fmt: skip
+def test_a_baseline_that_does_not_fit_is_refused_before_anything_is_measured(
+    change: dict[str, Any] | None, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "baseline.json"
+    path.touch() if change is None else baseline(path, **change)
+    code, output = bench("--sessions", "2", "--out", str(tmp_path / "out"), "--compare", str(path))
+    assert code == 2
+    assert output.startswith(f"--compare {path}: ")
+    assert message in output
+
+
+def test_a_baseline_is_not_written_over(tmp_path: Path) -> None:
+    where = circumstances()
+    path = baseline(tmp_path / f"pipeline-{where['date'][:10]}-{where['commit']}.json")
+    code, output = bench("--sessions", "2", "--out", str(tmp_path), "--compare", str(path))
+    assert code == 2
+    assert "write over" in output
+
+
+def test_a_folder_that_is_no_checkout_is_refused(tmp_path: Path) -> None:
+    code, output = bench("--sessions", "2", "--out", str(tmp_path), "--against", str(tmp_path))
+    assert code == 2
+    assert "no checkout" in output
+
+
+def test_the_module_takes_the_same_options() -> None:
+    shown = subprocess.run(
+        (sys.executable, "-m", "benchmarks.pipeline", "--sessions=x"), capture_output=True, text=True, check=False
+    )
+    assert shown.returncode == 2
+    assert "--sessions 'x': numbers above 0" in shown.stderr
+
+
+WRITES = f"""
+import json, pathlib, sys
+given = dict(word[2:].split("=", 1) for word in sys.argv[1:])
+result = {{"commit": "c0ffee", "runs": [{CHEAP!r}]}}
+pathlib.Path(given["out"], "pipeline-2026-11-21-c0ffee.json").write_text(json.dumps(result))
+"""
+
+
+def test_a_run_is_shown_written_and_compared(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    (other / "benchmarks").mkdir(parents=True)
+    (other / "benchmarks" / "pipeline.py").write_text(WRITES)
+    out = tmp_path / "out"
+    code, output = bench(
+        *("--sessions", "2", "--seconds", "3", "--barge", "0", "--repeat", "1", "--out", str(out)),
+        *("--compare", str(baseline(tmp_path / "baseline.json")), "--against", str(other)),
+    )
+    assert code == 1, output
+    assert "CPU per session, % of one core" in output
+    assert "the baseline had another broker: another 1.0, now " in output
+    assert "against c0ffee, in turn" in output
+    assert output.count(" regressed of ") == 2
+    assert "2 sessions: memory of edge, MiB × " in output
+    assert "not in this run: 2 sessions: barge-in p50, ms" in output
+    (path,) = out.glob("pipeline-*.json")
+    result = json.loads(path.read_bytes())
+    assert result["others"] == [CHEAP | {"commit": "c0ffee"}]
+    assert result["runs"][0]["overhead_ms"]["n"] >= 1
+    assert not result["runs"][0]["errors"]
+    assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
