@@ -2,6 +2,8 @@
 
 PORT ?= $(or $(PARLEY_PORT),8000)
 PROFILE ?= $(or $(PARLEY_PROFILE),classic)
+# The first of five ports, one for each service; 0: none. `make observe` looks there.
+METRICS_PORT ?= $(or $(PARLEY_METRICS_PORT),9464)
 
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -10,7 +12,7 @@ RUN_INSTALLED := .venv/.installed-run
 NEURAL_INSTALLED := .venv/.installed-neural
 DEV_INSTALLED := .venv/.installed-dev
 
-.PHONY: help run test check bench clean programs
+.PHONY: help run observe test check bench clean programs
 .DEFAULT_GOAL := help
 
 help: ## say what there is
@@ -18,7 +20,10 @@ help: ## say what there is
 
 run: $(if $(filter neural,$(PROFILE)),$(NEURAL_INSTALLED),$(RUN_INSTALLED)) ## start Parley and print the URL of its page (PORT=8000 PROFILE=classic)
 	@if [ "$(PROFILE)" = neural ]; then PARLEY_PROFILE=neural $(BIN)/parley models pull; fi
-	@exec $(BIN)/parley up --port "$(PORT)" --profile "$(PROFILE)"
+	@exec env PARLEY_METRICS_PORT="$(METRICS_PORT)" $(BIN)/parley up --port "$(PORT)" --profile "$(PROFILE)"
+
+observe: $(RUN_INSTALLED) ## beside make run: Prometheus with our alert rules, and Alertmanager, where installed
+	@exec env PARLEY_METRICS_PORT="$(METRICS_PORT)" $(BIN)/parley observe
 
 test: $(DEV_INSTALLED) programs ## run all tests
 	$(BIN)/python -m pytest
@@ -26,32 +31,37 @@ test: $(DEV_INSTALLED) programs ## run all tests
 check: $(DEV_INSTALLED) ## lint, formatting, types, who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict shared services deploy benchmarks
+	$(BIN)/mypy --strict shared services deploy benchmarks dashboards
 	$(BIN)/lint-imports
+	$(BIN)/python -m dashboards --check
 
 bench: $(RUN_INSTALLED) ## measure what the pipeline itself costs
 	$(INSTALL) -e '.[bench]'
-	$(BIN)/python -m benchmarks.pipeline
+	$(BIN)/parley bench pipeline
 
 clean: ## remove what was installed and built here
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The tests need a browser for the page, and a Redis beside the Valkey in the wheel. Without them they say so; in CI they fail.
+# The tests need a browser for the page, a Redis beside the Valkey in the wheel, and what reads our metrics and rules.
+# Without them they say so; in CI they fail. Debian starts the last three as services of the machine, too.
+PROGRAMS := chromium chromedriver redis-server prometheus promtool prometheus-alertmanager amtool
+PACKAGES := chromium chromium-driver redis-server prometheus prometheus-alertmanager
 programs:
-	@if command -v chromium >/dev/null && command -v chromedriver >/dev/null && command -v redis-server >/dev/null; then exit 0; fi; \
+	@missing=""; for program in $(PROGRAMS); do command -v "$$program" >/dev/null || missing="$$missing $$program"; done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
 	if ! command -v apt-get >/dev/null; then \
-	    echo "The tests need chromium, chromedriver and redis-server on the PATH; there is no apt-get to install them." >&2; \
+	    echo "Some tests need more programs on the PATH:$$missing; there is no apt-get to install them." >&2; \
 	    exit 0; \
 	fi; \
 	if [ "$$(id -u)" = 0 ]; then as_root=""; \
 	elif sudo -n true 2>/dev/null; then as_root="sudo -n"; \
 	else \
-	    echo "Some tests need more programs: sudo apt-get install chromium chromium-driver redis-server" >&2; \
+	    echo "Some tests need more programs: sudo apt-get install $(PACKAGES)" >&2; \
 	    exit 0; \
 	fi; \
 	$$as_root apt-get update -qq && \
-	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium chromium-driver redis-server
+	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACKAGES)
 
 $(RUN_INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into .venv (the first time takes a minute)"

@@ -2,9 +2,13 @@
 
 import errno
 import socket
+from collections.abc import Sequence
 
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 """Addresses to listen on that are none to connect to, and what to connect to instead."""
+
+
+HIGHEST_PORT = 65535
 
 
 class PortTaken(RuntimeError):
@@ -27,15 +31,41 @@ def claim_port(host: str, port: int) -> int:
         PortTaken: it is not, or the address is not ours to listen on.
     """
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as listener:
-            # As the edge will do it: connections of a predecessor that are still closing are no obstacle.
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen(1)
-            return int(listener.getsockname()[1])
+        return _listen(host, port)
     except OSError as error:
         raise PortTaken(_why(error, host, port)) from None
+
+
+def claim_metrics_ports(host: str, first: int, names: Sequence[str], page_port: int) -> None:
+    """Check that each of `names` can offer its metrics, the first of them on port `first`, the others on those after it.
+
+    Raises:
+        PortTaken: one cannot; the message names whose, and how to choose others.
+    """
+    choose = "choose others (METRICS_PORT=9564 make run) or none (METRICS_PORT=0 make run)"
+    if first + len(names) - 1 > HIGHEST_PORT:
+        highest = HIGHEST_PORT - len(names) + 1
+        raise PortTaken(f"PARLEY_METRICS_PORT={first}: {len(names)} ports from it on are needed, so at most {highest}")
+    for port, name in enumerate(names, first):
+        whose = f"the metrics of {name}: port {port} on {host}"
+        if port == page_port:
+            raise PortTaken(f"{whose} is the page's own: {choose}")
+        try:
+            _listen(host, port)
+        except OSError as error:
+            reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had ({error.strerror})"
+            raise PortTaken(f"{whose} {reason}: {choose}") from None
+
+
+def _listen(host: str, port: int) -> int:
+    """Listen there for a moment; the port, which is another one only for 0."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as listener:
+        # As the edge will do it: connections of a predecessor that are still closing are no obstacle.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(1)
+        return int(listener.getsockname()[1])
 
 
 def _why(error: OSError, host: str, port: int) -> str:

@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Url = Annotated[str | None, typer.Option(help="A running Parley [from PARLEY_HOST and PARLEY_PORT].")]
 
 
 def _settings() -> Settings:
@@ -32,6 +33,13 @@ def _settings() -> Settings:
     except BadSettings as error:
         print(error, file=sys.stderr)
         raise typer.Exit(SETTINGS_WRONG) from None
+
+
+def _url(url: str | None) -> str:
+    from deploy.address import base_url
+
+    settings = _settings()
+    return url or base_url(settings.host, settings.port)
 
 
 def _serve(name: str) -> None:
@@ -88,6 +96,22 @@ def up(
     raise typer.Exit(run_up(settings, os.environ))
 
 
+Port = Annotated[int | None, typer.Option(min=1, max=65535)]
+
+
+@app.command()
+def observe(prometheus_port: Port = None, alertmanager_port: Port = None) -> None:
+    """Run Prometheus and Alertmanager beside `parley up`, with our rules, where they are installed.
+
+    Without a port they take their usual one (9090, 9093), or a free one where that is taken. Exit code: 0 after a
+    signal, 1 this machine lacks something, 2 the settings are wrong.
+    """
+    settings = _settings()
+    from deploy.observe import run_observe
+
+    raise typer.Exit(run_observe(settings, os.environ, prometheus_port, alertmanager_port))
+
+
 @app.command()
 def config(as_json: AsJson = False) -> None:
     """Show every setting, with secrets masked."""
@@ -136,6 +160,36 @@ def doctor(
     from deploy.doctor import run_doctor
 
     raise typer.Exit(run_doctor(settings, os.environ, url=url, as_json=as_json))
+
+
+@app.command()
+def top(
+    url: Url = None,
+    once: Annotated[bool, typer.Option("--once", help="Print it once, and end.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show stages, conversations and turns of a running Parley, live; q ends it. The page /monitor shows the same.
+
+    Exit code: 0 figures were shown, 1 there are none, 2 the settings are wrong.
+    """
+    from deploy.top import run_top
+
+    raise typer.Exit(run_top(_url(url), once=once, as_json=as_json))
+
+
+@app.command()
+def turns(
+    session: Annotated[str | None, typer.Argument(help="Id of a conversation [lists the latest of all].")] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show where the time of each turn of a conversation went.
+
+    Exit code: 0 they were shown, 1 there is no such conversation or no Parley, 2 the settings are wrong.
+    """
+    from deploy.turns import run_turns
+
+    raise typer.Exit(run_turns(_url(url), session, as_json=as_json))
 
 
 @app.command()
@@ -212,15 +266,6 @@ def _run(work: Callable[[], int]) -> None:
 
 voices = typer.Typer(help="List, add and delete the cloned voices of a running Parley.", no_args_is_help=True)
 app.add_typer(voices, name="voices")
-
-Url = Annotated[str | None, typer.Option(help="A running Parley [from PARLEY_HOST and PARLEY_PORT].")]
-
-
-def _url(url: str | None) -> str:
-    from deploy.address import base_url
-
-    settings = _settings()
-    return url or base_url(settings.host, settings.port)
 
 
 @voices.command("list")

@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.text import Text
 
 from deploy.conversation import RATE_HZ, Conversation, Recording, TalkFailed, Track, Turn, Voice, converse
+from deploy.drawing import marked_parts, waterfall
 from deploy.performance import Performer, gather_sounds
 from deploy.scene import BadScene, load_scenes
 
-BAR_CELLS = 40
 NOTES = {
     "pause": "(someone speaks: the reply pauses at {heard_ms} ms)",
     "resume": "(it was nothing: the reply goes on)",
@@ -98,15 +98,8 @@ class Printer:
 
     def waterfall(self, marks: dict[str, float]) -> None:
         """A bar for each step, from the one before it to its mark; zero is the end of speech."""
-        scale = BAR_CELLS / max(*marks.values(), 1.0)
-        before_ms = 0.0
-        for name, at_ms in sorted(marks.items(), key=lambda mark: mark[1]):
-            start, end = round(before_ms * scale), round(at_ms * scale)
-            bar = " " * start + "▇" * (end - start) or "▏"
-            self._console.print(
-                Text(f"        {name.replace('_', ' '):<15}{at_ms:7.0f} ms  {bar.ljust(start + 1, '▏')}", "dim")
-            )
-            before_ms = max(before_ms, at_ms)
+        for line in waterfall(marked_parts(marks)):
+            self._console.print(Text(f"        {line}", "dim"))
 
     def _line(self, who: str, text: str, note: str = "") -> None:
         self._console.print(Text.assemble((f"{who:<8}", "bold"), text, (note, "dim")))

@@ -12,12 +12,14 @@ from pathlib import Path
 import httpx
 
 from deploy import broker
-from deploy.address import PortTaken, base_url, claim_port
+from deploy.address import PortTaken, base_url, claim_metrics_ports, claim_port
 from deploy.console import LiveConsole, PlainConsole, open_console
 from deploy.supervisor import Policy, ServiceSpec, StartFailed, Supervisor
 from shared.settings import STAGES, Settings
 
 BROKER_TIER, STAGE_TIER, EDGE_TIER = 0, 1, 2
+SERVICES = (*STAGES, "edge")
+"""In the order in which their metrics ports follow one another."""
 HEALTH_TIMEOUT_S = 2.0
 BEYOND_DRAIN_S = 2.0
 """How much longer than its own deadline a stopping service may take before it is killed."""
@@ -65,6 +67,8 @@ async def _up(settings: Settings, environ: Mapping[str, str], console: PlainCons
 
     try:
         port = claim_port(settings.host, settings.port)
+        if settings.metrics_port:
+            claim_metrics_ports(settings.metrics_host, settings.metrics_port, SERVICES, port)
         async with _broker(settings, environ, console) as its_broker:
             base = base_url(settings.host, port)
             specs = service_specs(settings, environ, its_broker, port, text_logs=isinstance(console, LiveConsole))
@@ -72,7 +76,7 @@ async def _up(settings: Settings, environ: Mapping[str, str], console: PlainCons
                 probe = HealthProbe(client, base, its_broker.folder)
                 policy = Policy(grace_s=settings.drain_ms / 1000 + BEYOND_DRAIN_S)
                 supervisor = Supervisor(specs, probe=probe, reporter=console, policy=policy)
-                await _run(supervisor, console, base, began_s)
+                await _run(supervisor, console, base, began_s, monitored=settings.monitor != "off")
     except asyncio.CancelledError:
         if supervisor is not None:
             raise
@@ -80,10 +84,14 @@ async def _up(settings: Settings, environ: Mapping[str, str], console: PlainCons
     return 0
 
 
-async def _run(supervisor: Supervisor, console: PlainConsole | LiveConsole, base: str, began_s: float) -> None:
+async def _run(
+    supervisor: Supervisor, console: PlainConsole | LiveConsole, base: str, began_s: float, *, monitored: bool
+) -> None:
     async def announce() -> None:
         await supervisor.up.wait()
         console.say(f"ready after {time.monotonic() - began_s:.1f} s; open {base}/")
+        if monitored:
+            console.say(f"watch it at {base}/monitor")
 
     failure: StartFailed | None = None
     async with asyncio.TaskGroup() as group:
@@ -130,7 +138,7 @@ def service_specs(
     if text_logs and settings.log_format == "auto":
         env["PARLEY_LOG_FORMAT"] = "text"  # a service writes into our pipe and cannot know that a person reads it
     specs = [] if its_broker.spec is None else [its_broker.spec]
-    for position, name in enumerate((*STAGES, "edge")):
+    for position, name in enumerate(SERVICES):
         own = {}
         if settings.metrics_port:  # one port cannot serve five processes
             own["PARLEY_METRICS_PORT"] = str(settings.metrics_port + position)

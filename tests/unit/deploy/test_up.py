@@ -145,6 +145,7 @@ def test_it_starts_says_where_the_page_is_and_stops_leaving_nothing(place: Path,
     with running(place) as parley:
         parley.read_until_ready()
         parley.read_until(r"ready after [\d.]+ s; open http://127\.0\.0\.1:\d+/\n")
+        parley.read_until(r"watch it at http://127\.0\.0\.1:\d+/monitor\n")
         assert len(list(parley.temp.iterdir())) == 1
         os.kill(parley.process.pid, number)
         assert parley.read_all() == 0

@@ -1,0 +1,78 @@
+"""`parley turns`: where the time of each turn of a conversation went."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from deploy.drawing import waterfall
+from deploy.monitor import MonitorFailed, ask, told
+
+
+def run_turns(url: str, session: str | None, *, as_json: bool) -> int:
+    """Print the turns of a session, or those of all sessions in short. Returns the exit code."""
+    return told(url, lambda: _one(url, session, as_json=as_json) if session else _all(url, as_json=as_json))
+
+
+def _one(url: str, session: str, *, as_json: bool) -> None:
+    if session in (".", "..") or "/" in session:
+        raise MonitorFailed(f"{session!r} is no id of a session: parley turns, without one, lists them")
+    data = ask(url, f"/sessions/{quote(session, safe='')}/data")
+    turns = data["turns"]
+    if as_json:
+        print(json.dumps({"session": session, "turns": turns}, indent=2))
+        return
+    console = Console(highlight=False, markup=False)
+    if not turns:
+        console.print("no turn of this conversation is over yet")
+    for turn in turns:
+        console.print(heading(turn))
+        parts = [(part["name"], part["begin_ms"], part["end_ms"]) for part in turn["segments"]]
+        for line in waterfall(parts):
+            console.print(Text(f"  {line}", "dim"))
+
+
+def heading(turn: Mapping[str, Any]) -> Text:
+    """All of a turn but its parts, in one line."""
+    heard = f"heard {turn['heard_ms'] / 1000:.1f} of {turn['reply_ms'] / 1000:.1f} s"
+    facts = [turn["outcome"], heard, f"trace {turn['trace']}" if turn["trace"] else ""]
+    return Text.assemble(
+        (f"turn {turn['turn']}", "bold"),
+        "  ",
+        (first_audio(turn), "red" if turn["slow"] else ""),
+        "  ",
+        (", ".join(filter(None, facts)), "dim"),
+    )
+
+
+def first_audio(turn: Mapping[str, Any]) -> str:
+    """How long the person waited."""
+    waited_ms = turn["first_audio_ms"]
+    return "no audio" if waited_ms is None else f"first audio {waited_ms:.0f} ms"
+
+
+def _all(url: str, *, as_json: bool) -> None:
+    data = ask(url, "/data")
+    turns = data["turns"]
+    if as_json:
+        print(json.dumps(turns, indent=2))
+        return
+    if not turns:
+        print("no turn is over yet")
+        return
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+    for name in ("session", "turn", "at", "first audio", "outcome"):
+        table.add_column(name, justify="right" if name in ("turn", "first audio") else "left", no_wrap=True)
+    for turn in turns:
+        at = datetime.fromtimestamp(turn["at_ms"] / 1000).astimezone()
+        waited = first_audio(turn).removeprefix("first audio ")
+        style = "red" if turn["slow"] else ""
+        table.add_row(turn["session"], str(turn["turn"]), f"{at:%H:%M:%S}", Text(waited, style), turn["outcome"])
+    console = Console(highlight=False, markup=False)
+    console.print(table)
+    console.print("parley turns SESSION shows where the time of each went", style="dim")

@@ -1,0 +1,128 @@
+"""The commands that show the monitor: what they draw of odd figures, and what they say to odd answers."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from rich.console import Console
+
+from deploy.drawing import marked_parts, waterfall
+from deploy.top import picture, run_top
+from deploy.turns import run_turns
+from services.edge.snapshot import snapshot, turn_row
+from shared.broker_status import BrokerStatus
+from shared.leases import StageStatus
+from shared.waterfall import TurnRecord
+
+Answering = Callable[[int, str], str]
+
+
+@pytest.fixture
+def answering() -> Iterator[Answering]:
+    """`answering(status, body)`: the URL of a server that gives this answer to everything."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+
+        def use(status: int, body: str) -> str:
+            class Handler(BaseHTTPRequestHandler):
+                def do_GET(self) -> None:
+                    self.send_response(status)
+                    self.end_headers()
+                    self.wfile.write(body.encode())
+
+                def log_message(self, *args: object) -> None:
+                    pass
+
+            server.RequestHandlerClass = Handler
+            return f"http://127.0.0.1:{server.server_port}"
+
+        yield use
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "message"),
+    [
+        (
+            404,
+            '{"detail": "Not Found"}',
+            "is switched off, or open only to its own machine: PARLEY_MONITOR=on opens it",
+        ),
+        (404, "<html>", "is no Parley that has a monitor (HTTP 404)"),
+        (200, "hello", "is no Parley that has a monitor (HTTP 200)"),
+        (200, "[1]", "is no Parley that has a monitor"),
+        (200, "{}", "is no Parley of this version"),
+        (200, '{"turns": 5}', "is no Parley of this version"),
+        (503, '{"error": {"message": "the broker is not reachable"}}', "the broker is not reachable"),
+        (500, '{"error": "?"}', "answers HTTP 500"),
+    ],
+)
+def test_an_answer_without_figures_is_told_in_one_line(
+    status: int, body: str, message: str, answering: Answering, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = answering(status, body)
+    codes = [
+        run_top(url, once=True, as_json=False),
+        run_turns(url, "one", as_json=False),
+        run_turns(url, None, as_json=False),
+    ]
+    out, err = capsys.readouterr()
+    assert (codes, out) == ([1, 1, 1], "")
+    lines = err.splitlines()
+    assert len(lines) == 3
+    assert all(message in line for line in lines)
+
+
+def text(data: dict[str, object], width: int = 140) -> str:
+    console = Console(width=width, highlight=False, markup=False)
+    with console.capture() as capture:
+        console.print(picture(data))
+    return capture.get()
+
+
+def system(turns: int = 0, **changes: object) -> dict[str, object]:
+    marks = {"paused": 160.0, "endpoint": 500.0, "transcript": 230.0, "first_audio": 1504.0}
+    record = TurnRecord("session-1", 3, 1, "stream", "cascade", "completed", 0, 900, 1000, "", True, marks)
+    gpu = {"index": "0", "name": "[bold]", "utilization": None, "memory_used": 3 << 30}
+    asr = StageStatus(
+        ({"consumer": "asr:h:1:x", "engine": "e"},), 12, 0, {"asr:h:1:x": {"slots": 4, "in_hand": 4, "gpus": [gpu]}}
+    )
+    values: dict[str, object] = {
+        "now_ms": 1, "statuses": {"asr": asr}, "broker": BrokerStatus("redis 7", 1 << 20, 2 << 30, 3, 4, 5, ()),
+        "turns": [turn_row(f"{n}-0", record) for n in range(turns)], "sessions": (), "refusal": None, "queue_age_limit_ms": 2000,
+    }  # fmt: skip
+    found: dict[str, object] = json.loads(json.dumps(snapshot(**{**values, **changes})))  # type: ignore[arg-type]
+    return found
+
+
+def test_a_system_is_drawn_with_what_it_lacks() -> None:
+    seen = text(system(turns=20))
+    for words in ("redis 7, 1 MiB of 2.0 GiB", "full", "4 of 4", "unknown", "[bold]", "3.0 GiB of –", "1504 ms", "░"):
+        assert words in seen, words
+    nothing = text(system(broker=None, refusal="the broker is not reachable"))
+    for words in ("broker not reachable", "new conversations are refused: the broker", "no turn is over yet", "nobody"):
+        assert words in nothing, words
+
+
+def test_a_usual_terminal_is_wide_enough() -> None:
+    assert "…" not in text(system(turns=1), width=80)
+
+
+def test_a_conversation_without_turns_says_so(answering: Answering, capsys: pytest.CaptureFixture[str]) -> None:
+    url = answering(200, '{"turns": []}')
+    assert run_turns(url, "one", as_json=False) == 0
+    assert run_turns(url, None, as_json=False) == 0
+    assert capsys.readouterr().out == "no turn of this conversation is over yet\nno turn is over yet\n"
+
+
+def test_the_bars_stand_where_the_time_was() -> None:
+    assert [line[27:] for line in waterfall([("endpoint", 0, 500), ("first_token", 250, 500), ("x", 500, 500)], 10)] == [
+        "▇▇▇▇▇▇▇▇▇▇", "     ▇▇▇▇▇", "          ▏",
+    ]  # fmt: skip
+    assert waterfall([]) == []
+    assert waterfall([("a", -5, -2)], 4) == ["a                   -2 ms  ▏"]
+    assert marked_parts({"b": 20.0, "a": -10.0, "c": 5.0}) == [("a", 0.0, -10.0), ("c", 0.0, 5.0), ("b", 5.0, 20.0)]
