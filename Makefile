@@ -26,7 +26,7 @@ observe: $(RUN_INSTALLED) ## beside make run: Prometheus with our alert rules, a
 	@exec env PARLEY_METRICS_PORT="$(METRICS_PORT)" $(BIN)/parley observe
 
 test: $(DEV_INSTALLED) programs ## run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(DEV_INSTALLED) ## lint, formatting, types, who imports whom
 	$(BIN)/ruff check .

@@ -121,13 +121,14 @@ async def test_a_long_turn_is_settled_and_nothing_is_lost(open_utterance: Open, 
     utterance.close()
     windows = [clip for clips in model.asked for clip in clips]
     assert all(clip.seconds <= WINDOW_S for clip in windows)
-    settled, heard = [], b""
+    settled: list[bytes] = []
     for clip in windows:  # those that were decoded for good follow one another without a gap
-        pcm = b"".join(clip.pieces)
-        if model.said.startswith(heard + pcm):
-            heard += pcm
-            settled.append(clip.seconds)
-    assert heard == model.said
+        pcm, before = b"".join(clip.pieces), b"".join(settled[:-1])
+        if settled and len(pcm) > len(settled[-1]) and model.said.startswith(before + pcm):
+            settled[-1] = pcm  # what was taken for one was a partial question that had begun before it was dropped
+        elif model.said.startswith(b"".join(settled) + pcm):
+            settled.append(pcm)
+    assert b"".join(settled) == model.said
     assert len(settled) >= 3
     # A word on a cut is lost by the script, not by the recogniser.
     assert len(transcript.text.split()) >= 70 - len(settled)

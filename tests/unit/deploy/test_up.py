@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,16 +95,22 @@ class Running:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A folder with stand-ins for the services' entry points, and one for temporary files."""
+def place() -> Iterator[Path]:
+    """A folder with stand-ins for the services' entry points, and one for temporary files. Its path is short: that of the
+    broker's socket has 107 characters at most."""
+    with tempfile.TemporaryDirectory(prefix="up-", dir="/tmp") as folder:
+        yield _furnished(Path(folder))
+
+
+def _furnished(place: Path) -> Path:
     for name in ("vad", "asr", "llm", "tts", "edge"):
-        package = tmp_path / "standins" / "services" / name
+        package = place / "standins" / "services" / name
         package.mkdir(parents=True)
         (package / "__init__.py").touch()
         (package / "__main__.py").write_text(EDGE if name == "edge" else STAGE.format(name=name))
-    (tmp_path / "standins" / "services" / "__init__.py").touch()
-    (tmp_path / "t").mkdir()
-    return tmp_path
+    (place / "standins" / "services" / "__init__.py").touch()
+    (place / "t").mkdir()
+    return place
 
 
 @contextlib.contextmanager
