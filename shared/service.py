@@ -1,9 +1,10 @@
-"""What the four stages' entry points share: settings, logging, event loop, and the worker on a bus that comes and goes."""
+"""What the entry points of all services share: settings, logs, traces, metrics, the event loop, and the exit code."""
 
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import structlog
 import uvloop
@@ -22,21 +23,19 @@ log = structlog.get_logger()
 
 EXIT_SETTINGS, EXIT_ENGINE = 2, 3
 
+Serve = Callable[[Settings, Shutdown, Vitals], Coroutine[Any, Any, None]]
+"""What a service does until it is told to stop."""
 
-def run_stage(build: Callable[[Settings], Stage]) -> int:
-    """Run one stage until it is told to stop. Returns the process's exit code."""
-    try:
-        settings = load_settings()
-        stage = build(settings)
-    except (BadSettings, UnknownEngine) as error:
-        print(error, file=sys.stderr)
-        return EXIT_SETTINGS
-    configure_logging(settings, stage.name)
+
+def run_service(role: str, serve: Serve) -> int:
+    """Run one service in this process until it is told to stop. Returns the process's exit code."""
     code = 0
     try:
-        configure_tracing(settings, stage.name)
-        serve_metrics(settings, stage.name)
-        uvloop.run(_serve(stage, settings))
+        settings = load_settings()
+        configure_logging(settings, role)
+        configure_tracing(settings, role)
+        serve_metrics(settings, role)
+        uvloop.run(_run(settings, Vitals(role), serve))
     except* (BadSettings, BrokerRefused, UnknownEngine) as group:
         print(first_message(group), file=sys.stderr)
         code = EXIT_SETTINGS
@@ -47,26 +46,35 @@ def run_stage(build: Callable[[Settings], Stage]) -> int:
     return code
 
 
-async def _serve(stage: Stage, settings: Settings) -> None:
+async def _run(settings: Settings, vitals: Vitals, serve: Serve) -> None:
     shutdown = Shutdown(settings.drain_ms / 1000)
     shutdown.install()
-    vitals = Vitals(stage.name)
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(vitals.run())
+        await serve(settings, shutdown, vitals)
+        watching.cancel()
 
-    async def body(bus: Bus) -> None:
-        await Worker(stage, settings, shutdown, bus, vitals.load).run()
 
-    try:
-        await stage.load()
-        log.info("loaded", **{key: value for key, value in stage.info().items() if key != "voices"})
-        tell_build(stage.name, str(stage.info()["engine"]))
-        async with asyncio.TaskGroup() as tasks:
-            watching = tasks.create_task(vitals.run())
-            await with_broker(settings, stage.name, shutdown, body)
-            watching.cancel()
-    except* EngineLost as group:
-        log.critical("engine lost", reason=first_message(group))
-        stop_tracing()
-        sys.stderr.flush()
-        os._exit(EXIT_ENGINE)  # a thread may hang in a dead device, and would be waited for
-    finally:
-        await stage.close()
+def run_stage(role: str, build: Callable[[Settings], Stage]) -> int:
+    """Run one stage: its engine, once loaded, in a worker on a bus that comes and goes. Returns the process's exit code."""
+
+    async def serve(settings: Settings, shutdown: Shutdown, vitals: Vitals) -> None:
+        stage = build(settings)
+
+        async def body(bus: Bus) -> None:
+            await Worker(stage, settings, shutdown, bus, vitals.load).run()
+
+        try:
+            await stage.load()
+            log.info("loaded", **{key: value for key, value in stage.info().items() if key != "voices"})
+            tell_build(role, str(stage.info()["engine"]))
+            await with_broker(settings, role, shutdown, body)
+        except* EngineLost as group:
+            log.critical("engine lost", reason=first_message(group))
+            stop_tracing()
+            sys.stderr.flush()
+            os._exit(EXIT_ENGINE)  # a thread may hang in a dead device, and would be waited for
+        finally:
+            await stage.close()
+
+    return run_service(role, serve)

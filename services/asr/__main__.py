@@ -16,7 +16,7 @@ def build(settings: Settings) -> AsrStage:
 
 
 def main() -> int:
-    return run_stage(build)
+    return run_stage("asr", build)
 
 
 if __name__ == "__main__":

@@ -4,22 +4,15 @@ import asyncio
 import sys
 from contextlib import suppress
 
-import structlog
 import uvicorn
-import uvloop
 
 from services.edge.app import create_app
 from services.edge.edge import Edge
 from services.edge.socket import DirectWebSocket
-from shared.lifecycle import Shutdown, first_message, with_broker
-from shared.logs import configure_logging
-from shared.service import EXIT_SETTINGS
-from shared.settings import BadSettings, Settings, load_settings
-from shared.tracing import configure_tracing, stop_tracing
-from shared.vitals import Vitals, serve_metrics, tell_build
-from shared.wire import BrokerRefused
-
-log = structlog.get_logger()
+from shared.lifecycle import Shutdown, with_broker
+from shared.service import run_service
+from shared.settings import Settings
+from shared.vitals import Vitals, tell_build
 
 LARGEST_MESSAGE_BYTES = 16 * 1024 * 1024
 """A Realtime client may append 15 MiB of base64 in one message."""
@@ -44,19 +37,16 @@ def server(edge: Edge, settings: Settings) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, shutdown: Shutdown, vitals: Vitals) -> None:
     """Serve until told to stop; while there is no broker, say so to whoever asks."""
-    shutdown = Shutdown(settings.drain_ms / 1000)
-    shutdown.install()
+    tell_build("edge", "")
     edge = Edge(settings, shutdown)
     http = server(edge, settings)
     async with asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(http._serve())  # noqa: SLF001 - `serve` would take the signals from us
-        watching = tasks.create_task(Vitals("edge").run())
         try:
             await with_broker(settings, "edge", shutdown, edge.run)
         finally:
-            watching.cancel()
             http.should_exit = True
             with suppress(TimeoutError):
                 async with asyncio.timeout(5):
@@ -64,26 +54,7 @@ async def serve(settings: Settings) -> None:
 
 
 def main() -> int:
-    try:
-        settings = load_settings()
-    except BadSettings as error:
-        print(error, file=sys.stderr)
-        return EXIT_SETTINGS
-    configure_logging(settings, "edge")
-    tell_build("edge", "")
-    code = 0
-    try:
-        configure_tracing(settings, "edge")
-        serve_metrics(settings, "edge")
-        uvloop.run(serve(settings))
-    except* (BadSettings, BrokerRefused) as refused:
-        print(first_message(refused), file=sys.stderr)
-        code = EXIT_SETTINGS
-    except* asyncio.CancelledError:
-        code = 1  # told twice to stop
-    finally:
-        stop_tracing()
-    return code
+    return run_service("edge", serve)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ def build(settings: Settings) -> LlmStage:
 
 
 def main() -> int:
-    return run_stage(build)
+    return run_stage("llm", build)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ def build(settings: Settings) -> TtsStage:
 
 
 def main() -> int:
-    return run_stage(build)
+    return run_stage("tts", build)
 
 
 if __name__ == "__main__":

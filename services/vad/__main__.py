@@ -18,7 +18,7 @@ def build(settings: Settings) -> VadStage:
 
 
 def main() -> int:
-    return run_stage(build)
+    return run_stage("vad", build)
 
 
 if __name__ == "__main__":
