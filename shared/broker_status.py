@@ -60,12 +60,14 @@ async def _jobs(bus: Bus, stage: str) -> StreamStatus:
     length, lag, silent_ms = 0, 0, 0
     known = True
     for stream in bus.keys.jobs(stage):
-        length += int(await bus.call("XLEN", stream))
+        entries = int(await bus.call("XLEN", stream))
+        length += entries
         try:
             groups = [_pairs(group) for group in await bus.call("XINFO", "GROUPS", stream)]
             held = await bus.call("XPENDING", stream, stage, "IDLE", SILENT_MS, "-", "+", MOST_PENDING)
         except BrokerRefused:
-            continue  # no worker of this stage has ever been here
+            lag += entries  # no worker of this stage has ever been here
+            continue
         found = next((group for group in groups if group.get(b"name") == stage.encode()), {})
         known = known and found.get(b"lag") is not None
         lag += int(found.get(b"lag") or 0)

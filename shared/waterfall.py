@@ -27,9 +27,9 @@ class Segment:
 _PARTS = (
     # name, stage, mark at its end, the marks at which it can begin: the latest that there is
     ("transcript", "asr", "transcript", ("paused",)),
-    ("first_token", "llm", "first_token", ("transcript", "asked")),
+    ("first_token", "llm", "first_token", ("transcript", "sounded", "asked")),
     ("first_sentence", "llm", "first_sentence", ("first_token",)),
-    ("first_audio", "tts", "voice", ("first_sentence",)),
+    ("first_audio", "tts", "voice", ("transcript", "sounded", "asked", "first_token", "first_sentence")),
     ("release", "edge", "first_audio", ("voice", "endpoint")),
 )
 
@@ -37,19 +37,26 @@ SEGMENTS: dict[str, str] = {"endpoint": "vad", **{name: stage for name, stage, _
 """The stage of each part, in order."""
 
 
-INNER = frozenset({"paused", "asked", "voice"})
+INNER = frozenset({"paused", "sounded", "asked", "voice"})
 """Marks at which parts begin and end that are no step on the way to the ear: clients are not told of them."""
 
 
 def segments(marks: Mapping[str, float]) -> list[Segment]:
-    """The parts whose both ends are known. What was not prepared at a pause begins at the endpoint."""
+    """The parts whose both ends are known. What was not prepared at a pause begins at the endpoint.
+
+    What is answered as it sounds waits for no transcript, and what the chat model speaks itself for no sentence and no
+    synthesis.
+    """
     found = []
+    if "sounded" in marks:
+        marks = {name: ms for name, ms in marks.items() if name != "transcript"}
     if "endpoint" in marks:
         found.append(Segment("endpoint", "vad", 0.0, marks["endpoint"]))
     for name, stage, end, begins in _PARTS:
         known = [marks[begin] for begin in begins if begin in marks] or [marks.get("endpoint", 0.0)]
         if end in marks:
-            found.append(Segment(name, stage, max(known), max(marks[end], *known)))
+            spent_in = "llm" if name == "first_audio" and "first_sentence" not in marks else stage
+            found.append(Segment(name, spent_in, max(known), max(marks[end], *known)))
     return found
 
 
@@ -68,7 +75,7 @@ class TurnRecord:
     protocol: str
     route: str
     outcome: str
-    """completed, interrupted, cancelled, failed."""
+    """completed, interrupted, cancelled, failed, empty."""
     revision: int
     heard_ms: int
     """How much of the reply was played."""

@@ -7,7 +7,7 @@ from services.edge.timing import Timings
 from services.edge.tracing import trace_reply
 from shared import metrics
 from shared.bus import Bus
-from shared.session import RATE_HZ, SessionSettings
+from shared.session import SessionSettings
 from shared.waterfall import TurnRecord, segments
 
 EngineOf = Callable[[str], str]
@@ -24,12 +24,12 @@ class Account:
         protocol: str,
         timings: Timings,
         settings: Callable[[], SessionSettings],
-        received: Callable[[], float],
+        age_s: Callable[[int], float],
         engine_of: EngineOf,
     ) -> None:
-        """`received`: seconds of audio that the client has sent by now."""
+        """`age_s`: how long ago the client's microphone took this sample."""
         self._bus, self._session, self._protocol, self._timings = bus, session, protocol, timings
-        self._settings, self._received, self._engine_of = settings, received, engine_of
+        self._settings, self._age_s, self._engine_of = settings, age_s, engine_of
         self._out = metrics.audio_seconds.labels("out", protocol)
 
     def now_ms(self) -> int:
@@ -54,7 +54,8 @@ class Account:
             metrics.turn_segment.labels(part.name, part.stage, engine).observe(part.seconds, exemplar)
 
     def heard(self, turn: int, played_ms: int) -> None:
-        """The client says that it has played so much of this turn's reply: the first time tells when it began to."""
+        """The client says that it has played so much of this turn's reply, without a break: the first time tells when it
+        began to."""
         if played_ms > 0 and self._timings.mark(turn, "played", self.now_ms() - played_ms):
             marks = self._timings.marks(turn)
             if self._timings.spoken(turn):
@@ -62,31 +63,41 @@ class Account:
                 metrics.turn_heard_latency.labels(self._protocol).observe(max(0.0, latency_s), self._exemplar(turn))
 
     def silenced(self, onset: int) -> None:
-        """The reply fell silent for speech that began at this sample; the microphone's samples are the clock."""
-        reaction_s = self._received() - onset / RATE_HZ
-        metrics.barge_in.labels(self._protocol).observe(max(0.0, reaction_s))
+        """The reply fell silent for speech that began at this sample."""
+        metrics.barge_in.labels(self._protocol).observe(self._age_s(onset))
 
     def over(self, reply: Reply, heard: int) -> None:
-        """The reply was played, or will not be: `heard` samples of it were."""
-        metrics.turns_total.labels(reply.status).inc()
+        """The reply was played, or will not be: `heard` samples of it were. One that failed has failed, also if someone
+        spoke into what there was of it."""
         rate_hz = reply.playout.rate_hz
-        parent = self._timings.trace(reply.turn)
+        outcome = "failed" if reply.failed else reply.status
+        lengths_ms = (heard * 1000 // rate_hz, reply.playout.sent * 1000 // rate_hz)
+        self._count(reply.turn, outcome, reply.revision, *lengths_ms)
+
+    def unanswered(self, turn: int, outcome: str) -> None:
+        """A turn that was to be answered is over, and nothing was heard of its reply."""
+        self._count(turn, outcome, 0, 0, 0)
+
+    def _count(self, turn: int, outcome: str, revision: int, heard_ms: int, reply_ms: int) -> None:
+        metrics.turns_total.labels(outcome).inc()
+        parent, spoken_ms = self._timings.trace(turn), self._timings.spoken_ms(turn)
         record = TurnRecord(
             session=self._session,
-            turn=reply.turn,
+            turn=turn,
             at_ms=self.now_ms(),
             protocol=self._protocol,
             route=self._settings().route,
-            outcome=reply.status,
-            revision=reply.revision,
-            heard_ms=heard * 1000 // rate_hz,
-            reply_ms=reply.playout.sent * 1000 // rate_hz,
+            outcome=outcome,
+            revision=revision,
+            heard_ms=heard_ms,
+            reply_ms=reply_ms,
             trace=_trace_id(parent),
-            spoken=self._timings.spoken(reply.turn),
-            marks=self._timings.marks(reply.turn),
+            spoken=self._timings.spoken(turn),
+            marks=self._timings.marks(turn),
         )
         self._bus.keep_turn(record)
-        trace_reply(parent, record, self._timings.spoken_ms(reply.turn))
+        if spoken_ms:  # else it is not known when it began
+            trace_reply(parent, record, spoken_ms)
 
     def _exemplar(self, turn: int) -> dict[str, str] | None:
         trace = _trace_id(self._timings.trace(turn))

@@ -1,6 +1,7 @@
 """A session's audio on its way to the vad worker. What is too much is dropped and counted, and the client is told."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 
 from services.edge.codec import Codec
@@ -11,6 +12,8 @@ from shared.session import RATE_HZ
 
 BACKLOG_LIMIT = 5_000
 """Commands that the broker has not answered; above it, audio is dropped rather than queued."""
+ARRIVALS_KEPT = 256
+"""Messages of audio whose time is remembered: five seconds of 20 ms."""
 TOLD_EVERY_S = 1.0
 """The client is told of dropped audio no more often."""
 
@@ -24,6 +27,7 @@ class AudioInput:
         self._loop = asyncio.get_running_loop()
         self._began_s = self._loop.time()
         self._told_at_s = 0.0
+        self._arrivals: deque[tuple[int, float]] = deque(maxlen=ARRIVALS_KEPT)  # samples taken by then
         self._microphone: Microphone | None = None  # the rate stands only once there is audio
 
     @property
@@ -36,12 +40,24 @@ class AudioInput:
         """Samples refused because they came too fast, at 16 kHz."""
         return self._microphone.dropped if self._microphone else 0
 
+    def age_s(self, sample: int) -> float:
+        """How long ago the microphone took this sample: before the rest of its message, which then came at once. Samples
+        alone are no clock: a client may fall silent, or send a recording."""
+        now_s = self._loop.time()
+        end, came_s = sample, now_s
+        for taken, at_s in reversed(self._arrivals):
+            if taken <= sample:
+                break
+            end, came_s = taken, at_s
+        return now_s - came_s + (end - sample) / RATE_HZ
+
     def take(self, pcm: bytes) -> None:
         """The next samples at the client's rate."""
         if self._microphone is None:
             self._microphone = Microphone(self._codec.rate_hz, self._began_s)
-        dropped = self._microphone.dropped
-        chunk = self._microphone.take(pcm, self._loop.time())
+        dropped, now_s = self._microphone.dropped, self._loop.time()
+        chunk = self._microphone.take(pcm, now_s)
+        self._arrivals.append((self._microphone.received, now_s))
         if chunk is None:
             if self._microphone.dropped > dropped:
                 self._refuse("audio_too_fast", "audio comes far faster than real time; what is too much is dropped")

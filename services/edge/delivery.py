@@ -209,8 +209,8 @@ class Delivery:
         heard = reply.playout.heard(self._loop.time())
         self._emit(ev.Interrupt(reply.turn, _ms(reply, heard), reply.heard_text(heard)))
         self._channel.publish(fr.TurnInterrupted(reply.turn, reason, heard))
-        self._record.heard(reply, heard)
         self._finish(reply, status)
+        self._record.heard(reply, heard)
         reply.status = status
         self.retire()
         return reply.turn
@@ -222,7 +222,8 @@ class Delivery:
         reply = self.current
         if reply is not None and turn in (0, reply.turn):
             reply.playout.report(ms * reply.playout.rate_hz // 1000, self._loop.time())
-            self._account.heard(reply.turn, ms)
+            if reply.playout.steady:
+                self._account.heard(reply.turn, min(ms, _ms(reply, reply.playout.sent)))
             if reply.playout.paused:
                 self._record.heard(reply, reply.playout.heard(self._loop.time()))
         elif self._past is not None and turn in (0, self._past.turn) and self._past.status == "interrupted":

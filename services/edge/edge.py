@@ -27,6 +27,9 @@ KEEP_ALIVE_S = 20.0
 FIRST_MESSAGE_S = 10.0
 """A client that has not begun its session by then is sent away."""
 
+FAULTS = (1011, 1012)
+"""Codes with which a session ends that nobody wished to end: a fault of ours, or the server or its broker goes away."""
+
 
 class Edge:
     """All sessions of this process."""
@@ -173,7 +176,7 @@ class Edge:
         with suppress(RuntimeError, OSError):  # the client may be gone by now
             await websocket.close(code, reason[:120])
         metrics.closes.labels(session.protocol, str(code)).inc()
-        return "closed"
+        return "failed" if code in FAULTS else "closed"
 
     async def _refuse(self, websocket: WebSocket, refusal: Refusal, *, browser: bool) -> None:
         reason = refusal.message

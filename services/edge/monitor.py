@@ -15,6 +15,13 @@ PERIOD_S = 0.5
 BROKER_EVERY = 10
 """Looks at the stages for each at the broker itself."""
 
+SEEN = (
+    metrics.ready_workers, metrics.queue_age, metrics.oldest_pending, metrics.stream_length, metrics.stream_lag,
+    metrics.broker_memory, metrics.broker_memory_limit, metrics.broker_clients, metrics.broker_commands,
+    metrics.broker_keys,
+)  # fmt: skip
+"""What an edge knows by having asked the broker."""
+
 
 class Refusal(NamedTuple):
     """Why a session is not taken."""
@@ -36,6 +43,7 @@ class Monitor:
         """As of some seconds ago; None while there is none."""
         self._cloned: list[str] = []
         self._changed = asyncio.Event()
+        metrics.broker_up.labels("edge").set(0)
 
     async def watch(self, bus: Bus) -> None:
         """Keep asking; ends with `BrokerGone`."""
@@ -49,6 +57,8 @@ class Monitor:
         finally:
             self._stages, self.broker = {}, None
             metrics.broker_up.labels("edge").set(0)
+            for gauge in SEEN:  # what is no longer known is not told: alerts take the greatest over all edges
+                gauge.clear()
 
     async def look(self, bus: Bus) -> None:
         """Ask now."""

@@ -95,19 +95,15 @@ class Pending:
         del self._replies[turn]
         return True
 
-    def reject(self, turn: int) -> None:
-        """It waits for nothing."""
-        self._accepted.pop(turn, None)
+    def reject(self, turn: int) -> bool:
+        """It waits for nothing. Returns whether it did."""
+        return self._accepted.pop(turn, None) is not None
 
-    def waiting_until(self, turn: int) -> list[int]:
-        """The turns up to this one that wait for their replies."""
-        return [number for number in self._accepted if number <= turn]
-
-    def drop(self, turn: int) -> int:
-        """Everything for turns up to this one is in vain. Returns how many of them waited."""
-        waited = self.waiting_until(turn)
+    def drop(self, turn: int) -> list[int]:
+        """Everything for turns up to this one is in vain. Returns those that waited for their replies."""
+        waited = [number for number in self._accepted if number <= turn]
         for number in waited:
             del self._accepted[number]
         for number in [number for number in self._replies if number <= turn]:
             del self._replies[number]
-        return len(waited)
+        return waited

@@ -16,6 +16,8 @@ LATENESS_S = 0.3
 """A client plays what it was sent up to so much later: buffer, network, sound card."""
 BEHIND_S = 3.0
 """A client that reports what it played is believed to be so much behind the send clock, and no more."""
+INAUDIBLE_S = 0.005
+"""So little sound, as a resampler holds back until a sentence is known to be the last, is not missed."""
 SLICES_PER_S = 5
 """What is sent again is cut into so many."""
 WAITING_LIMIT = 4_000
@@ -52,6 +54,8 @@ class Playout:
         self.underruns = 0
         """Times that the client had played all before the next of it came."""
         self.paused = False
+        self._broken = False
+        self._anew = False  # silent since a pause, and not for want of sound
         self.began_s: float | None = None
         """When the first sample was released."""
         self._ahead = int(ahead_s * rate_hz)
@@ -120,7 +124,8 @@ class Playout:
             return released
         heard = self.heard(now_s)
         if self._ready and heard == self.sent:  # the client has nothing left to play: it begins anew with this
-            self.underruns += self.sent > 0 and self._heard_at_s != now_s
+            missed = self.there - self.sent > INAUDIBLE_S * self.rate_hz
+            self.underruns += self.sent > 0 and missed and not self._anew
             self._heard, self._heard_at_s = heard, now_s
         room = self._ahead - (self.sent - heard)
         while self._ready and room > 0:
@@ -128,8 +133,9 @@ class Playout:
             released.append(pcm)
             self.sent += len(pcm) // 2
             room -= len(pcm) // 2
-        if released and self.began_s is None:
-            self.began_s = now_s
+        if released:
+            self._anew = False
+            self.began_s = now_s if self.began_s is None else self.began_s
         if self._kept is not None:
             self._kept.extend(released)
             while self._kept and self._kept_from + len(self._kept[0]) // 2 <= heard - int(BEHIND_S * self.rate_hz):
@@ -159,6 +165,11 @@ class Playout:
             return self._heard
         return min(self.sent, self._heard + round((now_s - self._heard_at_s) * self.rate_hz))
 
+    @property
+    def steady(self) -> bool:
+        """It has begun to be played, and nothing stopped it since."""
+        return self.sent > 0 and not self._broken and not self.underruns
+
     def playing(self, now_s: float) -> bool:
         """Whether the client may still have something to play."""
         if self._heard_at_s is None:
@@ -173,7 +184,7 @@ class Playout:
 
     def pause(self, now_s: float) -> None:
         """The client was told to fall silent; nothing is released until `resume`."""
-        self._heard, self.paused = self.heard(now_s), True
+        self._heard, self.paused, self._broken = self.heard(now_s), True, True
 
     def resume(self, now_s: float) -> None:
         """It goes on where it stopped; what it was sent and did not hear is released again, where that is kept."""
@@ -187,6 +198,7 @@ class Playout:
             step = 2 * (self.rate_hz // SLICES_PER_S)
             for at in reversed(range(0, len(again), step)):
                 self._ready.appendleft(again[at : at + step])
+        self._anew = self._heard == self.sent
 
     def sentences(self) -> list[Spoken]:
         """The sentences that have begun to be there, in order."""

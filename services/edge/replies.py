@@ -89,7 +89,7 @@ class Replies:
     def fail(self, turn: int, revision: int) -> None:
         """No more comes of this turn's reply."""
         reply = self._reply_of(turn, revision)
-        if reply is None:
+        if reply is None or (reply.text_done and reply.playout.whole):  # there is nothing more to come
             return
         reply.failed = True
         reply.playout.cease()
@@ -145,7 +145,7 @@ class Replies:
         again = self._pending.again(accepted)
         metrics.speculations.labels("redone").inc()
         self._timings.mark(again.turn, "asked", self._account.now_ms())
-        self.supersede(again.turn, again.revision)
+        self._outdate(again.turn, again.revision)
         if again.sound is not None:
             self._channel.publish(replace(again.sound, revision=again.revision, options=again.options))
             return
@@ -172,15 +172,32 @@ class Replies:
 
     def supersede(self, turn: int, revision: int) -> None:
         """Earlier revisions of this turn are stale; the reply to the turn before it may still be wanted."""
-        if self._pending.supersede(turn, revision):
+        if self._outdate(turn, revision):
             metrics.speculations.labels("wasted").inc()
-        self._bus.stop(self._session, turn, revision, only=True)
 
-    def reject(self, turn: int) -> None:
-        """This turn is none, and gets no reply; what it held goes on."""
-        self._pending.reject(turn)
+    def _outdate(self, turn: int, revision: int) -> bool:
+        """Nothing is made for earlier revisions of this turn any more. Returns whether a reply was in hand for one."""
+        self._bus.stop(self._session, turn, revision, only=True)
+        return self._pending.supersede(turn, revision)
+
+    def reject(self, turn: int) -> bool:
+        """This turn is none, and gets no reply; what it held goes on. Returns whether it waited for one."""
+        waited = self._pending.reject(turn)
         self.supersede(turn, WHOLE_TURN)
         self.resume(turn)
+        return waited
+
+    def give_up(self, turn: int, *, due: bool) -> None:
+        """This turn was not understood. `due`: it was to get a reply."""
+        if due:
+            self._account.unanswered(turn, "failed")
+        self.reject(turn)
+
+    def empty(self, turn: int, *, due: bool) -> None:
+        """This turn had no words. `due`: if it was to get a reply, that was not asked for before now."""
+        if self.reject(turn) or due:
+            self._account.unanswered(turn, "empty")
+            self._emit(ev.ReplyEnded(turn, "empty", ""))
 
     # -- the end ----------------------------------------------------------------------------------
 
@@ -188,17 +205,19 @@ class Replies:
         """Whatever is being prepared or played in reply to turns up to this one is not to be heard any further."""
         status = "cancelled" if reason == "client" else "interrupted"
         self._cut(status, reason)
-        waited = self._pending.waiting_until(turn)
-        metrics.turns_total.labels("interrupted").inc(self._pending.drop(turn))
+        waited = self._pending.drop(turn)
         if turn and self._pending.gate.advance(turn + 1):
             self._bus.stop(self._session, turn + 1, 0)
         for number in waited:  # who asked for it is to know that it does not come
+            self._account.unanswered(number, status)
             self._emit(ev.ReplyEnded(number, status, ""))
 
     def end(self, reason: str) -> None:
-        """The session is over."""
-        self._pending.drop(WHOLE_SESSION)
-        self._cut("cancelled", reason)
+        """The session is over: `failed` if that was no wish of the client's."""
+        status = "failed" if reason == "failed" else "cancelled"
+        for number in self._pending.drop(WHOLE_SESSION):
+            self._account.unanswered(number, status)
+        self._cut(status, reason)
         self.delivery.retire()
 
     def _cut(self, status: str, reason: str) -> None:

@@ -66,7 +66,7 @@ class Session:
         self._bus, self._codec, self._voices = bus, codec, voices
         self._send, self._close, self._hears = send, close, hears
         self._loop = asyncio.get_running_loop()
-        self._began_s = self._loop.time()
+        self._began_s = self._asked_s = self._loop.time()
         self._channel: Channel = bus.channel("edge", self.id)
         self._subscription: Subscription | None = None
         self._audio_input = AudioInput(bus, self._channel, codec, self.tell)
@@ -79,9 +79,7 @@ class Session:
             self.id,
             lambda: self.settings,
             timings,
-            Account(
-                bus, self.id, protocol, timings, lambda: self.settings, lambda: self._audio_input.received_s, engine_of
-            ),
+            Account(bus, self.id, protocol, timings, lambda: self.settings, self._audio_input.age_s, engine_of),
             # the rate stands only once there is audio
             lambda: Playout(codec.rate_hz, settings.reply_ahead_s, keeps=not codec.can_pause),
             self._publish,
@@ -117,7 +115,7 @@ class Session:
         if not self._route_open(settings.route):
             self._close(1008, "route omni: the chat model cannot hear")
             return
-        self.started = True
+        self.started, self._asked_s = True, self._loop.time()
         self.settings = settings
         self._bus.save_settings(self.id, settings, pack_settings(settings))
         self._channel.publish(fr.SessionStarted(self.id, settings))
@@ -205,7 +203,7 @@ class Session:
         at_ms = int(entry_id.partition("-")[0])
         if not self._opened:  # our own first entry, read back: the way to the broker is open in both directions
             self._opened = True
-            metrics.session_setup.labels(self.protocol).observe(self._loop.time() - self._began_s)
+            metrics.session_setup.labels(self.protocol).observe(self._loop.time() - self._asked_s)
         try:
             for frame in frames:
                 self._dialogue.handle(frame, fence, at_ms)

@@ -19,11 +19,12 @@ class Timings:
         self._spoken: set[int] = set()
         self._traces: OrderedDict[int, str] = OrderedDict()
 
-    def commit(self, frame: TurnCommitted, at_ms: int) -> None:
-        """The turn is over. What was decided at `input_ms` was heard `decided - end` samples after the end of speech."""
+    def commit(self, frame: TurnCommitted, at_ms: int, *, detected: bool = True) -> None:
+        """The turn is over. What was decided at `input_ms` was heard `decided - end` samples after the end of speech; where
+        turns are not `detected`, the client has said then that speech was at its end."""
         spoken_ago_ms = 0
         if frame.end > frame.start:
-            spoken_ago_ms = (frame.decided - frame.end) * 1000 // RATE_HZ
+            spoken_ago_ms = (frame.decided - frame.end) * 1000 // RATE_HZ if detected else 0
             self._spoken.add(frame.turn)
         self._turns[frame.turn] = (frame.input_ms - spoken_ago_ms, {})
         self.mark(frame.turn, "endpoint", at_ms)

@@ -90,9 +90,10 @@ class Turns:
 
     def handle(self, fact: TurnFact, at_ms: int) -> None:
         """The next fact about turns; `at_ms` is the broker's clock."""
+        if isinstance(fact, fr.SpeechStarted | fr.TranscriptFinal | fr.TurnHeard):
+            self._timings.follow(fact.turn, fact.trace)
         match fact:
             case fr.SpeechStarted():
-                self._timings.follow(fact.turn, fact.trace)
                 self._started(fact)
             case fr.SpeechPaused():
                 self._paused(fact, at_ms)
@@ -108,12 +109,11 @@ class Turns:
             case fr.TranscriptPartial():
                 self._partial(fact)
             case fr.TranscriptFinal():
-                self._timings.follow(fact.turn, fact.trace)
                 self._understood(fact, at_ms)
             case fr.TurnHeard():
-                self._timings.follow(fact.turn, fact.trace)
+                self._timings.mark(fact.turn, "sounded", at_ms)
                 if (utterance := self._open.get(fact.turn)) is not None:
-                    utterance.sounded(fact)
+                    utterance.sounded(fact, at_ms)
             case fr.StageFailed():
                 self._failed(fact)
 
@@ -128,15 +128,13 @@ class Turns:
 
     def _paused(self, fact: fr.SpeechPaused, at_ms: int) -> None:
         self._barge_in.pauses()
-        utterance = self._open.get(fact.turn)
-        if fact.speculate and utterance is not None:
+        if fact.speculate and (utterance := self._open.get(fact.turn)) is not None:
             utterance.paused_ms = at_ms
             metrics.speculations_begun.inc()
         self._emit(ev.SpeechEnded(fact.turn, _ms(fact.end), final=False))
 
     def _resumed(self, fact: fr.SpeechResumed) -> None:
-        utterance = self._open.get(fact.turn)
-        if utterance is None:
+        if (utterance := self._open.get(fact.turn)) is None:
             return
         utterance.resume(fact.revision)
         utterance.onset = fact.onset
@@ -145,15 +143,13 @@ class Turns:
         self._barge_in.speaks(utterance)
 
     def _partial(self, fact: fr.TranscriptPartial) -> None:
-        utterance = self._open.get(fact.turn)
-        if utterance is None or fact.revision != utterance.revision:
+        if (utterance := self._open.get(fact.turn)) is None or fact.revision != utterance.revision:
             return
         self._emit(ev.Heard(fact.turn, fact.text, final=False))
         self._barge_in.weigh(utterance, fact.text, self.turn)
 
     def _understood(self, fact: fr.TranscriptFinal, at_ms: int) -> None:
-        utterance = self._open.get(fact.turn)
-        if utterance is None:
+        if (utterance := self._open.get(fact.turn)) is None:
             if fact.turn == self.turn and not self._record.has_said(fact.turn):
                 self._said(fact, at_ms)  # it was typed
             return
@@ -184,14 +180,16 @@ class Turns:
         if self._settings().detect_turns:
             self._emit(ev.SpeechEnded(fact.turn, _ms(fact.decided), final=True))
         self._settle(utterance)
+        if utterance.failure is not None:
+            self._failed(utterance.failure)
 
     # -- what it was ------------------------------------------------------------------------------
 
     def _settle(self, utterance: Utterance) -> None:
         """It is over: a turn, or a sound into a reply. That may have to wait for its transcript."""
-        committed, transcript = utterance.committed, utterance.transcript
-        if committed is None:
+        if (committed := utterance.committed) is None:
             return
+        transcript = utterance.transcript
         if utterance.over_reply:
             if transcript is None and not utterance.wordless:
                 if utterance.omni:
@@ -203,18 +201,15 @@ class Turns:
             utterance.over_reply = False
         if transcript is not None:
             del self._open[utterance.turn]
-        answered = utterance.lingers
-        if not utterance.accepted:
+        answered, fresh = utterance.lingers, not utterance.accepted
+        if fresh:
             utterance.accepted = True
             self._accept(utterance, committed)
             self._forget()
         elif transcript is not None:
-            self._said(transcript, utterance.transcript_ms)
-            self._emit(ev.Heard(transcript.turn, transcript.text, final=True))
+            self._told(utterance, transcript)
         if transcript is not None and not transcript.text and not answered:
-            metrics.turns_total.labels("empty").inc()
-            self._replies.reject(transcript.turn)
-            self._emit(ev.ReplyEnded(transcript.turn, "empty", ""))
+            self._replies.empty(transcript.turn, due=fresh and committed.options.wanted)
         if transcript is not None or utterance.omni:
             self._requests.ask_again()
 
@@ -239,21 +234,23 @@ class Turns:
             self._replies.interrupt("turn", self.turn)
         self.turn = fact.turn
         self.count += 1
-        self._timings.commit(fact, at_ms)
-        if utterance.paused_ms:
-            self._timings.mark(fact.turn, "paused", utterance.paused_ms)
+        self._timings.commit(fact, at_ms, detected=self._settings().detect_turns)
+        for name, mark_ms in utterance.prepared().items():
+            self._timings.mark(fact.turn, name, mark_ms)
         self._emit(ev.TurnBegan(fact.turn, _ms(spoken), options.wanted))
-        text = ""
-        if transcript is not None:
-            text = transcript.text
-            self._said(transcript, utterance.transcript_ms)
-            self._emit(ev.Heard(transcript.turn, transcript.text, final=True))
+        text = "" if transcript is None else self._told(utterance, transcript)
         if options.wanted and (transcript is None or text):
             interruptible = self._settings().interrupt_reply if options.interruptible is None else options.interruptible
             turn = Accepted(
                 fact.turn, fact.revision, text, options, utterance.speculated, interruptible, utterance.sound
             )
             self._replies.accept(turn)
+
+    def _told(self, utterance: Utterance, transcript: fr.TranscriptFinal) -> str:
+        """What was spoken is known, and the turn is accepted. Returns it."""
+        self._said(transcript, utterance.transcript_ms)
+        self._emit(ev.Heard(transcript.turn, transcript.text, final=True))
+        return transcript.text
 
     def _said(self, transcript: fr.TranscriptFinal, at_ms: int) -> None:
         """This is what the person said, or typed."""
@@ -271,6 +268,11 @@ class Turns:
 
     def _failed(self, fact: fr.StageFailed) -> None:
         utterance = self._open.get(fact.turn)
+        if utterance is not None and fact.stage != "asr" and not utterance.accepted:
+            self._replies.fail(fact.turn, fact.revision)  # it was prepared: it will be made anew if it is wanted
+            return
+        if utterance is not None and fact.stage == "asr" and fact.revision < utterance.revision:
+            return
         if utterance is not None and utterance.omni and fact.stage == "asr":  # the reply needs no transcript
             self._emit(ev.Failed("stage_failed", f"asr gave up: {fact.message}"))
             utterance.wordless = True
@@ -280,16 +282,15 @@ class Turns:
                 self._open.pop(fact.turn, None)
                 self._requests.ask_again()
             return
+        if utterance is not None and utterance.committed is None:
+            utterance.failure = fact  # it may go on, and be understood then
+            self._replies.resume(fact.turn)
+            return
         if utterance is not None and not utterance.lingers:
             del self._open[fact.turn]
-        accepted = fact.turn <= self.turn
-        if utterance is not None and not utterance.accepted:
-            if fact.stage != "asr":  # of a reply that was prepared: it will be made anew if it is wanted
-                self._open[fact.turn] = utterance
-                self._replies.fail(fact.turn, fact.revision)
-                return
-            self._replies.reject(fact.turn)
-        if accepted or utterance is not None:
+            if utterance.committed is not None and not utterance.accepted:
+                self._replies.give_up(fact.turn, due=utterance.committed.options.wanted)
+        if fact.turn <= self.turn or utterance is not None:
             self._emit(ev.Failed("stage_failed", f"{fact.stage} gave up: {fact.message}", fact.turn))
         self._replies.fail(fact.turn, fact.revision)
         self._requests.ask_again()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from shared.frames import TranscriptFinal, TurnCommitted, TurnHeard
+from shared.frames import StageFailed, TranscriptFinal, TurnCommitted, TurnHeard
 
 
 @dataclass(slots=True)
@@ -26,6 +26,8 @@ class Utterance:
     """It is answered as it sounds; the transcript is for the record, and to know words from noise."""
     sound: TurnHeard | None = None
     """Where this revision's sound is, once it was given to be answered."""
+    sounded_ms: int = 0
+    """Broker's clock when it was."""
     wordless: bool = False
     """No transcript is waited for any longer: it counts as words."""
     revision: int = 0
@@ -37,17 +39,24 @@ class Utterance:
     committed_ms: int = 0
     speculated: bool = False
     """What it is made from was there before the commit: the reply was begun early."""
+    failure: StageFailed | None = None
+    """Why there will be no transcript of this revision."""
     accepted: bool = False
     """It is a turn; what is still missing is its transcript."""
 
     def resume(self, revision: int) -> None:
         """Speech again: what was understood is not all."""
-        self.revision, self.transcript, self.sound, self.paused_ms = revision, None, None, 0
+        self.revision, self.transcript, self.sound, self.failure = revision, None, None, None
+        self.paused_ms = self.sounded_ms = 0
 
-    def sounded(self, sound: TurnHeard) -> None:
+    def prepared(self) -> dict[str, int]:
+        """Broker's clock when its reply was begun, by name of the mark."""
+        return {name: at_ms for name, at_ms in (("paused", self.paused_ms), ("sounded", self.sounded_ms)) if at_ms}
+
+    def sounded(self, sound: TurnHeard, at_ms: int) -> None:
         """A reply to this revision is being made from its sound."""
         if sound.revision == self.revision:
-            self.sound = sound
+            self.sound, self.sounded_ms = sound, at_ms
 
     @property
     def lingers(self) -> bool:
@@ -58,5 +67,5 @@ class Utterance:
         """What was said in this revision. Returns whether that is news: another revision's, or a second one, is none."""
         if transcript.revision != self.revision or self.transcript is not None:
             return False
-        self.transcript, self.transcript_ms = transcript, at_ms
+        self.transcript, self.transcript_ms, self.failure = transcript, at_ms, None
         return True

@@ -5,8 +5,10 @@ import asyncio
 from prometheus_client import REGISTRY
 
 from services.edge import actions as act
+from services.edge.session import Session
 from shared import frames as fr
-from shared.session import RATE_HZ, ReplyOptions
+from shared.session import RATE_HZ, ReplyOptions, SessionSettings
+from shared.settings import Settings
 from tests.unit.edge.line import Line, on_a_line
 
 SILENCE_20_MS = bytes(2 * RATE_HZ // 50)
@@ -107,3 +109,103 @@ async def test_sound_that_came_before_is_dropped_and_counted() -> None:
     assert read("dropped_total", reason="duplicate") == before
     line.log(fr.VoiceChunk(1, 0, 0, 0, RATE_HZ, bytes(RATE_HZ), ()), fence=2)
     assert read("dropped_total", reason="duplicate") == before + 1
+
+
+def told_of(name: str, **labels: str) -> tuple[float, float]:
+    """How often, and with what sum."""
+    return read(f"{name}_count", **labels), read(f"{name}_sum", **labels)
+
+
+@on_a_line
+async def test_a_client_that_takes_its_time_to_begin_waits_not_for_us() -> None:
+    count, total = told_of("session_setup_seconds", protocol="stream")
+    line = Line()
+    await asyncio.sleep(0.1)
+    session = Session(line.bus, line, Settings(), (), lambda message: True, line._close)  # type: ignore[arg-type]
+    await asyncio.sleep(5)
+    session.start(SessionSettings())
+    await asyncio.sleep(0.1)
+    after, sum_s = told_of("session_setup_seconds", protocol="stream")
+    assert after == count + 2
+    assert sum_s - total < 0.2
+
+
+@on_a_line
+async def test_what_is_said_to_be_played_before_anything_was_sent_tells_nothing() -> None:
+    count, _ = told_of("turn_heard_latency_seconds", protocol="stream")
+    line = Line()
+    line.speech(1)
+    line.commit(1)
+    line.final(1, "hello")
+    line.log(fr.ReplyStarted(1, 0, 0), fr.ReplyDelta(1, 0, 0, "Good"))
+    line.do(act.Played(0, 50))  # of the reply before it, as far as its client knows
+    assert told_of("turn_heard_latency_seconds", protocol="stream")[0] == count
+    line.reply(1, "Good morning.", seconds=5)
+    await asyncio.sleep(0.3)
+    line.do(act.Played(1, 2**31))  # no more than it was sent
+    assert told_of("turn_heard_latency_seconds", protocol="stream")[0] == count + 1
+    (first_audio, played) = (line.session._dialogue.turns._timings.marks(1)[name] for name in ("first_audio", "played"))
+    assert played > first_audio - 5000
+
+
+@on_a_line
+async def test_a_reply_that_was_paused_before_the_first_report_tells_not_when_it_began() -> None:
+    count, _ = told_of("turn_heard_latency_seconds", protocol="stream")
+    line = Line()
+    line.turn(1, "hello", "Good morning.", seconds=5)
+    await asyncio.sleep(0.1)
+    line.speech(2)
+    await asyncio.sleep(2)
+    line.pause(2, "")
+    await asyncio.sleep(0.2)
+    line.do(act.Played(1, 300))
+    assert told_of("turn_heard_latency_seconds", protocol="stream")[0] == count
+
+
+async def speech_into_a_reply(line: Line, chunks: int, every_s: float, since_s: float, stall_s: float = 0.0) -> float:
+    """What is counted for speech that began so long ago by the samples, while so much audio came at this pace."""
+    _, before_s = told_of("barge_in_seconds", protocol="stream")
+    line.asked(1, "hello")
+    line.reply(1, "Good morning to you.", seconds=20)
+    for _ in range(chunks):
+        line.do(act.Audio(SILENCE_20_MS))
+        await asyncio.sleep(every_s)
+    await asyncio.sleep(stall_s)
+    onset = chunks * RATE_HZ // 50 - int(since_s * RATE_HZ)
+    line.log(fr.SpeechStarted(line.id, 2, 0, onset, onset, "0-0", "en", True))
+    return told_of("barge_in_seconds", protocol="stream")[1] - before_s
+
+
+@on_a_line
+async def test_a_microphone_that_stands_still_does_not_stop_the_clock() -> None:
+    assert abs(await speech_into_a_reply(Line(), 100, 0.02, 0.1, stall_s=0.5) - 0.62) < 0.021
+
+
+@on_a_line
+async def test_a_recording_that_is_sent_at_once_is_heard_no_sooner_than_it_came() -> None:
+    assert await speech_into_a_reply(Line(), 500, 0.0, 5.0, stall_s=0.1) < 0.15
+
+
+@on_a_line
+async def test_a_model_that_speaks_itself_leaves_nothing_to_the_synthesis() -> None:
+    labels = {"segment": "first_audio", "stage": "tts", "engine": "tts"}
+    count, _ = told_of("turn_segment_seconds", **labels)
+    own, _ = told_of("turn_segment_seconds", **{**labels, "stage": "llm", "engine": "llm"})
+    line = Line(route="omni")
+    line.turn(1, "hello", "Good morning.", voiced=True)
+    await asyncio.sleep(3)
+    assert told_of("turn_segment_seconds", **labels)[0] == count
+    assert told_of("turn_segment_seconds", **{**labels, "stage": "llm", "engine": "llm"})[0] == own + 1
+    assert "sounded" in line.bus.turns[0].marks
+
+
+@on_a_line
+async def test_who_ends_the_turn_by_hand_waits_from_then_on() -> None:
+    count, total = told_of("turn_latency_seconds", protocol="stream")
+    line = Line(detect_turns=False)
+    spoken = (0, RATE_HZ, 4 * RATE_HZ)  # and then three seconds of silence
+    line.log(fr.TurnCommitted(1, 0, *spoken, line.bus.hops.now_ms(), ReplyOptions()))
+    line.final(1, "hello")
+    line.reply(1, "Good morning.")
+    assert told_of("turn_latency_seconds", protocol="stream")[0] == count + 1
+    assert told_of("turn_latency_seconds", protocol="stream")[1] - total < 0.1

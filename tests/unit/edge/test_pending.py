@@ -70,7 +70,7 @@ def test_what_is_superseded_or_dropped_is_gone() -> None:
     assert made.reply_of(1, 5) is None
     for number in (2, 3):
         made.accept(turn(number))
-    assert made.drop(2) == 1
+    assert made.drop(2) == [2]
     assert made.waiting
     made.reject(3)
     assert not made.waiting

@@ -18,7 +18,17 @@ RECORD = TurnRecord("session", 3, 1_000_000, "stream", "cascade", "completed", 1
 
 marks = st.dictionaries(
     st.sampled_from(
-        ["paused", "transcript", "asked", "first_token", "first_sentence", "voice", "endpoint", "first_audio"]
+        [
+            "paused",
+            "sounded",
+            "transcript",
+            "asked",
+            "first_token",
+            "first_sentence",
+            "voice",
+            "endpoint",
+            "first_audio",
+        ]
     ),
     st.floats(-1000, 60_000),
 )
@@ -43,7 +53,20 @@ def test_what_was_prepared_at_a_pause_counts_from_there() -> None:
 
 def test_what_was_not_prepared_counts_from_the_endpoint() -> None:
     late = {"endpoint": 500.0, "transcript": 700.0, "first_token": 900.0, "voice": 1000.0, "first_audio": 1001.0}
-    assert lengths(late) == {"endpoint": 500, "transcript": 200, "first_token": 200, "first_audio": 500, "release": 1}
+    assert lengths(late) == {"endpoint": 500, "transcript": 200, "first_token": 200, "first_audio": 100, "release": 1}
+    assert [part.stage for part in segments(late) if part.name == "first_audio"] == ["llm"]  # it spoke itself
+
+
+def test_what_is_answered_as_it_sounds_waits_for_no_transcript() -> None:
+    omni = {
+        "paused": 160.0, "sounded": 162.0, "transcript": 400.0, "first_token": 300.0, "voice": 290.0,
+        "endpoint": 500.0, "first_audio": 503.0,
+    }  # fmt: skip
+    assert lengths(omni) == {"endpoint": 500, "first_token": 138, "first_audio": 0, "release": 3}
+    early = {**omni, "transcript": 250.0}
+    assert lengths(early) == lengths(omni)
+    wordless = {name: ms for name, ms in omni.items() if name not in ("transcript", "first_token")}
+    assert lengths(wordless) == {"endpoint": 500, "first_audio": 128, "release": 3}
 
 
 def test_a_reply_that_was_made_anew_counts_from_when_it_was_asked_for() -> None:
@@ -61,7 +84,7 @@ def test_a_reply_that_was_made_anew_counts_from_when_it_was_asked_for() -> None:
 @given(marks)
 def test_no_part_is_negative_and_each_comes_once(found: dict[str, float]) -> None:
     parts = segments(found)
-    assert all(part.seconds >= 0 and part.stage == SEGMENTS[part.name] for part in parts)
+    assert all(part.seconds >= 0 and part.stage in (SEGMENTS[part.name], "llm") for part in parts)
     assert len({part.name for part in parts}) == len(parts)
 
 
