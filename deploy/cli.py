@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Url = Annotated[str | None, typer.Option(help="A running Parley [from PARLEY_HOST and PARLEY_PORT].")]
+Url = Annotated[str | None, typer.Option(help="A running Parley; without it as PARLEY_HOST and PARLEY_PORT say.")]
 
 
 def _settings() -> Settings:
@@ -84,8 +84,10 @@ def edge() -> None:
 
 @app.command()
 def up(
-    port: Annotated[int | None, typer.Option(help="Port of the page [PARLEY_PORT, else 8000].")] = None,
-    profile: Annotated[str | None, typer.Option(help="Set of engines [PARLEY_PROFILE, else classic].")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the page; without it PARLEY_PORT, else 8000.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="Set of engines; without it PARLEY_PROFILE, else classic.")
+    ] = None,
 ) -> None:
     """Run everything on this machine: broker, four stages, edge."""
     given = {"PARLEY_PORT": port, "PARLEY_PROFILE": profile}
@@ -149,7 +151,7 @@ def config_rows(settings: Settings) -> list[dict[str, Any]]:
 
 @app.command()
 def doctor(
-    url: Annotated[str | None, typer.Option(help="A running Parley [from PARLEY_HOST and PARLEY_PORT].")] = None,
+    url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Tell what is wrong with this machine or a running system, and how to mend it.
@@ -179,7 +181,9 @@ def top(
 
 @app.command()
 def turns(
-    session: Annotated[str | None, typer.Argument(help="Id of a conversation [lists the latest of all].")] = None,
+    session: Annotated[
+        str | None, typer.Argument(help="Id of a conversation, or how it begins; without it the latest turns of all.")
+    ] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -195,21 +199,26 @@ def turns(
 @app.command()
 def talk(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="What to say: a WAV file, or a .scene.")],
-    url: Annotated[str, typer.Option(help="A running Parley.")] = "http://127.0.0.1:8000",
+    url: Url = None,
     out: Annotated[Path, typer.Option(help="Where the reply's audio goes.")] = Path("reply.wav"),
-    clips: Annotated[Path | None, typer.Option(help="Recordings that a scene names [its own folder].")] = None,
+    clips: Annotated[
+        Path | None, typer.Option(help="Folder of the recordings that a scene names; without it the scene's own.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Play a recording or a scripted scene to a running Parley as if it were spoken now; show and record what comes back."""
     from deploy.talk import run_talk
 
-    raise typer.Exit(run_talk(file, url=url, out=out, clips=clips, as_json=as_json))
+    raise typer.Exit(run_talk(file, url=_url(url), out=out, clips=clips, as_json=as_json))
 
 
 models = typer.Typer(help="Bring and check the models that the engines load.", no_args_is_help=True)
 app.add_typer(models, name="models")
 
-Names = Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="[all that the settings use]")]
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[MODEL]...", help="Names on the hub, or folders; without any all that the settings use."),
+]
 
 
 @models.command("list")

@@ -14,6 +14,7 @@ import httpx
 from deploy import broker
 from deploy.address import PortTaken, base_url, claim_port
 from deploy.models import size_text, standing, used_models
+from deploy.observe import metrics_targets
 from shared.devices import open_device
 from shared.engines import UnknownEngine, create_engine
 from shared.models import how_to_bring
@@ -71,6 +72,8 @@ async def _checks(settings: Settings, environ: Mapping[str, str], url: str | Non
     yield check_libraries(LIBRARIES)
     for stage in STAGES:
         yield check_engine(stage, settings)
+    if settings.traces != "off":
+        yield check_traces(settings)
     for check in check_models(settings):
         yield check
     base = (url or base_url(settings.host, settings.port)).rstrip("/")
@@ -80,6 +83,8 @@ async def _checks(settings: Settings, environ: Mapping[str, str], url: str | Non
             yield check_port(settings, running=health is not None)
         async for check in check_system(client, base, health, expected=url is not None):
             yield check
+        if health is not None and url is None:
+            yield await check_metrics(client, settings)
 
 
 def check_python(version: tuple[int, ...]) -> Check:
@@ -137,6 +142,15 @@ def check_engine(stage: str, settings: Settings) -> Check:
     return Check(check, "ok", name)
 
 
+def check_traces(settings: Settings) -> Check:
+    """Whether what sends them is installed."""
+    try:
+        importlib.import_module("shared.otel").make_processor(settings).shutdown()
+    except ImportError as error:
+        return Check("traces", "wrong", str(error), "pip install 'parley[otel]', or PARLEY_TRACES=off")
+    return Check("traces", "ok", settings.traces)
+
+
 def check_models(settings: Settings) -> Iterator[Check]:
     """Whether the models that the engines load are here, and a device to run them."""
     try:
@@ -186,6 +200,43 @@ async def check_system(
     except httpx.HTTPError as error:
         good, seen = False, f"{base}/: {error}"
     yield Check("page", "ok", seen) if good else Check("page", "wrong", seen, "look at what the edge logs")
+    yield await _check_monitor(client, base)
+
+
+async def _check_monitor(client: httpx.AsyncClient, base: str) -> Check:
+    page = f"{base}/monitor"
+    try:
+        status = (await client.get(f"{page}/data")).status_code
+    except httpx.HTTPError as error:
+        return Check("monitor", "wrong", f"{page}: {error}", "look at what the edge logs")
+    if status == 404:
+        return Check(
+            "monitor", "skipped", "switched off, or open only to the edge's machine; PARLEY_MONITOR=on opens it"
+        )
+    if status != 200:
+        return Check("monitor", "wrong", f"{page}/data answers {status}", "look at what the edge logs")
+    return Check("monitor", "ok", page)
+
+
+async def check_metrics(client: httpx.AsyncClient, settings: Settings) -> Check:
+    """Whether the processes on this machine offer metrics where `parley observe` asks for them."""
+    targets = metrics_targets(settings)
+    silent = [name for name, target in targets.items() if not await _offers_metrics(client, target)]
+    first = next(iter(targets.values()))
+    if not silent:
+        return Check("metrics", "ok", f"{', '.join(targets)} offer theirs, from {first} on")
+    detail = f"nothing of {', '.join(silent)}, from {first} on"
+    mend = "start it with `make run`, or with PARLEY_METRICS_PORT set, and call this with the same"
+    if settings.metrics_port == 0 and len(silent) == len(targets):
+        return Check("metrics", "skipped", detail, mend)
+    return Check("metrics", "wrong", detail, mend)
+
+
+async def _offers_metrics(client: httpx.AsyncClient, target: str) -> bool:
+    try:
+        return "parley_build_info" in (await client.get(f"http://{target}/metrics")).text
+    except httpx.HTTPError:
+        return False
 
 
 def _check_stage(stage: str, facts: object) -> Check:

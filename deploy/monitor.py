@@ -13,16 +13,22 @@ class MonitorFailed(RuntimeError):
     """It gave no figures; the message is for the person at the terminal."""
 
 
+class NotKnown(MonitorFailed):
+    """There is a monitor, and it knows nothing of what it was asked for."""
+
+
 def ask(url: str, path: str) -> dict[str, Any]:
     """What the monitor at `url` says under `/monitor` and `path`.
 
     Raises:
+        NotKnown: it says so.
         MonitorFailed: nobody answers, it is switched off, or it says that it cannot.
     """
     try:
         response = httpx.get(f"{url.rstrip('/')}/monitor{path}", timeout=TIMEOUT_S, trust_env=False)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise MonitorFailed(f"no Parley answers at {url}: {error or type(error).__name__}") from None
+        why = str(error) or type(error).__name__
+        raise MonitorFailed(f"no Parley answers at {url} ({why}): make run, or name another with --url") from None
     try:
         answer = response.json()
     except ValueError:
@@ -31,9 +37,10 @@ def ask(url: str, path: str) -> dict[str, Any]:
         raise MonitorFailed(f"what answers at {url} is no Parley that has a monitor (HTTP {response.status_code})")
     if response.is_success:
         return answer
-    why = answer.get("error")
-    if isinstance(why, dict) and "message" in why:
-        raise MonitorFailed(str(why["message"]))
+    told_why = answer.get("error")
+    if isinstance(told_why, dict) and "message" in told_why:
+        failed = NotKnown if response.status_code == 404 else MonitorFailed
+        raise failed(str(told_why["message"]))
     if response.status_code == 404:
         raise MonitorFailed(
             f"the monitor of {url} is switched off, or open only to its own machine: PARLEY_MONITOR=on opens it"

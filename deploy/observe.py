@@ -143,15 +143,22 @@ def metrics_targets(settings: Settings) -> dict[str, str]:
 def write_configuration(
     folder: Path, settings: Settings, ports: Mapping[Tool, int], say: Callable[[str], None]
 ) -> None:
-    """What the programs read, as prometheus.yml and alertmanager.yml in the folder."""
+    """What the programs read, as prometheus.yml and alertmanager.yml in the folder.
+
+    Raises:
+        CannotObserve: they cannot be written.
+    """
     rules = RULES if RULES.is_file() else None
     if rules is None:
         say(f"{RULES} is missing: no alerts")
     configuration = prometheus_configuration(metrics_targets(settings), rules, ports.get(ALERTMANAGER))
-    # JSON is YAML.
-    (folder / "prometheus.yml").write_text(json.dumps(configuration, indent=2))
-    if ALERTMANAGER in ports:
-        shutil.copyfile(ROUTES, folder / "alertmanager.yml")
+    try:
+        # JSON is YAML.
+        (folder / "prometheus.yml").write_text(json.dumps(configuration, indent=2))
+        if ALERTMANAGER in ports:
+            shutil.copyfile(ROUTES, folder / "alertmanager.yml")
+    except OSError as error:
+        raise CannotObserve(f"PARLEY_DATA_DIR: {error.filename}: {error.strerror}") from None
 
 
 def prometheus_configuration(

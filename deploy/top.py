@@ -98,11 +98,11 @@ def picture(data: Snapshot) -> RenderableType:
 def _headline(data: Snapshot) -> Text:
     total, broker = data["latency"]["total"], data["broker"]
     figures = f"p50 {_ms(total['p50_ms'])}, p95 {_ms(total['p95_ms'])} over {data['latency']['turns']} turns"
-    seen = "broker not reachable"
+    seen = "not reachable"
     if broker:
         seen = f"{broker['server']}, {_bytes(broker['memory_bytes'])} of {_bytes(broker['memory_limit_bytes'])}, "
         seen += f"{broker['clients']} clients, {broker['commands_per_s']} commands/s"
-    return Text.assemble(("first audio ", "bold"), (figures, "bold"), f"   {seen}")
+    return Text.assemble((f"first audio {figures}", "bold"), f"\nbroker {seen}")
 
 
 def _stages(data: Snapshot) -> Table:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.drawing import waterfall
-from deploy.monitor import MonitorFailed, ask, told
+from deploy.monitor import MonitorFailed, NotKnown, ask, told
 
 
 def run_turns(url: str, session: str | None, *, as_json: bool) -> int:
@@ -22,8 +22,11 @@ def run_turns(url: str, session: str | None, *, as_json: bool) -> int:
 def _one(url: str, session: str, *, as_json: bool) -> None:
     if session in (".", "..") or "/" in session:
         raise MonitorFailed(f"{session!r} is no id of a session: parley turns, without one, lists them")
-    data = ask(url, f"/sessions/{quote(session, safe='')}/data")
-    turns = data["turns"]
+    try:
+        turns = _turns_of(url, session)
+    except NotKnown:
+        session = _whole_id(url, session)
+        turns = _turns_of(url, session)
     if as_json:
         print(json.dumps({"session": session, "turns": turns}, indent=2))
         return
@@ -31,10 +34,23 @@ def _one(url: str, session: str, *, as_json: bool) -> None:
     if not turns:
         console.print("no turn of this conversation is over yet")
     for turn in turns:
-        console.print(heading(turn))
+        console.print(heading(turn), soft_wrap=True)
         parts = [(part["name"], part["begin_ms"], part["end_ms"]) for part in turn["segments"]]
         for line in waterfall(parts):
             console.print(Text(f"  {line}", "dim"))
+
+
+def _turns_of(url: str, session: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = ask(url, f"/sessions/{quote(session, safe='')}/data")["turns"]
+    return found
+
+
+def _whole_id(url: str, beginning: str) -> str:
+    """The id of which `parley top` and the page show only the beginning; itself if none or several begin so."""
+    data = ask(url, "/data")
+    known = {turn["session"] for turn in data["turns"]} | {one["id"] for one in data["sessions"]["newest"]}
+    found = [session for session in known if session.startswith(beginning)]
+    return found[0] if len(found) == 1 else beginning
 
 
 def heading(turn: Mapping[str, Any]) -> Text:

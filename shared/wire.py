@@ -20,6 +20,8 @@ Then = Callable[[Reply], None]
 
 MAX_BACKLOG = 20_000
 """Commands that may wait for their reply; a broker that is so far behind is treated as gone."""
+PASSING = frozenset({"OOM", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"})
+"""First words of errors that are the broker's and pass: it is full, loads its data, is no master just now, is busy."""
 _NOTHING = object()
 
 
@@ -132,8 +134,8 @@ class Pipe(asyncio.Protocol):
         """Send a command and wait for its reply.
 
         Raises:
-            BrokerGone: the connection broke or the reply took longer than `timeout_s`.
-            BrokerRefused: the reply is an error.
+            BrokerGone: the connection broke, the reply took longer than `timeout_s`, or the broker cannot serve just now.
+            BrokerRefused: the reply is another error.
         """
         if self._transport is None:
             raise BrokerGone("connection lost")
@@ -146,7 +148,10 @@ class Pipe(asyncio.Protocol):
             self.close(BrokerGone(f"no reply within {timeout_s:g} s"))
             raise BrokerGone(f"no reply within {timeout_s:g} s") from None
         if isinstance(value, Exception):
-            raise value if isinstance(value, BrokerGone) else BrokerRefused(str(value))
+            if isinstance(value, BrokerGone):
+                raise value
+            passing = str(value).partition(" ")[0] in PASSING
+            raise BrokerGone(str(value)) if passing else BrokerRefused(str(value))
         return value
 
     async def drain(self) -> None:

@@ -93,7 +93,7 @@ class Edge:
         if self.bus is None:
             return Refusal("broker", "the broker is not reachable")
         if len(self.sessions) >= self.settings.max_sessions:
-            return Refusal("full", f"{self.settings.max_sessions} sessions are in progress, which is the limit")
+            return Refusal("full", f"the limit of sessions in progress is reached: {self.settings.max_sessions}")
         return self.monitor.refusal()
 
     async def converse(

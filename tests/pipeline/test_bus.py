@@ -20,6 +20,7 @@ from shared.streams import Place
 from shared.wire import BrokerGone, BrokerRefused
 from shared.work import Work
 from shared.worker import Worker
+from tests.broker import embedded_broker
 from tests.conftest import need
 
 LEASE_MS = 300
@@ -228,6 +229,30 @@ async def test_the_death_of_the_broker_ends_every_wait_and_the_next_one_is_used(
         finally:
             successor.kill()
             await successor.wait()
+
+
+async def test_who_meets_a_full_broker_waits_until_there_is_room(tmp_path: Path) -> None:
+    async with embedded_broker(tmp_path / "data") as settings:
+        assert settings.redis_url is not None
+        shutdown, served = Shutdown(1), asyncio.Event()
+
+        async def body(bus: Bus) -> None:
+            await Leases(bus, "tts", 1000).open()
+            served.set()
+            await shutdown.stopping.wait()
+
+        async with redis.Redis.from_url(settings.redis_url.get_secret_value()) as client, asyncio.timeout(10):
+            async with Bus.connect(settings, "tts") as bus:
+                await client.config_set("maxmemory", 1)
+                with pytest.raises(BrokerGone, match="OOM"):
+                    await bus.call("SET", "parley:test", "1")
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(with_broker(settings, "tts", shutdown, body))
+                await asyncio.sleep(0.3)
+                assert not served.is_set()
+                await client.config_set("maxmemory", 0)
+                await served.wait()
+                shutdown.request()
 
 
 async def test_an_old_broker_is_refused_by_name(tmp_path: Path) -> None:

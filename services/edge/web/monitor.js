@@ -169,7 +169,7 @@ function brokerTable(broker) {
   const memory = `${bytes(broker.memory_bytes)} of ${bytes(broker.memory_limit_bytes)}`;
   const dead = broker.streams.filter(({ name, length }) => name.startsWith("dead:") && length);
   const jobs = broker.streams.filter(({ name }) => !name.startsWith("dead:"));
-  const waiting = jobs.map(({ name, lag }) => `${name.replace("jobs:", "")} ${lag ?? "?"}`).join(" · ");
+  const waiting = jobs.map(({ name, lag }) => `${name.replace("jobs:", "")}\u00a0${lag ?? "?"}`).join(" · ");
   const silent = Math.max(0, ...jobs.map((stream) => stream.oldest_pending_s));
   const facts = [
     ["Server", "", broker.server],

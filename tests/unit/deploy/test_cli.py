@@ -1,11 +1,15 @@
 """The command line: what it calls, what it prints, how it exits."""
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from deploy.cli import app
@@ -99,3 +103,30 @@ def test_up_takes_port_and_profile_as_settings(monkeypatch: pytest.MonkeyPatch) 
     refused = CliRunner().invoke(app, ["up", "--profile", "loud"])
     assert refused.exit_code == 2
     assert "PARLEY_PROFILE='loud'" in refused.stderr
+
+
+def test_talk_speaks_to_where_the_settings_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def run_talk(file: Path, *, url: str, **_: object) -> int:
+        seen.append(url)
+        return 0
+
+    monkeypatch.setattr("deploy.talk.run_talk", run_talk)
+    monkeypatch.setenv("PARLEY_PORT", "8123")
+    said = tmp_path / "hello.wav"
+    said.touch()
+    for more in ([], ["--url", "http://there:1"]):
+        assert CliRunner().invoke(app, ["talk", str(said), *more]).exit_code == 0
+    assert seen == ["http://127.0.0.1:8123", "http://there:1"]
+
+
+def test_no_help_loses_words_as_markup() -> None:
+    """A small letter after a square bracket begins a style to the library that prints help."""
+
+    def helps(command: Any) -> Iterator[str]:
+        for one in getattr(command, "commands", {}).values():
+            yield from helps(one)
+        yield from (parameter.help or "" for parameter in command.params)
+
+    assert [text for text in helps(typer.main.get_command(app)) if re.search(r"\[[a-z#/@]", text)] == []

@@ -3,7 +3,7 @@
 import json
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,10 +33,14 @@ async def of_system(answer: Callable[[httpx.Request], httpx.Response], *, expect
         return [check async for check in found]
 
 
-def edge(stages: object, status: int = 200, page: int = 200) -> Callable[[httpx.Request], httpx.Response]:
+def edge(
+    stages: object, status: int = 200, page: int = 200, monitor: int = 200
+) -> Callable[[httpx.Request], httpx.Response]:
     def answer(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/health":
             return httpx.Response(status, json={"status": "ok", "stages": stages})
+        if request.url.path == "/monitor/data":
+            return httpx.Response(monitor, json={})
         return httpx.Response(page, html="<html>")
 
     return answer
@@ -44,7 +48,7 @@ def edge(stages: object, status: int = 200, page: int = 200) -> Callable[[httpx.
 
 async def test_a_healthy_system() -> None:
     checks = await of_system(edge(READY))
-    assert outcomes(checks) == {**{f"{stage} stage": "ok" for stage in STAGES}, "page": "ok"}
+    assert outcomes(checks) == {**{f"{stage} stage": "ok" for stage in STAGES}, "page": "ok", "monitor": "ok"}
     assert checks[0].detail == "1 ready, engine some, queue age 3 ms"
 
 
@@ -57,6 +61,43 @@ async def test_a_stage_without_a_worker(facts: object) -> None:
 
 async def test_a_page_that_does_not_come() -> None:
     assert outcomes(await of_system(edge(READY, page=500)))["page"] == "wrong"
+
+
+@pytest.mark.parametrize(("status", "outcome"), [(404, "skipped"), (500, "wrong")])
+async def test_a_monitor_that_does_not_come(status: int, outcome: str) -> None:
+    checks = await of_system(edge(READY, monitor=status))
+    assert (outcomes(checks)["monitor"], "PARLEY_MONITOR=on" in checks[-1].detail) == (outcome, status == 404)
+
+
+@pytest.mark.parametrize(
+    ("port", "offered", "outcome", "words"),
+    [
+        (9500, range(9500, 9505), "ok", "vad, asr, llm, tts, edge offer theirs, from 127.0.0.1:9500 on"),
+        (0, range(9464, 9469), "ok", "from 127.0.0.1:9464 on"),
+        (9500, range(9501, 9505), "wrong", "nothing of vad, from 127.0.0.1:9500 on"),
+        (9500, (), "wrong", "nothing of vad, asr, llm, tts, edge"),
+        (0, (), "skipped", "nothing of vad, asr, llm, tts, edge"),
+        (0, (9464,), "wrong", "nothing of asr, llm, tts, edge"),
+    ],
+)
+async def test_metrics(port: int, offered: Sequence[int], outcome: str, words: str) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.port in offered:
+            return httpx.Response(200, text="parley_build_info 1.0")
+        if request.url.port == 9500:
+            return httpx.Response(200, text="another program")
+        raise httpx.ConnectError("refused")
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        check = await doctor.check_metrics(client, settings(metrics_port=port))
+    assert (check.outcome, words in check.detail, bool(check.mend)) == (outcome, True, outcome != "ok")
+
+
+def test_traces(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.check_traces(settings(traces="otlp")).outcome == "ok"
+    monkeypatch.setitem(sys.modules, "shared.otel", None)
+    check = doctor.check_traces(settings(traces="otlp"))
+    assert (check.outcome, "parley[otel]" in check.mend) == ("wrong", True)
 
 
 @pytest.mark.parametrize("body", ["no json", "[]", '{"stages": 1}'])

@@ -126,3 +126,10 @@ def test_a_program_that_refuses_its_configuration_ends_it_by_name(tmp_path: Path
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.endswith("prometheus cannot start:\nunknown flag\n")
+
+
+def test_a_configuration_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    taken = tmp_path / "prometheus.yml"
+    taken.mkdir()
+    with pytest.raises(CannotObserve, match=f"PARLEY_DATA_DIR: {taken}: Is a directory"):
+        observe.write_configuration(tmp_path, Settings(), {PROMETHEUS: 9090}, lambda _: None)

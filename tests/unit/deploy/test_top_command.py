@@ -119,6 +119,42 @@ def test_a_conversation_without_turns_says_so(answering: Answering, capsys: pyte
     assert capsys.readouterr().out == "no turn of this conversation is over yet\nno turn is over yet\n"
 
 
+@pytest.fixture
+def knowing() -> Iterator[str]:
+    """The URL of a monitor that knows the conversations abc1 and abd2."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = {f"/monitor/sessions/{session}/data": {"turns": []} for session in ("abc1", "abd2")}
+            known["/monitor/data"] = {"turns": [{"session": "abc1"}], "sessions": {"newest": [{"id": "abd2"}]}}
+            found = known.get(self.path)
+            self.send_response(404 if found is None else 200)
+            self.end_headers()
+            self.wfile.write(json.dumps(found or {"error": {"message": f"no session {self.path}"}}).encode())
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(("said", "meant"), [("abc1", "abc1"), ("abc", "abc1"), ("abd", "abd2"), ("ab", ""), ("x", "")])
+def test_the_beginning_of_an_id_will_do(
+    said: str, meant: str, knowing: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_turns(knowing, said, as_json=True) == (0 if meant else 1)
+    out, err = capsys.readouterr()
+    if meant:
+        assert json.loads(out)["session"] == meant
+    else:
+        assert err == f"no session /monitor/sessions/{said}/data\n"
+
+
 def test_the_bars_stand_where_the_time_was() -> None:
     assert [line[27:] for line in waterfall([("endpoint", 0, 500), ("first_token", 250, 500), ("x", 500, 500)], 10)] == [
         "▇▇▇▇▇▇▇▇▇▇", "     ▇▇▇▇▇", "          ▏",
