@@ -14,7 +14,7 @@ import soundfile
 
 from benchmarks.engine_figures import Piece
 from services.asr.engine import Recognizer
-from services.llm.engine import ChatModel
+from services.llm.engine import ChatModel, Usage
 from services.llm.sentences import SentenceCutter
 from services.tts.engine import Synthesizer
 from shared.session import RATE_HZ, Message
@@ -148,7 +148,7 @@ async def answer(engine: ChatModel, material: Material) -> Piece:
     marks_s: list[float] = []
     async with aclosing(engine.reply(messages, language=material.language)) as deltas:
         async for delta in deltas:
-            if delta:
+            if delta and not isinstance(delta, Usage):
                 marks_s.append(perf_counter())
             if len(marks_s) == REPLY_TOKENS:
                 break

@@ -43,6 +43,9 @@ LOOP_LAG_S = 0.125
 CLOCK_SKEW_S = 0.25
 BROKER_MEMORY = 0.8
 GPU_MEMORY = 0.95
+ENDPOINT_FAILURES, LEAST_REQUESTS = 0.1, 5
+"""Share of the requests to an endpoint, in `ENDPOINT_WINDOW`; and of how many at least."""
+ENDPOINT_WINDOW = "5m"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,15 @@ def happened(counter: Counter, window: str, by: Sequence[str]) -> str:
     one = promql.series(counter, "_total")
     began = f"sum by ({', '.join(by)}) ({one} unless {one} offset {window})"
     return f"{promql.increase(counter, window, by)} > 0 or {began} > 0"
+
+
+def failing_endpoints() -> str:
+    """Share of the requests to an endpoint that failed; those that nobody wanted to the end are not among them."""
+    by, requests = ("stage", "endpoint"), metrics.endpoint_requests
+    done = promql.increase(requests, ENDPOINT_WINDOW, by, outcome="done")
+    cancelled = promql.increase(requests, ENDPOINT_WINDOW, by, outcome="cancelled")
+    wanted = f"({promql.increase(requests, ENDPOINT_WINDOW, by)} - {cancelled})"
+    return f"1 - {done} / {wanted} > {ENDPOINT_FAILURES:g} and {wanted} >= {LEAST_REQUESTS}"
 
 
 CAUSES = (
@@ -147,6 +159,15 @@ CAUSES = (
         '{{ $value | printf "%.0f" }} sessions were refused in the last 5 minutes, and some in the 5 minutes before: '
         "{{ $labels.reason }}.",
         "parley-edge",
+    ),
+    Cause(
+        "EndpointFailing",
+        failing_endpoints(),
+        "5m",
+        "An endpoint of the {{ $labels.stage }} stage fails",
+        "{{ $value | humanizePercentage }} of the requests of the {{ $labels.stage }} stage to its {{ $labels.endpoint }} "
+        f"endpoint failed, in the last {ENDPOINT_WINDOW}.",
+        "parley-stages",
     ),
     Cause(
         "EventLoopLag",

@@ -31,7 +31,8 @@ def _sessions() -> list[Panel]:
             12,
             "Closed, per minute",
             "Connections by the code that the edge closed them with. 1000: in order; 1008: refused what the client "
-            "sent; 1011: an error of ours, see the logs; 1013: try again later.",
+            "sent; 1011: an error of ours, see the logs; 1012: the server or its broker went away; 1013: too much is "
+            "unread; client: it left.",
             PER_MINUTE,
             {"{{code}} {{protocol}}": per_minute(metrics.closes, ("code", "protocol"))},
             runbooks=["SessionsRefused"],
@@ -39,15 +40,16 @@ def _sessions() -> list[Panel]:
         lines(
             13,
             "Ended, per minute",
-            "Sessions by how they ended, by protocol.",
+            "Sessions by how they ended, by protocol. Failed: by an error of ours, or as the server or its broker went "
+            "away.",
             PER_MINUTE,
             {"{{outcome}} {{protocol}}": per_minute(metrics.sessions_total, ("outcome", "protocol"))},
         ),
         lines(
             14,
             "Set-up",
-            "From the client's first message to the session that is ready. Slow: no vad worker is free, or the broker "
-            "is slow.",
+            "From the client's wish to begin to its session's first entry, read back from the broker. Slow: the broker "
+            "is, or the edge stalls.",
             SECONDS,
             percentiles(metrics.session_setup),
             runbooks=["SessionSetupBudget"],

@@ -3,7 +3,7 @@
 from prometheus_client import Counter
 
 from dashboards import promql
-from dashboards.alerts import LOOP_LAG_S, QUEUE_AGE_S
+from dashboards.alerts import ENDPOINT_FAILURES, LOOP_LAG_S, QUEUE_AGE_S
 from dashboards.board import Row, board, choice
 from dashboards.chosen import (
     ENGINE,
@@ -33,6 +33,7 @@ def build() -> dict[str, str]:
             Row(10, "Are there enough", _enough()),
             Row(20, "How fast are they", _speed()),
             Row(30, "What went wrong", _failures()),
+            Row(50, "Usage", _usage()),
             Row(40, "What runs", _running()),
         ],
         [choice("stage", f"label_values({stages}, stage)"), choice("engine", f"label_values({engines}, engine)")],
@@ -125,6 +126,63 @@ def _speed() -> list[Panel]:
                 "mean {{stage}}": mean(metrics.batch_size, by=_BY, stage=STAGE),
                 **percentiles(metrics.batch_size, (0.95,), by=_BY, stage=STAGE),
             },
+        ),
+    ]
+
+
+def _usage() -> list[Panel]:
+    requests, by = metrics.endpoint_requests, ("stage", "endpoint")
+    cancelled = per_minute(requests, by, stage=STAGE, outcome="cancelled")
+    done = per_minute(requests, by, stage=STAGE, outcome="done")
+    wanted = f"({per_minute(requests, by, stage=STAGE)} - {cancelled})"
+    return [
+        lines(
+            51,
+            "Tokens, per minute",
+            "Of chat models, as far as their engine knows: prompt is what was read anew, cached the rest of the prompt. "
+            "Much prompt and little cached: no prefix is shared between turns.",
+            PER_MINUTE,
+            {"{{engine}} {{direction}}": per_minute(metrics.llm_tokens, ("engine", "direction"), engine=ENGINE)},
+            stacked=True,
+        ),
+        lines(
+            52,
+            "Time to the first token",
+            "Of the chat model alone, without queue and bus. Slow: long prompts, a busy device, or the endpoint.",
+            SECONDS,
+            percentiles(metrics.llm_first_token, by=("engine",), engine=ENGINE),
+            runbooks=["TurnLatencyBudget"],
+        ),
+        lines(
+            53,
+            "Characters spoken, per minute",
+            "Given to the synthesiser, also for replies that were interrupted, and again by a second attempt.",
+            PER_MINUTE,
+            {"{{engine}}": per_minute(metrics.tts_characters, ("engine",), engine=ENGINE)},
+        ),
+        lines(
+            54,
+            "Speech heard, seconds per minute",
+            "Given to the recogniser: 60 is one person who talks all the time.",
+            PER_MINUTE,
+            {"{{engine}}": per_minute(metrics.asr_seconds, ("engine",), engine=ENGINE)},
+        ),
+        lines(
+            55,
+            "Requests to endpoints, per minute",
+            "By outcome. Any to the fallback: the first endpoint has failed twice, or will not work again by itself.",
+            PER_MINUTE,
+            {"{{stage}} {{endpoint}} {{outcome}}": per_minute(requests, ("stage", "endpoint", "outcome"), stage=STAGE)},
+            runbooks=["EndpointFailing"],
+        ),
+        lines(
+            56,
+            "Share of requests to endpoints that failed",
+            "Of those that somebody wanted to the end. Above the line for minutes, an alert fires.",
+            SHARE,
+            {"{{stage}} {{endpoint}}": f"1 - {done} / {wanted}"},
+            limit=ENDPOINT_FAILURES,
+            runbooks=["EndpointFailing"],
         ),
     ]
 

@@ -1,14 +1,15 @@
 """A server that speaks OpenAI's protocol, somebody's own or a hosted one: its client, and what its failures mean."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any, cast
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 import httpx
 from pydantic import SecretStr
 
+from shared import metrics
 from shared.engines import UnknownEngine
 
 HOSTED = (".openai.com", ".openai.azure.com")
@@ -24,27 +25,51 @@ LONGEST_REASON = 300
 BAD_REQUEST = (400, 413, 422)
 """HTTP statuses with which the request is at fault, and not the server."""
 NO_ROUTE = (404, 405, 501)
+TOO_LATE, TOO_MANY = (408, 504), 429
+OUTCOMES = ("done", "cancelled", "timeout", "limited", "refused", "failed")
+
+Place = Literal["first", "fallback"]
+"""Which one of a stage's endpoints; metrics say no more of it, as a URL may hold a key."""
 
 
 class EndpointFailed(RuntimeError):
     """An endpoint did not answer as it should; the message names it. `status` is its HTTP status, 0 without one."""
 
-    def __init__(self, message: str, status: int = 0, pause_s: float = PAUSE_S) -> None:
+    def __init__(self, message: str, status: int = 0, pause_s: float = PAUSE_S, *, late: bool = False) -> None:
+        """`late`: it was not waited for any longer."""
         super().__init__(message)
-        self.status = status
+        self.status, self._late = status, late
         self.pause_s = pause_s
         """How long to wait before it is asked again."""
 
     @property
     def passing(self) -> bool:
         """It may be over soon; else asking the same endpoint again is in vain."""
-        return self.status in (0, 408, 429) or self.status >= 500
+        return self.status in (0, 408, TOO_MANY) or self.status >= 500
+
+    @property
+    def outcome(self) -> str:
+        """One of `OUTCOMES`."""
+        if self._late or self.status in TOO_LATE:
+            return "timeout"
+        if self.status == TOO_MANY:
+            return "limited"
+        return "refused" if 400 <= self.status < 500 else "failed"
 
 
 class Endpoint:
     """The client of one server. To be made off the event loop: the import takes most of a second."""
 
-    def __init__(self, url: str, key: SecretStr | None, key_names: str, longest_wait_s: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: SecretStr | None,
+        key_names: str,
+        longest_wait_s: float,
+        *,
+        stage: str,
+        place: Place = "first",
+    ) -> None:
         """An empty `url` is OpenAI's own; without a key it is the one that the environment has.
 
         Raises:
@@ -78,6 +103,20 @@ class Endpoint:
         self.client: Any = client
         self.url = str(client.base_url.copy_with(userinfo=b"")).rstrip("/")
         self.hosted = f".{client.base_url.host}".endswith(HOSTED)
+        self._outcomes = {one: metrics.endpoint_requests.labels(stage, place, one) for one in OUTCOMES}
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """For one request, from its beginning to the end of its answer: it is counted by how it ended."""
+        outcome = "cancelled"  # whoever leaves in another way does not want the answer any more
+        try:
+            yield
+            outcome = "done"
+        except EndpointFailed as error:
+            outcome = error.outcome
+            raise
+        finally:
+            self._outcomes[outcome].inc()
 
     @asynccontextmanager
     async def until(self, deadline: float) -> AsyncIterator[None]:
@@ -86,7 +125,7 @@ class Endpoint:
             async with asyncio.timeout_at(deadline):
                 yield
         except TimeoutError as error:
-            raise EndpointFailed(f"{self.url}: no answer in time") from error
+            raise EndpointFailed(f"{self.url}: no answer in time", late=True) from error
         except Exception as error:  # the client's own errors, its HTTP library's, and those of bytes that are no JSON
             headers = getattr(getattr(error, "response", None), "headers", {})
             status, pause_s = getattr(error, "status_code", 0), _pause_s(headers.get("retry-after", ""))

@@ -18,13 +18,13 @@ BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 turn_latency = Histogram(
     "parley_turn_latency_seconds",
-    "End of speech to the first reply audio that left the edge.",
+    "End of speech, or the client's word that it is over, to the first reply audio that left the edge.",
     ["protocol"],
     buckets=TURN_BUCKETS_S,
 )
 turn_heard_latency = Histogram(
     "parley_turn_heard_latency_seconds",
-    "End of speech to the first reply audio that the client played, where it reports that.",
+    "The same to the first reply audio that the client played, where it reports that.",
     ["protocol"],
     buckets=TURN_BUCKETS_S,
 )
@@ -34,10 +34,15 @@ turn_segment = Histogram(
     ["segment", "stage", "engine"],
     buckets=SEGMENT_BUCKETS_S,
 )
-turns_total = Counter("parley_turns_total", "Turns by outcome: completed, interrupted, failed or empty.", ["outcome"])
+turns_total = Counter(
+    "parley_turns_total",
+    "Turns that were to be answered, also typed ones and the agent's own: completed, interrupted, cancelled (the client "
+    "did not want the reply, or left), failed or empty.",
+    ["outcome"],
+)
 barge_in = Histogram(
     "parley_barge_in_seconds",
-    "First sample of speech into a reply to the message that silences it.",
+    "First sample of speech into a reply to the message that silences it, where it is set to do so at once.",
     ["protocol"],
     buckets=BARGE_IN_BUCKETS_S,
 )
@@ -49,24 +54,37 @@ speculations = Counter(
     ["outcome"],
 )
 wasted_work = Counter(
-    "parley_wasted_work_seconds_total", "Time that a worker gave to turns that were none in the end.", ["stage"]
+    "parley_wasted_work_seconds_total",
+    "Time that a worker gave to work that was cut off, as unwanted by then.",
+    ["stage"],
 )
 
 # -- sessions -------------------------------------------------------------------------------------
 
 sessions_active = Gauge("parley_sessions_active", "Sessions that this edge serves.", ["protocol"])
-sessions_total = Counter("parley_sessions_total", "Sessions by how they ended.", ["protocol", "outcome"])
+sessions_total = Counter(
+    "parley_sessions_total",
+    "Sessions by how they ended: left (by the client), closed (by the edge, as it is meant to be) or failed (a fault, or "
+    "the server or its broker went away).",
+    ["protocol", "outcome"],
+)
 sessions_refused = Counter("parley_sessions_refused_total", "Sessions that were refused, by reason.", ["reason"])
 session_setup = Histogram(
     "parley_session_setup_seconds",
-    "A connection that was taken to its session's first entry, read back from the broker.",
+    "The client's wish to begin to its session's first entry, read back from the broker.",
     ["protocol"],
     buckets=SEGMENT_BUCKETS_S,
 )
 closes = Counter(
-    "parley_websocket_closes_total", "Connections by the code that the edge closed them with.", ["protocol", "code"]
+    "parley_websocket_closes_total",
+    "Connections by the code that the edge closed them with, or `client`.",
+    ["protocol", "code"],
 )
-audio_seconds = Counter("parley_audio_seconds_total", "Audio by direction: in or out.", ["direction", "protocol"])
+audio_seconds = Counter(
+    "parley_audio_seconds_total",
+    "Audio by direction: in, or out, where sound that is sent again after a pause counts again.",
+    ["direction", "protocol"],
+)
 underruns = Counter(
     "parley_playback_underruns_total", "Times that a client had played all of a reply before the next of it came.",
     ["protocol"],
@@ -80,7 +98,7 @@ work_busy = Gauge("parley_work_in_hand", "Pieces of work that this process has i
 slots = Gauge("parley_slots", "Pieces of work that this process takes at once.", ["stage"])
 queue_wait = Histogram(
     "parley_queue_wait_seconds",
-    "From the making of a piece of work to the worker that took it.",
+    "From the making of a piece of work to the worker that took it first.",
     ["stage"],
     buckets=QUEUE_BUCKETS_S,
 )
@@ -99,7 +117,9 @@ realtime_factor = Histogram(
 batch_size = Histogram(
     "parley_batch_size", "Sessions that went into one call of a model.", ["stage"], buckets=BATCH_BUCKETS
 )
-reclaims = Counter("parley_reclaims_total", "Work taken over from a worker that fell silent.", ["stage"])
+reclaims = Counter(
+    "parley_reclaims_total", "Work that a worker let go of, by silence or by handing it back, taken over.", ["stage"]
+)
 leases_lost = Counter("parley_leases_lost_total", "Work that another worker took from this one.", ["stage"])
 dead_letters = Counter("parley_dead_letters_total", "Work that was given up after its last attempt.", ["stage"])
 bad_frames = Counter("parley_bad_frames_total", "Entries that were no frame of ours, set aside.", ["stage"])
@@ -143,6 +163,28 @@ broker_memory_limit = Gauge("parley_broker_memory_limit_bytes", "Its maxmemory, 
 broker_clients = Gauge("parley_broker_clients", "Connections that the broker has.", ["stage"])
 broker_commands = Gauge("parley_broker_commands_per_second", "Commands that the broker does.", ["stage"])
 broker_keys = Gauge("parley_broker_keys", "Keys that the broker holds.", ["stage"])
+
+# -- usage: what providers of models bill, and operators of their own plan by ------------------------
+
+llm_tokens = Counter(
+    "parley_llm_tokens_total",
+    "Tokens of replies, as far as the engine knows them: prompt (read anew), cached (the rest of the prompt) and reply.",
+    ["engine", "direction"],
+)
+llm_first_token = Histogram(
+    "parley_llm_first_token_seconds",
+    "From the chat model's being asked to its first token, without queue and bus.",
+    ["engine"],
+    buckets=SEGMENT_BUCKETS_S,
+)
+tts_characters = Counter("parley_tts_characters_total", "Characters that were given to be spoken.", ["engine"])
+asr_seconds = Counter("parley_asr_seconds_total", "Audio that was given to be recognised.", ["engine"])
+endpoint_requests = Counter(
+    "parley_endpoint_requests_total",
+    "Requests to an endpoint, first or fallback, by outcome: done, cancelled (nobody wanted it any more), timeout, limited "
+    "(too many requests), refused (what was asked, or the key) or failed.",
+    ["stage", "endpoint", "outcome"],
+)
 
 # -- GPUs, filled in by `shared.gpu` where there are any ----------------------------------------------
 

@@ -30,6 +30,8 @@ class Answer:
     finish: str | None = "stop"
     """The finish_reason of a reply; None: it ends without, as speech does."""
     status: int = 200
+    usage: dict[str, Any] = field(default_factory=dict)
+    """Sent after the last chunk of a reply, as to one who asked for it."""
     body: Any = None
     """Sent as JSON instead of a stream."""
     headers: dict[str, str] = field(default_factory=dict)
@@ -116,7 +118,8 @@ class OpenAIServer:
                 await asyncio.sleep(0)
             if kind == "text/event-stream" and answer.finish is not None:
                 yield chunk({}, answer.finish)
-                yield b'data: {"id": "1", "object": "chat.completion.chunk", "choices": [], "usage": {}}\n\n'
+                last = {"id": "1", "object": "chat.completion.chunk", "choices": [], "usage": answer.usage}
+                yield b"data: " + json.dumps(last).encode() + b"\n\n"
                 yield b"data: [DONE]\n\n"
         except asyncio.CancelledError:
             self.left.set()

@@ -42,6 +42,7 @@ class AsrStage:
 
     async def load(self) -> None:
         await self._recognizer.load()
+        metrics.asr_seconds.labels(self._engine)  # from 0 on
 
     def info(self) -> dict[str, Any]:
         return {"engine": self._engine, "slots": self.slots}
@@ -53,6 +54,7 @@ class AsrStage:
             raise TypeError(f"{type(job).__name__} is no utterance")
         revision, partial, position = job.revision, "", job.start
         said = await _said_before(work) if work.attempt > 1 else set[int]()
+        heard_s = metrics.asr_seconds.labels(self._engine)
         utterance = _Timed(await self._recognizer.open(job.language, job.hints))
         try:
             async with work.feed(Place.SPEECH, job.cursor) as feed, aclosing(feed):
@@ -61,6 +63,7 @@ class AsrStage:
                         case AudioChunk(offset, pcm) if offset + len(pcm) // 2 > position:
                             fresh = pcm[2 * max(0, position - offset) :]
                             position = offset + len(pcm) // 2
+                            heard_s.inc(len(fresh) / (2 * RATE_HZ))
                             text = await utterance.accept(fresh)
                             if text and text != partial:
                                 partial = text

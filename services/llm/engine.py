@@ -5,10 +5,28 @@ aloud. Those that can say so (`OmniModel`); the others know nothing of it.
 """
 
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from shared.session import Message, Tool, ToolCall
 from shared.speech import Speech
+
+
+@dataclass(slots=True)
+class Usage:
+    """What a reply takes: a model that knows it yields this once among the deltas, and may go on counting in it.
+
+    It is read when the reply is over, also where that was cut off: what was calculated for nobody is paid for too.
+    """
+
+    prompt: int = 0
+    """Tokens that were read: the conversation, and what was said of the reply before."""
+    cached: int = 0
+    """Those of them that were not calculated anew."""
+    reply: int = 0
+    """Tokens that were written, also those that are not said."""
+    finish_reason: str = ""
+    """Why it ended, in the words of OpenAI's protocol (stop, length, …); empty: nobody knows."""
 
 
 class ChatModel(Protocol):
@@ -23,8 +41,9 @@ class ChatModel(Protocol):
 
     def reply(
         self, messages: Sequence[Message], *, language: str, prefix: str = "", tools: Sequence[Tool] = ()
-    ) -> AsyncGenerator[str | ToolCall, None]:
+    ) -> AsyncGenerator[str | ToolCall | Usage, None]:
         """The reply to a conversation, in deltas, as they come; each tool that it asks for once the call is complete.
+        Its `Usage`, where the model knows it, at any place among them.
 
         The first message may have the role `system` (the session's instructions); the last one is
         the user's turn. `prefix` is what an earlier attempt at this very reply has already said: the
@@ -58,7 +77,7 @@ class OmniModel(Protocol):
         tools: Sequence[Tool] = (),
         audio: bytes = b"",
         voice: str | None = None,
-    ) -> AsyncGenerator[str | ToolCall | Speech, None]:
+    ) -> AsyncGenerator[str | ToolCall | Speech | Usage, None]:
         """As that of a `ChatModel`.
 
         `audio` is the user's turn as it sounds, s16le mono at 16 kHz; the messages then end before it. With a `voice` (its

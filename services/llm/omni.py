@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 
+from services.llm.engine import Usage
 from services.llm.omni_model import TALKER_HZ, HearingModel
 from shared.devices import device_kind, lost, open_device
 from shared.engines import EngineLost, UnknownEngine
@@ -74,7 +75,7 @@ class Omni:
         tools: Sequence[Tool] = (),
         audio: bytes = b"",
         voice: str | None = None,
-    ) -> AsyncGenerator[str | ToolCall | Speech, None]:
+    ) -> AsyncGenerator[str | ToolCall | Speech | Usage, None]:
         """See `engine.OmniModel`. It is told of no tools. A reply that it has begun to say aloud cannot be gone on with.
 
         Raises:
@@ -93,11 +94,11 @@ class Omni:
 
     async def _generate(
         self, messages: Sequence[Message], audio: bytes, prefix: str, voice: str | None, tokens: int
-    ) -> AsyncGenerator[str | Speech, None]:
+    ) -> AsyncGenerator[str | Speech | Usage, None]:
         loop = asyncio.get_running_loop()
         # Unbounded in name only: a reply has at most `tokens` of them, and a voice.
         made: asyncio.Queue[str | bytes | Exception | None] = asyncio.Queue()
-        stop = threading.Event()
+        stop, usage = threading.Event(), Usage()
 
         def tell(item: str | bytes | Exception | None) -> None:
             if not stop.is_set():
@@ -105,18 +106,21 @@ class Omni:
                     loop.call_soon_threadsafe(made.put_nowait, item)
 
         def work() -> None:
-            self._answer(messages, audio, prefix, voice, tokens, tell, stop)
+            self._answer(messages, audio, prefix, voice, tokens, tell, stop, usage)
             with suppress(RuntimeError):  # the loop may have ended before
                 loop.call_soon_threadsafe(self._free.release)
 
         await self._free.acquire()
         # A daemon: no exit of this process waits for a dead device.
         threading.Thread(target=work, name="omni", daemon=True).start()
-        begun = bool(prefix)
+        begun, told = bool(prefix), False
         try:
             while (item := await self._next(made)) is not None:
                 if isinstance(item, Exception):
                     raise lost(item) or item
+                if not told:
+                    told = True
+                    yield usage
                 if isinstance(item, str):
                     text = item if begun else item.lstrip()
                     begun = begun or bool(text)
@@ -137,6 +141,7 @@ class Omni:
         tokens: int,
         tell: Callable[[str | bytes | Exception | None], None],
         stop: threading.Event,
+        usage: Usage,
     ) -> None:
         """In the thread."""
         import torch
@@ -145,10 +150,13 @@ class Omni:
         try:
             with torch.inference_mode():
                 inputs = model.prompt(messages, audio, prefix)
+                usage.prompt = inputs["input_ids"].shape[-1]
                 if voice is None or not model.speaks:
-                    model.write(inputs, tokens, tell, stop.is_set)
+                    model.write(inputs, tokens, tell, stop.is_set, usage)
                 else:
-                    tell(model.speak(inputs, tokens, voice, tell, stop.is_set))
+                    tell(model.speak(inputs, tokens, voice, tell, stop.is_set, usage))
+            if not stop.is_set():
+                usage.finish_reason = "stop" if usage.reply < tokens else "length"
             tell(None)
         except Exception as error:  # noqa: BLE001 - of whatever kind: it is the reply's, which is told
             tell(error)

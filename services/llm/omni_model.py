@@ -8,7 +8,7 @@ import base64
 import io
 import re
 import wave
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ import numpy as np
 
 from services.llm.chat import BEGINNING, folded, written
 from services.llm.context import within
+from services.llm.engine import Usage
+from services.llm.omni_tokens import OnText, Stopped, TokenReader, ends_when
 from shared.devices import Device, quantized
 from shared.engines import UnknownEngine
 from shared.loudness import level
@@ -41,9 +43,6 @@ PACKAGES = {"mistral": "mistral-common", "soundfile": "soundfile", "librosa": "l
 """What a kind needs besides, as its error calls it and as pip does."""
 
 _TRIAL = (Message("system", "Be brief.", 0), Message("user", "Hello.", 1), Message("assistant", "Hello.", 1))
-
-OnText = Callable[[str], None]
-Stopped = Callable[[], bool]
 
 
 class HearingModel:
@@ -182,12 +181,12 @@ class HearingModel:
 
     # -- what it answers --------------------------------------------------------------------------
 
-    def write(self, inputs: Any, tokens: int, on_text: OnText, stopped: Stopped) -> None:
-        """Write a reply of at most so many tokens; `on_text` gets it as it comes, until `stopped`."""
+    def write(self, inputs: Any, tokens: int, on_text: OnText, stopped: Stopped, usage: Usage) -> None:
+        """Write a reply of at most so many tokens, counted in `usage`; `on_text` gets it as it comes, until `stopped`."""
         writer = self._model.thinker if self.kind in TALKERS else self._model
-        writer.generate(**inputs, **self._options(tokens, on_text, stopped))
+        writer.generate(**inputs, **self._options(tokens, on_text, stopped, usage))
 
-    def speak(self, inputs: Any, tokens: int, voice: str, on_text: OnText, stopped: Stopped) -> bytes:
+    def speak(self, inputs: Any, tokens: int, voice: str, on_text: OnText, stopped: Stopped, usage: Usage) -> bytes:
         """As `write`, and then say it, levelled: s16le at `TALKER_HZ`; nothing where it was `stopped`."""
         written = 0
 
@@ -196,10 +195,11 @@ class HearingModel:
             written += len(text)
             on_text(text)
 
-        options = {f"thinker_{name}": value for name, value in self._options(tokens, on_some, stopped).items()}
+        given = self._options(tokens, on_some, stopped, usage)
+        options = {f"thinker_{name}": value for name, value in given.items()}
         options |= {
-            "talker_stopping_criteria": _criteria(stopped),
-            "talker_streamer": _Streamer(self._tokenizer, lambda _: on_text(""), ticks=True),  # it is still at work
+            "talker_stopping_criteria": ends_when(stopped),
+            "talker_streamer": TokenReader(self._tokenizer, lambda _: on_text("")),  # it is still at work
             "talker_max_new_tokens": min(MOST_CODES, LEAST_CODES + CODES_PER_TOKEN * tokens),
             "speaker": voice if voice in self.voices else self.voices[0],
             "generation_mode": "audio",
@@ -216,48 +216,16 @@ class HearingModel:
         pcm: bytes = (level(whole, TALKER_HZ) * 32_767).astype("<i2").tobytes()
         return pcm
 
-    def _options(self, tokens: int, on_text: OnText, stopped: Stopped) -> dict[str, Any]:
+    def _options(self, tokens: int, on_text: OnText, stopped: Stopped, usage: Usage) -> dict[str, Any]:
         warm = self._settings.temperature > 0
         return {
             "max_new_tokens": tokens,
             "do_sample": warm,
             "temperature": self._settings.temperature if warm else None,
             **({} if warm else {"top_p": None, "top_k": None}),
-            "streamer": _Streamer(self._tokenizer, on_text),
-            "stopping_criteria": _criteria(stopped),
+            "streamer": TokenReader(self._tokenizer, on_text, usage),
+            "stopping_criteria": ends_when(stopped),
         }
-
-
-class _Streamer:
-    """What `generate` puts its tokens into: gives their text on, as soon as no later token can change it."""
-
-    def __init__(self, tokenizer: Any, on_text: OnText, *, ticks: bool = False) -> None:
-        self._tokenizer, self._on_text, self._ticks = tokenizer, on_text, ticks
-        self._ids: list[int] = []
-        self._given = 0  # characters of their text
-        self._prompted = False
-
-    def put(self, value: Any) -> None:
-        if not self._prompted:  # the first are the prompt's
-            self._prompted = True
-            return
-        if self._ticks:
-            self._on_text("")
-            return
-        self._ids += value.reshape(-1).tolist()
-        self._give(self._text().rstrip("\ufffd"))
-
-    def end(self) -> None:
-        if not self._ticks:
-            self._give(self._text())
-
-    def _text(self) -> str:
-        text: str = self._tokenizer.decode(self._ids, skip_special_tokens=True)
-        return text
-
-    def _give(self, text: str) -> None:
-        fresh, self._given = text[self._given :], max(self._given, len(text))
-        self._on_text(fresh)
 
 
 def _controls(tokenizer: Any) -> re.Pattern[str]:
@@ -266,17 +234,6 @@ def _controls(tokenizer: Any) -> re.Pattern[str]:
     names = {token.content for token in added.values()} if isinstance(added, dict) else set()
     found = sorted((re.escape(name) for name in names if len(name.strip()) > 1), key=len, reverse=True)
     return re.compile("|".join(found) or r"(?!)")
-
-
-def _criteria(stopped: Stopped) -> Any:
-    """That `generate` ends at the next token once it is `stopped`."""
-    import torch
-    from transformers import StoppingCriteriaList
-
-    def ends(ids: Any, scores: Any, **_: Any) -> Any:
-        return torch.full((ids.shape[0],), stopped(), device=ids.device, dtype=torch.bool)
-
-    return StoppingCriteriaList([ends])
 
 
 def _voices(model: Any) -> list[str]:

@@ -5,16 +5,16 @@ word a failure is the worker's: the reply is delivered again, and goes on after 
 """
 
 import asyncio
-import json
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
-from uuid import uuid4
 
 import structlog
 from pydantic import SecretStr
 
-from shared.endpoints import BAD_REQUEST, NO_ROUTE, Endpoint, EndpointFailed
+from services.llm.engine import Usage
+from services.llm.openai_wire import Calls, message_form, note_usage, tool_form
+from shared.endpoints import BAD_REQUEST, NO_ROUTE, Endpoint, EndpointFailed, Place
 from shared.engines import UnknownEngine
 from shared.session import Message, Tool, ToolCall
 from shared.settings import Settings
@@ -29,6 +29,7 @@ KEY_NAMES = "PARLEY_LLM_KEY or OPENAI_API_KEY"
 THOUGHT, THOUGHT_END = "<think>", "</think>"
 REASONING = ("reasoning_content", "reasoning")
 """Where servers put what a model thinks and does not say."""
+LONGEST_REASON = 32
 _END = object()
 
 
@@ -64,22 +65,23 @@ class OpenAIModel:
         given = self._settings
         chats = [_Chat(given, given.llm_url, given.llm_key, given.llm_model)]
         if given.llm_fallback_url:
-            chats.append(_Chat(given, given.llm_fallback_url, given.llm_fallback_key, given.llm_fallback_model))
+            fallback = (given.llm_fallback_url, given.llm_fallback_key, given.llm_fallback_model)
+            chats.append(_Chat(given, *fallback, place="fallback"))
         return chats
 
     async def reply(
         self, messages: Sequence[Message], *, language: str, prefix: str = "", tools: Sequence[Tool] = ()
-    ) -> AsyncGenerator[str | ToolCall, None]:
-        """See `engine.ChatModel`.
+    ) -> AsyncGenerator[str | ToolCall | Usage, None]:
+        """See `engine.ChatModel`. Its usage comes last; an endpoint tells none of a reply that was cut off.
 
         Raises:
             ValueError: the endpoint takes the request for a bad one.
             EndpointFailed: all failed before their first word, or one after it.
         """
         primary, *fallback = self._chats
-        request = {"messages": [_message(message) for message in messages]}
+        request = {"messages": [message_form(message) for message in messages]}
         if tools:
-            request["tools"] = [_tool(tool) for tool in tools]
+            request["tools"] = [tool_form(tool) for tool in tools]
         attempts = [primary, primary, *fallback]
         while attempts:
             chat, begun = attempts.pop(0), False
@@ -108,10 +110,14 @@ class OpenAIModel:
 class _Chat:
     """One server, and the model that it is asked for."""
 
-    def __init__(self, settings: Settings, url: str, key: SecretStr | None, model: str) -> None:
+    def __init__(
+        self, settings: Settings, url: str, key: SecretStr | None, model: str, *, place: Place = "first"
+    ) -> None:
         self._settings, self.model = settings, model
-        self.endpoint = Endpoint(url, key, KEY_NAMES, max(settings.first_token_s, settings.next_token_s))
+        longest_s = max(settings.first_token_s, settings.next_token_s)
+        self.endpoint = Endpoint(url, key, KEY_NAMES, longest_s, stage="llm", place=place)
         self.url = self.endpoint.url
+        self._tells_usage: bool | None = None  # not known yet
 
     async def check(self) -> None:
         """Find the model in the server's list, if it has one; without a name take its only one.
@@ -141,7 +147,7 @@ class _Chat:
         elif served and not {self.model, f"{self.model}:latest", f"models/{self.model}"} & set(served):
             raise UnknownEngine(f"no model {self.model!r}: {there_are}")
 
-    async def reply(self, request: dict[str, Any], prefix: str) -> AsyncGenerator[str | ToolCall, None]:
+    async def reply(self, request: dict[str, Any], prefix: str) -> AsyncGenerator[str | ToolCall | Usage, None]:
         """One attempt at a reply. Whoever closes it closes the connection.
 
         Raises:
@@ -149,6 +155,12 @@ class _Chat:
         """
         if prefix and self.endpoint.hosted:
             return
+        with self.endpoint.counted():
+            async with aclosing(self._attempt(request, prefix)) as pieces:
+                async for piece in pieces:
+                    yield piece
+
+    async def _attempt(self, request: dict[str, Any], prefix: str) -> AsyncGenerator[str | ToolCall | Usage, None]:
         now = asyncio.get_running_loop().time
         deadline = now() + self._settings.first_token_s
         try:
@@ -158,12 +170,12 @@ class _Chat:
                 log.info("endpoint cannot go on in a reply", endpoint=self.url, reason=str(error))
                 return
             raise
-        spoken, calls = _Spoken(prefix), _Calls()
+        spoken, calls, usage = _Spoken(prefix), Calls(), Usage()
         left = CHARACTERS_PER_TOKEN * self._settings.reply_tokens
         async with stream:
             finished = False
             while not finished:
-                delta, finished = await self._next(stream, deadline)
+                delta, finished = await self._next(stream, deadline, usage)
                 content, fragments = getattr(delta, "content", None), getattr(delta, "tool_calls", None)
                 for call in calls.feed(fragments or ()):
                     yield call
@@ -179,19 +191,37 @@ class _Chat:
                 yield text
             for call in calls.finish():
                 yield call
-            await self._read_tail(stream)
+            await self._read_tail(stream, usage)
+            yield usage
 
     async def _ask(self, request: dict[str, Any], prefix: str, deadline: float) -> Any:
+        """Begin the reply. A server that refuses to be asked what it takes is not asked that."""
         limit = "max_completion_tokens" if self.endpoint.hosted else "max_tokens"
         asked = {**request, limit: self._settings.reply_tokens, "temperature": self._settings.temperature}
         if said := prefix.rstrip():  # a template may drop a blank at the end, and not find the message again
             asked["messages"] = [*request["messages"], {"role": "assistant", "content": said}]
             asked["extra_body"] = {"continue_final_message": True, "add_generation_prompt": False}
+        if self._tells_usage is not False:
+            try:
+                stream = await self._create({**asked, "stream_options": {"include_usage": True}}, deadline)
+            except EndpointFailed as error:
+                if self._tells_usage or error.status not in BAD_REQUEST:
+                    raise
+            else:
+                self._tells_usage = True
+                return stream
+        stream = await self._create(asked, deadline)
+        if self._tells_usage is None:
+            log.info("endpoint cannot tell how many tokens a reply takes", endpoint=self.url)
+            self._tells_usage = False
+        return stream
+
+    async def _create(self, asked: dict[str, Any], deadline: float) -> Any:
         async with self.endpoint.until(deadline):
             return await self.endpoint.client.chat.completions.create(model=self.model, stream=True, **asked)
 
-    async def _next(self, stream: Any, deadline: float) -> tuple[Any, bool]:
-        """The next delta, None where a chunk has none, and whether it is the last one."""
+    async def _next(self, stream: Any, deadline: float, usage: Usage) -> tuple[Any, bool]:
+        """The next delta, None where a chunk has none, and whether it is the last one. What it says of `usage` goes there."""
         async with self.endpoint.until(deadline):
             chunk = await anext(stream, _END)
         if chunk is _END:
@@ -199,13 +229,18 @@ class _Chat:
             raise EndpointFailed(f"{self.url}: {self.model} ended without a finish_reason ({kind})")
         choices = getattr(chunk, "choices", None)
         choice = choices[0] if choices and isinstance(choices, list) else None
-        return getattr(choice, "delta", None), bool(getattr(choice, "finish_reason", None))
+        if (told := getattr(chunk, "usage", None)) is not None:
+            note_usage(usage, told)
+        finish_reason = getattr(choice, "finish_reason", None)
+        if finish_reason and isinstance(finish_reason, str):
+            usage.finish_reason = finish_reason[:LONGEST_REASON]
+        return getattr(choice, "delta", None), bool(finish_reason)
 
-    async def _read_tail(self, stream: Any) -> None:
+    async def _read_tail(self, stream: Any, usage: Usage) -> None:
         deadline = asyncio.get_running_loop().time() + TAIL_S
         with suppress(EndpointFailed):
             while True:
-                await self._next(stream, deadline)
+                await self._next(stream, deadline, usage)
 
 
 class _Spoken:
@@ -248,52 +283,3 @@ class _Spoken:
         """Some servers begin anew instead of going on: that is seen where they differ, or when all is repeated."""
         rest = self._held.removeprefix(self._said)
         return not self._said.startswith(self._held), rest.lstrip() if self._after_blank else rest
-
-
-class _Calls:
-    """Gathers the fragments of calls of tools. Some servers number all calls 0: there a new id is a new call."""
-
-    def __init__(self) -> None:
-        self._index, self._id, self._name, self._arguments = 0, "", "", ""
-
-    def feed(self, fragments: Sequence[Any]) -> Iterator[ToolCall]:
-        for fragment in fragments:
-            index, id_ = getattr(fragment, "index", None) or 0, getattr(fragment, "id", None) or ""
-            if index != self._index or (id_ and self._id and id_ != self._id):
-                yield from self.finish()
-                self._index = index
-            self._id = self._id or id_
-            function = getattr(fragment, "function", None)
-            self._name = self._name or getattr(function, "name", None) or ""
-            arguments = getattr(function, "arguments", None) or ""
-            self._arguments += arguments if isinstance(arguments, str) else json.dumps(arguments)
-
-    def finish(self) -> Iterator[ToolCall]:
-        if self._name:
-            yield ToolCall(self._id or f"call_{uuid4().hex}", self._name, self._arguments or "{}")
-        self._id, self._name, self._arguments = "", "", ""
-
-
-def _message(message: Message) -> dict[str, Any]:
-    told: dict[str, Any] = {"role": message.role, "content": message.text}
-    if message.role == "tool":
-        told["tool_call_id"] = message.answers
-    if message.calls:
-        told["content"] = message.text or None
-        told["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments or "{}"}}
-            for call in message.calls
-        ]
-    return told
-
-
-def _tool(tool: Tool) -> dict[str, Any]:
-    """Raises `ValueError` if its parameters are no JSON."""
-    try:
-        parameters = json.loads(tool.parameters or "{}")
-    except ValueError as error:
-        raise ValueError(f"parameters of the tool {tool.name!r} are no JSON: {error}") from error
-    return {
-        "type": "function",
-        "function": {"name": tool.name, "description": tool.description, "parameters": parameters},
-    }

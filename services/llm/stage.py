@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 
 from services.llm.engine import ChatModel, OmniModel, hears, speaks
+from services.llm.meter import metered, start_at_zero
 from services.llm.reply import Reply, is_mute, is_spoken
 from services.llm.sound import sound_of
 from services.llm.tracing import describe_reply, describe_request
@@ -36,6 +37,7 @@ class LlmStage:
 
     async def load(self) -> None:
         await self._model.load()
+        start_at_zero(self._engine)
 
     def info(self) -> dict[str, Any]:
         model = self._model
@@ -67,7 +69,7 @@ class LlmStage:
         also: dict[str, Any] = {"audio": audio} if audio else {}
         if rate_hz:
             also["voice"] = settings.voice
-        async with aclosing(self._deltas(job, messages, settings.language, reply.text, tools, also)) as deltas:
+        async with aclosing(self._deltas(work, job, messages, settings.language, reply.text, tools, also)) as deltas:
             async for delta in deltas:
                 if isinstance(delta, str):
                     reply.add(delta)
@@ -95,6 +97,7 @@ class LlmStage:
 
     def _deltas(
         self,
+        work: Work,
         job: Job,
         messages: Sequence[Message],
         language: str,
@@ -104,8 +107,8 @@ class LlmStage:
     ) -> Deltas:
         if job.options.say is not None:
             return _recite(job.options.say, prefix)
-        deltas: Deltas = self._model.reply(messages, language=language, prefix=prefix, tools=tools, **also)
-        return deltas
+        asked = self._model.reply(messages, language=language, prefix=prefix, tools=tools, **also)
+        return metered(work, self._engine, asked)
 
     async def close(self) -> None:
         await self._model.close()

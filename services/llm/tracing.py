@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from services.llm.engine import Usage
 from shared.logs import shows_content
 from shared.session import Message
 from shared.work import Work
@@ -28,6 +29,18 @@ def describe_reply(work: Work, text: str) -> None:
         log.info("replied", text=text)
         if work.trace:
             work.span.set_attribute("gen_ai.output.messages", _written([("assistant", text)]))
+
+
+def describe_usage(work: Work, usage: Usage) -> None:
+    """The reply is over, in whatever way."""
+    if not work.trace:
+        return
+    told = {"input_tokens": usage.prompt, "cache_read.input_tokens": usage.cached, "output_tokens": usage.reply}
+    for name, tokens in told.items():
+        if tokens:
+            work.span.set_attribute(f"gen_ai.usage.{name}", tokens)
+    if usage.finish_reason:
+        work.span.set_attribute("gen_ai.response.finish_reasons", [usage.finish_reason])
 
 
 def _written(messages: Sequence[tuple[str, str]]) -> str:

@@ -19,6 +19,7 @@ import structlog
 
 from services.llm.cache import cache_options
 from services.llm.chat import ChatFormat
+from services.llm.engine import Usage
 from services.llm.markup import Markup, ReplyReader
 from shared import metrics
 from shared.devices import device_kind, lost, open_device, quantized
@@ -155,8 +156,8 @@ class TransformersModel:
 
     async def reply(
         self, messages: Sequence[Message], *, language: str, prefix: str = "", tools: Sequence[Tool] = ()
-    ) -> AsyncGenerator[str | ToolCall, None]:
-        """See `engine.ChatModel`.
+    ) -> AsyncGenerator[str | ToolCall | Usage, None]:
+        """See `engine.ChatModel`. What other conversations begin with too is not counted as cached: the library does not tell.
 
         Raises:
             ValueError: the turn is too long for the model.
@@ -168,7 +169,7 @@ class TransformersModel:
 
     async def _generate(
         self, messages: Sequence[Message], prefix: str, tools: Sequence[Tool], *, tokens: int
-    ) -> AsyncGenerator[str | ToolCall, None]:
+    ) -> AsyncGenerator[str | ToolCall | Usage, None]:
         prompt, said = await asyncio.to_thread(self._format.encode, messages, tools, prefix, self._limit)
         if len(said) >= tokens:
             return
@@ -176,6 +177,7 @@ class TransformersModel:
         # Unbounded in name only: a reply has at most `tokens` of them.
         outputs: asyncio.Queue[Any] = asyncio.Queue()
         request, finished, manager = f"reply-{next(self._numbers)}", False, self._manager
+        usage = Usage()
         manager.register_result_handler(request, outputs.put_nowait)
         self._running += 1
         metrics.batch_size.labels("llm").observe(self._running)
@@ -192,7 +194,14 @@ class TransformersModel:
             while not finished:
                 output = await self._next(outputs)
                 finished = output.is_finished()
-                for item in reader.take(_without_end(output.generated_tokens, self._ends)):
+                ids, spoken = output.generated_tokens, _without_end(output.generated_tokens, self._ends)
+                usage.reply = len(ids)
+                if ids and not usage.prompt:
+                    usage.prompt = len(prompt) + len(said)
+                    yield usage
+                if finished and output.error is None:
+                    usage.finish_reason = "length" if len(spoken) == len(ids) else "stop"
+                for item in reader.take(spoken):
                     yield item
                 if output.error is not None:
                     raise await self._end(output.error)

@@ -68,7 +68,9 @@ class OpenAISynthesizer:
         """
         given = self._settings
         longest_s = max(given.first_token_s, given.next_token_s)
-        self._endpoint = await asyncio.to_thread(Endpoint, given.tts_url, given.tts_key, KEY_NAMES, longest_s)
+        self._endpoint = await asyncio.to_thread(
+            Endpoint, given.tts_url, given.tts_key, KEY_NAMES, longest_s, stage="tts"
+        )
         self._opened.push_async_callback(self._endpoint.close)
         try:
             self._listed = await self._list_voices()
@@ -146,6 +148,7 @@ class OpenAISynthesizer:
         deadline = self._after(self._settings.first_token_s)
         speech = self._endpoint.client.audio.speech.with_streaming_response.create(**request)
         async with AsyncExitStack() as stack:
+            stack.enter_context(self._endpoint.counted())
             async with self._endpoint.until(deadline):
                 response = await stack.enter_async_context(speech)
             chunks = await stack.enter_async_context(aclosing(response.iter_bytes()))

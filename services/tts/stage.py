@@ -30,6 +30,7 @@ class TtsStage:
 
     async def load(self) -> None:
         await self._synthesizer.load()
+        metrics.tts_characters.labels(self._engine)  # from 0 on
 
     def info(self) -> dict[str, Any]:
         return {
@@ -49,6 +50,7 @@ class TtsStage:
             # From here on the sentence has its voice, even if somebody deletes it meanwhile.
             self._synthesizer.learn(await self._find_cloned(work, job.voice))
         rate_hz, samples, began_s = self._synthesizer.rate_hz, 0, time.monotonic()
+        metrics.tts_characters.labels(self._engine).inc(len(job.text))  # also of an attempt that fails: it is billed
         speech = self._synthesizer.speak(job.text, voice=job.voice, speed=job.speed, language=job.language)
         async with aclosing(speech):
             async for piece in speech:

@@ -4,6 +4,7 @@ import random
 from dataclasses import replace
 
 import pytest
+from prometheus_client import REGISTRY
 
 from benchmarks.simulated_bus import SimulatedBus, SimulatedLeases
 from services.asr.scripted import ScriptedRecognizer
@@ -36,3 +37,23 @@ async def test_a_transcript_is_answered_where_the_sound_is_not(route: str, specu
     log = [frame for _, frames in await bus.log(Place.OUT, "s") for frame in frames]
     finals = [frame for frame in log if isinstance(frame, fr.TranscriptFinal)]
     assert finals == [fr.TranscriptFinal("s", 1, 0, "hello there", ReplyOptions(wanted=route == "cascade"))]
+
+
+async def test_the_audio_that_is_heard_is_counted_from_zero_on_and_none_of_it_twice() -> None:
+    def heard_s() -> float | None:
+        return REGISTRY.get_sample_value("parley_asr_seconds_total", {"engine": "counts-seconds"})
+
+    bus = SimulatedBus(random.Random(0), (0.0, 0.0))
+    leases = SimulatedLeases(bus)
+    leases.fences["1-0"] = 1
+    for frame in (
+        fr.AudioChunk(0, bytes(3200)),
+        fr.AudioChunk(800, bytes(3200)),  # its first half was there before
+        fr.TurnCommitted(1, 0, 0, 2400, 3200, 0, ReplyOptions()),
+    ):
+        bus.add(Place.SPEECH, "s", 1, frame)
+    stage = AsrStage(ScriptedRecognizer(Settings()), "counts-seconds")
+    await stage.load()
+    assert heard_s() == 0
+    await stage.work(Work(bus, leases, "asr", Lease(b"jobs", "1-0", 1, STARTED)))  # type: ignore[arg-type]
+    assert heard_s() == pytest.approx(2400 / 16_000)

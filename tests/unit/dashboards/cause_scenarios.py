@@ -146,6 +146,43 @@ CAUSES = (
     ),
     Scenario("SessionsRefused", {ONE_REFUSAL: counts((0, 5), (1, 1), (0, 15))}, dict.fromkeys(range(6, 20), ())),
     Scenario("SessionsRefused", {ONE_REFUSAL: holds((ABSENT, 5), (1, 15))}, dict.fromkeys(range(6, 20), ())),
+    Scenario(  # the first endpoint fails, and the fallback does; what nobody wanted to the end counts for nothing
+        "EndpointFailing",
+        {
+            **{
+                f'parley_endpoint_requests_total{{stage="llm", endpoint="first", outcome="{outcome}"}}': counts(*phases)
+                for outcome, phases in {
+                    "done": ((15, 15), (15, 15), (20, 15)),
+                    "failed": ((1, 15), (0, 15), (0, 15)),
+                    "timeout": ((0, 15), (5, 15), (0, 15)),
+                    "cancelled": ((50, 45),),
+                }.items()
+            },
+            'parley_endpoint_requests_total{stage="llm", endpoint="fallback", outcome="done"}': counts(
+                (0, 15), (5, 30)
+            ),
+            'parley_endpoint_requests_total{stage="llm", endpoint="fallback", outcome="cancelled"}': counts((0, 45)),
+        },
+        {
+            15: (),
+            18: (),
+            29: [
+                (
+                    ticket(stage="llm", endpoint="first"),
+                    "25% of the requests of the llm stage to its first endpoint failed, in the last 5m.",
+                )
+            ],
+            36: (),
+        },
+    ),
+    Scenario(  # too few to say
+        "EndpointFailing",
+        {
+            f'parley_endpoint_requests_total{{stage="tts", endpoint="first", outcome="{outcome}"}}': counts(*phases)
+            for outcome, phases in {"done": ((0, 20),), "failed": ((1, 4), (0, 16)), "cancelled": ((5, 20),)}.items()
+        },
+        dict.fromkeys(range(2, 20), ()),
+    ),
     Scenario(
         "EventLoopLag",
         {

@@ -15,7 +15,7 @@ pytest.importorskip("torch")
 
 from benchmarks.random_models import chat, qwen2_audio, qwen_omni, voxtral, whisper
 from services.llm import omni
-from services.llm.engine import ENGINES
+from services.llm.engine import ENGINES, Usage
 from services.llm.omni import Omni
 from shared.engines import EngineLost, UnknownEngine, create_engine
 from shared.loudness import LEVEL_DBFS, level_dbfs
@@ -34,15 +34,24 @@ def sound(seed: int, seconds: float = 1.0) -> bytes:
 
 async def asked(model: Omni, messages: Sequence[Message] = SAID, **given: Any) -> tuple[list[str], bytes]:
     """Deltas and voice."""
-    deltas, voice = [], b""
+    deltas, voice, _ = await took(model, messages, **given)
+    return deltas, voice
+
+
+async def took(model: Omni, messages: Sequence[Message] = SAID, **given: Any) -> tuple[list[str], bytes, Usage]:
+    """And what it took."""
+    deltas: list[str] = []
+    voice, usage = b"", Usage()
     async for item in model.reply(messages, language="en", **given):
         if isinstance(item, Speech):
             assert 0 < len(item.pcm) <= 2 * 24_000 // 5
             voice += item.pcm
+        elif isinstance(item, Usage):
+            usage = item
         else:
             assert isinstance(item, str)
             deltas.append(item)
-    return deltas, voice
+    return deltas, voice, usage
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +82,17 @@ async def test_it_answers_what_it_hears(folder: Path) -> None:
     assert first != (await asked(model, audio=sound(2)))[0]
     assert first != (await asked(model, SAID[1:], audio=sound(1)))[0]
     assert await asked(model, (*SAID, Message("user", "Well?", 2))) != ([], b"")
+
+
+async def test_it_knows_what_a_reply_takes(folder: Path) -> None:
+    model = await loaded(folder)
+    whole, _, usage = await took(model, audio=sound(1))
+    assert (usage.reply, usage.finish_reason) == (TOKENS, "length")
+    assert usage.prompt > len(SAID)
+    _, _, longer = await took(model, audio=sound(1, 2))
+    assert longer.prompt > usage.prompt  # sound is tokens too
+    _, _, rest = await took(model, audio=sound(1), prefix=whole[0])
+    assert rest.prompt > usage.prompt
 
 
 async def test_a_reply_goes_on_after_what_was_said_of_it(folder: Path) -> None:
@@ -147,8 +167,9 @@ async def test_a_talker_speaks_after_its_text_with_the_voice_that_it_is_asked_fo
     assert (model.hears, model.speaks, model.rate_hz) == (True, True, 24_000)
     text, silence = await asked(model, audio=sound(1))
     assert silence == b""
-    told, voice = await asked(model, audio=sound(1), voice="Ethan")
+    told, voice, usage = await took(model, audio=sound(1), voice="Ethan")
     assert told == text
+    assert usage.reply == 3  # its sounds are none
     assert len(voice) > 24_000
     samples = (np.frombuffer(voice, "<i2") / 32_768).astype(np.float32)
     assert level_dbfs(samples, 24_000) == pytest.approx(LEVEL_DBFS, abs=0.1)

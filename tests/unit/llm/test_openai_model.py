@@ -1,19 +1,22 @@
 """The chat model behind an endpoint, against a real HTTP server that behaves well, badly, or not at all."""
 
 import asyncio
+import json
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
-from services.llm.engine import ENGINES
+from services.llm.engine import ENGINES, Usage
 from services.llm.openai import OpenAIModel, _Spoken
-from shared.endpoints import EndpointFailed
+from shared.endpoints import OUTCOMES, EndpointFailed
 from shared.engines import UnknownEngine, create_engine
 from shared.session import Message, Tool, ToolCall
 from shared.settings import Settings
@@ -57,7 +60,20 @@ async def loaded(url: str, **given: Any) -> AsyncIterator[OpenAIModel]:
 
 async def replied(model: OpenAIModel, prefix: str = "", tools: Sequence[Tool] = ()) -> list[str | ToolCall]:
     async with asyncio.timeout(10), aclosing(model.reply(HELLO, language="en", prefix=prefix, tools=tools)) as pieces:
-        return [piece async for piece in pieces]
+        return [piece async for piece in pieces if not isinstance(piece, Usage)]
+
+
+async def used(model: OpenAIModel) -> Usage:
+    """What a reply took."""
+    async with asyncio.timeout(10), aclosing(model.reply(HELLO, language="en")) as pieces:
+        (usage,) = [piece async for piece in pieces if isinstance(piece, Usage)]
+    return usage
+
+
+def requests(endpoint: str, outcome: str) -> float:
+    """How many ended so, by now."""
+    labels = {"stage": "llm", "endpoint": endpoint, "outcome": outcome}
+    return REGISTRY.get_sample_value("parley_endpoint_requests_total", labels) or 0.0
 
 
 async def reply(server: OpenAIServer, *answers: Answer, prefix: str = "", **given: Any) -> list[str | ToolCall]:
@@ -77,6 +93,7 @@ async def test_deltas_come_as_they_are(server: OpenAIServer) -> None:
     assert asked == {
         "model": "tiny",
         "stream": True,
+        "stream_options": {"include_usage": True},
         "max_tokens": 7,
         "temperature": 0.1,
         "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}],
@@ -250,8 +267,12 @@ async def test_a_blank_at_the_end_of_a_prefix_is_not_doubled(server: OpenAIServe
 
 @pytest.mark.parametrize("status", [400, 422])
 async def test_a_server_that_cannot_go_on_ends_the_reply(server: OpenAIServer, status: int) -> None:
-    assert await reply(server, error(status, "continue_final_message is not known"), prefix=PREFIX) == []
-    assert len(server.requests(CHAT)) == 1
+    server.replies = deque([said("Hello."), error(status, "continue_final_message is not known")])
+    async with loaded(server.url) as model:
+        await replied(model)
+        assert await replied(model, PREFIX) == []
+    assert len(server.requests(CHAT)) == 2
+    assert await reply(server, error(status), prefix=PREFIX) == []
 
 
 async def test_a_hosted_model_is_asked_in_its_way_and_does_not_go_on(
@@ -350,9 +371,12 @@ async def test_a_server_that_dies_is_replaced_by_the_fallback(fallback: OpenAISe
 async def test_a_bad_request_is_nobody_elses_business(
     server: OpenAIServer, fallback: OpenAIServer, status: int
 ) -> None:
-    with pytest.raises(ValueError, match="too many tokens"):
-        await reply(server, error(status, "too many tokens"), llm_fallback_url=fallback.url)
-    assert len(server.requests(CHAT)) == 1
+    server.replies = deque([said("Hello."), error(status, "too many tokens")])
+    async with loaded(server.url, llm_fallback_url=fallback.url) as model:
+        await replied(model)
+        with pytest.raises(ValueError, match="too many tokens"):
+            await replied(model)
+    assert len(server.requests(CHAT)) == 2
     assert fallback.requests(CHAT) == []
 
 
@@ -404,8 +428,9 @@ async def test_the_time_that_the_reader_takes_is_not_the_servers(server: OpenAIS
     async with loaded(server.url, **QUICK) as model:
         pieces = []
         async for piece in model.reply(HELLO, language="en"):
-            pieces.append(piece)
-            await asyncio.sleep(0.6)
+            if isinstance(piece, str):
+                pieces.append(piece)
+                await asyncio.sleep(0.6)
     assert pieces == ["One", " two", " three"]
 
 
@@ -416,6 +441,91 @@ async def test_a_stream_that_is_not_closed_after_its_end_is_left(server: OpenAIS
         begun = now()
         assert await replied(model) == ["Done."]
         assert now() - begun < 1.5
+
+
+# ---- what a reply takes
+
+USAGE = {"prompt_tokens": 30, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 16}}
+
+
+async def test_the_usage_that_the_server_tells_comes_last(server: OpenAIServer) -> None:
+    server.replies = deque([Answer(("Well,", " yes."), usage=USAGE)])
+    async with loaded(server.url) as model:
+        pieces = [piece async for piece in model.reply(HELLO, language="en")]
+    assert pieces == ["Well,", " yes.", Usage(30, 16, 5, "stop")]
+
+
+@pytest.mark.parametrize(
+    ("told", "counted"),
+    [
+        ({}, Usage()),
+        ({"prompt_tokens": 7, "completion_tokens": None}, Usage(7)),
+        ({"prompt_tokens": -7, "completion_tokens": 1.5}, Usage()),
+        ({"prompt_tokens": "many", "completion_tokens": [5], "prompt_tokens_details": 3}, Usage()),
+        ({**USAGE, "prompt_tokens_details": {"cached_tokens": 31}}, Usage(30, 30, 5)),
+        ({**USAGE, "prompt_tokens_details": None}, Usage(30, 0, 5)),
+    ],
+)
+async def test_odd_usage_does_no_harm(server: OpenAIServer, told: dict[str, Any], counted: Usage) -> None:
+    server.replies = deque([Answer(("Yes.",), "length", usage=told)])
+    async with loaded(server.url) as model:
+        assert await used(model) == replace(counted, finish_reason="length")
+
+
+async def test_a_server_that_tells_the_sum_with_each_chunk_is_not_added_up(server: OpenAIServer) -> None:
+    chunks = [{"choices": [{"index": 0, "delta": {"content": "x"}}], "usage": {"completion_tokens": n}} for n in (1, 2)]
+    server.replies = deque([said(*(f"data: {json.dumps(one)}\n\n".encode() for one in chunks))])
+    async with loaded(server.url) as model:
+        assert await used(model) == Usage(reply=2, finish_reason="stop")
+
+
+@pytest.mark.parametrize("status", [400, 422])
+async def test_a_server_that_refuses_to_be_asked_for_it_is_not_asked_again(server: OpenAIServer, status: int) -> None:
+    server.replies = deque([error(status, "Extra inputs are not permitted"), said("Here.")])
+    async with loaded(server.url) as model:
+        assert await replied(model) == ["Here."]
+        assert await replied(model) == ["Here."]
+    assert ["stream_options" in asked for asked in server.requests(CHAT)] == [True, False, False]
+
+
+async def test_who_has_told_it_once_is_asked_on(server: OpenAIServer) -> None:
+    server.replies = deque([said("One."), error(400), said("Two.")])
+    async with loaded(server.url) as model:
+        await replied(model)
+        with pytest.raises(ValueError, match="400"):
+            await replied(model)
+        assert await replied(model) == ["Two."]
+    assert all("stream_options" in asked for asked in server.requests(CHAT))
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (error(500), "failed"),
+        (error(429, **{"retry-after": "0"}), "limited"),
+        (error(401), "refused"),
+        (error(504), "timeout"),
+        (said(1.0, "late"), "timeout"),
+        (said(Cut), "failed"),
+    ],
+)
+async def test_requests_are_counted_by_how_they_ended(
+    server: OpenAIServer, fallback: OpenAIServer, answer: Answer, outcome: str
+) -> None:
+    first, done, fell = requests("first", outcome), requests("first", "done"), requests("fallback", "done")
+    assert await reply(server, answer, llm_fallback_url=fallback.url, **QUICK) == ["From the fallback."]
+    assert requests("first", outcome) - first == len(server.requests(CHAT))
+    assert requests("first", "done") == done
+    assert requests("fallback", "done") - fell == 1
+
+
+async def test_a_reply_that_nobody_wants_any_more_did_not_fail(server: OpenAIServer) -> None:
+    before = {outcome: requests("first", outcome) for outcome in OUTCOMES}
+    server.replies = deque([said("Well", 20.0, "late")])
+    async with loaded(server.url, next_token_s=60) as model, aclosing(model.reply(HELLO, language="en")) as pieces:
+        assert await anext(pieces) == "Well"
+    after = {outcome: requests("first", outcome) for outcome in OUTCOMES}
+    assert after == {**before, "cancelled": before["cancelled"] + 1}
 
 
 # ---- leaving

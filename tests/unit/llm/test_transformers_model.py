@@ -17,6 +17,7 @@ import structlog
 from benchmarks import random_models
 from services.llm import cache
 from services.llm import transformers as engine
+from services.llm.engine import Usage
 from services.llm.transformers import TransformersModel
 from shared.engines import EngineLost, UnknownEngine
 from shared.models import ModelMissing
@@ -64,7 +65,14 @@ def talk(*texts: str) -> list[Message]:
 
 async def replied(model: TransformersModel, messages: Sequence[Message], prefix: str = "") -> list[str]:
     async with asyncio.timeout(20), aclosing(model.reply(messages, language="en", prefix=prefix)) as pieces:
-        return [str(piece) async for piece in pieces]
+        return [str(piece) async for piece in pieces if not isinstance(piece, Usage)]
+
+
+async def used(model: TransformersModel, texts: str, prefix: str = "") -> Usage:
+    """What a reply took."""
+    async with asyncio.timeout(20), aclosing(model.reply(talk(texts), language="en", prefix=prefix)) as pieces:
+        (usage,) = [piece async for piece in pieces if isinstance(piece, Usage)]
+    return usage
 
 
 def scheduler(model: TransformersModel) -> Any:
@@ -98,7 +106,8 @@ async def test_the_first_word_comes_before_the_last_is_made(folder: Path) -> Non
     async with loaded(folder, reply_tokens=1000) as model:
         step = model._steps()
         async with asyncio.timeout(20), aclosing(model.reply(talk("Hello."), language="en")) as pieces:
-            assert await anext(pieces)
+            assert isinstance(await anext(pieces), Usage)
+            assert isinstance(await anext(pieces), str)
             assert model._steps() - step < 500
 
 
@@ -117,6 +126,27 @@ async def test_a_reply_goes_on_where_it_was(model: TransformersModel) -> None:
     assert rest[0].startswith(" w")
     assert rest != pieces[len("Well,") :]
     assert await replied(model, talk("Hello."), prefix="x" * TOKENS) == []
+
+
+async def test_it_knows_what_a_reply_takes(model: TransformersModel) -> None:
+    usage = await used(model, "Hello.")
+    assert (usage.reply, usage.cached, usage.finish_reason) == (TOKENS, 0, "length")
+    longer = await used(model, "Hello." + "x" * 7)
+    assert longer.prompt == usage.prompt + 7
+    rest = await used(model, "Hello.", prefix="Well,")
+    assert (rest.prompt, rest.reply) == (usage.prompt + len("Well,"), TOKENS - len("Well,"))
+
+
+async def test_a_reply_that_is_cut_off_has_counted_what_it_took(folder: Path) -> None:
+    async with loaded(folder, reply_tokens=1500) as model:
+        async with aclosing(model.reply(talk("Hello."), language="en")) as pieces:
+            usage = await anext(pieces)
+            for _ in range(5):
+                await anext(pieces)
+        assert isinstance(usage, Usage)
+        assert usage.prompt
+        assert 5 <= usage.reply < 1500
+        assert usage.finish_reason == ""
 
 
 async def test_no_instructions_and_no_words_are_no_error(model: TransformersModel) -> None:
@@ -329,7 +359,7 @@ async def test_all_that_wait_are_told_when_the_model_dies(
         assert not model._manager.output_router.result_handlers
 
 
-async def replied_rest(reply: AsyncIterator[str | ToolCall]) -> None:
+async def replied_rest(reply: AsyncIterator[str | ToolCall | Usage]) -> None:
     async for _ in reply:
         pass
 

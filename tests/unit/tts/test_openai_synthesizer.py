@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from services.tts.engine import ENGINES, Speech
 from services.tts.openai import VOICES, OpenAISynthesizer, _Audio
-from shared.endpoints import EndpointFailed
+from shared.endpoints import OUTCOMES, EndpointFailed
 from shared.engines import UnknownEngine, create_engine
 from shared.loudness import LEVEL_DBFS, level_dbfs
 from shared.settings import Settings
@@ -369,3 +370,30 @@ async def test_nobody_there_and_no_key(server: OpenAIServer) -> None:
     with pytest.raises(UnknownEngine, match="PARLEY_TTS_KEY or OPENAI_API_KEY"):
         async with loaded(server, tts_url=""):
             pass
+
+
+# ---- what is counted
+
+
+def requests() -> dict[str, float]:
+    """By outcome, so far."""
+    labels = {"stage": "tts", "endpoint": "first"}
+    found = {
+        outcome: REGISTRY.get_sample_value("parley_endpoint_requests_total", {**labels, "outcome": outcome})
+        for outcome in OUTCOMES
+    }
+    return {outcome: value for outcome, value in found.items() if value is not None}
+
+
+async def test_requests_are_counted_by_how_they_ended(server: OpenAIServer) -> None:
+    answers = (error(503), Answer((PCM,), None), error(422), Answer((PCM, 20.0, PCM), None))
+    async with loaded(server, *answers, next_token_s=60) as engine:
+        before = requests()
+        assert set(before) == set(OUTCOMES)
+        assert await spoken(engine)
+        with pytest.raises(ValueError, match="422"):
+            await spoken(engine)
+        async with aclosing(engine.speak("Hello.", voice="", speed=1.0, language="en")) as slices:
+            await anext(slices)
+    rose = {outcome: value - before[outcome] for outcome, value in requests().items()}
+    assert rose == {"done": 1, "cancelled": 1, "timeout": 0, "limited": 0, "refused": 1, "failed": 1}
