@@ -110,8 +110,10 @@ def traceparent(span: Span) -> str:
 
 
 def trace_id(parent: str) -> str:
-    """The trace's id in hex, out of a traceparent that `traceparent` made."""
-    return parent[3:35]
+    """The trace's id in hex, out of a traceparent (`version-trace-parent-flags`); empty where there is none, or nothing is
+    recorded of it."""
+    parts = parent.split("-")
+    return parts[1] if len(parts) == 4 and parts[3] == "01" else ""
 
 
 def stage_attributes(stage: str, engine: str, settings: Settings) -> Attributes:

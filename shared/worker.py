@@ -31,7 +31,7 @@ CRASHES = 2
 """Times `max_deliveries`: work that outlives so many of its workers is given up. More than failures, as the work beside it counts too."""
 
 
-Vitals = Callable[[], dict[str, Any]]
+TellVitals = Callable[[], dict[str, Any]]
 
 
 class Stage(Protocol):
@@ -62,7 +62,9 @@ class Stage(Protocol):
 class Worker:
     """One stage on one bus."""
 
-    def __init__(self, stage: Stage, settings: Settings, shutdown: Shutdown, bus: Bus, vitals: Vitals = dict) -> None:
+    def __init__(
+        self, stage: Stage, settings: Settings, shutdown: Shutdown, bus: Bus, vitals: TellVitals = dict
+    ) -> None:
         """`vitals`: how the process is, to be told with how busy the worker is."""
         self._stage, self._settings, self._shutdown, self._bus = stage, settings, shutdown, bus
         self._leases = Leases(bus, stage.name, settings.lease_ms)

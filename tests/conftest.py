@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import random
 import shutil
 import socket
 import subprocess
@@ -11,7 +10,7 @@ import threading
 import wave
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.metrics_cost import free_ports
 from benchmarks.system import SCRIPTED, System, running_system
 
 # Whatever this machine's processor is fast with: what is compared token for token is calculated alike everywhere.
@@ -81,19 +81,6 @@ def system(env: Mapping[str, str]) -> Iterator[System]:
     finally:
         over.set()
         thread.join(timeout=30)
-
-
-def free_ports(count: int) -> int:
-    """The first of so many ports in a row that nobody listens on."""
-    for first in random.sample(range(20_000, 32_000, count), 100):
-        with ExitStack() as stack:
-            try:
-                for port in range(first, first + count):
-                    stack.enter_context(socket.create_server(("127.0.0.1", port)))
-            except OSError:
-                continue
-            return first
-    raise OSError(f"no {count} free ports in a row")
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from services.edge.tracing import trace_reply
 from shared import metrics
 from shared.bus import Bus
 from shared.session import SessionSettings
+from shared.tracing import trace_id
 from shared.waterfall import TurnRecord, segments
 
 EngineOf = Callable[[str], str]
@@ -91,7 +92,7 @@ class Account:
             revision=revision,
             heard_ms=heard_ms,
             reply_ms=reply_ms,
-            trace=_trace_id(parent),
+            trace=trace_id(parent),
             spoken=self._timings.spoken(turn),
             marks=self._timings.marks(turn),
         )
@@ -100,11 +101,5 @@ class Account:
             trace_reply(parent, record, spoken_ms)
 
     def _exemplar(self, turn: int) -> dict[str, str] | None:
-        trace = _trace_id(self._timings.trace(turn))
+        trace = trace_id(self._timings.trace(turn))
         return {"trace_id": trace} if trace else None
-
-
-def _trace_id(traceparent: str) -> str:
-    """Out of W3C's `version-trace-parent-flags`; empty where there is none, or it was not recorded."""
-    parts = traceparent.split("-")
-    return parts[1] if len(parts) == 4 and parts[3] == "01" else ""

@@ -45,7 +45,6 @@ class Delivery:
     def begin(self, reply: Reply) -> None:
         """This reply is heard from now on; the one before was retired."""
         self.current = reply
-        self._mark(reply)
         self._emit(ev.ReplyBegan(reply.turn))
         if reply.failed:
             self._finish(reply, "failed")
@@ -63,17 +62,23 @@ class Delivery:
         for pcm in released:
             self._emit(ev.ReplyAudio(reply.turn, offset, pcm))
             offset += len(pcm) // 2
-        self._mark(reply)
         if released:
             samples = sum(map(len, released)) // 2
             self._account.sent(samples, reply.playout.rate_hz, reply.playout.underruns - underruns)
-            if self._timings.mark(reply.turn, "first_audio", self._account.now_ms()):
-                self._account.began(reply.turn)
-                marks = self._timings.marks(reply.turn)
-                self._emit(ev.Timing(reply.turn, {name: ms for name, ms in marks.items() if name not in INNER}))
+            if not reply.begun:
+                self._begun(reply)
         if reply.complete:
             self._finish(reply, "completed")
         self._wait(reply)
+
+    def _begun(self, reply: Reply) -> None:
+        """Its first audio has left just now. A reply that is made anew is not the first of its turn."""
+        reply.begun = True
+        self._mark(reply)
+        if self._timings.mark(reply.turn, "first_audio", self._account.now_ms()):
+            self._account.began(reply.turn)
+            marks = self._timings.marks(reply.turn)
+            self._emit(ev.Timing(reply.turn, {name: ms for name, ms in marks.items() if name not in INNER}))
 
     def fail(self) -> None:
         """No more comes of the current reply: what was sent is played."""
@@ -133,6 +138,7 @@ class Delivery:
         if reply is not None:
             self._past = reply
             heard = reply.playout.heard(self._loop.time())
+            self._mark(reply)
             self._account.over(reply, heard)
             self._channel.publish(
                 fr.PlayedOut(reply.turn, reply.revision, heard, reply.playout.sent),

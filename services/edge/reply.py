@@ -31,6 +31,8 @@ class Reply:
     called: bool = False
     """The client was told to run tools."""
     text_done: bool = False
+    begun: bool = False
+    """Audio of it has left."""
     failed: bool = False
     ended: bool = False
     """The client was told that no more comes."""
