@@ -48,7 +48,8 @@ class SimulatedBus:
         pass
 
     def delay_s(self) -> float:
-        return self.chance.uniform(*self._delay_s)
+        """In whole milliseconds: what arrives within one is handled in one turn of the event loop, as from a socket."""
+        return round(self.chance.uniform(*self._delay_s), 3)
 
     # -- streams ----------------------------------------------------------------------------------
 
@@ -204,6 +205,16 @@ class SimulatedStage:
         self.kills = 0
         self._worker = self._hire()
         bus.on_stop.append(lambda *message: self._worker._on_stop(*message))  # noqa: SLF001 - the subscription's callback
+
+    @property
+    def in_hand(self) -> int:
+        """Slots that are taken."""
+        return int(self._worker.load()["in_hand"])
+
+    @property
+    def leases(self) -> dict[str, int]:
+        """Work that is not done: its entry and its fence."""
+        return self._leases.fences
 
     def _hire(self) -> Worker:
         worker = Worker(self.stage, self._settings, Shutdown(0), self._bus)  # type: ignore[arg-type]

@@ -288,8 +288,9 @@ async def converse(
             if chance.random() < 0.002:
                 client.actions.append(act.SetHistory(f"note{sent}", "system", "The weather is fine."))
             if chance.random() < 0.001:
-                client.typed.append(f"{sent} typed")
-                client.actions.append(act.Say(client.typed[-1]))
+                for number in range(chance.choice([1, 1, 1, 8])):  # one text, or a burst of them
+                    client.typed.append(f"{sent} typed, number {number}")
+                    client.actions.append(act.Say(client.typed[-1]))
             session.receive(b"")
             await asyncio.sleep(max(0.0, began_s + sent * CHUNK / RATE_HZ - loop.time()))
         await asyncio.sleep(20)
@@ -317,7 +318,10 @@ def _speech(chance: random.Random, turns: int) -> Sequence[bytes]:
 
 
 def _judge(client: Client, session: Session, closed: list[tuple[int, str]], stages: dict[str, SimulatedStage]) -> None:
-    """What must hold at the end."""
+    """What must hold at the end, when nobody speaks and everything was said."""
+    for name, stage in stages.items():
+        if not stage.stage.long_lived and (stage.in_hand or stage.leases):
+            client.faults.append(f"at rest {name} holds {stage.in_hand} slots and {len(stage.leases)} leases")
     if client.omni:
         client.check_heard()
     if closed:

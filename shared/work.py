@@ -33,7 +33,9 @@ class Work:
         self.turn: int = getattr(lease.frame, "turn", 0)
         self.revision: int = getattr(lease.frame, "revision", 0)
         self.ended: str | None = None
-        """Why the work is to stop: `stale`, `lost`; None while it is wanted."""
+        """Why the work must stop: `stale`, `lost` or `handed_back`; None while it is wanted."""
+        self.begun = False
+        """Its task has taken its first step."""
         self.task: asyncio.Task[None] | None = None
         self.span: Span = INVALID_SPAN
         """Of this work, within its turn's trace; does nothing where that is not traced."""
@@ -172,10 +174,12 @@ class Work:
                 self.span.set_attribute(seconds, round(time.monotonic() - self._traced_s, 6))
 
     def stop(self, reason: str) -> None:
-        """This work is in vain: end it now."""
+        """End this work now. A task that has not begun is not cancelled: it would never enter its coroutine, and nothing
+        would end the lease; it sees `ended` in its first step."""
         if self.ended is None and self.task is not None:
             self.ended = reason
-            self.task.cancel()
+            if self.begun:
+                self.task.cancel()
 
     def close(self) -> None:
         for subscription in self._subscriptions:

@@ -139,6 +139,15 @@ class Worker:
         self._in_hand[lease.id] = work
         metrics.work_busy.labels(self._stage.name).set(len(self._in_hand))
         work.task = tasks.create_task(self._handle(work), name=f"{self._stage.name} {work.session} {work.turn}")
+        work.task.add_done_callback(lambda _: self._release(work))
+
+    def _release(self, work: Work) -> None:
+        """Free the slot of work whose task is over, however it ended."""
+        work.close()
+        if self._in_hand.get(work.lease.id) is work:
+            del self._in_hand[work.lease.id]
+        metrics.work_busy.labels(self._stage.name).set(len(self._in_hand))
+        self._freed.set()
 
     def _on_stop(self, session: str, turn: int, revision: int, only: bool) -> None:
         gate = self._gates.of(session)
@@ -151,6 +160,7 @@ class Worker:
 
     async def _handle(self, work: Work) -> None:
         outcome, began_s = "lost", time.monotonic()
+        work.begun = True
         if tracing.is_tracing() and not self._stage.long_lived:
             work.begin_span(self._attributes)
         self._bind_logs(work)
@@ -166,15 +176,10 @@ class Worker:
             if outcome == "stale":
                 await work.finish(())
         finally:
-            work.close()
-            if self._in_hand.get(work.lease.id) is work:
-                del self._in_hand[work.lease.id]
-            metrics.work_busy.labels(self._stage.name).set(len(self._in_hand))
             self._measure(outcome, time.monotonic() - began_s)
             if work.trace:
                 work.span.set_attribute("parley.outcome", outcome)
                 work.span.end()
-            self._freed.set()
 
     def _bind_logs(self, work: Work) -> None:
         """Whatever this task logs from now on says what it was about."""
@@ -194,6 +199,8 @@ class Worker:
             metrics.wasted_work.labels(name).inc(took_s)
 
     async def _do(self, work: Work) -> str:
+        if work.ended in ("lost", "handed_back"):
+            return work.ended
         if self._stage.interruptible and self._gates.is_stale(work.session, work.turn, work.revision):
             await work.finish(())
             return "stale"

@@ -1,0 +1,85 @@
+"""The worker's slots: whatever happens to a piece of work, its slot is free again and its lease is ended."""
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from benchmarks import virtual_time
+from benchmarks.simulated_bus import SimulatedBus, SimulatedStage
+from shared.frames import Frame, ReplyDone, TranscriptFinal
+from shared.session import ReplyOptions
+from shared.settings import Settings
+from shared.streams import Place
+from shared.work import Work
+
+STALE, NEWEST = 1, 2
+
+
+class Slow:
+    """A stage whose work takes a second."""
+
+    name, slots, long_lived, interruptible = "llm", 4, False, True
+
+    def __init__(self) -> None:
+        self.done: list[int] = []
+
+    async def load(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def info(self) -> dict[str, Any]:
+        return {"engine": "slow"}
+
+    async def work(self, work: Work) -> Sequence[Frame]:
+        await asyncio.sleep(1)
+        self.done.append(work.turn)
+        return [ReplyDone(work.turn, work.revision, "", 0)]
+
+
+def turn(number: int) -> TranscriptFinal:
+    return TranscriptFinal("s", number, 0, "Hello.", ReplyOptions())
+
+
+def stop_after_job(bus: SimulatedBus) -> None:
+    bus.add(Place.JOBS_LLM, "s", 1, turn(STALE))
+    bus.stop("s", NEWEST, 0)
+
+
+def stop_before_job(bus: SimulatedBus) -> None:
+    bus.stop("s", NEWEST, 0)
+    bus.add(Place.JOBS_LLM, "s", 1, turn(STALE))
+
+
+def stop_while_it_works(bus: SimulatedBus) -> None:
+    bus.add(Place.JOBS_LLM, "s", 1, turn(STALE))
+    bus.loop.call_later(0.5, lambda: bus.stop("s", NEWEST, 0))
+
+
+def burst(bus: SimulatedBus) -> None:
+    """A client types faster than anybody answers: each text makes the one before it stale."""
+    for number in range(-48, NEWEST):
+        bus.stop("s", number, 0)
+        bus.add(Place.JOBS_LLM, "s", 1, turn(number))
+    bus.stop("s", NEWEST, 0)
+
+
+@pytest.mark.parametrize("arrival", [stop_after_job, stop_before_job, stop_while_it_works, burst])
+def test_a_stop_frees_the_slot_whenever_it_arrives(arrival: Callable[[SimulatedBus], None]) -> None:
+    """All that arrives at one moment is delivered in one turn of the event loop, as from one read of the socket."""
+
+    async def main() -> None:
+        bus, stage = SimulatedBus(random.Random(0), (0.0, 0.0)), Slow()
+        async with asyncio.TaskGroup() as tasks:
+            workers = SimulatedStage(stage, Settings(redis_url=None), bus, tasks, kill_chance=0, lease_s=1)
+            bus.on_job = lambda _, stream, entry_id, frame: workers.take(stream, entry_id, frame)
+            arrival(bus)
+            bus.add(Place.JOBS_LLM, "s", 1, turn(NEWEST))
+            await asyncio.sleep(5)
+            assert stage.done == [NEWEST]
+            assert workers.in_hand == 0
+            assert workers.leases == {}
+
+    virtual_time.run(main())
