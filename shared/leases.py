@@ -13,6 +13,7 @@ from shared import metrics, scripts
 from shared.bus import Bus, Channel
 from shared.frames import Frame, codec
 from shared.reader import BLOCK_MS
+from shared.streams import JOB_KINDS
 from shared.wire import BrokerGone, BrokerRefused, Pipe
 
 READY_TTL_MS = 3000
@@ -89,15 +90,24 @@ class Leases:
         return self._leases(found)
 
     def _leases(self, found: list[Any]) -> list[Lease]:
+        """The work in these entries. What is no work of this stage is set aside: it would end every worker that takes it."""
         leases = []
         for stream, entry_id, fields, fence in found:
             decoded = self._bus.decode(stream, entry_id, fields)
-            if decoded is None or len(decoded[1]) != 1:
-                self._bus.send(b"XACK", stream, self._stage, entry_id)
-                self._bus.send(b"XDEL", stream, entry_id)
+            if decoded is not None and len(decoded[1]) == 1 and type(decoded[1][0]) in JOB_KINDS[self._stage]:
+                leases.append(Lease(stream, entry_id.decode(), fence, decoded[1][0]))
                 continue
-            leases.append(Lease(stream, entry_id.decode(), fence, decoded[1][0]))
+            if decoded is not None:
+                self._set_aside(stream, entry_id, decoded[1])
+            self._bus.send(b"XACK", stream, self._stage, entry_id)
+            self._bus.send(b"XDEL", stream, entry_id)
         return leases
+
+    def _set_aside(self, stream: bytes, entry_id: bytes, frames: Sequence[Frame]) -> None:
+        metrics.bad_frames.labels(self._stage).inc()
+        kinds = ", ".join(type(frame).__name__ for frame in frames)
+        body = codec.entry([codec.encode(frame) for frame in frames])
+        self._bus.dead_letter(self._stage, stream, entry_id.decode(), body, f"not work of stage {self._stage}: {kinds}")
 
     async def renew(self, leases: Sequence[Lease]) -> set[str]:
         """Keep hold of these. Returns the ids of those that are no longer ours."""

@@ -102,6 +102,12 @@ ROUTES: dict[str, dict[type[Frame], tuple[Place, ...]]] = {
     },
 }
 
+JOB_KINDS: dict[str, frozenset[type[Frame]]] = {
+    stage: frozenset(kind for routes in ROUTES.values() for kind, places in routes.items() if place in places)
+    for stage, place in JOBS.items()
+}
+"""The frames that are work for each stage."""
+
 KEEP: dict[Place, int] = {
     Place.IN: 1_500,  # 30 s of 20 ms chunks: what a takeover needs, several times over
     Place.SPEECH: 1_200,  # the longest turn in 100 ms chunks, twice

@@ -12,9 +12,10 @@ import redis.asyncio as redis
 
 from deploy.broker import Program, answers, broker_argv, find_program, private_folder, socket_url
 from shared.bus import Bus
-from shared.frames import Frame, PlayedOut, ReplySentence, StageFailed, VoiceDone
+from shared.frames import Frame, InputCleared, PlayedOut, ReplySentence, StageFailed, TranscriptFinal, VoiceDone, codec
 from shared.leases import Leases, stage_status
 from shared.lifecycle import Shutdown, with_broker
+from shared.session import ReplyOptions
 from shared.settings import Settings
 from shared.streams import Place
 from shared.wire import BrokerGone, BrokerRefused
@@ -281,3 +282,46 @@ async def test_nobody_there_is_said_at_once() -> None:
     settings = Settings(redis_url="redis://127.0.0.1:1")
     async with asyncio.timeout(5):
         await with_broker(settings, "tts", shutdown, lambda bus: asyncio.sleep(0))
+
+
+NOT_WORK: list[tuple[Frame, ...]] = [
+    (InputCleared(),),
+    (VoiceDone(1, 0, 0, 5),),
+    (TranscriptFinal("s", 1, 0, "Hello.", ReplyOptions()),),  # work of another stage
+    (sentence(), sentence()),
+]
+
+
+@pytest.mark.parametrize("frames", NOT_WORK, ids=lambda frames: "+".join(type(frame).__name__ for frame in frames))
+async def test_whole_frames_that_are_not_work_of_this_stage_are_set_aside_and_the_worker_goes_on(
+    where: Settings, frames: tuple[Frame, ...]
+) -> None:
+    done: list[int] = []
+
+    async def speak(work: Work) -> Sequence[Frame]:
+        done.append(work.turn)
+        return ()
+
+    shutdown = Shutdown(1)
+    async with Bus.connect(where, "tts") as dead, Bus.connect(where, "tts") as bus, asyncio.TaskGroup() as tasks:
+        stream = bus.keys.stream(Place.JOBS_TTS, "s")
+        group = Leases(dead, "tts", LEASE_MS)
+        await group.open()
+        for _ in range(2):
+            await bus.call(b"XADD", stream, b"*", b"f", codec.entry([codec.encode(frame) for frame in frames]))
+        # One of them was handed to a worker that died: it comes back by a takeover.
+        await dead.call(b"XREADGROUP", b"GROUP", b"tts", dead.consumer, b"COUNT", 1, b"STREAMS", stream, b">")
+        running = tasks.create_task(Worker(Stage(speak), where, shutdown, bus).run())
+        bus.channel("llm", "s").publish(sentence(turn=7))
+        await until(lambda: done)
+        async with asyncio.timeout(10):
+            while (await stage_status(bus, "tts")).in_hand:
+                await asyncio.sleep(0.01)
+        letters = await bus.call(b"XRANGE", bus.keys.dead("tts"), b"-", b"+")
+        errors = {dict(zip(fields[::2], fields[1::2], strict=True))[b"error"].decode() for _, fields in letters}
+        kinds = ", ".join(type(frame).__name__ for frame in frames)
+        assert (len(letters), errors) == (2, {f"not work of stage tts: {kinds}"})
+        assert await bus.call(b"XLEN", stream) == 0
+        assert not running.done()
+        shutdown.request()
+    assert done == [7]
