@@ -29,8 +29,8 @@ from benchmarks.report import open_console
 from services.vad.engine import ENGINES, WINDOW_MS, WINDOW_SAMPLES, SpeechDetector
 from services.vad.turn_taking import TurnTaker
 from shared.engines import create_engine
-from shared.frames import SpeechStarted, TurnCommitted
-from shared.session import RATE_HZ, SessionSettings
+from shared.protocol.frames import SpeechStarted, TurnCommitted
+from shared.protocol.session import RATE_HZ, SessionSettings
 from shared.settings import Settings
 
 Floats = npt.NDArray[np.float64]

@@ -17,7 +17,7 @@ from services.asr.engine import Recognizer
 from services.llm.engine import ChatModel, Usage
 from services.llm.sentences import SentenceCutter
 from services.tts.engine import Synthesizer
-from shared.session import RATE_HZ, Message
+from shared.protocol.session import RATE_HZ, Message
 
 CLAUSE = "Sure, I can help you."
 SENTENCE = "The next train to the city leaves at half past nine from the second platform."

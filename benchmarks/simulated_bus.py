@@ -11,14 +11,14 @@ from types import SimpleNamespace
 from typing import Any
 
 from shared.bus import Channel
-from shared.frames import Frame, SettingsChanged, codec
 from shared.leases import Lease
 from shared.lifecycle import Shutdown
+from shared.protocol.frames import Frame, SettingsChanged, codec
+from shared.protocol.session import Message, SessionSettings
+from shared.protocol.streams import JOBS, ROUTES, Keys, Place
+from shared.protocol.turn_record import TurnRecord
 from shared.reader import Deliver
-from shared.session import Message, SessionSettings
 from shared.settings import Settings
-from shared.streams import JOBS, ROUTES, Keys, Place
-from shared.waterfall import TurnRecord
 from shared.worker import Stage, Worker
 
 Entry = tuple[str, int, list[Frame]]

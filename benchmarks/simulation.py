@@ -34,7 +34,7 @@ from services.tts.engine import Speech
 from services.tts.stage import TtsStage
 from services.vad.endpointing import FixedDetector
 from services.vad.stage import VadStage
-from shared.session import RATE_HZ, Message, SessionSettings, Tool, Word
+from shared.protocol.session import RATE_HZ, Message, SessionSettings, Tool, Word
 from shared.settings import Settings
 
 CHUNK = RATE_HZ // 10

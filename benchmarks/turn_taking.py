@@ -32,8 +32,8 @@ from services.vad.engine import ENGINES as DETECTORS
 from services.vad.stage import WENT_ON_MS
 from services.vad.turn_taking import TurnTaker
 from shared.engines import create_engine
-from shared.frames import SpeechPaused, SpeechResumed, SpeechStarted, TurnCommitted
-from shared.session import SessionSettings
+from shared.protocol.frames import SpeechPaused, SpeechResumed, SpeechStarted, TurnCommitted
+from shared.protocol.session import SessionSettings
 from shared.settings import Settings
 
 REPLY_DELAY_S, REPLY_S, WORD_S = 0.3, 5.0, 0.4

@@ -21,13 +21,13 @@ import redis.asyncio as redis
 from redis.asyncio.connection import parse_url
 
 from shared import metrics, scripts
-from shared.codec import BadFrame
-from shared.frames import Frame, codec
 from shared.hops import Hops
+from shared.protocol.codec import BadFrame
+from shared.protocol.frames import Frame, codec
+from shared.protocol.streams import DEAD_KEEP, KEEP, ROUTES, Keys, Place
 from shared.reader import Deliver, Reader, Subscription
 from shared.records import Records
 from shared.settings import Settings
-from shared.streams import DEAD_KEEP, KEEP, ROUTES, Keys, Place
 from shared.versions import check_version
 from shared.wire import Address, BrokerRefused, Pipe
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from shared import metrics, scripts
 from shared.bus import Bus, Channel
-from shared.frames import Frame, codec
+from shared.protocol.frames import Frame, codec
+from shared.protocol.streams import JOB_KINDS
 from shared.reader import BLOCK_MS
-from shared.streams import JOB_KINDS
 from shared.wire import BrokerGone, BrokerRefused, Pipe
 
 READY_TTL_MS = 3000

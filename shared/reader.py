@@ -8,8 +8,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from shared.frames import Frame
-from shared.streams import SESSION_TTL_S
+from shared.protocol.frames import Frame
+from shared.protocol.streams import SESSION_TTL_S
 from shared.wire import Pipe
 
 BLOCK_MS = 1000

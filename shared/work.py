@@ -11,12 +11,12 @@ from opentelemetry.trace import INVALID_SPAN, Span
 
 from shared import metrics, tracing
 from shared.bus import Bus
-from shared.frames import Frame
 from shared.leases import Lease, Leases
+from shared.protocol.frames import Frame
+from shared.protocol.session import Message, SessionSettings
+from shared.protocol.streams import Place
 from shared.reader import Deliver, Subscription
 from shared.records import unpack_settings
-from shared.session import Message, SessionSettings
-from shared.streams import Place
 from shared.voices import ClonedVoice
 
 FEED_LIMIT = 2_000

@@ -17,11 +17,11 @@ from structlog.contextvars import bind_contextvars
 from shared import metrics, tracing
 from shared.bus import Bus
 from shared.engines import EngineLost
-from shared.frames import Frame, StageFailed, codec
 from shared.leases import Lease, Leases
 from shared.lifecycle import Shutdown
+from shared.protocol.frames import Frame, StageFailed, codec
+from shared.protocol.turns import TurnGates
 from shared.settings import Settings
-from shared.turns import TurnGates
 from shared.wire import BrokerGone
 from shared.work import Work
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from shared.session import Word
+from shared.protocol.session import Word
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from services.asr.whisper import Whisper
 from services.asr.word_times import collapsed, emitted
 from shared.devices import Device
 from shared.engines import UnknownEngine
-from shared.session import RATE_HZ
+from shared.protocol.session import RATE_HZ
 from shared.settings import Settings
 
 CONTEXT = frozenset({"qwen3_asr", "vibevoice_asr"})

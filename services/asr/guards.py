@@ -6,7 +6,7 @@ import numpy as np
 import webrtcvad
 from numpy.typing import NDArray
 
-from shared.session import RATE_HZ
+from shared.protocol.session import RATE_HZ
 
 Samples = NDArray[np.float32]
 

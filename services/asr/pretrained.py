@@ -9,7 +9,7 @@ from services.asr.clips import Clip, Heard
 from services.asr.word_times import Span, words_of
 from shared.devices import Device, quantized
 from shared.engines import UnknownEngine
-from shared.session import RATE_HZ, Word
+from shared.protocol.session import RATE_HZ, Word
 from shared.settings import Settings
 
 ALONE = frozenset({"moonshine", "moonshine_streaming", "voxtral_realtime"})

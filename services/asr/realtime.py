@@ -15,7 +15,7 @@ from services.asr.guards import Voice, is_too_much, without_loops
 from services.asr.voxtral_realtime import Realtime, Step
 from shared.batching import Batcher
 from shared.engines import EngineLost
-from shared.session import RATE_HZ
+from shared.protocol.session import RATE_HZ
 from shared.settings import Settings
 
 LEAD_S = 2.0

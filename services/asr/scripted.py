@@ -3,7 +3,7 @@
 import asyncio
 
 from services.asr.engine import Transcript, Utterance
-from shared.session import RATE_HZ
+from shared.protocol.session import RATE_HZ
 from shared.settings import Settings
 
 

@@ -19,7 +19,7 @@ import pocketsphinx
 from pocketsphinx import _pocketsphinx
 
 from services.asr.engine import Transcript, Utterance
-from shared.session import RATE_HZ
+from shared.protocol.session import RATE_HZ
 from shared.settings import Settings
 
 T = TypeVar("T")

@@ -10,7 +10,8 @@ import structlog
 
 from services.asr.engine import Recognizer, Transcript, Utterance
 from shared import metrics
-from shared.frames import (
+from shared.logs import shows_content
+from shared.protocol.frames import (
     AudioChunk,
     Frame,
     SpeechPaused,
@@ -21,9 +22,8 @@ from shared.frames import (
     TurnCommitted,
     TurnDiscarded,
 )
-from shared.logs import shows_content
-from shared.session import OMNI, RATE_HZ, ReplyOptions
-from shared.streams import Place
+from shared.protocol.session import OMNI, RATE_HZ, ReplyOptions
+from shared.protocol.streams import Place
 from shared.work import Work
 
 log = structlog.get_logger()

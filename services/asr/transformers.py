@@ -27,7 +27,7 @@ from shared.batching import Batcher
 from shared.devices import device_kind, open_device
 from shared.engines import EngineLost, UnknownEngine
 from shared.models import find_model, model_name
-from shared.session import RATE_HZ, Word
+from shared.protocol.session import RATE_HZ, Word
 from shared.settings import Settings
 
 log = structlog.get_logger()

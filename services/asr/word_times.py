@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared.session import Word
+from shared.protocol.session import Word
 
 _MARKS = ("▁", "Ġ", "|", " ")
 """How tokenizers write the space before a word: SentencePiece, byte-level BPE, wav2vec 2, plain."""

@@ -7,9 +7,9 @@ from services.edge.timing import Timings
 from services.edge.tracing import trace_reply
 from shared import metrics
 from shared.bus import Bus
-from shared.session import SessionSettings
+from shared.protocol.session import SessionSettings
+from shared.protocol.turn_record import TurnRecord, segments
 from shared.tracing import trace_id
-from shared.waterfall import TurnRecord, segments
 
 EngineOf = Callable[[str], str]
 """Takes a stage; gives the name of the engine that it runs on."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from shared.session import ReplyOptions, SessionSettings, ToolCall
+from shared.protocol.session import ReplyOptions, SessionSettings, ToolCall
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from services.edge.codec import Codec
 from services.edge.microphone import Microphone
 from shared import metrics
 from shared.bus import Bus, Channel
-from shared.session import RATE_HZ
+from shared.protocol.session import RATE_HZ
 
 BACKLOG_LIMIT = 5_000
 """Commands that the broker has not answered; above it, audio is dropped rather than queued."""

@@ -10,7 +10,7 @@ from services.edge.account import Account
 from services.edge.backchannels import takes_the_floor
 from services.edge.replies import Replies
 from services.edge.utterance import Utterance
-from shared.session import SessionSettings
+from shared.protocol.session import SessionSettings
 
 ANSWER_S = 1.0
 """What is said so shortly before the end of a reply answers it, be it only a "yes"."""

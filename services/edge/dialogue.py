@@ -15,11 +15,11 @@ from services.edge.record import Record
 from services.edge.replies import Replies
 from services.edge.timing import Timings
 from services.edge.turns import Turns
-from shared import frames as fr
 from shared.bus import Bus, Channel
-from shared.frames import Frame
-from shared.prompt import SOUND, basis, prompt
-from shared.session import ReplyOptions, SessionSettings
+from shared.protocol import frames as fr
+from shared.protocol.frames import Frame
+from shared.protocol.prompt import SOUND, basis, prompt
+from shared.protocol.session import ReplyOptions, SessionSettings
 
 
 class Dialogue:

@@ -18,7 +18,7 @@ from services.edge.voice_store import VoiceStore
 from shared import metrics
 from shared.bus import Bus
 from shared.lifecycle import Shutdown
-from shared.session import SessionSettings
+from shared.protocol.session import SessionSettings
 from shared.settings import Settings
 
 log = structlog.get_logger()

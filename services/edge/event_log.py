@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from shared.codec import BadFrame
-from shared.frames import Frame, VoiceChunk, codec
-from shared.session import RATE_HZ, SessionSettings, ToolCall
+from shared.protocol.codec import BadFrame
+from shared.protocol.frames import Frame, VoiceChunk, codec
+from shared.protocol.session import RATE_HZ, SessionSettings, ToolCall
 
 PLAIN = {"reason", "stage", "language", "route", "voice", "trace"}
 """Fields of text that are never what was said."""

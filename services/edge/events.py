@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from shared.session import Message, SessionSettings, ToolCall
+from shared.protocol.session import Message, SessionSettings, ToolCall
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared.session import Message
+from shared.protocol.session import Message
 
 LIMIT = 400
 """Messages kept; older ones are forgotten first."""

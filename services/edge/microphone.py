@@ -1,8 +1,8 @@
 """The client's microphone: to 16 kHz, numbered in samples, and no faster than someone can speak. Pure: the time is told to it."""
 
 from shared.audio import Resampler
-from shared.frames import AudioChunk
-from shared.session import RATE_HZ
+from shared.protocol.frames import AudioChunk
+from shared.protocol.session import RATE_HZ
 
 BURST_S = 30.0
 """Audio may come so much ahead of real time: a client may send a recording at once."""

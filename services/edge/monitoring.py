@@ -12,8 +12,8 @@ from services.edge.edge import Edge
 from services.edge.event_log import log_rows
 from services.edge.snapshot import SLOW_MS, Row, snapshot, turn_row
 from shared.bus import Bus
+from shared.protocol.streams import SESSION_TTL_S, Place
 from shared.settings import Settings
-from shared.streams import SESSION_TTL_S, Place
 from shared.wire import BrokerGone, BrokerRefused
 
 WEB = Path(__file__).parent / "web"

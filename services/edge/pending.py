@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from services.edge.playout import Playout
 from services.edge.reply import Reply
-from shared.frames import TurnHeard
-from shared.session import ReplyOptions
-from shared.turns import TurnGate
+from shared.protocol.frames import TurnHeard
+from shared.protocol.session import ReplyOptions
+from shared.protocol.turns import TurnGate
 
 LIMIT = 4
 """Replies that are made at once; the oldest goes first."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from services.edge.heard import Spoken
 from shared.audio import Resampler
-from shared.frames import VoiceChunk
-from shared.session import Word
+from shared.protocol.frames import VoiceChunk
+from shared.protocol.session import Word
 
 LATENESS_S = 0.3
 """A client plays what it was sent up to so much later: buffer, network, sound card."""

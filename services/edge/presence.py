@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 
 from services.edge import events as ev
-from shared.frames import Frame, ReplyRequested
-from shared.session import ReplyOptions, SessionSettings
+from shared.protocol.frames import Frame, ReplyRequested
+from shared.protocol.session import ReplyOptions, SessionSettings
 
 GOODBYE_S = 20.0
 """However long the goodbye takes, the line is closed after this."""

@@ -10,7 +10,7 @@ from services.edge import actions as act
 from services.edge.history import Conversation, call_key, reply_key, user_key
 from services.edge.reply import Reply
 from shared.bus import Bus
-from shared.session import Message, ToolCall
+from shared.protocol.session import Message, ToolCall
 
 
 class Record:

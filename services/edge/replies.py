@@ -15,10 +15,10 @@ from services.edge.playout import Playout
 from services.edge.record import Record
 from services.edge.reply import Reply
 from services.edge.timing import Timings
-from shared import frames as fr
 from shared import metrics
 from shared.bus import Bus, Channel
-from shared.turns import WHOLE_SESSION, WHOLE_TURN
+from shared.protocol import frames as fr
+from shared.protocol.turns import WHOLE_SESSION, WHOLE_TURN
 
 ReplyFrame = (
     fr.ReplyStarted | fr.VoiceChunk | fr.ReplyDelta | fr.ReplySentence | fr.VoiceDone | fr.ToolCalled | fr.ReplyDone

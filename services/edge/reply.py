@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 from services.edge.heard import cut_text, heard_text
 from services.edge.playout import Playout
-from shared.frames import ReplyDelta, ReplyDone
-from shared.session import ToolCall
+from shared.protocol.frames import ReplyDelta, ReplyDone
+from shared.protocol.session import ToolCall
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from services.edge import actions as act
-from shared.frames import Frame, ReplyRequested
+from shared.protocol.frames import Frame, ReplyRequested
 
 
 class ReplyRequests:

@@ -22,16 +22,16 @@ from services.edge.codec import Codec
 from services.edge.dialogue import Dialogue
 from services.edge.playout import Playout
 from services.edge.timing import Timings
-from shared import frames as fr
 from shared import metrics
 from shared.bus import Bus, Channel
-from shared.frames import Frame
+from shared.protocol import frames as fr
+from shared.protocol.frames import Frame
+from shared.protocol.session import OMNI, SessionSettings
+from shared.protocol.streams import Place
+from shared.protocol.turns import WHOLE_SESSION
 from shared.reader import Subscription
 from shared.records import pack_settings
-from shared.session import OMNI, SessionSettings
 from shared.settings import Settings
-from shared.streams import Place
-from shared.turns import WHOLE_SESSION
 
 log = structlog.get_logger()
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from shared.broker_status import BrokerStatus
 from shared.leases import StageStatus
+from shared.protocol.turn_record import SEGMENTS, TurnRecord, segments
 from shared.settings import STAGES
-from shared.waterfall import SEGMENTS, TurnRecord, segments
 
 SLOW_MS = 800
 """A turn whose first audio comes later is slow: the threshold of the SLO."""

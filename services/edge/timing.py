@@ -5,8 +5,8 @@ Stamps are the broker's clock, out of the ids of the log's entries, so that they
 
 from collections import OrderedDict
 
-from shared.frames import TurnCommitted
-from shared.session import RATE_HZ
+from shared.protocol.frames import TurnCommitted
+from shared.protocol.session import RATE_HZ
 
 TURNS_KEPT = 8
 

@@ -16,10 +16,10 @@ from services.edge.replies import Replies
 from services.edge.reply_requests import ReplyRequests
 from services.edge.timing import Timings
 from services.edge.utterance import Utterance
-from shared import frames as fr
 from shared import metrics
-from shared.frames import Frame
-from shared.session import OMNI, RATE_HZ, SessionSettings
+from shared.protocol import frames as fr
+from shared.protocol.frames import Frame
+from shared.protocol.session import OMNI, RATE_HZ, SessionSettings
 
 WORDLESS_S = 1.5
 """A turn that is answered as it sounds waits for its transcript no longer than this, where it has to be known whether there

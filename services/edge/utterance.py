@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from shared.frames import StageFailed, TranscriptFinal, TurnCommitted, TurnHeard
+from shared.protocol.frames import StageFailed, TranscriptFinal, TurnCommitted, TurnHeard
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ import structlog
 
 from services.llm.context import within
 from shared.engines import UnknownEngine
-from shared.session import Message, Tool, ToolCall
+from shared.protocol.session import Message, Tool, ToolCall
 
 log = structlog.get_logger()
 

@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from itertools import takewhile
 
-from shared.session import Message
+from shared.protocol.session import Message
 
 TURNS_AT_ONCE = 4
 """So many are left out together: the turns after them stay the same beginning, which a model need not read again."""

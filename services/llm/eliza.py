@@ -11,7 +11,7 @@ from functools import cache
 from hashlib import blake2b
 from random import Random
 
-from shared.session import Message, Tool
+from shared.protocol.session import Message, Tool
 from shared.settings import Settings
 
 LONGEST_INPUT = 1000

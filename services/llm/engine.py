@@ -8,8 +8,8 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from shared.session import Message, Tool, ToolCall
-from shared.speech import Speech
+from shared.protocol.session import Message, Tool, ToolCall
+from shared.protocol.speech import Speech
 
 
 @dataclass(slots=True)

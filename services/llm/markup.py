@@ -9,7 +9,7 @@ from uuid import uuid4
 import structlog
 
 from services.llm.chat import schema
-from shared.session import Tool, ToolCall
+from shared.protocol.session import Tool, ToolCall
 
 log = structlog.get_logger()
 

@@ -7,8 +7,8 @@ from contextlib import aclosing
 from services.llm.engine import Usage
 from services.llm.tracing import describe_usage
 from shared import metrics
-from shared.session import ToolCall
-from shared.speech import Speech
+from shared.protocol.session import ToolCall
+from shared.protocol.speech import Speech
 from shared.work import Work
 
 DIRECTIONS = ("prompt", "cached", "reply")

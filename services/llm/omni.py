@@ -20,9 +20,9 @@ from services.llm.omni_model import TALKER_HZ, HearingModel
 from shared.devices import device_kind, lost, open_device
 from shared.engines import EngineLost, UnknownEngine
 from shared.models import find_model, model_name
-from shared.session import RATE_HZ, Message, Tool, ToolCall
+from shared.protocol.session import RATE_HZ, Message, Tool, ToolCall
+from shared.protocol.speech import Speech
 from shared.settings import Settings
-from shared.speech import Speech
 
 log = structlog.get_logger()
 

@@ -21,8 +21,8 @@ from services.llm.omni_tokens import OnText, Stopped, TokenReader, ends_when
 from shared.devices import Device, quantized
 from shared.engines import UnknownEngine
 from shared.loudness import level
-from shared.prompt import SOUND
-from shared.session import RATE_HZ, Message
+from shared.protocol.prompt import SOUND
+from shared.protocol.session import RATE_HZ, Message
 from shared.settings import Settings
 
 TALKERS = frozenset({"qwen2_5_omni", "qwen3_omni_moe"})

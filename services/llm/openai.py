@@ -16,7 +16,7 @@ from services.llm.engine import Usage
 from services.llm.openai_wire import Calls, message_form, note_usage, tool_form
 from shared.endpoints import BAD_REQUEST, NO_ROUTE, Endpoint, EndpointFailed, Place
 from shared.engines import UnknownEngine
-from shared.session import Message, Tool, ToolCall
+from shared.protocol.session import Message, Tool, ToolCall
 from shared.settings import Settings
 
 log = structlog.get_logger()

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 from services.llm.engine import Usage
-from shared.session import Message, Tool, ToolCall
+from shared.protocol.session import Message, Tool, ToolCall
 
 
 class Calls:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from services.llm.sentences import SentenceCutter
 from services.llm.spoken import speakable
-from shared.frames import (
+from shared.protocol.frames import (
     Frame,
     ReplyDelta,
     ReplyDone,
@@ -15,8 +15,8 @@ from shared.frames import (
     VoiceChunk,
     VoiceDone,
 )
-from shared.session import SessionSettings, ToolCall
-from shared.speech import Speech
+from shared.protocol.session import SessionSettings, ToolCall
+from shared.protocol.speech import Speech
 from shared.work import Work
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from itertools import pairwise
 
-from shared.session import Message, Tool
+from shared.protocol.session import Message, Tool
 from shared.settings import Settings
 
 

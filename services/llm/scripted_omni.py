@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 import numpy as np
 
 from services.llm.scripted import ScriptedModel
-from shared.session import RATE_HZ, Message, Tool
+from shared.protocol.session import RATE_HZ, Message, Tool
+from shared.protocol.speech import Speech
 from shared.settings import Settings
-from shared.speech import Speech
 
 SLICE_MS = 200
 

@@ -5,9 +5,9 @@ from contextlib import aclosing
 
 import structlog
 
-from shared.frames import AudioChunk, TurnHeard
-from shared.session import RATE_HZ
-from shared.streams import Place
+from shared.protocol.frames import AudioChunk, TurnHeard
+from shared.protocol.session import RATE_HZ
+from shared.protocol.streams import Place
 from shared.work import Work
 
 log = structlog.get_logger()

@@ -11,10 +11,10 @@ from services.llm.meter import metered, start_at_zero
 from services.llm.reply import Reply, is_mute, is_spoken
 from services.llm.sound import sound_of
 from services.llm.tracing import describe_reply, describe_request
-from shared.frames import Frame, ReplyStarted, TranscriptFinal, TurnHeard
-from shared.prompt import SOUND, basis, offered, prompt
-from shared.session import OMNI, Message, SessionSettings, Tool, ToolCall
-from shared.speech import Speech
+from shared.protocol.frames import Frame, ReplyStarted, TranscriptFinal, TurnHeard
+from shared.protocol.prompt import SOUND, basis, offered, prompt
+from shared.protocol.session import OMNI, Message, SessionSettings, Tool, ToolCall
+from shared.protocol.speech import Speech
 from shared.work import Work
 
 log = structlog.get_logger()

@@ -7,7 +7,7 @@ import structlog
 
 from services.llm.engine import Usage
 from shared.logs import shows_content
-from shared.session import Message
+from shared.protocol.session import Message
 from shared.work import Work
 
 log = structlog.get_logger()

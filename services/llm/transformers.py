@@ -25,7 +25,7 @@ from shared import metrics
 from shared.devices import device_kind, lost, open_device, quantized
 from shared.engines import EngineLost, UnknownEngine
 from shared.models import find_model, model_name
-from shared.session import Message, Tool, ToolCall
+from shared.protocol.session import Message, Tool, ToolCall
 from shared.settings import Settings
 
 log = structlog.get_logger()

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 from typing import Protocol, runtime_checkable
 
-from shared.speech import Speech
+from shared.protocol.speech import Speech
 from shared.voices import ClonedVoice
 
 __all__ = ["ENGINES", "Cloner", "Speech", "Synthesizer"]

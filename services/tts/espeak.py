@@ -21,7 +21,7 @@ import espeakng_loader
 
 from services.tts.engine import Speech
 from services.tts.waveform import CLOSERS, pause_ms
-from shared.session import Word
+from shared.protocol.session import Word
 from shared.settings import Settings
 
 DEFAULT_VOICE = "en-us"

@@ -11,7 +11,7 @@ import numpy as np
 import soxr
 
 from services.tts.waveform import Waveform, active_span
-from shared.session import Word
+from shared.protocol.session import Word
 from shared.voices import ClonedVoice
 
 RATE_HZ = 24_000

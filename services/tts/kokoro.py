@@ -20,7 +20,7 @@ from shared.batching import Batcher
 from shared.devices import Device, open_device
 from shared.engines import UnknownEngine
 from shared.models import find_model
-from shared.session import Word
+from shared.protocol.session import Word
 from shared.settings import Settings
 
 MODEL = "hexgrad/Kokoro-82M"

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from services.tts.engine import Speech
-from shared.session import Word
+from shared.protocol.session import Word
 from shared.settings import Settings
 
 SLICE_MS = 200

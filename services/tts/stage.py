@@ -8,7 +8,7 @@ from typing import Any
 
 from services.tts.engine import Cloner, Synthesizer
 from shared import metrics
-from shared.frames import Frame, ReplySentence, VoiceChunk, VoiceDone
+from shared.protocol.frames import Frame, ReplySentence, VoiceChunk, VoiceDone
 from shared.voices import ClonedVoice
 from shared.work import Work
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from services.tts.engine import Speech
 from shared.loudness import BLOCK_MS, FLOOR_DB, block_powers, level
-from shared.session import Word
+from shared.protocol.session import Word
 
 Waveform = NDArray[np.float32]
 

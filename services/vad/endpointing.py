@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from shared.session import SessionSettings
+from shared.protocol.session import SessionSettings
 from shared.settings import Settings
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from services.vad.engine import SpeechDetector
 from services.vad.listener import Heard, Listener
-from shared.frames import Frame
+from shared.protocol.frames import Frame
 
 WAITING_LIMIT = 2_000
 """Entries of one session that may wait to be judged, 40 s of audio; one more, and its work fails."""

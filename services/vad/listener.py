@@ -15,7 +15,7 @@ import msgpack
 from services.vad.engine import WINDOW_BYTES, WINDOW_MS, WINDOW_SAMPLES
 from services.vad.standing import Standing, standing_fields
 from services.vad.turn_taking import TurnTaker
-from shared.frames import (
+from shared.protocol.frames import (
     AudioChunk,
     Frame,
     InputCleared,
@@ -26,7 +26,7 @@ from shared.frames import (
     SpeechStarted,
     TextTyped,
 )
-from shared.session import RATE_HZ, ReplyOptions, SessionSettings
+from shared.protocol.session import RATE_HZ, ReplyOptions, SessionSettings
 
 GATHER_BYTES = 3_200
 """Speech goes to the recogniser in slices of 100 ms."""

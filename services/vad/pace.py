@@ -6,7 +6,7 @@ lasted until the commit tells nothing of its length, but a turn without any paus
 
 from collections.abc import Sequence
 
-from shared.session import SessionSettings
+from shared.protocol.session import SessionSettings
 from shared.settings import Settings
 
 SHORTEST_MS, LONGEST_MS = 250, 1200

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from services.vad.engine import WINDOW_BYTES
 from shared.engines import UnknownEngine
-from shared.session import RATE_HZ
+from shared.protocol.session import RATE_HZ
 from shared.settings import Settings
 
 BLOCK, CONTEXT, STATE = 512, 64, 128

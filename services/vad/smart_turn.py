@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from shared.engines import UnknownEngine
-from shared.session import RATE_HZ, SessionSettings
+from shared.protocol.session import RATE_HZ, SessionSettings
 from shared.settings import Settings
 
 AUDIO_S = 8

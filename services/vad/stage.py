@@ -12,7 +12,8 @@ from services.vad.engine import WINDOW_SAMPLES, SpeechDetector
 from services.vad.judge import Hearing, Judge
 from services.vad.listener import Heard, Listener
 from services.vad.turn_trace import TurnTrace
-from shared.frames import (
+from shared.logs import shows_content
+from shared.protocol.frames import (
     AudioChunk,
     Frame,
     SessionStarted,
@@ -22,9 +23,8 @@ from shared.frames import (
     TranscriptFinal,
     TurnCommitted,
 )
-from shared.logs import shows_content
-from shared.session import RATE_HZ
-from shared.streams import Place
+from shared.protocol.session import RATE_HZ
+from shared.protocol.streams import Place
 from shared.tracing import is_tracing
 from shared.work import Work
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from services.vad.engine import WINDOW_MS, WINDOW_SAMPLES
 from services.vad.standing import Standing
 from services.vad.turn_table import TABLE, Signal, State, print_table
-from shared.frames import (
+from shared.protocol.frames import (
     EMPTY,
     Frame,
     SpeechPaused,
@@ -20,7 +20,7 @@ from shared.frames import (
     TurnDiscarded,
     TurnHeard,
 )
-from shared.session import OMNI, ReplyOptions, SessionSettings
+from shared.protocol.session import OMNI, ReplyOptions, SessionSettings
 
 RESUME_MS = 60
 """Speech needed within a pause before the turn goes on: a click is none. Never more than the start takes."""

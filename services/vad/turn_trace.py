@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from opentelemetry.trace import INVALID_SPAN, Span
 
-from shared.frames import (
+from shared.protocol.frames import (
     Frame,
     SpeechPaused,
     SpeechResumed,

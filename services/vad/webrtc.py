@@ -14,7 +14,7 @@ import numpy as np
 import webrtcvad
 
 from services.vad.engine import WINDOW_BYTES, WINDOW_SAMPLES
-from shared.session import RATE_HZ
+from shared.protocol.session import RATE_HZ
 from shared.settings import Settings
 
 MODE = 1

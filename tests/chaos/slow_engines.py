@@ -8,7 +8,7 @@ from pathlib import Path
 
 from services.tts.engine import Speech
 from shared.engines import EngineLost
-from shared.session import Message, Tool
+from shared.protocol.session import Message, Tool
 from shared.settings import Settings
 
 TEXT = "The first sentence is here. The second sentence follows it. The third one is the last."

@@ -10,9 +10,9 @@ from typing import Any
 from services.llm.scripted import ScriptedModel
 from services.llm.scripted_omni import ScriptedTalker
 from services.vad.endpointing import FixedDetector, FixedSpeaker
-from shared.session import Message, SessionSettings, Tool, ToolCall
+from shared.protocol.session import Message, SessionSettings, Tool, ToolCall
+from shared.protocol.speech import Speech
 from shared.settings import Settings
-from shared.speech import Speech
 
 
 class CountedModel(ScriptedModel):

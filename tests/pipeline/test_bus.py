@@ -12,12 +12,21 @@ import redis.asyncio as redis
 
 from deploy.broker import Program, answers, broker_argv, find_program, private_folder, socket_url
 from shared.bus import Bus
-from shared.frames import Frame, InputCleared, PlayedOut, ReplySentence, StageFailed, TranscriptFinal, VoiceDone, codec
 from shared.leases import Leases, stage_status
 from shared.lifecycle import Shutdown, with_broker
-from shared.session import ReplyOptions
+from shared.protocol.frames import (
+    Frame,
+    InputCleared,
+    PlayedOut,
+    ReplySentence,
+    StageFailed,
+    TranscriptFinal,
+    VoiceDone,
+    codec,
+)
+from shared.protocol.session import ReplyOptions
+from shared.protocol.streams import Place
 from shared.settings import Settings
-from shared.streams import Place
 from shared.wire import BrokerGone, BrokerRefused
 from shared.work import Work
 from shared.worker import Worker

@@ -21,15 +21,15 @@ from services.asr.__main__ import build as build_asr
 from services.llm.__main__ import build as build_llm
 from services.tts.__main__ import build as build_tts
 from services.vad.__main__ import build as build_vad
-from shared import frames as fr
 from shared.bus import Bus
-from shared.frames import Frame
 from shared.lifecycle import Shutdown
 from shared.otel import make_provider
+from shared.protocol import frames as fr
+from shared.protocol.frames import Frame
+from shared.protocol.session import ReplyOptions, SessionSettings
+from shared.protocol.streams import Place
 from shared.records import pack_settings
-from shared.session import ReplyOptions, SessionSettings
 from shared.settings import Settings
-from shared.streams import Place
 from shared.tracing import session_label, start_tracing, stop_tracing
 from shared.worker import Stage, Worker
 from tests.broker import embedded_broker

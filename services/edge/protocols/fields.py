@@ -9,7 +9,7 @@ from dataclasses import replace
 from reprlib import Repr
 from typing import Any
 
-from shared.session import CASCADE, OMNI, SessionSettings
+from shared.protocol.session import CASCADE, OMNI, SessionSettings
 
 MAX_TEXT = 8192
 """Characters of one typed turn."""

@@ -39,8 +39,8 @@ from services.edge.protocols.realtime_wire import (
     unpack_audio,
 )
 from shared.audio import LAW_RATE_HZ, Resampler
-from shared.prompt import NO_TOOLS
-from shared.session import ReplyOptions, SessionSettings, Tool, ToolCall
+from shared.protocol.prompt import NO_TOOLS
+from shared.protocol.session import ReplyOptions, SessionSettings, Tool, ToolCall
 
 LEAST_COMMIT_MS = 100
 """A manual turn of less audio than this counts as empty, as with OpenAI."""

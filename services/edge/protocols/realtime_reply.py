@@ -12,7 +12,7 @@ from services.edge.protocols.realtime_items import Conversation, Entry
 from services.edge.protocols.realtime_session import SessionObject
 from services.edge.protocols.realtime_wire import FORMATS, Wire, pack_audio, rate_of
 from shared.audio import Resampler
-from shared.session import ToolCall
+from shared.protocol.session import ToolCall
 
 DELTA_BYTES = 48 * 1024
 """Audio in one delta: 64 KiB of base64, which every client's message limit takes; about a second at 24 kHz."""

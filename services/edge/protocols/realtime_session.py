@@ -14,7 +14,7 @@ from services.edge.protocols import fields
 from services.edge.protocols.fields import BadField
 from services.edge.protocols.realtime_tools import as_choice, as_tools, checked_choice, checked_tools
 from services.edge.protocols.realtime_wire import FORMATS, Refused
-from shared.session import CASCADE, SessionSettings
+from shared.protocol.session import CASCADE, SessionSettings
 
 Check = Callable[[str, Any], Any]
 

@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 
 from services.edge.protocols.fields import MAX_INSTRUCTIONS, BadField, string
-from shared.prompt import NO_TOOLS
-from shared.session import Tool
+from shared.protocol.prompt import NO_TOOLS
+from shared.protocol.session import Tool
 
 MAX_TOOLS = 128
 MAX_SCHEMA_BYTES = 64 * 1024

@@ -28,7 +28,7 @@ from services.edge.protocols.realtime_items import Conversation
 from services.edge.protocols.realtime_reply import Failure, Reply, Request
 from services.edge.protocols.realtime_session import SessionObject
 from services.edge.protocols.realtime_wire import PCM_RATE_HZ, Refused, Wire
-from shared.session import ToolCall
+from shared.protocol.session import ToolCall
 
 
 class Turns:

@@ -48,7 +48,7 @@ from services.edge.events import (
     TurnDropped,
 )
 from services.edge.protocols.fields import MAX_TEXT, BadField, flag, integer, shown_settings, string, with_settings
-from shared.session import ReplyOptions, SessionSettings
+from shared.protocol.session import ReplyOptions, SessionSettings
 
 RATES_HZ = (8000, 16000, 24000, 48000)
 """The rates that a client can ask for."""

@@ -18,7 +18,7 @@ from services.edge.actions import Action, Audio, Close, Played, Start, Stop
 from services.edge.events import Event, Interrupt, Pause, ReplyAudio, Resume
 from services.edge.protocols.fields import BadField, with_settings
 from shared.audio import LAW_RATE_HZ, decode_law, encode_law
-from shared.session import SessionSettings
+from shared.protocol.session import SessionSettings
 
 MESSAGE_BYTES = 1600
 """µ-law bytes of one `media` message: 200 ms. Each is followed by a mark, so that this is how finely the played

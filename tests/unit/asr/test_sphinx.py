@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from services.asr.engine import Utterance
 from services.asr.sphinx import SphinxRecognizer
-from shared.session import RATE_HZ
+from shared.protocol.session import RATE_HZ
 from shared.settings import Settings
 
 CHUNK_BYTES = 2 * RATE_HZ // 10

@@ -9,11 +9,11 @@ from prometheus_client import REGISTRY
 from benchmarks.simulated_bus import SimulatedBus, SimulatedLeases
 from services.asr.scripted import ScriptedRecognizer
 from services.asr.stage import AsrStage
-from shared import frames as fr
 from shared.leases import Lease
-from shared.session import ReplyOptions
+from shared.protocol import frames as fr
+from shared.protocol.session import ReplyOptions
+from shared.protocol.streams import Place
 from shared.settings import Settings
-from shared.streams import Place
 from shared.work import Work
 
 STARTED = fr.SpeechStarted("s", 1, 0, 0, 0, "0-0", "en", True)

@@ -4,7 +4,7 @@ import pytest
 
 from services.asr.languages import model_language
 from services.asr.word_times import Span, collapsed, emitted, words_of
-from shared.session import Word
+from shared.protocol.session import Word
 
 
 def spans(*times: tuple[int, int]) -> list[Span]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from services.asr.clips import Clip, Heard
 from services.asr.engine import Utterance
-from shared.session import RATE_HZ
+from shared.protocol.session import RATE_HZ
 
 CHUNK_BYTES = 2 * RATE_HZ // 10
 

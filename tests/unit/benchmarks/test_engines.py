@@ -32,7 +32,7 @@ from services.asr.guards import has_voice
 from services.asr.scripted import ScriptedRecognizer
 from services.llm.scripted import ScriptedModel
 from services.tts.scripted import ScriptedSynthesizer
-from shared.session import RATE_HZ
+from shared.protocol.session import RATE_HZ
 from shared.settings import BadSettings, Settings, load_settings
 
 

@@ -14,7 +14,7 @@ from deploy.turns import run_turns
 from services.edge.snapshot import snapshot, turn_row
 from shared.broker_status import BrokerStatus
 from shared.leases import StageStatus
-from shared.waterfall import TurnRecord
+from shared.protocol.turn_record import TurnRecord
 
 Answering = Callable[[int, str], str]
 

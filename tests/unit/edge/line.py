@@ -12,12 +12,12 @@ from benchmarks.simulated_bus import SimulatedBus
 from services.edge import actions as act
 from services.edge import events as ev
 from services.edge.session import Session
-from shared import frames as fr
-from shared.frames import Frame
-from shared.prompt import SOUND, basis, prompt
-from shared.session import OMNI, RATE_HZ, ReplyOptions, SessionSettings, Word
+from shared.protocol import frames as fr
+from shared.protocol.frames import Frame
+from shared.protocol.prompt import SOUND, basis, prompt
+from shared.protocol.session import OMNI, RATE_HZ, ReplyOptions, SessionSettings, Word
+from shared.protocol.streams import Place
 from shared.settings import Settings
-from shared.streams import Place
 
 SECOND = RATE_HZ
 

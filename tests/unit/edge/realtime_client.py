@@ -23,7 +23,7 @@ from services.edge.events import (
     TurnBegan,
 )
 from services.edge.protocols.realtime import RealtimeCodec
-from shared.session import SessionSettings
+from shared.protocol.session import SessionSettings
 
 SDK: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
 BESIDES = {"id", "object", "expires_at", "prompt"}

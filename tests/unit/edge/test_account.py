@@ -6,8 +6,8 @@ from prometheus_client import REGISTRY
 
 from services.edge import actions as act
 from services.edge.session import Session
-from shared import frames as fr
-from shared.session import RATE_HZ, ReplyOptions, SessionSettings
+from shared.protocol import frames as fr
+from shared.protocol.session import RATE_HZ, ReplyOptions, SessionSettings
 from shared.settings import Settings
 from tests.unit.edge.line import Line, on_a_line
 

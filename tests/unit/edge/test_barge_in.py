@@ -7,8 +7,8 @@ import pytest
 from services.edge import actions as act
 from services.edge import events as ev
 from services.edge.backchannels import takes_the_floor
-from shared import frames as fr
-from shared.session import ReplyOptions
+from shared.protocol import frames as fr
+from shared.protocol.session import ReplyOptions
 from tests.unit.edge.line import SECOND, Line, on_a_line
 
 TEN = "one two three four five six seven eight nine ten"

@@ -1,8 +1,8 @@
 """A session's log as people read it: what an engine's error may have quoted is not shown."""
 
 from services.edge.event_log import frame_fields
-from shared.frames import StageFailed, TranscriptFinal
-from shared.session import ReplyOptions
+from shared.protocol.frames import StageFailed, TranscriptFinal
+from shared.protocol.session import ReplyOptions
 
 
 def test_of_an_error_its_kind_is_shown_and_its_text_only_with_what_was_said() -> None:

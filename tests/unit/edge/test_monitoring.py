@@ -12,14 +12,14 @@ import pytest
 from services.edge.app import create_app
 from services.edge.edge import Edge
 from services.edge.monitoring import ENTRIES, TURNS_LOOKED_AT, is_loopback
-from shared import frames as fr
 from shared.bus import Bus
 from shared.leases import Leases
 from shared.lifecycle import Shutdown
-from shared.session import ReplyOptions, SessionSettings
+from shared.protocol import frames as fr
+from shared.protocol.session import ReplyOptions, SessionSettings
+from shared.protocol.streams import Place
+from shared.protocol.turn_record import TurnRecord
 from shared.settings import STAGES, Settings
-from shared.streams import Place
-from shared.waterfall import TurnRecord
 from shared.wire import BrokerGone
 from tests.broker import embedded_broker
 

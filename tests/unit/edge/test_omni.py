@@ -10,8 +10,8 @@ from services.edge import events as ev
 from services.edge.protocols.fields import BadField
 from services.edge.protocols.realtime_session import SessionObject
 from services.edge.turns import LINGERING, WORDLESS_S
-from shared import frames as fr
-from shared.session import ReplyOptions, SessionSettings
+from shared.protocol import frames as fr
+from shared.protocol.session import ReplyOptions, SessionSettings
 from tests.unit.edge.line import SECOND, Line, on_a_line
 
 TEN = "one two three four five six seven eight nine ten"

@@ -7,9 +7,9 @@ from prometheus_client import REGISTRY
 from services.edge import actions as act
 from services.edge import events as ev
 from services.edge.edge import Edge
-from shared import frames as fr
 from shared.lifecycle import Shutdown
-from shared.session import ReplyOptions
+from shared.protocol import frames as fr
+from shared.protocol.session import ReplyOptions
 from shared.settings import Settings
 from tests.unit.edge.line import Line, on_a_line
 

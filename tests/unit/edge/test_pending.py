@@ -2,8 +2,8 @@
 
 from services.edge.pending import LIMIT, Accepted, Pending
 from services.edge.playout import Playout
-from shared.session import ReplyOptions
-from shared.turns import WHOLE_TURN
+from shared.protocol.session import ReplyOptions
+from shared.protocol.turns import WHOLE_TURN
 
 
 def pending() -> Pending:

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from services.edge.heard import Spoken, cut_text, heard_text
 from services.edge.history import Conversation
 from services.edge.playout import Playout
-from shared.frames import VoiceChunk
-from shared.session import Message, Word
-from shared.turns import TurnGate, TurnGates
+from shared.protocol.frames import VoiceChunk
+from shared.protocol.session import Message, Word
+from shared.protocol.turns import TurnGate, TurnGates
 
 RATE = 16_000
 

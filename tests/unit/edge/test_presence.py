@@ -4,8 +4,8 @@ import asyncio
 
 from services.edge import actions as act
 from services.edge import events as ev
-from shared import frames as fr
-from shared.session import ReplyOptions
+from shared.protocol import frames as fr
+from shared.protocol.session import ReplyOptions
 from tests.unit.edge.line import Line, on_a_line
 
 

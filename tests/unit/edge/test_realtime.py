@@ -22,7 +22,7 @@ from services.edge.events import (
     TurnBegan,
     TurnDropped,
 )
-from shared.session import ReplyOptions
+from shared.protocol.session import ReplyOptions
 from tests.unit.edge.realtime_client import Client, kinds, turn_with_reply, updated
 
 

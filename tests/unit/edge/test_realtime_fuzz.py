@@ -17,7 +17,7 @@ from services.edge.events import (
     TurnBegan,
     TurnDropped,
 )
-from shared.session import ToolCall
+from shared.protocol.session import ToolCall
 from tests.unit.edge.realtime_client import Client
 
 names = st.sampled_from(

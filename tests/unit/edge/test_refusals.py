@@ -9,10 +9,10 @@ import pytest
 from services.edge.edge import Edge
 from shared import metrics
 from shared.bus import Bus
-from shared.frames import TranscriptFinal
 from shared.leases import Leases
 from shared.lifecycle import Shutdown
-from shared.session import ReplyOptions
+from shared.protocol.frames import TranscriptFinal
+from shared.protocol.session import ReplyOptions
 from shared.settings import STAGES, Settings
 from tests.broker import embedded_broker
 

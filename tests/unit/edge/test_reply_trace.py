@@ -10,9 +10,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from services.edge import actions as act
 from services.edge.timing import TURNS_KEPT, Timings
-from shared import frames as fr
 from shared.otel import make_provider
-from shared.session import ReplyOptions
+from shared.protocol import frames as fr
+from shared.protocol.session import ReplyOptions
 from shared.tracing import start_tracing, stop_tracing
 from tests.unit.edge.line import SECOND, Line, on_a_line
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from dashboards.slo import TURN_LATENCY_S
 from services.edge.event_log import frame_fields, log_rows
 from services.edge.snapshot import LATEST, SESSIONS, SLOW_MS, SLOWEST, latency, snapshot, turn_row
-from shared import frames as fr
 from shared.broker_status import BrokerStatus, StreamStatus
 from shared.leases import StageStatus
-from shared.session import ReplyOptions, SessionSettings, ToolCall, Word
+from shared.protocol import frames as fr
+from shared.protocol.session import ReplyOptions, SessionSettings, ToolCall, Word
+from shared.protocol.turn_record import SEGMENTS, TurnRecord
 from shared.settings import STAGES
-from shared.waterfall import SEGMENTS, TurnRecord
 
 SPOKEN = {"paused": 160.0, "endpoint": 500.0, "transcript": 230.0, "asked": 232.0, "first_token": 350.0,
           "first_sentence": 360.0, "voice": 420.0, "first_audio": 504.0}  # fmt: skip

@@ -10,9 +10,9 @@ from prometheus_client import REGISTRY
 from services.edge.edge import Edge
 from shared.broker_status import broker_status
 from shared.bus import Bus
-from shared.frames import TranscriptFinal
 from shared.lifecycle import Shutdown
-from shared.session import ReplyOptions
+from shared.protocol.frames import TranscriptFinal
+from shared.protocol.session import ReplyOptions
 from shared.settings import Settings
 from tests.broker import embedded_broker
 

@@ -48,7 +48,7 @@ from services.edge.events import (
     TurnDropped,
 )
 from services.edge.protocols.stream import TYPES, StreamCodec
-from shared.session import Message, ReplyOptions, SessionSettings
+from shared.protocol.session import Message, ReplyOptions, SessionSettings
 
 DEFAULTS = SessionSettings()
 

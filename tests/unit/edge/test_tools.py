@@ -9,9 +9,9 @@ from services.edge.history import LIMIT_CHARS, Conversation
 from services.edge.playout import Playout
 from services.edge.record import Record
 from services.edge.reply import Reply
-from shared import frames as fr
-from shared.prompt import UNANSWERED, prompt
-from shared.session import Message, ReplyOptions, SessionSettings, Tool, ToolCall
+from shared.protocol import frames as fr
+from shared.protocol.prompt import UNANSWERED, prompt
+from shared.protocol.session import Message, ReplyOptions, SessionSettings, Tool, ToolCall
 from tests.unit.edge.line import SECOND, Line, on_a_line
 
 CALL = ToolCall("call_1", "weather", '{"city":"Bonn"}')

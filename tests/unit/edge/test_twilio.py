@@ -27,7 +27,7 @@ from services.edge.events import (
 )
 from services.edge.protocols.twilio import TwilioCodec, valid_signature
 from shared.audio import decode_law, encode_law
-from shared.session import SessionSettings
+from shared.protocol.session import SessionSettings
 
 DEFAULTS = SessionSettings()
 

@@ -3,7 +3,7 @@
 import pytest
 
 from services.edge.playout import Playout
-from shared.frames import VoiceChunk
+from shared.protocol.frames import VoiceChunk
 
 RATE = 16_000
 CHUNK = 3_200

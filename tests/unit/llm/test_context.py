@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.llm.context import TURNS_AT_ONCE, within
-from shared.prompt import INTERRUPTED, prompt
-from shared.session import Message, ReplyOptions, SessionSettings, ToolCall
+from shared.protocol.prompt import INTERRUPTED, prompt
+from shared.protocol.session import Message, ReplyOptions, SessionSettings, ToolCall
 
 
 def length(messages: Sequence[Message]) -> int:

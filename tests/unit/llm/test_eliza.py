@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.llm.eliza import LONGEST_INPUT, ElizaModel, answer
-from shared.session import Message
+from shared.protocol.session import Message
 from shared.settings import Settings
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from benchmarks import random_models
 from services.llm.markup import Markup, ReplyReader
-from shared.session import Tool, ToolCall
+from shared.protocol.session import Tool, ToolCall
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<tool_call>", "</tool_call>"]
 OTHERS = ["[TOOL_CALLS]", "[ARGS]", "<|tool_call>", "<tool_call|>", '<|"|>', "<turn|>", "<|python_tag|>"]

@@ -19,9 +19,9 @@ from services.llm.engine import ENGINES, Usage
 from services.llm.omni import Omni
 from shared.engines import EngineLost, UnknownEngine, create_engine
 from shared.loudness import LEVEL_DBFS, level_dbfs
-from shared.session import Message, Tool, ToolCall
+from shared.protocol.session import Message, Tool, ToolCall
+from shared.protocol.speech import Speech
 from shared.settings import Settings
-from shared.speech import Speech
 
 TOKENS = 12
 SAID = (Message("system", "Be brief.", 0), Message("user", "Hello.", 1), Message("assistant", "Hi.", 1))

@@ -12,15 +12,15 @@ from services.llm import sound
 from services.llm.scripted import ScriptedModel
 from services.llm.scripted_omni import ScriptedOmni, ScriptedTalker
 from services.llm.stage import LlmStage
-from shared import frames as fr
-from shared.frames import Frame
 from shared.leases import Lease
-from shared.prompt import SOUND, basis, prompt
+from shared.protocol import frames as fr
+from shared.protocol.frames import Frame
+from shared.protocol.prompt import SOUND, basis, prompt
+from shared.protocol.session import Message, ReplyOptions, SessionSettings, Tool, ToolCall
+from shared.protocol.speech import Speech
+from shared.protocol.streams import Place
 from shared.records import pack_settings
-from shared.session import Message, ReplyOptions, SessionSettings, Tool, ToolCall
 from shared.settings import Settings
-from shared.speech import Speech
-from shared.streams import Place
 from shared.work import Work
 
 OMNI = SessionSettings(route="omni", instructions="Be brief.", voice="anna")

@@ -14,11 +14,11 @@ from benchmarks.simulated_bus import SimulatedBus, SimulatedLeases
 from services.llm.engine import Usage
 from services.llm.stage import LlmStage
 from shared import tracing
-from shared.frames import TranscriptFinal
 from shared.leases import Lease
 from shared.otel import make_provider
+from shared.protocol.frames import TranscriptFinal
+from shared.protocol.session import Message, ReplyOptions, SessionSettings, Tool
 from shared.records import pack_settings
-from shared.session import Message, ReplyOptions, SessionSettings, Tool
 from shared.work import Work
 
 PARENT = f"00-{0xABC:032x}-{0xDEF:016x}-01"

@@ -21,7 +21,7 @@ from services.llm.engine import Usage
 from services.llm.transformers import TransformersModel
 from shared.engines import EngineLost, UnknownEngine
 from shared.models import ModelMissing
-from shared.session import Message, ToolCall
+from shared.protocol.session import Message, ToolCall
 from shared.settings import Settings
 
 TOKENS = 24

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared import frames as frames_module
-from shared.codec import MAX_ENTRY_BYTES, BadFrame
-from shared.frames import FRAMES, AudioChunk, Frame, InputCleared, TurnDiscarded, codec
+from shared.protocol import frames as frames_module
+from shared.protocol.codec import MAX_ENTRY_BYTES, BadFrame
+from shared.protocol.frames import FRAMES, AudioChunk, Frame, InputCleared, TurnDiscarded, codec
 
 st.register_type_strategy(int, st.integers(-(2**63), 2**63 - 1))  # what MessagePack can hold
 st.register_type_strategy(float, st.floats(allow_nan=False))  # one that equals itself

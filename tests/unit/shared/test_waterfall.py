@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.waterfall import SEGMENTS, BadRecord, TurnRecord, segments
+from shared.protocol.turn_record import SEGMENTS, BadRecord, TurnRecord, segments
 
 PREPARED = {
     "paused": 160.0, "transcript": 240.0, "first_token": 300.0, "first_sentence": 320.0, "voice": 350.0,

@@ -9,10 +9,10 @@ import pytest
 
 from benchmarks import virtual_time
 from benchmarks.simulated_bus import SimulatedBus, SimulatedStage
-from shared.frames import Frame, ReplyDone, TranscriptFinal
-from shared.session import ReplyOptions
+from shared.protocol.frames import Frame, ReplyDone, TranscriptFinal
+from shared.protocol.session import ReplyOptions
+from shared.protocol.streams import Place
 from shared.settings import Settings
-from shared.streams import Place
 from shared.work import Work
 
 STALE, NEWEST = 1, 2

@@ -12,7 +12,7 @@ import pytest
 from services.edge.playout import Playout
 from services.tts.engine import Speech
 from services.tts.espeak import QUEUED_SLICES, EspeakSynthesizer
-from shared.frames import VoiceChunk
+from shared.protocol.frames import VoiceChunk
 from shared.settings import Settings
 
 SENTENCE = "Hello there, my friend. How are you today?"

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from services.tts.waveform import SLICE_MS, Waveform, active_span, pause_ms, shape, slices
 from shared.loudness import LEVEL_DBFS, level_dbfs
-from shared.session import Word
+from shared.protocol.session import Word
 
 RATE = 24_000
 

@@ -10,8 +10,8 @@ import pytest
 from services.vad.engine import WINDOW_BYTES
 from services.vad.judge import WAITING_LIMIT, Hearing, Judge
 from services.vad.listener import Heard, Listener
-from shared.frames import AudioChunk, InputCommitted, SpeechStarted, TurnCommitted, TurnDiscarded
-from shared.session import ReplyOptions, SessionSettings
+from shared.protocol.frames import AudioChunk, InputCommitted, SpeechStarted, TurnCommitted, TurnDiscarded
+from shared.protocol.session import ReplyOptions, SessionSettings
 
 
 class Loud:

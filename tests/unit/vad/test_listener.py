@@ -7,8 +7,16 @@ from hypothesis import strategies as st
 
 from services.vad.engine import WINDOW_BYTES
 from services.vad.listener import Heard, Listener
-from shared.frames import AudioChunk, Frame, SessionEnded, SpeechStarted, TextTyped, TurnCommitted, TurnDiscarded
-from shared.session import ReplyOptions, SessionSettings
+from shared.protocol.frames import (
+    AudioChunk,
+    Frame,
+    SessionEnded,
+    SpeechStarted,
+    TextTyped,
+    TurnCommitted,
+    TurnDiscarded,
+)
+from shared.protocol.session import ReplyOptions, SessionSettings
 
 
 def loud(windows: bytes) -> Iterator[float]:

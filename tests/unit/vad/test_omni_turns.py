@@ -6,7 +6,7 @@ from dataclasses import replace
 from services.vad.engine import WINDOW_SAMPLES
 from services.vad.standing import Standing, standing_fields
 from services.vad.turn_taking import TurnTaker
-from shared.frames import (
+from shared.protocol.frames import (
     Frame,
     SpeechPaused,
     SpeechResumed,
@@ -16,7 +16,7 @@ from shared.frames import (
     TurnDiscarded,
     TurnHeard,
 )
-from shared.session import ReplyOptions, SessionSettings
+from shared.protocol.session import ReplyOptions, SessionSettings
 
 OMNI = SessionSettings(route="omni")
 

@@ -18,8 +18,8 @@ from services.vad.judge import Hearing, Judge
 from services.vad.listener import Heard, Listener
 from services.vad.silero import SileroDetector, SileroEar
 from shared.engines import UnknownEngine
-from shared.frames import AudioChunk, SpeechStarted
-from shared.session import SessionSettings
+from shared.protocol.frames import AudioChunk, SpeechStarted
+from shared.protocol.session import SessionSettings
 from shared.settings import Settings
 
 

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from services.vad.smart_turn import SmartTurnDetector, find_model
 from shared.engines import UnknownEngine
-from shared.session import RATE_HZ, SessionSettings
+from shared.protocol.session import RATE_HZ, SessionSettings
 from shared.settings import Settings
 
 DEFAULTS = SessionSettings()

@@ -11,7 +11,7 @@ from services.vad.engine import WINDOW_SAMPLES
 from services.vad.standing import Standing, standing_fields
 from services.vad.turn_table import TABLE, Signal, State
 from services.vad.turn_taking import TurnTaker
-from shared.frames import (
+from shared.protocol.frames import (
     EMPTY,
     Frame,
     SpeechPaused,
@@ -21,7 +21,7 @@ from shared.frames import (
     TurnCommitted,
     TurnDiscarded,
 )
-from shared.session import ReplyOptions, SessionSettings
+from shared.protocol.session import ReplyOptions, SessionSettings
 
 DEFAULTS = SessionSettings()
 

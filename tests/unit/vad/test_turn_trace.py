@@ -8,9 +8,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from services.vad.listener import Listener
 from services.vad.turn_trace import TurnTrace
-from shared import frames as fr
 from shared.otel import make_provider
-from shared.session import ReplyOptions, SessionSettings
+from shared.protocol import frames as fr
+from shared.protocol.session import ReplyOptions, SessionSettings
 from shared.tracing import start_tracing, stop_tracing
 
 

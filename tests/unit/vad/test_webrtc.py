@@ -11,7 +11,7 @@ import webrtcvad
 
 from services.vad.engine import WINDOW_BYTES, WINDOW_MS, WINDOW_SAMPLES
 from services.vad.webrtc import MODE, WebRtcDetector
-from shared.session import RATE_HZ
+from shared.protocol.session import RATE_HZ
 from shared.settings import Settings
 
 Signal = npt.NDArray[np.float64]

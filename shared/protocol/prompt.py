@@ -6,7 +6,7 @@ from zlib import crc32
 
 import msgpack
 
-from shared.session import Message, ReplyOptions, SessionSettings, Tool
+from shared.protocol.session import Message, ReplyOptions, SessionSettings, Tool
 
 INTERRUPTED = "(The person interrupted you here and heard nothing beyond this.)"
 """Said by the system, not put into the model's own words: a model writes on as it believes to have written."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from zlib import crc32
 
-from shared.frames import (
+from shared.protocol.frames import (
     AudioChunk,
     Frame,
     InputCleared,

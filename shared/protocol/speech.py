@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from shared.session import Word
+from shared.protocol.session import Word
 
 
 @dataclass(frozen=True, slots=True)

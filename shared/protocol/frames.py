@@ -11,8 +11,8 @@ otherwise; `turn` rises within a session, `revision` within a turn.
 
 from dataclasses import dataclass
 
-from shared.codec import FrameCodec
-from shared.session import CASCADE, Message, ReplyOptions, SessionSettings, ToolCall, Word
+from shared.protocol.codec import FrameCodec
+from shared.protocol.session import CASCADE, Message, ReplyOptions, SessionSettings, ToolCall, Word
 
 
 class Frame:
@@ -234,7 +234,7 @@ class ReplyStarted(Frame):
     turn: int
     revision: int
     basis: int
-    """Checksum of all that it was told: see `shared.prompt.basis`."""
+    """Checksum of all that it was told: see `shared.protocol.prompt.basis`."""
     voiced: bool = False
     """It speaks the reply itself: there are no sentences to be spoken."""
 
