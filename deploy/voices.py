@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import httpx
 
-from shared.voices import LARGEST_BYTES
+from shared.audio.voices import LARGEST_BYTES
 
 TIMEOUT_S = 10.0
 UPLOAD_S = 60.0

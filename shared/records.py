@@ -11,12 +11,12 @@ from contextlib import suppress
 from typing import Any
 
 from shared import metrics
+from shared.audio.voices import ClonedVoice, VoiceInfo
 from shared.protocol.codec import BadFrame
 from shared.protocol.frames import Frame, History, SettingsChanged, codec
 from shared.protocol.session import Message, SessionSettings
 from shared.protocol.streams import SESSION_TTL_S, TURNS_KEEP, Keys
 from shared.protocol.turn_record import BadRecord, TurnRecord
-from shared.voices import ClonedVoice, VoiceInfo
 
 
 class Records(ABC):

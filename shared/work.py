@@ -10,6 +10,7 @@ from typing import Any
 from opentelemetry.trace import INVALID_SPAN, Span
 
 from shared import metrics, tracing
+from shared.audio.voices import ClonedVoice
 from shared.bus import Bus
 from shared.leases import Lease, Leases
 from shared.protocol.frames import Frame
@@ -17,7 +18,6 @@ from shared.protocol.session import Message, SessionSettings
 from shared.protocol.streams import Place
 from shared.reader import Deliver, Subscription
 from shared.records import unpack_settings
-from shared.voices import ClonedVoice
 
 FEED_LIMIT = 2_000
 """Entries that may wait for a handler: more than the longest turn holds. One more, and the work fails."""

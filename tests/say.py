@@ -4,7 +4,7 @@ import asyncio
 import sys
 
 from services.tts.espeak import EspeakSynthesizer
-from shared.audio import Resampler
+from shared.audio.pcm import Resampler
 from shared.settings import Settings
 
 

@@ -1,6 +1,6 @@
 """The client's microphone: to 16 kHz, numbered in samples, and no faster than someone can speak. Pure: the time is told to it."""
 
-from shared.audio import Resampler
+from shared.audio.pcm import Resampler
 from shared.protocol.frames import AudioChunk
 from shared.protocol.session import RATE_HZ
 

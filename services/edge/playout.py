@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from services.edge.heard import Spoken
-from shared.audio import Resampler
+from shared.audio.pcm import Resampler
 from shared.protocol.frames import VoiceChunk
 from shared.protocol.session import Word
 

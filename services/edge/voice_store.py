@@ -15,8 +15,8 @@ import numpy as np
 import soundfile
 import structlog
 
+from shared.audio.voices import ClonedVoice, check_name, cloned_voice
 from shared.bus import Bus
-from shared.voices import ClonedVoice, check_name, cloned_voice
 
 log = structlog.get_logger()
 

@@ -12,8 +12,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from services.edge.edge import Edge
+from shared.audio.voices import LARGEST_BYTES, LONGEST_S, ClonedVoice, Floats, VoiceInfo, advice, check_name, make_voice
 from shared.bus import Bus
-from shared.voices import LARGEST_BYTES, LONGEST_S, ClonedVoice, Floats, VoiceInfo, advice, check_name, make_voice
 from shared.wire import BrokerGone
 
 UPLOAD_S = 60.0

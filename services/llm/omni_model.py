@@ -18,9 +18,9 @@ from services.llm.chat import BEGINNING, folded, written
 from services.llm.context import within
 from services.llm.engine import Usage
 from services.llm.omni_tokens import OnText, Stopped, TokenReader, ends_when
+from shared.audio.loudness import level
 from shared.devices import Device, quantized
 from shared.engines import UnknownEngine
-from shared.loudness import level
 from shared.protocol.prompt import SOUND
 from shared.protocol.session import RATE_HZ, Message
 from shared.settings import Settings

@@ -3,8 +3,8 @@
 from collections.abc import AsyncGenerator
 from typing import Protocol, runtime_checkable
 
+from shared.audio.voices import ClonedVoice
 from shared.protocol.speech import Speech
-from shared.voices import ClonedVoice
 
 __all__ = ["ENGINES", "Cloner", "Speech", "Synthesizer"]
 

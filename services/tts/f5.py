@@ -32,9 +32,9 @@ from services.tts.f5_plan import (
     spread,
 )
 from services.tts.waveform import active_span, pause_ms, shape, slices
+from shared.audio.voices import ClonedVoice
 from shared.batching import Batcher
 from shared.settings import Settings
-from shared.voices import ClonedVoice
 
 VOICES_KEPT = 32
 SLOTS = 4

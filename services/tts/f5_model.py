@@ -13,11 +13,11 @@ import soundfile
 
 from services.tts.f5_plan import RATE_HZ
 from services.tts.waveform import Waveform
+from shared.audio.voices import ClonedVoice, make_voice
 from shared.devices import Device, open_device
 from shared.engines import UnknownEngine
 from shared.models import VOCODER, find_model, model_name, needs_of
 from shared.settings import Settings
-from shared.voices import ClonedVoice, make_voice
 
 MELS = 100
 SPECTROGRAM = {

@@ -11,8 +11,8 @@ import numpy as np
 import soxr
 
 from services.tts.waveform import Waveform, active_span
+from shared.audio.voices import ClonedVoice
 from shared.protocol.session import Word
-from shared.voices import ClonedVoice
 
 RATE_HZ = 24_000
 HOP = 256

@@ -11,9 +11,9 @@ from typing import Any
 import structlog
 
 from services.tts.engine import Speech
+from shared.audio.loudness import Leveller
 from shared.endpoints import BAD_REQUEST, Endpoint, EndpointFailed
 from shared.engines import UnknownEngine
-from shared.loudness import Leveller
 from shared.settings import Settings
 
 log = structlog.get_logger()

@@ -8,8 +8,8 @@ from typing import Any
 
 from services.tts.engine import Cloner, Synthesizer
 from shared import metrics
+from shared.audio.voices import ClonedVoice
 from shared.protocol.frames import Frame, ReplySentence, VoiceChunk, VoiceDone
-from shared.voices import ClonedVoice
 from shared.work import Work
 
 VOICES_KEPT = 32

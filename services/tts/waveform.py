@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.tts.engine import Speech
-from shared.loudness import BLOCK_MS, FLOOR_DB, block_powers, level
+from shared.audio.loudness import BLOCK_MS, FLOOR_DB, block_powers, level
 from shared.protocol.session import Word
 
 Waveform = NDArray[np.float32]

@@ -11,7 +11,7 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from shared.audio import encode_law
+from shared.audio.pcm import encode_law
 
 FRAME = 160
 """Bytes of 20 ms of µ-law."""

@@ -11,12 +11,12 @@ import pytest
 from services.tts.engine import Cloner, Speech
 from services.tts.scripted import ScriptedSynthesizer
 from services.tts.stage import TtsStage
+from shared.audio.voices import ClonedVoice, cloned_voice
 from shared.bus import Bus
 from shared.lifecycle import Shutdown
 from shared.protocol.frames import Frame, ReplySentence, StageFailed, VoiceChunk, VoiceDone
 from shared.protocol.streams import Place
 from shared.settings import Settings
-from shared.voices import ClonedVoice, cloned_voice
 from shared.worker import Worker
 from tests.broker import embedded_broker
 

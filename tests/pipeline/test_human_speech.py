@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from benchmarks.system import System
-from shared.audio import Resampler
+from shared.audio.pcm import Resampler
 from tests.pipeline.caller import calling
 
 COMMANDS = {

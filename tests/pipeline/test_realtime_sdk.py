@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.system import SCRIPTED, System, running_system
-from shared.audio import decode_law, encode_law
+from shared.audio.pcm import decode_law, encode_law
 from tests.pipeline.realtime_talk import TAIL_S, talking
 
 Speech = Callable[[str, int], bytes]

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.system import SCRIPTED, System
 from deploy.performance import cough
-from shared.audio import Resampler
+from shared.audio.pcm import Resampler
 from tests.conftest import system
 from tests.pipeline.caller import Caller, calling
 from tests.pipeline.phone import SAMPLES_PER_S

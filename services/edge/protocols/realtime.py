@@ -38,7 +38,7 @@ from services.edge.protocols.realtime_wire import (
     rate_of,
     unpack_audio,
 )
-from shared.audio import LAW_RATE_HZ, Resampler
+from shared.audio.pcm import LAW_RATE_HZ, Resampler
 from shared.protocol.prompt import NO_TOOLS
 from shared.protocol.session import ReplyOptions, SessionSettings, Tool, ToolCall
 

@@ -11,7 +11,7 @@ from services.edge.history import call_key, reply_key
 from services.edge.protocols.realtime_items import Conversation, Entry
 from services.edge.protocols.realtime_session import SessionObject
 from services.edge.protocols.realtime_wire import FORMATS, Wire, pack_audio, rate_of
-from shared.audio import Resampler
+from shared.audio.pcm import Resampler
 from shared.protocol.session import ToolCall
 
 DELTA_BYTES = 48 * 1024

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from shared.audio import LAW_RATE_HZ, Law, decode_law, encode_law
+from shared.audio.pcm import LAW_RATE_HZ, Law, decode_law, encode_law
 
 NewId = Callable[[str], str]
 

@@ -17,7 +17,7 @@ import orjson
 from services.edge.actions import Action, Audio, Close, Played, Start, Stop
 from services.edge.events import Event, Interrupt, Pause, ReplyAudio, Resume
 from services.edge.protocols.fields import BadField, with_settings
-from shared.audio import LAW_RATE_HZ, decode_law, encode_law
+from shared.audio.pcm import LAW_RATE_HZ, decode_law, encode_law
 from shared.protocol.session import SessionSettings
 
 MESSAGE_BYTES = 1600

@@ -9,7 +9,7 @@ import pytest
 
 from services.edge.actions import Audio, Configure
 from services.edge.events import Ready, ReplyAudio, ReplyBegan, ReplyEnded, TurnBegan
-from shared.audio import Law, decode_law, encode_law
+from shared.audio.pcm import Law, decode_law, encode_law
 from tests.unit.edge.realtime_client import DEFAULTS, Client, kinds, updated
 
 

@@ -26,7 +26,7 @@ from services.edge.events import (
     Resume,
 )
 from services.edge.protocols.twilio import TwilioCodec, valid_signature
-from shared.audio import decode_law, encode_law
+from shared.audio.pcm import decode_law, encode_law
 from shared.protocol.session import SessionSettings
 
 DEFAULTS = SessionSettings()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from shared.audio import Law, Resampler, decode_law, encode_law
+from shared.audio.pcm import Law, Resampler, decode_law, encode_law
 
 LAWS: tuple[Law, ...] = ("ulaw", "alaw")
 RATES = [

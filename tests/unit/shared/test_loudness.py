@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from shared.loudness import (
+from shared.audio.loudness import (
     HEARD_S,
     LEVEL_DBFS,
     MOST_GAIN_DB,

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.voices import Floats, VoiceInfo, advice, check_name, check_recording, check_text, cloned_voice, make_voice
+from shared.audio.voices import (
+    Floats,
+    VoiceInfo,
+    advice,
+    check_name,
+    check_recording,
+    check_text,
+    cloned_voice,
+    make_voice,
+)
 
 TEXT = "The birch canoe slid on the smooth planks, and sank."
 RATE_HZ = 24_000

@@ -25,9 +25,9 @@ from services.tts.f5_plan import (
     spread,
 )
 from services.tts.waveform import Waveform
+from shared.audio.voices import ClonedVoice, cloned_voice, make_voice
 from shared.engines import UnknownEngine
 from shared.settings import Settings
-from shared.voices import ClonedVoice, cloned_voice, make_voice
 
 TEXT = "The birch canoe slid on the smooth planks."
 

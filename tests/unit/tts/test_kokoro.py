@@ -12,8 +12,8 @@ import pytest_asyncio
 from benchmarks import random_models
 from services.tts.engine import Speech
 from services.tts.kokoro import KokoroSynthesizer, mixture
+from shared.audio.loudness import LEVEL_DBFS, level_dbfs
 from shared.engines import UnknownEngine
-from shared.loudness import LEVEL_DBFS, level_dbfs
 from shared.models import ModelMissing
 from shared.settings import Settings
 

@@ -21,9 +21,9 @@ from services.tts.family import Abandoned
 from services.tts.languages import two_letters
 from services.tts.transformers import FIRST_LONGEST, TransformersSynthesizer, pieces
 from services.tts.vits import numbers_in_words
+from shared.audio.loudness import LEVEL_DBFS, level_dbfs
 from shared.devices import Device
 from shared.engines import UnknownEngine, create_engine
-from shared.loudness import LEVEL_DBFS, level_dbfs
 from shared.models import ModelMissing
 from shared.settings import Settings
 

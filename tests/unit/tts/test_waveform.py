@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.tts.waveform import SLICE_MS, Waveform, active_span, pause_ms, shape, slices
-from shared.loudness import LEVEL_DBFS, level_dbfs
+from shared.audio.loudness import LEVEL_DBFS, level_dbfs
 from shared.protocol.session import Word
 
 RATE = 24_000
