@@ -25,7 +25,7 @@ from dashboards.slo import (
     recorded_events,
     threshold,
 )
-from shared import metrics
+from shared.observability import metrics
 from shared.settings import STAGES, Settings
 
 RUNBOOKS = "docs/runbooks"

@@ -20,7 +20,7 @@ from grafana_foundation_sdk.models.dashboard import (
 from dashboards import promql
 from dashboards.alerts import RUNBOOKS
 from dashboards.panels import SOURCE
-from shared import metrics
+from shared.observability import metrics
 
 TAG = "parley"
 

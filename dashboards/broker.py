@@ -5,7 +5,7 @@ from grafana_foundation_sdk.models import units
 from dashboards.board import Row, board
 from dashboards.chosen import failures, gauge, percentiles
 from dashboards.panels import BYTES, COUNT, GREEN, PER_MINUTE, RED, SECONDS, SHARE, Panel, figure, lines
-from shared import metrics
+from shared.observability import metrics
 
 
 def build() -> dict[str, str]:

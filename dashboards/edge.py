@@ -4,7 +4,7 @@ from dashboards.board import Row, board
 from dashboards.chosen import failures, foreign, gauge, per_minute, percentiles, rate
 from dashboards.panels import BYTES, COUNT, PER_MINUTE, SECONDS, SHARE, Panel, lines
 from dashboards.promql import WINDOW, or_zero
-from shared import metrics
+from shared.observability import metrics
 
 
 def build() -> dict[str, str]:

@@ -6,7 +6,7 @@ from dashboards.board import Row, board
 from dashboards.chosen import foreign, gauge, per_minute
 from dashboards.panels import BYTES, COUNT, MEBIBYTES, PER_MINUTE, SHARE, Panel, lines
 from dashboards.promql import or_zero
-from shared import metrics
+from shared.observability import metrics
 
 _GPU = ("instance", "gpu")
 _SEES = "{{instance}} GPU {{gpu}}"

@@ -7,7 +7,7 @@ from dashboards.board import Row, board
 from dashboards.chosen import RANGE, count, failures, gauge, observed, per_minute, percentiles, rate, share_within
 from dashboards.panels import AMBER, COUNT, GREEN, PER_MINUTE, RED, SECONDS, SHARE, figure, lines
 from dashboards.slo import BARGE_IN_S, SLOS, TURN_LATENCY_S, Slo
-from shared import metrics
+from shared.observability import metrics
 
 _REFUSED = promql.or_zero(rate(metrics.sessions_refused, RANGE))
 _SERVED = promql.or_zero(rate(metrics.sessions_total, RANGE))

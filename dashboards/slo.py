@@ -11,7 +11,7 @@ from math import ceil
 from prometheus_client import Histogram
 
 from dashboards import promql
-from shared import metrics
+from shared.observability import metrics
 
 TURN_LATENCY_S = 0.8
 BARGE_IN_S = 0.2

@@ -15,7 +15,7 @@ from dashboards.chosen import (
     percentiles,
 )
 from dashboards.panels import COUNT, PER_MINUTE, SECONDS, SHARE, Panel, lines, rows
-from shared import metrics
+from shared.observability import metrics
 
 _BY = ("stage",)
 _WITH_ENGINE = ("stage", "engine")

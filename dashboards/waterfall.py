@@ -4,7 +4,7 @@ from dashboards import promql
 from dashboards.board import Row, board
 from dashboards.chosen import RANGE, mean, per_minute, percentiles, quantile, rate
 from dashboards.panels import PER_MINUTE, SECONDS, SHARE, Panel, bars, figure, lines
-from shared import metrics
+from shared.observability import metrics
 from shared.protocol.turn_record import SEGMENTS
 
 _SEGMENT = "segment"

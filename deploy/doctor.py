@@ -145,7 +145,7 @@ def check_engine(stage: str, settings: Settings) -> Check:
 def check_traces(settings: Settings) -> Check:
     """Whether what sends them is installed."""
     try:
-        importlib.import_module("shared.otel").make_processor(settings).shutdown()
+        importlib.import_module("shared.observability.otel").make_processor(settings).shutdown()
     except ImportError as error:
         return Check("traces", "wrong", str(error), "pip install 'parley[otel]', or PARLEY_TRACES=off")
     return Check("traces", "ok", settings.traces)

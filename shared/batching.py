@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from typing import Generic, TypeVar
 
-from shared import metrics
 from shared.devices import lost
 from shared.engines import EngineLost
+from shared.observability import metrics
 
 Q = TypeVar("Q")
 A = TypeVar("A")

@@ -20,8 +20,9 @@ import msgpack
 import redis.asyncio as redis
 from redis.asyncio.connection import parse_url
 
-from shared import metrics, scripts
+from shared import scripts
 from shared.hops import Hops
+from shared.observability import metrics
 from shared.protocol.codec import BadFrame
 from shared.protocol.frames import Frame, codec
 from shared.protocol.streams import DEAD_KEEP, KEEP, ROUTES, Keys, Place

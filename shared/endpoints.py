@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import SecretStr
 
-from shared import metrics
 from shared.engines import UnknownEngine
+from shared.observability import metrics
 
 HOSTED = (".openai.com", ".openai.azure.com")
 """Hosts of OpenAI's own models."""

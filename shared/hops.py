@@ -5,8 +5,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from shared import metrics
 from shared.clock import SAMPLES, BrokerClock
+from shared.observability import metrics
 
 SAMPLE_S = 0.05
 """Least time between two samples: an observation costs as much as writing the entry."""

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared import metrics, scripts
+from shared import scripts
 from shared.bus import Bus, Channel
+from shared.observability import metrics
 from shared.protocol.frames import Frame, codec
 from shared.protocol.streams import JOB_KINDS
 from shared.reader import BLOCK_MS

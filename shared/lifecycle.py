@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from shared import metrics
 from shared.bus import Bus
+from shared.observability import metrics
 from shared.settings import Settings
 from shared.wire import BrokerGone, BrokerRefused
 

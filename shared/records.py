@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from shared import metrics
 from shared.audio.voices import ClonedVoice, VoiceInfo
+from shared.observability import metrics
 from shared.protocol.codec import BadFrame
 from shared.protocol.frames import Frame, History, SettingsChanged, codec
 from shared.protocol.session import Message, SessionSettings

@@ -12,10 +12,10 @@ import uvloop
 from shared.bus import Bus
 from shared.engines import EngineLost, UnknownEngine
 from shared.lifecycle import Shutdown, first_message, with_broker
-from shared.logs import configure_logging
+from shared.observability.logs import configure_logging
+from shared.observability.process_stats import Vitals, serve_metrics, tell_build
+from shared.observability.tracing import configure_tracing, stop_tracing
 from shared.settings import BadSettings, Settings, load_settings
-from shared.tracing import configure_tracing, stop_tracing
-from shared.vitals import Vitals, serve_metrics, tell_build
 from shared.wire import BrokerRefused
 from shared.worker import Stage, Worker
 

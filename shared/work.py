@@ -9,10 +9,10 @@ from typing import Any
 
 from opentelemetry.trace import INVALID_SPAN, Span
 
-from shared import metrics, tracing
 from shared.audio.voices import ClonedVoice
 from shared.bus import Bus
 from shared.leases import Lease, Leases
+from shared.observability import metrics, tracing
 from shared.protocol.frames import Frame
 from shared.protocol.session import Message, SessionSettings
 from shared.protocol.streams import Place

@@ -14,11 +14,11 @@ from typing import Any, Protocol
 import structlog
 from structlog.contextvars import bind_contextvars
 
-from shared import metrics, tracing
 from shared.bus import Bus
 from shared.engines import EngineLost
 from shared.leases import Lease, Leases
 from shared.lifecycle import Shutdown
+from shared.observability import metrics, tracing
 from shared.protocol.frames import Frame, StageFailed, codec
 from shared.protocol.turns import TurnGates
 from shared.settings import Settings

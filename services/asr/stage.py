@@ -9,8 +9,8 @@ from typing import Any
 import structlog
 
 from services.asr.engine import Recognizer, Transcript, Utterance
-from shared import metrics
-from shared.logs import shows_content
+from shared.observability import metrics
+from shared.observability.logs import shows_content
 from shared.protocol.frames import (
     AudioChunk,
     Frame,

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from services.edge.reply import Reply
 from services.edge.timing import Timings
 from services.edge.tracing import trace_reply
-from shared import metrics
 from shared.bus import Bus
+from shared.observability import metrics
+from shared.observability.tracing import trace_id
 from shared.protocol.session import SessionSettings
 from shared.protocol.turn_record import TurnRecord, segments
-from shared.tracing import trace_id
 
 EngineOf = Callable[[str], str]
 """Takes a stage; gives the name of the engine that it runs on."""

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from services.edge.codec import Codec
 from services.edge.microphone import Microphone
-from shared import metrics
 from shared.bus import Bus, Channel
+from shared.observability import metrics
 from shared.protocol.session import RATE_HZ
 
 BACKLOG_LIMIT = 5_000

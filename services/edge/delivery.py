@@ -11,8 +11,8 @@ from services.edge.account import Account
 from services.edge.record import Record
 from services.edge.reply import Reply
 from services.edge.timing import Timings
-from shared import metrics
 from shared.bus import Channel
+from shared.observability import metrics
 from shared.protocol import frames as fr
 from shared.protocol.session import ToolCall
 from shared.protocol.turn_record import INNER

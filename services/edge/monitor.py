@@ -5,10 +5,10 @@ import itertools
 import math
 from typing import Any, NamedTuple
 
-from shared import metrics
 from shared.broker_status import BrokerStatus, broker_status
 from shared.bus import Bus
 from shared.leases import StageStatus, stage_status
+from shared.observability import metrics
 from shared.settings import STAGES, Settings
 
 PERIOD_S = 0.5

@@ -22,8 +22,8 @@ from services.edge.codec import Codec
 from services.edge.dialogue import Dialogue
 from services.edge.playout import Playout
 from services.edge.timing import Timings
-from shared import metrics
 from shared.bus import Bus, Channel
+from shared.observability import metrics
 from shared.protocol import frames as fr
 from shared.protocol.frames import Frame
 from shared.protocol.session import OMNI, SessionSettings

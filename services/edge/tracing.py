@@ -2,8 +2,8 @@
 
 import time
 
+from shared.observability.tracing import Attributes, begin_span, is_tracing, session_label
 from shared.protocol.turn_record import TurnRecord
-from shared.tracing import Attributes, begin_span, is_tracing, session_label
 
 
 def trace_reply(parent: str, record: TurnRecord, spoken_ms: int) -> None:

@@ -16,7 +16,7 @@ from services.edge.replies import Replies
 from services.edge.reply_requests import ReplyRequests
 from services.edge.timing import Timings
 from services.edge.utterance import Utterance
-from shared import metrics
+from shared.observability import metrics
 from shared.protocol import frames as fr
 from shared.protocol.frames import Frame
 from shared.protocol.session import OMNI, RATE_HZ, SessionSettings

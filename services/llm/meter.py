@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 from services.llm.engine import Usage
 from services.llm.tracing import describe_usage
-from shared import metrics
+from shared.observability import metrics
 from shared.protocol.session import ToolCall
 from shared.protocol.speech import Speech
 from shared.work import Work

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import structlog
 
 from services.llm.engine import Usage
-from shared.logs import shows_content
+from shared.observability.logs import shows_content
 from shared.protocol.session import Message
 from shared.work import Work
 

@@ -21,10 +21,10 @@ from services.llm.cache import cache_options
 from services.llm.chat import ChatFormat
 from services.llm.engine import Usage
 from services.llm.markup import Markup, ReplyReader
-from shared import metrics
 from shared.devices import device_kind, lost, open_device, quantized
 from shared.engines import EngineLost, UnknownEngine
 from shared.models import find_model, model_name
+from shared.observability import metrics
 from shared.protocol.session import Message, Tool, ToolCall
 from shared.settings import Settings
 

@@ -7,8 +7,8 @@ from contextlib import aclosing
 from typing import Any
 
 from services.tts.engine import Cloner, Synthesizer
-from shared import metrics
 from shared.audio.voices import ClonedVoice
+from shared.observability import metrics
 from shared.protocol.frames import Frame, ReplySentence, VoiceChunk, VoiceDone
 from shared.work import Work
 

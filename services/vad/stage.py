@@ -12,7 +12,8 @@ from services.vad.engine import WINDOW_SAMPLES, SpeechDetector
 from services.vad.judge import Hearing, Judge
 from services.vad.listener import Heard, Listener
 from services.vad.turn_trace import TurnTrace
-from shared.logs import shows_content
+from shared.observability.logs import shows_content
+from shared.observability.tracing import is_tracing
 from shared.protocol.frames import (
     AudioChunk,
     Frame,
@@ -25,7 +26,6 @@ from shared.protocol.frames import (
 )
 from shared.protocol.session import RATE_HZ
 from shared.protocol.streams import Place
-from shared.tracing import is_tracing
 from shared.work import Work
 
 log = structlog.get_logger()

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from opentelemetry.trace import INVALID_SPAN, Span
 
+from shared.observability.tracing import Attributes, begin_turn, session_label, traceparent
 from shared.protocol.frames import (
     Frame,
     SpeechPaused,
@@ -16,7 +17,6 @@ from shared.protocol.frames import (
     TurnDiscarded,
     TurnHeard,
 )
-from shared.tracing import Attributes, begin_turn, session_label, traceparent
 
 
 class TurnTrace:

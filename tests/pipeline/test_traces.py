@@ -23,14 +23,14 @@ from services.tts.__main__ import build as build_tts
 from services.vad.__main__ import build as build_vad
 from shared.bus import Bus
 from shared.lifecycle import Shutdown
-from shared.otel import make_provider
+from shared.observability.otel import make_provider
+from shared.observability.tracing import session_label, start_tracing, stop_tracing
 from shared.protocol import frames as fr
 from shared.protocol.frames import Frame
 from shared.protocol.session import ReplyOptions, SessionSettings
 from shared.protocol.streams import Place
 from shared.records import pack_settings
 from shared.settings import Settings
-from shared.tracing import session_label, start_tracing, stop_tracing
 from shared.worker import Stage, Worker
 from tests.broker import embedded_broker
 from tests.conftest import system

@@ -16,7 +16,7 @@ from dashboards import boards, overview, promql
 from dashboards.alerts import CAUSES
 from dashboards.chosen import RANGE
 from dashboards.slo import SLOS
-from shared import metrics
+from shared.observability import metrics
 from tests.conftest import need
 
 UIDS = [f"parley-{name}" for name in ("overview", "waterfall", "stages", "gpu", "broker", "edge")]

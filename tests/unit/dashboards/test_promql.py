@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from dashboards import chosen, promql, stages
-from shared import metrics
+from shared.observability import metrics
 from tests.conftest import need
 
 _ALONE = CollectorRegistry()

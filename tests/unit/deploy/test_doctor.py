@@ -95,7 +95,7 @@ async def test_metrics(port: int, offered: Sequence[int], outcome: str, words: s
 
 def test_traces(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.check_traces(settings(traces="otlp")).outcome == "ok"
-    monkeypatch.setitem(sys.modules, "shared.otel", None)
+    monkeypatch.setitem(sys.modules, "shared.observability.otel", None)
     check = doctor.check_traces(settings(traces="otlp"))
     assert (check.outcome, "parley[otel]" in check.mend) == ("wrong", True)
 

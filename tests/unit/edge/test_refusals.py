@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from services.edge.edge import Edge
-from shared import metrics
 from shared.bus import Bus
 from shared.leases import Leases
 from shared.lifecycle import Shutdown
+from shared.observability import metrics
 from shared.protocol.frames import TranscriptFinal
 from shared.protocol.session import ReplyOptions
 from shared.settings import STAGES, Settings

@@ -10,10 +10,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from services.edge import actions as act
 from services.edge.timing import TURNS_KEPT, Timings
-from shared.otel import make_provider
+from shared.observability.otel import make_provider
+from shared.observability.tracing import start_tracing, stop_tracing
 from shared.protocol import frames as fr
 from shared.protocol.session import ReplyOptions
-from shared.tracing import start_tracing, stop_tracing
 from tests.unit.edge.line import SECOND, Line, on_a_line
 
 ROOT = f"00-{1:032x}-{2:016x}-01"

@@ -13,9 +13,9 @@ from prometheus_client import REGISTRY
 from benchmarks.simulated_bus import SimulatedBus, SimulatedLeases
 from services.llm.engine import Usage
 from services.llm.stage import LlmStage
-from shared import tracing
 from shared.leases import Lease
-from shared.otel import make_provider
+from shared.observability import tracing
+from shared.observability.otel import make_provider
 from shared.protocol.frames import TranscriptFinal
 from shared.protocol.session import Message, ReplyOptions, SessionSettings, Tool
 from shared.records import pack_settings

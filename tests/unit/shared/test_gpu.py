@@ -10,8 +10,8 @@ import pynvml  # type: ignore[import-untyped]
 import pytest
 from structlog.testing import capture_logs
 
-from shared import metrics
-from shared.gpu import LARGEST_EVENTS, GpuLoad, GpuMeter
+from shared.observability import metrics
+from shared.observability.gpu import LARGEST_EVENTS, GpuLoad, GpuMeter
 
 GIB = 2**30
 

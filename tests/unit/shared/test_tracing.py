@@ -14,8 +14,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import INVALID_SPAN
 
-from shared import tracing
-from shared.otel import make_provider
+from shared.observability import tracing
+from shared.observability.otel import make_provider
 from shared.settings import BadSettings, Settings
 
 PARENT = f"00-{0xABC:032x}-{0xDEF:016x}-01"
@@ -42,7 +42,7 @@ def test_off_there_are_no_spans_and_the_sdk_is_not_imported() -> None:
 
 @pytest.mark.parametrize("where", ["otlp", "console"])
 def test_without_the_sdk_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
-    monkeypatch.delitem(sys.modules, "shared.otel", raising=False)
+    monkeypatch.delitem(sys.modules, "shared.observability.otel", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(BadSettings, match=rf"PARLEY_TRACES='{where}'.*pip install 'parley\[otel\]'"):
         tracing.configure_tracing(Settings(traces=where), "llm")

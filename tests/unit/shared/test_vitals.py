@@ -20,10 +20,10 @@ import pynvml  # type: ignore[import-untyped]
 import pytest
 from prometheus_client import REGISTRY, enable_created_metrics
 
-from shared import metrics, vitals
-from shared.gpu import GpuLoad
+from shared.observability import metrics, process_stats
+from shared.observability.gpu import GpuLoad
+from shared.observability.process_stats import Vitals, serve_metrics, tell_build
 from shared.settings import BadSettings, Settings
-from shared.vitals import Vitals, serve_metrics, tell_build
 
 GPU = GpuLoad("1", "Card", 0.37, 30, 80, 5, 250.5, 61.0)
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -146,7 +146,7 @@ def test_where_it_is_not_installed_the_version_is_unknown(monkeypatch: pytest.Mo
     def version(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(vitals, "version", version)
+    monkeypatch.setattr(process_stats, "version", version)
     tell_build("llm", "eliza")
     (sample,) = next(iter(metrics.build_info.collect())).samples
     assert sample.labels["version"] == "unknown"
@@ -290,7 +290,7 @@ async def test_what_a_card_does_not_tell_is_no_series(card: Card) -> None:
 async def test_a_driver_that_hangs_is_asked_no_second_time_and_holds_up_nothing(
     card: Card, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vitals, "READ_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(process_stats, "READ_TIMEOUT_S", 0.05)
     own = Vitals("hanging", gpus_every_s=0.01)
     async with watching(own):
         await until(lambda: own.gpus == (GPU,))
@@ -312,7 +312,7 @@ async def test_a_driver_that_hangs_is_asked_no_second_time_and_holds_up_nothing(
 async def test_a_reading_that_ends_after_the_watch_did_is_dropped(
     card: Card, monkeypatch: pytest.MonkeyPatch, timeout_s: float
 ) -> None:
-    monkeypatch.setattr(vitals, "READ_TIMEOUT_S", timeout_s)
+    monkeypatch.setattr(process_stats, "READ_TIMEOUT_S", timeout_s)
     wrong: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: wrong.append(context))
     card.hangs = True

@@ -8,10 +8,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from services.vad.listener import Listener
 from services.vad.turn_trace import TurnTrace
-from shared.otel import make_provider
+from shared.observability.otel import make_provider
+from shared.observability.tracing import start_tracing, stop_tracing
 from shared.protocol import frames as fr
 from shared.protocol.session import ReplyOptions, SessionSettings
-from shared.tracing import start_tracing, stop_tracing
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from shared import metrics
+from shared.observability import metrics
 
 log = structlog.get_logger()
 

@@ -50,7 +50,7 @@ def configure_tracing(settings: Settings, role: str) -> None:
     if settings.traces == "off":
         return
     try:
-        from shared.otel import make_processor, make_provider
+        from shared.observability.otel import make_processor, make_provider
 
         processor = make_processor(settings)
     except ImportError as error:
@@ -63,7 +63,7 @@ def configure_tracing(settings: Settings, role: str) -> None:
 
 
 def start_tracing(provider: Any) -> None:
-    """Trace with this provider of the SDK, made by `shared.otel.make_provider`."""
+    """Trace with this provider of the SDK, made by `shared.observability.otel.make_provider`."""
     _now.provider, _now.tracer = provider, provider.get_tracer("parley")
 
 

@@ -17,8 +17,8 @@ from wsgiref.simple_server import WSGIServer
 import structlog
 from prometheus_client import disable_created_metrics, start_http_server
 
-from shared import metrics
-from shared.gpu import GpuLoad, GpuMeter
+from shared.observability import metrics
+from shared.observability.gpu import GpuLoad, GpuMeter
 from shared.settings import BadSettings, Settings
 
 log = structlog.get_logger()

@@ -186,7 +186,7 @@ endpoint_requests = Counter(
     ["stage", "endpoint", "outcome"],
 )
 
-# -- GPUs, filled in by `shared.gpu` where there are any ----------------------------------------------
+# -- GPUs, filled in by `shared.observability.gpu` where there are any ----------------------------------------------
 
 gpu_utilization = Gauge("parley_gpu_utilization_ratio", "Share of time in which the GPU ran anything.", ["gpu"])
 gpu_memory_used = Gauge("parley_gpu_memory_used_bytes", "Memory of the GPU in use, by all.", ["gpu"])
