@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from shared.bus import Channel
-from shared.leases import Lease
+from shared.bus.bus import Channel
+from shared.bus.leases import Lease
+from shared.bus.reader import Deliver
 from shared.lifecycle import Shutdown
 from shared.protocol.frames import Frame, SettingsChanged, codec
 from shared.protocol.session import Message, SessionSettings
 from shared.protocol.streams import JOBS, ROUTES, Keys, Place
 from shared.protocol.turn_record import TurnRecord
-from shared.reader import Deliver
 from shared.settings import Settings
 from shared.worker import Stage, Worker
 
@@ -26,7 +26,7 @@ _STAGE_OF = {place: stage for stage, place in JOBS.items()}
 
 
 class SimulatedBus:
-    """What `shared.bus.Bus` offers, as far as stages and sessions use it."""
+    """What `shared.bus.bus.Bus` offers, as far as stages and sessions use it."""
 
     def __init__(self, chance: random.Random, delay_s: tuple[float, float]) -> None:
         self.keys = Keys()
@@ -126,7 +126,7 @@ class SimulatedBus:
 
 
 class SimulatedSubscription:
-    """See `shared.reader.Subscription`."""
+    """See `shared.bus.reader.Subscription`."""
 
     def __init__(self, bus: SimulatedBus, key: bytes, entries: list[Entry], at: int, deliver: Deliver) -> None:
         self._bus, self.key, self._entries, self.at, self._deliver = bus, key, entries, at, deliver
@@ -150,7 +150,7 @@ class SimulatedSubscription:
 
 
 class SimulatedChannel(Channel):
-    """See `shared.bus.Channel`: the same routes, to streams in memory."""
+    """See `shared.bus.bus.Channel`: the same routes, to streams in memory."""
 
     __slots__ = ("dead", "memory")
 
@@ -165,7 +165,7 @@ class SimulatedChannel(Channel):
 
 
 class SimulatedLeases:
-    """See `shared.leases.Leases`: who holds which work, by its fence."""
+    """See `shared.bus.leases.Leases`: who holds which work, by its fence."""
 
     def __init__(self, bus: SimulatedBus) -> None:
         self._bus = bus

@@ -20,7 +20,7 @@ from typing import IO, Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from shared.versions import OLDEST_REDIS, OLDEST_VALKEY
+from shared.bus.versions import OLDEST_REDIS, OLDEST_VALKEY
 
 OLDEST = {"Redis": OLDEST_REDIS, "Valkey": OLDEST_VALKEY}
 PROGRAMS = ("redis-server", "valkey-server")

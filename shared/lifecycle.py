@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from shared.bus import Bus
+from shared.bus.bus import Bus
+from shared.bus.connection import BrokerGone, BrokerRefused
 from shared.observability import metrics
 from shared.settings import Settings
-from shared.wire import BrokerGone, BrokerRefused
 
 log = structlog.get_logger()
 

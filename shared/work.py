@@ -10,14 +10,14 @@ from typing import Any
 from opentelemetry.trace import INVALID_SPAN, Span
 
 from shared.audio.voices import ClonedVoice
-from shared.bus import Bus
-from shared.leases import Lease, Leases
+from shared.bus.bus import Bus
+from shared.bus.leases import Lease, Leases
+from shared.bus.reader import Deliver, Subscription
+from shared.bus.records import unpack_settings
 from shared.observability import metrics, tracing
 from shared.protocol.frames import Frame
 from shared.protocol.session import Message, SessionSettings
 from shared.protocol.streams import Place
-from shared.reader import Deliver, Subscription
-from shared.records import unpack_settings
 
 FEED_LIMIT = 2_000
 """Entries that may wait for a handler: more than the longest turn holds. One more, and the work fails."""

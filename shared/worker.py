@@ -14,15 +14,15 @@ from typing import Any, Protocol
 import structlog
 from structlog.contextvars import bind_contextvars
 
-from shared.bus import Bus
+from shared.bus.bus import Bus
+from shared.bus.connection import BrokerGone
+from shared.bus.leases import Lease, Leases
 from shared.engines import EngineLost
-from shared.leases import Lease, Leases
 from shared.lifecycle import Shutdown
 from shared.observability import metrics, tracing
 from shared.protocol.frames import Frame, StageFailed, codec
 from shared.protocol.turns import TurnGates
 from shared.settings import Settings
-from shared.wire import BrokerGone
 from shared.work import Work
 
 log = structlog.get_logger()

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from services.edge.reply import Reply
 from services.edge.timing import Timings
 from services.edge.tracing import trace_reply
-from shared.bus import Bus
+from shared.bus.bus import Bus
 from shared.observability import metrics
 from shared.observability.tracing import trace_id
 from shared.protocol.session import SessionSettings

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from services.edge.codec import Codec
 from services.edge.microphone import Microphone
-from shared.bus import Bus, Channel
+from shared.bus.bus import Bus, Channel
 from shared.observability import metrics
 from shared.protocol.session import RATE_HZ
 

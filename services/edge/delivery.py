@@ -11,7 +11,7 @@ from services.edge.account import Account
 from services.edge.record import Record
 from services.edge.reply import Reply
 from services.edge.timing import Timings
-from shared.bus import Channel
+from shared.bus.bus import Channel
 from shared.observability import metrics
 from shared.protocol import frames as fr
 from shared.protocol.session import ToolCall

@@ -15,7 +15,7 @@ from services.edge.record import Record
 from services.edge.replies import Replies
 from services.edge.timing import Timings
 from services.edge.turns import Turns
-from shared.bus import Bus, Channel
+from shared.bus.bus import Bus, Channel
 from shared.protocol import frames as fr
 from shared.protocol.frames import Frame
 from shared.protocol.prompt import SOUND, basis, prompt

@@ -15,7 +15,7 @@ from services.edge.monitor import Monitor, Refusal
 from services.edge.session import Session
 from services.edge.socket import socket_of
 from services.edge.voice_store import VoiceStore
-from shared.bus import Bus
+from shared.bus.bus import Bus
 from shared.lifecycle import Shutdown
 from shared.observability import metrics
 from shared.protocol.session import SessionSettings

@@ -5,9 +5,9 @@ import itertools
 import math
 from typing import Any, NamedTuple
 
-from shared.broker_status import BrokerStatus, broker_status
-from shared.bus import Bus
-from shared.leases import StageStatus, stage_status
+from shared.bus.bus import Bus
+from shared.bus.leases import StageStatus, stage_status
+from shared.bus.status import BrokerStatus, broker_status
 from shared.observability import metrics
 from shared.settings import STAGES, Settings
 

@@ -11,10 +11,10 @@ from fastapi.responses import FileResponse, JSONResponse
 from services.edge.edge import Edge
 from services.edge.event_log import log_rows
 from services.edge.snapshot import SLOW_MS, Row, snapshot, turn_row
-from shared.bus import Bus
+from shared.bus.bus import Bus
+from shared.bus.connection import BrokerGone, BrokerRefused
 from shared.protocol.streams import SESSION_TTL_S, Place
 from shared.settings import Settings
-from shared.wire import BrokerGone, BrokerRefused
 
 WEB = Path(__file__).parent / "web"
 TURNS_LOOKED_AT = 200

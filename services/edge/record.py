@@ -9,7 +9,7 @@ from dataclasses import replace
 from services.edge import actions as act
 from services.edge.history import Conversation, call_key, reply_key, user_key
 from services.edge.reply import Reply
-from shared.bus import Bus
+from shared.bus.bus import Bus
 from shared.protocol.session import Message, ToolCall
 
 

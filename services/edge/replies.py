@@ -15,7 +15,7 @@ from services.edge.playout import Playout
 from services.edge.record import Record
 from services.edge.reply import Reply
 from services.edge.timing import Timings
-from shared.bus import Bus, Channel
+from shared.bus.bus import Bus, Channel
 from shared.observability import metrics
 from shared.protocol import frames as fr
 from shared.protocol.turns import WHOLE_SESSION, WHOLE_TURN

@@ -22,15 +22,15 @@ from services.edge.codec import Codec
 from services.edge.dialogue import Dialogue
 from services.edge.playout import Playout
 from services.edge.timing import Timings
-from shared.bus import Bus, Channel
+from shared.bus.bus import Bus, Channel
+from shared.bus.reader import Subscription
+from shared.bus.records import pack_settings
 from shared.observability import metrics
 from shared.protocol import frames as fr
 from shared.protocol.frames import Frame
 from shared.protocol.session import OMNI, SessionSettings
 from shared.protocol.streams import Place
 from shared.protocol.turns import WHOLE_SESSION
-from shared.reader import Subscription
-from shared.records import pack_settings
 from shared.settings import Settings
 
 log = structlog.get_logger()

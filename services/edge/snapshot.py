@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from shared.broker_status import BrokerStatus
-from shared.leases import StageStatus
+from shared.bus.leases import StageStatus
+from shared.bus.status import BrokerStatus
 from shared.protocol.turn_record import SEGMENTS, TurnRecord, segments
 from shared.settings import STAGES
 

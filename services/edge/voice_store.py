@@ -16,7 +16,7 @@ import soundfile
 import structlog
 
 from shared.audio.voices import ClonedVoice, check_name, cloned_voice
-from shared.bus import Bus
+from shared.bus.bus import Bus
 
 log = structlog.get_logger()
 

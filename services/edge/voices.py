@@ -13,8 +13,8 @@ from fastapi.responses import JSONResponse
 
 from services.edge.edge import Edge
 from shared.audio.voices import LARGEST_BYTES, LONGEST_S, ClonedVoice, Floats, VoiceInfo, advice, check_name, make_voice
-from shared.bus import Bus
-from shared.wire import BrokerGone
+from shared.bus.bus import Bus
+from shared.bus.connection import BrokerGone
 
 UPLOAD_S = 60.0
 FASTEST_HZ, MOST_CHANNELS = 192_000, 2

@@ -11,8 +11,9 @@ import pytest_asyncio
 import redis.asyncio as redis
 
 from deploy.broker import Program, answers, broker_argv, find_program, private_folder, socket_url
-from shared.bus import Bus
-from shared.leases import Leases, stage_status
+from shared.bus.bus import Bus
+from shared.bus.connection import BrokerGone, BrokerRefused
+from shared.bus.leases import Leases, stage_status
 from shared.lifecycle import Shutdown, with_broker
 from shared.protocol.frames import (
     Frame,
@@ -27,7 +28,6 @@ from shared.protocol.frames import (
 from shared.protocol.session import ReplyOptions
 from shared.protocol.streams import Place
 from shared.settings import Settings
-from shared.wire import BrokerGone, BrokerRefused
 from shared.work import Work
 from shared.worker import Worker
 from tests.broker import embedded_broker

@@ -12,7 +12,7 @@ from services.tts.engine import Cloner, Speech
 from services.tts.scripted import ScriptedSynthesizer
 from services.tts.stage import TtsStage
 from shared.audio.voices import ClonedVoice, cloned_voice
-from shared.bus import Bus
+from shared.bus.bus import Bus
 from shared.lifecycle import Shutdown
 from shared.protocol.frames import Frame, ReplySentence, StageFailed, VoiceChunk, VoiceDone
 from shared.protocol.streams import Place

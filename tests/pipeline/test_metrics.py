@@ -10,8 +10,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from benchmarks.system import System
-from shared.broker_status import broker_status
-from shared.bus import Bus
+from shared.bus.bus import Bus
+from shared.bus.status import broker_status
 from shared.settings import Settings
 from tests.conftest import need
 from tests.pipeline.caller import calling

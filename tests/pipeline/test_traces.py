@@ -21,7 +21,8 @@ from services.asr.__main__ import build as build_asr
 from services.llm.__main__ import build as build_llm
 from services.tts.__main__ import build as build_tts
 from services.vad.__main__ import build as build_vad
-from shared.bus import Bus
+from shared.bus.bus import Bus
+from shared.bus.records import pack_settings
 from shared.lifecycle import Shutdown
 from shared.observability.otel import make_provider
 from shared.observability.tracing import session_label, start_tracing, stop_tracing
@@ -29,7 +30,6 @@ from shared.protocol import frames as fr
 from shared.protocol.frames import Frame
 from shared.protocol.session import ReplyOptions, SessionSettings
 from shared.protocol.streams import Place
-from shared.records import pack_settings
 from shared.settings import Settings
 from shared.worker import Stage, Worker
 from tests.broker import embedded_broker

@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY
 from benchmarks.simulated_bus import SimulatedBus, SimulatedLeases
 from services.asr.scripted import ScriptedRecognizer
 from services.asr.stage import AsrStage
-from shared.leases import Lease
+from shared.bus.leases import Lease
 from shared.protocol import frames as fr
 from shared.protocol.session import ReplyOptions
 from shared.protocol.streams import Place

@@ -12,8 +12,8 @@ from deploy.drawing import marked_parts, waterfall
 from deploy.top import picture, run_top
 from deploy.turns import run_turns
 from services.edge.snapshot import snapshot, turn_row
-from shared.broker_status import BrokerStatus
-from shared.leases import StageStatus
+from shared.bus.leases import StageStatus
+from shared.bus.status import BrokerStatus
 from shared.protocol.turn_record import TurnRecord
 
 Answering = Callable[[int, str], str]

@@ -12,15 +12,15 @@ import pytest
 from services.edge.app import create_app
 from services.edge.edge import Edge
 from services.edge.monitoring import ENTRIES, TURNS_LOOKED_AT, is_loopback
-from shared.bus import Bus
-from shared.leases import Leases
+from shared.bus.bus import Bus
+from shared.bus.connection import BrokerGone
+from shared.bus.leases import Leases
 from shared.lifecycle import Shutdown
 from shared.protocol import frames as fr
 from shared.protocol.session import ReplyOptions, SessionSettings
 from shared.protocol.streams import Place
 from shared.protocol.turn_record import TurnRecord
 from shared.settings import STAGES, Settings
-from shared.wire import BrokerGone
 from tests.broker import embedded_broker
 
 HERE = "http://127.0.0.1:8000"

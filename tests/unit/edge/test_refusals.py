@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from services.edge.edge import Edge
-from shared.bus import Bus
-from shared.leases import Leases
+from shared.bus.bus import Bus
+from shared.bus.leases import Leases
 from shared.lifecycle import Shutdown
 from shared.observability import metrics
 from shared.protocol.frames import TranscriptFinal

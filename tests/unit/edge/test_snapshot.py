@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from dashboards.slo import TURN_LATENCY_S
 from services.edge.event_log import frame_fields, log_rows
 from services.edge.snapshot import LATEST, SESSIONS, SLOW_MS, SLOWEST, latency, snapshot, turn_row
-from shared.broker_status import BrokerStatus, StreamStatus
-from shared.leases import StageStatus
+from shared.bus.leases import StageStatus
+from shared.bus.status import BrokerStatus, StreamStatus
 from shared.protocol import frames as fr
 from shared.protocol.session import ReplyOptions, SessionSettings, ToolCall, Word
 from shared.protocol.turn_record import SEGMENTS, TurnRecord

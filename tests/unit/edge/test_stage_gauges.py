@@ -8,8 +8,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from services.edge.edge import Edge
-from shared.broker_status import broker_status
-from shared.bus import Bus
+from shared.bus.bus import Bus
+from shared.bus.status import broker_status
 from shared.lifecycle import Shutdown
 from shared.protocol.frames import TranscriptFinal
 from shared.protocol.session import ReplyOptions

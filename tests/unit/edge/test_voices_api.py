@@ -19,8 +19,8 @@ from services.edge.app import create_app
 from services.edge.edge import Edge
 from services.edge.voices import decode_recording
 from shared.audio.voices import LARGEST_BYTES, Floats
-from shared.bus import Bus
-from shared.leases import Leases
+from shared.bus.bus import Bus
+from shared.bus.leases import Leases
 from shared.lifecycle import Shutdown
 from shared.settings import Settings
 from tests.broker import embedded_broker

@@ -12,14 +12,14 @@ from services.llm import sound
 from services.llm.scripted import ScriptedModel
 from services.llm.scripted_omni import ScriptedOmni, ScriptedTalker
 from services.llm.stage import LlmStage
-from shared.leases import Lease
+from shared.bus.leases import Lease
+from shared.bus.records import pack_settings
 from shared.protocol import frames as fr
 from shared.protocol.frames import Frame
 from shared.protocol.prompt import SOUND, basis, prompt
 from shared.protocol.session import Message, ReplyOptions, SessionSettings, Tool, ToolCall
 from shared.protocol.speech import Speech
 from shared.protocol.streams import Place
-from shared.records import pack_settings
 from shared.settings import Settings
 from shared.work import Work
 

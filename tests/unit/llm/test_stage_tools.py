@@ -8,12 +8,12 @@ import pytest
 
 from benchmarks.simulated_bus import SimulatedBus, SimulatedLeases
 from services.llm.stage import LlmStage
-from shared.leases import Lease
+from shared.bus.leases import Lease
+from shared.bus.records import pack_settings
 from shared.protocol.frames import Frame, ReplyDelta, ReplyDone, ReplySentence, ToolCalled, TranscriptFinal
 from shared.protocol.prompt import INTERRUPTED, UNANSWERED, basis, prompt
 from shared.protocol.session import Message, ReplyOptions, SessionSettings, Tool, ToolCall
 from shared.protocol.streams import Place
-from shared.records import pack_settings
 from shared.work import Work
 
 WEATHER = Tool("weather", "Tells the weather.", '{"type":"object"}')

@@ -13,12 +13,12 @@ from prometheus_client import REGISTRY
 from benchmarks.simulated_bus import SimulatedBus, SimulatedLeases
 from services.llm.engine import Usage
 from services.llm.stage import LlmStage
-from shared.leases import Lease
+from shared.bus.leases import Lease
+from shared.bus.records import pack_settings
 from shared.observability import tracing
 from shared.observability.otel import make_provider
 from shared.protocol.frames import TranscriptFinal
 from shared.protocol.session import Message, ReplyOptions, SessionSettings, Tool
-from shared.records import pack_settings
 from shared.work import Work
 
 PARENT = f"00-{0xABC:032x}-{0xDEF:016x}-01"

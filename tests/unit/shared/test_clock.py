@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.clock import SAMPLES, BrokerClock
+from shared.bus.clock_offset import SAMPLES, BrokerClock
 
 ways = st.tuples(st.floats(0, 0.2), st.floats(0, 0.2))
 

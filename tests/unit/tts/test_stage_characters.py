@@ -11,7 +11,7 @@ from benchmarks.simulated_bus import SimulatedBus, SimulatedLeases
 from services.tts.engine import Speech
 from services.tts.scripted import ScriptedSynthesizer
 from services.tts.stage import TtsStage
-from shared.leases import Lease
+from shared.bus.leases import Lease
 from shared.protocol.frames import ReplySentence
 from shared.settings import Settings
 from shared.work import Work

@@ -1,7 +1,7 @@
 """One pipelined connection to the broker: commands go out in order, replies come back in order.
 
 It owns packing, gathering of writes, matching of replies, and the end of the connection. It does not
-reconnect and knows no streams: `shared/bus.py` does. Written on hiredis itself because a client library's
+reconnect and knows no streams: `shared/bus/bus.py` does. Written on hiredis itself because a client library's
 per-reply coroutines cost three times the work of the command (DESIGN.md, decision 4).
 """
 

@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared import scripts
-from shared.bus import Bus, Channel
+from shared.bus import scripts
+from shared.bus.bus import Bus, Channel
+from shared.bus.connection import BrokerGone, BrokerRefused, Pipe
+from shared.bus.reader import BLOCK_MS
 from shared.observability import metrics
 from shared.protocol.frames import Frame, codec
 from shared.protocol.streams import JOB_KINDS
-from shared.reader import BLOCK_MS
-from shared.wire import BrokerGone, BrokerRefused, Pipe
 
 READY_TTL_MS = 3000
 

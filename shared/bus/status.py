@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from shared.bus import Bus
+from shared.bus.bus import Bus
+from shared.bus.connection import BrokerRefused
 from shared.settings import STAGES
-from shared.wire import BrokerRefused
 
 MOST_PENDING = 1_000
 """Leases that are looked at: those that were renewed lately are not among them."""

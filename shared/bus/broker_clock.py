@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from shared.clock import SAMPLES, BrokerClock
+from shared.bus.clock_offset import SAMPLES, BrokerClock
 from shared.observability import metrics
 
 SAMPLE_S = 0.05

@@ -1,6 +1,6 @@
 """The oldest brokers that Parley runs on."""
 
-from shared.wire import BrokerRefused, Pipe
+from shared.bus.connection import BrokerRefused, Pipe
 
 OLDEST_REDIS = (7, 0)
 OLDEST_VALKEY = (7, 2)

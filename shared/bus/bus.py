@@ -4,7 +4,7 @@ A `Bus` is one generation of connections. It does not mend itself: when any of i
 everything that runs inside it ends with `BrokerGone`, and `shared/lifecycle.py` begins a new one. What
 was in flight is then unknown, and the design stands that: readers know offsets, leases come back.
 
-How it reads is `shared/reader.py`, what it keeps beside the streams `shared/records.py`.
+How it reads is `shared/bus/reader.py`, what it keeps beside the streams `shared/bus/records.py`.
 """
 
 import asyncio
@@ -20,17 +20,17 @@ import msgpack
 import redis.asyncio as redis
 from redis.asyncio.connection import parse_url
 
-from shared import scripts
-from shared.hops import Hops
+from shared.bus import scripts
+from shared.bus.broker_clock import Hops
+from shared.bus.connection import Address, BrokerRefused, Pipe
+from shared.bus.reader import Deliver, Reader, Subscription
+from shared.bus.records import Records
+from shared.bus.versions import check_version
 from shared.observability import metrics
 from shared.protocol.codec import BadFrame
 from shared.protocol.frames import Frame, codec
 from shared.protocol.streams import DEAD_KEEP, KEEP, ROUTES, Keys, Place
-from shared.reader import Deliver, Reader, Subscription
-from shared.records import Records
 from shared.settings import Settings
-from shared.versions import check_version
-from shared.wire import Address, BrokerRefused, Pipe
 
 GATHER_BYTES = 64 * 1024
 

@@ -1,7 +1,7 @@
 """What the broker keeps beside the streams: a session's settings, checkpoint and history, and cloned voices.
 
 Which key and field holds what, and in what order they are written. It knows no connection: the three things that it
-is written on, a command, its reply and the reading of an entry, come from the bus (`shared/bus.py`), which is one.
+is written on, a command, its reply and the reading of an entry, come from the bus (`shared/bus/bus.py`), which is one.
 """
 
 import asyncio

@@ -8,9 +8,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from shared.bus.connection import Pipe
 from shared.protocol.frames import Frame
 from shared.protocol.streams import SESSION_TTL_S
-from shared.wire import Pipe
 
 BLOCK_MS = 1000
 READ_COUNT = 256
