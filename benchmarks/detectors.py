@@ -28,7 +28,7 @@ from benchmarks.machine import RESULTS, circumstances, result_path
 from benchmarks.report import open_console
 from services.vad.engine import ENGINES, WINDOW_MS, WINDOW_SAMPLES, SpeechDetector
 from services.vad.turn_taking import TurnTaker
-from shared.engines import create_engine
+from shared.engines.registry import create_engine
 from shared.protocol.frames import SpeechStarted, TurnCommitted
 from shared.protocol.session import RATE_HZ, SessionSettings
 from shared.settings import Settings

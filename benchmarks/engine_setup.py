@@ -17,9 +17,9 @@ from pydantic import ValidationError
 from benchmarks.engine_load import REPLY_TOKENS
 from benchmarks.machine import cpu_model
 from benchmarks.random_models.parts import Size
-from shared.devices import device_kind, open_device
-from shared.engines import create_engine
-from shared.models import model_name
+from shared.engines.devices import device_kind, open_device
+from shared.engines.models import model_name
+from shared.engines.registry import create_engine
 from shared.settings import BadSettings, Settings, describe_errors, load_settings
 
 STAGES = ("asr", "llm", "tts")

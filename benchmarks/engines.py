@@ -22,7 +22,7 @@ from benchmarks.engine_report import RANDOM, print_result
 from benchmarks.engine_setup import STAGES, Chosen, Memory, Options, choose, device_facts, opened, settings_of
 from benchmarks.machine import RESULTS, circumstances, result_path
 from benchmarks.report import open_console
-from shared.engines import UnknownEngine
+from shared.engines.registry import UnknownEngine
 
 CHAIN = "chain"
 WIDTH = 180

@@ -31,7 +31,7 @@ from services.vad.endpointing import ENGINES as ENDPOINTING
 from services.vad.engine import ENGINES as DETECTORS
 from services.vad.stage import WENT_ON_MS
 from services.vad.turn_taking import TurnTaker
-from shared.engines import create_engine
+from shared.engines.registry import create_engine
 from shared.protocol.frames import SpeechPaused, SpeechResumed, SpeechStarted, TurnCommitted
 from shared.protocol.session import SessionSettings
 from shared.settings import Settings

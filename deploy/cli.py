@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.command import bench
-from shared.engines import UnknownEngine
+from shared.engines.registry import UnknownEngine
 from shared.settings import PROFILES, BadSettings, Settings, load_settings
 
 SETTINGS_WRONG = 2

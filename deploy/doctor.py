@@ -15,9 +15,9 @@ from deploy import broker
 from deploy.address import PortTaken, base_url, claim_port
 from deploy.models import size_text, standing, used_models
 from deploy.observe import metrics_targets
-from shared.devices import open_device
-from shared.engines import UnknownEngine, create_engine
-from shared.models import how_to_bring
+from shared.engines.devices import open_device
+from shared.engines.models import how_to_bring
+from shared.engines.registry import UnknownEngine, create_engine
 from shared.settings import STAGES, Settings
 
 OLDEST_PYTHON = (3, 11)

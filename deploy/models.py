@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from shared.devices import device_kind
-from shared.engines import UnknownEngine
-from shared.models import (
+from shared.engines.devices import device_kind
+from shared.engines.models import (
     DEFAULTS,
     VOCODER,
     ModelMissing,
@@ -20,6 +19,7 @@ from shared.models import (
     needs_of,
     wanted_files,
 )
+from shared.engines.registry import UnknownEngine
 from shared.settings import STAGES, Settings
 
 State = Literal["complete", "incomplete", "absent", "none needed"]
@@ -34,7 +34,7 @@ class Model:
     engine: str
     name: str = ""
     kind: str = ""
-    """Which files it needs: a key of the tables in `shared.models`, or empty where `file` says it."""
+    """Which files it needs: a key of the tables in `shared.engines.models`, or empty where `file` says it."""
     file: str = ""
     """The only file that is used."""
     note: str = ""

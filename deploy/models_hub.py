@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.models import Model, standing
-from shared.models import how_to_bring
+from shared.engines.models import how_to_bring
 
 
 class NotHad(Exception):

@@ -11,8 +11,8 @@ from typing import Any
 
 from deploy.models import Model, Standing, known_names, named_models, size_text, standing
 from deploy.models_hub import Hub, NotHad, cache_of, explain, progress_bars, reason, repository_of, set_branch
-from shared.engines import UnknownEngine
-from shared.models import are_weights, as_folder
+from shared.engines.models import are_weights, as_folder
+from shared.engines.registry import UnknownEngine
 from shared.settings import Settings
 
 SPARE = 1.05

@@ -10,7 +10,7 @@ from pathlib import Path
 from shlex import quote
 
 from deploy.models import Model, named_models, size_text, standing
-from shared.models import how_to_bring
+from shared.engines.models import how_to_bring
 from shared.settings import Settings
 
 CHUNK_BYTES = 1 << 20

@@ -10,7 +10,7 @@ from contextlib import suppress
 import psutil
 
 from deploy.models import size_text
-from shared.engines import UnknownEngine, create_engine
+from shared.engines.registry import UnknownEngine, create_engine
 from shared.settings import STAGES, Settings
 
 

@@ -11,7 +11,7 @@ import uvloop
 
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerRefused
-from shared.engines import EngineLost, UnknownEngine
+from shared.engines.registry import EngineLost, UnknownEngine
 from shared.lifecycle import Shutdown, first_message, with_broker
 from shared.observability.logs import configure_logging
 from shared.observability.process_stats import Vitals, serve_metrics, tell_build

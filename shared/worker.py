@@ -17,7 +17,7 @@ from structlog.contextvars import bind_contextvars
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone
 from shared.bus.leases import Lease, Leases
-from shared.engines import EngineLost
+from shared.engines.registry import EngineLost
 from shared.lifecycle import Shutdown
 from shared.observability import metrics, tracing
 from shared.protocol.frames import Frame, StageFailed, codec

@@ -4,7 +4,7 @@ import sys
 
 from services.asr.engine import ENGINES
 from services.asr.stage import AsrStage
-from shared.engines import create_engine
+from shared.engines.registry import create_engine
 from shared.service import run_stage
 from shared.settings import Settings
 

@@ -13,8 +13,8 @@ from services.asr.pretrained import Pretrained, takes
 from services.asr.voxtral_realtime import Realtime
 from services.asr.whisper import Whisper
 from services.asr.word_times import collapsed, emitted
-from shared.devices import Device
-from shared.engines import UnknownEngine
+from shared.engines.devices import Device
+from shared.engines.registry import UnknownEngine
 from shared.protocol.session import RATE_HZ
 from shared.settings import Settings
 

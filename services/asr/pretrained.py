@@ -7,8 +7,8 @@ from typing import Any
 
 from services.asr.clips import Clip, Heard
 from services.asr.word_times import Span, words_of
-from shared.devices import Device, quantized
-from shared.engines import UnknownEngine
+from shared.engines.devices import Device, quantized
+from shared.engines.registry import UnknownEngine
 from shared.protocol.session import RATE_HZ, Word
 from shared.settings import Settings
 

@@ -13,8 +13,8 @@ from services.asr.clips import BYTES_PER_S
 from services.asr.engine import Transcript
 from services.asr.guards import Voice, is_too_much, without_loops
 from services.asr.voxtral_realtime import Realtime, Step
-from shared.batching import Batcher
-from shared.engines import EngineLost
+from shared.engines.batching import Batcher
+from shared.engines.registry import EngineLost
 from shared.protocol.session import RATE_HZ
 from shared.settings import Settings
 

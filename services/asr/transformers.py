@@ -23,10 +23,10 @@ from services.asr.guards import Voice, has_voice
 from services.asr.languages import model_language
 from services.asr.realtime import Streams
 from services.asr.voxtral_realtime import Realtime
-from shared.batching import Batcher
-from shared.devices import device_kind, open_device
-from shared.engines import EngineLost, UnknownEngine
-from shared.models import find_model, model_name
+from shared.engines.batching import Batcher
+from shared.engines.devices import device_kind, open_device
+from shared.engines.models import find_model, model_name
+from shared.engines.registry import EngineLost, UnknownEngine
 from shared.protocol.session import RATE_HZ, Word
 from shared.settings import Settings
 

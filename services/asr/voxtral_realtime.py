@@ -15,8 +15,8 @@ import numpy as np
 from services.asr.clips import Clip, Heard
 from services.asr.pretrained import Pretrained
 from services.asr.ring_cache import RingCache
-from shared.devices import Device
-from shared.engines import UnknownEngine
+from shared.engines.devices import Device
+from shared.engines.registry import UnknownEngine
 from shared.settings import Settings
 
 _CONTEXT = 4

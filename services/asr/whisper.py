@@ -6,7 +6,7 @@ from typing import Any
 
 from services.asr.clips import Clip, Heard, in_groups
 from services.asr.pretrained import Pretrained
-from shared.devices import Device
+from shared.engines.devices import Device
 from shared.protocol.session import RATE_HZ
 from shared.settings import Settings
 

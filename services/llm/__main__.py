@@ -4,7 +4,7 @@ import sys
 
 from services.llm.engine import ENGINES
 from services.llm.stage import LlmStage
-from shared.engines import create_engine
+from shared.engines.registry import create_engine
 from shared.service import run_stage
 from shared.settings import Settings
 

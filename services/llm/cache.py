@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from shared.devices import Device
+from shared.engines.devices import Device
 from shared.settings import Settings
 
 TOKENS_ON_CPU = 16_384

@@ -10,7 +10,7 @@ from zlib import crc32
 import structlog
 
 from services.llm.context import within
-from shared.engines import UnknownEngine
+from shared.engines.registry import UnknownEngine
 from shared.protocol.session import Message, Tool, ToolCall
 
 log = structlog.get_logger()

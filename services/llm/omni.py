@@ -17,9 +17,9 @@ import structlog
 
 from services.llm.engine import Usage
 from services.llm.omni_model import TALKER_HZ, HearingModel
-from shared.devices import device_kind, lost, open_device
-from shared.engines import EngineLost, UnknownEngine
-from shared.models import find_model, model_name
+from shared.engines.devices import device_kind, lost, open_device
+from shared.engines.models import find_model, model_name
+from shared.engines.registry import EngineLost, UnknownEngine
 from shared.protocol.session import RATE_HZ, Message, Tool, ToolCall
 from shared.protocol.speech import Speech
 from shared.settings import Settings

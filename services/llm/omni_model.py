@@ -19,8 +19,8 @@ from services.llm.context import within
 from services.llm.engine import Usage
 from services.llm.omni_tokens import OnText, Stopped, TokenReader, ends_when
 from shared.audio.loudness import level
-from shared.devices import Device, quantized
-from shared.engines import UnknownEngine
+from shared.engines.devices import Device, quantized
+from shared.engines.registry import UnknownEngine
 from shared.protocol.prompt import SOUND
 from shared.protocol.session import RATE_HZ, Message
 from shared.settings import Settings

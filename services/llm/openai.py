@@ -14,8 +14,8 @@ from pydantic import SecretStr
 
 from services.llm.engine import Usage
 from services.llm.openai_wire import Calls, message_form, note_usage, tool_form
-from shared.endpoints import BAD_REQUEST, NO_ROUTE, Endpoint, EndpointFailed, Place
-from shared.engines import UnknownEngine
+from shared.engines.endpoints import BAD_REQUEST, NO_ROUTE, Endpoint, EndpointFailed, Place
+from shared.engines.registry import UnknownEngine
 from shared.protocol.session import Message, Tool, ToolCall
 from shared.settings import Settings
 

@@ -21,9 +21,9 @@ from services.llm.cache import cache_options
 from services.llm.chat import ChatFormat
 from services.llm.engine import Usage
 from services.llm.markup import Markup, ReplyReader
-from shared.devices import device_kind, lost, open_device, quantized
-from shared.engines import EngineLost, UnknownEngine
-from shared.models import find_model, model_name
+from shared.engines.devices import device_kind, lost, open_device, quantized
+from shared.engines.models import find_model, model_name
+from shared.engines.registry import EngineLost, UnknownEngine
 from shared.observability import metrics
 from shared.protocol.session import Message, Tool, ToolCall
 from shared.settings import Settings

@@ -4,7 +4,7 @@ import sys
 
 from services.tts.engine import ENGINES
 from services.tts.stage import TtsStage
-from shared.engines import create_engine
+from shared.engines.registry import create_engine
 from shared.service import run_stage
 from shared.settings import Settings
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from services.tts.family import VOICE, Family, seed
 from services.tts.waveform import Waveform
-from shared.devices import quantized
+from shared.engines.devices import quantized
 from shared.settings import Settings
 
 FIRST_SENTENCE = "Hello, and welcome. I am glad that you are here, and happy to help you today."

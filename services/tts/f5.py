@@ -33,7 +33,7 @@ from services.tts.f5_plan import (
 )
 from services.tts.waveform import active_span, pause_ms, shape, slices
 from shared.audio.voices import ClonedVoice
-from shared.batching import Batcher
+from shared.engines.batching import Batcher
 from shared.settings import Settings
 
 VOICES_KEPT = 32

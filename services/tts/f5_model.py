@@ -14,9 +14,9 @@ import soundfile
 from services.tts.f5_plan import RATE_HZ
 from services.tts.waveform import Waveform
 from shared.audio.voices import ClonedVoice, make_voice
-from shared.devices import Device, open_device
-from shared.engines import UnknownEngine
-from shared.models import VOCODER, find_model, model_name, needs_of
+from shared.engines.devices import Device, open_device
+from shared.engines.models import VOCODER, find_model, model_name, needs_of
+from shared.engines.registry import UnknownEngine
 from shared.settings import Settings
 
 MELS = 100

@@ -14,8 +14,8 @@ from services.tts.family import Family, first_line
 from services.tts.spectrograms import FastSpeech2, SpeechT5
 from services.tts.vits import Vits
 from services.tts.waveform import Waveform
-from shared.devices import Device
-from shared.engines import UnknownEngine
+from shared.engines.devices import Device
+from shared.engines.registry import UnknownEngine
 from shared.settings import Settings
 
 _FAMILIES: Mapping[str, tuple[str, type[Family]]] = {

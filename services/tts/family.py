@@ -9,7 +9,7 @@ import numpy as np
 import structlog
 
 from services.tts.waveform import Waveform
-from shared.devices import Device
+from shared.engines.devices import Device
 from shared.settings import Settings
 
 log = structlog.get_logger()

@@ -16,10 +16,10 @@ import numpy as np
 from services.tts.engine import Speech
 from services.tts.phonemes import LANGUAGES, Pronounced, Speller, letter, pieces, speller
 from services.tts.waveform import Waveform, pause_ms, shape, slices
-from shared.batching import Batcher
-from shared.devices import Device, open_device
-from shared.engines import UnknownEngine
-from shared.models import find_model
+from shared.engines.batching import Batcher
+from shared.engines.devices import Device, open_device
+from shared.engines.models import find_model
+from shared.engines.registry import UnknownEngine
 from shared.protocol.session import Word
 from shared.settings import Settings
 

@@ -12,8 +12,8 @@ import structlog
 
 from services.tts.engine import Speech
 from shared.audio.loudness import Leveller
-from shared.endpoints import BAD_REQUEST, Endpoint, EndpointFailed
-from shared.engines import UnknownEngine
+from shared.engines.endpoints import BAD_REQUEST, Endpoint, EndpointFailed
+from shared.engines.registry import UnknownEngine
 from shared.settings import Settings
 
 log = structlog.get_logger()

@@ -10,9 +10,9 @@ import structlog
 from services.tts.family import VOICE, Family, first_line, numbered
 from services.tts.vits import numbers_in_words
 from services.tts.waveform import Waveform
-from shared.devices import quantized
-from shared.engines import UnknownEngine
-from shared.models import find_model
+from shared.engines.devices import quantized
+from shared.engines.models import find_model
+from shared.engines.registry import UnknownEngine
 from shared.settings import Settings
 
 log = structlog.get_logger()

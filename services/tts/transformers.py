@@ -14,10 +14,10 @@ from services.tts.families import Model, load_model
 from services.tts.family import SILENCE, Abandoned
 from services.tts.languages import two_letters
 from services.tts.waveform import CLAUSE_PAUSE_MS, Waveform, pause_ms, shape, slices
-from shared.batching import Batcher
-from shared.devices import device_kind, open_device
-from shared.engines import UnknownEngine
-from shared.models import find_model, model_name
+from shared.engines.batching import Batcher
+from shared.engines.devices import device_kind, open_device
+from shared.engines.models import find_model, model_name
+from shared.engines.registry import UnknownEngine
 from shared.settings import Settings
 
 SLOWEST, FASTEST = 0.5, 2.0

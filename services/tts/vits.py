@@ -22,7 +22,7 @@ import numpy as np
 
 from services.tts.family import Family, numbered, seed
 from services.tts.languages import two_letters
-from shared.engines import UnknownEngine
+from shared.engines.registry import UnknownEngine
 from shared.settings import Settings
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")

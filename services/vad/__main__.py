@@ -5,7 +5,7 @@ import sys
 from services.vad.endpointing import ENGINES as ENDPOINTING
 from services.vad.engine import ENGINES
 from services.vad.stage import VadStage
-from shared.engines import create_engine
+from shared.engines.registry import create_engine
 from shared.service import run_stage
 from shared.settings import Settings
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.vad.engine import WINDOW_BYTES
-from shared.engines import UnknownEngine
+from shared.engines.registry import UnknownEngine
 from shared.protocol.session import RATE_HZ
 from shared.settings import Settings
 

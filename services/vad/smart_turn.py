@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from shared.engines import UnknownEngine
+from shared.engines.registry import UnknownEngine
 from shared.protocol.session import RATE_HZ, SessionSettings
 from shared.settings import Settings
 

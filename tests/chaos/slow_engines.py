@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 from services.tts.engine import Speech
-from shared.engines import EngineLost
+from shared.engines.registry import EngineLost
 from shared.protocol.session import Message, Tool
 from shared.settings import Settings
 

@@ -12,8 +12,8 @@ from transformers.utils import import_utils
 from benchmarks import random_models
 from services.asr.clips import Clip, Model
 from services.asr.families import load_model
-from shared.devices import open_device
-from shared.engines import UnknownEngine
+from shared.engines.devices import open_device
+from shared.engines.registry import UnknownEngine
 from shared.settings import Settings
 from tests.unit.asr.voices import clip, texts, voice
 

@@ -17,8 +17,8 @@ from services.asr.families import load_model
 from services.asr.realtime import RealtimeUtterance, trusted
 from services.asr.transformers import TransformersRecognizer
 from services.asr.voxtral_realtime import Realtime
-from shared.devices import open_device
-from shared.engines import EngineLost, UnknownEngine
+from shared.engines.devices import open_device
+from shared.engines.registry import EngineLost, UnknownEngine
 from shared.settings import Settings
 from tests.unit.asr.voices import CHUNK_BYTES, clip, feed, hum, noise, voice
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from services.asr.clips import BYTES_PER_S, Clip, Heard
 from services.asr.transformers import WINDOW_S, TransformersUtterance, quietest
-from shared.batching import Batcher
-from shared.engines import EngineLost
+from shared.engines.batching import Batcher
+from shared.engines.registry import EngineLost
 from shared.protocol.session import RATE_HZ, Word
 from tests.unit.asr.voices import CHUNK_BYTES, feed, hum, noise, voice
 

@@ -10,8 +10,8 @@ import pytest_asyncio
 from benchmarks import random_models
 from services.asr.clips import BYTES_PER_S
 from services.asr.transformers import TransformersRecognizer
-from shared.engines import UnknownEngine
-from shared.models import ModelMissing
+from shared.engines.models import ModelMissing
+from shared.engines.registry import UnknownEngine
 from shared.settings import Settings
 from tests.unit.asr.voices import feed, hum, noise, voice
 

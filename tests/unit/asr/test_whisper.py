@@ -12,7 +12,7 @@ from benchmarks import random_models
 from services.asr.clips import Clip
 from services.asr.families import load_model
 from services.asr.whisper import Whisper
-from shared.devices import open_device
+from shared.engines.devices import open_device
 from shared.settings import Settings
 from tests.unit.asr.voices import clip, texts, voice
 

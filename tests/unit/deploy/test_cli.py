@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from deploy.cli import app
-from shared.engines import UnknownEngine
+from shared.engines.registry import UnknownEngine
 from shared.settings import BadSettings, Settings, load_settings
 
 SERVICES = ("vad", "asr", "llm", "tts", "edge")

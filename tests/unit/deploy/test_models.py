@@ -19,8 +19,8 @@ from deploy.models_hub import Hub
 from deploy.models_pull import run_pull
 from deploy.models_verify import check_file, check_safetensors, run_verify
 from deploy.models_warm import run_warm
-from shared.engines import UnknownEngine
-from shared.models import VOCODER
+from shared.engines.models import VOCODER
+from shared.engines.registry import UnknownEngine
 from shared.settings import Settings, load_settings
 from tests.hub_server import HubServer
 

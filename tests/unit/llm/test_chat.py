@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from benchmarks import random_models
 from services.llm.chat import BEGINNING, GO_ON, ChatFormat, folded, written
-from shared.engines import UnknownEngine
+from shared.engines.registry import UnknownEngine
 from shared.protocol.session import Message, Tool, ToolCall
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "[INST]"]

@@ -18,7 +18,7 @@ from services.llm import omni
 from services.llm.engine import ENGINES, Usage
 from services.llm.omni import Omni
 from shared.audio.loudness import LEVEL_DBFS, level_dbfs
-from shared.engines import EngineLost, UnknownEngine, create_engine
+from shared.engines.registry import EngineLost, UnknownEngine, create_engine
 from shared.protocol.session import Message, Tool, ToolCall
 from shared.protocol.speech import Speech
 from shared.settings import Settings

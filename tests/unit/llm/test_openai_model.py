@@ -16,8 +16,8 @@ from prometheus_client import REGISTRY
 
 from services.llm.engine import ENGINES, Usage
 from services.llm.openai import OpenAIModel, _Spoken
-from shared.endpoints import OUTCOMES, EndpointFailed
-from shared.engines import UnknownEngine, create_engine
+from shared.engines.endpoints import OUTCOMES, EndpointFailed
+from shared.engines.registry import UnknownEngine, create_engine
 from shared.protocol.session import Message, Tool, ToolCall
 from shared.settings import Settings
 from tests.openai_server import Answer, Cut, OpenAIServer, call, chunk, error, free_port_url, openai_server, said

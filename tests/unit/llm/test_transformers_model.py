@@ -19,8 +19,8 @@ from services.llm import cache
 from services.llm import transformers as engine
 from services.llm.engine import Usage
 from services.llm.transformers import TransformersModel
-from shared.engines import EngineLost, UnknownEngine
-from shared.models import ModelMissing
+from shared.engines.models import ModelMissing
+from shared.engines.registry import EngineLost, UnknownEngine
 from shared.protocol.session import Message, ToolCall
 from shared.settings import Settings
 

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 
 import pytest
 
-from shared.batching import Batcher
-from shared.engines import EngineLost
+from shared.engines.batching import Batcher
+from shared.engines.registry import EngineLost
 
 
 class Model:

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.engines import UnknownEngine
-from shared.models import (
+from shared.engines.models import (
     DEFAULTS,
     VOCODER,
     ModelMissing,
@@ -16,6 +15,7 @@ from shared.models import (
     needs_of,
     wanted_files,
 )
+from shared.engines.registry import UnknownEngine
 
 NAME = "someone/something"
 

@@ -26,7 +26,7 @@ from services.tts.f5_plan import (
 )
 from services.tts.waveform import Waveform
 from shared.audio.voices import ClonedVoice, cloned_voice, make_voice
-from shared.engines import UnknownEngine
+from shared.engines.registry import UnknownEngine
 from shared.settings import Settings
 
 TEXT = "The birch canoe slid on the smooth planks."

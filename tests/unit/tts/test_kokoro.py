@@ -13,8 +13,8 @@ from benchmarks import random_models
 from services.tts.engine import Speech
 from services.tts.kokoro import KokoroSynthesizer, mixture
 from shared.audio.loudness import LEVEL_DBFS, level_dbfs
-from shared.engines import UnknownEngine
-from shared.models import ModelMissing
+from shared.engines.models import ModelMissing
+from shared.engines.registry import UnknownEngine
 from shared.settings import Settings
 
 TEXT = "Hello there, my friend."

@@ -16,8 +16,8 @@ from prometheus_client import REGISTRY
 from services.tts.engine import ENGINES, Speech
 from services.tts.openai import VOICES, OpenAISynthesizer, _Audio
 from shared.audio.loudness import LEVEL_DBFS, level_dbfs
-from shared.endpoints import OUTCOMES, EndpointFailed
-from shared.engines import UnknownEngine, create_engine
+from shared.engines.endpoints import OUTCOMES, EndpointFailed
+from shared.engines.registry import UnknownEngine, create_engine
 from shared.settings import Settings
 from tests.openai_server import Answer, Cut, OpenAIServer, error, free_port_url, openai_server
 

@@ -22,9 +22,9 @@ from services.tts.languages import two_letters
 from services.tts.transformers import FIRST_LONGEST, TransformersSynthesizer, pieces
 from services.tts.vits import numbers_in_words
 from shared.audio.loudness import LEVEL_DBFS, level_dbfs
-from shared.devices import Device
-from shared.engines import UnknownEngine, create_engine
-from shared.models import ModelMissing
+from shared.engines.devices import Device
+from shared.engines.models import ModelMissing
+from shared.engines.registry import UnknownEngine, create_engine
 from shared.settings import Settings
 
 TEXT = "Hello there, my friend."

@@ -17,7 +17,7 @@ from services.vad.engine import WINDOW_BYTES
 from services.vad.judge import Hearing, Judge
 from services.vad.listener import Heard, Listener
 from services.vad.silero import SileroDetector, SileroEar
-from shared.engines import UnknownEngine
+from shared.engines.registry import UnknownEngine
 from shared.protocol.frames import AudioChunk, SpeechStarted
 from shared.protocol.session import SessionSettings
 from shared.settings import Settings

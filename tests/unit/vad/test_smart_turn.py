@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from services.vad.smart_turn import SmartTurnDetector, find_model
-from shared.engines import UnknownEngine
+from shared.engines.registry import UnknownEngine
 from shared.protocol.session import RATE_HZ, SessionSettings
 from shared.settings import Settings
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from shared.engines import EngineLost, UnknownEngine
+from shared.engines.registry import EngineLost, UnknownEngine
 from shared.settings import Settings
 
 _LOST = ("out of memory", "cuda error", "cublas_status", "cudnn_status", "device-side assert", "mps backend")

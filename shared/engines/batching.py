@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from typing import Generic, TypeVar
 
-from shared.devices import lost
-from shared.engines import EngineLost
+from shared.engines.devices import lost
+from shared.engines.registry import EngineLost
 from shared.observability import metrics
 
 Q = TypeVar("Q")

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import SecretStr
 
-from shared.engines import UnknownEngine
+from shared.engines.registry import UnknownEngine
 from shared.observability import metrics
 
 HOSTED = (".openai.com", ".openai.azure.com")

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from shared.engines import UnknownEngine
+from shared.engines.registry import UnknownEngine
 
 VOCODER = "charactr/vocos-mel-24khz"
 """What turns F5's spectrograms into sound."""
