@@ -13,13 +13,13 @@ from typing import Any
 from shared.bus.bus import Channel
 from shared.bus.leases import Lease
 from shared.bus.reader import Deliver
-from shared.lifecycle import Shutdown
 from shared.protocol.frames import Frame, SettingsChanged, codec
 from shared.protocol.session import Message, SessionSettings
 from shared.protocol.streams import JOBS, ROUTES, Keys, Place
 from shared.protocol.turn_record import TurnRecord
 from shared.settings import Settings
-from shared.worker import Stage, Worker
+from shared.worker.lifecycle import Shutdown
+from shared.worker.worker import Stage, Worker
 
 Entry = tuple[str, int, list[Frame]]
 _STAGE_OF = {place: stage for stage, place in JOBS.items()}

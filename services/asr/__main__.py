@@ -5,8 +5,8 @@ import sys
 from services.asr.engine import ENGINES
 from services.asr.stage import AsrStage
 from shared.engines.registry import create_engine
-from shared.service import run_stage
 from shared.settings import Settings
+from shared.worker.service import run_stage
 
 
 def build(settings: Settings) -> AsrStage:

@@ -9,10 +9,10 @@ import uvicorn
 from services.edge.app import create_app
 from services.edge.edge import Edge
 from services.edge.socket import DirectWebSocket
-from shared.lifecycle import Shutdown, with_broker
 from shared.observability.process_stats import Vitals, tell_build
-from shared.service import run_service
 from shared.settings import Settings
+from shared.worker.lifecycle import Shutdown, with_broker
+from shared.worker.service import run_service
 
 LARGEST_MESSAGE_BYTES = 16 * 1024 * 1024
 """A Realtime client may append 15 MiB of base64 in one message."""

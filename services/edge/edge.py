@@ -16,10 +16,10 @@ from services.edge.session import Session
 from services.edge.socket import socket_of
 from services.edge.voice_store import VoiceStore
 from shared.bus.bus import Bus
-from shared.lifecycle import Shutdown
 from shared.observability import metrics
 from shared.protocol.session import SessionSettings
 from shared.settings import Settings
+from shared.worker.lifecycle import Shutdown
 
 log = structlog.get_logger()
 

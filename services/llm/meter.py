@@ -9,7 +9,7 @@ from services.llm.tracing import describe_usage
 from shared.observability import metrics
 from shared.protocol.session import ToolCall
 from shared.protocol.speech import Speech
-from shared.work import Work
+from shared.worker.work import Work
 
 DIRECTIONS = ("prompt", "cached", "reply")
 

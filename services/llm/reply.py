@@ -17,7 +17,7 @@ from shared.protocol.frames import (
 )
 from shared.protocol.session import SessionSettings, ToolCall
 from shared.protocol.speech import Speech
-from shared.work import Work
+from shared.worker.work import Work
 
 
 def is_spoken(job: TranscriptFinal | TurnHeard, settings: SessionSettings) -> bool:

@@ -8,7 +8,7 @@ import structlog
 from shared.protocol.frames import AudioChunk, TurnHeard
 from shared.protocol.session import RATE_HZ
 from shared.protocol.streams import Place
-from shared.work import Work
+from shared.worker.work import Work
 
 log = structlog.get_logger()
 

@@ -15,7 +15,7 @@ from shared.protocol.frames import Frame, ReplyStarted, TranscriptFinal, TurnHea
 from shared.protocol.prompt import SOUND, basis, offered, prompt
 from shared.protocol.session import OMNI, Message, SessionSettings, Tool, ToolCall
 from shared.protocol.speech import Speech
-from shared.work import Work
+from shared.worker.work import Work
 
 log = structlog.get_logger()
 

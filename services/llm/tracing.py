@@ -8,7 +8,7 @@ import structlog
 from services.llm.engine import Usage
 from shared.observability.logs import shows_content
 from shared.protocol.session import Message
-from shared.work import Work
+from shared.worker.work import Work
 
 log = structlog.get_logger()
 

@@ -10,7 +10,7 @@ from services.tts.engine import Cloner, Synthesizer
 from shared.audio.voices import ClonedVoice
 from shared.observability import metrics
 from shared.protocol.frames import Frame, ReplySentence, VoiceChunk, VoiceDone
-from shared.work import Work
+from shared.worker.work import Work
 
 VOICES_KEPT = 32
 """Cloned voices whose recordings a worker holds, about half a megabyte each."""

@@ -6,8 +6,8 @@ from services.vad.endpointing import ENGINES as ENDPOINTING
 from services.vad.engine import ENGINES
 from services.vad.stage import VadStage
 from shared.engines.registry import create_engine
-from shared.service import run_stage
 from shared.settings import Settings
+from shared.worker.service import run_stage
 
 
 def build(settings: Settings) -> VadStage:

@@ -26,7 +26,7 @@ from shared.protocol.frames import (
 )
 from shared.protocol.session import RATE_HZ
 from shared.protocol.streams import Place
-from shared.work import Work
+from shared.worker.work import Work
 
 log = structlog.get_logger()
 

@@ -1,7 +1,7 @@
 """The bus: one process's connection to the broker, its streams and its keys.
 
 A `Bus` is one generation of connections. It does not mend itself: when any of its connections breaks,
-everything that runs inside it ends with `BrokerGone`, and `shared/lifecycle.py` begins a new one. What
+everything that runs inside it ends with `BrokerGone`, and `shared/worker/lifecycle.py` begins a new one. What
 was in flight is then unknown, and the design stands that: readers know offsets, leases come back.
 
 How it reads is `shared/bus/reader.py`, what it keeps beside the streams `shared/bus/records.py`.

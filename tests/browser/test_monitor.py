@@ -15,8 +15,8 @@ from websockets.sync.client import ClientConnection, connect
 
 from services.edge.app import create_app
 from services.edge.edge import Edge
-from shared.lifecycle import Shutdown
 from shared.settings import Settings
+from shared.worker.lifecycle import Shutdown
 from tests.browser.test_page import Page, Server, chromium
 
 pytestmark = pytest.mark.timeout(180)

@@ -14,7 +14,6 @@ from deploy.broker import Program, answers, broker_argv, find_program, private_f
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone, BrokerRefused
 from shared.bus.leases import Leases, stage_status
-from shared.lifecycle import Shutdown, with_broker
 from shared.protocol.frames import (
     Frame,
     InputCleared,
@@ -28,8 +27,9 @@ from shared.protocol.frames import (
 from shared.protocol.session import ReplyOptions
 from shared.protocol.streams import Place
 from shared.settings import Settings
-from shared.work import Work
-from shared.worker import Worker
+from shared.worker.lifecycle import Shutdown, with_broker
+from shared.worker.work import Work
+from shared.worker.worker import Worker
 from tests.broker import embedded_broker
 from tests.conftest import need
 

@@ -13,11 +13,11 @@ from services.tts.scripted import ScriptedSynthesizer
 from services.tts.stage import TtsStage
 from shared.audio.voices import ClonedVoice, cloned_voice
 from shared.bus.bus import Bus
-from shared.lifecycle import Shutdown
 from shared.protocol.frames import Frame, ReplySentence, StageFailed, VoiceChunk, VoiceDone
 from shared.protocol.streams import Place
 from shared.settings import Settings
-from shared.worker import Worker
+from shared.worker.lifecycle import Shutdown
+from shared.worker.worker import Worker
 from tests.broker import embedded_broker
 
 ANN = cloned_voice("ann", "This is Ann.", 24_000, b"\1\0" * 24_000)

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import random_models
 from benchmarks.system import System
-from shared.service import EXIT_SETTINGS
+from shared.worker.service import EXIT_SETTINGS
 from tests.conftest import system
 from tests.pipeline.caller import Caller, calling
 

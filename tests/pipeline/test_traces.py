@@ -23,7 +23,6 @@ from services.tts.__main__ import build as build_tts
 from services.vad.__main__ import build as build_vad
 from shared.bus.bus import Bus
 from shared.bus.records import pack_settings
-from shared.lifecycle import Shutdown
 from shared.observability.otel import make_provider
 from shared.observability.tracing import session_label, start_tracing, stop_tracing
 from shared.protocol import frames as fr
@@ -31,7 +30,8 @@ from shared.protocol.frames import Frame
 from shared.protocol.session import ReplyOptions, SessionSettings
 from shared.protocol.streams import Place
 from shared.settings import Settings
-from shared.worker import Stage, Worker
+from shared.worker.lifecycle import Shutdown
+from shared.worker.worker import Stage, Worker
 from tests.broker import embedded_broker
 from tests.conftest import system
 from tests.pipeline.caller import calling

@@ -14,7 +14,7 @@ from shared.protocol import frames as fr
 from shared.protocol.session import ReplyOptions
 from shared.protocol.streams import Place
 from shared.settings import Settings
-from shared.work import Work
+from shared.worker.work import Work
 
 STARTED = fr.SpeechStarted("s", 1, 0, 0, 0, "0-0", "en", True)
 

@@ -15,12 +15,12 @@ from services.edge.monitoring import ENTRIES, TURNS_LOOKED_AT, is_loopback
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone
 from shared.bus.leases import Leases
-from shared.lifecycle import Shutdown
 from shared.protocol import frames as fr
 from shared.protocol.session import ReplyOptions, SessionSettings
 from shared.protocol.streams import Place
 from shared.protocol.turn_record import TurnRecord
 from shared.settings import STAGES, Settings
+from shared.worker.lifecycle import Shutdown
 from tests.broker import embedded_broker
 
 HERE = "http://127.0.0.1:8000"

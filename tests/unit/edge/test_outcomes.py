@@ -7,10 +7,10 @@ from prometheus_client import REGISTRY
 from services.edge import actions as act
 from services.edge import events as ev
 from services.edge.edge import Edge
-from shared.lifecycle import Shutdown
 from shared.protocol import frames as fr
 from shared.protocol.session import ReplyOptions
 from shared.settings import Settings
+from shared.worker.lifecycle import Shutdown
 from tests.unit.edge.line import Line, on_a_line
 
 OUTCOMES = ("completed", "interrupted", "cancelled", "failed", "empty")

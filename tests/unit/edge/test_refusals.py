@@ -9,11 +9,11 @@ import pytest
 from services.edge.edge import Edge
 from shared.bus.bus import Bus
 from shared.bus.leases import Leases
-from shared.lifecycle import Shutdown
 from shared.observability import metrics
 from shared.protocol.frames import TranscriptFinal
 from shared.protocol.session import ReplyOptions
 from shared.settings import STAGES, Settings
+from shared.worker.lifecycle import Shutdown
 from tests.broker import embedded_broker
 
 

@@ -10,10 +10,10 @@ from prometheus_client import REGISTRY
 from services.edge.edge import Edge
 from shared.bus.bus import Bus
 from shared.bus.status import broker_status
-from shared.lifecycle import Shutdown
 from shared.protocol.frames import TranscriptFinal
 from shared.protocol.session import ReplyOptions
 from shared.settings import Settings
+from shared.worker.lifecycle import Shutdown
 from tests.broker import embedded_broker
 
 

@@ -21,8 +21,8 @@ from services.edge.voices import decode_recording
 from shared.audio.voices import LARGEST_BYTES, Floats
 from shared.bus.bus import Bus
 from shared.bus.leases import Leases
-from shared.lifecycle import Shutdown
 from shared.settings import Settings
+from shared.worker.lifecycle import Shutdown
 from tests.broker import embedded_broker
 
 TEXT = "The birch canoe slid on the smooth planks, and sank."

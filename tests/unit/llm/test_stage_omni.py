@@ -21,7 +21,7 @@ from shared.protocol.session import Message, ReplyOptions, SessionSettings, Tool
 from shared.protocol.speech import Speech
 from shared.protocol.streams import Place
 from shared.settings import Settings
-from shared.work import Work
+from shared.worker.work import Work
 
 OMNI = SessionSettings(route="omni", instructions="Be brief.", voice="anna")
 START, END = 16_000, 16_000 + 4_000

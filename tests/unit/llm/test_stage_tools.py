@@ -14,7 +14,7 @@ from shared.protocol.frames import Frame, ReplyDelta, ReplyDone, ReplySentence, 
 from shared.protocol.prompt import INTERRUPTED, UNANSWERED, basis, prompt
 from shared.protocol.session import Message, ReplyOptions, SessionSettings, Tool, ToolCall
 from shared.protocol.streams import Place
-from shared.work import Work
+from shared.worker.work import Work
 
 WEATHER = Tool("weather", "Tells the weather.", '{"type":"object"}')
 CLOCK = Tool("clock", "", "{}")

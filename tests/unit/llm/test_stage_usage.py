@@ -19,7 +19,7 @@ from shared.observability import tracing
 from shared.observability.otel import make_provider
 from shared.protocol.frames import TranscriptFinal
 from shared.protocol.session import Message, ReplyOptions, SessionSettings, Tool
-from shared.work import Work
+from shared.worker.work import Work
 
 PARENT = f"00-{0xABC:032x}-{0xDEF:016x}-01"
 TOKENS = ("prompt", "cached", "reply")

@@ -13,7 +13,7 @@ from shared.protocol.frames import Frame, ReplyDone, TranscriptFinal
 from shared.protocol.session import ReplyOptions
 from shared.protocol.streams import Place
 from shared.settings import Settings
-from shared.work import Work
+from shared.worker.work import Work
 
 STALE, NEWEST = 1, 2
 

@@ -14,7 +14,7 @@ from services.tts.stage import TtsStage
 from shared.bus.leases import Lease
 from shared.protocol.frames import ReplySentence
 from shared.settings import Settings
-from shared.work import Work
+from shared.worker.work import Work
 
 ENGINE = "counts-characters"
 

@@ -2,7 +2,7 @@
 
 One task group with named parts: producer (asks for as many jobs as there are free slots), sweeper (takes over
 what others left), keeper (renews leases, says that it is ready) and a bounded number of handlers. The stage
-itself speaks frames and never sees the broker: it gets a `Work` (`shared/work.py`).
+itself speaks frames and never sees the broker: it gets a `Work` (`shared/worker/work.py`).
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone
 from shared.bus.leases import Lease, Leases
 from shared.engines.registry import EngineLost
-from shared.lifecycle import Shutdown
 from shared.observability import metrics, tracing
 from shared.protocol.frames import Frame, StageFailed, codec
 from shared.protocol.turns import TurnGates
 from shared.settings import Settings
-from shared.work import Work
+from shared.worker.lifecycle import Shutdown
+from shared.worker.work import Work
 
 log = structlog.get_logger()
 

@@ -12,12 +12,12 @@ import uvloop
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerRefused
 from shared.engines.registry import EngineLost, UnknownEngine
-from shared.lifecycle import Shutdown, first_message, with_broker
 from shared.observability.logs import configure_logging
 from shared.observability.process_stats import Vitals, serve_metrics, tell_build
 from shared.observability.tracing import configure_tracing, stop_tracing
 from shared.settings import BadSettings, Settings, load_settings
-from shared.worker import Stage, Worker
+from shared.worker.lifecycle import Shutdown, first_message, with_broker
+from shared.worker.worker import Stage, Worker
 
 log = structlog.get_logger()
 
