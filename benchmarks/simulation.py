@@ -32,7 +32,7 @@ from services.edge.session import Session
 from services.llm.stage import LlmStage
 from services.tts.engine import Speech
 from services.tts.stage import TtsStage
-from services.vad.endpointing import FixedDetector
+from services.vad.endpointing.engine import FixedDetector
 from services.vad.stage import VadStage
 from shared.protocol.session import RATE_HZ, Message, SessionSettings, Tool, Word
 from shared.settings import Settings

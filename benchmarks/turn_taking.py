@@ -27,7 +27,7 @@ from deploy.performance import RATE_HZ, Performer, Samples, gather_sounds
 from deploy.scene import BadScene, Cue, Scene, load_scenes
 from services.llm.sentences import SentenceCutter
 from services.llm.spoken import speakable
-from services.vad.endpointing import ENGINES as ENDPOINTING
+from services.vad.endpointing.engine import ENGINES as ENDPOINTING
 from services.vad.engine import ENGINES as DETECTORS
 from services.vad.stage import WENT_ON_MS
 from services.vad.turn_taking import TurnTaker

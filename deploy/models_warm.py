@@ -42,7 +42,11 @@ def _engines(settings: Settings) -> Iterator[tuple[str, str, Mapping[str, str]]]
         engines = importlib.import_module(f"services.{stage}.engine").ENGINES
         yield stage, getattr(settings, f"{stage}_engine"), engines
         if stage == "vad":
-            yield "endpoint", settings.endpoint_engine, importlib.import_module("services.vad.endpointing").ENGINES
+            yield (
+                "endpoint",
+                settings.endpoint_engine,
+                importlib.import_module("services.vad.endpointing.engine").ENGINES,
+            )
 
 
 async def _load(stage: str, name: str, builtin: Mapping[str, str], settings: Settings) -> str:

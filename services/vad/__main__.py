@@ -2,7 +2,7 @@
 
 import sys
 
-from services.vad.endpointing import ENGINES as ENDPOINTING
+from services.vad.endpointing.engine import ENGINES as ENDPOINTING
 from services.vad.engine import ENGINES
 from services.vad.stage import VadStage
 from shared.engines.registry import create_engine

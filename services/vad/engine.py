@@ -36,4 +36,7 @@ class SpeechDetector(Protocol[Ear]):
     async def close(self) -> None: ...
 
 
-ENGINES = {"webrtc": "services.vad.webrtc:WebRtcDetector", "silero": "services.vad.silero:SileroDetector"}
+ENGINES = {
+    "webrtc": "services.vad.engines.webrtc:WebRtcDetector",
+    "silero": "services.vad.engines.silero:SileroDetector",
+}

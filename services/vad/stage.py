@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 
-from services.vad.endpointing import TurnDetector
+from services.vad.endpointing.engine import TurnDetector
 from services.vad.engine import WINDOW_SAMPLES, SpeechDetector
 from services.vad.judge import Hearing, Judge
 from services.vad.listener import Heard, Listener

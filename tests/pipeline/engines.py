@@ -9,7 +9,7 @@ from typing import Any
 
 from services.llm.scripted import ScriptedModel
 from services.llm.scripted_omni import ScriptedTalker
-from services.vad.endpointing import FixedDetector, FixedSpeaker
+from services.vad.endpointing.engine import FixedDetector, FixedSpeaker
 from shared.protocol.session import Message, SessionSettings, Tool, ToolCall
 from shared.protocol.speech import Speech
 from shared.settings import Settings

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.vad.pace import LONGEST_MS, SHORTEST_MS, PaceDetector, PaceSpeaker
+from services.vad.endpointing.pace import LONGEST_MS, SHORTEST_MS, PaceDetector, PaceSpeaker
 from shared.protocol.session import SessionSettings
 from shared.settings import Settings
 

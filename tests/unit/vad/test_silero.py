@@ -12,11 +12,11 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from services.vad import silero
 from services.vad.engine import WINDOW_BYTES
+from services.vad.engines import silero
+from services.vad.engines.silero import SileroDetector, SileroEar
 from services.vad.judge import Hearing, Judge
 from services.vad.listener import Heard, Listener
-from services.vad.silero import SileroDetector, SileroEar
 from shared.engines.registry import UnknownEngine
 from shared.protocol.frames import AudioChunk, SpeechStarted
 from shared.protocol.session import SessionSettings

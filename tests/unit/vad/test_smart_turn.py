@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from services.vad.smart_turn import SmartTurnDetector, find_model
+from services.vad.endpointing.smart_turn import SmartTurnDetector, find_model
 from shared.engines.registry import UnknownEngine
 from shared.protocol.session import RATE_HZ, SessionSettings
 from shared.settings import Settings

@@ -10,7 +10,7 @@ import pytest
 import webrtcvad
 
 from services.vad.engine import WINDOW_BYTES, WINDOW_MS, WINDOW_SAMPLES
-from services.vad.webrtc import MODE, WebRtcDetector
+from services.vad.engines.webrtc import MODE, WebRtcDetector
 from shared.protocol.session import RATE_HZ
 from shared.settings import Settings
 

@@ -87,7 +87,7 @@ class FixedSpeaker:
 
 
 ENGINES = {
-    "fixed": "services.vad.endpointing:FixedDetector",
-    "pace": "services.vad.pace:PaceDetector",
-    "smart-turn": "services.vad.smart_turn:SmartTurnDetector",
+    "fixed": "services.vad.endpointing.engine:FixedDetector",
+    "pace": "services.vad.endpointing.pace:PaceDetector",
+    "smart-turn": "services.vad.endpointing.smart_turn:SmartTurnDetector",
 }
