@@ -26,7 +26,7 @@ from deploy.broker import BrokerError
 from deploy.conversation import Recording, TalkFailed, converse
 from deploy.supervisor import StartFailed
 from deploy.talk import read_speech
-from services.asr.sphinx import SphinxRecognizer
+from services.asr.engines.sphinx import SphinxRecognizer
 from shared.settings import Settings
 
 CLASSIC = {

@@ -53,7 +53,7 @@ class Recognizer(Protocol):
 
 
 ENGINES = {
-    "sphinx": "services.asr.sphinx:SphinxRecognizer",
-    "scripted": "services.asr.scripted:ScriptedRecognizer",
-    "transformers": "services.asr.transformers:TransformersRecognizer",
+    "sphinx": "services.asr.engines.sphinx:SphinxRecognizer",
+    "scripted": "services.asr.engines.scripted:ScriptedRecognizer",
+    "transformers": "services.asr.engines.transformers:TransformersRecognizer",
 }

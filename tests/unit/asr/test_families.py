@@ -10,8 +10,8 @@ import pytest
 from transformers.utils import import_utils
 
 from benchmarks import random_models
-from services.asr.clips import Clip, Model
-from services.asr.families import load_model
+from services.asr.engines.clips import Clip, Model
+from services.asr.engines.families import load_model
 from shared.engines.devices import open_device
 from shared.engines.registry import UnknownEngine
 from shared.settings import Settings

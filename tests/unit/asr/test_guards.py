@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.asr.agreement import Agreement
-from services.asr.clips import Clip, Heard, trusted
-from services.asr.guards import LOOPS, Voice, has_voice, is_invented, is_too_much, without_loops
+from services.asr.engines.agreement import Agreement
+from services.asr.engines.clips import Clip, Heard, trusted
+from services.asr.engines.guards import LOOPS, Voice, has_voice, is_invented, is_too_much, without_loops
 from shared.protocol.session import Word
 from tests.unit.asr.voices import hum, noise, voice
 

@@ -11,12 +11,12 @@ import pytest
 import pytest_asyncio
 
 from benchmarks import random_models
-from services.asr import realtime
-from services.asr.clips import BYTES_PER_S
-from services.asr.families import load_model
-from services.asr.realtime import RealtimeUtterance, trusted
-from services.asr.transformers import TransformersRecognizer
-from services.asr.voxtral_realtime import Realtime
+from services.asr.engines import realtime
+from services.asr.engines.clips import BYTES_PER_S
+from services.asr.engines.families import load_model
+from services.asr.engines.realtime import RealtimeUtterance, trusted
+from services.asr.engines.transformers import TransformersRecognizer
+from services.asr.engines.voxtral_realtime import Realtime
 from shared.engines.devices import open_device
 from shared.engines.registry import EngineLost, UnknownEngine
 from shared.settings import Settings

@@ -3,7 +3,7 @@
 import asyncio
 
 from services.asr.engine import Transcript
-from services.asr.scripted import ScriptedRecognizer
+from services.asr.engines.scripted import ScriptedRecognizer
 from shared.settings import Settings
 
 

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from services.asr.engine import Utterance
-from services.asr.sphinx import SphinxRecognizer
+from services.asr.engines.sphinx import SphinxRecognizer
 from shared.protocol.session import RATE_HZ
 from shared.settings import Settings
 

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from benchmarks.simulated_bus import SimulatedBus, SimulatedLeases
-from services.asr.scripted import ScriptedRecognizer
+from services.asr.engines.scripted import ScriptedRecognizer
 from services.asr.stage import AsrStage
 from shared.bus.leases import Lease
 from shared.protocol import frames as fr

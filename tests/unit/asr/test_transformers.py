@@ -11,8 +11,8 @@ import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.asr.clips import BYTES_PER_S, Clip, Heard
-from services.asr.transformers import WINDOW_S, TransformersUtterance, quietest
+from services.asr.engines.clips import BYTES_PER_S, Clip, Heard
+from services.asr.engines.transformers import WINDOW_S, TransformersUtterance, quietest
 from shared.engines.batching import Batcher
 from shared.engines.registry import EngineLost
 from shared.protocol.session import RATE_HZ, Word
@@ -86,7 +86,9 @@ async def talk(utterance: TransformersUtterance, pcm: bytes) -> list[str]:
 async def test_partial_transcripts_grow_and_the_final_one_has_all(
     open_utterance: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.asr.transformers.PARTIAL_SHARE", math.inf)  # however slow this machine is just now
+    monkeypatch.setattr(
+        "services.asr.engines.transformers.PARTIAL_SHARE", math.inf
+    )  # however slow this machine is just now
     model = Scripted(voice(5))
     utterance = open_utterance(model, hints="Ada")
     partials = await talk(utterance, model.said)

@@ -8,8 +8,8 @@ import pytest
 import pytest_asyncio
 
 from benchmarks import random_models
-from services.asr.clips import BYTES_PER_S
-from services.asr.transformers import TransformersRecognizer
+from services.asr.engines.clips import BYTES_PER_S
+from services.asr.engines.transformers import TransformersRecognizer
 from shared.engines.models import ModelMissing
 from shared.engines.registry import UnknownEngine
 from shared.settings import Settings

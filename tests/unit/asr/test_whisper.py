@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from benchmarks import random_models
-from services.asr.clips import Clip
-from services.asr.families import load_model
-from services.asr.whisper import Whisper
+from services.asr.engines.clips import Clip
+from services.asr.engines.families import load_model
+from services.asr.engines.whisper import Whisper
 from shared.engines.devices import open_device
 from shared.settings import Settings
 from tests.unit.asr.voices import clip, texts, voice

@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.asr.languages import model_language
-from services.asr.word_times import Span, collapsed, emitted, words_of
+from services.asr.engines.languages import model_language
+from services.asr.engines.word_times import Span, collapsed, emitted, words_of
 from shared.protocol.session import Word
 
 

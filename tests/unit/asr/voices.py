@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from services.asr.clips import Clip, Heard
 from services.asr.engine import Utterance
+from services.asr.engines.clips import Clip, Heard
 from shared.protocol.session import RATE_HZ
 
 CHUNK_BYTES = 2 * RATE_HZ // 10

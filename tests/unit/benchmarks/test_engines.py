@@ -28,8 +28,8 @@ from benchmarks.engine_load import (
 )
 from benchmarks.engine_setup import Options, parse_batches, parse_engines, settings_of
 from deploy.cli import app
-from services.asr.guards import has_voice
-from services.asr.scripted import ScriptedRecognizer
+from services.asr.engines.guards import has_voice
+from services.asr.engines.scripted import ScriptedRecognizer
 from services.llm.scripted import ScriptedModel
 from services.tts.scripted import ScriptedSynthesizer
 from shared.protocol.session import RATE_HZ

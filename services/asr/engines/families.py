@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from services.asr.clips import Clip, Heard, Model, in_groups
-from services.asr.pretrained import Pretrained, takes
-from services.asr.voxtral_realtime import Realtime
-from services.asr.whisper import Whisper
-from services.asr.word_times import collapsed, emitted
+from services.asr.engines.clips import Clip, Heard, Model, in_groups
+from services.asr.engines.pretrained import Pretrained, takes
+from services.asr.engines.voxtral_realtime import Realtime
+from services.asr.engines.whisper import Whisper
+from services.asr.engines.word_times import collapsed, emitted
 from shared.engines.devices import Device
 from shared.engines.registry import UnknownEngine
 from shared.protocol.session import RATE_HZ

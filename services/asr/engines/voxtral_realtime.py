@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from services.asr.clips import Clip, Heard
-from services.asr.pretrained import Pretrained
-from services.asr.ring_cache import RingCache
+from services.asr.engines.clips import Clip, Heard
+from services.asr.engines.pretrained import Pretrained
+from services.asr.engines.ring_cache import RingCache
 from shared.engines.devices import Device
 from shared.engines.registry import UnknownEngine
 from shared.settings import Settings

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from services.asr.clips import Clip, Heard
-from services.asr.word_times import Span, words_of
+from services.asr.engines.clips import Clip, Heard
+from services.asr.engines.word_times import Span, words_of
 from shared.engines.devices import Device, quantized
 from shared.engines.registry import UnknownEngine
 from shared.protocol.session import RATE_HZ, Word

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from services.asr.clips import Clip, Heard, in_groups
-from services.asr.pretrained import Pretrained
+from services.asr.engines.clips import Clip, Heard, in_groups
+from services.asr.engines.pretrained import Pretrained
 from shared.engines.devices import Device
 from shared.protocol.session import RATE_HZ
 from shared.settings import Settings

@@ -15,14 +15,14 @@ from concurrent.futures import Future
 import numpy as np
 import structlog
 
-from services.asr.agreement import Agreement
-from services.asr.clips import BYTES_PER_S, Clip, Heard, Model, silent_clip, trusted
 from services.asr.engine import Transcript, Utterance
-from services.asr.families import load_model
-from services.asr.guards import Voice, has_voice
-from services.asr.languages import model_language
-from services.asr.realtime import Streams
-from services.asr.voxtral_realtime import Realtime
+from services.asr.engines.agreement import Agreement
+from services.asr.engines.clips import BYTES_PER_S, Clip, Heard, Model, silent_clip, trusted
+from services.asr.engines.families import load_model
+from services.asr.engines.guards import Voice, has_voice
+from services.asr.engines.languages import model_language
+from services.asr.engines.realtime import Streams
+from services.asr.engines.voxtral_realtime import Realtime
 from shared.engines.batching import Batcher
 from shared.engines.devices import device_kind, open_device
 from shared.engines.models import find_model, model_name

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 
-from services.asr.clips import BYTES_PER_S
 from services.asr.engine import Transcript
-from services.asr.guards import Voice, is_too_much, without_loops
-from services.asr.voxtral_realtime import Realtime, Step
+from services.asr.engines.clips import BYTES_PER_S
+from services.asr.engines.guards import Voice, is_too_much, without_loops
+from services.asr.engines.voxtral_realtime import Realtime, Step
 from shared.engines.batching import Batcher
 from shared.engines.registry import EngineLost
 from shared.protocol.session import RATE_HZ

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from services.asr.guards import Samples, is_invented, is_too_much, without_loops
+from services.asr.engines.guards import Samples, is_invented, is_too_much, without_loops
 from shared.protocol.session import RATE_HZ, Word
 
 BYTES_PER_S = 2 * RATE_HZ
