@@ -100,10 +100,10 @@ def speaks(model: Any) -> bool:
 
 
 ENGINES = {
-    "eliza": "services.llm.eliza:ElizaModel",
-    "omni": "services.llm.omni:Omni",
-    "openai": "services.llm.openai:OpenAIModel",
-    "scripted": "services.llm.scripted:ScriptedModel",
-    "scripted-omni": "services.llm.scripted_omni:ScriptedOmni",
-    "transformers": "services.llm.transformers:TransformersModel",
+    "eliza": "services.llm.engines.eliza:ElizaModel",
+    "omni": "services.llm.engines.omni:Omni",
+    "openai": "services.llm.engines.openai:OpenAIModel",
+    "scripted": "services.llm.engines.scripted:ScriptedModel",
+    "scripted-omni": "services.llm.engines.scripted_omni:ScriptedOmni",
+    "transformers": "services.llm.engines.transformers:TransformersModel",
 }

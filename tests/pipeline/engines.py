@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
 
-from services.llm.scripted import ScriptedModel
-from services.llm.scripted_omni import ScriptedTalker
+from services.llm.engines.scripted import ScriptedModel
+from services.llm.engines.scripted_omni import ScriptedTalker
 from services.vad.endpointing.engine import FixedDetector, FixedSpeaker
 from shared.protocol.session import Message, SessionSettings, Tool, ToolCall
 from shared.protocol.speech import Speech

@@ -27,7 +27,7 @@ OMNI = {
 Speech = Callable[[str, int], bytes]
 
 
-@pytest.fixture(scope="module", params=["scripted-omni", "services.llm.scripted_omni:ScriptedTalker"])
+@pytest.fixture(scope="module", params=["scripted-omni", "services.llm.engines.scripted_omni:ScriptedTalker"])
 def omni_server(request: pytest.FixtureRequest) -> Iterator[System]:
     """The model hears; its replies of six seconds are spoken by the tts stage, or by itself."""
     with system({**OMNI, "PARLEY_LLM_ENGINE": request.param}) as running:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import random_models
-from services.llm.chat import BEGINNING, GO_ON, ChatFormat, folded, written
+from services.llm.engines.chat import BEGINNING, GO_ON, ChatFormat, folded, written
 from shared.engines.registry import UnknownEngine
 from shared.protocol.session import Message, Tool, ToolCall
 

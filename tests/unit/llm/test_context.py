@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.llm.context import TURNS_AT_ONCE, within
+from services.llm.engines.context import TURNS_AT_ONCE, within
 from shared.protocol.prompt import INTERRUPTED, prompt
 from shared.protocol.session import Message, ReplyOptions, SessionSettings, ToolCall
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.llm.eliza import LONGEST_INPUT, ElizaModel, answer
+from services.llm.engines.eliza import LONGEST_INPUT, ElizaModel, answer
 from shared.protocol.session import Message
 from shared.settings import Settings
 

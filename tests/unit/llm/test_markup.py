@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import random_models
-from services.llm.markup import Markup, ReplyReader
+from services.llm.engines.markup import Markup, ReplyReader
 from shared.protocol.session import Tool, ToolCall
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<tool_call>", "</tool_call>"]

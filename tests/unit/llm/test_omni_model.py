@@ -14,9 +14,9 @@ pytest.importorskip("transformers")
 pytest.importorskip("torch")
 
 from benchmarks.random_models import chat, qwen2_audio, qwen_omni, voxtral, whisper
-from services.llm import omni
 from services.llm.engine import ENGINES, Usage
-from services.llm.omni import Omni
+from services.llm.engines import omni
+from services.llm.engines.omni import Omni
 from shared.audio.loudness import LEVEL_DBFS, level_dbfs
 from shared.engines.registry import EngineLost, UnknownEngine, create_engine
 from shared.protocol.session import Message, Tool, ToolCall

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
 from services.llm.engine import ENGINES, Usage
-from services.llm.openai import OpenAIModel, _Spoken
+from services.llm.engines.openai import OpenAIModel, _Spoken
 from shared.engines.endpoints import OUTCOMES, EndpointFailed
 from shared.engines.registry import UnknownEngine, create_engine
 from shared.protocol.session import Message, Tool, ToolCall

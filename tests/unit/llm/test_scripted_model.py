@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.llm.scripted import ScriptedModel
+from services.llm.engines.scripted import ScriptedModel
 from shared.settings import Settings
 
 

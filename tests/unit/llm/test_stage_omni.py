@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks.simulated_bus import SimulatedBus, SimulatedLeases
 from services.llm import sound
-from services.llm.scripted import ScriptedModel
-from services.llm.scripted_omni import ScriptedOmni, ScriptedTalker
+from services.llm.engines.scripted import ScriptedModel
+from services.llm.engines.scripted_omni import ScriptedOmni, ScriptedTalker
 from services.llm.stage import LlmStage
 from shared.bus.leases import Lease
 from shared.bus.records import pack_settings

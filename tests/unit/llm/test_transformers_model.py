@@ -15,10 +15,10 @@ import pytest_asyncio
 import structlog
 
 from benchmarks import random_models
-from services.llm import cache
-from services.llm import transformers as engine
 from services.llm.engine import Usage
-from services.llm.transformers import TransformersModel
+from services.llm.engines import cache
+from services.llm.engines import transformers as engine
+from services.llm.engines.transformers import TransformersModel
 from shared.engines.models import ModelMissing
 from shared.engines.registry import EngineLost, UnknownEngine
 from shared.protocol.session import Message, ToolCall

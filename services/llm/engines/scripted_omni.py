@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
 
-from services.llm.scripted import ScriptedModel
+from services.llm.engines.scripted import ScriptedModel
 from shared.protocol.session import RATE_HZ, Message, Tool
 from shared.protocol.speech import Speech
 from shared.settings import Settings

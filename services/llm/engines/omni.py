@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from services.llm.engine import Usage
-from services.llm.omni_model import TALKER_HZ, HearingModel
+from services.llm.engines.omni_model import TALKER_HZ, HearingModel
 from shared.engines.devices import device_kind, lost, open_device
 from shared.engines.models import find_model, model_name
 from shared.engines.registry import EngineLost, UnknownEngine

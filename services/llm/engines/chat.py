@@ -9,7 +9,7 @@ from zlib import crc32
 
 import structlog
 
-from services.llm.context import within
+from services.llm.engines.context import within
 from shared.engines.registry import UnknownEngine
 from shared.protocol.session import Message, Tool, ToolCall
 

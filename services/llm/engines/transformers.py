@@ -17,10 +17,10 @@ from typing import Any
 
 import structlog
 
-from services.llm.cache import cache_options
-from services.llm.chat import ChatFormat
 from services.llm.engine import Usage
-from services.llm.markup import Markup, ReplyReader
+from services.llm.engines.cache import cache_options
+from services.llm.engines.chat import ChatFormat
+from services.llm.engines.markup import Markup, ReplyReader
 from shared.engines.devices import device_kind, lost, open_device, quantized
 from shared.engines.models import find_model, model_name
 from shared.engines.registry import EngineLost, UnknownEngine

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from services.llm.chat import BEGINNING, folded, written
-from services.llm.context import within
 from services.llm.engine import Usage
-from services.llm.omni_tokens import OnText, Stopped, TokenReader, ends_when
+from services.llm.engines.chat import BEGINNING, folded, written
+from services.llm.engines.context import within
+from services.llm.engines.omni_tokens import OnText, Stopped, TokenReader, ends_when
 from shared.audio.loudness import level
 from shared.engines.devices import Device, quantized
 from shared.engines.registry import UnknownEngine

@@ -13,7 +13,7 @@ import structlog
 from pydantic import SecretStr
 
 from services.llm.engine import Usage
-from services.llm.openai_wire import Calls, message_form, note_usage, tool_form
+from services.llm.engines.openai_wire import Calls, message_form, note_usage, tool_form
 from shared.engines.endpoints import BAD_REQUEST, NO_ROUTE, Endpoint, EndpointFailed, Place
 from shared.engines.registry import UnknownEngine
 from shared.protocol.session import Message, Tool, ToolCall

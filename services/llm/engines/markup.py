@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import structlog
 
-from services.llm.chat import schema
+from services.llm.engines.chat import schema
 from shared.protocol.session import Tool, ToolCall
 
 log = structlog.get_logger()
