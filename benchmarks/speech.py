@@ -8,7 +8,7 @@ import numpy.typing as npt
 import soxr
 
 from benchmarks.measure import FRAME_SAMPLES, RATE_HZ
-from services.tts.espeak import EspeakSynthesizer
+from services.tts.engines.espeak import EspeakSynthesizer
 from shared.settings import Settings
 
 TEXT = "We were away a year ago in our yellow van all along the evening, and none knew where we were in any manner."

@@ -210,7 +210,7 @@ def _recording(name: str, clips: Path | None) -> Samples:
 
 
 async def _speak(texts: Sequence[str]) -> dict[str, Samples]:
-    from services.tts.espeak import EspeakSynthesizer
+    from services.tts.engines.espeak import EspeakSynthesizer
     from shared.settings import Settings
 
     voice = EspeakSynthesizer(Settings())

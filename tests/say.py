@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from services.tts.espeak import EspeakSynthesizer
+from services.tts.engines.espeak import EspeakSynthesizer
 from shared.audio.pcm import Resampler
 from shared.settings import Settings
 

@@ -48,10 +48,10 @@ class Cloner(Protocol):
 
 
 ENGINES = {
-    "espeak": "services.tts.espeak:EspeakSynthesizer",
-    "f5": "services.tts.f5:F5Synthesizer",
-    "kokoro": "services.tts.kokoro:KokoroSynthesizer",
-    "openai": "services.tts.openai:OpenAISynthesizer",
-    "scripted": "services.tts.scripted:ScriptedSynthesizer",
-    "transformers": "services.tts.transformers:TransformersSynthesizer",
+    "espeak": "services.tts.engines.espeak:EspeakSynthesizer",
+    "f5": "services.tts.engines.f5:F5Synthesizer",
+    "kokoro": "services.tts.engines.kokoro:KokoroSynthesizer",
+    "openai": "services.tts.engines.openai:OpenAISynthesizer",
+    "scripted": "services.tts.engines.scripted:ScriptedSynthesizer",
+    "transformers": "services.tts.engines.transformers:TransformersSynthesizer",
 }

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from services.tts.engine import Cloner, Speech
-from services.tts.scripted import ScriptedSynthesizer
+from services.tts.engines.scripted import ScriptedSynthesizer
 from services.tts.stage import TtsStage
 from shared.audio.voices import ClonedVoice, cloned_voice
 from shared.bus.bus import Bus

@@ -31,7 +31,7 @@ from deploy.cli import app
 from services.asr.engines.guards import has_voice
 from services.asr.engines.scripted import ScriptedRecognizer
 from services.llm.engines.scripted import ScriptedModel
-from services.tts.scripted import ScriptedSynthesizer
+from services.tts.engines.scripted import ScriptedSynthesizer
 from shared.protocol.session import RATE_HZ
 from shared.settings import BadSettings, Settings, load_settings
 

@@ -11,7 +11,7 @@ import pytest
 
 from services.edge.playout import Playout
 from services.tts.engine import Speech
-from services.tts.espeak import QUEUED_SLICES, EspeakSynthesizer
+from services.tts.engines.espeak import QUEUED_SLICES, EspeakSynthesizer
 from shared.protocol.frames import VoiceChunk
 from shared.settings import Settings
 

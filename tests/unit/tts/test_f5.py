@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.tts.engine import Cloner, Speech
-from services.tts.f5 import VOICES_KEPT, F5Synthesizer
-from services.tts.f5_model import Heard, Unwanted, load_f5, network_weights
-from services.tts.f5_plan import (
+from services.tts.engines.f5 import VOICES_KEPT, F5Synthesizer
+from services.tts.engines.f5_model import Heard, Unwanted, load_f5, network_weights
+from services.tts.engines.f5_plan import (
     HOP,
     RATE_HZ,
     most_bytes,
@@ -24,7 +24,7 @@ from services.tts.f5_plan import (
     reference_text,
     spread,
 )
-from services.tts.waveform import Waveform
+from services.tts.engines.waveform import Waveform
 from shared.audio.voices import ClonedVoice, cloned_voice, make_voice
 from shared.engines.registry import UnknownEngine
 from shared.settings import Settings

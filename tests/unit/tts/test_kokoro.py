@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from benchmarks import random_models
 from services.tts.engine import Speech
-from services.tts.kokoro import KokoroSynthesizer, mixture
+from services.tts.engines.kokoro import KokoroSynthesizer, mixture
 from shared.audio.loudness import LEVEL_DBFS, level_dbfs
 from shared.engines.models import ModelMissing
 from shared.engines.registry import UnknownEngine

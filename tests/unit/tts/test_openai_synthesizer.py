@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
 from services.tts.engine import ENGINES, Speech
-from services.tts.openai import VOICES, OpenAISynthesizer, _Audio
+from services.tts.engines.openai import VOICES, OpenAISynthesizer, _Audio
 from shared.audio.loudness import LEVEL_DBFS, level_dbfs
 from shared.engines.endpoints import OUTCOMES, EndpointFailed
 from shared.engines.registry import UnknownEngine, create_engine

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.tts.phonemes import FIRST_LONGEST, LONGEST, Pronounced, aligned, letter, pieces, speller
+from services.tts.engines.phonemes import FIRST_LONGEST, LONGEST, Pronounced, aligned, letter, pieces, speller
 
 SENTENCE = "Hello there, my friend!"
 

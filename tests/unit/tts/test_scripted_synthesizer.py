@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.tts.engine import Speech
-from services.tts.scripted import ScriptedSynthesizer
+from services.tts.engines.scripted import ScriptedSynthesizer
 from shared.settings import Settings
 
 

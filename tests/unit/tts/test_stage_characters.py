@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY
 
 from benchmarks.simulated_bus import SimulatedBus, SimulatedLeases
 from services.tts.engine import Speech
-from services.tts.scripted import ScriptedSynthesizer
+from services.tts.engines.scripted import ScriptedSynthesizer
 from services.tts.stage import TtsStage
 from shared.bus.leases import Lease
 from shared.protocol.frames import ReplySentence

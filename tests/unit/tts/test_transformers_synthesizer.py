@@ -16,11 +16,11 @@ from structlog.testing import capture_logs
 
 from benchmarks import random_models
 from services.tts.engine import ENGINES, Speech
-from services.tts.families import load_model
-from services.tts.family import Abandoned
-from services.tts.languages import two_letters
-from services.tts.transformers import FIRST_LONGEST, TransformersSynthesizer, pieces
-from services.tts.vits import numbers_in_words
+from services.tts.engines.families import load_model
+from services.tts.engines.family import Abandoned
+from services.tts.engines.languages import two_letters
+from services.tts.engines.transformers import FIRST_LONGEST, TransformersSynthesizer, pieces
+from services.tts.engines.vits import numbers_in_words
 from shared.audio.loudness import LEVEL_DBFS, level_dbfs
 from shared.engines.devices import Device
 from shared.engines.models import ModelMissing

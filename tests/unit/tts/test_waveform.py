@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.tts.waveform import SLICE_MS, Waveform, active_span, pause_ms, shape, slices
+from services.tts.engines.waveform import SLICE_MS, Waveform, active_span, pause_ms, shape, slices
 from shared.audio.loudness import LEVEL_DBFS, level_dbfs
 from shared.protocol.session import Word
 

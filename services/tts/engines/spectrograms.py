@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import structlog
 
-from services.tts.family import VOICE, Family, first_line, numbered
-from services.tts.vits import numbers_in_words
-from services.tts.waveform import Waveform
+from services.tts.engines.family import VOICE, Family, first_line, numbered
+from services.tts.engines.vits import numbers_in_words
+from services.tts.engines.waveform import Waveform
 from shared.engines.devices import quantized
 from shared.engines.models import find_model
 from shared.engines.registry import UnknownEngine

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from services.tts.family import Family, numbered, seed
-from services.tts.languages import two_letters
+from services.tts.engines.family import Family, numbered, seed
+from services.tts.engines.languages import two_letters
 from shared.engines.registry import UnknownEngine
 from shared.settings import Settings
 

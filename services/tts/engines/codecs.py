@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from services.tts.family import VOICE, Family, seed
-from services.tts.waveform import Waveform
+from services.tts.engines.family import VOICE, Family, seed
+from services.tts.engines.waveform import Waveform
 from shared.engines.devices import quantized
 from shared.settings import Settings
 

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import soundfile
 
-from services.tts.f5_plan import RATE_HZ
-from services.tts.waveform import Waveform
+from services.tts.engines.f5_plan import RATE_HZ
+from services.tts.engines.waveform import Waveform
 from shared.audio.voices import ClonedVoice, make_voice
 from shared.engines.devices import Device, open_device
 from shared.engines.models import VOCODER, find_model, model_name, needs_of

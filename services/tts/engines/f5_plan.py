@@ -10,7 +10,7 @@ import re
 import numpy as np
 import soxr
 
-from services.tts.waveform import Waveform, active_span
+from services.tts.engines.waveform import Waveform, active_span
 from shared.audio.voices import ClonedVoice
 from shared.protocol.session import Word
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import structlog
 
-from services.tts.waveform import Waveform
+from services.tts.engines.waveform import Waveform
 from shared.engines.devices import Device
 from shared.settings import Settings
 

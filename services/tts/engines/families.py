@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from services.tts.codecs import Bark, Csm
-from services.tts.family import Family, first_line
-from services.tts.spectrograms import FastSpeech2, SpeechT5
-from services.tts.vits import Vits
-from services.tts.waveform import Waveform
+from services.tts.engines.codecs import Bark, Csm
+from services.tts.engines.family import Family, first_line
+from services.tts.engines.spectrograms import FastSpeech2, SpeechT5
+from services.tts.engines.vits import Vits
+from services.tts.engines.waveform import Waveform
 from shared.engines.devices import Device
 from shared.engines.registry import UnknownEngine
 from shared.settings import Settings

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.tts.engine import Speech
-from services.tts.f5_model import CloningModel, Heard, load_f5
-from services.tts.f5_plan import (
+from services.tts.engines.f5_model import CloningModel, Heard, load_f5
+from services.tts.engines.f5_plan import (
     FASTEST,
     RATE_HZ,
     SLOWEST,
@@ -31,7 +31,7 @@ from services.tts.f5_plan import (
     reference_text,
     spread,
 )
-from services.tts.waveform import active_span, pause_ms, shape, slices
+from services.tts.engines.waveform import active_span, pause_ms, shape, slices
 from shared.audio.voices import ClonedVoice
 from shared.engines.batching import Batcher
 from shared.settings import Settings

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from services.tts.engine import Speech
-from services.tts.phonemes import LANGUAGES, Pronounced, Speller, letter, pieces, speller
-from services.tts.waveform import Waveform, pause_ms, shape, slices
+from services.tts.engines.phonemes import LANGUAGES, Pronounced, Speller, letter, pieces, speller
+from services.tts.engines.waveform import Waveform, pause_ms, shape, slices
 from shared.engines.batching import Batcher
 from shared.engines.devices import Device, open_device
 from shared.engines.models import find_model

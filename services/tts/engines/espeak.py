@@ -20,7 +20,7 @@ from typing import Any
 import espeakng_loader
 
 from services.tts.engine import Speech
-from services.tts.waveform import CLOSERS, pause_ms
+from services.tts.engines.waveform import CLOSERS, pause_ms
 from shared.protocol.session import Word
 from shared.settings import Settings
 

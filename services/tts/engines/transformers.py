@@ -10,10 +10,10 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
 from services.tts.engine import Speech
-from services.tts.families import Model, load_model
-from services.tts.family import SILENCE, Abandoned
-from services.tts.languages import two_letters
-from services.tts.waveform import CLAUSE_PAUSE_MS, Waveform, pause_ms, shape, slices
+from services.tts.engines.families import Model, load_model
+from services.tts.engines.family import SILENCE, Abandoned
+from services.tts.engines.languages import two_letters
+from services.tts.engines.waveform import CLAUSE_PAUSE_MS, Waveform, pause_ms, shape, slices
 from shared.engines.batching import Batcher
 from shared.engines.devices import device_kind, open_device
 from shared.engines.models import find_model, model_name
