@@ -26,8 +26,8 @@ from benchmarks.machine import RESULTS, circumstances, result_path
 from benchmarks.simulated_bus import SimulatedBus, SimulatedStage
 from services.asr.engine import Transcript
 from services.asr.stage import AsrStage
-from services.edge import actions as act
-from services.edge import events as ev
+from services.edge.client import actions as act
+from services.edge.client import events as ev
 from services.edge.session import Session
 from services.llm.stage import LlmStage
 from services.tts.engine import Speech

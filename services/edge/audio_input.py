@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from services.edge.codec import Codec
+from services.edge.client.codec import Codec
 from services.edge.microphone import Microphone
 from shared.bus.bus import Bus, Channel
 from shared.observability import metrics

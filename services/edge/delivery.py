@@ -6,8 +6,8 @@ One at a time. Which reply that is, and when, is the business of `Replies`.
 import asyncio
 from collections.abc import Callable
 
-from services.edge import events as ev
 from services.edge.account import Account
+from services.edge.client import events as ev
 from services.edge.record import Record
 from services.edge.reply import Reply
 from services.edge.timing import Timings

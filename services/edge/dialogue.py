@@ -5,9 +5,9 @@ The client's actions and the frames of the session's log come in; both are handl
 
 from collections.abc import Callable
 
-from services.edge import actions as act
-from services.edge import events as ev
 from services.edge.account import Account
+from services.edge.client import actions as act
+from services.edge.client import events as ev
 from services.edge.pending import Accepted
 from services.edge.playout import Playout
 from services.edge.presence import Presence

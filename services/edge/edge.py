@@ -10,7 +10,7 @@ from fastapi import WebSocket
 from fastapi.responses import JSONResponse
 from structlog.contextvars import bind_contextvars
 
-from services.edge.codec import Codec
+from services.edge.client.codec import Codec
 from services.edge.monitor import Monitor, Refusal
 from services.edge.session import Session
 from services.edge.socket import socket_of

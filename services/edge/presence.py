@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from services.edge import events as ev
+from services.edge.client import events as ev
 from shared.protocol.frames import Frame, ReplyRequested
 from shared.protocol.session import ReplyOptions, SessionSettings
 

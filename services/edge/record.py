@@ -6,8 +6,9 @@ Written by the edge alone, at every change.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from services.edge import actions as act
-from services.edge.history import Conversation, call_key, reply_key, user_key
+from services.edge.client import actions as act
+from services.edge.client.keys import call_key, reply_key, user_key
+from services.edge.history import Conversation
 from services.edge.reply import Reply
 from shared.bus.bus import Bus
 from shared.protocol.session import Message, ToolCall

@@ -7,8 +7,8 @@ business: a reply may be made for any, and is released only once its turn was ac
 from collections.abc import Callable
 from dataclasses import replace
 
-from services.edge import events as ev
 from services.edge.account import Account
+from services.edge.client import events as ev
 from services.edge.delivery import Delivery
 from services.edge.pending import Accepted, Pending
 from services.edge.playout import Playout

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from services.edge import actions as act
+from services.edge.client import actions as act
 from shared.protocol.frames import Frame, ReplyRequested
 
 

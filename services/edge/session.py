@@ -14,11 +14,11 @@ from typing import Any
 
 import structlog
 
-from services.edge import actions as act
-from services.edge import events as ev
 from services.edge.account import Account, EngineOf
 from services.edge.audio_input import AudioInput
-from services.edge.codec import Codec
+from services.edge.client import actions as act
+from services.edge.client import events as ev
+from services.edge.client.codec import Codec
 from services.edge.dialogue import Dialogue
 from services.edge.playout import Playout
 from services.edge.timing import Timings

@@ -6,10 +6,10 @@ Whether speech into a reply is meant to stop it is the business of `BargeIn`, wh
 import asyncio
 from collections.abc import Callable
 
-from services.edge import actions as act
-from services.edge import events as ev
 from services.edge.account import Account
 from services.edge.barge_in import BargeIn
+from services.edge.client import actions as act
+from services.edge.client import events as ev
 from services.edge.pending import Accepted
 from services.edge.record import Record
 from services.edge.replies import Replies

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from services.edge.actions import (
+from services.edge.client.actions import (
     Action,
     Audio,
     CancelReply,
@@ -22,7 +22,7 @@ from services.edge.actions import (
     SetHistory,
     Truncate,
 )
-from services.edge.events import Event, Ready, ReplyAudio
+from services.edge.client.events import Event, Ready, ReplyAudio
 from services.edge.protocols.fields import MAX_INSTRUCTIONS, BadField, integer, string
 from services.edge.protocols.realtime_items import Conversation, Entry, client_item, words_of
 from services.edge.protocols.realtime_reply import Request

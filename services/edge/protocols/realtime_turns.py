@@ -6,7 +6,7 @@ Pure. It owns the reply that is open and the reply that the client asked for; `H
 from collections.abc import Sequence
 from typing import Any
 
-from services.edge.events import (
+from services.edge.client.events import (
     Event,
     Failed,
     Heard,

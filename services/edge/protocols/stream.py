@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from services.edge.actions import (
+from services.edge.client.actions import (
     Action,
     Audio,
     CancelReply,
@@ -26,7 +26,7 @@ from services.edge.actions import (
     Start,
     Stop,
 )
-from services.edge.events import (
+from services.edge.client.events import (
     Event,
     Failed,
     Heard,

@@ -14,8 +14,8 @@ from typing import Any
 
 import orjson
 
-from services.edge.actions import Action, Audio, Close, Played, Start, Stop
-from services.edge.events import Event, Interrupt, Pause, ReplyAudio, Resume
+from services.edge.client.actions import Action, Audio, Close, Played, Start, Stop
+from services.edge.client.events import Event, Interrupt, Pause, ReplyAudio, Resume
 from services.edge.protocols.fields import BadField, with_settings
 from shared.audio.pcm import LAW_RATE_HZ, decode_law, encode_law
 from shared.protocol.session import SessionSettings

@@ -9,8 +9,8 @@ import numpy as np
 
 from benchmarks import virtual_time
 from benchmarks.simulated_bus import SimulatedBus
-from services.edge import actions as act
-from services.edge import events as ev
+from services.edge.client import actions as act
+from services.edge.client import events as ev
 from services.edge.session import Session
 from shared.protocol import frames as fr
 from shared.protocol.frames import Frame

@@ -9,8 +9,8 @@ from typing import Any
 from openai.types.realtime import RealtimeServerEvent
 from pydantic import BaseModel, TypeAdapter
 
-from services.edge.actions import Action, Configure, Send
-from services.edge.events import (
+from services.edge.client.actions import Action, Configure, Send
+from services.edge.client.events import (
     Event,
     Heard,
     Ready,

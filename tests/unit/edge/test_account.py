@@ -4,7 +4,7 @@ import asyncio
 
 from prometheus_client import REGISTRY
 
-from services.edge import actions as act
+from services.edge.client import actions as act
 from services.edge.session import Session
 from shared.protocol import frames as fr
 from shared.protocol.session import RATE_HZ, ReplyOptions, SessionSettings

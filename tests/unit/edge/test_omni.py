@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from services.edge import actions as act
-from services.edge import events as ev
+from services.edge.client import actions as act
+from services.edge.client import events as ev
 from services.edge.protocols.fields import BadField
 from services.edge.protocols.realtime_session import SessionObject
 from services.edge.turns import LINGERING, WORDLESS_S

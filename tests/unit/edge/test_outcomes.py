@@ -4,8 +4,8 @@ import asyncio
 
 from prometheus_client import REGISTRY
 
-from services.edge import actions as act
-from services.edge import events as ev
+from services.edge.client import actions as act
+from services.edge.client import events as ev
 from services.edge.edge import Edge
 from shared.protocol import frames as fr
 from shared.protocol.session import ReplyOptions

@@ -5,8 +5,8 @@ import base64
 import numpy as np
 import pytest
 
-from services.edge.actions import Audio, CancelReply, Clear, Commit, RequestReply, SetHistory, Truncate
-from services.edge.events import (
+from services.edge.client.actions import Audio, CancelReply, Clear, Commit, RequestReply, SetHistory, Truncate
+from services.edge.client.events import (
     Event,
     Failed,
     Heard,

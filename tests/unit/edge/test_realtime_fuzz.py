@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.edge.events import (
+from services.edge.client.events import (
     Failed,
     Heard,
     ReplyAudio,

@@ -1,7 +1,7 @@
 """Speech into a reply, as a Realtime client is told of it: cancelled at once, and if it was nothing, a response for the rest."""
 
-from services.edge.actions import CancelReply, Truncate
-from services.edge.events import (
+from services.edge.client.actions import CancelReply, Truncate
+from services.edge.client.events import (
     IdlePassed,
     Interrupt,
     Pause,

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.edge.actions import Audio, Configure
-from services.edge.events import Ready, ReplyAudio, ReplyBegan, ReplyEnded, TurnBegan
+from services.edge.client.actions import Audio, Configure
+from services.edge.client.events import Ready, ReplyAudio, ReplyBegan, ReplyEnded, TurnBegan
 from shared.audio.pcm import Law, decode_law, encode_law
 from tests.unit.edge.realtime_client import DEFAULTS, Client, kinds, updated
 

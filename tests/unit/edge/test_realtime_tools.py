@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from services.edge.actions import RequestReply, SetHistory
-from services.edge.events import ReplyBegan, ReplyEnded, ReplyText, TurnBegan
+from services.edge.client.actions import RequestReply, SetHistory
+from services.edge.client.events import ReplyBegan, ReplyEnded, ReplyText, TurnBegan
 from services.edge.protocols.realtime_items import MAX_OUTPUT_BYTES
 from services.edge.protocols.realtime_tools import MAX_SCHEMA_BYTES, MAX_TOOLS
 from shared.protocol.session import ReplyOptions, Tool, ToolCall

@@ -8,7 +8,7 @@ import pytest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from services.edge import actions as act
+from services.edge.client import actions as act
 from services.edge.timing import TURNS_KEPT, Timings
 from shared.observability.otel import make_provider
 from shared.observability.tracing import start_tracing, stop_tracing

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from services.edge import actions as act
-from services.edge import events as ev
+from services.edge.client import actions as act
+from services.edge.client import events as ev
 from shared.protocol import frames as fr
 from shared.protocol.session import ReplyOptions
 from tests.unit.edge.line import Line, on_a_line

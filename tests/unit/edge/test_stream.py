@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.edge.actions import (
+from services.edge.client.actions import (
     Action,
     Audio,
     CancelReply,
@@ -26,7 +26,7 @@ from services.edge.actions import (
     Start,
     Stop,
 )
-from services.edge.events import (
+from services.edge.client.events import (
     Event,
     Failed,
     Heard,

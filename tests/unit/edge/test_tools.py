@@ -3,8 +3,8 @@
 import asyncio
 from typing import Any
 
-from services.edge import actions as act
-from services.edge import events as ev
+from services.edge.client import actions as act
+from services.edge.client import events as ev
 from services.edge.history import LIMIT_CHARS, Conversation
 from services.edge.playout import Playout
 from services.edge.record import Record

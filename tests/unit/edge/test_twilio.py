@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.edge.actions import Action, Audio, Close, Played, Start, Stop
-from services.edge.events import (
+from services.edge.client.actions import Action, Audio, Close, Played, Start, Stop
+from services.edge.client.events import (
     Event,
     Failed,
     Heard,

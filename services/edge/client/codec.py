@@ -7,8 +7,8 @@ messages; it is pure: no clock, no I/O, no task. The session never sees a wire m
 from collections.abc import Sequence
 from typing import Protocol
 
-from services.edge.actions import Action
-from services.edge.events import Event
+from services.edge.client.actions import Action
+from services.edge.client.events import Event
 
 
 class Codec(Protocol):
