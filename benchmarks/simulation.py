@@ -28,7 +28,7 @@ from services.asr.engine import Transcript
 from services.asr.stage import AsrStage
 from services.edge.client import actions as act
 from services.edge.client import events as ev
-from services.edge.session import Session
+from services.edge.gateway.session import Session
 from services.llm.stage import LlmStage
 from services.tts.engine import Speech
 from services.tts.stage import TtsStage

@@ -8,7 +8,7 @@ from fastapi import FastAPI, WebSocket
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 
-from services.edge.edge import Edge
+from services.edge.gateway.gateway import Edge
 from services.edge.monitoring import monitor_router
 from services.edge.protocols.realtime import RealtimeCodec
 from services.edge.protocols.stream import RATES_HZ, StreamCodec

@@ -8,8 +8,8 @@ from typing import Any
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse
 
-from services.edge.edge import Edge
 from services.edge.event_log import log_rows
+from services.edge.gateway.gateway import Edge
 from services.edge.snapshot import SLOW_MS, Row, snapshot, turn_row
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone, BrokerRefused

@@ -11,7 +11,7 @@ import soxr
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from services.edge.edge import Edge
+from services.edge.gateway.gateway import Edge
 from shared.audio.voices import LARGEST_BYTES, LONGEST_S, ClonedVoice, Floats, VoiceInfo, advice, check_name, make_voice
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone

@@ -11,7 +11,7 @@ from benchmarks import virtual_time
 from benchmarks.simulated_bus import SimulatedBus
 from services.edge.client import actions as act
 from services.edge.client import events as ev
-from services.edge.session import Session
+from services.edge.gateway.session import Session
 from shared.protocol import frames as fr
 from shared.protocol.frames import Frame
 from shared.protocol.prompt import SOUND, basis, prompt

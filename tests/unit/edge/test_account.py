@@ -5,7 +5,7 @@ import asyncio
 from prometheus_client import REGISTRY
 
 from services.edge.client import actions as act
-from services.edge.session import Session
+from services.edge.gateway.session import Session
 from shared.protocol import frames as fr
 from shared.protocol.session import RATE_HZ, ReplyOptions, SessionSettings
 from shared.settings import Settings

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from services.edge.app import create_app
-from services.edge.edge import Edge
+from services.edge.gateway.gateway import Edge
 from services.edge.monitoring import ENTRIES, TURNS_LOOKED_AT, is_loopback
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone

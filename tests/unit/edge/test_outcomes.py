@@ -6,7 +6,7 @@ from prometheus_client import REGISTRY
 
 from services.edge.client import actions as act
 from services.edge.client import events as ev
-from services.edge.edge import Edge
+from services.edge.gateway.gateway import Edge
 from shared.protocol import frames as fr
 from shared.protocol.session import ReplyOptions
 from shared.settings import Settings

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.edge.edge import Edge
+from services.edge.gateway.gateway import Edge
 from shared.bus.bus import Bus
 from shared.bus.leases import Leases
 from shared.observability import metrics

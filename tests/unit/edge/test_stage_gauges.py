@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from services.edge.edge import Edge
+from services.edge.gateway.gateway import Edge
 from shared.bus.bus import Bus
 from shared.bus.status import broker_status
 from shared.protocol.frames import TranscriptFinal

@@ -16,7 +16,7 @@ import pytest
 import soundfile
 
 from services.edge.app import create_app
-from services.edge.edge import Edge
+from services.edge.gateway.gateway import Edge
 from services.edge.voices import decode_recording
 from shared.audio.voices import LARGEST_BYTES, Floats
 from shared.bus.bus import Bus

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 
 from services.edge.client.codec import Codec
-from services.edge.microphone import Microphone
+from services.edge.gateway.microphone import Microphone
 from shared.bus.bus import Bus, Channel
 from shared.observability import metrics
 from shared.protocol.session import RATE_HZ

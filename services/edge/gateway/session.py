@@ -15,11 +15,11 @@ from typing import Any
 import structlog
 
 from services.edge.account import Account, EngineOf
-from services.edge.audio_input import AudioInput
 from services.edge.client import actions as act
 from services.edge.client import events as ev
 from services.edge.client.codec import Codec
 from services.edge.dialogue import Dialogue
+from services.edge.gateway.audio_input import AudioInput
 from services.edge.playout import Playout
 from services.edge.timing import Timings
 from shared.bus.bus import Bus, Channel

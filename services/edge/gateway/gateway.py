@@ -11,10 +11,10 @@ from fastapi.responses import JSONResponse
 from structlog.contextvars import bind_contextvars
 
 from services.edge.client.codec import Codec
-from services.edge.monitor import Monitor, Refusal
-from services.edge.session import Session
-from services.edge.socket import socket_of
-from services.edge.voice_store import VoiceStore
+from services.edge.gateway.admission import Monitor, Refusal
+from services.edge.gateway.session import Session
+from services.edge.gateway.socket import socket_of
+from services.edge.gateway.voice_store import VoiceStore
 from shared.bus.bus import Bus
 from shared.observability import metrics
 from shared.protocol.session import SessionSettings
