@@ -6,9 +6,9 @@ from contextlib import suppress
 
 import uvicorn
 
-from services.edge.app import create_app
 from services.edge.gateway.gateway import Edge
 from services.edge.gateway.socket import DirectWebSocket
+from services.edge.http.app import create_app
 from shared.observability.process_stats import Vitals, tell_build
 from shared.settings import Settings
 from shared.worker.lifecycle import Shutdown, with_broker

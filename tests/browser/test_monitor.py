@@ -13,8 +13,8 @@ import uvicorn
 from selenium.webdriver.common.by import By
 from websockets.sync.client import ClientConnection, connect
 
-from services.edge.app import create_app
 from services.edge.gateway.gateway import Edge
+from services.edge.http.app import create_app
 from shared.settings import Settings
 from shared.worker.lifecycle import Shutdown
 from tests.browser.test_page import Page, Server, chromium

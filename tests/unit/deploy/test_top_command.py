@@ -11,7 +11,7 @@ from rich.console import Console
 from deploy.drawing import marked_parts, waterfall
 from deploy.top import picture, run_top
 from deploy.turns import run_turns
-from services.edge.snapshot import snapshot, turn_row
+from services.edge.http.monitor.snapshot import snapshot, turn_row
 from shared.bus.leases import StageStatus
 from shared.bus.status import BrokerStatus
 from shared.protocol.turn_record import TurnRecord

@@ -1,6 +1,6 @@
 """A session's log as people read it: what an engine's error may have quoted is not shown."""
 
-from services.edge.event_log import frame_fields
+from services.edge.http.monitor.event_log import frame_fields
 from shared.protocol.frames import StageFailed, TranscriptFinal
 from shared.protocol.session import ReplyOptions
 

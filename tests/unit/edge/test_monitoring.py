@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from services.edge.app import create_app
 from services.edge.gateway.gateway import Edge
-from services.edge.monitoring import ENTRIES, TURNS_LOOKED_AT, is_loopback
+from services.edge.http.app import create_app
+from services.edge.http.monitor.routes import ENTRIES, TURNS_LOOKED_AT, is_loopback
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone
 from shared.bus.leases import Leases

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboards.slo import TURN_LATENCY_S
-from services.edge.event_log import frame_fields, log_rows
-from services.edge.snapshot import LATEST, SESSIONS, SLOW_MS, SLOWEST, latency, snapshot, turn_row
+from services.edge.http.monitor.event_log import frame_fields, log_rows
+from services.edge.http.monitor.snapshot import LATEST, SESSIONS, SLOW_MS, SLOWEST, latency, snapshot, turn_row
 from shared.bus.leases import StageStatus
 from shared.bus.status import BrokerStatus, StreamStatus
 from shared.protocol import frames as fr

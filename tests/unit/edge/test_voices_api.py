@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from services.edge.app import create_app
 from services.edge.gateway.gateway import Edge
-from services.edge.voices import decode_recording
+from services.edge.http.app import create_app
+from services.edge.http.voices import decode_recording
 from shared.audio.voices import LARGEST_BYTES, Floats
 from shared.bus.bus import Bus
 from shared.bus.leases import Leases
@@ -246,7 +246,7 @@ async def test_a_huge_file_is_refused_while_it_comes(api: Served) -> None:
 
 
 async def test_a_file_that_does_not_come_is_not_waited_for(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.edge.voices.UPLOAD_S", 0.05)
+    monkeypatch.setattr("services.edge.http.voices.UPLOAD_S", 0.05)
 
     async def late() -> AsyncIterator[bytes]:
         yield recording()[:100]

@@ -8,15 +8,15 @@ from typing import Any
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse
 
-from services.edge.event_log import log_rows
 from services.edge.gateway.gateway import Edge
-from services.edge.snapshot import SLOW_MS, Row, snapshot, turn_row
+from services.edge.http.monitor.event_log import log_rows
+from services.edge.http.monitor.snapshot import SLOW_MS, Row, snapshot, turn_row
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone, BrokerRefused
 from shared.protocol.streams import SESSION_TTL_S, Place
 from shared.settings import Settings
 
-WEB = Path(__file__).parent / "web"
+WEB = Path(__file__).parents[2] / "web"
 TURNS_LOOKED_AT = 200
 """Turns, of all edges, that the figures are of."""
 TURNS_SEARCHED = 1_000

@@ -9,13 +9,13 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from services.edge.gateway.gateway import Edge
-from services.edge.monitoring import monitor_router
+from services.edge.http.monitor.routes import monitor_router
+from services.edge.http.voices import voices_router
 from services.edge.protocols.realtime import RealtimeCodec
 from services.edge.protocols.stream import RATES_HZ, StreamCodec
 from services.edge.protocols.twilio import TwilioCodec, valid_signature
-from services.edge.voices import voices_router
 
-WEB = Path(__file__).parent / "web"
+WEB = Path(__file__).parents[1] / "web"
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; worker-src 'self'",
     "X-Content-Type-Options": "nosniff",
