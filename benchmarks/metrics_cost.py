@@ -23,8 +23,8 @@ from benchmarks.machine import HERE, circumstances, result_path
 from benchmarks.pipeline import Options, RunFailed, measure
 from benchmarks.report import new_table, open_console
 from benchmarks.system import SCRIPTED
-from deploy.broker import BrokerError
-from deploy.supervisor import StartFailed
+from deploy.local.broker import BrokerError
+from deploy.local.supervisor import StartFailed
 from shared.settings import STAGES
 
 NO_METRICS = HERE / "no_metrics"

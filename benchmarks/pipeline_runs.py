@@ -18,8 +18,8 @@ from benchmarks.measure import summary
 from benchmarks.pipeline import ENDPOINT_MS, Options, RunFailed, measure
 from benchmarks.pipeline_compare import check_baseline, compare_apart, compare_in_turn
 from benchmarks.report import draw, open_console, print_report
-from deploy.broker import BrokerError
-from deploy.supervisor import StartFailed
+from deploy.local.broker import BrokerError
+from deploy.local.supervisor import StartFailed
 
 USAGE_WRONG = 2
 

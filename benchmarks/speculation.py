@@ -20,8 +20,8 @@ from benchmarks.measure import summary
 from benchmarks.pipeline import ENDPOINT_MS, RunFailed, measure
 from benchmarks.report import HARM, open_console
 from benchmarks.system import SCRIPTED
-from deploy.broker import BrokerError
-from deploy.supervisor import StartFailed
+from deploy.local.broker import BrokerError
+from deploy.local.supervisor import StartFailed
 
 DELAYS_MS = {"asr": 80, "llm": 100, "tts": 80}
 ENV = {**SCRIPTED, **{f"PARLEY_SCRIPTED_{stage.upper()}_MS": str(ms) for stage, ms in DELAYS_MS.items()}}

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from deploy.address import base_url, claim_port
-from deploy.broker import broker_argv, find_program, private_folder, socket_url
-from deploy.supervisor import Policy, ServiceSpec, StartFailed, Supervisor
-from deploy.up import BEYOND_DRAIN_S, BROKER_TIER, HEALTH_TIMEOUT_S, Broker, HealthProbe, service_specs
+from deploy.local.address import base_url, claim_port
+from deploy.local.broker import broker_argv, find_program, private_folder, socket_url
+from deploy.local.supervisor import Policy, ServiceSpec, StartFailed, Supervisor
+from deploy.local.up import BEYOND_DRAIN_S, BROKER_TIER, HEALTH_TIMEOUT_S, Broker, HealthProbe, service_specs
 from shared.settings import Settings
 
 START_S = 60.0

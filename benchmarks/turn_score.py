@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
 from typing import Any
 
-from deploy.performance import Sound
+from deploy.client.performance import Sound
 
 LATE_S = 1.0
 """A turn that is committed later than this after its end was waited for in vain."""

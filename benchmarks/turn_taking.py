@@ -23,8 +23,8 @@ from benchmarks.machine import HERE, RESULTS, circumstances, result_path
 from benchmarks.report import open_console
 from benchmarks.system import SCRIPTED, running_system
 from benchmarks.turn_score import Score, Seen, score
-from deploy.performance import RATE_HZ, Performer, Samples, gather_sounds
-from deploy.scene import BadScene, Cue, Scene, load_scenes
+from deploy.client.performance import RATE_HZ, Performer, Samples, gather_sounds
+from deploy.client.scene import BadScene, Cue, Scene, load_scenes
 from services.llm.sentences import SentenceCutter
 from services.llm.spoken import speakable
 from services.vad.endpointing.engine import ENGINES as ENDPOINTING

@@ -22,10 +22,10 @@ from rich.table import Table
 from benchmarks.machine import RESULTS, circumstances, result_path
 from benchmarks.report import open_console
 from benchmarks.system import running_system
-from deploy.broker import BrokerError
-from deploy.conversation import Recording, TalkFailed, converse
-from deploy.supervisor import StartFailed
-from deploy.talk import read_speech
+from deploy.client.conversation import Recording, TalkFailed, converse
+from deploy.client.talk import read_speech
+from deploy.local.broker import BrokerError
+from deploy.local.supervisor import StartFailed
 from services.asr.engines.sphinx import SphinxRecognizer
 from shared.settings import Settings
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from deploy.broker import answers, broker_argv, find_program, private_folder, socket_url
+from deploy.local.broker import answers, broker_argv, find_program, private_folder, socket_url
 from shared.settings import Settings
 
 

@@ -15,7 +15,7 @@ import yaml
 
 from benchmarks.system import SCRIPTED, System, running_system
 from dashboards import alerts
-from deploy.address import base_url, claim_port
+from deploy.local.address import base_url, claim_port
 from shared.settings import STAGES
 from tests.conftest import need
 

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 import redis.asyncio as redis
 
-from deploy.broker import Program, answers, broker_argv, find_program, private_folder, socket_url
+from deploy.local.broker import Program, answers, broker_argv, find_program, private_folder, socket_url
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone, BrokerRefused
 from shared.bus.leases import Leases, stage_status

@@ -14,9 +14,9 @@ import httpx
 
 from benchmarks.system import SCRIPTED, System
 from dashboards import boards
-from deploy.address import PortTaken, base_url, claim_metrics_ports, claim_port
-from deploy.observe import metrics_targets, prometheus_configuration
-from deploy.up import SERVICES
+from deploy.local.address import PortTaken, base_url, claim_metrics_ports, claim_port
+from deploy.local.observe import metrics_targets, prometheus_configuration
+from deploy.local.up import SERVICES
 from shared.settings import Settings
 from tests.conftest import need, system
 from tests.pipeline.caller import calling

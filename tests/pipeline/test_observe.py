@@ -15,9 +15,9 @@ import httpx
 import pytest
 
 from benchmarks.system import SCRIPTED
-from deploy.address import PortTaken, claim_metrics_ports, claim_port
-from deploy.observe import RULES
-from deploy.up import SERVICES
+from deploy.local.address import PortTaken, claim_metrics_ports, claim_port
+from deploy.local.observe import RULES
+from deploy.local.up import SERVICES
 from shared.settings import STAGES
 from tests.conftest import need, system
 

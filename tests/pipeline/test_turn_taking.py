@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.system import SCRIPTED, System
-from deploy.performance import cough
+from deploy.client.performance import cough
 from shared.audio.pcm import Resampler
 from tests.conftest import system
 from tests.pipeline.caller import Caller, calling

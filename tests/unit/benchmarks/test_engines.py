@@ -27,7 +27,7 @@ from benchmarks.engine_load import (
     utterance,
 )
 from benchmarks.engine_setup import Options, parse_batches, parse_engines, settings_of
-from deploy.cli import app
+from deploy.cli.__main__ import app
 from services.asr.engines.guards import has_voice
 from services.asr.engines.scripted import ScriptedRecognizer
 from services.llm.engines.scripted import ScriptedModel

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from benchmarks.history import Point, commit_time, draw_history, machines_of, print_history, read_points
 from benchmarks.machine import HERE
-from deploy.cli import app
+from deploy.cli.__main__ import app
 
 PNG = b"\x89PNG"
 

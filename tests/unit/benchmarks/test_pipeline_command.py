@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from benchmarks.figures import MIB
 from benchmarks.machine import circumstances
 from benchmarks.pipeline import ENDPOINT_MS
-from deploy.cli import app
+from deploy.cli.__main__ import app
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,8 @@
 """How well turns were taken, by hand-made calls: each figure once at work."""
 
 from benchmarks.turn_score import Score, Seen, score, turns_of
-from deploy.performance import Sound
-from deploy.scene import Cue
+from deploy.client.performance import Sound
+from deploy.client.scene import Cue
 
 
 def say(start_s: float, end_s: float, *, when: str = "at", into_reply: bool = False) -> Sound:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from dashboards import alerts, slo
-from deploy.cli import app
+from deploy.cli.__main__ import app
 from shared.settings import Settings
 from tests.conftest import need
 from tests.unit.dashboards.budget_scenarios import BUDGETS

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from deploy.address import PortTaken, base_url, claim_port
+from deploy.local.address import PortTaken, base_url, claim_port
 
 
 def test_a_free_port_can_be_had_and_stays_free() -> None:

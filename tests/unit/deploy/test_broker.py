@@ -13,9 +13,9 @@ from signal import SIGTERM
 import pytest
 from redis.asyncio import Redis
 
-from deploy import broker
-from deploy.broker import BrokerError, Program, Server
-from deploy.process import start
+from deploy.local import broker
+from deploy.local.broker import BrokerError, Program, Server
+from deploy.local.process import start
 
 OLD = "Redis server v=6.2.14 sha=00000000:0 malloc=jemalloc-5.2.1 bits=64 build=1"
 

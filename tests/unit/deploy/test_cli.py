@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from deploy.cli import app
+from deploy.cli.__main__ import app
 from shared.engines.registry import UnknownEngine
 from shared.settings import BadSettings, Settings, load_settings
 
@@ -96,7 +96,7 @@ def test_up_takes_port_and_profile_as_settings(monkeypatch: pytest.MonkeyPatch) 
         seen.append(settings)
         return 3
 
-    monkeypatch.setattr("deploy.up.up", up)
+    monkeypatch.setattr("deploy.local.up.up", up)
     assert CliRunner().invoke(app, ["up", "--port", "8123", "--profile", "classic"]).exit_code == 3
     assert (seen[0].port, seen[0].profile) == (8123, "classic")
     load_settings.cache_clear()
@@ -112,7 +112,7 @@ def test_talk_speaks_to_where_the_settings_say(tmp_path: Path, monkeypatch: pyte
         seen.append(url)
         return 0
 
-    monkeypatch.setattr("deploy.talk.run_talk", run_talk)
+    monkeypatch.setattr("deploy.client.talk.run_talk", run_talk)
     monkeypatch.setenv("PARLEY_PORT", "8123")
     said = tmp_path / "hello.wav"
     said.touch()

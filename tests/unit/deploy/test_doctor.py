@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from deploy import doctor
-from deploy.doctor import Check
+from deploy.local import doctor
+from deploy.local.doctor import Check
 from shared.settings import STAGES, Settings
 
 READY = {stage: {"ready": 1, "engine": "some", "queue_age_ms": 3} for stage in STAGES}

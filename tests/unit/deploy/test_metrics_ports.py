@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from deploy.address import PortTaken, claim_metrics_ports, claim_port
+from deploy.local.address import PortTaken, claim_metrics_ports, claim_port
 
 
 def free_pair() -> int:

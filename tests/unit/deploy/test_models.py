@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from deploy.cli import app
-from deploy.models import Model, named_models, size_text, standing, used_models
-from deploy.models_hub import Hub
-from deploy.models_pull import run_pull
-from deploy.models_verify import check_file, check_safetensors, run_verify
-from deploy.models_warm import run_warm
+from deploy.cli.__main__ import app
+from deploy.models.catalog import Model, named_models, size_text, standing, used_models
+from deploy.models.hub import Hub
+from deploy.models.pull import run_pull
+from deploy.models.verify import check_file, check_safetensors, run_verify
+from deploy.models.warm import run_warm
 from shared.engines.models import VOCODER
 from shared.engines.registry import UnknownEngine
 from shared.settings import Settings, load_settings

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy import observe
-from deploy.address import PortTaken
-from deploy.observe import ALERTMANAGER, PROMETHEUS, CannotObserve, find_tools, metrics_targets, private_folder
+from deploy.local import observe
+from deploy.local.address import PortTaken
+from deploy.local.observe import ALERTMANAGER, PROMETHEUS, CannotObserve, find_tools, metrics_targets, private_folder
 from shared.settings import Settings
 from tests.conftest import need
 

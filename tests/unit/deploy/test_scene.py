@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.performance import FRAME, RATE_HZ, Performer, cough, gather_sounds, levelled
-from deploy.scene import BadScene, Cue, Scene, load_scenes, parse_scene
+from deploy.client.performance import FRAME, RATE_HZ, Performer, cough, gather_sounds, levelled
+from deploy.client.scene import BadScene, Cue, Scene, load_scenes, parse_scene
 
 SCRIPT = """
 about  Two words.            # a remark

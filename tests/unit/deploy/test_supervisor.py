@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deploy.process import describe_exit, start
-from deploy.supervisor import HOPELESS, Policy, Service, ServiceSpec, StartFailed, Supervisor
+from deploy.local.process import describe_exit, start
+from deploy.local.supervisor import HOPELESS, Policy, Service, ServiceSpec, StartFailed, Supervisor
 
 QUICK = Policy(first_delay_s=0.01, longest_delay_s=0.05, grace_s=20, settle_s=0.0, probe_s=0.01, watch_s=0.01)
 READY = "import time; print('ready', flush=True); time.sleep(60)"
@@ -258,7 +258,7 @@ async def test_what_a_service_started_ends_with_it() -> None:
 async def test_no_child_outlives_a_killed_supervisor() -> None:
     code = (
         "import asyncio, sys\n"
-        "from deploy.supervisor import ServiceSpec, Supervisor\n"
+        "from deploy.local.supervisor import ServiceSpec, Supervisor\n"
         "class Reporter:\n"
         "    def say(self, text): print(text, flush=True)\n"
         "    def output(self, name, line): print(line, flush=True)\n"

@@ -16,8 +16,8 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from deploy.conversation import RATE_HZ, Conversation, Recording, TalkFailed, Track, converse, stream_url
-from deploy.talk import Printer, read_speech, run_talk
+from deploy.client.conversation import RATE_HZ, Conversation, Recording, TalkFailed, Track, converse, stream_url
+from deploy.client.talk import Printer, read_speech, run_talk
 
 SPEECH_S = 0.2
 MARKS = {"endpoint": 100.0, "transcript": 101.0, "first_token": 102.0, "first_audio": 104.0}
@@ -27,7 +27,7 @@ Handler = Callable[[ServerConnection], Awaitable[None]]
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deploy.conversation.QUIET_S", 0.1)
+    monkeypatch.setattr("deploy.client.conversation.QUIET_S", 0.1)
 
 
 @pytest.fixture

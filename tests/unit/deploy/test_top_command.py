@@ -8,9 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from rich.console import Console
 
-from deploy.drawing import marked_parts, waterfall
-from deploy.top import picture, run_top
-from deploy.turns import run_turns
+from deploy.monitor.drawing import marked_parts, waterfall
+from deploy.monitor.top import picture, run_top
+from deploy.monitor.turns import run_turns
 from services.edge.http.monitor.snapshot import snapshot, turn_row
 from shared.bus.leases import StageStatus
 from shared.bus.status import BrokerStatus

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.up import Broker, service_specs
+from deploy.local.up import Broker, service_specs
 from shared.settings import Settings
 
 STAGE = """

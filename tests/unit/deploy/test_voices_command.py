@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from typer.testing import CliRunner
 
-from deploy.cli import app
+from deploy.cli.__main__ import app
 
 ANN = {"name": "ann", "kind": "cloned", "text": "Hello.", "seconds": 4.0, "rate_hz": 24_000, "usable": True}
 

@@ -9,7 +9,7 @@ from typing import Any
 CODE = """
 import contextvars, logging, sys, threading, warnings
 import structlog
-from shared.logs import configure_logging
+from shared.observability.logs import configure_logging
 from shared.settings import load_settings
 
 early = logging.getLogger("early")

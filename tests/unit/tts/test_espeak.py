@@ -175,7 +175,7 @@ async def test_sentences_at_once_do_not_mix(voice: EspeakSynthesizer) -> None:
 def test_a_process_that_ends_in_the_middle_of_a_sentence_does_not_hang() -> None:
     code = """
 import asyncio
-from services.tts.espeak import EspeakSynthesizer
+from services.tts.engines.espeak import EspeakSynthesizer
 from shared.settings import Settings
 
 async def main():

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from deploy.supervisor import Service
+from deploy.local.supervisor import Service
 
 REFRESH_S = 1.0
 MIB = 1 << 20

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
-from deploy.scene import BadScene, Cue, Scene
+from deploy.client.scene import BadScene, Cue, Scene
 
 RATE_HZ = 16_000
 FRAME = 320

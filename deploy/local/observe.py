@@ -14,10 +14,10 @@ from typing import Any
 
 import httpx
 
-from deploy.address import PortTaken, base_url, claim_port
-from deploy.console import PlainConsole
-from deploy.supervisor import ServiceSpec, StartFailed, Supervisor
-from deploy.up import SERVICES
+from deploy.local.address import PortTaken, base_url, claim_port
+from deploy.local.console import PlainConsole
+from deploy.local.supervisor import ServiceSpec, StartFailed, Supervisor
+from deploy.local.up import SERVICES
 from shared.settings import Settings
 
 HOST = "127.0.0.1"
@@ -28,7 +28,7 @@ ENVIRONMENT = "local"
 SCRAPE_S = 5
 KEEP = "15d"
 PROBE_TIMEOUT_S = 2.0
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RULES = ROOT / "dashboards/built/alerts.yaml"
 ROUTES = ROOT / "deploy/alertmanager/alertmanager.yml"
 

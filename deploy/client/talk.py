@@ -13,10 +13,10 @@ import soxr
 from rich.console import Console
 from rich.text import Text
 
-from deploy.conversation import RATE_HZ, Conversation, Recording, TalkFailed, Track, Turn, Voice, converse
-from deploy.drawing import marked_parts, waterfall
-from deploy.performance import Performer, gather_sounds
-from deploy.scene import BadScene, load_scenes
+from deploy.client.conversation import RATE_HZ, Conversation, Recording, TalkFailed, Track, Turn, Voice, converse
+from deploy.client.performance import Performer, gather_sounds
+from deploy.client.scene import BadScene, load_scenes
+from deploy.monitor.drawing import marked_parts, waterfall
 
 NOTES = {
     "pause": "(someone speaks: the reply pauses at {heard_ms} ms)",

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from deploy.models import Model, standing
+from deploy.models.catalog import Model, standing
 from shared.engines.models import how_to_bring
 
 

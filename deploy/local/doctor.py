@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 import httpx
 
-from deploy import broker
-from deploy.address import PortTaken, base_url, claim_port
-from deploy.models import size_text, standing, used_models
-from deploy.observe import metrics_targets
+from deploy.local import broker
+from deploy.local.address import PortTaken, base_url, claim_port
+from deploy.local.observe import metrics_targets
+from deploy.models.catalog import size_text, standing, used_models
 from shared.engines.devices import open_device
 from shared.engines.models import how_to_bring
 from shared.engines.registry import UnknownEngine, create_engine

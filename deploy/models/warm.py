@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import psutil
 
-from deploy.models import size_text
+from deploy.models.catalog import size_text
 from shared.engines.registry import UnknownEngine, create_engine
 from shared.settings import STAGES, Settings
 

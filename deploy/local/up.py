@@ -11,10 +11,10 @@ from pathlib import Path
 
 import httpx
 
-from deploy import broker
-from deploy.address import PortTaken, base_url, claim_metrics_ports, claim_port
-from deploy.console import LiveConsole, PlainConsole, open_console
-from deploy.supervisor import Policy, ServiceSpec, StartFailed, Supervisor
+from deploy.local import broker
+from deploy.local.address import PortTaken, base_url, claim_metrics_ports, claim_port
+from deploy.local.console import LiveConsole, PlainConsole, open_console
+from deploy.local.supervisor import Policy, ServiceSpec, StartFailed, Supervisor
 from shared.settings import STAGES, Settings
 
 BROKER_TIER, STAGE_TIER, EDGE_TIER = 0, 1, 2

@@ -14,8 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from deploy.drawing import bar
-from deploy.monitor import MonitorFailed, ask, told
+from deploy.monitor.client import MonitorFailed, ask, told
+from deploy.monitor.drawing import bar
 
 REFRESH_S = 1.0
 TURNS, SESSIONS, CELLS = 12, 6, 32

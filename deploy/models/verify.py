@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from shlex import quote
 
-from deploy.models import Model, named_models, size_text, standing
+from deploy.models.catalog import Model, named_models, size_text, standing
 from shared.engines.models import how_to_bring
 from shared.settings import Settings
 

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from deploy.drawing import waterfall
-from deploy.monitor import MonitorFailed, NotKnown, ask, told
+from deploy.monitor.client import MonitorFailed, NotKnown, ask, told
+from deploy.monitor.drawing import waterfall
 
 
 def run_turns(url: str, session: str | None, *, as_json: bool) -> int:

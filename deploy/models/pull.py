@@ -9,8 +9,8 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from deploy.models import Model, Standing, known_names, named_models, size_text, standing
-from deploy.models_hub import Hub, NotHad, cache_of, explain, progress_bars, reason, repository_of, set_branch
+from deploy.models.catalog import Model, Standing, known_names, named_models, size_text, standing
+from deploy.models.hub import Hub, NotHad, cache_of, explain, progress_bars, reason, repository_of, set_branch
 from shared.engines.models import are_weights, as_folder
 from shared.engines.registry import UnknownEngine
 from shared.settings import Settings

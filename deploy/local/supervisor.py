@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, Protocol
 
-from deploy.process import Process, describe_exit, start
+from deploy.local.process import Process, describe_exit, start
 
 State = Literal["starting", "ready", "restarting", "failed", "stopped"]
 

@@ -36,7 +36,7 @@ def _settings() -> Settings:
 
 
 def _url(url: str | None) -> str:
-    from deploy.address import base_url
+    from deploy.local.address import base_url
 
     settings = _settings()
     return url or base_url(settings.host, settings.port)
@@ -93,7 +93,7 @@ def up(
     given = {"PARLEY_PORT": port, "PARLEY_PROFILE": profile}
     os.environ.update({name: str(value) for name, value in given.items() if value is not None})
     settings = _settings()
-    from deploy.up import up as run_up
+    from deploy.local.up import up as run_up
 
     raise typer.Exit(run_up(settings, os.environ))
 
@@ -109,7 +109,7 @@ def observe(prometheus_port: Port = None, alertmanager_port: Port = None) -> Non
     signal, 1 this machine lacks something, 2 the settings are wrong.
     """
     settings = _settings()
-    from deploy.observe import run_observe
+    from deploy.local.observe import run_observe
 
     raise typer.Exit(run_observe(settings, os.environ, prometheus_port, alertmanager_port))
 
@@ -159,7 +159,7 @@ def doctor(
     Exit code: 0 all is well, 1 something is wrong, 2 the settings are wrong.
     """
     settings = _settings()
-    from deploy.doctor import run_doctor
+    from deploy.local.doctor import run_doctor
 
     raise typer.Exit(run_doctor(settings, os.environ, url=url, as_json=as_json))
 
@@ -174,7 +174,7 @@ def top(
 
     Exit code: 0 figures were shown, 1 there are none, 2 the settings are wrong.
     """
-    from deploy.top import run_top
+    from deploy.monitor.top import run_top
 
     raise typer.Exit(run_top(_url(url), once=once, as_json=as_json))
 
@@ -191,7 +191,7 @@ def turns(
 
     Exit code: 0 they were shown, 1 there is no such conversation or no Parley, 2 the settings are wrong.
     """
-    from deploy.turns import run_turns
+    from deploy.monitor.turns import run_turns
 
     raise typer.Exit(run_turns(_url(url), session, as_json=as_json))
 
@@ -207,7 +207,7 @@ def talk(
     as_json: AsJson = False,
 ) -> None:
     """Play a recording or a scripted scene to a running Parley as if it were spoken now; show and record what comes back."""
-    from deploy.talk import run_talk
+    from deploy.client.talk import run_talk
 
     raise typer.Exit(run_talk(file, url=_url(url), out=out, clips=clips, as_json=as_json))
 
@@ -228,7 +228,7 @@ def list_models(
 ) -> None:
     """Show which models the settings call for, where they lie, and what is missing."""
     settings = _settings()
-    from deploy.models import run_list
+    from deploy.models.catalog import run_list
 
     _run(lambda: run_list(settings, everything=everything, as_json=as_json))
 
@@ -241,7 +241,7 @@ def pull(names: Names = None) -> None:
     settings are wrong.
     """
     settings = _settings()
-    from deploy.models_pull import run_pull
+    from deploy.models.pull import run_pull
 
     _run(lambda: run_pull(settings, names or ()))
 
@@ -250,7 +250,7 @@ def pull(names: Names = None) -> None:
 def verify(names: Names = None) -> None:
     """Check that all files are here, and are what the hub sent."""
     settings = _settings()
-    from deploy.models_verify import run_verify
+    from deploy.models.verify import run_verify
 
     _run(lambda: run_verify(settings, names or ()))
 
@@ -259,7 +259,7 @@ def verify(names: Names = None) -> None:
 def warm() -> None:
     """Load every engine of the settings once, for real, and say how long it took."""
     settings = _settings()
-    from deploy.models_warm import run_warm
+    from deploy.models.warm import run_warm
 
     _run(lambda: run_warm(settings))
 
@@ -280,7 +280,7 @@ app.add_typer(voices, name="voices")
 @voices.command("list")
 def list_voices(url: Url = None, as_json: AsJson = False) -> None:
     """Show what can be spoken with."""
-    from deploy.voices import run_list
+    from deploy.client.voices import run_list
 
     raise typer.Exit(run_list(_url(url), as_json=as_json))
 
@@ -295,7 +295,7 @@ def add(
     url: Url = None,
 ) -> None:
     """Make a voice of a recording."""
-    from deploy.voices import run_add
+    from deploy.client.voices import run_add
 
     raise typer.Exit(run_add(_url(url), file, name, text))
 
@@ -303,7 +303,7 @@ def add(
 @voices.command()
 def delete(name: Annotated[str, typer.Argument(help="The voice.")], url: Url = None) -> None:
     """Delete a voice. A sentence that is being spoken with it is finished."""
-    from deploy.voices import run_delete
+    from deploy.client.voices import run_delete
 
     raise typer.Exit(run_delete(_url(url), name))
 
