@@ -12,10 +12,11 @@ from typing import Any
 
 from shared.bus.bus import Channel
 from shared.bus.leases import Lease
-from shared.bus.reader import Deliver
+from shared.bus.reader import EntryCallback
+from shared.protocol.entry_id import order
 from shared.protocol.frames import Frame, SettingsChanged, codec
 from shared.protocol.session import Message, SessionSettings
-from shared.protocol.streams import JOBS, ROUTES, Keys, Place
+from shared.protocol.streams import JOBS, ROUTES, Keys, StreamKind
 from shared.protocol.turn_record import TurnRecord
 from shared.settings import Settings
 from shared.worker.lifecycle import Shutdown
@@ -35,7 +36,7 @@ class SimulatedBus:
         self.writer = SimpleNamespace(backlog=0, drain=self._drain)
         self.on_job: Callable[[str, bytes, str, Frame], None] = lambda stage, stream, entry_id, frame: None
         self.on_stop: list[Callable[[str, int, int, bool], None]] = []
-        self.hops = SimpleNamespace(now_ms=self.now_ms)
+        self.clock = SimpleNamespace(now_ms=self.now_ms)
         self.turns: list[TurnRecord] = []
         self.checkpoints: dict[bytes, bytes] = {}
         self._streams: dict[bytes, list[Entry]] = {}
@@ -56,7 +57,7 @@ class SimulatedBus:
     def channel(self, stage: str, session: str, fence: int = 1) -> "SimulatedChannel":
         return SimulatedChannel(self, stage, session, fence)
 
-    def add(self, place: Place, session: str, fence: int, frame: Frame) -> None:
+    def add(self, place: StreamKind, session: str, fence: int, frame: Frame) -> None:
         """Append one entry."""
         key = self.keys.stream(place, session)
         self._number += 1
@@ -68,10 +69,10 @@ class SimulatedBus:
         for subscription in self._subscriptions.get(key, ()):
             subscription.schedule()
 
-    def follow(self, place: Place, session: str, after: str, deliver: Deliver) -> "SimulatedSubscription":
+    def follow(self, place: StreamKind, session: str, after: str, deliver: EntryCallback) -> "SimulatedSubscription":
         key = self.keys.stream(place, session)
         entries = self._streams.setdefault(key, [])
-        start = next((at for at, entry in enumerate(entries) if _order(entry[0]) > _order(after)), len(entries))
+        start = next((at for at, entry in enumerate(entries) if order(entry[0]) > order(after)), len(entries))
         subscription = SimulatedSubscription(self, key, entries, start, deliver)
         self._subscriptions.setdefault(key, []).append(subscription)
         subscription.schedule()
@@ -82,7 +83,7 @@ class SimulatedBus:
         if subscription in followers:
             followers.remove(subscription)
 
-    async def log(self, place: Place, session: str, after: str = "-") -> list[tuple[int, list[Frame]]]:
+    async def log(self, place: StreamKind, session: str, after: str = "-") -> list[tuple[int, list[Frame]]]:
         await asyncio.sleep(self.delay_s())
         return [(fence, frames) for _, fence, frames in self._streams.get(self.keys.stream(place, session), ())]
 
@@ -128,7 +129,7 @@ class SimulatedBus:
 class SimulatedSubscription:
     """See `shared.bus.reader.Subscription`."""
 
-    def __init__(self, bus: SimulatedBus, key: bytes, entries: list[Entry], at: int, deliver: Deliver) -> None:
+    def __init__(self, bus: SimulatedBus, key: bytes, entries: list[Entry], at: int, deliver: EntryCallback) -> None:
         self._bus, self.key, self._entries, self.at, self._deliver = bus, key, entries, at, deliver
         self._due = self._closed = False
 
@@ -173,12 +174,12 @@ class SimulatedLeases:
 
     def commit(
         self, lease: Lease, channel: SimulatedChannel, session_key: bytes, frames: Sequence[Frame],
-        then: Callable[[Any], None], *, done: bool, checkpoint: bytes = b"",
+        on_reply: Callable[[Any], None], *, done: bool, checkpoint: bytes = b"",
     ) -> None:  # fmt: skip
         if channel.dead:
             return
         if self.fences.get(lease.id) != lease.fence:
-            self._bus.loop.call_soon(then, 0)
+            self._bus.loop.call_soon(on_reply, 0)
             return
         for frame in frames:
             channel.publish(frame)
@@ -186,7 +187,7 @@ class SimulatedLeases:
             self._bus.checkpoints[session_key] = checkpoint
         if done:
             del self.fences[lease.id]
-        self._bus.loop.call_soon(then, 1)
+        self._bus.loop.call_soon(on_reply, 1)
 
     async def hand_back(self, leases: Sequence[Lease]) -> None:
         pass
@@ -248,8 +249,3 @@ class SimulatedStage:
                 self._bus.loop.call_later(
                     self._lease_s, self.take, lease.stream, lease.id, lease.frame, lease.fence + 1
                 )
-
-
-def _order(entry_id: str) -> tuple[int, int]:
-    ms, _, number = entry_id.partition("-")
-    return (int(ms), int(number or 0)) if ms != "-" else (0, 0)

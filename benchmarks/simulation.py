@@ -59,7 +59,7 @@ def reply_to(said: str) -> tuple[str, ...]:
 class Ear:
     """Hears speech where there is any sound."""
 
-    quick = True
+    blocking = False
 
     async def load(self) -> None: ...
 
@@ -183,7 +183,7 @@ class Client:
     def encode(self, event: ev.Event) -> Sequence[str | bytes]:
         self.seen[type(event).__name__] += 1
         match event:
-            case ev.Heard(turn, text, True):
+            case ev.Transcribed(turn, text, True):
                 self.said[turn] = text
             case ev.TurnBegan(turn, 0):
                 self.said[turn] = self.typed.pop(0)
@@ -294,7 +294,7 @@ async def converse(
             session.receive(b"")
             await asyncio.sleep(max(0.0, began_s + sent * CHUNK / RATE_HZ - loop.time()))
         await asyncio.sleep(20)
-        _judge(client, session, closed, stages)
+        _batcher(client, session, closed, stages)
         session.end("left")
         await asyncio.sleep(3)
         for task in asyncio.all_tasks():
@@ -317,7 +317,9 @@ def _speech(chance: random.Random, turns: int) -> Sequence[bytes]:
     return chunks
 
 
-def _judge(client: Client, session: Session, closed: list[tuple[int, str]], stages: dict[str, SimulatedStage]) -> None:
+def _batcher(
+    client: Client, session: Session, closed: list[tuple[int, str]], stages: dict[str, SimulatedStage]
+) -> None:
     """What must hold at the end, when nobody speaks and everything was said."""
     for name, stage in stages.items():
         if not stage.stage.long_lived and (stage.in_hand or stage.leases):

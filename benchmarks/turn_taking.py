@@ -89,7 +89,7 @@ async def virtual(scene: Scene, sounds: Sounds, detector: str, endpointing: str)
                         held_at_s = float("inf")
                         seen.append(Seen(now_s, "resume"))
                 case TurnCommitted():
-                    speaker.committed(round(1000 * (fact.decided - fact.end) / RATE_HZ))
+                    speaker.committed(round(1000 * (fact.decided_at - fact.end) / RATE_HZ))
                     if not into_reply:
                         seen.append(Seen(now_s, "commit"))
                         reply_at_s = now_s + REPLY_DELAY_S

@@ -23,7 +23,7 @@ from shared.protocol.frames import (
     TurnDiscarded,
 )
 from shared.protocol.session import OMNI, RATE_HZ, ReplyOptions
-from shared.protocol.streams import Place
+from shared.protocol.streams import StreamKind
 from shared.worker.work import Work
 
 log = structlog.get_logger()
@@ -57,7 +57,7 @@ class AsrStage:
         heard_s = metrics.asr_seconds.labels(self._engine)
         utterance = _Timed(await self._recognizer.open(job.language, job.hints))
         try:
-            async with work.feed(Place.SPEECH, job.cursor) as feed, aclosing(feed):
+            async with work.feed(StreamKind.SPEECH, job.cursor) as feed, aclosing(feed):
                 async for frame in feed:
                     match frame:
                         case AudioChunk(offset, pcm) if offset + len(pcm) // 2 > position:
@@ -121,7 +121,7 @@ def _final(
     """What was said; nobody answers what had no words, or what is answered as it sounds."""
     text = transcript.text
     if not text or job.route == OMNI:
-        options = replace(options, wanted=False)
+        options = replace(options, wants_reply=False)
     work.note("transcript")
     work.span.set_attribute("parley.revision", revision)
     if shows_content():

@@ -35,7 +35,7 @@ class Account:
 
     def now_ms(self) -> int:
         """The broker's clock."""
-        return self._bus.hops.now_ms()
+        return self._bus.clock.now_ms()
 
     def sent(self, samples: int, rate_hz: int, underruns: int) -> None:
         """So much of a reply has left; the client had played all before it so many times."""

@@ -18,7 +18,7 @@ from services.edge.turns import Turns
 from shared.bus.bus import Bus, Channel
 from shared.protocol import frames as fr
 from shared.protocol.frames import Frame
-from shared.protocol.prompt import SOUND, basis, prompt
+from shared.protocol.prompt import SOUND, prompt, prompt_hash
 from shared.protocol.session import ReplyOptions, SessionSettings
 
 
@@ -59,7 +59,7 @@ class Dialogue:
         """What the client does in the conversation."""
         match action:
             case act.Stop():
-                self._publish(fr.InputCommitted(ReplyOptions(wanted=self._settings().create_reply)))
+                self._publish(fr.InputCommitted(ReplyOptions(wants_reply=self._settings().create_reply)))
             case act.Say(text, options):
                 if self.replies.yields:
                     self.replies.interrupt("text", self.turns.turn)
@@ -103,7 +103,7 @@ class Dialogue:
                 pass  # our own
             case (
                 fr.SpeechStarted() | fr.SpeechPaused() | fr.SpeechResumed() | fr.TurnCommitted() | fr.TurnDiscarded()
-                | fr.TranscriptPartial() | fr.TranscriptFinal() | fr.TurnHeard() | fr.StageFailed()
+                | fr.TranscriptPartial() | fr.TranscriptFinal() | fr.TurnAudioReady() | fr.StageFailed()
             ):  # fmt: skip
                 self.turns.handle(frame, at_ms)
                 if type(frame) is fr.TurnCommitted and frame.end > frame.start:
@@ -117,7 +117,7 @@ class Dialogue:
         """Checksum of what the chat model would be told now."""
         text = turn.text if turn.sound is None else SOUND
         messages = prompt(self._settings(), turn.options, self.record.messages(), turn.turn, text)
-        return basis(self._settings(), turn.options, messages)
+        return prompt_hash(self._settings(), turn.options, messages)
 
     def _is_silent(self) -> bool:
         return not self.turns.open and not self.replies.live

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from services.edge.playout import Playout
 from services.edge.reply import Reply
-from shared.protocol.frames import TurnHeard
+from shared.protocol.frames import TurnAudioReady
 from shared.protocol.session import ReplyOptions
 from shared.protocol.turns import TurnGate
 
@@ -27,7 +27,7 @@ class Accepted:
     speculated: bool
     """Its reply was begun before the turn was over: it counts only if it was told what it would be told now."""
     interruptible: bool
-    sound: TurnHeard | None = None
+    sound: TurnAudioReady | None = None
     """Where the reply is made from that instead of the text."""
 
 

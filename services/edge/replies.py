@@ -38,17 +38,17 @@ class Replies:
         account: Account,
         emit: Callable[[ev.Event], None],
         new_playout: Callable[[], Playout],
-        basis: Callable[[Accepted], int],
+        prompt_hash: Callable[[Accepted], int],
         on_quiet: Callable[[], None],
     ) -> None:
-        """`basis` is the checksum of what the chat model would be told now; `on_quiet` is called when all is played."""
+        """`prompt_hash` is the checksum of what the chat model would be told now; `on_quiet` is called when all is played."""
         self.stale = 0
         """Frames dropped because nobody wants them any more."""
         self.interrupted = 0
         self.delivery = Delivery(channel, record, timings, account, emit, self._played)
         self._timings, self._account = timings, account
         self._bus, self._channel, self._session, self._emit = bus, channel, session, emit
-        self._basis, self._on_quiet, self._timings = basis, on_quiet, timings
+        self._basis, self._on_quiet, self._timings = prompt_hash, on_quiet, timings
         self._pending = Pending(new_playout)
 
     # -- frames -----------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ class Replies:
             case fr.ReplyDone():
                 reply.finish_text(frame)
             case fr.ReplyStarted():
-                reply.basis, reply.voiced = frame.basis, frame.voiced
+                reply.prompt_hash, reply.voiced = frame.prompt_hash, frame.voiced
         if reply is self.delivery.current:
             self.delivery.send()
         else:
@@ -129,7 +129,7 @@ class Replies:
         if self.delivery.held_by or self.delivery.busy or (found := self._pending.first()) is None:
             return
         accepted, reply = found
-        if accepted.speculated and (reply.failed or reply.basis != self._basis(accepted)):
+        if accepted.speculated and (reply.failed or reply.prompt_hash != self._basis(accepted)):
             self._ask_again(accepted)
             return
         self.delivery.retire()

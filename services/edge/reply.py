@@ -15,7 +15,7 @@ class Reply:
     turn: int
     revision: int
     playout: Playout
-    basis: int | None = None
+    prompt_hash: int | None = None
     """Checksum of what the chat model was told; None while it was not asked."""
     voiced: bool = False
     """The chat model speaks it: there are no sentences."""

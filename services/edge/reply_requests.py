@@ -29,7 +29,7 @@ class ReplyRequests:
         if self._committing or not self._understood():
             self._waiting = action
         else:
-            self._publish(ReplyRequested(replace(action.options, wanted=True)))
+            self._publish(ReplyRequested(replace(action.options, wants_reply=True)))
 
     def ask_again(self) -> None:
         """Something was understood."""

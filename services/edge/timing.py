@@ -24,7 +24,7 @@ class Timings:
         turns are not `detected`, the client has said then that speech was at its end."""
         spoken_ago_ms = 0
         if frame.end > frame.start:
-            spoken_ago_ms = (frame.decided - frame.end) * 1000 // RATE_HZ if detected else 0
+            spoken_ago_ms = (frame.decided_at - frame.end) * 1000 // RATE_HZ if detected else 0
             self._spoken.add(frame.turn)
         self._turns[frame.turn] = (frame.input_ms - spoken_ago_ms, {})
         self.mark(frame.turn, "endpoint", at_ms)

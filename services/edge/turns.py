@@ -29,7 +29,7 @@ LINGERING = 8
 
 TurnFact = (
     fr.SpeechStarted | fr.SpeechPaused | fr.SpeechResumed | fr.TurnCommitted | fr.TurnDiscarded
-    | fr.TranscriptPartial | fr.TranscriptFinal | fr.TurnHeard | fr.StageFailed
+    | fr.TranscriptPartial | fr.TranscriptFinal | fr.TurnAudioReady | fr.StageFailed
 )  # fmt: skip
 
 
@@ -90,7 +90,7 @@ class Turns:
 
     def handle(self, fact: TurnFact, at_ms: int) -> None:
         """The next fact about turns; `at_ms` is the broker's clock."""
-        if isinstance(fact, fr.SpeechStarted | fr.TranscriptFinal | fr.TurnHeard):
+        if isinstance(fact, fr.SpeechStarted | fr.TranscriptFinal | fr.TurnAudioReady):
             self._timings.follow(fact.turn, fact.trace)
         match fact:
             case fr.SpeechStarted():
@@ -110,7 +110,7 @@ class Turns:
                 self._partial(fact)
             case fr.TranscriptFinal():
                 self._understood(fact, at_ms)
-            case fr.TurnHeard():
+            case fr.TurnAudioReady():
                 self._timings.mark(fact.turn, "sounded", at_ms)
                 if (utterance := self._open.get(fact.turn)) is not None:
                     utterance.sounded(fact, at_ms)
@@ -145,7 +145,7 @@ class Turns:
     def _partial(self, fact: fr.TranscriptPartial) -> None:
         if (utterance := self._open.get(fact.turn)) is None or fact.revision != utterance.revision:
             return
-        self._emit(ev.Heard(fact.turn, fact.text, final=False))
+        self._emit(ev.Transcribed(fact.turn, fact.text, final=False))
         self._barge_in.weigh(utterance, fact.text, self.turn)
 
     def _understood(self, fact: fr.TranscriptFinal, at_ms: int) -> None:
@@ -159,7 +159,7 @@ class Turns:
             self._settle(utterance)
             return
         if fact.text:
-            self._emit(ev.Heard(fact.turn, fact.text, final=False))
+            self._emit(ev.Transcribed(fact.turn, fact.text, final=False))
         if not self._barge_in.weigh(utterance, fact.text, self.turn):
             self._replies.resume(fact.turn)
 
@@ -178,7 +178,7 @@ class Turns:
         utterance.speculated = (utterance.sound if utterance.omni else utterance.transcript) is not None
         utterance.committed, utterance.committed_ms = fact, at_ms
         if self._settings().detect_turns:
-            self._emit(ev.SpeechEnded(fact.turn, _ms(fact.decided), final=True))
+            self._emit(ev.SpeechEnded(fact.turn, _ms(fact.decided_at), final=True))
         self._settle(utterance)
         if utterance.failure is not None:
             self._failed(utterance.failure)
@@ -209,7 +209,7 @@ class Turns:
         elif transcript is not None:
             self._told(utterance, transcript)
         if transcript is not None and not transcript.text and not answered:
-            self._replies.empty(transcript.turn, due=fresh and committed.options.wanted)
+            self._replies.empty(transcript.turn, due=fresh and committed.options.wants_reply)
         if transcript is not None or utterance.omni:
             self._requests.ask_again()
 
@@ -230,16 +230,16 @@ class Turns:
         options, spoken = fact.options, fact.end - fact.start
         # A reply to what a tool answered goes on from the one that asked for it, which may still be playing.
         goes_on = not spoken and self._record.ends_with_answer
-        if options.wanted and options.say is None and not goes_on and self._replies.yields:
+        if options.wants_reply and options.say is None and not goes_on and self._replies.yields:
             self._replies.interrupt("turn", self.turn)
         self.turn = fact.turn
         self.count += 1
         self._timings.commit(fact, at_ms, detected=self._settings().detect_turns)
         for name, mark_ms in utterance.prepared().items():
             self._timings.mark(fact.turn, name, mark_ms)
-        self._emit(ev.TurnBegan(fact.turn, _ms(spoken), options.wanted))
+        self._emit(ev.TurnBegan(fact.turn, _ms(spoken), options.wants_reply))
         text = "" if transcript is None else self._told(utterance, transcript)
-        if options.wanted and (transcript is None or text):
+        if options.wants_reply and (transcript is None or text):
             interruptible = self._settings().interrupt_reply if options.interruptible is None else options.interruptible
             turn = Accepted(
                 fact.turn, fact.revision, text, options, utterance.speculated, interruptible, utterance.sound
@@ -249,7 +249,7 @@ class Turns:
     def _told(self, utterance: Utterance, transcript: fr.TranscriptFinal) -> str:
         """What was spoken is known, and the turn is accepted. Returns it."""
         self._said(transcript, utterance.transcript_ms)
-        self._emit(ev.Heard(transcript.turn, transcript.text, final=True))
+        self._emit(ev.Transcribed(transcript.turn, transcript.text, final=True))
         return transcript.text
 
     def _said(self, transcript: fr.TranscriptFinal, at_ms: int) -> None:
@@ -289,7 +289,7 @@ class Turns:
         if utterance is not None and not utterance.lingers:
             del self._open[fact.turn]
             if utterance.committed is not None and not utterance.accepted:
-                self._replies.give_up(fact.turn, due=utterance.committed.options.wanted)
+                self._replies.give_up(fact.turn, due=utterance.committed.options.wants_reply)
         if fact.turn <= self.turn or utterance is not None:
             self._emit(ev.Failed("stage_failed", f"{fact.stage} gave up: {fact.message}", fact.turn))
         self._replies.fail(fact.turn, fact.revision)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from shared.protocol.frames import StageFailed, TranscriptFinal, TurnCommitted, TurnHeard
+from shared.protocol.frames import StageFailed, TranscriptFinal, TurnAudioReady, TurnCommitted
 
 
 @dataclass(slots=True)
@@ -24,7 +24,7 @@ class Utterance:
     """It began so soon after the reply that it may be its echo."""
     omni: bool = False
     """It is answered as it sounds; the transcript is for the record, and to know words from noise."""
-    sound: TurnHeard | None = None
+    sound: TurnAudioReady | None = None
     """Where this revision's sound is, once it was given to be answered."""
     sounded_ms: int = 0
     """Broker's clock when it was."""
@@ -53,7 +53,7 @@ class Utterance:
         """Broker's clock when its reply was begun, by name of the mark."""
         return {name: at_ms for name, at_ms in (("paused", self.paused_ms), ("sounded", self.sounded_ms)) if at_ms}
 
-    def sounded(self, sound: TurnHeard, at_ms: int) -> None:
+    def sounded(self, sound: TurnAudioReady, at_ms: int) -> None:
         """A reply to this revision is being made from its sound."""
         if sound.revision == self.revision:
             self.sound, self.sounded_ms = sound, at_ms
@@ -61,7 +61,7 @@ class Utterance:
     @property
     def lingers(self) -> bool:
         """It is a turn, and being answered: its transcript is awaited for the record alone."""
-        return self.omni and self.accepted and self.committed is not None and self.committed.options.wanted
+        return self.omni and self.accepted and self.committed is not None and self.committed.options.wants_reply
 
     def understood(self, transcript: TranscriptFinal, at_ms: int) -> bool:
         """What was said in this revision. Returns whether that is news: another revision's, or a second one, is none."""

@@ -11,7 +11,7 @@ from shared.protocol.frames import (
     ReplySentence,
     ToolCalled,
     TranscriptFinal,
-    TurnHeard,
+    TurnAudioReady,
     VoiceChunk,
     VoiceDone,
 )
@@ -20,7 +20,7 @@ from shared.protocol.speech import Speech
 from shared.worker.work import Work
 
 
-def is_spoken(job: TranscriptFinal | TurnHeard, settings: SessionSettings) -> bool:
+def is_spoken(job: TranscriptFinal | TurnAudioReady, settings: SessionSettings) -> bool:
     """Whether the reply is to be heard, and not only read."""
     return settings.spoken if job.options.spoken is None else job.options.spoken
 
@@ -29,7 +29,12 @@ class Reply:
     """What is published of it, and what was before, by an attempt that was cut off."""
 
     def __init__(
-        self, work: Work, job: TranscriptFinal | TurnHeard, settings: SessionSettings, first_words: int, rate_hz: int
+        self,
+        work: Work,
+        job: TranscriptFinal | TurnAudioReady,
+        settings: SessionSettings,
+        first_words: int,
+        rate_hz: int,
     ) -> None:
         """`rate_hz` is that of the model's own voice; 0: what is to be heard of it is given to be spoken."""
         self._given = is_spoken(job, settings) and not rate_hz
@@ -109,7 +114,7 @@ class Reply:
             self._say(self._cutter.feed(self.text))
 
 
-def is_mute(job: TranscriptFinal | TurnHeard, log: Sequence[Frame]) -> bool:
+def is_mute(job: TranscriptFinal | TurnAudioReady, log: Sequence[Frame]) -> bool:
     """An earlier attempt has written something of this reply, and spoken nothing: others can still speak all of it."""
     kinds = {
         type(frame)

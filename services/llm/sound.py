@@ -5,9 +5,9 @@ from contextlib import aclosing
 
 import structlog
 
-from shared.protocol.frames import AudioChunk, TurnHeard
+from shared.protocol.frames import AudioChunk, TurnAudioReady
 from shared.protocol.session import RATE_HZ
-from shared.protocol.streams import Place
+from shared.protocol.streams import StreamKind
 from shared.worker.work import Work
 
 log = structlog.get_logger()
@@ -16,7 +16,7 @@ WAIT_S = 2.0
 """The audio lies there when the turn is given to be answered; what has not come by then was lost with its worker."""
 
 
-async def sound_of(work: Work, job: TurnHeard, longest_ms: int) -> bytes:
+async def sound_of(work: Work, job: TurnAudioReady, longest_ms: int) -> bytes:
     """The turn's audio, s16le mono at 16 kHz, the latest `longest_ms` of it; the same whoever reads it, and when.
 
     Raises:
@@ -33,9 +33,9 @@ async def sound_of(work: Work, job: TurnHeard, longest_ms: int) -> bytes:
     return b"".join(pieces)[-2 * (longest_ms * RATE_HZ // 1000) :]
 
 
-async def _read(work: Work, job: TurnHeard, pieces: list[bytes]) -> None:
+async def _read(work: Work, job: TurnAudioReady, pieces: list[bytes]) -> None:
     position = job.start
-    async with work.feed(Place.SPEECH, job.cursor) as feed, aclosing(feed):
+    async with work.feed(StreamKind.SPEECH, job.cursor) as feed, aclosing(feed):
         async for frame in feed:
             if type(frame) is not AudioChunk or frame.offset + len(frame.pcm) // 2 <= position:
                 continue

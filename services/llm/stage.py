@@ -11,15 +11,15 @@ from services.llm.meter import metered, start_at_zero
 from services.llm.reply import Reply, is_mute, is_spoken
 from services.llm.sound import sound_of
 from services.llm.tracing import describe_reply, describe_request
-from shared.protocol.frames import Frame, ReplyStarted, TranscriptFinal, TurnHeard
-from shared.protocol.prompt import SOUND, basis, offered, prompt
+from shared.protocol.frames import Frame, ReplyStarted, TranscriptFinal, TurnAudioReady
+from shared.protocol.prompt import SOUND, offered, prompt, prompt_hash
 from shared.protocol.session import OMNI, Message, SessionSettings, Tool, ToolCall
 from shared.protocol.speech import Speech
 from shared.worker.work import Work
 
 log = structlog.get_logger()
 
-Job = TranscriptFinal | TurnHeard
+Job = TranscriptFinal | TurnAudioReady
 Deltas = AsyncGenerator[str | ToolCall | Speech, None]
 
 
@@ -48,17 +48,19 @@ class LlmStage:
         job = work.frame
         if not isinstance(job, Job):
             raise TypeError(f"{type(job).__name__} is no turn")
-        if not job.options.wanted:
+        if not job.options.wants_reply:
             return ()
         settings, history = await work.conversation()
         earlier = await work.log() if work.attempt > 1 else ()
         audio = b""
-        if isinstance(job, TurnHeard):
+        if isinstance(job, TurnAudioReady):
             audio = await self._sound(work, job, settings)
             history = tuple(one for one in history if one.role != "user" or one.turn != job.spoken)
-        messages = prompt(settings, job.options, history, job.turn, SOUND if isinstance(job, TurnHeard) else job.text)
+        messages = prompt(
+            settings, job.options, history, job.turn, SOUND if isinstance(job, TurnAudioReady) else job.text
+        )
         rate_hz = 0 if is_mute(job, earlier) else self._voice_hz(job, settings)
-        told = basis(settings, job.options, messages)
+        told = prompt_hash(settings, job.options, messages)
         describe_request(work, messages, voiced=bool(rate_hz))
         work.publish(ReplyStarted(job.turn, job.revision, told, bool(rate_hz)), urgent=False)
         if audio:
@@ -84,14 +86,14 @@ class LlmStage:
         describe_reply(work, reply.text)
         return frames
 
-    async def _sound(self, work: Work, job: TurnHeard, settings: SessionSettings) -> bytes:
+    async def _sound(self, work: Work, job: TurnAudioReady, settings: SessionSettings) -> bytes:
         if not hears(self._model):
             raise ValueError(f"the engine {self._engine} cannot hear, and the turn is to be answered as it sounds")
         return await sound_of(work, job, settings.longest_ms)
 
     def _voice_hz(self, job: Job, settings: SessionSettings) -> int:
         """Rate of the voice with which the model itself speaks this reply; 0: it does not. It says nothing word for word."""
-        omni = isinstance(job, TurnHeard) or settings.route == OMNI
+        omni = isinstance(job, TurnAudioReady) or settings.route == OMNI
         own = omni and speaks(self._model) and job.options.say is None and is_spoken(job, settings)
         return int(self._model.rate_hz) if own else 0
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import msgpack
 
 from services.vad.engine import WINDOW_BYTES, WINDOW_MS, WINDOW_SAMPLES
-from services.vad.standing import Standing, standing_fields
+from services.vad.turn_state import TurnState, state_fields
 from services.vad.turn_taking import TurnTaker
+from shared.protocol.entry_id import order
 from shared.protocol.frames import (
     AudioChunk,
     Frame,
@@ -37,7 +38,7 @@ LONGEST_GAP_BYTES = 320_000
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class Detection:
     """What one entry led to, in the order in which it has to be published."""
 
     speech: Sequence[AudioChunk] = ()
@@ -47,7 +48,7 @@ class Heard:
     ended: bool = False
 
 
-NOTHING = Heard()
+NOTHING = Detection()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ class Listener:
         self._last_id = entry_id
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def accept(self, entry_id: str, frames: Sequence[Frame], probabilities: Iterator[float]) -> Heard:
+    def accept(self, entry_id: str, frames: Sequence[Frame], probabilities: Iterator[float]) -> Detection:
         """What this entry leads to, now that its windows were judged. Entries are accepted in the order in which they
         were taken."""
         facts: list[Frame] = []
@@ -125,10 +126,10 @@ class Listener:
             if not speech and not ended:
                 self._trim()
                 return NOTHING
-            return Heard(speech, ended=ended)
+            return Detection(speech, ended=ended)
         late = self._speech(self._judged, 1) if begins else []
         self._trim()
-        return Heard(speech, facts, late, ended)
+        return Detection(speech, facts, late, ended)
 
     def _ingest(self, chunk: AudioChunk) -> int:
         """Put the chunk where it belongs. Returns the byte offset of the first new window."""
@@ -192,7 +193,7 @@ class Listener:
 
     def stalled(self) -> Sequence[Frame]:
         """The client stopped sending in the middle of a turn: what it said is a turn."""
-        return self.turns.commit(self._accepted_id, ReplyOptions(wanted=self.settings.create_reply))
+        return self.turns.commit(self._accepted_id, ReplyOptions(wants_reply=self.settings.create_reply))
 
     # -- audio ------------------------------------------------------------------------------------
 
@@ -234,7 +235,7 @@ class Listener:
         """All that a successor needs to go on after the last entry that was accepted; `pace` is what is known of the
         speaker."""
         replay_from = self._entries[0][0] if self._entries else self._accepted_id
-        fields = [self._accepted_id, replay_from, self._sent, standing_fields(self.turns.now), list(pace)]
+        fields = [self._accepted_id, replay_from, self._sent, state_fields(self.turns.now), list(pace)]
         if self.trace:
             fields.append(list(self.trace))
         packed: bytes = msgpack.packb(fields)
@@ -246,7 +247,7 @@ class Listener:
         self._known_until, self.replay_from, self._sent, fields, pace, *trace = msgpack.unpackb(checkpoint)
         self.trace = trace[0] if trace else ()
         self._last_id = self._accepted_id = self.replay_from
-        self.turns.now = Standing(*fields)
+        self.turns.now = TurnState(*fields)
         self._configure(settings)
         return [float(value) for value in pace]
 
@@ -257,9 +258,4 @@ class Listener:
 
 
 def _after(entry_id: str, other: str) -> bool:
-    return _order(entry_id) > _order(other)
-
-
-def _order(entry_id: str) -> tuple[int, int]:
-    ms, _, number = entry_id.partition("-")
-    return int(ms), int(number or 0)
+    return order(entry_id) > order(other)

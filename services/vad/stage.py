@@ -7,10 +7,10 @@ from typing import Any
 
 import structlog
 
+from services.vad.detector_batcher import DetectorBatcher, DetectorSession
 from services.vad.endpointing.engine import TurnDetector
 from services.vad.engine import WINDOW_SAMPLES, SpeechDetector
-from services.vad.judge import Hearing, Judge
-from services.vad.listener import Heard, Listener
+from services.vad.listener import Detection, Listener
 from services.vad.turn_trace import TurnTrace
 from shared.observability.logs import shows_content
 from shared.observability.tracing import is_tracing
@@ -25,7 +25,7 @@ from shared.protocol.frames import (
     TurnCommitted,
 )
 from shared.protocol.session import RATE_HZ
-from shared.protocol.streams import Place
+from shared.protocol.streams import StreamKind
 from shared.worker.work import Work
 
 log = structlog.get_logger()
@@ -52,7 +52,7 @@ class VadStage:
         self, detector: SpeechDetector[Any], turn_detector: TurnDetector, slots: int, engine: str, endpointing: str
     ) -> None:
         self._detector, self._turn_detector = detector, turn_detector
-        self._judge = Judge(detector)
+        self._batcher = DetectorBatcher(detector)
         self._engine, self._endpointing = engine, endpointing
         self.slots = slots
 
@@ -68,20 +68,20 @@ class VadStage:
         if not isinstance(work.frame, SessionStarted):
             raise TypeError(f"{type(work.frame).__name__} is no session")
         listener = Listener(work.session, work.frame.settings, self._turn_detector.audio_s)
-        session = _Session(work, listener, self._judge, self._turn_detector)
+        session = _Session(work, listener, self._batcher, self._turn_detector)
         if work.attempt > 1 and (checkpoint := await work.load_checkpoint()) is not None:
             settings, _ = await work.conversation()
             session.speaker.restore(listener.restore(checkpoint, settings))
             session.restore_trace()
-        work.follow(Place.IN, listener.replay_from, session.deliver)
+        work.follow(StreamKind.IN, listener.replay_from, session.deliver)
         try:
             await session.over()
         finally:
-            session.hearing.close()
+            session.detector_session.close()
         return ()
 
     async def close(self) -> None:
-        self._judge.close()
+        self._batcher.close()
         await self._turn_detector.close()
         await self._detector.close()
 
@@ -89,8 +89,8 @@ class VadStage:
 class _Session:
     """Publishes what the listener says, asks how long a pause may last, and notices when the client has gone."""
 
-    def __init__(self, work: Work, listener: Listener, judge: Judge, turn_detector: TurnDetector) -> None:
-        self.hearing = Hearing(judge, listener, self._answer, self._fail)
+    def __init__(self, work: Work, listener: Listener, batcher: DetectorBatcher, turn_detector: TurnDetector) -> None:
+        self.detector_session = DetectorSession(batcher, listener, self._answer, self._fail)
         self.speaker = turn_detector.open()
         self._audio_s = turn_detector.audio_s
         self._work, self._listener = work, listener
@@ -110,15 +110,15 @@ class _Session:
     def deliver(self, entry_id: str, fence: int, frames: list[Frame]) -> None:
         """The next entry of the input."""
         self._heard_at_s = self._loop.time()
-        self.hearing.add(entry_id, frames)
+        self.detector_session.add(entry_id, frames)
 
     def _fail(self, error: Exception) -> None:
-        self.hearing.close()
+        self.detector_session.close()
         if not self._ended.done():
             self._ended.set_exception(error)
             self._news.set()
 
-    def _answer(self, heard: Heard) -> None:
+    def _answer(self, heard: Detection) -> None:
         self._publish(heard.speech)
         if heard.facts:
             for fact in heard.facts:
@@ -159,9 +159,9 @@ class _Session:
                     self._news.set()
             case SpeechResumed(onset=onset):
                 self.speaker.resumed((onset - self._silent_since) * 1000 // RATE_HZ)
-            case TurnCommitted(end=end, decided=decided):
+            case TurnCommitted(end=end, decided_at=decided_at):
                 self._silent_since = end
-                self.speaker.committed((decided - end) * 1000 // RATE_HZ)
+                self.speaker.committed((decided_at - end) * 1000 // RATE_HZ)
             case TranscriptFinal(turn=turn, text=text) if text and shows_content():
                 log.info("heard", session=self._work.session, turn=turn, revision=0, text=text)
             case _:

@@ -7,8 +7,9 @@ functions named in it make the facts. `python -m services.vad.turn_taking` print
 from collections.abc import Sequence
 
 from services.vad.engine import WINDOW_MS, WINDOW_SAMPLES
-from services.vad.standing import Standing
+from services.vad.turn_state import TurnState
 from services.vad.turn_table import TABLE, Signal, State, print_table
+from shared.protocol.entry_id import milliseconds
 from shared.protocol.frames import (
     EMPTY,
     Frame,
@@ -16,9 +17,9 @@ from shared.protocol.frames import (
     SpeechResumed,
     SpeechStarted,
     TranscriptFinal,
+    TurnAudioReady,
     TurnCommitted,
     TurnDiscarded,
-    TurnHeard,
 )
 from shared.protocol.session import OMNI, ReplyOptions, SessionSettings
 
@@ -31,9 +32,9 @@ ONSET_GAP = 3
 class TurnTaker:
     """One session's turns. Feed it every window in order; entry ids are the broker's, of the entry the window came in."""
 
-    def __init__(self, session: str, settings: SessionSettings, standing: Standing | None = None) -> None:
+    def __init__(self, session: str, settings: SessionSettings, standing: TurnState | None = None) -> None:
         self.session = session
-        self.now = standing or Standing()
+        self.now = standing or TurnState()
         self.configure(settings)
 
     def configure(self, settings: SessionSettings) -> None:
@@ -109,14 +110,14 @@ class TurnTaker:
         (`unless_spoken`) goes on, and there is no other."""
         if unless_spoken and self.in_turn:
             return ()
-        facts = self._step(Signal.COMMIT, entry_id, ReplyOptions(wanted=False))
+        facts = self._step(Signal.COMMIT, entry_id, ReplyOptions(wants_reply=False))
         now = self.now
         sounds = now.omni and now.heard != now.revision and not text and options.say is None
         spoken = now.turn
         now.turn, now.revision, now.heard = now.turn + 1, 0, 0
         at = self.position
-        facts.append(TurnCommitted(now.turn, 0, at, at, at, _clock_ms(entry_id), options))
-        if sounds and options.wanted:
+        facts.append(TurnCommitted(now.turn, 0, at, at, at, milliseconds(entry_id), options))
+        if sounds and options.wants_reply:
             facts.append(self._sound(options, spoken))
         else:
             facts.append(TranscriptFinal(self.session, now.turn, 0, text, options))
@@ -141,7 +142,7 @@ class TurnTaker:
             return self._step(Signal.ONSET, entry_id, self._options())
         now.last = now.window
         if now.window - now.start >= self._longest:
-            return self._step(Signal.LONGEST, entry_id, ReplyOptions(wanted=False))
+            return self._step(Signal.LONGEST, entry_id, ReplyOptions(wants_reply=False))
         return ()
 
     def _signal(self) -> Signal | None:
@@ -158,7 +159,7 @@ class TurnTaker:
         return Signal.ENDPOINT if silence >= (now.endpoint or self._endpoint) and now.run == 0 else None
 
     def _options(self) -> ReplyOptions:
-        return ReplyOptions(wanted=self.settings.create_reply)
+        return ReplyOptions(wants_reply=self.settings.create_reply)
 
     # -- the table at work ------------------------------------------------------------------------
 
@@ -184,7 +185,7 @@ class TurnTaker:
         now.turn, now.revision = now.turn + 1, 0
         now.start = max(now.floor, now.onset - self._preroll, 0)
         now.last, now.run, now.gap, now.speculated = now.window, 0, 0, 0
-        now.omni, now.began_ms, now.heard = int(settings.route == OMNI), _clock_ms(entry_id), -1
+        now.omni, now.began_ms, now.heard = int(settings.route == OMNI), milliseconds(entry_id), -1
         return SpeechStarted(
             self.session,
             now.turn,
@@ -219,7 +220,7 @@ class TurnTaker:
         """Where the latest turn that was spoken sounds."""
         now = self.now
         cursor, end = _before(now.began_ms), now.last * WINDOW_SAMPLES
-        return TurnHeard(self.session, now.turn, now.revision, cursor, self.turn_start, end, options, spoken)
+        return TurnAudioReady(self.session, now.turn, now.revision, cursor, self.turn_start, end, options, spoken)
 
     def _resumed(self) -> Frame:
         now = self.now
@@ -232,19 +233,15 @@ class TurnTaker:
         now = self.now
         now.floor, now.run, now.gap = now.last, 0, 0
         end = now.last * WINDOW_SAMPLES
-        clock_ms = _clock_ms(entry_id)
+        clock_ms = milliseconds(entry_id)
         over = TurnCommitted(now.turn, now.revision, self.turn_start, end, self.position, clock_ms, options)
-        return [over, *(self._heard(options) if options.wanted else ())]
+        return [over, *(self._heard(options) if options.wants_reply else ())]
 
     def _discarded(self, reason: str) -> Frame:
         now = self.now
         now.floor, now.run, now.gap = now.window, 0, 0
         now.heard = now.revision  # and nobody answers it later
         return TurnDiscarded(now.turn, now.revision, reason)
-
-
-def _clock_ms(entry_id: str) -> int:
-    return int(entry_id.partition("-")[0])
 
 
 def _before(clock_ms: int) -> str:

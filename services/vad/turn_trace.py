@@ -13,9 +13,9 @@ from shared.protocol.frames import (
     SpeechResumed,
     SpeechStarted,
     TranscriptFinal,
+    TurnAudioReady,
     TurnCommitted,
     TurnDiscarded,
-    TurnHeard,
 )
 
 
@@ -49,7 +49,7 @@ class TurnTrace:
             case TurnDiscarded():
                 self._span.set_attribute("parley.reason", fact.reason)
                 self._end(fact, "discarded")
-            case TranscriptFinal() | TurnHeard() if fact.turn == self._turn:
+            case TranscriptFinal() | TurnAudioReady() if fact.turn == self._turn:
                 return replace(fact, trace=self._trace)
             case _:
                 pass

@@ -13,7 +13,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import hiredis
 import msgpack
@@ -21,21 +21,31 @@ import redis.asyncio as redis
 from redis.asyncio.connection import parse_url
 
 from shared.bus import scripts
-from shared.bus.broker_clock import Hops
-from shared.bus.connection import Address, BrokerRefused, Pipe
-from shared.bus.reader import Deliver, Reader, Subscription
+from shared.bus.broker_clock import BrokerClock
+from shared.bus.connection import Address, BrokerRefused, RedisConnection
+from shared.bus.reader import EntryCallback, Reader, Subscription
 from shared.bus.records import Records
 from shared.bus.versions import check_version
 from shared.observability import metrics
 from shared.protocol.codec import BadFrame
 from shared.protocol.frames import Frame, codec
-from shared.protocol.streams import DEAD_KEEP, KEEP, ROUTES, Keys, Place
+from shared.protocol.streams import DEAD_MAXLEN, MAXLEN, ROUTES, Keys, StreamKind
 from shared.settings import Settings
 
 GATHER_BYTES = 64 * 1024
 
-OnStop = Callable[[str, int, int, bool], None]
+StopCallback = Callable[[str, int, int, bool], None]
 """Takes a session, the lowest (turn, revision) of it that still counts, and whether that is said of this turn alone."""
+
+
+class Target(NamedTuple):
+    """A stream that frames are appended to."""
+
+    key: bytes
+    maxlen: int
+    """Entries that it keeps, roughly."""
+    create: bool
+    """False: append only to a stream that exists."""
 
 
 class Channel:
@@ -45,31 +55,32 @@ class Channel:
 
     def __init__(self, bus: "Bus", stage: str, session: str, fence: int) -> None:
         self._bus, self._stage, self._session, self.fence = bus, stage, session, fence
-        self._targets: dict[type[Frame], list[tuple[bytes, int]]] = {}
+        self._targets: dict[type[Frame], list[Target]] = {}
 
-    def targets(self, kind: type[Frame]) -> list[tuple[bytes, int]]:
-        """(key, keep) of each stream; a negative keep appends only to a stream that is there.
+    def targets(self, kind: type[Frame]) -> list[Target]:
+        """The streams that a frame of this kind goes to.
 
         Raises:
             KeyError: this stage has no business with such a frame.
         """
         found = self._targets.get(kind)
         if found is None:
-            bound = self._stage != "edge"  # the edge makes a session's log; nobody else brings it back after its end
             found = self._targets[kind] = [
-                (
-                    self._bus.keys.stream(place, self._session),
-                    -KEEP[place] if bound and place is Place.OUT else KEEP[place],
+                Target(
+                    self._bus.keys.stream(stream, self._session),
+                    MAXLEN[stream],
+                    # Only the edge creates a session's log: nobody brings it back after the session has ended.
+                    create=self._stage == "edge" or stream is not StreamKind.OUT,
                 )
-                for place in ROUTES[self._stage][kind]
+                for stream in ROUTES[self._stage][kind]
             ]
         return found
 
     def publish(self, frame: Frame, *, urgent: bool = True) -> None:
         """Append the frame to its streams: in this turn of the event loop, or (not urgent) within the gather time."""
         packed = codec.encode(frame)
-        for key, keep in self.targets(type(frame)):
-            self._bus.append(key, keep, packed, self.fence, urgent=urgent)
+        for target in self.targets(type(frame)):
+            self._bus.append(target, packed, self.fence, urgent=urgent)
 
 
 class Bus(Records):
@@ -82,16 +93,16 @@ class Bus(Records):
         """Unique to this connection generation: two of them never share a pending list."""
         self.address, self._url = parse_address(settings)
         self._gather_s = settings.gather_ms / 1000
-        self._tail: tuple[bytes, int, int] | None = None
+        self._tail: tuple[Target, int] | None = None
         self._tail_frames: list[bytes] = []
         self._tail_bytes = 0
         self._shas: dict[str, bytes] = {}
         self._tasks: asyncio.TaskGroup
-        self._pipes: list[Pipe] = []
+        self._connections: list[RedisConnection] = []
         self._background: list[asyncio.Task[None]] = []
-        self.writer: Pipe
+        self.writer: RedisConnection
         self._reader: Reader
-        self.hops = Hops(role)
+        self.clock = BrokerClock(role)
 
     @classmethod
     @asynccontextmanager
@@ -106,36 +117,36 @@ class Bus(Records):
         try:
             async with asyncio.TaskGroup() as tasks:
                 bus._tasks = tasks
-                bus.writer = await bus.open_pipe(gather_s=bus._gather_s)
+                bus.writer = await bus.open_connection(gather_s=bus._gather_s)
                 bus.writer.before_flush = bus._seal
                 await check_version(bus.writer)
                 for script in (scripts.COMMIT, scripts.RENEW, scripts.SWEEP, scripts.HEARTBEAT, scripts.STATUS):
                     bus._shas[script] = await bus.writer.call("SCRIPT", "LOAD", script)
                 bus._reader = Reader(
-                    await bus.open_pipe(),
+                    await bus.open_connection(),
                     bus.keys.wake(bus.consumer),
                     pace_s=settings.read_pace_ms / 1000,
                     send=bus.send,
                     decode=bus.decode,
-                    saw=bus.hops.saw,
+                    on_entry_read=bus.clock.on_entry_read,
                 )
-                await bus.hops.ask(bus.writer.call)
+                await bus.clock.ask(bus.writer.call)
                 bus._background.append(tasks.create_task(bus._reader.run()))
-                bus._background.append(tasks.create_task(bus.hops.keep_asking(bus.writer.call)))
+                bus._background.append(tasks.create_task(bus.clock.keep_asking(bus.writer.call)))
                 yield bus
                 bus._flush_now()
                 for task in bus._background:
                     task.cancel()
         finally:
-            for pipe in bus._pipes:
-                pipe.close()
+            for connection in bus._connections:
+                connection.close()
 
-    async def open_pipe(self, *, gather_s: float = 0.0) -> Pipe:
+    async def open_connection(self, *, gather_s: float = 0.0) -> RedisConnection:
         """One more connection; its loss ends the bus like that of any other."""
-        pipe = await Pipe.connect(self.address, self.consumer, gather_s=gather_s)
-        self._pipes.append(pipe)
-        self._background.append(self._tasks.create_task(_watch(pipe)))
-        return pipe
+        connection = await RedisConnection.connect(self.address, self.consumer, gather_s=gather_s)
+        self._connections.append(connection)
+        self._background.append(self._tasks.create_task(_watch(connection)))
+        return connection
 
     def client(self) -> redis.Redis:
         """A redis-py client for what is rare and not on the path of audio; close it after use."""
@@ -146,9 +157,9 @@ class Bus(Records):
     def channel(self, stage: str, session: str, fence: int = 1) -> Channel:
         return Channel(self, stage, session, fence)
 
-    def append(self, key: bytes, keep: int, packed: bytes, fence: int, *, urgent: bool) -> None:
+    def append(self, target: Target, packed: bytes, fence: int, *, urgent: bool) -> None:
         """Append an encoded frame to a stream; consecutive ones to the same stream share an entry."""
-        tail = (key, keep, fence)
+        tail = (target, fence)
         if self._tail != tail or self._tail_bytes > GATHER_BYTES:
             self._seal()
             self._tail = tail
@@ -159,33 +170,35 @@ class Bus(Records):
     def _seal(self) -> None:
         if self._tail is None:
             return
-        key, keep, fence = self._tail
+        target, fence = self._tail
         body = codec.entry(self._tail_frames)
         self._tail, self._tail_frames, self._tail_bytes = None, [], 0
-        make = () if keep > 0 else (b"NOMKSTREAM",)
+        existing = () if target.create else (b"NOMKSTREAM",)
         fields = (b"f", body) if fence == 1 else (b"f", body, b"n", fence)
         self.writer.send(
-            b"XADD", key, *make, b"MAXLEN", b"~", abs(keep), b"*", *fields,
-            then=self.hops.written(_expect_no_error), urgent=False,
+            b"XADD", target.key, *existing, b"MAXLEN", b"~", target.maxlen, b"*", *fields,
+            on_reply=self.clock.timed(_expect_no_error), urgent=False,
         )  # fmt: skip
 
     def _flush_now(self) -> None:
         self._seal()
         self.writer.flush()
 
-    def send(self, *args: str | bytes | int | float, then: Callable[[Any], None] | None = None) -> None:
+    def send(self, *args: str | bytes | int | float, on_reply: Callable[[Any], None] | None = None) -> None:
         """A command in order with what was published."""
         self._seal()
-        self.writer.send(*args, then=then or _expect_no_error)
+        self.writer.send(*args, on_reply=on_reply or _expect_no_error)
 
     async def call(self, *args: str | bytes | int | float) -> Any:
         """A command in order with what was published, and its reply."""
         self._seal()
         return await self.writer.call(*args)
 
-    def send_script(self, script: str, keys: Sequence[bytes], args: Sequence[Any], then: Callable[[Any], None]) -> None:
+    def send_script(
+        self, script: str, keys: Sequence[bytes], args: Sequence[Any], on_reply: Callable[[Any], None]
+    ) -> None:
         self._seal()
-        self.writer.send(b"EVALSHA", self._shas[script], len(keys), *keys, *args, then=then)
+        self.writer.send(b"EVALSHA", self._shas[script], len(keys), *keys, *args, on_reply=on_reply)
 
     async def call_script(self, script: str, keys: Sequence[bytes], args: Sequence[Any]) -> Any:
         return await self.call(b"EVALSHA", self._shas[script], len(keys), *keys, *args)
@@ -193,13 +206,13 @@ class Bus(Records):
     def dead_letter(self, stage: str, source: bytes, entry_id: str, body: bytes, error: str) -> None:
         """Set data aside that could not be used, with where it stood and why."""
         self.send(
-            b"XADD", self.keys.dead(stage), b"MAXLEN", b"~", DEAD_KEEP, b"*",
+            b"XADD", self.keys.dead(stage), b"MAXLEN", b"~", DEAD_MAXLEN, b"*",
             b"stream", source, b"id", entry_id, b"error", error, b"body", body[:65_536],
         )  # fmt: skip
 
     # -- reading ----------------------------------------------------------------------------------
 
-    def follow(self, place: Place, session: str, after: str, deliver: Deliver) -> Subscription:
+    def follow(self, place: StreamKind, session: str, after: str, deliver: EntryCallback) -> Subscription:
         """Read a session's stream from the entry after `after` on, until the subscription is closed."""
         return self._reader.follow(self.keys.stream(place, session), after, deliver)
 
@@ -221,7 +234,7 @@ class Bus(Records):
             self.dead_letter(self.role, key, entry_id.decode(), body, reason)
             return None
 
-    async def log(self, place: Place, session: str, after: str = "-") -> list[tuple[int, list[Frame]]]:
+    async def log(self, place: StreamKind, session: str, after: str = "-") -> list[tuple[int, list[Frame]]]:
         """What stands in a session's stream now: fence and frames of each entry."""
         key = self.keys.stream(place, session)
         entries = await self.call(b"XRANGE", key, after, b"+")
@@ -234,9 +247,9 @@ class Bus(Records):
         """Tell all workers that work on this session below (turn, revision) is in vain; `only`: of this turn alone."""
         self.send(b"PUBLISH", self.keys.stop_channel(), msgpack.packb((session, turn, revision, only)))
 
-    async def listen_for_stops(self, on_stop: OnStop) -> None:
+    async def listen_for_stops(self, on_stop: StopCallback) -> None:
         """Call `on_stop` for every stop message from now on."""
-        pipe = await self.open_pipe()
+        connection = await self.open_connection()
 
         def push(message: list[Any]) -> None:
             try:
@@ -245,8 +258,8 @@ class Bus(Records):
             except (ValueError, TypeError, msgpack.UnpackException):
                 metrics.bad_frames.labels(self.role).inc()
 
-        pipe.on_push = push
-        await pipe.call("SUBSCRIBE", self.keys.stop_channel())
+        connection.on_push = push
+        await connection.call("SUBSCRIBE", self.keys.stop_channel())
 
 
 def parse_address(settings: Settings) -> tuple[Address, str]:
@@ -279,5 +292,5 @@ def _expect_no_error(reply: Any) -> None:
         metrics.dropped.labels("broker_error").inc()
 
 
-async def _watch(pipe: Pipe) -> None:
-    await asyncio.shield(pipe.lost)
+async def _watch(connection: RedisConnection) -> None:
+    await asyncio.shield(connection.lost)

@@ -16,7 +16,7 @@ import hiredis
 
 Reply = Any
 """bytes, int, None, a list of replies, or a `hiredis.ReplyError`."""
-Then = Callable[[Reply], None]
+ReplyCallback = Callable[[Reply], None]
 
 MAX_BACKLOG = 20_000
 """Commands that may wait for their reply; a broker that is so far behind is treated as gone."""
@@ -50,7 +50,7 @@ class Address:
         return self.path or f"{self.host}:{self.port}"
 
 
-class Pipe(asyncio.Protocol):
+class RedisConnection(asyncio.Protocol):
     """A connection on which many parts of a process send without waiting for each other."""
 
     def __init__(self, gather_s: float) -> None:
@@ -62,7 +62,7 @@ class Pipe(asyncio.Protocol):
         self._gather_s = gather_s
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
         self._out: list[bytes] = []
-        self._thens: deque[Then | None] = deque()
+        self._callbacks: deque[ReplyCallback | None] = deque()
         self._soon = False
         self._flushing = False
         self._flushed_at_s = 0.0
@@ -74,7 +74,9 @@ class Pipe(asyncio.Protocol):
         """Called before what was gathered is written; may send more."""
 
     @classmethod
-    async def connect(cls, address: Address, name: str, *, gather_s: float = 0.0, timeout_s: float = 5.0) -> "Pipe":
+    async def connect(
+        cls, address: Address, name: str, *, gather_s: float = 0.0, timeout_s: float = 5.0
+    ) -> "RedisConnection":
         """Open a connection and greet the broker.
 
         Raises:
@@ -85,10 +87,10 @@ class Pipe(asyncio.Protocol):
         try:
             async with asyncio.timeout(timeout_s):
                 if address.path:
-                    _, pipe = await loop.create_unix_connection(lambda: cls(gather_s), address.path)
+                    _, connection = await loop.create_unix_connection(lambda: cls(gather_s), address.path)
                 else:
                     context = ssl.create_default_context() if address.tls else None
-                    _, pipe = await loop.create_connection(
+                    _, connection = await loop.create_connection(
                         lambda: cls(gather_s), address.host, address.port, ssl=context
                     )
         except (OSError, TimeoutError) as error:
@@ -96,26 +98,28 @@ class Pipe(asyncio.Protocol):
         try:
             if address.password:
                 user = (address.username,) if address.username else ()
-                await pipe.call("AUTH", *user, address.password)
+                await connection.call("AUTH", *user, address.password)
             if address.database:
-                await pipe.call("SELECT", address.database)
-            await pipe.call("CLIENT", "SETNAME", name)
+                await connection.call("SELECT", address.database)
+            await connection.call("CLIENT", "SETNAME", name)
         except BaseException:
-            pipe.close()
+            connection.close()
             raise
-        return pipe
+        return connection
 
     # -- sending ----------------------------------------------------------------------------------
 
-    def send(self, *args: str | bytes | int | float, then: Then | None = None, urgent: bool = True) -> None:
-        """Send a command; `then` gets its reply. Not urgent: it may wait for company for the gather time.
+    def send(
+        self, *args: str | bytes | int | float, on_reply: ReplyCallback | None = None, urgent: bool = True
+    ) -> None:
+        """Send a command; `on_reply` gets its reply. Not urgent: it may wait for company for the gather time.
 
         After the connection is lost this does nothing: whoever uses it learns that from `lost`.
         """
         if self._transport is None:
             return
         self._out.append(hiredis.pack_command(args))  # type: ignore[arg-type]  # its stub says "a tuple of one"
-        self._thens.append(then)
+        self._callbacks.append(on_reply)
         self.wake(urgent=urgent)
 
     def wake(self, *, urgent: bool) -> None:
@@ -140,7 +144,7 @@ class Pipe(asyncio.Protocol):
         if self._transport is None:
             raise BrokerGone("connection lost")
         reply: asyncio.Future[Reply] = self._loop.create_future()
-        self.send(*args, then=lambda value: None if reply.done() else reply.set_result(value))
+        self.send(*args, on_reply=lambda value: None if reply.done() else reply.set_result(value))
         try:
             async with asyncio.timeout(timeout_s):
                 value = await reply
@@ -162,7 +166,7 @@ class Pipe(asyncio.Protocol):
     @property
     def backlog(self) -> int:
         """Commands that wait for their reply."""
-        return len(self._thens)
+        return len(self._callbacks)
 
     def flush(self) -> None:
         """Write what was gathered."""
@@ -178,8 +182,8 @@ class Pipe(asyncio.Protocol):
             self._flushed_at_s = self._loop.time()
             self._transport.write(b"".join(self._out))
             self._out.clear()
-            if len(self._thens) > MAX_BACKLOG:
-                self.close(BrokerGone(f"{len(self._thens)} commands without a reply"))
+            if len(self._callbacks) > MAX_BACKLOG:
+                self.close(BrokerGone(f"{len(self._callbacks)} commands without a reply"))
 
     # -- asyncio.Protocol -------------------------------------------------------------------------
 
@@ -187,16 +191,16 @@ class Pipe(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        reader, thens = self._reader, self._thens
+        reader, callbacks = self._reader, self._callbacks
         try:
             reader.feed(data)
             while (reply := reader.gets()) is not _NOTHING:
                 if self.on_push is not None and type(reply) is list and reply and reply[0] == b"message":
                     self.on_push(reply)
                     continue
-                then = thens.popleft()
-                if then is not None:
-                    then(reply)
+                on_reply = callbacks.popleft()
+                if on_reply is not None:
+                    on_reply(reply)
         except (hiredis.HiredisError, IndexError) as error:
             self.close(BrokerGone(f"the broker does not speak RESP: {error}"))
 
@@ -225,10 +229,10 @@ class Pipe(asyncio.Protocol):
             self._later.cancel()
             self._later = None
         self._writable.set()
-        while self._thens:
-            then = self._thens.popleft()
-            if then is not None:
-                then(reason)
+        while self._callbacks:
+            on_reply = self._callbacks.popleft()
+            if on_reply is not None:
+                on_reply(reason)
         if not self.lost.done():
             self.lost.set_exception(reason)
             self.lost.exception()  # whoever awaits it gets it; nobody need

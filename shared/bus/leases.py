@@ -11,7 +11,7 @@ from typing import Any
 
 from shared.bus import scripts
 from shared.bus.bus import Bus, Channel
-from shared.bus.connection import BrokerGone, BrokerRefused, Pipe
+from shared.bus.connection import BrokerGone, BrokerRefused, RedisConnection
 from shared.bus.reader import BLOCK_MS
 from shared.observability import metrics
 from shared.protocol.frames import Frame, codec
@@ -49,7 +49,7 @@ class Leases:
     def __init__(self, bus: Bus, stage: str, lease_ms: int) -> None:
         self._bus, self._stage, self._lease_ms = bus, stage, lease_ms
         self._streams = bus.keys.jobs(stage)
-        self._pipe: Pipe
+        self._connection: RedisConnection
 
     async def open(self) -> None:
         """Make the group where it is not there, and the connection that waits for work."""
@@ -59,12 +59,12 @@ class Leases:
             except BrokerRefused as error:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
-        self._pipe = await self._bus.open_pipe()
+        self._connection = await self._bus.open_connection()
 
     async def take(self, count: int) -> list[Lease]:
         """Wait, a second at most, for work that nobody has; `count` pieces at most from each shard."""
         try:
-            reply = await self._pipe.call(
+            reply = await self._connection.call(
                 b"XREADGROUP", b"GROUP", self._stage, self._bus.consumer, b"COUNT", count, b"BLOCK", BLOCK_MS,
                 b"STREAMS", *self._streams, *[b">"] * len(self._streams), timeout_s=BLOCK_MS / 1000 + 5,
             )  # fmt: skip
@@ -75,7 +75,7 @@ class Leases:
         found = [(stream, entry_id, fields, 1) for stream, entries in reply or () for entry_id, fields in entries]
         waited = metrics.queue_wait.labels(self._stage)
         for _, entry_id, _, _ in found:
-            waited.observe(self._bus.hops.age_s(entry_id))
+            waited.observe(self._bus.clock.age_s(entry_id))
         return self._leases(found)
 
     async def sweep(self, count: int) -> list[Lease]:
@@ -135,23 +135,23 @@ class Leases:
         channel: Channel,
         session_key: bytes,
         frames: Sequence[Frame],
-        then: Callable[[Any], None],
+        on_reply: Callable[[Any], None],
         *,
         done: bool,
         checkpoint: bytes = b"",
     ) -> None:
         """All at once, if the lease is still ours: publish frames, save a checkpoint, end the lease.
 
-        `then` gets 1, or 0 if the lease is not ours and nothing was done, or an exception.
+        `on_reply` gets 1, or 0 if the lease is not ours and nothing was done, or an exception.
         """
         keys, args = [lease.stream, session_key], []
         for frame in frames:
             body = codec.entry([codec.encode(frame)])
-            for key, keep in channel.targets(type(frame)):
-                keys.append(key)
-                args += [keep, body]
+            for target in channel.targets(type(frame)):
+                keys.append(target.key)
+                args += [target.maxlen, int(target.create), body]
         head = (self._stage, self._bus.consumer, lease.id, lease.fence, b"1" if done else b"0", checkpoint)
-        self._bus.send_script(scripts.COMMIT, keys, (*head, *args), then)
+        self._bus.send_script(scripts.COMMIT, keys, (*head, *args), on_reply)
 
     async def ready(self, info: dict[str, Any], load: dict[str, Any] | None = None, *, ready: bool = True) -> None:
         """Say that this worker is ready, and how busy; or that it is no longer."""

@@ -8,7 +8,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from shared.bus.connection import Pipe
+from shared.bus.connection import RedisConnection
+from shared.protocol.entry_id import order
 from shared.protocol.frames import Frame
 from shared.protocol.streams import SESSION_TTL_S
 
@@ -19,9 +20,9 @@ PACED_COUNT = 8
 
 Decode = Callable[[bytes, bytes, Any], tuple[int, list[Frame]] | None]
 """Takes a key, an entry's id and its fields; gives its fence and frames, or None for one that is bad."""
-Deliver = Callable[[str, int, list[Frame]], None]
+EntryCallback = Callable[[str, int, list[Frame]], None]
 """Takes the entry's id, its fence and its frames."""
-Saw = Callable[[bytes, float], None]
+EntryReadCallback = Callable[[bytes, float], None]
 """Takes the id of an entry, and when it was read: for those who watch how long that took."""
 Send = Callable[..., None]
 """Takes the words of a command."""
@@ -32,7 +33,7 @@ class Subscription:
 
     __slots__ = ("_reader", "deliver", "key", "last_id")
 
-    def __init__(self, reader: "Reader", key: bytes, last_id: bytes, deliver: Deliver) -> None:
+    def __init__(self, reader: "Reader", key: bytes, last_id: bytes, deliver: EntryCallback) -> None:
         self._reader, self.key, self.last_id, self.deliver = reader, key, last_id, deliver
 
     def close(self) -> None:
@@ -42,13 +43,22 @@ class Subscription:
 class Reader:
     """Reads what is followed, and hands the entries of each stream to who follows it."""
 
-    def __init__(self, pipe: Pipe, wake_key: bytes, *, pace_s: float, send: Send, decode: Decode, saw: Saw) -> None:
-        self._pipe, self._wake_key, self._pace_s = pipe, wake_key, pace_s
-        self._send, self._decode, self._saw = send, decode, saw
+    def __init__(
+        self,
+        connection: RedisConnection,
+        wake_key: bytes,
+        *,
+        pace_s: float,
+        send: Send,
+        decode: Decode,
+        on_entry_read: EntryReadCallback,
+    ) -> None:
+        self._connection, self._wake_key, self._pace_s = connection, wake_key, pace_s
+        self._send, self._decode, self._on_entry_read = send, decode, on_entry_read
         self._subscriptions: dict[bytes, list[Subscription]] = {}
         self._blocked = False
 
-    def follow(self, key: bytes, after: str, deliver: Deliver) -> Subscription:
+    def follow(self, key: bytes, after: str, deliver: EntryCallback) -> Subscription:
         """Read a stream from the entry after `after` on, until the subscription is closed."""
         subscription = Subscription(self, key, after.encode(), deliver)
         self._subscriptions.setdefault(key, []).append(subscription)
@@ -81,7 +91,7 @@ class Reader:
             keys = list(self._subscriptions)
             ids = [_earliest(followers) for followers in self._subscriptions.values()]
             self._blocked = True
-            reply = await self._pipe.call(*head, *keys, wake, *ids, woken, timeout_s=BLOCK_MS / 1000 + 5)
+            reply = await self._connection.call(*head, *keys, wake, *ids, woken, timeout_s=BLOCK_MS / 1000 + 5)
             self._blocked = False
             if not reply:
                 continue
@@ -91,7 +101,7 @@ class Reader:
                 if key == wake:
                     woken = entries[-1][0]
                 else:
-                    self._saw(entries[-1][0], read_at)
+                    self._on_entry_read(entries[-1][0], read_at)
                     self._deliver(key, entries)
             # A read over many streams costs the same for one entry as for ten: where much comes, wait for more of it.
             spare_s = self._pace_s * min(1.0, count / PACED_COUNT) - (loop.time() - read_at)
@@ -105,7 +115,7 @@ class Reader:
                 return
             found = self._decode(key, entry_id, fields)
             for subscription in tuple(followers):
-                if len(followers) > 1 and _order(entry_id) <= _order(subscription.last_id):
+                if len(followers) > 1 and order(entry_id) <= order(subscription.last_id):
                     continue  # read again for another follower that stands further back
                 subscription.last_id = entry_id
                 if found is not None:
@@ -115,9 +125,4 @@ class Reader:
 def _earliest(followers: list[Subscription]) -> bytes:
     if len(followers) == 1:
         return followers[0].last_id
-    return min((one.last_id for one in followers), key=_order)
-
-
-def _order(entry_id: bytes) -> tuple[int, int]:
-    ms, _, number = entry_id.partition(b"-")
-    return int(ms), int(number or 0)
+    return min((one.last_id for one in followers), key=order)

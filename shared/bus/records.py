@@ -15,7 +15,7 @@ from shared.observability import metrics
 from shared.protocol.codec import BadFrame
 from shared.protocol.frames import Frame, History, SettingsChanged, codec
 from shared.protocol.session import Message, SessionSettings
-from shared.protocol.streams import SESSION_TTL_S, TURNS_KEEP, Keys
+from shared.protocol.streams import SESSION_TTL_S, TURNS_MAXLEN, Keys
 from shared.protocol.turn_record import BadRecord, TurnRecord
 
 
@@ -26,8 +26,8 @@ class Records(ABC):
     role: str
 
     @abstractmethod
-    def send(self, *args: str | bytes | int | float, then: Callable[[Any], None] | None = None) -> None:
-        """A command; `then` takes its reply."""
+    def send(self, *args: str | bytes | int | float, on_reply: Callable[[Any], None] | None = None) -> None:
+        """A command; `on_reply` takes its reply."""
 
     @abstractmethod
     async def call(self, *args: str | bytes | int | float) -> Any:
@@ -41,7 +41,7 @@ class Records(ABC):
 
     def keep_turn(self, record: TurnRecord) -> None:
         """Keep a record of a turn that is over; the oldest of all sessions' are dropped."""
-        self.send(b"XADD", self.keys.turns(), b"MAXLEN", b"~", TURNS_KEEP, b"*", b"t", record.pack())
+        self.send(b"XADD", self.keys.turns(), b"MAXLEN", b"~", TURNS_MAXLEN, b"*", b"t", record.pack())
 
     async def turns(self, most: int, after: str = "-") -> list[tuple[str, TurnRecord]]:
         """Id and record of the newest turns that are over, the oldest of them first; `after`: an id, exclusive."""
@@ -67,7 +67,7 @@ class Records(ABC):
         """The session's packed settings, and what was said in it, in one round trip."""
         loop = asyncio.get_running_loop()
         settings: asyncio.Future[Any] = loop.create_future()
-        self.send(b"HGET", self.keys.session(session), b"settings", then=settings.set_result)
+        self.send(b"HGET", self.keys.session(session), b"settings", on_reply=settings.set_result)
         history = await self.call(b"GET", self.keys.history(session))
         packed = settings.result()
         if history is None:

@@ -12,16 +12,15 @@ COMMIT = (
     _OURS
     + """
 -- KEYS: jobs stream, session hash, then one stream per entry to append
--- ARGV: group, consumer, id, fence, done ('1' acks and deletes), checkpoint ('' keeps), then (keep, body) per stream;
--- a negative keep appends only to a stream that is there
+-- ARGV: group, consumer, id, fence, done ('1' acks and deletes), checkpoint ('' keeps), then per stream (maxlen, create, body);
+-- create '0' appends only to a stream that exists
 if not ours(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then return 0 end
 for i = 3, #KEYS do
-  local at = 7 + (i - 3) * 2
-  local keep = tonumber(ARGV[at])
-  if keep < 0 then
-    redis.call('XADD', KEYS[i], 'NOMKSTREAM', 'MAXLEN', '~', -keep, '*', 'f', ARGV[at + 1], 'n', ARGV[4])
+  local at = 7 + (i - 3) * 3
+  if ARGV[at + 1] == '0' then
+    redis.call('XADD', KEYS[i], 'NOMKSTREAM', 'MAXLEN', '~', ARGV[at], '*', 'f', ARGV[at + 2], 'n', ARGV[4])
   else
-    redis.call('XADD', KEYS[i], 'MAXLEN', '~', keep, '*', 'f', ARGV[at + 1], 'n', ARGV[4])
+    redis.call('XADD', KEYS[i], 'MAXLEN', '~', ARGV[at], '*', 'f', ARGV[at + 2], 'n', ARGV[4])
   end
 end
 if ARGV[6] ~= '' then redis.call('HSET', KEYS[2], 'checkpoint', ARGV[6]) end

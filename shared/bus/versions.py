@@ -1,18 +1,18 @@
 """The oldest brokers that Parley runs on."""
 
-from shared.bus.connection import BrokerRefused, Pipe
+from shared.bus.connection import BrokerRefused, RedisConnection
 
 OLDEST_REDIS = (7, 0)
 OLDEST_VALKEY = (7, 2)
 
 
-async def check_version(pipe: Pipe) -> str:
+async def check_version(connection: RedisConnection) -> str:
     """Name and version of the server.
 
     Raises:
         BrokerRefused: it is older than what Parley needs.
     """
-    text = (await pipe.call("INFO", "server")).decode()
+    text = (await connection.call("INFO", "server")).decode()
     info = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     valkey = info.get("valkey_version")
     name, version, least = (

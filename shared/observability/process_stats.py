@@ -73,7 +73,7 @@ def tell_build(stage: str, engine: str) -> None:
     metrics.build_info.labels(stage, parley, platform.python_version(), engine).set(1)
 
 
-class Vitals:
+class ProcessStats:
     """How this process is, measured all the time while `run` runs."""
 
     def __init__(self, stage: str, gpus_every_s: float = GPUS_EVERY_S) -> None:

@@ -106,7 +106,7 @@ class SpeechStarted(Frame):
     hints: str = ""
     """Words and names that may be heard."""
     route: str = CASCADE
-    """`omni`: the turn is answered as it sounds (`TurnHeard`); the transcript is for the record, and for who interrupts."""
+    """`omni`: the turn is answered as it sounds (`TurnAudioReady`); the transcript is for the record, and for who interrupts."""
     trace: str = ""
     """Where its spans belong: W3C traceparent; empty: the turn is not traced."""
 
@@ -142,7 +142,7 @@ class TurnCommitted(Frame):
     start: int
     end: int
     """One past the last sample of speech; equal to `start` for a turn that was not spoken."""
-    decided: int
+    decided_at: int
     """One past the last sample heard when this was decided."""
     input_ms: int
     """Redis clock when that sample reached the broker."""
@@ -202,7 +202,7 @@ class TranscriptFinal(Frame):
 
 
 @dataclass(frozen=True, slots=True)
-class TurnHeard(Frame):
+class TurnAudioReady(Frame):
     """What the person said in this revision, as it sounds: a reply to be made, where the route is `omni`.
 
     There is one for each revision at most. One that comes before its turn is committed starts the work early.
@@ -233,8 +233,8 @@ class ReplyStarted(Frame):
 
     turn: int
     revision: int
-    basis: int
-    """Checksum of all that it was told: see `shared.protocol.prompt.basis`."""
+    prompt_hash: int
+    """Checksum of all that it was told: see `shared.protocol.prompt.prompt_hash`."""
     voiced: bool = False
     """It speaks the reply itself: there are no sentences to be spoken."""
 
@@ -375,7 +375,7 @@ FRAMES: tuple[type[Frame], ...] = (
     PlayedOut,
     StageFailed,
     History,
-    TurnHeard,
+    TurnAudioReady,
 )
 
 codec: FrameCodec[Frame] = FrameCodec(FRAMES)

@@ -67,7 +67,7 @@ def offered(settings: SessionSettings, options: ReplyOptions) -> tuple[Tool, ...
     return () if _choice(settings, options) == NO_TOOLS else options.tools or settings.tools
 
 
-def basis(settings: SessionSettings, options: ReplyOptions, messages: Sequence[Message]) -> int:
+def prompt_hash(settings: SessionSettings, options: ReplyOptions, messages: Sequence[Message]) -> int:
     """Checksum of all that a reply depends on: the messages, the tools, and how it is to be spoken."""
     spoken = settings.spoken if options.spoken is None else options.spoken
     told = [(message.role, message.text, message.answers, *_calls(message)) for message in messages]

@@ -104,7 +104,7 @@ class SessionSettings:
 class ReplyOptions:
     """How one turn is to be answered, where that differs from the session's settings."""
 
-    wanted: bool = True
+    wants_reply: bool = True
     """False: the turn is transcribed and kept, and nobody answers it."""
     instructions: str | None = None
     """Replaces the session's instructions for this reply."""

@@ -29,16 +29,16 @@ from shared.protocol.frames import (
     ToolCalled,
     TranscriptFinal,
     TranscriptPartial,
+    TurnAudioReady,
     TurnCommitted,
     TurnDiscarded,
-    TurnHeard,
     TurnInterrupted,
     VoiceChunk,
     VoiceDone,
 )
 
 
-class Place(Enum):
+class StreamKind(Enum):
     """A kind of stream. The jobs streams are read by consumer groups, the others plainly, in order."""
 
     IN = "in"
@@ -50,55 +50,55 @@ class Place(Enum):
     JOBS_TTS = "jobs:tts"
 
 
-JOBS = {"vad": Place.JOBS_VAD, "asr": Place.JOBS_ASR, "llm": Place.JOBS_LLM, "tts": Place.JOBS_TTS}
+JOBS = {"vad": StreamKind.JOBS_VAD, "asr": StreamKind.JOBS_ASR, "llm": StreamKind.JOBS_LLM, "tts": StreamKind.JOBS_TTS}
 """The stream that hands out each stage's work."""
 
 # Where one frame goes to several places, the edge's log comes last: what stands in the log was handed on.
-ROUTES: dict[str, dict[type[Frame], tuple[Place, ...]]] = {
+ROUTES: dict[str, dict[type[Frame], tuple[StreamKind, ...]]] = {
     "edge": {
-        SessionStarted: (Place.JOBS_VAD, Place.OUT),
-        SessionEnded: (Place.IN, Place.OUT),
-        SettingsChanged: (Place.IN,),
-        AudioChunk: (Place.IN,),
-        TextTyped: (Place.IN,),
-        InputCommitted: (Place.IN,),
-        InputCleared: (Place.IN,),
-        ReplyRequested: (Place.IN,),
-        TranscriptFinal: (Place.JOBS_LLM, Place.OUT),
-        TurnHeard: (Place.JOBS_LLM, Place.OUT),
-        TurnInterrupted: (Place.OUT,),
-        PlayedOut: (Place.OUT,),
+        SessionStarted: (StreamKind.JOBS_VAD, StreamKind.OUT),
+        SessionEnded: (StreamKind.IN, StreamKind.OUT),
+        SettingsChanged: (StreamKind.IN,),
+        AudioChunk: (StreamKind.IN,),
+        TextTyped: (StreamKind.IN,),
+        InputCommitted: (StreamKind.IN,),
+        InputCleared: (StreamKind.IN,),
+        ReplyRequested: (StreamKind.IN,),
+        TranscriptFinal: (StreamKind.JOBS_LLM, StreamKind.OUT),
+        TurnAudioReady: (StreamKind.JOBS_LLM, StreamKind.OUT),
+        TurnInterrupted: (StreamKind.OUT,),
+        PlayedOut: (StreamKind.OUT,),
     },
     "vad": {
-        AudioChunk: (Place.SPEECH,),
-        SpeechStarted: (Place.JOBS_ASR, Place.OUT),
-        SpeechPaused: (Place.SPEECH, Place.OUT),
-        SpeechResumed: (Place.SPEECH, Place.OUT),
-        TurnCommitted: (Place.SPEECH, Place.OUT),
-        TurnDiscarded: (Place.SPEECH, Place.OUT),
-        TurnHeard: (Place.JOBS_LLM, Place.OUT),
-        TranscriptFinal: (Place.JOBS_LLM, Place.OUT),
-        StageFailed: (Place.OUT,),
+        AudioChunk: (StreamKind.SPEECH,),
+        SpeechStarted: (StreamKind.JOBS_ASR, StreamKind.OUT),
+        SpeechPaused: (StreamKind.SPEECH, StreamKind.OUT),
+        SpeechResumed: (StreamKind.SPEECH, StreamKind.OUT),
+        TurnCommitted: (StreamKind.SPEECH, StreamKind.OUT),
+        TurnDiscarded: (StreamKind.SPEECH, StreamKind.OUT),
+        TurnAudioReady: (StreamKind.JOBS_LLM, StreamKind.OUT),
+        TranscriptFinal: (StreamKind.JOBS_LLM, StreamKind.OUT),
+        StageFailed: (StreamKind.OUT,),
     },
     "asr": {
-        TranscriptPartial: (Place.OUT,),
-        TranscriptFinal: (Place.JOBS_LLM, Place.OUT),
-        StageFailed: (Place.OUT,),
+        TranscriptPartial: (StreamKind.OUT,),
+        TranscriptFinal: (StreamKind.JOBS_LLM, StreamKind.OUT),
+        StageFailed: (StreamKind.OUT,),
     },
     "llm": {
-        ReplyStarted: (Place.OUT,),
-        ReplyDelta: (Place.OUT,),
-        ReplySentence: (Place.JOBS_TTS, Place.OUT),
-        ToolCalled: (Place.OUT,),
-        ReplyDone: (Place.OUT,),
-        VoiceChunk: (Place.OUT,),  # of a model that speaks itself
-        VoiceDone: (Place.OUT,),
-        StageFailed: (Place.OUT,),
+        ReplyStarted: (StreamKind.OUT,),
+        ReplyDelta: (StreamKind.OUT,),
+        ReplySentence: (StreamKind.JOBS_TTS, StreamKind.OUT),
+        ToolCalled: (StreamKind.OUT,),
+        ReplyDone: (StreamKind.OUT,),
+        VoiceChunk: (StreamKind.OUT,),  # of a model that speaks itself
+        VoiceDone: (StreamKind.OUT,),
+        StageFailed: (StreamKind.OUT,),
     },
     "tts": {
-        VoiceChunk: (Place.OUT,),
-        VoiceDone: (Place.OUT,),
-        StageFailed: (Place.OUT,),
+        VoiceChunk: (StreamKind.OUT,),
+        VoiceDone: (StreamKind.OUT,),
+        StageFailed: (StreamKind.OUT,),
     },
 }
 
@@ -108,19 +108,19 @@ JOB_KINDS: dict[str, frozenset[type[Frame]]] = {
 }
 """The frames that are work for each stage."""
 
-KEEP: dict[Place, int] = {
-    Place.IN: 1_500,  # 30 s of 20 ms chunks: what a takeover needs, several times over
-    Place.SPEECH: 1_200,  # the longest turn in 100 ms chunks, twice
-    Place.OUT: 4_000,
-    Place.JOBS_VAD: 100_000,
-    Place.JOBS_ASR: 100_000,
-    Place.JOBS_LLM: 100_000,
-    Place.JOBS_TTS: 100_000,
+MAXLEN: dict[StreamKind, int] = {
+    StreamKind.IN: 1_500,  # 30 s of 20 ms chunks: what a takeover needs, several times over
+    StreamKind.SPEECH: 1_200,  # the longest turn in 100 ms chunks, twice
+    StreamKind.OUT: 4_000,
+    StreamKind.JOBS_VAD: 100_000,
+    StreamKind.JOBS_ASR: 100_000,
+    StreamKind.JOBS_LLM: 100_000,
+    StreamKind.JOBS_TTS: 100_000,
 }
 """Entries that a stream keeps, roughly; work is deleted when it is done, long before."""
 
-DEAD_KEEP = 1_000
-TURNS_KEEP = 5_000
+DEAD_MAXLEN = 1_000
+TURNS_MAXLEN = 5_000
 SESSION_TTL_S = 120
 """A session's keys outlive its last sign of life by this."""
 
@@ -134,7 +134,7 @@ class Keys:
     def shard(self, session: str) -> int:
         return crc32(session.encode()) % self.shards
 
-    def stream(self, place: Place, session: str) -> bytes:
+    def stream(self, place: StreamKind, session: str) -> bytes:
         """The stream of that kind on which frames of this session travel."""
         tag = self.shard(session)
         if place in _SHARED:
@@ -154,7 +154,7 @@ class Keys:
 
     def of_session(self, session: str) -> list[bytes]:
         """Every key that belongs to this session alone."""
-        streams = [self.stream(place, session) for place in (Place.IN, Place.SPEECH, Place.OUT)]
+        streams = [self.stream(place, session) for place in (StreamKind.IN, StreamKind.SPEECH, StreamKind.OUT)]
         return [*streams, self.session(session), self.history(session)]
 
     def dead(self, stage: str) -> bytes:

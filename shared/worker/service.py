@@ -13,7 +13,7 @@ from shared.bus.bus import Bus
 from shared.bus.connection import BrokerRefused
 from shared.engines.registry import EngineLost, UnknownEngine
 from shared.observability.logs import configure_logging
-from shared.observability.process_stats import Vitals, serve_metrics, tell_build
+from shared.observability.process_stats import ProcessStats, serve_metrics, tell_build
 from shared.observability.tracing import configure_tracing, stop_tracing
 from shared.settings import BadSettings, Settings, load_settings
 from shared.worker.lifecycle import Shutdown, first_message, with_broker
@@ -23,11 +23,11 @@ log = structlog.get_logger()
 
 EXIT_SETTINGS, EXIT_ENGINE = 2, 3
 
-Serve = Callable[[Settings, Shutdown, Vitals], Coroutine[Any, Any, None]]
+ServeCallback = Callable[[Settings, Shutdown, ProcessStats], Coroutine[Any, Any, None]]
 """What a service does until it is told to stop."""
 
 
-def run_service(role: str, serve: Serve) -> int:
+def run_service(role: str, serve: ServeCallback) -> int:
     """Run one service in this process until it is told to stop. Returns the process's exit code."""
     code = 0
     try:
@@ -35,7 +35,7 @@ def run_service(role: str, serve: Serve) -> int:
         configure_logging(settings, role)
         configure_tracing(settings, role)
         serve_metrics(settings, role)
-        uvloop.run(_run(settings, Vitals(role), serve))
+        uvloop.run(_run(settings, ProcessStats(role), serve))
     except* (BadSettings, BrokerRefused, UnknownEngine) as group:
         print(first_message(group), file=sys.stderr)
         code = EXIT_SETTINGS
@@ -46,7 +46,7 @@ def run_service(role: str, serve: Serve) -> int:
     return code
 
 
-async def _run(settings: Settings, vitals: Vitals, serve: Serve) -> None:
+async def _run(settings: Settings, vitals: ProcessStats, serve: ServeCallback) -> None:
     shutdown = Shutdown(settings.drain_ms / 1000)
     shutdown.install()
     async with asyncio.TaskGroup() as tasks:
@@ -58,7 +58,7 @@ async def _run(settings: Settings, vitals: Vitals, serve: Serve) -> None:
 def run_stage(role: str, build: Callable[[Settings], Stage]) -> int:
     """Run one stage: its engine, once loaded, in a worker on a bus that comes and goes. Returns the process's exit code."""
 
-    async def serve(settings: Settings, shutdown: Shutdown, vitals: Vitals) -> None:
+    async def serve(settings: Settings, shutdown: Shutdown, vitals: ProcessStats) -> None:
         stage = build(settings)
 
         async def body(bus: Bus) -> None:

@@ -12,12 +12,12 @@ from opentelemetry.trace import INVALID_SPAN, Span
 from shared.audio.voices import ClonedVoice
 from shared.bus.bus import Bus
 from shared.bus.leases import Lease, Leases
-from shared.bus.reader import Deliver, Subscription
+from shared.bus.reader import EntryCallback, Subscription
 from shared.bus.records import unpack_settings
 from shared.observability import metrics, tracing
 from shared.protocol.frames import Frame
 from shared.protocol.session import Message, SessionSettings
-from shared.protocol.streams import Place
+from shared.protocol.streams import StreamKind
 
 FEED_LIMIT = 2_000
 """Entries that may wait for a handler: more than the longest turn holds. One more, and the work fails."""
@@ -57,7 +57,7 @@ class Work:
 
     def age_s(self, clock_ms: int) -> float:
         """How long ago the broker's clock stood there."""
-        return max(0.0, (self._bus.hops.now_ms() - clock_ms) / 1000)
+        return max(0.0, (self._bus.clock.now_ms() - clock_ms) / 1000)
 
     async def drain(self) -> None:
         """Wait while the broker takes data more slowly than it is made; to be called by who publishes much."""
@@ -70,35 +70,35 @@ class Work:
     def checkpoint(self, frames: Sequence[Frame], state: bytes) -> None:
         """Publish frames and save the state from which a successor goes on: both or, if the lease is lost, neither."""
 
-        def then(reply: Any) -> None:
+        def on_reply(reply: Any) -> None:
             if reply != 1:
                 self.stop("lost")
 
         key = self._bus.keys.session(self.session)
-        self._leases.commit(self.lease, self._channel, key, frames, then, done=False, checkpoint=state)
+        self._leases.commit(self.lease, self._channel, key, frames, on_reply, done=False, checkpoint=state)
 
     async def finish(self, frames: Sequence[Frame]) -> bool:
         """Publish the last frames and end the lease. False if the lease was not ours any more: nothing was done."""
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
-        def then(value: Any) -> None:
+        def on_reply(value: Any) -> None:
             if not reply.done():  # the work may have been cancelled meanwhile
                 reply.set_result(value)
 
         key = self._bus.keys.session(self.session)
-        self._leases.commit(self.lease, self._channel, key, frames, then, done=True)
+        self._leases.commit(self.lease, self._channel, key, frames, on_reply, done=True)
         async with asyncio.timeout(5):
             value = await reply
         if isinstance(value, BaseException):
             raise value
         return bool(value)
 
-    def follow(self, place: Place, after: str, deliver: Deliver) -> None:
+    def follow(self, place: StreamKind, after: str, deliver: EntryCallback) -> None:
         """Call `deliver` with id, fence and frames of every entry of a stream of this session, until the work ends."""
         self._subscriptions.append(self._bus.follow(place, self.session, after, deliver))
 
     @asynccontextmanager
-    async def feed(self, place: Place, after: str) -> AsyncIterator[AsyncGenerator[Frame, None]]:
+    async def feed(self, place: StreamKind, after: str) -> AsyncIterator[AsyncGenerator[Frame, None]]:
         """Frames of a stream of this session, in order; those of an earlier fence than the newest are left out."""
         waiting: deque[Frame] = deque()
         arrived = asyncio.Event()
@@ -132,7 +132,7 @@ class Work:
 
     async def log(self) -> list[Frame]:
         """What stands in the session's log now; for a second attempt that goes on where the first one ended."""
-        return [frame for _, frames in await self._bus.log(Place.OUT, self.session) for frame in frames]
+        return [frame for _, frames in await self._bus.log(StreamKind.OUT, self.session) for frame in frames]
 
     async def conversation(self) -> tuple[SessionSettings, tuple[Message, ...]]:
         """The session's settings and what was said in it."""

@@ -31,7 +31,7 @@ CRASHES = 2
 """Times `max_deliveries`: work that outlives so many of its workers is given up. More than failures, as the work beside it counts too."""
 
 
-TellVitals = Callable[[], dict[str, Any]]
+LoadCallback = Callable[[], dict[str, Any]]
 
 
 class Stage(Protocol):
@@ -63,7 +63,7 @@ class Worker:
     """One stage on one bus."""
 
     def __init__(
-        self, stage: Stage, settings: Settings, shutdown: Shutdown, bus: Bus, vitals: TellVitals = dict
+        self, stage: Stage, settings: Settings, shutdown: Shutdown, bus: Bus, vitals: LoadCallback = dict
     ) -> None:
         """`vitals`: how the process is, to be told with how busy the worker is."""
         self._stage, self._settings, self._shutdown, self._bus = stage, settings, shutdown, bus

@@ -25,7 +25,7 @@ from shared.protocol.frames import (
     codec,
 )
 from shared.protocol.session import ReplyOptions
-from shared.protocol.streams import Place
+from shared.protocol.streams import StreamKind
 from shared.settings import Settings
 from shared.worker.lifecycle import Shutdown, with_broker
 from shared.worker.work import Work
@@ -75,13 +75,17 @@ async def test_frames_come_in_order_to_everyone_who_follows(where: Settings) -> 
         heard: list[list[tuple[str, Frame]]] = [[], []]
 
         sent = [PlayedOut(turn, 0, 0, 0) for turn in range(300)]
-        reader.follow(Place.OUT, "s", "0-0", lambda at, _, frames: heard[0].extend((at, frame) for frame in frames))
+        reader.follow(
+            StreamKind.OUT, "s", "0-0", lambda at, _, frames: heard[0].extend((at, frame) for frame in frames)
+        )
         await asyncio.sleep(0.05)  # it blocks by now: what follows must wake it
         for frame in sent[:100]:
             channel.publish(frame, urgent=frame.turn % 3 == 0)
         await until(lambda: len(heard[0]) == 100)
         middle = heard[0][49][0]
-        reader.follow(Place.OUT, "s", middle, lambda at, _, frames: heard[1].extend((at, frame) for frame in frames))
+        reader.follow(
+            StreamKind.OUT, "s", middle, lambda at, _, frames: heard[1].extend((at, frame) for frame in frames)
+        )
         for frame in sent[100:]:
             channel.publish(frame, urgent=False)
         await until(lambda: len(heard[0]) == 300 and heard[1] and heard[1][-1][1] == sent[-1])
@@ -106,14 +110,14 @@ async def test_a_lease_that_was_taken_over_can_do_nothing_any_more(where: Settin
         assert await second.renew([taken]) == set()
         replies: list[Any] = []
         key = slow.keys.session("s")
-        await slow.call(b"XADD", slow.keys.stream(Place.OUT, "s"), b"*", b"f", b"")
+        await slow.call(b"XADD", slow.keys.stream(StreamKind.OUT, "s"), b"*", b"f", b"")
         for leases, bus, held in ((first, slow, lease), (second, other, taken)):
             channel = bus.channel("tts", "s", held.fence)
             leases.commit(held, channel, key, [VoiceDone(1, 0, 0, 5)], replies.append, done=True, checkpoint=b"here")
             await until(lambda: replies)
             assert replies.pop() == (1 if held is taken else 0)
             assert await bus.checkpoint("s") == (b"here" if held is taken else None)
-        assert await slow.call(b"XLEN", slow.keys.stream(Place.OUT, "s")) == 2
+        assert await slow.call(b"XLEN", slow.keys.stream(StreamKind.OUT, "s")) == 2
         assert (await stage_status(slow, "tts")).in_hand == 0
 
 
@@ -155,8 +159,8 @@ async def test_work_that_fails_is_tried_again_then_set_aside_and_the_session_is_
     told: list[Frame] = []
     shutdown = Shutdown(1)
     async with Bus.connect(where, "tts") as bus, Bus.connect(where, "edge") as edge, asyncio.TaskGroup() as tasks:
-        await edge.call(b"XADD", edge.keys.stream(Place.OUT, "s"), b"*", b"x", b"")
-        edge.follow(Place.OUT, "s", "0-0", lambda at, _, frames: told.extend(frames))
+        await edge.call(b"XADD", edge.keys.stream(StreamKind.OUT, "s"), b"*", b"x", b"")
+        edge.follow(StreamKind.OUT, "s", "0-0", lambda at, _, frames: told.extend(frames))
         running = tasks.create_task(Worker(Stage(fail), where, shutdown, bus).run())
         bus.channel("llm", "s").publish(sentence())
         await until(lambda: any(isinstance(frame, StageFailed) for frame in told))
@@ -313,7 +317,7 @@ async def test_whole_frames_that_are_not_work_of_this_stage_are_set_aside_and_th
 
     shutdown = Shutdown(1)
     async with Bus.connect(where, "tts") as dead, Bus.connect(where, "tts") as bus, asyncio.TaskGroup() as tasks:
-        stream = bus.keys.stream(Place.JOBS_TTS, "s")
+        stream = bus.keys.stream(StreamKind.JOBS_TTS, "s")
         group = Leases(dead, "tts", LEASE_MS)
         await group.open()
         for _ in range(2):

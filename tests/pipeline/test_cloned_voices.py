@@ -14,7 +14,7 @@ from services.tts.stage import TtsStage
 from shared.audio.voices import ClonedVoice, cloned_voice
 from shared.bus.bus import Bus
 from shared.protocol.frames import Frame, ReplySentence, StageFailed, VoiceChunk, VoiceDone
-from shared.protocol.streams import Place
+from shared.protocol.streams import StreamKind
 from shared.settings import Settings
 from shared.worker.lifecycle import Shutdown
 from shared.worker.worker import Worker
@@ -95,10 +95,10 @@ async def where(tmp_path: Path) -> AsyncIterator[Settings]:
 async def speaking(where: Settings, engine: Any) -> AsyncIterator[Speaking]:
     shutdown = Shutdown(1)
     async with Bus.connect(where, "tts") as bus, Bus.connect(where, "edge") as edge, asyncio.TaskGroup() as tasks:
-        await edge.call(b"XADD", edge.keys.stream(Place.OUT, "s"), b"*", b"x", b"")
+        await edge.call(b"XADD", edge.keys.stream(StreamKind.OUT, "s"), b"*", b"x", b"")
         tasks.create_task(Worker(TtsStage(engine, "test"), where, shutdown, bus).run())
         said = Speaking(edge)
-        edge.follow(Place.OUT, "s", "0-0", lambda at, _, frames: said.frames.extend(frames))
+        edge.follow(StreamKind.OUT, "s", "0-0", lambda at, _, frames: said.frames.extend(frames))
         yield said
         shutdown.request()
 

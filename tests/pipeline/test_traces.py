@@ -28,7 +28,7 @@ from shared.observability.tracing import session_label, start_tracing, stop_trac
 from shared.protocol import frames as fr
 from shared.protocol.frames import Frame
 from shared.protocol.session import ReplyOptions, SessionSettings
-from shared.protocol.streams import Place
+from shared.protocol.streams import StreamKind
 from shared.settings import Settings
 from shared.worker.lifecycle import Shutdown
 from shared.worker.worker import Stage, Worker
@@ -74,7 +74,7 @@ class Talk:
         bus.save_settings(SESSION, wanted, pack_settings(wanted))
         self.do(fr.SessionStarted(SESSION, wanted))
         bus.keep_alive(SESSION)
-        bus.follow(Place.OUT, SESSION, "0-0", lambda at, fence, frames: self.log.extend(frames))
+        bus.follow(StreamKind.OUT, SESSION, "0-0", lambda at, fence, frames: self.log.extend(frames))
 
     def do(self, frame: Frame) -> None:
         self._channel.publish(frame)

@@ -41,7 +41,7 @@ class Clip:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class Recognition:
     """What a model made of a clip."""
 
     text: str
@@ -64,7 +64,7 @@ class Model(Protocol):
     alone: bool
     """Whether several clips in one call take as long as in several: then a final one need not wait for so many."""
 
-    def transcribe(self, clips: Sequence[Clip]) -> list[Heard]:
+    def transcribe(self, clips: Sequence[Clip]) -> list[Recognition]:
         """One answer for each clip, the same as if it were alone."""
         ...
 
@@ -74,18 +74,18 @@ def silent_clip(seconds: float, language: str) -> Clip:
     return Clip((bytes(2 * round(seconds * RATE_HZ)),), language)
 
 
-def in_groups(keys: Iterable[Hashable], answer: Callable[[list[int]], Sequence[Heard]]) -> list[Heard]:
+def in_groups(keys: Iterable[Hashable], answer: Callable[[list[int]], Sequence[Recognition]]) -> list[Recognition]:
     """Ask once for all clips with the same key, by their places. Returns the answers in the order of the clips."""
     groups: dict[Hashable, list[int]] = {}
     for place, key in enumerate(keys):
         groups.setdefault(key, []).append(place)
-    found: dict[int, Heard] = {}
+    found: dict[int, Recognition] = {}
     for places in groups.values():
         found.update(zip(places, answer(places), strict=True))
     return [found[place] for place in sorted(found)]
 
 
-def trusted(heard: Heard, clip: Clip) -> Heard:
+def trusted(heard: Recognition, clip: Clip) -> Recognition:
     """What a model wrote, less what it made up."""
     text = without_loops(heard.text)
     if is_invented(heard.no_speech, heard.confidence) or is_too_much(text, clip.seconds):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from services.asr.engines.clips import Clip, Heard, Model, in_groups
+from services.asr.engines.clips import Clip, Model, Recognition, in_groups
 from services.asr.engines.pretrained import Pretrained, takes
 from services.asr.engines.voxtral_realtime import Realtime
 from services.asr.engines.whisper import Whisper
@@ -85,7 +85,7 @@ class Ctc(Pretrained):
         # Those that were trained without masks take padding for sound.
         self.alone = not getattr(self._processor.feature_extractor, "return_attention_mask", True)
 
-    def _transcribe(self, clips: Sequence[Clip]) -> list[Heard]:
+    def _transcribe(self, clips: Sequence[Clip]) -> list[Recognition]:
         inputs = self._inputs(clips)
         if hasattr(self._model, "_get_feat_extract_output_lengths"):
             rows = self._model(**inputs).logits.argmax(-1)
@@ -98,7 +98,7 @@ class Ctc(Pretrained):
             rows = self._model.generate(**inputs)
         blank = self._model.config.pad_token_id
         return [
-            Heard(text, words=self._words(text, collapsed(row.tolist(), blank)))
+            Recognition(text, words=self._words(text, collapsed(row.tolist(), blank)))
             for text, row in zip(self._texts(rows), rows, strict=True)
         ]
 
@@ -106,7 +106,7 @@ class Ctc(Pretrained):
 class Transducer(Pretrained):
     """Parakeet TDT and RNN-T, Nemotron's."""
 
-    def _transcribe(self, clips: Sequence[Clip]) -> list[Heard]:
+    def _transcribe(self, clips: Sequence[Clip]) -> list[Recognition]:
         # Blanks count as tokens here: one for each frame at most.
         most = [2 * clip.most_tokens for clip in clips]
         made = self._model.generate(**self._inputs(clips), max_new_tokens=max(most))
@@ -114,9 +114,9 @@ class Transducer(Pretrained):
         skipped = frozenset({self._model.config.blank_token_id, *self._processor.tokenizer.all_special_ids})
         texts = self._texts(rows)
         if made.durations is None:
-            return [Heard(text) for text in texts]
+            return [Recognition(text) for text in texts]
         return [
-            Heard(text, words=self._words(text, emitted(row.tolist(), steps[: len(row)].tolist(), skipped)))
+            Recognition(text, words=self._words(text, emitted(row.tolist(), steps[: len(row)].tolist(), skipped)))
             for text, row, steps in zip(texts, rows, made.durations, strict=True)
         ]
 
@@ -139,12 +139,12 @@ class Generating(Pretrained):
         elif self.kind in FRAMED:
             self._reads = {"strip_prefix": True}
 
-    def _transcribe(self, clips: Sequence[Clip]) -> list[Heard]:
+    def _transcribe(self, clips: Sequence[Clip]) -> list[Recognition]:
         hints = "keywords" in self._takes or self.kind in CONTEXT
         keys = ((clip.language, clip.hints if hints else "") for clip in clips)  # one of each in a request
         return in_groups(keys, lambda places: self._ask([clips[place] for place in places]))
 
-    def _ask(self, clips: Sequence[Clip]) -> list[Heard]:
+    def _ask(self, clips: Sequence[Clip]) -> list[Recognition]:
         inputs = self._asked(clips)
         most = max(clip.most_tokens for clip in clips)
         rows = self._model.generate(**inputs, max_new_tokens=most, do_sample=False, num_beams=1)
@@ -152,9 +152,9 @@ class Generating(Pretrained):
         begun = 1 if given is None else given.shape[1]
         rows = [row[begun : begun + clip.most_tokens] for row, clip in zip(rows, clips, strict=True)]
         if not self._reads:
-            return [Heard(text, clips[0].language) for text in self._texts(rows)]
+            return [Recognition(text, clips[0].language) for text in self._texts(rows)]
         texts = self._processor.decode([row.tolist() for row in rows], skip_special_tokens=True, **self._reads)
-        return [Heard(text.strip(), clips[0].language) for text in texts]
+        return [Recognition(text.strip(), clips[0].language) for text in texts]
 
     def _asked(self, clips: Sequence[Clip]) -> Any:
         """What goes into the model: the audio and, with those that chat, the request."""

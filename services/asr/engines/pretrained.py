@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from services.asr.engines.clips import Clip, Heard
+from services.asr.engines.clips import Clip, Recognition
 from services.asr.engines.word_times import Span, words_of
 from shared.engines.devices import Device, quantized
 from shared.engines.registry import UnknownEngine
@@ -49,7 +49,7 @@ class Pretrained:
         self.kind: str = self._model.config.model_type
         self.alone = self.kind in ALONE
 
-    def transcribe(self, clips: Sequence[Clip]) -> list[Heard]:
+    def transcribe(self, clips: Sequence[Clip]) -> list[Recognition]:
         import torch
 
         with torch.inference_mode():
@@ -57,7 +57,7 @@ class Pretrained:
                 return [heard for clip in clips for heard in self._transcribe([clip])]
             return self._transcribe(clips)
 
-    def _transcribe(self, clips: Sequence[Clip]) -> list[Heard]:
+    def _transcribe(self, clips: Sequence[Clip]) -> list[Recognition]:
         raise NotImplementedError
 
     def _inputs(self, clips: Sequence[Clip], **options: Any) -> Any:

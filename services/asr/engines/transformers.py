@@ -17,7 +17,7 @@ import structlog
 
 from services.asr.engine import Transcript, Utterance
 from services.asr.engines.agreement import Agreement
-from services.asr.engines.clips import BYTES_PER_S, Clip, Heard, Model, silent_clip, trusted
+from services.asr.engines.clips import BYTES_PER_S, Clip, Model, Recognition, silent_clip, trusted
 from services.asr.engines.families import load_model
 from services.asr.engines.guards import Voice, has_voice
 from services.asr.engines.languages import model_language
@@ -52,7 +52,7 @@ class TransformersRecognizer:
         self.slots = settings.model_slots
         self._settings = settings
         self._model: Model
-        self._batcher: Batcher[Clip, Heard] | None = None
+        self._batcher: Batcher[Clip, Recognition] | None = None
         self._streams: Streams | None = None  # in place of it, where the model hears as it is spoken to
 
     async def load(self) -> None:
@@ -92,7 +92,7 @@ class TransformersRecognizer:
         name = model_name("asr", "transformers", self._settings.asr_model, device_kind(self._settings))
         return load_model(find_model(name), open_device(self._settings), self._settings)
 
-    def _answer(self, clips: Sequence[Clip]) -> list[Heard]:
+    def _answer(self, clips: Sequence[Clip]) -> list[Recognition]:
         return [trusted(heard, clip) for heard, clip in zip(self._model.transcribe(clips), clips, strict=True)]
 
     async def open(self, language: str, hints: str = "") -> Utterance:
@@ -118,15 +118,15 @@ class TransformersRecognizer:
 class TransformersUtterance:
     """See `engine.Utterance`."""
 
-    def __init__(self, batcher: Batcher[Clip, Heard], language: str, hints: str) -> None:
+    def __init__(self, batcher: Batcher[Clip, Recognition], language: str, hints: str) -> None:
         self._batcher, self._language, self._hints = batcher, language, hints
         self._pieces: list[bytes] = []  # of the window
         self._bytes = 0  # in them
         self._voice = Voice()  # in them
-        self._settled: list[Heard] = []  # of the windows before it
+        self._settled: list[Recognition] = []  # of the windows before it
         self._settled_samples = 0
         self._agreement, self._agreed = Agreement(), ""
-        self._pending: Future[Heard] | None = None
+        self._pending: Future[Recognition] | None = None
         self._asked_bytes = 0  # of the window, at the last partial decoding
         self._asked_at_s = self._took_s = 0.0
         self._partial = ""
@@ -150,7 +150,7 @@ class TransformersUtterance:
     async def finish(self) -> Transcript:
         if self._final is None:
             self._drop_partial()
-            heard = await self._batcher.ask(self._clip()) if self._voice.heard else Heard("")
+            heard = await self._batcher.ask(self._clip()) if self._voice.heard else Recognition("")
             found = [*self._settled, _moved(heard, self._settled_samples)]
             text = " ".join(one.text for one in found if one.text)
             words = tuple(word for one in found for word in one.words)
@@ -189,7 +189,7 @@ class TransformersUtterance:
             self._pending = self._batcher.submit(self._clip())
             self._pending.add_done_callback(self._note_time)
 
-    def _note_time(self, answered: Future[Heard]) -> None:
+    def _note_time(self, answered: Future[Recognition]) -> None:
         """When the answer is there, which may be long before more audio comes."""
         if not answered.cancelled():
             self._took_s = time.monotonic() - self._asked_at_s
@@ -214,10 +214,10 @@ class TransformersUtterance:
         self._agreement, self._agreed, self._asked_bytes = Agreement(), "", 0
 
 
-def _moved(heard: Heard, samples: int) -> Heard:
+def _moved(heard: Recognition, samples: int) -> Recognition:
     """The same with the times of its words later by so much."""
     words = tuple(Word(word.text, word.start + samples, word.end + samples) for word in heard.words)
-    return Heard(heard.text, heard.language, heard.no_speech, heard.confidence, words)
+    return Recognition(heard.text, heard.language, heard.no_speech, heard.confidence, words)
 
 
 def quietest(samples: np.ndarray[tuple[int], np.dtype[np.int16]]) -> int:

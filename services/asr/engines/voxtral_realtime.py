@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from services.asr.engines.clips import Clip, Heard
+from services.asr.engines.clips import Clip, Recognition
 from services.asr.engines.pretrained import Pretrained
 from services.asr.engines.ring_cache import RingCache
 from shared.engines.devices import Device
@@ -127,9 +127,9 @@ class Realtime(Pretrained):
         )
         return made.input_features.to(self._device.name, self._device.dtype)
 
-    def _transcribe(self, clips: Sequence[Clip]) -> list[Heard]:
+    def _transcribe(self, clips: Sequence[Clip]) -> list[Recognition]:
         inputs = self._inputs(clips)
         most = inputs["input_features"].shape[-1] * self._hop // self.samples
         rows = self._model.generate(**inputs, max_length=most, do_sample=False, num_beams=1)
         texts = self._texts([row[len(self.prefix) :] for row in rows])
-        return [Heard(text, clip.language) for text, clip in zip(texts, clips, strict=True)]
+        return [Recognition(text, clip.language) for text, clip in zip(texts, clips, strict=True)]

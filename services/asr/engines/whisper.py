@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from services.asr.engines.clips import Clip, Heard, in_groups
+from services.asr.engines.clips import Clip, Recognition, in_groups
 from services.asr.engines.pretrained import Pretrained
 from shared.engines.devices import Device
 from shared.protocol.session import RATE_HZ
@@ -34,23 +34,23 @@ class Whisper(Pretrained):
         # With a cache of one size the library compiles the decoder on a GPU by itself, so only where that is wanted.
         config.cache_implementation = "static" if self._compiled else None
 
-    def _transcribe(self, clips: Sequence[Clip]) -> list[Heard]:
+    def _transcribe(self, clips: Sequence[Clip]) -> list[Recognition]:
         features = self._processor([clip.samples for clip in clips], sampling_rate=RATE_HZ, return_tensors="pt")
         encoded = self._model.get_encoder()(features.input_features.to(self._device.name, self._device.dtype))
         return self._decoded(clips, encoded.last_hidden_state)
 
-    def _decoded(self, clips: Sequence[Clip], encoded: Any) -> list[Heard]:
+    def _decoded(self, clips: Sequence[Clip], encoded: Any) -> list[Recognition]:
         no_speech, detected = self._first_step(encoded)
         languages = [clip.language or found for clip, found in zip(clips, detected, strict=True)]
 
-        def written(places: list[int]) -> list[Heard]:
+        def written(places: list[int]) -> list[Recognition]:
             asked = places
             if self._compiled:  # for powers of two only; each other size would be compiled when it first comes
                 asked = places + places[-1:] * ((1 << (len(places) - 1).bit_length()) - len(places))
             spoken = [languages[place] for place in asked]
             texts = self._written([clips[place] for place in asked], encoded[asked], spoken)[: len(places)]
             return [
-                Heard(text, languages[place], no_speech[place], sure)
+                Recognition(text, languages[place], no_speech[place], sure)
                 for place, (text, sure) in zip(places, texts, strict=True)
             ]
 

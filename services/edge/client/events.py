@@ -51,7 +51,7 @@ class TurnDropped:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class Transcribed:
     """What was understood: the transcript so far, or the final one."""
 
     turn: int
@@ -173,6 +173,6 @@ class Failed:
 
 
 Event = (
-    Ready | SpeechBegan | SpeechEnded | TurnBegan | TurnDropped | Heard | ReplyBegan | ReplyText | ReplyAudio
+    Ready | SpeechBegan | SpeechEnded | TurnBegan | TurnDropped | Transcribed | ReplyBegan | ReplyText | ReplyAudio
     | ReplyEnded | Pause | Resume | Interrupt | Timing | Stats | Said | IdlePassed | Failed
 )  # fmt: skip

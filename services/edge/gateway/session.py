@@ -27,9 +27,10 @@ from shared.bus.reader import Subscription
 from shared.bus.records import pack_settings
 from shared.observability import metrics
 from shared.protocol import frames as fr
+from shared.protocol.entry_id import milliseconds
 from shared.protocol.frames import Frame
 from shared.protocol.session import OMNI, SessionSettings
-from shared.protocol.streams import Place
+from shared.protocol.streams import StreamKind
 from shared.protocol.turns import WHOLE_SESSION
 from shared.settings import Settings
 
@@ -120,7 +121,7 @@ class Session:
         self._bus.save_settings(self.id, settings, pack_settings(settings))
         self._channel.publish(fr.SessionStarted(self.id, settings))
         self.keep_alive()
-        self._subscription = self._bus.follow(Place.OUT, self.id, "0-0", self._deliver)
+        self._subscription = self._bus.follow(StreamKind.OUT, self.id, "0-0", self._deliver)
         self._emit(ev.Ready(self.id, settings))
         self._dialogue.presence.greet()
 
@@ -200,7 +201,7 @@ class Session:
     # -- the log's side ---------------------------------------------------------------------------
 
     def _deliver(self, entry_id: str, fence: int, frames: list[Frame]) -> None:
-        at_ms = int(entry_id.partition("-")[0])
+        at_ms = milliseconds(entry_id)
         if not self._opened:  # our own first entry, read back: the way to the broker is open in both directions
             self._opened = True
             metrics.session_setup.labels(self.protocol).observe(self._loop.time() - self._asked_s)

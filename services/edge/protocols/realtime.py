@@ -180,7 +180,7 @@ class RealtimeCodec:
     def _commit(self) -> _Answer:
         if self._session.detects_turns:
             # Where the server detects turns, the one that a client means may be over, or it was silence.
-            return [Commit(ReplyOptions(wanted=False))] if self._turns.speaking else []
+            return [Commit(ReplyOptions(wants_reply=False))] if self._turns.speaking else []
         buffered_ms = self._buffered * 1000 / self.rate_hz
         if buffered_ms < LEAST_COMMIT_MS:
             raise Refused(
@@ -190,7 +190,7 @@ class RealtimeCodec:
             )
         self._buffered = 0
         self._turns.committed_by_client()
-        return [Commit(ReplyOptions(wanted=False))]
+        return [Commit(ReplyOptions(wants_reply=False))]
 
     def _create_item(self, body: dict[str, Any]) -> _Answer:
         item = client_item(body.get("item"), self._wire.new_id("item"))

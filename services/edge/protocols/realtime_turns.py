@@ -9,7 +9,6 @@ from typing import Any
 from services.edge.client.events import (
     Event,
     Failed,
-    Heard,
     IdlePassed,
     Interrupt,
     Pause,
@@ -20,6 +19,7 @@ from services.edge.client.events import (
     Resume,
     SpeechBegan,
     SpeechEnded,
+    Transcribed,
     TurnBegan,
     TurnDropped,
 )
@@ -111,7 +111,7 @@ class Turns:
                 return self._turn_began(event)
             case TurnDropped(turn):
                 return self._turn_dropped(turn)
-            case Heard(turn, text, final):
+            case Transcribed(turn, text, final):
                 return self._hearing.heard(turn, text, final)
             case ReplyBegan(turn):
                 return self._reply_began(turn)

@@ -29,7 +29,6 @@ from services.edge.client.actions import (
 from services.edge.client.events import (
     Event,
     Failed,
-    Heard,
     IdlePassed,
     Interrupt,
     Pause,
@@ -44,6 +43,7 @@ from services.edge.client.events import (
     SpeechEnded,
     Stats,
     Timing,
+    Transcribed,
     TurnBegan,
     TurnDropped,
 )
@@ -202,7 +202,7 @@ class StreamCodec:
                 return self._speech(True)
             case SpeechEnded():
                 return self._speech(False)
-            case Heard(turn, text, final):
+            case Transcribed(turn, text, final):
                 return (_message("transcript", turn=turn, text=text, final=final),)
             case TurnBegan(turn, spoken_ms):
                 return (_message("processing_started", turn=turn, audio_duration=spoken_ms / 1000),)

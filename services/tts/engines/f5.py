@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.tts.engine import Speech
-from services.tts.engines.f5_model import CloningModel, Heard, load_f5
+from services.tts.engines.f5_model import CloningModel, Reference, load_f5
 from services.tts.engines.f5_plan import (
     FASTEST,
     RATE_HZ,
@@ -48,7 +48,7 @@ WARM_UP = "Ready when you are."
 class _Piece:
     """Text to be spoken like a reference."""
 
-    heard: Heard
+    heard: Reference
     text: str
     frames: int
     wanted: Callable[[], bool]
@@ -65,7 +65,7 @@ class F5Synthesizer:
         self._model: CloningModel
         self._batcher: Batcher[ClonedVoice | _Piece, Any] | None = None
         self._voices: OrderedDict[str, ClonedVoice] = OrderedDict()
-        self._heard: OrderedDict[str, Heard] = OrderedDict()  # by digest; only the model's thread touches it
+        self._heard: OrderedDict[str, Reference] = OrderedDict()  # by digest; only the model's thread touches it
 
     async def load(self) -> None:
         """Raises `UnknownEngine` if the model, or what runs it, is not there."""
@@ -92,7 +92,7 @@ class F5Synthesizer:
         assert self._batcher is not None, "load comes first"  # noqa: S101
         wanted = True
         try:
-            heard: Heard = await self._batcher.ask(chosen)
+            heard: Reference = await self._batcher.ask(chosen)
             parts = pieces(text, most_bytes(heard.frames, heard.text, speed))
             said = 0
             for number, part in enumerate(parts):
@@ -124,7 +124,7 @@ class F5Synthesizer:
         """In the model's thread."""
         return [self._hear(one) if isinstance(one, ClonedVoice) else self._say(one) for one in questions]
 
-    def _hear(self, voice: ClonedVoice) -> Heard:
+    def _hear(self, voice: ClonedVoice) -> Reference:
         digest = voice.info.digest
         heard = self._heard.get(digest)
         if heard is None:

@@ -40,7 +40,7 @@ class Unwanted(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class Reference:
     """A reference as the model holds it."""
 
     text: str
@@ -54,11 +54,11 @@ class CloningModel(Protocol):
     own: ClonedVoice | None
     """A voice that comes with it."""
 
-    def listen(self, samples: Waveform, text: str) -> Heard:
+    def listen(self, samples: Waveform, text: str) -> Reference:
         """Take in a reference, 24 kHz, and what is said in it."""
         ...
 
-    def __call__(self, heard: Heard, text: str, frames: int, wanted: Callable[[], bool]) -> Waveform:
+    def __call__(self, heard: Reference, text: str, frames: int, wanted: Callable[[], bool]) -> Waveform:
         """The text alone, 24 kHz, about as many frames long.
 
         Raises:
@@ -104,13 +104,13 @@ class F5Model:
         self._model.transformer.register_forward_pre_hook(self._check)  # runs at every step of the solver
         self.own = example_voice()
 
-    def listen(self, samples: Waveform, text: str) -> Heard:
+    def listen(self, samples: Waveform, text: str) -> Reference:
         with self._torch.inference_mode():
             wave = self._torch.from_numpy(samples)[None].to(self._device)
             spectrogram = self._model.mel_spec(wave).permute(0, 2, 1)
-        return Heard(text, spectrogram, spectrogram.shape[1])
+        return Reference(text, spectrogram, spectrogram.shape[1])
 
-    def __call__(self, heard: Heard, text: str, frames: int, wanted: Callable[[], bool]) -> Waveform:
+    def __call__(self, heard: Reference, text: str, frames: int, wanted: Callable[[], bool]) -> Waveform:
         self._wanted = wanted
         try:
             with self._torch.inference_mode():

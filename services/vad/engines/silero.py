@@ -41,7 +41,7 @@ class SileroEar:
 class SileroDetector:
     """See `engine.SpeechDetector`."""
 
-    quick = False
+    blocking = True
 
     def __init__(self, settings: Settings) -> None:
         self._session: Any = None

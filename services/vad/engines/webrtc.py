@@ -55,7 +55,7 @@ _VOICE_OFFSET_DB = 10 * log10(WINDOW_SAMPLES / _DECIMATE * (_DECIMATE * 32768.0)
 class WebRtcDetector:
     """See `engine.SpeechDetector`."""
 
-    quick = True
+    blocking = False
 
     def __init__(self, settings: Settings) -> None:
         pass

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.asr.engines.agreement import Agreement
-from services.asr.engines.clips import Clip, Heard, trusted
+from services.asr.engines.clips import Clip, Recognition, trusted
 from services.asr.engines.guards import LOOPS, Voice, has_voice, is_invented, is_too_much, without_loops
 from shared.protocol.session import Word
 from tests.unit.asr.voices import hum, noise, voice
@@ -109,15 +109,17 @@ def test_punctuation_and_capitals_are_no_disagreement() -> None:
 )
 def test_a_model_that_doubts_both_is_not_believed(no_speech: float | None, sure: float | None, invented: bool) -> None:
     assert is_invented(no_speech, sure) is invented
-    assert (trusted(Heard("Hi.", no_speech=no_speech, confidence=sure), Clip((bytes(32_000),))).text == "") is invented
+    assert (
+        trusted(Recognition("Hi.", no_speech=no_speech, confidence=sure), Clip((bytes(32_000),))).text == ""
+    ) is invented
 
 
 def test_nobody_says_so_much() -> None:
     assert not is_too_much("a b c", 0.1)
     assert is_too_much("word " * 13, 1)
-    assert trusted(Heard(" ".join(map(str, range(20)))), Clip((bytes(32_000),))).text == ""
+    assert trusted(Recognition(" ".join(map(str, range(20)))), Clip((bytes(32_000),))).text == ""
 
 
 def test_the_times_of_words_that_were_cut_go_with_them() -> None:
     words = tuple(Word("no", at, at + 1) for at in range(6))
-    assert trusted(Heard("no no no no no no", words=words), Clip((bytes(64_000),))).words == words[:1]
+    assert trusted(Recognition("no no no no no no", words=words), Clip((bytes(64_000),))).words == words[:1]

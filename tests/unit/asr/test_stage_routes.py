@@ -12,7 +12,7 @@ from services.asr.stage import AsrStage
 from shared.bus.leases import Lease
 from shared.protocol import frames as fr
 from shared.protocol.session import ReplyOptions
-from shared.protocol.streams import Place
+from shared.protocol.streams import StreamKind
 from shared.settings import Settings
 from shared.worker.work import Work
 
@@ -31,12 +31,12 @@ async def test_a_transcript_is_answered_where_the_sound_is_not(route: str, specu
         fr.SpeechPaused(1, 0, 1600, speculate),
         fr.TurnCommitted(1, 0, 0, 1600, 3200, 0, ReplyOptions()),
     ):
-        bus.add(Place.SPEECH, "s", 1, frame)
+        bus.add(StreamKind.SPEECH, "s", 1, frame)
     work = Work(bus, leases, "asr", Lease(b"jobs", "1-0", 1, replace(STARTED, route=route)))  # type: ignore[arg-type]
     await work.finish(await AsrStage(ScriptedRecognizer(Settings()), "test").work(work))
-    log = [frame for _, frames in await bus.log(Place.OUT, "s") for frame in frames]
+    log = [frame for _, frames in await bus.log(StreamKind.OUT, "s") for frame in frames]
     finals = [frame for frame in log if isinstance(frame, fr.TranscriptFinal)]
-    assert finals == [fr.TranscriptFinal("s", 1, 0, "hello there", ReplyOptions(wanted=route == "cascade"))]
+    assert finals == [fr.TranscriptFinal("s", 1, 0, "hello there", ReplyOptions(wants_reply=route == "cascade"))]
 
 
 async def test_the_audio_that_is_heard_is_counted_from_zero_on_and_none_of_it_twice() -> None:
@@ -51,7 +51,7 @@ async def test_the_audio_that_is_heard_is_counted_from_zero_on_and_none_of_it_tw
         fr.AudioChunk(800, bytes(3200)),  # its first half was there before
         fr.TurnCommitted(1, 0, 0, 2400, 3200, 0, ReplyOptions()),
     ):
-        bus.add(Place.SPEECH, "s", 1, frame)
+        bus.add(StreamKind.SPEECH, "s", 1, frame)
     stage = AsrStage(ScriptedRecognizer(Settings()), "counts-seconds")
     await stage.load()
     assert heard_s() == 0

@@ -11,7 +11,7 @@ import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.asr.engines.clips import BYTES_PER_S, Clip, Heard
+from services.asr.engines.clips import BYTES_PER_S, Clip, Recognition
 from services.asr.engines.transformers import WINDOW_S, TransformersUtterance, quietest
 from shared.engines.batching import Batcher
 from shared.engines.registry import EngineLost
@@ -31,20 +31,20 @@ class Scripted:
         self.open.set()
         self.fails: BaseException | None = None
 
-    def answer(self, clips: Sequence[Clip]) -> list[Heard]:
+    def answer(self, clips: Sequence[Clip]) -> list[Recognition]:
         self.asked.append(list(clips))
         assert self.open.wait(10)
         if self.fails is not None:
             raise self.fails
         return [self._heard(b"".join(clip.pieces), clip) for clip in clips]
 
-    def _heard(self, pcm: bytes, clip: Clip) -> Heard:
+    def _heard(self, pcm: bytes, clip: Clip) -> Recognition:
         first = self.said.index(pcm) / BYTES_PER_S
         seconds = [at for at in range(100) if first <= at and at + 1 <= first + clip.seconds]
         words = tuple(
             Word(f"w{at}", round((at - first) * RATE_HZ), round((at + 1 - first) * RATE_HZ)) for at in seconds
         )
-        return Heard(" ".join(word.text for word in words), clip.language or "de", words=words)
+        return Recognition(" ".join(word.text for word in words), clip.language or "de", words=words)
 
     def seconds(self) -> list[list[float]]:
         return [[round(clip.seconds, 1) for clip in clips] for clips in self.asked]
@@ -52,7 +52,7 @@ class Scripted:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def open_utterance() -> AsyncIterator[Callable[..., TransformersUtterance]]:
-    batchers: list[Batcher[Clip, Heard]] = []
+    batchers: list[Batcher[Clip, Recognition]] = []
 
     def opened(model: Scripted, language: str = "en", hints: str = "", share: bool = False) -> TransformersUtterance:
         if not share:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from services.asr.engine import Utterance
-from services.asr.engines.clips import Clip, Heard
+from services.asr.engines.clips import Clip, Recognition
 from shared.protocol.session import RATE_HZ
 
 CHUNK_BYTES = 2 * RATE_HZ // 10
@@ -39,5 +39,5 @@ async def feed(utterance: Utterance, pcm: bytes) -> list[str]:
     return [partial for partial in partials if partial is not None]
 
 
-def texts(heard: Sequence[Heard]) -> list[str]:
+def texts(heard: Sequence[Recognition]) -> list[str]:
     return [one.text for one in heard]

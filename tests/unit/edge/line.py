@@ -14,9 +14,9 @@ from services.edge.client import events as ev
 from services.edge.gateway.session import Session
 from shared.protocol import frames as fr
 from shared.protocol.frames import Frame
-from shared.protocol.prompt import SOUND, basis, prompt
+from shared.protocol.prompt import SOUND, prompt, prompt_hash
 from shared.protocol.session import OMNI, RATE_HZ, ReplyOptions, SessionSettings, Word
-from shared.protocol.streams import Place
+from shared.protocol.streams import StreamKind
 from shared.settings import Settings
 
 SECOND = RATE_HZ
@@ -79,7 +79,9 @@ class Line:
     def sound(self, turn: int, revision: int = 0, options: ReplyOptions | None = None) -> None:
         """What was said is given to be answered as it sounds."""
         start = SECOND * turn
-        self.log(fr.TurnHeard(self.id, turn, revision, "0-0", start, start + SECOND // 2, options or ReplyOptions()))
+        self.log(
+            fr.TurnAudioReady(self.id, turn, revision, "0-0", start, start + SECOND // 2, options or ReplyOptions())
+        )
 
     def pause(self, turn: int, text: str | None, revision: int = 0, *, speculate: bool = False) -> None:
         """The person pauses; with a text, that is what was understood, and a reply is prepared."""
@@ -91,7 +93,7 @@ class Line:
             self.final(turn, text, revision)
 
     def final(self, turn: int, text: str, revision: int = 0) -> None:
-        self.log(fr.TranscriptFinal(self.id, turn, revision, text, ReplyOptions(wanted=bool(text))))
+        self.log(fr.TranscriptFinal(self.id, turn, revision, text, ReplyOptions(wants_reply=bool(text))))
 
     def resume(self, turn: int, revision: int) -> None:
         self.log(fr.SpeechResumed(turn, revision, SECOND * turn + SECOND // 2))
@@ -109,7 +111,7 @@ class Line:
             fr.TranscriptFinal(self.id, turn, 0, text, options),
         )
 
-    def basis(self, turn: int, options: ReplyOptions | None = None) -> int:
+    def prompt_hash(self, turn: int, options: ReplyOptions | None = None) -> int:
         """What a chat model that is asked now is told."""
         history = self.bus._history.get(self.id, ())
         text = next((m.text for m in history if m.turn == turn and m.role == "user"), self.heard_text(turn))
@@ -117,21 +119,21 @@ class Line:
             text = SOUND
         options = options or ReplyOptions()
         settings = self.session.settings
-        return basis(settings, options, prompt(settings, options, history, turn, text))
+        return prompt_hash(settings, options, prompt(settings, options, history, turn, text))
 
     def heard_text(self, turn: int) -> str:
-        found = [event.text for event in self.events if isinstance(event, ev.Heard) and event.turn == turn]
+        found = [event.text for event in self.events if isinstance(event, ev.Transcribed) and event.turn == turn]
         return found[-1] if found else ""
 
     def reply(
-        self, turn: int, text: str, revision: int = 0, *, seconds: float = 1.0, basis: int | None = None,
+        self, turn: int, text: str, revision: int = 0, *, seconds: float = 1.0, prompt_hash: int | None = None,
         options: ReplyOptions | None = None, fence: int = 1, done: bool = True, voice: int | None = None,
         voiced: bool = False,
     ) -> None:  # fmt: skip
         """The workers make a whole reply of one sentence; each sample of it is the turn's (or `voice`). `voiced`: the chat
         model speaks it itself."""
         at = (turn, revision)
-        told = self.basis(turn, options) if basis is None else basis
+        told = self.prompt_hash(turn, options) if prompt_hash is None else prompt_hash
         self.log(fr.ReplyStarted(*at, told, voiced), fence=fence)
         self.log(fr.ReplyDelta(*at, 0, text), fence=fence)
         if not voiced:
@@ -188,7 +190,7 @@ class Line:
 
     async def published(self, kind: type) -> list[Frame]:
         """What the session wrote onto its streams."""
-        places = (Place.IN, Place.OUT)
+        places = (StreamKind.IN, StreamKind.OUT)
         entries = [entry for place in places for entry in await self.bus.log(place, self.id)]
         return [frame for _, frames in entries for frame in frames if isinstance(frame, kind)]
 

@@ -12,7 +12,6 @@ from pydantic import BaseModel, TypeAdapter
 from services.edge.client.actions import Action, Configure, Send
 from services.edge.client.events import (
     Event,
-    Heard,
     Ready,
     ReplyAudio,
     ReplyBegan,
@@ -20,6 +19,7 @@ from services.edge.client.events import (
     ReplyText,
     SpeechBegan,
     SpeechEnded,
+    Transcribed,
     TurnBegan,
 )
 from services.edge.protocols.realtime import RealtimeCodec
@@ -115,7 +115,7 @@ def turn_with_reply(client: Client, turn: int = 1, *, ended: bool = True) -> dic
         SpeechBegan(turn, 0),
         SpeechEnded(turn, 900, final=True),
         TurnBegan(turn, 800, wants_reply=True),
-        Heard(turn, "yes", final=True),
+        Transcribed(turn, "yes", final=True),
         ReplyBegan(turn),
         ReplyText(turn, "Well, well."),
         ReplyAudio(turn, 0, bytes(9600)),

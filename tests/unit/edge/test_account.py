@@ -204,7 +204,7 @@ async def test_who_ends_the_turn_by_hand_waits_from_then_on() -> None:
     count, total = told_of("turn_latency_seconds", protocol="stream")
     line = Line(detect_turns=False)
     spoken = (0, RATE_HZ, 4 * RATE_HZ)  # and then three seconds of silence
-    line.log(fr.TurnCommitted(1, 0, *spoken, line.bus.hops.now_ms(), ReplyOptions()))
+    line.log(fr.TurnCommitted(1, 0, *spoken, line.bus.clock.now_ms(), ReplyOptions()))
     line.final(1, "hello")
     line.reply(1, "Good morning.")
     assert told_of("turn_latency_seconds", protocol="stream")[0] == count + 1

@@ -17,7 +17,7 @@ from shared.bus.connection import BrokerGone
 from shared.bus.leases import Leases
 from shared.protocol import frames as fr
 from shared.protocol.session import ReplyOptions, SessionSettings
-from shared.protocol.streams import Place
+from shared.protocol.streams import StreamKind
 from shared.protocol.turn_record import TurnRecord
 from shared.settings import STAGES, Settings
 from shared.worker.lifecycle import Shutdown
@@ -136,7 +136,7 @@ async def test_a_log_that_is_gone_leaves_the_turns_and_says_so(where: Settings) 
 
 async def test_a_long_log_is_cut_to_its_newest_entries_and_bad_ones_are_shown_as_such(where: Settings) -> None:
     async with served(where) as (client, _, bus):
-        key = bus.keys.stream(Place.OUT, "one")
+        key = bus.keys.stream(StreamKind.OUT, "one")
         for _ in range(ENTRIES + 20):
             bus.send(b"XADD", key, b"*", b"f", b"\xff not a frame")
         data = await get(client, "/monitor/sessions/one/data")

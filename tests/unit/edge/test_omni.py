@@ -51,10 +51,10 @@ async def test_the_words_go_before_the_reply_on_record_whenever_they_come() -> N
     assert line.history() == [("assistant", "Hi there.", False)]
     line.final(1, "hello")
     assert line.history() == [("user", "hello", False), ("assistant", "Hi there.", False)]
-    assert [(event.text, event.final) for event in line.of(ev.Heard)] == [("hello", True)]
+    assert [(event.text, event.final) for event in line.of(ev.Transcribed)] == [("hello", True)]
     assert line.told() == WHOLE
     line.final(1, "hello again")
-    assert len(line.of(ev.Heard)) == 1
+    assert len(line.of(ev.Transcribed)) == 1
 
 
 @on_a_line
@@ -135,7 +135,7 @@ async def test_a_reply_that_was_told_something_else_is_made_anew_from_the_sound(
     options = ReplyOptions(instructions="Be kind.")
     line.commit(1, options=options)
     assert line.told() == []
-    (again,) = [job for job in line.jobs if isinstance(job, fr.TurnHeard)]
+    (again,) = [job for job in line.jobs if isinstance(job, fr.TurnAudioReady)]
     assert (again.turn, again.revision, again.options) == (1, 1, options)
     assert (again.start, again.end) == (SECOND, SECOND + SECOND // 2)
     line.reply(1, "Hi there.", 1)
@@ -247,12 +247,12 @@ async def test_what_is_written_and_not_spoken_yet_was_not_heard() -> None:
 async def test_a_reply_that_is_asked_for_does_not_wait_for_the_transcript() -> None:
     line = omni(detect_turns=False)
     line.speech(1)
-    line.do(act.Commit(ReplyOptions(wanted=False)), act.RequestReply(ReplyOptions()))
+    line.do(act.Commit(ReplyOptions(wants_reply=False)), act.RequestReply(ReplyOptions()))
     assert await line.published(fr.ReplyRequested) == []
-    line.commit(1, options=ReplyOptions(wanted=False))
+    line.commit(1, options=ReplyOptions(wants_reply=False))
     assert len(await line.published(fr.ReplyRequested)) == 1
     line.log(fr.TurnCommitted(2, 0, 0, 0, 0, 1_000_000, ReplyOptions()))
-    line.log(fr.TurnHeard(line.id, 2, 0, "0-0", SECOND, 2 * SECOND, ReplyOptions(), 1))
+    line.log(fr.TurnAudioReady(line.id, 2, 0, "0-0", SECOND, 2 * SECOND, ReplyOptions(), 1))
     line.reply(2, "Hi there.")
     assert line.told()[-1] == "2 completed"
     line.final(1, "hello")
@@ -306,11 +306,11 @@ async def test_the_words_are_kept_where_the_reply_was_given_up() -> None:
     line.pause(1, None, speculate=True)
     line.commit(1)
     line.log(fr.StageFailed("llm", 1, 0, "boom"))  # of what was prepared
-    (again,) = [job for job in line.jobs if isinstance(job, fr.TurnHeard)]
+    (again,) = [job for job in line.jobs if isinstance(job, fr.TurnAudioReady)]
     line.log(fr.StageFailed("llm", 1, again.revision, "boom"))
     assert line.told() == ["1 began", "1 failed"]
     line.final(1, "hello")
-    assert [(event.text, event.final) for event in line.of(ev.Heard)] == [("hello", True)]
+    assert [(event.text, event.final) for event in line.of(ev.Transcribed)] == [("hello", True)]
     assert line.history() == [("user", "hello", False)]
 
 

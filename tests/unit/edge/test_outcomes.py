@@ -63,7 +63,7 @@ async def test_a_turn_without_words_is_empty_whenever_that_is_known() -> None:
 @on_a_line
 async def test_a_turn_that_wants_no_reply_has_no_outcome() -> None:
     counted, line = Counted(), Line()
-    waiting(line, options=ReplyOptions(wanted=False))
+    waiting(line, options=ReplyOptions(wants_reply=False))
     line.final(1, "")
     line.session.end("left")
     assert counted() == {}
@@ -172,7 +172,7 @@ async def test_a_cough_into_a_reply_is_no_turn() -> None:
 async def test_a_reply_that_was_made_anew_is_not_wasted_too() -> None:
     counted, turns = Counted("speculations", ("reused", "redone", "wasted")), Counted()
     line = Line()
-    line.turn(1, "hello", "Good morning.", basis=1)
+    line.turn(1, "hello", "Good morning.", prompt_hash=1)
     assert counted() == {"redone": 1}
     line.reply(1, "Good evening.", revision=1)
     await asyncio.sleep(3)

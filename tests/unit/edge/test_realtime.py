@@ -9,7 +9,6 @@ from services.edge.client.actions import Audio, CancelReply, Clear, Commit, Requ
 from services.edge.client.events import (
     Event,
     Failed,
-    Heard,
     Interrupt,
     ReplyAudio,
     ReplyBegan,
@@ -19,6 +18,7 @@ from services.edge.client.events import (
     SpeechEnded,
     Stats,
     Timing,
+    Transcribed,
     TurnBegan,
     TurnDropped,
 )
@@ -36,8 +36,8 @@ def test_one_voice_turn_in_the_order_that_clients_know() -> None:
         SpeechEnded(1, 1400, final=False),
         SpeechEnded(1, 1900, final=True),
         TurnBegan(1, 1300, wants_reply=True),
-        Heard(1, "hello", final=False),
-        Heard(1, "hello there", final=True),
+        Transcribed(1, "hello", final=False),
+        Transcribed(1, "hello there", final=True),
         ReplyBegan(1),
         ReplyText(1, "Good "),
         ReplyAudio(1, 0, pcm),
@@ -180,7 +180,7 @@ def test_push_to_talk() -> None:
     client.append(bytes(4800))
     client.append(bytes(4800))
     assert client.say("input_audio_buffer.commit") == []
-    assert client.actions == [Commit(ReplyOptions(wanted=False))]
+    assert client.actions == [Commit(ReplyOptions(wants_reply=False))]
     assert client.error("input_audio_buffer.commit")["code"] == "input_audio_buffer_commit_empty"
     client.say("response.create")
     assert client.actions == [RequestReply(ReplyOptions())]
@@ -189,7 +189,7 @@ def test_push_to_talk() -> None:
         SpeechEnded(1, 200, final=True),
         TurnBegan(1, 200, wants_reply=False),
         TurnBegan(2, 0, wants_reply=True),
-        Heard(1, "go", final=True),
+        Transcribed(1, "go", final=True),
         ReplyBegan(2),
     )
     assert kinds(events) == [
@@ -208,7 +208,7 @@ def test_a_manual_turn_with_nothing_in_it_is_a_turn_still(outcome: Event) -> Non
     updated(client, audio={"input": {"turn_detection": None}})
     client.append(bytes(9600))
     client.say("input_audio_buffer.commit")
-    events = client.tell(outcome, Heard(1, "", final=True))
+    events = client.tell(outcome, Transcribed(1, "", final=True))
     assert kinds(events) == [
         "input_audio_buffer.committed",
         "conversation.item.added",
@@ -225,7 +225,7 @@ def test_what_came_before_push_to_talk_is_no_part_of_it() -> None:
     client.append(bytes(4800))
     updated(client, instructions="Be quick.")
     assert client.say("input_audio_buffer.commit") == []
-    assert client.actions == [Commit(ReplyOptions(wanted=False))]
+    assert client.actions == [Commit(ReplyOptions(wants_reply=False))]
 
 
 def test_clearing_the_buffer_empties_it() -> None:
@@ -258,12 +258,12 @@ def test_a_commit_in_the_middle_of_speech_ends_the_turn_under_vad_too() -> None:
     client.append(bytes(48000))
     client.tell(SpeechBegan(1, 0))
     client.say("input_audio_buffer.commit")
-    assert client.actions == [Commit(ReplyOptions(wanted=False))]
+    assert client.actions == [Commit(ReplyOptions(wants_reply=False))]
 
 
 def test_speech_that_was_no_turn_ends_without_an_item() -> None:
     client = Client()
-    events = client.tell(SpeechBegan(1, 40), Heard(1, "uh", final=False), TurnDropped(1, "too short"))
+    events = client.tell(SpeechBegan(1, 40), Transcribed(1, "uh", final=False), TurnDropped(1, "too short"))
     assert kinds(events) == ["input_audio_buffer.speech_started", "input_audio_buffer.speech_stopped"]
     (started,) = client.tell(SpeechBegan(2, 900))
     assert started["item_id"] != events[0]["item_id"]
@@ -278,14 +278,16 @@ def test_a_partial_that_takes_words_back_is_not_told() -> None:
     client = Client()
     client.tell(TurnBegan(1, 900, wants_reply=True))
     events = client.tell(
-        Heard(1, "I want", final=False), Heard(1, "I won", final=False), Heard(1, "I won it", final=True)
+        Transcribed(1, "I want", final=False),
+        Transcribed(1, "I won", final=False),
+        Transcribed(1, "I won it", final=True),
     )
     assert [event.get("delta", event.get("transcript")) for event in events] == ["I want", "I won it"]
 
 
 def test_a_transcript_that_came_early_is_told_after_its_item() -> None:
     client = Client()
-    assert client.tell(SpeechBegan(1, 0), Heard(1, "hi", final=True))[1:] == []
+    assert client.tell(SpeechBegan(1, 0), Transcribed(1, "hi", final=True))[1:] == []
     events = client.tell(TurnBegan(1, 300, wants_reply=False))
     assert kinds(events)[-1] == "conversation.item.input_audio_transcription.completed"
 
@@ -294,7 +296,7 @@ def test_without_transcription_nothing_is_told_of_what_was_heard() -> None:
     client = Client()
     updated(client, audio={"input": {"transcription": None}})
     client.tell(TurnBegan(1, 900, wants_reply=False))
-    assert client.tell(Heard(1, "I", final=False), Heard(1, "I see", final=True)) == []
+    assert client.tell(Transcribed(1, "I", final=False), Transcribed(1, "I see", final=True)) == []
 
 
 def test_one_reply_at_a_time() -> None:

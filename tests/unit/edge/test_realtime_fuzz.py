@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from services.edge.client.events import (
     Failed,
-    Heard,
     ReplyAudio,
     ReplyBegan,
     ReplyEnded,
     ReplyText,
     SpeechBegan,
     SpeechEnded,
+    Transcribed,
     TurnBegan,
     TurnDropped,
 )
@@ -81,7 +81,7 @@ events = st.one_of(
     st.builds(SpeechEnded, turns, st.integers(0, 9), st.booleans()),
     st.builds(TurnBegan, turns, st.integers(0, 9), st.booleans()),
     st.builds(TurnDropped, turns, st.just("")),
-    st.builds(Heard, turns, st.text(max_size=4), st.booleans()),
+    st.builds(Transcribed, turns, st.text(max_size=4), st.booleans()),
     st.builds(ReplyBegan, turns),
     st.builds(ReplyText, turns, st.text(max_size=4)),
     st.builds(ReplyAudio, turns, st.just(0), st.just(bytes(48))),

@@ -41,7 +41,7 @@ def test_the_simulation_sees_what_is_stale(monkeypatch: pytest.MonkeyPatch) -> N
     """With an edge that takes the first thing that it understood for the whole turn, and checks no reply against it."""
 
     def whatever(dialogue: Dialogue, turn: Accepted) -> int | None:
-        return dialogue.replies._pending._replies[turn.turn].basis
+        return dialogue.replies._pending._replies[turn.turn].prompt_hash
 
     monkeypatch.setattr(Utterance, "resume", lambda self, revision: None)
     monkeypatch.setattr(Dialogue, "_basis", whatever)

@@ -187,7 +187,7 @@ WITH_SECRETS = (
     fr.TurnCommitted(1, 0, 0, 8000, 16_000, 5, OPTIONS),
     fr.TranscriptPartial(1, 0, SECRET),
     fr.TranscriptFinal("s", 1, 2, SECRET, OPTIONS),
-    fr.TurnHeard("s", 1, 0, "0-0", 0, 16_000, OPTIONS),
+    fr.TurnAudioReady("s", 1, 0, "0-0", 0, 16_000, OPTIONS),
     fr.ReplyDelta(1, 0, 3, SECRET),
     fr.ReplySentence("s", 1, 0, 0, SECRET, "ann", 1.0, "en"),
     fr.ToolCalled(1, 0, ToolCall("c", "weather", json.dumps({"said": SECRET}))),
@@ -225,7 +225,7 @@ def test_it_is_shown_where_the_settings_say_so() -> None:
 
 
 def test_lengths_and_offsets_are_told_in_units() -> None:
-    assert frame_fields(WITH_SECRETS[4], content=False) == {"start": "0.00 s", "end": "0.50 s", "decided": "1.00 s"}
+    assert frame_fields(WITH_SECRETS[4], content=False) == {"start": "0.00 s", "end": "0.50 s", "decided_at": "1.00 s"}
     chunk = frame_fields(WITH_SECRETS[12], content=False)
     assert chunk["ms"] == len(SECRET) * 100 // 2 * 1000 // 24_000
     assert frame_fields(fr.VoiceChunk(1, 0, 0, 0, 0, b"", ()), content=False)["ms"] == 0

@@ -59,7 +59,7 @@ async def test_an_utterance_that_is_finalised_twice_is_answered_once() -> None:
     line.final(1, "hello")
     line.commit(1)
     assert line.told() == ["1 began", "1: Hi there.", "1 audio 0+16000", "1 completed"]
-    assert [event.text for event in line.of(ev.Heard) if event.final] == ["hello"]
+    assert [event.text for event in line.of(ev.Transcribed) if event.final] == ["hello"]
     line.turn(2, "and now", "Still here.")
     assert line.told()[-1] == "2 completed"
 
@@ -114,7 +114,7 @@ async def test_other_instructions_at_the_commit_make_the_reply_anew_and_only_onc
     line.commit(1, options=options)
     assert line.told() == []
     line.do(act.SetHistory("note", "system", "Whatever."))  # changed once more: the second answer counts
-    line.reply(1, "Go away.", 1, basis=123)
+    line.reply(1, "Go away.", 1, prompt_hash=123)
     assert line.told()[:2] == ["1 began", "1: Go away."]
     assert [job.options for job in line.jobs if isinstance(job, fr.TranscriptFinal)] == [options]
 
@@ -192,7 +192,7 @@ async def test_typing_while_speaking_drops_what_was_prepared() -> None:
     line.pause(1, "hello")
     line.reply(1, "Hi there.")
     line.do(act.Say("stop that"))
-    line.commit(1, options=ReplyOptions(wanted=False))  # what was spoken is a turn, and nobody answers it
+    line.commit(1, options=ReplyOptions(wants_reply=False))  # what was spoken is a turn, and nobody answers it
     line.asked(2, "stop that")
     line.reply(2, "Stopped.")
     assert [shown for shown in line.told() if "began" in shown] == ["2 began"]

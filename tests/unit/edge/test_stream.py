@@ -29,7 +29,6 @@ from services.edge.client.actions import (
 from services.edge.client.events import (
     Event,
     Failed,
-    Heard,
     IdlePassed,
     Interrupt,
     Pause,
@@ -44,6 +43,7 @@ from services.edge.client.events import (
     SpeechEnded,
     Stats,
     Timing,
+    Transcribed,
     TurnBegan,
     TurnDropped,
 )
@@ -313,11 +313,11 @@ def test_what_is_no_message_is_an_error(message: str, code: str) -> None:
 def test_a_turn_as_the_client_is_told_of_it() -> None:
     assert told(
         SpeechBegan(1, 0),
-        Heard(1, "hel", final=False),
+        Transcribed(1, "hel", final=False),
         SpeechEnded(1, 900, final=False),
         SpeechEnded(1, 900, final=True),
         TurnBegan(1, 1250, wants_reply=True),
-        Heard(1, "hello", final=True),
+        Transcribed(1, "hello", final=True),
         ReplyBegan(1),
         ReplyText(1, "Hi."),
         ReplyAudio(1, 0, b"\1\2"),

@@ -230,7 +230,7 @@ async def test_speech_ends_the_reply_to_an_answer_that_was_still_waiting() -> No
     line.asked(2)
     line.speech(3)
     line.pause(3, "never mind that")
-    line.commit(3, options=ReplyOptions(wanted=False))
+    line.commit(3, options=ReplyOptions(wants_reply=False))
     assert line.told()[-1] == "2 interrupted"
     reply(line, 2, "It rains.", ToolCall("call_2", "weather", "{}"))
     await asyncio.sleep(3)

@@ -15,7 +15,6 @@ from services.edge.client.actions import Action, Audio, Close, Played, Start, St
 from services.edge.client.events import (
     Event,
     Failed,
-    Heard,
     Interrupt,
     Pause,
     Ready,
@@ -24,6 +23,7 @@ from services.edge.client.events import (
     ReplyEnded,
     ReplyText,
     Resume,
+    Transcribed,
 )
 from services.edge.protocols.twilio import TwilioCodec, valid_signature
 from shared.audio.pcm import decode_law, encode_law
@@ -176,7 +176,7 @@ def test_the_end_of_the_call() -> None:
 def test_nothing_but_media_mark_and_clear_is_sent() -> None:
     codec = call()
     events: list[Event] = [
-        Ready("s", DEFAULTS), Heard(1, "hi", final=True), ReplyBegan(1), ReplyText(1, "x"),
+        Ready("s", DEFAULTS), Transcribed(1, "hi", final=True), ReplyBegan(1), ReplyText(1, "x"),
         ReplyEnded(1, "completed", "x"), Failed("a", "b"),
     ]  # fmt: skip
     assert [message for event in events for message in codec.encode(event)] == []

@@ -16,16 +16,16 @@ from shared.bus.leases import Lease
 from shared.bus.records import pack_settings
 from shared.protocol import frames as fr
 from shared.protocol.frames import Frame
-from shared.protocol.prompt import SOUND, basis, prompt
+from shared.protocol.prompt import SOUND, prompt, prompt_hash
 from shared.protocol.session import Message, ReplyOptions, SessionSettings, Tool, ToolCall
 from shared.protocol.speech import Speech
-from shared.protocol.streams import Place
+from shared.protocol.streams import StreamKind
 from shared.settings import Settings
 from shared.worker.work import Work
 
 OMNI = SessionSettings(route="omni", instructions="Be brief.", voice="anna")
 START, END = 16_000, 16_000 + 4_000
-HEARD = fr.TurnHeard("s", 2, 0, "0-0", START, END, ReplyOptions())
+HEARD = fr.TurnAudioReady("s", 2, 0, "0-0", START, END, ReplyOptions())
 BEFORE = (Message("user", "Hello.", 1), Message("assistant", "Hi.", 1))
 
 
@@ -69,7 +69,7 @@ class Session:
 
     def speech(self, first: int, samples: int, value: int = 0) -> None:
         pcm = b"".join((value or at).to_bytes(2, "little") for at in range(first, first + samples))
-        self.bus.add(Place.SPEECH, "s", 1, fr.AudioChunk(first, pcm))
+        self.bus.add(StreamKind.SPEECH, "s", 1, fr.AudioChunk(first, pcm))
 
     async def reply(self, model: Any, job: Frame = HEARD, *, attempt: int = 1) -> list[Frame]:
         lease = Lease(b"jobs", f"{next(self.numbers)}-0", attempt, job)
@@ -82,7 +82,7 @@ class Session:
         return await self.log()
 
     async def log(self) -> list[Frame]:
-        return [frame for _, frames in await self.bus.log(Place.OUT, "s") for frame in frames]
+        return [frame for _, frames in await self.bus.log(StreamKind.OUT, "s") for frame in frames]
 
 
 def ramp(first: int, last: int) -> bytes:
@@ -102,7 +102,7 @@ async def test_the_model_gets_the_sound_of_the_turn_to_the_sample_and_not_its_wo
     assert model.messages == [Message("system", "Be brief.", 0), *BEFORE]
     told = prompt(OMNI, ReplyOptions(), BEFORE, 2, SOUND)
     assert log == [
-        fr.ReplyStarted(2, 0, basis(OMNI, ReplyOptions(), told), True),
+        fr.ReplyStarted(2, 0, prompt_hash(OMNI, ReplyOptions(), told), True),
         fr.ReplyDelta(2, 0, 0, "Fine."),
         fr.ReplyDone(2, 0, "Fine.", 0),
     ]
@@ -112,9 +112,9 @@ async def test_what_was_said_is_not_told_in_words_and_sound() -> None:
     session, model = Session(), Model("Fine.")
     session.bus.save_history("s", (*BEFORE, Message("user", "How are you?", 2)))
     session.speech(START, 4000)
-    await session.reply(model, fr.TurnHeard("s", 3, 0, "0-0", START, END, ReplyOptions(), 2))
+    await session.reply(model, fr.TurnAudioReady("s", 3, 0, "0-0", START, END, ReplyOptions(), 2))
     assert model.messages == [Message("system", "Be brief.", 0), *BEFORE]
-    await session.reply(model, fr.TurnHeard("s", 3, 0, "0-0", START, END, ReplyOptions()))
+    await session.reply(model, fr.TurnAudioReady("s", 3, 0, "0-0", START, END, ReplyOptions()))
     assert model.messages[-1].text == "How are you?"
 
 
@@ -179,7 +179,7 @@ async def test_the_voice_of_the_tts_stage_speaks_what_the_model_does_not(
 async def test_a_reply_that_is_to_be_read_is_not_spoken() -> None:
     session, model = Session(), Model("Fine.")
     session.speech(START, 4000)
-    job = fr.TurnHeard("s", 2, 0, "0-0", START, END, ReplyOptions(spoken=False))
+    job = fr.TurnAudioReady("s", 2, 0, "0-0", START, END, ReplyOptions(spoken=False))
     log = await session.reply(model, job)
     assert model.given["voice"] is None
     assert log[1:] == [fr.ReplyDelta(2, 0, 0, "Fine."), fr.ReplyDone(2, 0, "Fine.", 0)]

@@ -11,9 +11,9 @@ from services.llm.stage import LlmStage
 from shared.bus.leases import Lease
 from shared.bus.records import pack_settings
 from shared.protocol.frames import Frame, ReplyDelta, ReplyDone, ReplySentence, ToolCalled, TranscriptFinal
-from shared.protocol.prompt import INTERRUPTED, UNANSWERED, basis, prompt
+from shared.protocol.prompt import INTERRUPTED, UNANSWERED, prompt, prompt_hash
 from shared.protocol.session import Message, ReplyOptions, SessionSettings, Tool, ToolCall
-from shared.protocol.streams import Place
+from shared.protocol.streams import StreamKind
 from shared.worker.work import Work
 
 WEATHER = Tool("weather", "Tells the weather.", '{"type":"object"}')
@@ -68,7 +68,7 @@ class Session:
         return await self.log()
 
     async def log(self) -> list[Frame]:
-        return [frame for _, frames in await self.bus.log(Place.OUT, "s") for frame in frames]
+        return [frame for _, frames in await self.bus.log(StreamKind.OUT, "s") for frame in frames]
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_that_a_reply_was_cut_off_is_told_after_its_calls() -> None:
 
 def test_a_reply_depends_on_the_tools() -> None:
     sums = {
-        basis(settings, options, [USER])
+        prompt_hash(settings, options, [USER])
         for settings, options in [
             (SessionSettings(), ReplyOptions()),
             (BOTH, ReplyOptions()),

@@ -22,7 +22,7 @@ from prometheus_client import REGISTRY, enable_created_metrics
 
 from shared.observability import metrics, process_stats
 from shared.observability.gpu import GpuLoad
-from shared.observability.process_stats import Vitals, serve_metrics, tell_build
+from shared.observability.process_stats import ProcessStats, serve_metrics, tell_build
 from shared.settings import BadSettings, Settings
 
 GPU = GpuLoad("1", "Card", 0.37, 30, 80, 5, 250.5, 61.0)
@@ -156,7 +156,7 @@ def test_where_it_is_not_installed_the_version_is_unknown(monkeypatch: pytest.Mo
 
 
 @asynccontextmanager
-async def watching(own: Vitals) -> AsyncIterator[None]:
+async def watching(own: ProcessStats) -> AsyncIterator[None]:
     task = asyncio.create_task(own.run())
     try:
         yield
@@ -180,7 +180,7 @@ def observed(stage: str, most_s: float = float("inf")) -> float:
 
 
 async def test_a_callback_that_blocks_the_loop_is_seen() -> None:
-    own = Vitals("blocked")
+    own = ProcessStats("blocked")
     assert own.loop_lag_ms == 0.0
     async with watching(own):
         await until(lambda: observed("blocked") >= 1)
@@ -190,7 +190,7 @@ async def test_a_callback_that_blocks_the_loop_is_seen() -> None:
 
 
 def test_lag_is_forgotten_after_five_seconds() -> None:
-    own = Vitals("forgetful")
+    own = ProcessStats("forgetful")
     now = time.monotonic()
     own._lags.extend([(now - 6, 9.0), (now - 4, 0.02), (now - 1, 0.01)])
     assert own.loop_lag_ms == 20.0
@@ -265,7 +265,7 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Card:
 
 
 async def test_loads_are_set_into_the_gauges_and_kept_until_they_are_none(card: Card) -> None:
-    own = Vitals("llm", gpus_every_s=0.01)
+    own = ProcessStats("llm", gpus_every_s=0.01)
     async with watching(own):
         await until(lambda: own.gpus == (GPU,))
         assert {name: told(name) for name in TOLD} == TOLD
@@ -277,7 +277,7 @@ async def test_loads_are_set_into_the_gauges_and_kept_until_they_are_none(card: 
 
 
 async def test_what_a_card_does_not_tell_is_no_series(card: Card) -> None:
-    own = Vitals("llm", gpus_every_s=0.01)
+    own = ProcessStats("llm", gpus_every_s=0.01)
     async with watching(own):
         await until(lambda: own.gpus == (GPU,))
         card.power_mw = None
@@ -291,7 +291,7 @@ async def test_a_driver_that_hangs_is_asked_no_second_time_and_holds_up_nothing(
     card: Card, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process_stats, "READ_TIMEOUT_S", 0.05)
-    own = Vitals("hanging", gpus_every_s=0.01)
+    own = ProcessStats("hanging", gpus_every_s=0.01)
     async with watching(own):
         await until(lambda: own.gpus == (GPU,))
         card.hangs = True
@@ -316,7 +316,7 @@ async def test_a_reading_that_ends_after_the_watch_did_is_dropped(
     wrong: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: wrong.append(context))
     card.hangs = True
-    own = Vitals("llm")
+    own = ProcessStats("llm")
     async with watching(own):
         await until(lambda: bool(card.readers))
         await asyncio.sleep(0.05)
@@ -328,7 +328,7 @@ async def test_a_reading_that_ends_after_the_watch_did_is_dropped(
 
 async def test_a_process_without_torch_has_no_series_of_any(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "torch", raising=False)
-    own = Vitals("vad", gpus_every_s=0.01)
+    own = ProcessStats("vad", gpus_every_s=0.01)
     async with watching(own):
         await until(lambda: observed("vad") >= 1)
     assert own.gpus == ()

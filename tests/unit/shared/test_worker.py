@@ -11,7 +11,7 @@ from benchmarks import virtual_time
 from benchmarks.simulated_bus import SimulatedBus, SimulatedStage
 from shared.protocol.frames import Frame, ReplyDone, TranscriptFinal
 from shared.protocol.session import ReplyOptions
-from shared.protocol.streams import Place
+from shared.protocol.streams import StreamKind
 from shared.settings import Settings
 from shared.worker.work import Work
 
@@ -44,17 +44,17 @@ def turn(number: int) -> TranscriptFinal:
 
 
 def stop_after_job(bus: SimulatedBus) -> None:
-    bus.add(Place.JOBS_LLM, "s", 1, turn(STALE))
+    bus.add(StreamKind.JOBS_LLM, "s", 1, turn(STALE))
     bus.stop("s", NEWEST, 0)
 
 
 def stop_before_job(bus: SimulatedBus) -> None:
     bus.stop("s", NEWEST, 0)
-    bus.add(Place.JOBS_LLM, "s", 1, turn(STALE))
+    bus.add(StreamKind.JOBS_LLM, "s", 1, turn(STALE))
 
 
 def stop_while_it_works(bus: SimulatedBus) -> None:
-    bus.add(Place.JOBS_LLM, "s", 1, turn(STALE))
+    bus.add(StreamKind.JOBS_LLM, "s", 1, turn(STALE))
     bus.loop.call_later(0.5, lambda: bus.stop("s", NEWEST, 0))
 
 
@@ -62,7 +62,7 @@ def burst(bus: SimulatedBus) -> None:
     """A client types faster than anybody answers: each text makes the one before it stale."""
     for number in range(-48, NEWEST):
         bus.stop("s", number, 0)
-        bus.add(Place.JOBS_LLM, "s", 1, turn(number))
+        bus.add(StreamKind.JOBS_LLM, "s", 1, turn(number))
     bus.stop("s", NEWEST, 0)
 
 
@@ -76,7 +76,7 @@ def test_a_stop_frees_the_slot_whenever_it_arrives(arrival: Callable[[SimulatedB
             workers = SimulatedStage(stage, Settings(redis_url=None), bus, tasks, kill_chance=0, lease_s=1)
             bus.on_job = lambda _, stream, entry_id, frame: workers.take(stream, entry_id, frame)
             arrival(bus)
-            bus.add(Place.JOBS_LLM, "s", 1, turn(NEWEST))
+            bus.add(StreamKind.JOBS_LLM, "s", 1, turn(NEWEST))
             await asyncio.sleep(5)
             assert stage.done == [NEWEST]
             assert workers.in_hand == 0

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from services.tts.engine import Cloner, Speech
 from services.tts.engines.f5 import VOICES_KEPT, F5Synthesizer
-from services.tts.engines.f5_model import Heard, Unwanted, load_f5, network_weights
+from services.tts.engines.f5_model import Reference, Unwanted, load_f5, network_weights
 from services.tts.engines.f5_plan import (
     HOP,
     RATE_HZ,
@@ -53,12 +53,12 @@ class Network:
         self.error: Exception | None = None
         self.threads: set[int] = set()
 
-    def listen(self, samples: Waveform, text: str) -> Heard:
+    def listen(self, samples: Waveform, text: str) -> Reference:
         self.threads.add(threading.get_ident())
         self.listened.append(text)
-        return Heard(text, samples, len(samples) // HOP + 1)
+        return Reference(text, samples, len(samples) // HOP + 1)
 
-    def __call__(self, heard: Heard, text: str, frames: int, wanted: Callable[[], bool]) -> Waveform:
+    def __call__(self, heard: Reference, text: str, frames: int, wanted: Callable[[], bool]) -> Waveform:
         self.threads.add(threading.get_ident())
         self.spoken.append((heard.text, text, frames))
         if self.error is not None:

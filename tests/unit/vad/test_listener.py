@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.vad.engine import WINDOW_BYTES
-from services.vad.listener import Heard, Listener
+from services.vad.listener import Detection, Listener
 from shared.protocol.frames import (
     AudioChunk,
     Frame,
@@ -25,7 +25,7 @@ def loud(windows: bytes) -> Iterator[float]:
     return iter([float(windows[at : at + 2] != b"\0\0") for at in range(0, len(windows), WINDOW_BYTES)])
 
 
-def accept(listener: Listener, entry_id: str, frames: Sequence[Frame]) -> Heard:
+def accept(listener: Listener, entry_id: str, frames: Sequence[Frame]) -> Detection:
     return listener.accept(entry_id, frames, loud(listener.take(entry_id, frames)))
 
 

@@ -12,11 +12,11 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from services.vad.detector_batcher import DetectorBatcher, DetectorSession
 from services.vad.engine import WINDOW_BYTES
 from services.vad.engines import silero
 from services.vad.engines.silero import SileroDetector, SileroEar
-from services.vad.judge import Hearing, Judge
-from services.vad.listener import Heard, Listener
+from services.vad.listener import Detection, Listener
 from shared.engines.registry import UnknownEngine
 from shared.protocol.frames import AudioChunk, SpeechStarted
 from shared.protocol.session import SessionSettings
@@ -124,20 +124,20 @@ async def test_the_event_loop_does_not_wait_for_it(
         return model(batch)
 
     monkeypatch.setattr(detector, "judge", judge)
-    speech, heard, begun = whole(speech_pcm("Hello there.", 16_000)), list[Heard](), asyncio.Event()
+    speech, heard, begun = whole(speech_pcm("Hello there.", 16_000)), list[Detection](), asyncio.Event()
 
-    def answer(found: Heard) -> None:
+    def answer(found: Detection) -> None:
         heard.append(found)
         if any(type(fact) is SpeechStarted for fact in found.facts):
             begun.set()
 
-    shared = Judge(detector)
-    hearing = Hearing(shared, Listener("s", SessionSettings()), answer, lambda error: pytest.fail(str(error)))
+    shared = DetectorBatcher(detector)
+    session = DetectorSession(shared, Listener("s", SessionSettings()), answer, lambda error: pytest.fail(str(error)))
     for number, at in enumerate(range(0, len(speech), WINDOW_BYTES)):
-        hearing.add(f"{1000 + number}-0", [AudioChunk(at // 2, speech[at : at + WINDOW_BYTES])])
+        session.add(f"{1000 + number}-0", [AudioChunk(at // 2, speech[at : at + WINDOW_BYTES])])
     async with asyncio.timeout(10):
         await begun.wait()
-    hearing.close()
+    session.close()
     shared.close()
     assert threads
     assert threading.main_thread() not in threads

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.vad.engine import WINDOW_SAMPLES
-from services.vad.standing import Standing, standing_fields
+from services.vad.turn_state import TurnState, state_fields
 from services.vad.turn_table import TABLE, Signal, State
 from services.vad.turn_taking import TurnTaker
 from shared.protocol.frames import (
@@ -49,7 +49,7 @@ def test_the_defaults_in_windows() -> None:
     assert isinstance(paused, SpeechPaused)
     assert paused.end == 90 * WINDOW_SAMPLES
     assert isinstance(committed, TurnCommitted)
-    assert (committed.end, committed.decided) == (90 * WINDOW_SAMPLES, 115 * WINDOW_SAMPLES)
+    assert (committed.end, committed.decided_at) == (90 * WINDOW_SAMPLES, 115 * WINDOW_SAMPLES)
 
 
 def test_the_cursor_is_older_than_anything_that_can_follow() -> None:
@@ -100,7 +100,7 @@ def test_a_typed_turn_ends_what_is_being_spoken_without_a_reply() -> None:
     hear(taker, (1, 20))
     spoken, typed, text = taker.ask("9000-0", "hello", ReplyOptions())
     assert isinstance(spoken, TurnCommitted)
-    assert (spoken.turn, spoken.options.wanted) == (1, False)
+    assert (spoken.turn, spoken.options.wants_reply) == (1, False)
     assert isinstance(typed, TurnCommitted)
     assert (typed.turn, typed.start, typed.end) == (2, taker.position, taker.position)
     assert text == TranscriptFinal("s", 2, 0, "hello", ReplyOptions())
@@ -129,14 +129,14 @@ def test_without_detection_everything_until_the_commit_is_the_turn() -> None:
 def test_a_pair_that_is_not_in_the_table_changes_nothing(state: State, signal: Signal) -> None:
     taker = TurnTaker("s", DEFAULTS)
     taker.now.state = state
-    before = standing_fields(taker.now)
+    before = state_fields(taker.now)
     said = taker._step(signal, "1-0", ReplyOptions())
     if (state, signal) in TABLE:
         assert len(said) == 1
         assert taker.now.state == TABLE[state, signal][0]
     else:
         assert said == []
-        assert standing_fields(taker.now) == before
+        assert state_fields(taker.now) == before
 
 
 Event = float | str
@@ -200,7 +200,7 @@ def test_whatever_is_heard_turns_are_whole_and_in_order(config: SessionSettings,
                 started = None
             case TurnCommitted() if started is not None:
                 assert (fact.turn, fact.revision) == (turn, revision)
-                assert started.start == fact.start < fact.end <= fact.decided
+                assert started.start == fact.start < fact.end <= fact.decided_at
                 started, last_end = None, fact.end
             case TurnCommitted():
                 assert (fact.turn, fact.start) == (turn + 1, fact.end)
@@ -216,7 +216,7 @@ def test_a_successor_goes_on_as_if_nothing_had_happened(config: SessionSettings,
     expected = feed(whole, events[cut:], cut)
     first = TurnTaker("s", config)
     feed(first, events[:cut])
-    successor = TurnTaker("s", config, Standing(*standing_fields(first.now)))
+    successor = TurnTaker("s", config, TurnState(*state_fields(first.now)))
     assert feed(successor, events[cut:], cut) == expected
 
 
@@ -249,7 +249,7 @@ def test_the_wait_of_one_pause_is_what_the_engine_says() -> None:
     assert hear(taker, (0, 39)) == []
     ((_, committed),) = hear(taker, (0, 1))
     assert isinstance(committed, TurnCommitted)
-    assert (committed.decided - committed.end) / 16 == 1000
+    assert (committed.decided_at - committed.end) / 16 == 1000
     hear(taker, (1, 30), (0, 10))
     assert [type(fact) for _, fact in hear(taker, (0, 15))] == [TurnCommitted]  # the next pause is the constant's again
 

@@ -37,7 +37,7 @@ def outcomes(spans: InMemorySpanExporter) -> list[tuple[object, ...]]:
 
 def test_the_frames_of_a_turn_carry_its_trace_and_the_others_none(spans: InMemorySpanExporter) -> None:
     trace = TurnTrace("s")
-    heard = fr.TurnHeard("s", 1, 1, "0-0", 0, 16_000, ReplyOptions())
+    heard = fr.TurnAudioReady("s", 1, 1, "0-0", 0, 16_000, ReplyOptions())
     typed = fr.TranscriptFinal("s", 2, 0, "hello", ReplyOptions())
     start, _, again, _, sound, _, late = trace.follow(
         [
@@ -47,7 +47,7 @@ def test_the_frames_of_a_turn_carry_its_trace_and_the_others_none(spans: InMemor
         0.5,
     )  # fmt: skip
     assert isinstance(start, fr.SpeechStarted)
-    assert isinstance(sound, fr.TurnHeard)
+    assert isinstance(sound, fr.TurnAudioReady)
     assert start.trace == sound.trace != ""
     assert again == fr.SpeechResumed(1, 1, 9000)
     assert late == fr.TranscriptFinal("s", 9, 0, "of another turn", ReplyOptions())
@@ -77,10 +77,10 @@ def test_a_successor_goes_on_with_the_trace_out_of_the_checkpoint(spans: InMemor
     successor, second = Listener("s", SessionSettings()), TurnTrace("s")
     assert successor.restore(listener.checkpoint([0.5]), SessionSettings()) == [0.5]
     second.restore(successor.trace)
-    heard = fr.TurnHeard("s", 1, 0, "0-0", 0, 16_000, ReplyOptions())
+    heard = fr.TurnAudioReady("s", 1, 0, "0-0", 0, 16_000, ReplyOptions())
     found, _ = second.follow([heard, committed(1)], 0)
     assert isinstance(start, fr.SpeechStarted)
-    assert isinstance(found, fr.TurnHeard)
+    assert isinstance(found, fr.TurnAudioReady)
     assert found.trace == start.trace
     assert outcomes(spans) == [(1, 0, "committed")]
     assert second.state() == ()

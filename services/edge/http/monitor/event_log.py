@@ -5,14 +5,15 @@ from dataclasses import fields
 from typing import Any
 
 from shared.protocol.codec import BadFrame
+from shared.protocol.entry_id import milliseconds
 from shared.protocol.frames import Frame, VoiceChunk, codec
 from shared.protocol.session import RATE_HZ, SessionSettings, ToolCall
 
 PLAIN = {"reason", "stage", "language", "route", "voice", "trace"}
 """Fields of text that are never what was said."""
-LEFT_OUT = {"session", "turn", "revision", "cursor", "basis", "input_ms"}
+LEFT_OUT = {"session", "turn", "revision", "cursor", "prompt_hash", "input_ms"}
 """Fields that have a column of their own, go without saying, or tell a person nothing."""
-SAMPLES = {"start", "end", "onset", "decided"}
+SAMPLES = {"start", "end", "onset", "decided_at"}
 """Offsets in samples since the session began; shown in seconds."""
 
 
@@ -38,7 +39,7 @@ def log_rows(entry_id: bytes, values: Sequence[bytes], *, content: bool) -> list
 def _row(
     entry_id: str, number: int, fence: int, kind: str, turn: int | None, revision: int | None, shown: dict[str, Any]
 ) -> dict[str, Any]:
-    at_ms = int(entry_id.partition("-")[0])
+    at_ms = milliseconds(entry_id)
     return {
         "id": entry_id, "number": number, "at_ms": at_ms, "fence": fence, "type": kind,
         "turn": turn, "revision": revision, "fields": shown,

@@ -13,7 +13,7 @@ from services.edge.http.monitor.event_log import log_rows
 from services.edge.http.monitor.snapshot import SLOW_MS, Row, snapshot, turn_row
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone, BrokerRefused
-from shared.protocol.streams import SESSION_TTL_S, Place
+from shared.protocol.streams import SESSION_TTL_S, StreamKind
 from shared.settings import Settings
 
 WEB = Path(__file__).parents[2] / "web"
@@ -58,7 +58,7 @@ def monitor_router(edge: Edge) -> APIRouter:
             bus = None
         refusal = edge.refusal()
         shown = snapshot(
-            now_ms=0 if bus is None else bus.hops.now_ms(),
+            now_ms=0 if bus is None else bus.clock.now_ms(),
             statuses={} if bus is None else edge.monitor.statuses(),
             broker=None if bus is None else edge.monitor.broker,
             turns=turns,
@@ -92,7 +92,7 @@ def monitor_router(edge: Edge) -> APIRouter:
             return _unknown(session)
         shown = {
             "id": session,
-            "now_ms": bus.hops.now_ms(),
+            "now_ms": bus.clock.now_ms(),
             "slow_ms": SLOW_MS,
             "live": None if here is None else {"protocol": here.protocol, **here.stats()},
             "turns": known,
@@ -151,7 +151,7 @@ def is_loopback(host: str) -> bool:
 
 async def _log(bus: Bus, session: str, after: str, *, content: bool) -> list[dict[str, Any]] | None:
     """Rows of the session's log after an entry, or of its newest entries, the oldest first; None: it is not there."""
-    key = bus.keys.stream(Place.OUT, session)
+    key = bus.keys.stream(StreamKind.OUT, session)
     begin = after if after == "-" else f"({after}"
     entries = await bus.call(b"XREVRANGE", key, b"+", begin, b"COUNT", ENTRIES)
     if not entries and not await bus.call(b"EXISTS", key):

@@ -3,14 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.bus.clock_offset import SAMPLES, BrokerClock
+from shared.bus.broker_clock import SAMPLES, ClockOffset
 
 ways = st.tuples(st.floats(0, 0.2), st.floats(0, 0.2))
 
 
 @given(st.floats(-1e4, 1e4), st.lists(ways, min_size=1, max_size=30))
 def test_the_error_is_at_most_half_of_the_quickest_answer(offset_s: float, answers: list[tuple[float, float]]) -> None:
-    clock = BrokerClock()
+    clock = ClockOffset()
     now_s = 1_700_000_000.0
     for there_s, back_s in answers:
         clock.learn(now_s, now_s + there_s + back_s, now_s + there_s - offset_s)
@@ -20,7 +20,7 @@ def test_the_error_is_at_most_half_of_the_quickest_answer(offset_s: float, answe
 
 
 def test_ages_are_of_the_brokers_clock_and_never_negative() -> None:
-    clock = BrokerClock()
+    clock = ClockOffset()
     clock.learn(100.0, 100.002, 40.001)  # a minute before us
     assert abs(clock.offset_s - 60.0) < 1e-9
     assert abs(clock.age_s(40_000, 100.5) - 0.5) < 1e-9
@@ -28,7 +28,7 @@ def test_ages_are_of_the_brokers_clock_and_never_negative() -> None:
 
 
 def test_a_clock_that_was_set_back_between_question_and_answer_teaches_nothing() -> None:
-    clock = BrokerClock()
+    clock = ClockOffset()
     clock.learn(100.0, 100.001, 100.0)
     clock.learn(200.0, 100.0, 150.0)
     clock.learn(300.0, 300.01, 250.005)
@@ -36,7 +36,7 @@ def test_a_clock_that_was_set_back_between_question_and_answer_teaches_nothing()
 
 
 def test_an_old_quick_answer_is_forgotten() -> None:
-    clock = BrokerClock()
+    clock = ClockOffset()
     clock.learn(0.0, 0.0001, 0.0)
     for number in range(SAMPLES):
         clock.learn(10.0 + number, 10.01 + number, 9.005 + number)

@@ -7,7 +7,7 @@ from services.vad.turn_table import State
 
 
 @dataclass(slots=True)
-class Standing:
+class TurnState:
     """Of one session. Positions are windows since the session began."""
 
     state: int = State.SILENT
@@ -39,6 +39,6 @@ class Standing:
     """The revision that was given to be answered as it sounds; -1: none."""
 
 
-def standing_fields(standing: Standing) -> list[int]:
-    """A standing as plain numbers, for a checkpoint; `Standing(*numbers)` is its inverse."""
+def state_fields(standing: TurnState) -> list[int]:
+    """A standing as plain numbers, for a checkpoint; `TurnState(*numbers)` is its inverse."""
     return [int(value) for value in dataclasses.astuple(standing)]

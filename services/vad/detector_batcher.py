@@ -1,4 +1,4 @@
-"""Judges the windows of all sessions of a worker together: one call of the detector for whatever has come.
+"""Batches the windows of all sessions of a worker: one detector call for everything that has arrived.
 
 It owns the order: a session's entries are taken, judged and accepted one after another, whatever the detector takes.
 """
@@ -10,24 +10,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.vad.engine import SpeechDetector
-from services.vad.listener import Heard, Listener
+from services.vad.listener import Detection, Listener
 from shared.protocol.frames import Frame
 
 WAITING_LIMIT = 2_000
 """Entries of one session that may wait to be judged, 40 s of audio; one more, and its work fails."""
 
-Answer = Callable[[Heard], None]
+Answer = Callable[[Detection], None]
 
 
-class Hearing:
+class DetectorSession:
     """One session's entries on their way through the detector."""
 
-    def __init__(self, judge: "Judge", listener: Listener, answer: Answer, fail: Callable[[Exception], None]) -> None:
+    def __init__(
+        self, batcher: "DetectorBatcher", listener: Listener, answer: Answer, fail: Callable[[Exception], None]
+    ) -> None:
         self.listener, self.answer, self.fail = listener, answer, fail
-        self.ear = judge.detector.open()
+        self.state = batcher.detector.open()
         self.waiting: list[tuple[str, Sequence[Frame]]] = []
         self.closed = False
-        self._judge = judge
+        self._batcher = batcher
 
     def add(self, entry_id: str, frames: Sequence[Frame]) -> None:
         """The next entry; what it leads to is answered in this turn of the event loop at the earliest."""
@@ -37,7 +39,7 @@ class Hearing:
         if len(self.waiting) > WAITING_LIMIT:
             self.fail(OverflowError(f"{len(self.waiting)} entries behind"))
             return
-        self._judge.has(self)
+        self._batcher.enqueue(self)
 
     def close(self) -> None:
         """Nothing is answered any more."""
@@ -45,26 +47,26 @@ class Hearing:
         self.waiting.clear()
 
 
-class Judge:
-    """All hearings of a worker."""
+class DetectorBatcher:
+    """Calls the detector once for everything that all sessions of a worker have received since the last call."""
 
     def __init__(self, detector: SpeechDetector[Any]) -> None:
         self.detector = detector
-        self._hearings: dict[Hearing, None] = {}  # those with entries that wait, in the order of their coming
+        self._waiting: dict[DetectorSession, None] = {}  # sessions with waiting entries, in order of arrival
         self._busy = False
-        self._thread = None if detector.quick else ThreadPoolExecutor(1, "detector")
+        self._thread = ThreadPoolExecutor(1, "detector") if detector.blocking else None
 
-    def has(self, hearing: Hearing) -> None:
-        """This hearing has something to be judged."""
-        self._hearings[hearing] = None
+    def enqueue(self, session: DetectorSession) -> None:
+        """Put a session that has entries to judge into the next batch."""
+        self._waiting[session] = None
         if not self._busy:
             self._busy = True
             asyncio.get_running_loop().call_soon(self._next)
 
     def _next(self) -> None:
-        batch = [taken for hearing in self._hearings if (taken := _take(hearing)) is not None]
-        self._hearings.clear()
-        wanted = [(taken.hearing.ear, taken.windows) for taken in batch if taken.windows]
+        batch = [taken for session in self._waiting if (taken := _take(session)) is not None]
+        self._waiting.clear()
+        wanted = [(taken.session.state, taken.windows) for taken in batch if taken.windows]
         if self._thread is None:
             self._settle(batch, self._try(wanted))
             return
@@ -81,13 +83,13 @@ class Judge:
         self._busy = False
         if isinstance(judged, Exception):
             for taken in batch:
-                taken.hearing.fail(judged)
+                taken.session.fail(judged)
         else:
             found = iter(judged)
             for taken in batch:
                 _answer(taken, next(found) if taken.windows else ())
-        if self._hearings:
-            self.has(next(iter(self._hearings)))
+        if self._waiting:
+            self.enqueue(next(iter(self._waiting)))
 
     def close(self) -> None:
         if self._thread is not None:
@@ -98,28 +100,28 @@ class Judge:
 class _Taken:
     """Entries of one session, and all windows that they complete."""
 
-    hearing: Hearing
+    session: DetectorSession
     entries: Sequence[tuple[str, Sequence[Frame]]]
     windows: bytes
 
 
-def _take(hearing: Hearing) -> _Taken | None:
-    entries, hearing.waiting = hearing.waiting, []
+def _take(session: DetectorSession) -> _Taken | None:
+    entries, session.waiting = session.waiting, []
     try:
-        windows = b"".join([hearing.listener.take(*entry) for entry in entries])
+        windows = b"".join([session.listener.take(*entry) for entry in entries])
     except Exception as error:  # becomes the failure of this session's work, not of all
-        hearing.fail(error)
+        session.fail(error)
         return None
-    return _Taken(hearing, entries, windows)
+    return _Taken(session, entries, windows)
 
 
 def _answer(taken: _Taken, probabilities: Sequence[float]) -> None:
     left = iter(probabilities)
     for entry_id, frames in taken.entries:
-        if taken.hearing.closed:
+        if taken.session.closed:
             return
         try:
-            taken.hearing.answer(taken.hearing.listener.accept(entry_id, frames, left))
+            taken.session.answer(taken.session.listener.accept(entry_id, frames, left))
         except Exception as error:  # as above
-            taken.hearing.fail(error)
+            taken.session.fail(error)
             return
