@@ -16,13 +16,14 @@ from deploy.address import PortTaken, base_url, claim_port
 from deploy.models import size_text, standing, used_models
 from deploy.observe import metrics_targets
 from shared.devices import open_device
+from shared.distribution import how_to_install
 from shared.engines import UnknownEngine, create_engine
 from shared.models import how_to_bring
 from shared.settings import STAGES, Settings
 
 OLDEST_PYTHON = (3, 11)
 LIBRARIES = (
-    "espeakng_loader", "hiredis", "httptools", "msgpack", "nltk", "numpy", "orjson", "pocketsphinx", "soundfile",
+    "hiredis", "httptools", "msgpack", "nltk", "numpy", "orjson", "pocketsphinx", "soundfile",
     "samplerate", "soxr", "uvloop", "webrtcvad",
 )  # fmt: skip
 """Those with native code or data of their own: what a broken installation or a foreign processor shows in."""
@@ -147,7 +148,7 @@ def check_traces(settings: Settings) -> Check:
     try:
         importlib.import_module("shared.otel").make_processor(settings).shutdown()
     except ImportError as error:
-        return Check("traces", "wrong", str(error), "pip install 'parley[otel]', or PARLEY_TRACES=off")
+        return Check("traces", "wrong", str(error), f"{how_to_install('otel')}, or PARLEY_TRACES=off")
     return Check("traces", "ok", settings.traces)
 
 

@@ -23,6 +23,7 @@ from services.llm.engine import Usage
 from services.llm.markup import Markup, ReplyReader
 from shared import metrics
 from shared.devices import device_kind, lost, open_device, quantized
+from shared.distribution import not_installed
 from shared.engines import EngineLost, UnknownEngine
 from shared.models import find_model, model_name
 from shared.session import Message, Tool, ToolCall
@@ -77,7 +78,7 @@ class TransformersModel:
         try:
             import transformers
         except ImportError as error:
-            raise UnknownEngine(f"the engine transformers needs {error.name}: pip install 'parley[neural]'") from error
+            raise UnknownEngine(not_installed("The transformers engine", "neural", error.name)) from error
         settings, library = self._settings, _quiet(transformers)
         self._name = name = model_name("llm", "transformers", settings.llm_model, device_kind(settings))
         folder = find_model(name)

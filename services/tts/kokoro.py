@@ -18,6 +18,7 @@ from services.tts.phonemes import LANGUAGES, Pronounced, Speller, letter, pieces
 from services.tts.waveform import Waveform, pause_ms, shape, slices
 from shared.batching import Batcher
 from shared.devices import Device, open_device
+from shared.distribution import not_installed
 from shared.engines import UnknownEngine
 from shared.models import find_model
 from shared.session import Word
@@ -79,7 +80,7 @@ class KokoroSynthesizer:
             from kokoro import KModel
             from loguru import logger
         except ImportError as error:
-            raise UnknownEngine(f"kokoro needs {error.name}: pip install 'parley[neural]'") from error
+            raise UnknownEngine(not_installed("The kokoro engine", "neural", error.name)) from error
         logger.disable("kokoro")  # it logs what is spoken
         self._folder = find_model(self._name)
         weights = sorted(self._folder.glob("kokoro*.pth"))
