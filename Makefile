@@ -25,7 +25,7 @@ comma := ,
 NEURAL_EXTRAS := neural speech japanese chinese voxtral omni f5
 NEEDS_TORCH := $(filter neural,$(PROFILE))$(filter $(NEURAL_EXTRAS),$(subst $(comma), ,$(EXTRAS)))
 
-install: $(if $(NEEDS_TORCH),$(NEURAL_INSTALLED),$(RUN_INSTALLED)) ## install, and start nothing (PROFILE=neural EXTRAS=f5,otel)
+install: $(if $(NEEDS_TORCH),$(NEURAL_INSTALLED),$(RUN_INSTALLED)) ## install only (PROFILE=neural EXTRAS=f5,otel)
 	$(if $(EXTRAS),$(INSTALL) -e '.[$(EXTRAS)]')
 
 run: $(if $(filter neural,$(PROFILE)),$(NEURAL_INSTALLED),$(RUN_INSTALLED)) ## start Parley and print the URL of its page (PORT=8000 PROFILE=classic)

@@ -1,4 +1,4 @@
-"""What is installed of Parley: its version, and the command that installs a part that is missing."""
+"""The installed distribution: its version, and the command that installs an optional part."""
 
 import tomllib
 from functools import cache
