@@ -2,6 +2,8 @@
 
 PORT ?= $(or $(PARLEY_PORT),8000)
 PROFILE ?= $(or $(PARLEY_PROFILE),classic)
+# Optional parts of pyproject.toml to install, separated by commas: make install EXTRAS=f5,otel
+EXTRAS ?=
 # The first of five ports, one for each service; 0: none. `make observe` looks there.
 METRICS_PORT ?= $(or $(PARLEY_METRICS_PORT),9464)
 
@@ -12,11 +14,19 @@ RUN_INSTALLED := .venv/.installed-run
 NEURAL_INSTALLED := .venv/.installed-neural
 DEV_INSTALLED := .venv/.installed-dev
 
-.PHONY: help run observe test check bench clean programs
+.PHONY: help install run observe test check bench clean programs
 .DEFAULT_GOAL := help
 
 help: ## say what there is
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+comma := ,
+# The extras that install torch, too.
+NEURAL_EXTRAS := neural speech japanese chinese voxtral omni f5
+NEEDS_TORCH := $(filter neural,$(PROFILE))$(filter $(NEURAL_EXTRAS),$(subst $(comma), ,$(EXTRAS)))
+
+install: $(if $(NEEDS_TORCH),$(NEURAL_INSTALLED),$(RUN_INSTALLED)) ## install only (PROFILE=neural EXTRAS=f5,otel)
+	$(if $(EXTRAS),$(INSTALL) -e '.[$(EXTRAS)]')
 
 run: $(if $(filter neural,$(PROFILE)),$(NEURAL_INSTALLED),$(RUN_INSTALLED)) ## start Parley and print the URL of its page (PORT=8000 PROFILE=classic)
 	@if [ "$(PROFILE)" = neural ]; then PARLEY_PROFILE=neural $(BIN)/parley models pull; fi

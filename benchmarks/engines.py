@@ -22,6 +22,7 @@ from benchmarks.engine_report import RANDOM, print_result
 from benchmarks.engine_setup import STAGES, Chosen, Memory, Options, choose, device_facts, opened, settings_of
 from benchmarks.machine import RESULTS, circumstances, result_path
 from benchmarks.report import open_console
+from shared.distribution import not_installed
 from shared.engines.registry import UnknownEngine
 
 CHAIN = "chain"
@@ -99,8 +100,8 @@ def _write(result: Mapping[str, Any], path: Path, console: Console) -> None:
     console.print(str(path), markup=False)
     try:
         draw(result, path.with_suffix(".png"))
-    except ImportError as error:
-        console.print(f"no plot: it needs {error.name}: pip install 'parley[bench]'", markup=False)
+    except ImportError:
+        console.print(f"no plot: {not_installed('matplotlib', 'bench')}", markup=False)
     else:
         console.print(str(path.with_suffix(".png")), markup=False)
 

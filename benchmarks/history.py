@@ -17,6 +17,7 @@ from rich.console import Console
 from benchmarks.compare import read_result
 from benchmarks.machine import HERE
 from benchmarks.report import new_table, open_console
+from shared.distribution import not_installed
 
 Result = Mapping[str, Any]
 Figures = Mapping[str, float]
@@ -103,8 +104,8 @@ def show_history(kind: str, sessions: int | None, folder: Path, path: Path) -> i
     print_history(kind, count, points, console)
     try:
         draw_history(kind, count, points, path)
-    except ImportError as error:
-        console.print(f"no plot: it needs {error.name}: pip install 'parley[bench]'", markup=False)
+    except ImportError:
+        console.print(f"no plot: {not_installed('matplotlib', 'bench')}", markup=False)
     else:
         console.print(f"\n{path}", markup=False)
     return 0

@@ -20,6 +20,7 @@ from benchmarks.pipeline_compare import check_baseline, compare_apart, compare_i
 from benchmarks.report import draw, open_console, print_report
 from deploy.local.broker import BrokerError
 from deploy.local.supervisor import StartFailed
+from shared.distribution import not_installed
 
 USAGE_WRONG = 2
 
@@ -140,7 +141,7 @@ def _write(result: dict[str, Any], path: Path, console: Console) -> None:
     console.print(f"\n{path}", markup=False)
     try:
         draw(result, path.with_suffix(".png"))
-    except ImportError as error:
-        console.print(f"no plot: it needs {error.name}: pip install 'parley[bench]'", markup=False)
+    except ImportError:
+        console.print(f"no plot: {not_installed('matplotlib', 'bench')}", markup=False)
     else:
         console.print(str(path.with_suffix(".png")), markup=False)

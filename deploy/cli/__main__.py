@@ -10,18 +10,33 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.command import bench
+from shared.distribution import checkout, version
 from shared.engines.registry import UnknownEngine
 from shared.settings import PROFILES, BadSettings, Settings, load_settings
 
 SETTINGS_WRONG = 2
 
 app = typer.Typer(
-    help="A voice agent that stays on the line.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(version())
+        raise typer.Exit
+
+
+@app.callback()
+def parley(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """A voice agent that stays on the line."""
+
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Url = Annotated[str | None, typer.Option(help="A running Parley; without it as PARLEY_HOST and PARLEY_PORT say.")]
@@ -308,7 +323,17 @@ def delete(name: Annotated[str, typer.Argument(help="The voice.")], url: Url = N
     raise typer.Exit(run_delete(_url(url), name))
 
 
-app.add_typer(bench, name="bench")
+def _add_bench(root: Path) -> None:
+    """Add `parley bench`, which exists in a checkout only: benchmarks are not part of the wheel."""
+    if str(root) not in sys.path:
+        sys.path.append(str(root))
+    from benchmarks.command import bench
+
+    app.add_typer(bench, name="bench")
+
+
+if root := checkout():
+    _add_bench(root)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from deploy.local import broker
 from deploy.local.address import PortTaken, base_url, claim_port
 from deploy.local.observe import metrics_targets
 from deploy.models.catalog import size_text, standing, used_models
+from shared.distribution import how_to_install
 from shared.engines.devices import open_device
 from shared.engines.models import how_to_bring
 from shared.engines.registry import UnknownEngine, create_engine
@@ -22,7 +23,7 @@ from shared.settings import STAGES, Settings
 
 OLDEST_PYTHON = (3, 11)
 LIBRARIES = (
-    "espeakng_loader", "hiredis", "httptools", "msgpack", "nltk", "numpy", "orjson", "pocketsphinx", "soundfile",
+    "hiredis", "httptools", "msgpack", "nltk", "numpy", "orjson", "pocketsphinx", "soundfile",
     "samplerate", "soxr", "uvloop", "webrtcvad",
 )  # fmt: skip
 """Those with native code or data of their own: what a broken installation or a foreign processor shows in."""
@@ -147,7 +148,7 @@ def check_traces(settings: Settings) -> Check:
     try:
         importlib.import_module("shared.observability.otel").make_processor(settings).shutdown()
     except ImportError as error:
-        return Check("traces", "wrong", str(error), "pip install 'parley[otel]', or PARLEY_TRACES=off")
+        return Check("traces", "wrong", str(error), f"{how_to_install('otel')}, or PARLEY_TRACES=off")
     return Check("traces", "ok", settings.traces)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from deploy.models.catalog import Model, Standing, known_names, named_models, size_text, standing
 from deploy.models.hub import Hub, NotHad, cache_of, explain, progress_bars, reason, repository_of, set_branch
+from shared.distribution import not_installed
 from shared.engines.models import are_weights, as_folder
 from shared.engines.registry import UnknownEngine
 from shared.settings import Settings
@@ -41,7 +42,7 @@ def run_pull(settings: Settings, names: Sequence[str], hub: Hub | None = None) -
     try:
         from huggingface_hub.utils.tqdm import disable_progress_bars
     except ImportError as error:
-        raise UnknownEngine(f"parley models needs {error.name}: pip install 'parley[neural]'") from error
+        raise UnknownEngine(not_installed("The library that downloads models", "neural", error.name)) from error
     hub = hub or Hub()
     if not sys.stderr.isatty():
         disable_progress_bars()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from shared.distribution import not_installed
 from shared.engines.registry import EngineLost, UnknownEngine
 from shared.settings import Settings
 
@@ -46,7 +47,7 @@ def open_device(settings: Settings) -> Device:
     try:
         import torch
     except ImportError as error:
-        raise UnknownEngine(f"a model needs {error.name}: pip install 'parley[neural]'") from error
+        raise UnknownEngine(not_installed("Support for neural models", "neural", error.name)) from error
     kind = device_kind(settings)
     name = kind if settings.device == "auto" else settings.device
     if kind == "cuda":

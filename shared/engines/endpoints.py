@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import SecretStr
 
+from shared.distribution import not_installed
 from shared.engines.registry import UnknownEngine
 from shared.observability import metrics
 
@@ -78,7 +79,7 @@ class Endpoint:
         try:
             import openai
         except ImportError as error:
-            raise UnknownEngine(f"an endpoint needs {error.name}: pip install openai") from error
+            raise UnknownEngine(not_installed("The client library for endpoints", "openai", error.name)) from error
 
         if url and not _is_url(url):
             raise UnknownEngine(f"{url!r} is no URL of an endpoint: one is http:// or https://, a host, and mostly /v1")

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from shared.distribution import not_installed
 from shared.engines.registry import UnknownEngine
 
 VOCODER = "charactr/vocos-mel-24khz"
@@ -189,7 +190,7 @@ def _cached(name: str, cache: Path | None) -> Path:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
     except ImportError as error:
-        raise UnknownEngine(f"{name} needs {error.name}: pip install 'parley[neural]'") from error
+        raise UnknownEngine(not_installed(f"The library that finds {name}", "neural", error.name)) from error
     try:
         # No pattern: only part of a repository is ever pulled, and the hub's library would take that for broken.
         return Path(snapshot_download(name, cache_dir=cache, local_files_only=True, allow_patterns=[]))

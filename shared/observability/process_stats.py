@@ -10,13 +10,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 from wsgiref.simple_server import WSGIServer
 
 import structlog
 from prometheus_client import disable_created_metrics, start_http_server
 
+from shared.distribution import version
 from shared.observability import metrics
 from shared.observability.gpu import GpuLoad, GpuMeter
 from shared.settings import BadSettings, Settings
@@ -64,13 +64,9 @@ def serve_metrics(settings: Settings, stage: str) -> WSGIServer | None:
 
 def tell_build(stage: str, engine: str) -> None:
     """Say what runs in this process, in place of what was said before."""
-    try:
-        parley = version("parley")
-    except PackageNotFoundError:
-        parley = "unknown"
     metrics.build_info.clear()
     metrics.start_at_zero(stage)
-    metrics.build_info.labels(stage, parley, platform.python_version(), engine).set(1)
+    metrics.build_info.labels(stage, version(), platform.python_version(), engine).set(1)
 
 
 class ProcessStats:

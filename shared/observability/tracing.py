@@ -7,7 +7,6 @@ but by `configure_tracing`: with the API alone every span is one that does nothi
 import threading
 from collections.abc import Mapping
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from opentelemetry.context import Context
@@ -21,6 +20,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from shared.distribution import not_installed, version
 from shared.settings import BadSettings, Settings
 
 FLUSH_S = 2.0
@@ -55,11 +55,11 @@ def configure_tracing(settings: Settings, role: str) -> None:
         processor = make_processor(settings)
     except ImportError as error:
         raise BadSettings(
-            f"PARLEY_TRACES={settings.traces!r} needs OpenTelemetry's SDK: pip install 'parley[otel]' ({error})"
+            f"PARLEY_TRACES={settings.traces!r}: {not_installed('The SDK of OpenTelemetry', 'otel', error.name)}"
         ) from None
     except ValueError as error:
         raise BadSettings(f"PARLEY_TRACES={settings.traces!r}: one of OTEL_… is wrong: {error}") from None
-    start_tracing(make_provider(role, _version(), settings.traces_share, processor))
+    start_tracing(make_provider(role, version(), settings.traces_share, processor))
 
 
 def start_tracing(provider: Any) -> None:
@@ -149,10 +149,3 @@ def _context_of(parent: str) -> Context | None:
         return None
     context = _propagator.extract({"traceparent": parent}, Context())
     return context if get_current_span(context).get_span_context().is_valid else None
-
-
-def _version() -> str:
-    try:
-        return version("parley")
-    except PackageNotFoundError:
-        return "unknown"

@@ -13,6 +13,7 @@ from services.asr.engines.pretrained import Pretrained, takes
 from services.asr.engines.voxtral_realtime import Realtime
 from services.asr.engines.whisper import Whisper
 from services.asr.engines.word_times import collapsed, emitted
+from shared.distribution import not_installed
 from shared.engines.devices import Device
 from shared.engines.registry import UnknownEngine
 from shared.protocol.session import RATE_HZ
@@ -43,7 +44,7 @@ def load_model(folder: Path, device: Device, settings: Settings) -> Model:
         from transformers.models.auto import modeling_auto as auto
         from transformers.utils.import_utils import MISTRAL_COMMON_MIN_VERSION, is_mistral_common_available
     except ImportError as error:
-        raise UnknownEngine(f"the engine transformers needs {error.name}: pip install 'parley[neural]'") from error
+        raise UnknownEngine(not_installed("The transformers engine", "neural", error.name)) from error
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
     except _BROKEN as error:
@@ -66,8 +67,11 @@ def load_model(folder: Path, device: Device, settings: Settings) -> Model:
         family = Realtime
     if kind in MISTRAL and not is_mistral_common_available():
         raise UnknownEngine(
-            f"{folder}: a {kind} needs mistral-common {MISTRAL_COMMON_MIN_VERSION} or later, soundfile and pillow: "
-            "pip install -U 'mistral-common[audio,image]'"
+            not_installed(
+                f"{folder}: the tokenizer library of a {kind}",
+                "voxtral",
+                f"mistral-common {MISTRAL_COMMON_MIN_VERSION} or later",
+            )
         )
     try:
         return family(folder, architecture, device, settings)

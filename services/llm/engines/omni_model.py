@@ -19,6 +19,7 @@ from services.llm.engines.chat import BEGINNING, folded, written
 from services.llm.engines.context import within
 from services.llm.engines.omni_tokens import OnText, Stopped, TokenReader, ends_when
 from shared.audio.loudness import level
+from shared.distribution import not_installed
 from shared.engines.devices import Device, quantized
 from shared.engines.registry import UnknownEngine
 from shared.protocol.prompt import SOUND
@@ -55,7 +56,7 @@ class HearingModel:
             from safetensors import SafetensorError
             from transformers.models.auto import modeling_auto as auto
         except ImportError as error:
-            raise UnknownEngine(f"the engine omni needs {error.name}: pip install 'parley[neural]'") from error
+            raise UnknownEngine(not_installed("The omni engine", "omni", error.name)) from error
         library: Any = transformers
         library.logging.set_verbosity_error()
         library.logging.disable_progress_bar()
@@ -71,7 +72,9 @@ class HearingModel:
             raise
         except ImportError as error:
             needed = next((pip for name, pip in PACKAGES.items() if name in str(error)), error.name)
-            raise UnknownEngine(f"{folder}: the {self.kind} needs {needed}: pip install {needed}") from error
+            raise UnknownEngine(
+                not_installed(f"{folder}: a library that a {self.kind} needs", "omni", needed)
+            ) from error
         except (ValueError, OSError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             raise UnknownEngine(f"{folder} cannot be loaded: {_first_line(error)}") from error
         text = config.get_text_config()

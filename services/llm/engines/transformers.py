@@ -21,6 +21,7 @@ from services.llm.engine import Usage
 from services.llm.engines.cache import cache_options
 from services.llm.engines.chat import ChatFormat
 from services.llm.engines.markup import Markup, ReplyReader
+from shared.distribution import not_installed
 from shared.engines.devices import device_kind, lost, open_device, quantized
 from shared.engines.models import find_model, model_name
 from shared.engines.registry import EngineLost, UnknownEngine
@@ -77,7 +78,7 @@ class TransformersModel:
         try:
             import transformers
         except ImportError as error:
-            raise UnknownEngine(f"the engine transformers needs {error.name}: pip install 'parley[neural]'") from error
+            raise UnknownEngine(not_installed("The transformers engine", "neural", error.name)) from error
         settings, library = self._settings, _quiet(transformers)
         self._name = name = model_name("llm", "transformers", settings.llm_model, device_kind(settings))
         folder = find_model(name)

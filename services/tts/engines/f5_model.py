@@ -14,6 +14,7 @@ import soundfile
 from services.tts.engines.f5_plan import RATE_HZ
 from services.tts.engines.waveform import Waveform
 from shared.audio.voices import ClonedVoice, make_voice
+from shared.distribution import not_installed
 from shared.engines.devices import Device, open_device
 from shared.engines.models import VOCODER, find_model, model_name, needs_of
 from shared.engines.registry import UnknownEngine
@@ -77,7 +78,7 @@ def load_f5(settings: Settings) -> CloningModel:
         try:
             import_module(package)
         except ImportError as error:
-            raise UnknownEngine(f"f5 needs {error.name or package}: pip install f5-tts") from error
+            raise UnknownEngine(not_installed("The f5 engine", "f5", error.name or package)) from error
         except OSError as error:  # torchaudio beside another build of torch
             raise UnknownEngine(f"f5 needs a {package} that fits torch: {error}") from error
     return F5Model(settings)

@@ -14,6 +14,7 @@ from services.tts.engines.family import Family, first_line
 from services.tts.engines.spectrograms import FastSpeech2, SpeechT5
 from services.tts.engines.vits import Vits
 from services.tts.engines.waveform import Waveform
+from shared.distribution import not_installed
 from shared.engines.devices import Device
 from shared.engines.registry import UnknownEngine
 from shared.settings import Settings
@@ -62,7 +63,7 @@ def load_model(folder: Path, device: Device, settings: Settings) -> Model:
     try:
         from transformers import AutoConfig
     except ImportError as error:
-        raise UnknownEngine(f"the engine transformers needs {error.name}: pip install 'parley[neural]'") from error
+        raise UnknownEngine(not_installed("The transformers engine", "neural", error.name)) from error
     try:
         kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
     except (ValueError, OSError, LookupError) as error:
@@ -81,5 +82,5 @@ def load_model(folder: Path, device: Device, settings: Settings) -> Model:
         what = first_line(error)
         for tokenizer, package in _PACKAGES.items():
             if tokenizer in what:
-                what = f"its tokenizer needs {package}: pip install {package}"
+                what = not_installed("its tokenizer", "speech", package)
         raise UnknownEngine(f"{folder}: the {kind} cannot be loaded: {what}") from error

@@ -16,6 +16,7 @@ import numpy as np
 from services.tts.engine import Speech
 from services.tts.engines.phonemes import LANGUAGES, Pronounced, Speller, letter, pieces, speller
 from services.tts.engines.waveform import Waveform, pause_ms, shape, slices
+from shared.distribution import not_installed
 from shared.engines.batching import Batcher
 from shared.engines.devices import Device, open_device
 from shared.engines.models import find_model
@@ -79,7 +80,7 @@ class KokoroSynthesizer:
             from kokoro import KModel
             from loguru import logger
         except ImportError as error:
-            raise UnknownEngine(f"kokoro needs {error.name}: pip install 'parley[neural]'") from error
+            raise UnknownEngine(not_installed("The kokoro engine", "neural", error.name)) from error
         logger.disable("kokoro")  # it logs what is spoken
         self._folder = find_model(self._name)
         weights = sorted(self._folder.glob("kokoro*.pth"))

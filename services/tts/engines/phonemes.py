@@ -8,6 +8,8 @@ from typing import Any
 
 import structlog
 
+from shared.distribution import Extra, not_installed
+
 log = structlog.get_logger()
 
 LANGUAGES = {"en": "a", "es": "e", "fr": "f", "hi": "h", "it": "i", "ja": "j", "pt": "p", "zh": "z"}
@@ -71,8 +73,8 @@ def _speller(code: str) -> Speller:
         chinese = zh.ZHG2P()
         return lambda text: aligned(text, chinese(text)[0])
     except ImportError as error:
-        name = {"j": "ja", "z": "zh"}[code]
-        raise ValueError(f"Kokoro needs {error.name} for this language: pip install 'misaki[{name}]'") from error
+        extra: Extra = "japanese" if code == "j" else "chinese"
+        raise ValueError(not_installed(f"Kokoro's reader for {extra.title()}", extra, error.name)) from error
 
 
 def _english(*, british: bool) -> Speller:

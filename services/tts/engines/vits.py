@@ -22,6 +22,7 @@ import numpy as np
 
 from services.tts.engines.family import Family, numbered, seed
 from services.tts.engines.languages import two_letters
+from shared.distribution import not_installed
 from shared.engines.registry import UnknownEngine
 from shared.settings import Settings
 
@@ -125,13 +126,11 @@ def speller(tokenizer: Any, language: str) -> Callable[[str], str]:
         try:
             import uroman  # type: ignore[import-not-found,unused-ignore]
         except ImportError as error:
-            raise UnknownEngine(
-                "the model reads Latin letters only, and needs uroman to write others in them: pip install uroman"
-            ) from error
+            raise UnknownEngine(not_installed("The romanizer that this model needs", "speech", "uroman")) from error
         romanize = uroman.Uroman().romanize_string  # once: the tokenizer would load its tables for every sentence
     if getattr(tokenizer, "phonemize", False):
         if find_spec("phonemizer") is None:
-            raise UnknownEngine("the model reads phonemes, and needs phonemizer: pip install phonemizer")
+            raise UnknownEngine(not_installed("The phonemizer that this model needs", "neural", "phonemizer"))
         with suppress(ImportError):
             import misaki.espeak  # noqa: F401 - it tells phonemizer where espeak-ng is
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from shared.distribution import not_installed
 from shared.engines.registry import UnknownEngine
 from shared.protocol.session import RATE_HZ, SessionSettings
 from shared.settings import Settings
@@ -42,7 +43,7 @@ class SmartTurnDetector:
             import onnxruntime
             from transformers import WhisperFeatureExtractor
         except ImportError as error:
-            raise UnknownEngine(f"smart-turn needs {error.name}: pip install 'parley[neural]'") from error
+            raise UnknownEngine(not_installed("The smart-turn engine", "neural", error.name)) from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         path = find_model(self._model)
@@ -113,7 +114,7 @@ def find_model(name: str) -> str:
     try:
         from huggingface_hub import hf_hub_download
     except ImportError as error:
-        raise UnknownEngine(f"smart-turn needs {error.name}: pip install 'parley[neural]'") from error
+        raise UnknownEngine(not_installed("The smart-turn engine", "neural", error.name)) from error
     try:
         return str(hf_hub_download(repository, file))
     except Exception as error:  # the hub has a dozen ways to say no

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.vad.engine import WINDOW_BYTES
+from shared.distribution import not_installed
 from shared.engines.registry import UnknownEngine
 from shared.protocol.session import RATE_HZ
 from shared.settings import Settings
@@ -55,7 +56,7 @@ class SileroDetector:
         try:
             import onnxruntime
         except ImportError as error:
-            raise UnknownEngine(f"silero needs onnxruntime ({error}): pip install 'parley[neural]'") from error
+            raise UnknownEngine(not_installed("The silero engine", "neural", error.name)) from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(_model(), options, providers=["CPUExecutionProvider"])
@@ -104,4 +105,4 @@ def _model() -> str:
         path = Path(folder) / "data" / "silero_vad.onnx"
         if path.is_file():
             return str(path)
-    raise UnknownEngine("silero needs the package silero-vad: pip install 'parley[neural]'")
+    raise UnknownEngine(not_installed("The silero engine", "neural", "silero-vad"))

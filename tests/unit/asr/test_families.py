@@ -160,7 +160,7 @@ def test_another_rate_is_named(folders: dict[str, Path], tmp_path: Path) -> None
 def test_what_else_must_be_installed_is_named(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(import_utils, "is_mistral_common_available", lambda: False)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
-    with pytest.raises(UnknownEngine, match=rf"a {kind} needs .* pip install -U 'mistral-common"):
+    with pytest.raises(UnknownEngine, match=rf"of a {kind} .*mistral-common.* make install EXTRAS=voxtral$"):
         load(tmp_path)
 
 

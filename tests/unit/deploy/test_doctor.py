@@ -97,7 +97,7 @@ def test_traces(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.check_traces(settings(traces="otlp")).outcome == "ok"
     monkeypatch.setitem(sys.modules, "shared.observability.otel", None)
     check = doctor.check_traces(settings(traces="otlp"))
-    assert (check.outcome, "parley[otel]" in check.mend) == ("wrong", True)
+    assert (check.outcome, "make install EXTRAS=otel" in check.mend) == ("wrong", True)
 
 
 @pytest.mark.parametrize("body", ["no json", "[]", '{"stages": 1}'])

@@ -44,7 +44,7 @@ def test_off_there_are_no_spans_and_the_sdk_is_not_imported() -> None:
 def test_without_the_sdk_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     monkeypatch.delitem(sys.modules, "shared.observability.otel", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
-    with pytest.raises(BadSettings, match=rf"PARLEY_TRACES='{where}'.*pip install 'parley\[otel\]'"):
+    with pytest.raises(BadSettings, match=rf"PARLEY_TRACES='{where}'.* make install EXTRAS=otel$"):
         tracing.configure_tracing(Settings(traces=where), "llm")
     assert not tracing.is_tracing()
 

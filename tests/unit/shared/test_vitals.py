@@ -12,7 +12,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, replace
-from importlib import metadata
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +19,7 @@ import pynvml  # type: ignore[import-untyped]
 import pytest
 from prometheus_client import REGISTRY, enable_created_metrics
 
+from shared.distribution import version
 from shared.observability import metrics, process_stats
 from shared.observability.gpu import GpuLoad
 from shared.observability.process_stats import ProcessStats, serve_metrics, tell_build
@@ -139,17 +139,7 @@ def test_the_build_is_one_series_that_a_later_one_replaces() -> None:
     (sample,) = next(iter(metrics.build_info.collect())).samples
     assert (sample.labels["stage"], sample.labels["engine"], sample.value) == ("llm", "transformers", 1)
     assert sample.labels["python"] == platform.python_version()
-    assert sample.labels["version"] == metadata.version("parley")
-
-
-def test_where_it_is_not_installed_the_version_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    def version(name: str) -> str:
-        raise metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(process_stats, "version", version)
-    tell_build("llm", "eliza")
-    (sample,) = next(iter(metrics.build_info.collect())).samples
-    assert sample.labels["version"] == "unknown"
+    assert sample.labels["version"] == version()
 
 
 # -- the event loop ---------------------------------------------------------------------------------------------------------

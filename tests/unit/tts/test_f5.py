@@ -249,9 +249,9 @@ async def test_a_recording_in_which_nothing_is_heard_is_an_error_that_names_it(f
 async def test_what_is_missing_is_said_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchaudio", None)
     pytest.importorskip("torch")
-    with pytest.raises(UnknownEngine, match=r"^f5 needs torchaudio: pip install f5-tts$"):
+    with pytest.raises(UnknownEngine, match=r"^The f5 engine .*torchaudio.* make install EXTRAS=f5$"):
         await F5Synthesizer(Settings()).load()
-    with pytest.raises(UnknownEngine, match=r"^f5 needs torchaudio: pip install f5-tts$"):
+    with pytest.raises(UnknownEngine, match=r"^The f5 engine .*torchaudio.* make install EXTRAS=f5$"):
         load_f5(Settings())
 
 

@@ -306,7 +306,7 @@ async def test_the_models_own_language_comes_from_its_name_or_files(tmp_path: Pa
 @pytest.mark.skipif(importlib.util.find_spec("uroman") is not None, reason="uroman is installed")
 async def test_a_package_that_is_missing_is_named(tmp_path: Path) -> None:
     folder = random_models.vits(tmp_path, language="hin", uroman=True)
-    with pytest.raises(UnknownEngine, match="pip install uroman"):
+    with pytest.raises(UnknownEngine, match=r"uroman.* make install EXTRAS=speech$"):
         await made(folder, language="hi").load()
 
 

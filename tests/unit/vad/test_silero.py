@@ -159,7 +159,7 @@ async def test_it_loads_off_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> N
 
 async def test_without_onnxruntime_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(UnknownEngine, match=r"onnxruntime.*pip install 'parley\[neural\]'"):
+    with pytest.raises(UnknownEngine, match=r"onnxruntime.* make install PROFILE=neural$"):
         await SileroDetector(Settings()).load()
 
 
@@ -170,5 +170,5 @@ async def test_it_needs_no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(silero, "find_spec", lambda name: None)
-    with pytest.raises(UnknownEngine, match=r"silero-vad.*pip install 'parley\[neural\]'"):
+    with pytest.raises(UnknownEngine, match=r"silero-vad.* make install PROFILE=neural$"):
         await SileroDetector(Settings()).load()
