@@ -10,7 +10,7 @@ from fastapi.staticfiles import StaticFiles
 
 from services.edge.edge import Edge
 from services.edge.monitoring import monitor_router
-from services.edge.protocols.realtime import RealtimeCodec
+from services.edge.protocols.realtime.codec import RealtimeCodec
 from services.edge.protocols.stream import RATES_HZ, StreamCodec
 from services.edge.protocols.twilio import TwilioCodec, valid_signature
 from services.edge.voices import voices_router

@@ -22,7 +22,7 @@ from services.edge.events import (
     SpeechEnded,
     TurnBegan,
 )
-from services.edge.protocols.realtime import RealtimeCodec
+from services.edge.protocols.realtime.codec import RealtimeCodec
 from shared.session import SessionSettings
 
 SDK: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)

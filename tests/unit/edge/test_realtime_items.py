@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from services.edge.actions import Audio, RequestReply, Send, SetHistory
-from services.edge.protocols.realtime_wire import MAX_APPEND_CHARS
+from services.edge.protocols.realtime.wire import MAX_APPEND_CHARS
 from shared.session import ReplyOptions, ToolCall
 from tests.unit.edge.realtime_client import Client, kinds, turn_with_reply
 

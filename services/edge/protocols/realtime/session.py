@@ -12,8 +12,8 @@ import orjson
 
 from services.edge.protocols import fields
 from services.edge.protocols.fields import BadField
-from services.edge.protocols.realtime_tools import as_choice, as_tools, checked_choice, checked_tools
-from services.edge.protocols.realtime_wire import FORMATS, Refused
+from services.edge.protocols.realtime.tools import as_choice, as_tools, checked_choice, checked_tools
+from services.edge.protocols.realtime.wire import FORMATS, Refused
 from shared.session import CASCADE, SessionSettings
 
 Check = Callable[[str, Any], Any]

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.edge.history import call_key, reply_key
-from services.edge.protocols.realtime_items import Conversation, Entry
-from services.edge.protocols.realtime_session import SessionObject
-from services.edge.protocols.realtime_wire import FORMATS, Wire, pack_audio, rate_of
+from services.edge.protocols.realtime.items import Conversation, Entry
+from services.edge.protocols.realtime.session import SessionObject
+from services.edge.protocols.realtime.wire import FORMATS, Wire, pack_audio, rate_of
 from shared.audio import Resampler
 from shared.session import ToolCall
 

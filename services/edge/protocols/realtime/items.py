@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.edge.protocols.fields import MAX_INSTRUCTIONS, BadField, string
-from services.edge.protocols.realtime_wire import Refused
+from services.edge.protocols.realtime.wire import Refused
 
 Item = dict[str, Any]
 

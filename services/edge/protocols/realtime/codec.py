@@ -1,7 +1,7 @@
 """OpenAI Realtime (GA) over WebSocket: the client's events to actions, the session's events to server events.
 
-Pure. It owns the order of events and the ids of items and responses; `realtime_session`, `realtime_items` and
-`realtime_reply` hold the three objects that the protocol speaks of. Errors of the client are answered and change
+Pure. It owns the order of events and the ids of items and responses; `session`, `items` and
+`reply` hold the three objects that the protocol speaks of. Errors of the client are answered and change
 nothing: clients take an `error` for the end of the world, so what is merely late or needless gets none.
 """
 
@@ -24,12 +24,12 @@ from services.edge.actions import (
 )
 from services.edge.events import Event, Ready, ReplyAudio
 from services.edge.protocols.fields import MAX_INSTRUCTIONS, BadField, integer, string
-from services.edge.protocols.realtime_items import Conversation, Entry, client_item, words_of
-from services.edge.protocols.realtime_reply import Request
-from services.edge.protocols.realtime_session import SessionObject, max_output_tokens, modalities
-from services.edge.protocols.realtime_tools import as_choice, as_tools, checked_choice, checked_tools
-from services.edge.protocols.realtime_turns import Turns
-from services.edge.protocols.realtime_wire import (
+from services.edge.protocols.realtime.items import Conversation, Entry, client_item, words_of
+from services.edge.protocols.realtime.reply import Request
+from services.edge.protocols.realtime.session import SessionObject, max_output_tokens, modalities
+from services.edge.protocols.realtime.tools import as_choice, as_tools, checked_choice, checked_tools
+from services.edge.protocols.realtime.turns import Turns
+from services.edge.protocols.realtime.wire import (
     PCM_RATE_HZ,
     NewId,
     Refused,

@@ -23,11 +23,11 @@ from services.edge.events import (
     TurnBegan,
     TurnDropped,
 )
-from services.edge.protocols.realtime_hearing import Hearing
-from services.edge.protocols.realtime_items import Conversation
-from services.edge.protocols.realtime_reply import Failure, Reply, Request
-from services.edge.protocols.realtime_session import SessionObject
-from services.edge.protocols.realtime_wire import PCM_RATE_HZ, Refused, Wire
+from services.edge.protocols.realtime.hearing import Hearing
+from services.edge.protocols.realtime.items import Conversation
+from services.edge.protocols.realtime.reply import Failure, Reply, Request
+from services.edge.protocols.realtime.session import SessionObject
+from services.edge.protocols.realtime.wire import PCM_RATE_HZ, Refused, Wire
 from shared.session import ToolCall
 
 

@@ -6,9 +6,9 @@ Pure. One user item for each spoken turn; replies are told of elsewhere.
 from dataclasses import dataclass
 
 from services.edge.history import user_key
-from services.edge.protocols.realtime_items import Conversation, Entry
-from services.edge.protocols.realtime_session import SessionObject
-from services.edge.protocols.realtime_wire import Wire
+from services.edge.protocols.realtime.items import Conversation, Entry
+from services.edge.protocols.realtime.session import SessionObject
+from services.edge.protocols.realtime.wire import Wire
 
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
 KEPT_TURNS = 32
