@@ -4,9 +4,10 @@ It owns the shapes of the messages and the order in which a client may send them
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 import orjson
+from pydantic import BaseModel, Field, TypeAdapter
 
 from services.edge.actions import (
     Action,
@@ -47,30 +48,55 @@ from services.edge.events import (
     TurnBegan,
     TurnDropped,
 )
-from services.edge.protocols.fields import MAX_TEXT, BadField, flag, integer, shown_settings, string, with_settings
+from services.edge.protocols.fields import BadField, checked, whole
+from services.edge.protocols.session_settings import MAX_TEXT, Config, shown_settings, with_settings
 from shared.session import ReplyOptions, SessionSettings
 
 RATES_HZ = (8000, 16000, 24000, 48000)
 """The rates that a client can ask for."""
 
-TYPES = (
-    "start_streaming", "stop_streaming", "text_input", "say", "configure", "commit", "clear", "cancel", "played",
-    "get_stats", "get_history", "reset_session", "hang_up", "ping",
-)  # fmt: skip
-"""What a client can send as text."""
+
+class ConfigMessage(BaseModel):
+    """Begin, or go on, with these settings."""
+
+    type: Literal["start_streaming", "configure"]
+    config: Config | None = None
+
+
+class TextMessage(BaseModel):
+    """A typed turn, or words for the agent to say."""
+
+    type: Literal["text_input", "say"]
+    text: str
+    interruptible: bool | None = None
+
+
+class PlayedMessage(BaseModel):
+    """The client has played this much of the reply."""
+
+    type: Literal["played"]
+    turn: Annotated[int, whole(0, 2**31)] = 0
+    ms: Annotated[int, whole(0, 2**31)]
+
+
+class BareMessage(BaseModel):
+    """A message without fields."""
+
+    type: Literal[
+        "stop_streaming", "commit", "clear", "cancel", "get_stats", "get_history", "reset_session", "hang_up", "ping"
+    ]
+
+
+ClientMessage = ConfigMessage | TextMessage | PlayedMessage | BareMessage
+_CLIENT_MESSAGE: TypeAdapter[ClientMessage] = TypeAdapter(Annotated[ClientMessage, Field(discriminator="type")])
+
+TYPES: tuple[str, ...] = tuple(
+    kind for message in get_args(ClientMessage) for kind in get_args(message.model_fields["type"].annotation)
+)
+"""The types of a client's JSON messages."""
 _FREE = {"ping", "start_streaming"}
 """Types that need no running session."""
-
-
-def _message(kind: str, **fields: Any) -> str:
-    return orjson.dumps({"type": kind, **fields}).decode()
-
-
-def _error(code: str, message: str) -> tuple[Action, ...]:
-    return (Send((_message("error", code=code, message=message),)),)
-
-
-_PLAIN: dict[str, Action] = {
+_ACTIONS: dict[str, Action] = {
     "commit": Commit(),
     "clear": Clear(),
     "cancel": CancelReply(),
@@ -79,35 +105,15 @@ _PLAIN: dict[str, Action] = {
     "reset_session": Reset(),
     "hang_up": HangUp(),
 }
-"""Types that say all by their name."""
+"""Messages that are an action by their type alone."""
 
 
-def _config(body: dict[str, Any]) -> dict[str, Any]:
-    config = body.get("config")
-    if config is not None and type(config) is not dict:
-        raise BadField("config", config, "an object")
-    return config or {}
+def _message(kind: str, **fields: Any) -> str:
+    return orjson.dumps({"type": kind, **fields}).decode()
 
 
-def _words(body: dict[str, Any]) -> str:
-    text = body.get("text")
-    if type(text) is str and len(text) > MAX_TEXT:
-        raise TooLong(f"text of {len(text)} characters; at most {MAX_TEXT}")
-    text = string("text", text, MAX_TEXT)
-    if not text.strip():
-        raise BadField("text", text, "a text with words in it")
-    return text
-
-
-def _options(body: dict[str, Any], say: str | None = None) -> ReplyOptions:
-    interruptible = body.get("interruptible")
-    if interruptible is not None:
-        interruptible = flag("interruptible", interruptible)
-    return ReplyOptions(interruptible=interruptible, say=say)
-
-
-class TooLong(ValueError):
-    """A text that nobody can have typed."""
+def _error(code: str, message: str) -> tuple[Action, ...]:
+    return (Send((_message("error", code=code, message=message),)),)
 
 
 class StreamCodec:
@@ -141,53 +147,45 @@ class StreamCodec:
         except orjson.JSONDecodeError as error:
             return _error("bad_json", f"no JSON: {error.msg} at character {error.pos}")
         kind = body.get("type") if type(body) is dict else None
-        if type(kind) is not str or kind not in TYPES:
+        if kind not in TYPES:
             return _error("unknown_type", f"type is none of {', '.join(TYPES)}")
         if not self._started and kind not in _FREE:
             return _error("not_started", f"{kind} before start_streaming")
+        if self._started and kind == "start_streaming":
+            return _error("already_started", "start_streaming was sent before")
         try:
-            return self._act(kind, body)
+            return self._act(checked(_CLIENT_MESSAGE, body))
         except BadField as error:
             return _error("bad_field", str(error))
-        except TooLong as error:
-            return _error("too_long", str(error))
 
-    def _act(self, kind: str, body: dict[str, Any]) -> tuple[Action, ...]:
-        match kind:
-            case "start_streaming":
-                return self._start(body)
-            case "stop_streaming":
-                return self._stop()
-            case "text_input":
-                return (Say(_words(body), _options(body)),)
-            case "say":
-                return (RequestReply(_options(body, say=_words(body))),)
-            case "configure":
-                return self._configure(body)
-            case "played":
-                turn = integer("turn", body.get("turn", 0), 0, 2**31)
-                return (Played(turn, integer("ms", body.get("ms"), 0, 2**31)),)
-            case "ping":
+    def _act(self, message: ClientMessage) -> tuple[Action, ...]:
+        match message:
+            case ConfigMessage(type=kind, config=config):
+                self._settings = with_settings(self._settings, config or {}, "config")
+                if kind == "configure":
+                    return (Configure(self._settings),)
+                self._started = self._hearing = True
+                return (Start(self._settings),)
+            case TextMessage():
+                return self._words(message)
+            case PlayedMessage(turn=turn, ms=ms):
+                return (Played(turn, ms),)
+            case BareMessage(type="ping"):
                 return (Send((_message("pong"),)),)
-            case _:
-                return (_PLAIN[kind],)
+            case BareMessage(type="stop_streaming"):
+                hearing, self._hearing = self._hearing, False
+                return (Stop(),) if hearing else ()
+            case BareMessage(type=kind):
+                return (_ACTIONS[kind],)
 
-    def _start(self, body: dict[str, Any]) -> tuple[Action, ...]:
-        if self._started:
-            return _error("already_started", "start_streaming was sent before")
-        self._settings = with_settings(self._settings, _config(body), prefix="config.")
-        self._started = self._hearing = True
-        return (Start(self._settings),)
-
-    def _stop(self) -> tuple[Action, ...]:
-        if not self._hearing:
-            return ()
-        self._hearing = False
-        return (Stop(),)
-
-    def _configure(self, body: dict[str, Any]) -> tuple[Action, ...]:
-        self._settings = with_settings(self._settings, _config(body), prefix="config.")
-        return (Configure(self._settings),)
+    def _words(self, message: TextMessage) -> tuple[Action, ...]:
+        if len(message.text) > MAX_TEXT:
+            return _error("too_long", f"text of {len(message.text)} characters; at most {MAX_TEXT}")
+        if not message.text.strip():
+            raise BadField.of("text", message.text, "a text with words in it")
+        if message.type == "say":
+            return (RequestReply(ReplyOptions(interruptible=message.interruptible, say=message.text)),)
+        return (Say(message.text, ReplyOptions(interruptible=message.interruptible)),)
 
     # -- what the client is told --------------------------------------------------------------------------------
 

@@ -10,13 +10,15 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import orjson
+from pydantic import BaseModel, Field, TypeAdapter
 
 from services.edge.actions import Action, Audio, Close, Played, Start, Stop
 from services.edge.events import Event, Interrupt, Pause, ReplyAudio, Resume
-from services.edge.protocols.fields import BadField, with_settings
+from services.edge.protocols.fields import Allowed, BadField, checked
+from services.edge.protocols.session_settings import Config, Settable, with_settings
 from shared.audio import LAW_RATE_HZ, decode_law, encode_law
 from shared.session import SessionSettings
 
@@ -31,6 +33,27 @@ _EVENTS = ("start", "media", "mark", "stop")
 
 _PARAMETERS = ("language", "voice", "instructions", "greeting", "goodbye", "endpoint_ms")
 """What a `<Parameter>` of the call may set; whatever else it carries is the caller's own business."""
+
+
+class MediaFormat(BaseModel):
+    """The only format of Twilio Media Streams."""
+
+    encoding: Literal["audio/x-mulaw"]
+    rate_hz: Literal[8000] = Field(alias="sampleRate")
+
+
+class StartMessage(BaseModel):
+    """The content of `start`."""
+
+    stream: Annotated[str, Allowed("an id of 1 to 100 characters", min_length=1, max_length=100)] = Field(
+        alias="streamSid"
+    )
+    media: MediaFormat = Field(alias="mediaFormat")
+    parameters: Any = Field(None, alias="customParameters")
+
+
+_START = TypeAdapter(StartMessage)
+_SETTINGS: TypeAdapter[Settable] = TypeAdapter(Config)
 
 
 def valid_signature(token: str, url: str, header: str | None) -> bool:
@@ -104,26 +127,16 @@ class TwilioCodec:
         # A close frame holds 123 bytes of reason.
         return (Close(code, reason.encode()[:123].decode(errors="ignore")),)
 
-    def _start(self, start: dict[str, Any]) -> tuple[Action, ...]:
-        stream, media = start.get("streamSid"), start.get("mediaFormat")
+    def _start(self, content: dict[str, Any]) -> tuple[Action, ...]:
         if self._stream:
             return self._close(1008, "second start")
-        if type(stream) is not str or not 0 < len(stream) <= 100:
-            return self._close(1008, "start without streamSid")
-        if (
-            type(media) is not dict
-            or media.get("encoding") != "audio/x-mulaw"
-            or media.get("sampleRate") != LAW_RATE_HZ
-        ):
-            return self._close(1008, "mediaFormat is not audio/x-mulaw at 8000")
-        parameters = start.get("customParameters")
-        if type(parameters) is not dict:
-            parameters = {}
         try:
-            settings = with_settings(self._defaults, _settings(parameters), prefix="customParameters.")
+            start = checked(_START, content, "start")
+            changes = checked(_SETTINGS, _chosen(start.parameters), "customParameters")
+            settings = with_settings(self._defaults, changes, "customParameters")
         except BadField as error:
             return self._close(1008, str(error))
-        self._stream = stream
+        self._stream = start.stream
         return (Start(settings),)
 
     def _media(self, media: dict[str, Any]) -> tuple[Action, ...]:
@@ -187,9 +200,10 @@ class TwilioCodec:
         return orjson.dumps(body).decode()
 
 
-def _settings(parameters: dict[str, Any]) -> dict[str, Any]:
-    """The parameters that are settings; all come as strings, also the number."""
-    chosen = {name: parameters[name] for name in _PARAMETERS if name in parameters}
+def _chosen(parameters: Any) -> dict[str, Any]:
+    """The parameters that are settings. Twilio sends each as a string, also a number."""
+    given = parameters if type(parameters) is dict else {}
+    chosen = {name: given[name] for name in _PARAMETERS if name in given}
     endpoint_ms = _whole(chosen.get("endpoint_ms"))
     return chosen if endpoint_ms is None else {**chosen, "endpoint_ms": endpoint_ms}
 

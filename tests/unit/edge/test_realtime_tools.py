@@ -7,7 +7,7 @@ import pytest
 
 from services.edge.actions import RequestReply, SetHistory
 from services.edge.events import ReplyBegan, ReplyEnded, ReplyText, TurnBegan
-from services.edge.protocols.realtime.items import MAX_OUTPUT_BYTES
+from services.edge.protocols.realtime.client_items import MAX_OUTPUT_BYTES
 from services.edge.protocols.realtime.tools import MAX_SCHEMA_BYTES, MAX_TOOLS
 from shared.session import ReplyOptions, Tool, ToolCall
 from tests.unit.edge.realtime_client import Client, kinds, turn_with_reply, updated

@@ -23,11 +23,27 @@ from services.edge.actions import (
     Truncate,
 )
 from services.edge.events import Event, Ready, ReplyAudio
-from services.edge.protocols.fields import MAX_INSTRUCTIONS, BadField, integer, string
-from services.edge.protocols.realtime.items import Conversation, Entry, client_item, words_of
+from services.edge.protocols.fields import BadField, UnknownField, checked
+from services.edge.protocols.realtime.client_events import (
+    CLIENT_EVENT,
+    AudioClear,
+    AudioCommit,
+    ClientEvent,
+    ItemCreate,
+    ItemDelete,
+    ItemRetrieve,
+    ItemTruncate,
+    OutputClear,
+    ResponseCancel,
+    ResponseCreate,
+    ResponseOptions,
+    SessionUpdate,
+)
+from services.edge.protocols.realtime.client_items import client_item, words_of
+from services.edge.protocols.realtime.items import Conversation, Entry
 from services.edge.protocols.realtime.reply import Request
-from services.edge.protocols.realtime.session import SessionObject, max_output_tokens, modalities
-from services.edge.protocols.realtime.tools import as_choice, as_tools, checked_choice, checked_tools
+from services.edge.protocols.realtime.session import SessionObject
+from services.edge.protocols.realtime.tools import as_choice, as_tools
 from services.edge.protocols.realtime.turns import Turns
 from services.edge.protocols.realtime.wire import (
     PCM_RATE_HZ,
@@ -96,17 +112,17 @@ class RealtimeCodec:
                 raise Refused("Expected a JSON object.", "invalid_json")
             given_id = body.get("event_id")
             caused_by = given_id[:512] if type(given_id) is str else None
-            kind = body.get("type")
-            if kind == "input_audio_buffer.append":
+            if body.get("type") == "input_audio_buffer.append":  # fifty a second: a model would double their cost
                 return self._append(body)
-            return self._ordered(self._act(kind, body))
+            return self._ordered(self._act(checked(CLIENT_EVENT, body)))
         except Refused as error:
-            return self._ordered([self._wire.error(str(error), error.code, param=error.param, caused_by=caused_by)])
+            refused = error
+        except UnknownField as error:
+            refused = Refused(f"Unknown parameter: '{error.field}'.", "unknown_parameter", error.field)
         except BadField as error:
-            refusal = self._wire.error(
-                f"Invalid value: {error}.", "invalid_value", param=error.field, caused_by=caused_by
-            )
-            return self._ordered([refusal])
+            refused = Refused(f"Invalid value: {error}.", "invalid_value", error.field)
+        answer = self._wire.error(str(refused), refused.code, param=refused.param, caused_by=caused_by)
+        return self._ordered([answer])
 
     def _ordered(self, answer: _Answer) -> list[Action]:
         """Wire messages become `Send`s, or wait for the session to be ready."""
@@ -115,38 +131,35 @@ class RealtimeCodec:
         self._until_ready += [part for part in answer if isinstance(part, str)]
         return [part for part in answer if not isinstance(part, str)]
 
-    def _act(self, kind: Any, body: dict[str, Any]) -> _Answer:
-        match kind:
-            case "session.update":
-                return self._update(body)
-            case "input_audio_buffer.commit":
+    def _act(self, event: ClientEvent) -> _Answer:
+        match event:
+            case SessionUpdate():
+                return self._update(event.session)
+            case AudioCommit():
                 return self._commit()
-            case "input_audio_buffer.clear":
+            case AudioClear():
                 self._buffered = 0
                 return [Clear(), self._wire.event("input_audio_buffer.cleared")]
-            case "conversation.item.create":
-                return self._create_item(body)
-            case "conversation.item.retrieve":
-                found = self._conversation.find(body.get("item_id"))
+            case ItemCreate():
+                return self._create_item(event)
+            case ItemRetrieve(item_id=item_id):
+                found = self._conversation.find(item_id)
                 if found is None:
                     message = "Error retrieving item: the item does not exist."
                     raise Refused(message, "item_retrieve_invalid_item_id", "item_id")
                 return [self._wire.event("conversation.item.retrieved", item=found.item)]
-            case "conversation.item.delete":
-                gone = self._conversation.delete(body.get("item_id"))
-                deleted = self._wire.event("conversation.item.deleted", item_id=gone.item["id"])
-                return [SetHistory(gone.key, "", ""), deleted]
-            case "conversation.item.truncate":
-                return self._truncate(body)
-            case "response.create":
-                return self._create_response(body.get("response"))
-            case "response.cancel":
-                return [*self._turns.cancel(body.get("response_id")), CancelReply()]
-            case "output_audio_buffer.clear":
-                return []  # for clients of WebRTC; over WebSocket the client holds the buffer
-            case _:
-                shown = kind[:60] if type(kind) is str else kind
-                raise Refused(f"Invalid value: {shown!r} is no type of client event.", "invalid_value", "type")
+            case ItemDelete(item_id=item_id):
+                deleted = self._conversation.delete(item_id)
+                answer = self._wire.event("conversation.item.deleted", item_id=deleted.item["id"])
+                return [SetHistory(deleted.key, "", ""), answer]
+            case ItemTruncate():
+                return self._truncate(event)
+            case ResponseCreate(response=options):
+                return self._create_response(options or {})
+            case ResponseCancel(response_id=response_id):
+                return [*self._turns.cancel(response_id), CancelReply()]
+            case OutputClear():
+                return []
 
     def _append(self, body: dict[str, Any]) -> Sequence[Action]:
         pcm = unpack_audio(body.get("audio"), self._session.input_format)
@@ -161,9 +174,9 @@ class RealtimeCodec:
         self._rate_fixed = True
         self._resampler = Resampler(rate_of(self._session.input_format), self.rate_hz)
 
-    def _update(self, body: dict[str, Any]) -> _Answer:
+    def _update(self, patch: Any) -> _Answer:
         before, detected = self._session.input_format, self._session.detects_turns
-        self._session.update(body.get("session"))
+        self._session.update(patch)
         if detected:
             self._buffered = 0  # what was not speech is no part of a manual turn
         if not self._rate_fixed:
@@ -192,13 +205,13 @@ class RealtimeCodec:
         self._turns.committed_by_client()
         return [Commit(ReplyOptions(wanted=False))]
 
-    def _create_item(self, body: dict[str, Any]) -> _Answer:
-        item = client_item(body.get("item"), self._wire.new_id("item"))
+    def _create_item(self, event: ItemCreate) -> _Answer:
+        item = client_item(event.item, self._wire.new_id("item"))
         if item["type"] == "function_call_output" and not self._conversation.has_call(item["call_id"]):
             message = "Error adding item: no function call with this call_id is in the conversation."
             raise Refused(message, "item_create_invalid_call_id", "item.call_id")
         entry = Entry(item, item["id"])
-        before, after = self._conversation.create(entry, body.get("previous_item_id"))
+        before, after = self._conversation.create(entry, event.previous_item_id)
         told: _Answer = [
             self._wire.event(f"conversation.item.{step}", previous_item_id=before, item=item)
             for step in ("added", "done")
@@ -212,17 +225,18 @@ class RealtimeCodec:
             case _:
                 return [SetHistory(entry.key, "tool", item["output"], after, answers=item["call_id"]), *told]
 
-    def _truncate(self, body: dict[str, Any]) -> _Answer:
-        item_id, content_index = body.get("item_id"), integer("content_index", body.get("content_index", 0), 0, 0)
-        end_ms = integer("audio_end_ms", body.get("audio_end_ms"), 0, 2**31)
-        entry = self._conversation.find(item_id)
+    def _truncate(self, event: ItemTruncate) -> _Answer:
+        entry = self._conversation.find(event.item_id)
         if entry is None or entry.item.get("role") != "assistant":
             message = "Error truncating item: only messages of the assistant can be truncated."
             raise Refused(message, "item_truncate_invalid_item_id", "item_id")
         # A client measures by its own clock; a few milliseconds more than there were are all of it.
-        end_ms = min(end_ms, entry.sent_ms)
+        end_ms = min(event.audio_end_ms, entry.sent_ms)
         told = self._wire.event(
-            "conversation.item.truncated", item_id=item_id, content_index=content_index, audio_end_ms=end_ms
+            "conversation.item.truncated",
+            item_id=event.item_id,
+            content_index=event.content_index,
+            audio_end_ms=end_ms,
         )
         if not entry.turn or end_ms == entry.sent_ms:
             return [told]
@@ -230,29 +244,17 @@ class RealtimeCodec:
         entry.item = {**entry.item, "content": content or entry.item["content"]}
         return [Truncate(entry.turn, entry.from_ms + end_ms), told]
 
-    def _create_response(self, options: Any) -> _Answer:
-        if options is None:
-            options = {}
-        if type(options) is not dict:
-            raise BadField("response", options, "an object")
-        if options.get("conversation") not in (None, "auto"):
-            raise BadField("response.conversation", options["conversation"], "auto")
+    def _create_response(self, options: ResponseOptions) -> _Answer:
         if options.get("input"):
             raise Refused("A response to an input of its own is not supported.", "unsupported", "response.input")
-        request, instructions = Request(), options.get("instructions")
-        if instructions is not None:
-            string("response.instructions", instructions, MAX_INSTRUCTIONS)
-        if options.get("output_modalities") is not None:
-            request.output_modalities = modalities("response.output_modalities", options["output_modalities"])
-        if options.get("max_output_tokens") is not None:
-            tokens = max_output_tokens("response.max_output_tokens", options["max_output_tokens"])
-            request.max_output_tokens = tokens
-        request.metadata = _metadata(options.get("metadata"))
-        tools, tool_choice = _tools_of(options)
-        self._turns.request(request)
-        spoken = None if request.output_modalities is None else request.output_modalities == ["audio"]
-        asked = ReplyOptions(instructions=instructions, spoken=spoken, tools=tools, tool_choice=tool_choice)
-        return [RequestReply(asked)]
+        modalities = options.get("output_modalities")
+        self._turns.request(Request(options.get("metadata"), modalities, options.get("max_output_tokens")))
+        spoken = None if modalities is None else modalities == ["audio"]
+        tools, tool_choice = _own_tools(options)
+        wanted = ReplyOptions(
+            instructions=options.get("instructions"), spoken=spoken, tools=tools, tool_choice=tool_choice
+        )
+        return [RequestReply(wanted)]
 
     # -- what the client is told --------------------------------------------------------------------------------
 
@@ -269,30 +271,8 @@ class RealtimeCodec:
         return self._turns.tell(event)
 
 
-def _tools_of(options: dict[str, Any]) -> tuple[tuple[Tool, ...], str | None]:
-    """The tools and the choice among them that a `response.create` has of its own.
-
-    Raises:
-        BadField: of a wrong shape.
-    """
+def _own_tools(options: ResponseOptions) -> tuple[tuple[Tool, ...], str | None]:
+    """The tools that a `response.create` has of its own, and the choice among them; (), None: the session's."""
     tools, choice = options.get("tools"), options.get("tool_choice")
-    own = () if tools is None else as_tools(checked_tools("response.tools", tools))
-    chosen = None if choice is None else as_choice(checked_choice("response.tool_choice", choice))
-    return own, NO_TOOLS if tools == [] else chosen
-
-
-def _metadata(value: Any) -> dict[str, str] | None:
-    """What a client wants to read again in the response.
-
-    Raises:
-        BadField: not an object of up to 16 short strings.
-    """
-    if value is None:
-        return None
-    if (
-        type(value) is not dict
-        or len(value) > 16
-        or not all(len(key) <= 64 and type(text) is str and len(text) <= 512 for key, text in value.items())
-    ):
-        raise BadField("response.metadata", value, "an object of up to 16 strings of at most 512 characters")
-    return value
+    chosen = None if choice is None else as_choice(choice)
+    return as_tools(tools or ()), NO_TOOLS if tools == [] else chosen

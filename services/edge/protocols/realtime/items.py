@@ -1,29 +1,18 @@
 """The conversation as a Realtime client sees it: items in their order, and the keys under which the session keeps them.
 
-Pure. An item that a client made is kept in the history under its own id; what was said in a turn is kept under the
-key that the history gives the turn.
+Pure. The session's history keeps a client's item under the item's id, and the words of a turn under the turn's key.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-from services.edge.protocols.fields import MAX_INSTRUCTIONS, BadField, string
 from services.edge.protocols.realtime.wire import Refused
 
 Item = dict[str, Any]
+"""An item as it is sent to the client."""
 
 MAX_CLIENT_ITEMS = 5000
 """Items that one client may create; a conversation that long fits no model."""
-MAX_ID = 128
-MAX_OUTPUT_BYTES = 256 * 1024
-"""What one tool may answer."""
-
-_TEXT_PARTS = {
-    "user": {"input_text": "text", "input_audio": "transcript"},
-    "system": {"input_text": "text"},
-    "assistant": {"output_text": "text", "output_audio": "transcript", "text": "text"},
-}
-"""For each role the content parts that can be read, and the field of each that holds words."""
 
 
 @dataclass(slots=True)
@@ -117,74 +106,3 @@ class Conversation:
         """Whether a call of a function with this id is in the conversation."""
         items = (self._entries[item_id].item for item_id in reversed(self._order))
         return any(item["type"] == "function_call" and item["call_id"] == call_id for item in items)
-
-
-def client_item(raw: Any, new_id: str) -> Item:
-    """A client's item as it is told back: complete, and of known fields only.
-
-    Raises:
-        BadField: a field of the wrong type.
-        Refused: a kind of item or of content that cannot be taken.
-    """
-    if type(raw) is not dict:
-        raise BadField("item", raw, "an object")
-    item_id = raw.get("id")
-    if item_id is None:
-        item_id = new_id
-    elif not string("item.id", item_id, MAX_ID):
-        raise BadField("item.id", item_id, "an id")
-    head = {"id": item_id, "object": "realtime.item", "type": raw.get("type"), "status": "completed"}
-    match raw.get("type"):
-        case "message":
-            role = raw.get("role")
-            if type(role) is not str or role not in _TEXT_PARTS:
-                raise BadField("item.role", role, f"one of {', '.join(_TEXT_PARTS)}")
-            return {**head, "role": role, "content": _content(raw.get("content"), role)}
-        case "function_call":
-            call_id = raw.get("call_id")
-            return {
-                **head,
-                "name": string("item.name", raw.get("name"), MAX_ID),
-                "call_id": item_id if call_id is None else string("item.call_id", call_id, MAX_ID),
-                "arguments": string("item.arguments", raw.get("arguments"), MAX_INSTRUCTIONS),
-            }
-        case "function_call_output":
-            return {
-                **head,
-                "call_id": string("item.call_id", raw.get("call_id"), MAX_ID),
-                "output": _output(raw.get("output")),
-            }
-        case other:
-            raise BadField("item.type", other, "one of message, function_call, function_call_output")
-
-
-def _output(value: Any) -> str:
-    if type(value) is not str or len(value) > MAX_OUTPUT_BYTES or len(value.encode()) > MAX_OUTPUT_BYTES:
-        raise BadField("item.output", value, f"a string of at most {MAX_OUTPUT_BYTES} bytes")
-    return value
-
-
-def _content(raw: Any, role: str) -> list[dict[str, Any]]:
-    if type(raw) is not list or not 0 < len(raw) <= 64:
-        raise BadField("item.content", raw, "an array of 1 to 64 parts")
-    parts = []
-    for index, part in enumerate(raw):
-        path = f"item.content[{index}]"
-        if type(part) is not dict:
-            raise BadField(path, part, "an object")
-        kind = part.get("type")
-        words = _TEXT_PARTS[role].get(kind) if type(kind) is str else None
-        if words is None:
-            raise BadField(f"{path}.type", kind, f"one of {', '.join(_TEXT_PARTS[role])} in a message of the {role}")
-        if kind == "input_audio" and not part.get("transcript"):
-            message = "Audio in conversation.item.create is not supported without its transcript."
-            raise Refused(message, "unsupported_content", path)
-        shown = "output_text" if kind == "text" else kind
-        parts.append({"type": shown, words: string(f"{path}.{words}", part.get(words), MAX_INSTRUCTIONS)})
-    return parts
-
-
-def words_of(item: Item) -> str:
-    """What is said in a message."""
-    parts = (_TEXT_PARTS[item["role"]][part["type"]] for part in item["content"])
-    return "\n".join(part[field] for part, field in zip(item["content"], parts, strict=True))

@@ -37,7 +37,7 @@ class Request:
     """What the client's `response.create` said; the defaults are those of a reply that nobody asked for."""
 
     metadata: dict[str, str] | None = None
-    output_modalities: list[str] | None = None
+    output_modalities: Sequence[str] | None = None
     max_output_tokens: int | str | None = None
     turn: int | None = None
     """The turn that the session gave it, once it is known."""

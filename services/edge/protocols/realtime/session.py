@@ -1,22 +1,20 @@
-"""The session object of OpenAI Realtime: what a client may change in it, and the settings that it stands for.
+"""The session object of OpenAI Realtime as it is now, and the settings of the session that follow from it. Pure.
 
-Pure. What Parley does not act on (tracing, truncation, noise reduction, …) is kept and told back as it was
-sent, since clients compare; what nobody knows is refused by its name.
+Fields on which Parley does not act (tracing, truncation, noise reduction, …) are kept and sent back as they came, because
+clients compare them.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
 import orjson
 
-from services.edge.protocols import fields
-from services.edge.protocols.fields import BadField
-from services.edge.protocols.realtime.tools import as_choice, as_tools, checked_choice, checked_tools
+from services.edge.protocols.fields import BadField, UnknownField, checked
+from services.edge.protocols.realtime.session_update import SESSION_UPDATE, TurnDetection
+from services.edge.protocols.realtime.tools import as_choice, as_tools
 from services.edge.protocols.realtime.wire import FORMATS, Refused
-from shared.session import CASCADE, SessionSettings
-
-Check = Callable[[str, Any], Any]
+from shared.session import CASCADE, OMNI, SessionSettings
 
 WAITS_MS_BY_EAGERNESS = {
     "low": (1000, 500, 8000),
@@ -33,6 +31,8 @@ _CLEARABLE = frozenset(
     {"turn_detection", "noise_reduction", "transcription", "tracing", "prompt", "include", "reasoning"}
 )
 """Fields that `null` clears; elsewhere `null` is the same as absent."""
+_NESTED = frozenset({"audio", "input", "output"})
+"""Objects of which a client may send a part."""
 
 
 class SessionObject:
@@ -43,7 +43,7 @@ class SessionObject:
     ) -> None:
         """`hears`: the route may be `omni`."""
         self._defaults = defaults
-        self._routes = fields.ROUTES if hears else (CASCADE,)
+        self._routes = (CASCADE, OMNI) if hears else (CASCADE,)
         self._voices = frozenset(voices)
         self.config: dict[str, Any] = {
             "type": "realtime",
@@ -144,60 +144,37 @@ class SessionObject:
     # -- what a client changes ----------------------------------------------------------------------------------
 
     def update(self, patch: Any) -> None:
-        """Take over the fields that are there. All of it or, on an error, nothing.
+        """Change the fields that are there: all of them or, on an error, none.
 
         Raises:
-            BadField: a value of the wrong type or out of bounds.
-            Refused: a field that does not exist, or a session of another kind.
+            BadField: an unknown field, a value of the wrong type or out of bounds.
+            Refused: the session is nested too deeply to be sent back.
         """
-        if type(patch) is not dict:
-            raise BadField("session", patch, "an object")
-        kind = patch.get("type", "realtime")
-        if kind != "realtime":
-            raise BadField("session.type", kind, "realtime")
-        given = {name: value for name, value in patch.items() if name not in _ECHOED}
-        merged = _merged(self.config, given, "session", {**_SESSION, "audio": self._audio, "route": self._route})
+        given = checked(SESSION_UPDATE, patch, "session")
+        route = given.get("route")
+        if route is not None and route not in self._routes:
+            raise BadField.of("session.route", route, ", ".join(self._routes))
+        heard = (given.get("audio") or {}).get("input") or {}
+        detection = heard.get("turn_detection")
+        if detection is not None:
+            heard["turn_detection"] = self._changed_detection(detection)
+        merged = _merged(self.config, {name: value for name, value in given.items() if name not in _ECHOED})
         try:
-            orjson.dumps([[merged]])  # what can be read can be nested too deeply to be told back
+            orjson.dumps([[merged]])  # JSON that can be read may be nested too deeply to be written
         except orjson.JSONEncodeError:
             raise Refused("The session is nested too deeply.", "invalid_value", "session") from None
         self.config = merged
 
-    def _route(self, path: str, value: Any) -> Any:
-        """Parley's own field: only who has set it is told of it."""
-        return fields.choice(path, value, self._routes)
-
-    def _audio(self, path: str, patch: Any) -> Any:
-        current = self.config["audio"]
-        heard = {
-            "format": _format,
-            "transcription": _transcription,
-            "noise_reduction": _noise_reduction,
-            "turn_detection": self._turn_detection,
-        }
-        spoken = {
-            "format": _format,
-            "voice": _voice,
-            "speed": lambda path, value: fields.number(path, value, 0.25, 1.5),
-        }
-        sides: dict[str, Check] = {
-            "input": lambda path, value: _merged(current["input"], value, path, heard),
-            "output": lambda path, value: _merged(current["output"], value, path, spoken),
-        }
-        return _merged(current, patch, path, sides)
-
-    def _turn_detection(self, path: str, patch: Any) -> Any:
-        if patch is None or patch is False:  # `false` is how pipecat writes null
-            return None
-        if type(patch) is not dict:
-            raise BadField(path, patch, "an object or null")
+    def _changed_detection(self, patch: TurnDetection) -> TurnDetection:
+        """The whole `turn_detection`: the current one with the changes, or the defaults of another type with them."""
         current = self.config["audio"]["input"]["turn_detection"]
-        kind = patch.get("type", current["type"] if current else "server_vad")
-        if kind not in ("server_vad", "semantic_vad"):
-            raise BadField(f"{path}.type", kind, "server_vad or semantic_vad")
+        kind = patch.get("type") or (current["type"] if current else "server_vad")
         base = current if current and current["type"] == kind else self._detection(kind)
-        checks = _SERVER_VAD if kind == "server_vad" else _SEMANTIC_VAD
-        return _merged(base, patch, path, {**checks, "type": lambda _, value: value})
+        for name, value in patch.items():
+            if name not in base:
+                raise UnknownField.of(f"session.audio.input.turn_detection.{name}", value, f"a field of {kind}")
+        changed: TurnDetection = _merged(base, patch)
+        return changed
 
     def _detection(self, kind: str) -> dict[str, Any]:
         defaults = self._defaults
@@ -214,100 +191,12 @@ class SessionObject:
         }
 
 
-def _merged(current: dict[str, Any], patch: Any, path: str, checks: Mapping[str, Check]) -> dict[str, Any]:
-    """`current` with the checked values of `patch`."""
-    if type(patch) is not dict:
-        raise BadField(path, patch, "an object")
+def _merged(current: Any, changes: Mapping[str, Any]) -> Any:
+    """`current` with these changes."""
     merged = dict(current)
-    for name, value in patch.items():
-        check = checks.get(name)
-        if check is None:
-            raise Refused(f"Unknown parameter: '{path}.{name[:60]}'.", "unknown_parameter", f"{path}.{name[:60]}")
-        if value is not None or name in _CLEARABLE:
-            merged[name] = check(f"{path}.{name}", value)
+    for name, value in changes.items():
+        if name in _NESTED and value is not None:
+            merged[name] = _merged(current[name], value)
+        elif value is not None or name in _CLEARABLE:
+            merged[name] = value
     return merged
-
-
-def modalities(path: str, value: Any) -> Any:
-    """Raises `BadField` on anything but one modality."""
-    if value not in (["audio"], ["text"]):
-        raise BadField(path, value, '["audio"] or ["text"]')
-    return value
-
-
-def max_output_tokens(path: str, value: Any) -> Any:
-    """Raises `BadField` on anything but a number of tokens or `inf`."""
-    return value if value == "inf" else fields.integer(path, value, 1, 4096)
-
-
-def _format(path: str, value: Any) -> Any:
-    kind = value.get("type") if type(value) is dict else None
-    known = FORMATS.get(kind) if type(kind) is str else None
-    if known is None:
-        raise BadField(path, value, f"an object with a type of {', '.join(FORMATS)}")
-    rate = value.get("rate")
-    if rate is not None and rate != known.get("rate", rate):
-        raise BadField(f"{path}.rate", rate, f"{known['rate']}")
-    return known
-
-
-def _voice(path: str, value: Any) -> Any:
-    named = value.get("id") if type(value) is dict else value
-    fields.string(path, named, fields.MAX_VOICE)
-    return {"id": named} if type(value) is dict else value
-
-
-def _transcription(path: str, value: Any) -> Any:
-    if value is None:
-        return None
-    if type(value) is not dict:
-        raise BadField(path, value, "an object or null")
-    if value.get("model") is not None:
-        fields.string(f"{path}.model", value["model"], fields.MAX_VOICE)
-    if value.get("language") is not None:
-        fields.language(f"{path}.language", value["language"])
-    if value.get("prompt") is not None:
-        fields.string(f"{path}.prompt", value["prompt"], fields.MAX_HINTS)
-    return value
-
-
-def _noise_reduction(path: str, value: Any) -> Any:
-    if value is not None and (type(value) is not dict or value.get("type") not in ("near_field", "far_field")):
-        raise BadField(path, value, "null or an object with a type of near_field, far_field")
-    return value
-
-
-def _eagerness(path: str, value: Any) -> Any:
-    if value not in tuple(WAITS_MS_BY_EAGERNESS):
-        raise BadField(path, value, f"one of {', '.join(WAITS_MS_BY_EAGERNESS)}")
-    return value
-
-
-def _kept(_path: str, value: Any) -> Any:
-    return value
-
-
-_REPLIES: dict[str, Check] = {"create_response": fields.flag, "interrupt_response": fields.flag}
-_SERVER_VAD: dict[str, Check] = {
-    **_REPLIES,
-    "threshold": lambda path, value: fields.number(path, value, 0, 1),
-    "prefix_padding_ms": lambda path, value: fields.integer(path, value, 0, 2000),
-    "silence_duration_ms": lambda path, value: fields.integer(
-        path, value, fields.LEAST_ENDPOINT_MS, fields.MOST_ENDPOINT_MS
-    ),
-    "idle_timeout_ms": lambda path, value: fields.integer(path, value, 1, 600_000),
-}
-_SEMANTIC_VAD: dict[str, Check] = {**_REPLIES, "eagerness": _eagerness}
-_SESSION: dict[str, Check] = {
-    "output_modalities": modalities,
-    "instructions": lambda path, value: fields.string(path, value, fields.MAX_INSTRUCTIONS),
-    "tools": checked_tools,
-    "tool_choice": checked_choice,
-    "max_output_tokens": max_output_tokens,
-    "tracing": _kept,
-    "prompt": _kept,
-    "include": _kept,
-    "truncation": _kept,
-    "reasoning": _kept,
-    "parallel_tool_calls": _kept,
-}
