@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from services.edge import actions as act
-from services.edge.history import Conversation, call_key, reply_key, user_key
+from services.edge.history import Conversation
+from services.edge.keys import call_key, reply_key, user_key
 from services.edge.reply import Reply
 from shared.bus import Bus
 from shared.session import Message, ToolCall
