@@ -27,9 +27,9 @@ The longest are those of OpenAI's documentation."""
 
 _ECHOED = frozenset({"object", "id", "model", "expires_at", "type"})
 """Fields of the session object that clients send back and that change nothing."""
-_CLEARABLE = frozenset(
-    {"turn_detection", "noise_reduction", "transcription", "tracing", "prompt", "include", "reasoning"}
-)
+_CLEARABLE = frozenset({
+    "turn_detection", "idle_timeout_ms", "noise_reduction", "transcription", "tracing", "prompt", "include", "reasoning",
+})  # fmt: skip
 """Fields that `null` clears; elsewhere `null` is the same as absent."""
 _NESTED = frozenset({"audio", "input", "output"})
 """Objects of which a client may send a part."""
