@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from services.edge.actions import Audio, RequestReply, Send, SetHistory
+from services.edge.protocols.realtime.codec import MAX_EVENT_CHARS
 from services.edge.protocols.realtime.wire import MAX_APPEND_CHARS
 from shared.session import ReplyOptions, ToolCall
-from tests.unit.edge.realtime_client import Client, kinds, turn_with_reply
+from tests.unit.edge.realtime_client import Client, kinds, turn_with_reply, updated
 
 
 def test_a_cut_behind_the_end_cuts_nothing() -> None:
@@ -122,3 +123,11 @@ def test_what_is_no_event_is_answered(message: str | bytes) -> None:
     (action,) = (client := Client()).codec.decode(message)
     assert isinstance(action, Send)
     assert kinds(client._read(list(action.messages))) == ["error"]
+
+
+def test_an_event_that_is_huge_is_refused_and_the_session_goes_on() -> None:
+    client = Client()
+    error = client.error("session.update", session={"prompt": "x" * MAX_EVENT_CHARS})
+    assert (error["code"], error["param"]) == ("string_above_max_length", None)
+    assert len(error["message"]) < 100
+    updated(client)

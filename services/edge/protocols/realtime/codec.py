@@ -61,6 +61,9 @@ from shared.session import ReplyOptions, SessionSettings, Tool, ToolCall
 LEAST_COMMIT_MS = 100
 """A manual turn of less audio than this counts as empty, as with OpenAI."""
 
+MAX_EVENT_CHARS = 4 * 1024 * 1024
+"""Characters of an event without audio: much of it is kept until the session ends."""
+
 _Answer = list[Action | str]
 """Actions and wire messages, in the order in which they are to happen."""
 
@@ -114,6 +117,8 @@ class RealtimeCodec:
             caused_by = given_id[:512] if type(given_id) is str else None
             if body.get("type") == "input_audio_buffer.append":  # fifty a second: a model would double their cost
                 return self._append(body)
+            if len(message) > MAX_EVENT_CHARS:
+                raise Refused(f"Event longer than {MAX_EVENT_CHARS} characters.", "string_above_max_length")
             return self._ordered(self._act(checked(CLIENT_EVENT, body)))
         except Refused as error:
             refused = error
