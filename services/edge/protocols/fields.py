@@ -4,6 +4,7 @@ pydantic checks the messages. `checked` turns its first complaint into a `BadFie
 field, the value and what is allowed in the same words.
 """
 
+from collections.abc import Sequence
 from reprlib import Repr
 from typing import Any, TypeVar, cast
 
@@ -73,6 +74,16 @@ def array(low: int, high: int, of: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _check_type(value: Any) -> Any:
+    if type(value) is dict and type(value.get("type", "")) is not str:
+        raise refusal("a string", "type")
+    return value
+
+
+STRING_TYPE = BeforeValidator(_check_type)
+"""Annotates a union by `type`. pydantic writes a wrong tag out, and fails at one that is nested deeply."""
+
+
 class OnlyKnown:
     """Annotates a TypedDict: an unknown field is refused.
 
@@ -86,16 +97,20 @@ class OnlyKnown:
             if type(value) is dict:
                 for name in value:
                     if name not in known:
-                        context = {"at": f".{name[:60]}", "value": value[name]}
-                        raise PydanticCustomError("unknown_field", f"known; known are {', '.join(known)}", context)
+                        raise PydanticCustomError(
+                            "unknown_field", f"known; known are {', '.join(known)}", {"at": (name,)}
+                        )
             return value
 
         return core_schema.no_info_before_validator_function(check, handler(source))
 
 
-def refusal(allowed: str, at: str = "", **value: Any) -> PydanticCustomError:
-    """What a validator raises. `at`: the path from the field that it validates to the wrong part, whose `value` this is."""
-    return PydanticCustomError("not_allowed", allowed, {"at": at, **value})
+def refusal(allowed: str, *at: str | int) -> PydanticCustomError:
+    """What a validator raises. `at`: where in the field that it validates the wrong part is.
+
+    The part itself is not in it: pydantic writes an error's whole context out, however large or deep it is.
+    """
+    return PydanticCustomError("not_allowed", allowed, {"at": at})
 
 
 # -- how a wrong field is reported ------------------------------------------------------------------------------
@@ -124,32 +139,41 @@ def checked(adapter: TypeAdapter[T], value: Any, path: str = "") -> T:
 
 def _bad_field(error: ErrorDetails, value: Any, root: str) -> BadField:
     context = error.get("ctx", {})
-    path, given = _path(root, error["loc"], value) + context.get("at", ""), context.get("value", error["input"])
+    path, given = _follow((*error["loc"], *context.get("at", ())), value, root)
     match error["type"]:
         case "missing":
             return BadField(path, "missing")
         case "unknown_field":
             return UnknownField.of(path, given, error["msg"])
         case "union_tag_not_found":
-            return BadField(f"{path}.{context['discriminator']}".replace("'", "").removeprefix("."), "missing")
+            return BadField(_join(path, context["discriminator"].strip("'")), "missing")
         case "union_tag_invalid":
             name = context["discriminator"].strip("'")
             allowed = "one of " + context["expected_tags"].replace("'", "")
-            return BadField.of(f"{path}.{name}".removeprefix("."), given[name], allowed)
+            return BadField.of(_join(path, name), given[name], allowed)
         case "literal_error":
             return BadField.of(path, given, context["expected"].replace("'", ""))
         case kind:
             return BadField.of(path, given, _ALLOWED.get(kind, error["msg"]))
 
 
-def _path(root: str, location: tuple[int | str, ...], value: Any) -> str:
-    """pydantic's location as a client writes it, without the tags of the unions on the way to it."""
-    path, tag_may_follow = root, True
+def _follow(location: Sequence[str | int], value: Any, path: str) -> tuple[str, Any]:
+    """The path to a location, as a client writes it, and the value there: None if there is none.
+
+    Leaves out what pydantic puts into a location for a union: the `type` of its member.
+    """
+    tag_may_follow = True
     for part in location:
-        if tag_may_follow and type(value) is dict and part == value.get("type"):
+        if isinstance(part, int):
+            path, value = f"{path}[{part}]", value[part]
+        elif tag_may_follow and part == value.get("type"):
             tag_may_follow = False
             continue
-        path += f"[{part}]" if isinstance(part, int) else f".{part}"
-        value = value.get(part) if type(value) is dict else value[part]
+        else:
+            path, value = _join(path, part), value.get(part)
         tag_may_follow = True
-    return path.removeprefix(".")
+    return path, value
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name[:60]}" if path else name[:60]

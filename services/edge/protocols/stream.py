@@ -48,7 +48,7 @@ from services.edge.events import (
     TurnBegan,
     TurnDropped,
 )
-from services.edge.protocols.fields import BadField, checked, whole
+from services.edge.protocols.fields import STRING_TYPE, BadField, checked, whole
 from services.edge.protocols.session_settings import MAX_TEXT, Config, shown_settings, with_settings
 from shared.session import ReplyOptions, SessionSettings
 
@@ -88,7 +88,9 @@ class BareMessage(BaseModel):
 
 
 ClientMessage = ConfigMessage | TextMessage | PlayedMessage | BareMessage
-_CLIENT_MESSAGE: TypeAdapter[ClientMessage] = TypeAdapter(Annotated[ClientMessage, Field(discriminator="type")])
+_CLIENT_MESSAGE: TypeAdapter[ClientMessage] = TypeAdapter(
+    Annotated[ClientMessage, Field(discriminator="type"), STRING_TYPE]
+)
 
 TYPES: tuple[str, ...] = tuple(
     kind for message in get_args(ClientMessage) for kind in get_args(message.model_fields["type"].annotation)

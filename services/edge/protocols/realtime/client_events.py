@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from services.edge.protocols.fields import Allowed, whole
+from services.edge.protocols.fields import STRING_TYPE, Allowed, whole
 from services.edge.protocols.realtime.client_items import ClientItem
 from services.edge.protocols.realtime.session_update import MaxOutputTokens, Modalities
 from services.edge.protocols.realtime.tools import ToolChoice, Tools
@@ -116,4 +116,4 @@ ClientEvent = (
     SessionUpdate | AudioCommit | AudioClear | ItemCreate | ItemRetrieve | ItemDelete | ItemTruncate
     | ResponseCreate | ResponseCancel | OutputClear
 )  # fmt: skip
-CLIENT_EVENT: TypeAdapter[ClientEvent] = TypeAdapter(Annotated[ClientEvent, Field(discriminator="type")])
+CLIENT_EVENT: TypeAdapter[ClientEvent] = TypeAdapter(Annotated[ClientEvent, Field(discriminator="type"), STRING_TYPE])

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Required
 from pydantic import AfterValidator, Field
 from typing_extensions import TypedDict
 
-from services.edge.protocols.fields import Allowed, BadField, array, text
+from services.edge.protocols.fields import STRING_TYPE, Allowed, BadField, array, text
 from services.edge.protocols.realtime.items import Item
 from services.edge.protocols.realtime.wire import Refused
 from services.edge.protocols.session_settings import Instructions
@@ -68,7 +68,8 @@ class Message(_ClientItem):
     role: Required[Literal["user", "system", "assistant"]]
     content: Required[
         Annotated[
-            list[Annotated[TextPart | SpokenPart | HeardPart, Field(discriminator="type")]], array(1, 64, "parts")
+            list[Annotated[TextPart | SpokenPart | HeardPart, Field(discriminator="type"), STRING_TYPE]],
+            array(1, 64, "parts"),
         ]
     ]
 
@@ -90,7 +91,7 @@ class FunctionCallOutput(_ClientItem):
     output: Required[Output]
 
 
-ClientItem = Annotated[Message | FunctionCall | FunctionCallOutput, Field(discriminator="type")]
+ClientItem = Annotated[Message | FunctionCall | FunctionCallOutput, Field(discriminator="type"), STRING_TYPE]
 """An item as a client may send it."""
 
 

@@ -31,7 +31,7 @@ def _format(value: Any) -> dict[str, Any]:
         raise refusal(f"an object with a type of {', '.join(FORMATS)}")
     rate = value.get("rate")
     if rate is not None and rate != known.get("rate", rate):
-        raise refusal(f"{known['rate']}", ".rate", value=rate)
+        raise refusal(f"{known['rate']}", "rate")
     return known
 
 

@@ -64,7 +64,7 @@ def _check_together(tools: list[FunctionTool]) -> list[FunctionTool]:
     names: set[str] = set()
     for index, tool in enumerate(tools):
         if tool["name"] in names:
-            raise refusal("a name of its own: another tool has it", f"[{index}].name", value=tool["name"])
+            raise refusal("a name of its own: another tool has it", index, "name")
         names.add(tool["name"])
     try:
         size = len(orjson.dumps(tools))
