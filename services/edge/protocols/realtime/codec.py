@@ -115,7 +115,7 @@ class RealtimeCodec:
                 raise Refused("Expected a JSON object.", "invalid_json")
             given_id = body.get("event_id")
             caused_by = given_id[:512] if type(given_id) is str else None
-            if body.get("type") == "input_audio_buffer.append":  # fifty a second: a model would double their cost
+            if body.get("type") == "input_audio_buffer.append":  # fifty a second: a model adds a quarter to their cost
                 return self._append(body)
             if len(message) > MAX_EVENT_CHARS:
                 raise Refused(f"Event longer than {MAX_EVENT_CHARS} characters.", "string_above_max_length")
