@@ -1,4 +1,4 @@
-"""The keys under which a session's history keeps what was said in a turn; codecs name items of it by them. Pure."""
+"""Keys of the messages in a session's history. Codecs use them to change a message that was said in a turn. Pure."""
 
 
 def user_key(turn: int) -> str:

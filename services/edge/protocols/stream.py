@@ -1,6 +1,6 @@
 """The lean stream protocol of `/ws`: binary messages are s16le mono PCM, text messages are JSON with a `type`.
 
-It owns the shapes of the messages and the order in which a client may send them. Pure.
+It owns the messages and the order in which a client may send them. Pure.
 """
 
 from collections.abc import Sequence
@@ -53,18 +53,18 @@ from services.edge.protocols.session_settings import MAX_TEXT, Config, shown_set
 from shared.session import ReplyOptions, SessionSettings
 
 RATES_HZ = (8000, 16000, 24000, 48000)
-"""The rates that a client can ask for."""
+"""Sample rates that a client can choose."""
 
 
 class ConfigMessage(BaseModel):
-    """Begin, or go on, with these settings."""
+    """Begin the session with these settings, or change them."""
 
     type: Literal["start_streaming", "configure"]
     config: Config | None = None
 
 
 class TextMessage(BaseModel):
-    """A typed turn, or words for the agent to say."""
+    """A typed turn (`text_input`), or words for the agent to speak (`say`)."""
 
     type: Literal["text_input", "say"]
     text: str
@@ -97,7 +97,7 @@ TYPES: tuple[str, ...] = tuple(
 )
 """The types of a client's JSON messages."""
 _FREE = {"ping", "start_streaming"}
-"""Types that need no running session."""
+"""Types that are allowed before the session has started."""
 _ACTIONS: dict[str, Action] = {
     "commit": Commit(),
     "clear": Clear(),
@@ -107,7 +107,7 @@ _ACTIONS: dict[str, Action] = {
     "reset_session": Reset(),
     "hang_up": HangUp(),
 }
-"""Messages that are an action by their type alone."""
+"""Actions of the messages without fields."""
 
 
 def _message(kind: str, **fields: Any) -> str:
@@ -129,28 +129,28 @@ class StreamCodec:
         self.rate_hz = rate_hz
         self._settings = defaults
         self._started = False
-        self._hearing = False
+        self._listening = False
         self._speaking = False
 
-    # -- what the client says -----------------------------------------------------------------------------------
+    # -- client messages ----------------------------------------------------------------------------------------
 
     def decode(self, message: str | bytes) -> Sequence[Action]:
-        """What the client did; whatever is wrong with it is answered by an `error` message."""
+        """The client's actions; a wrong message is answered with an `error` message."""
         if not isinstance(message, str):
-            if self._hearing and message and not len(message) & 1:
+            if self._listening and message and not len(message) & 1:
                 return (Audio(message),)
             if not self._started:
                 return _error("not_started", "audio before start_streaming")
             if len(message) & 1:
-                return _error("bad_audio", f"{len(message)} bytes are no 16-bit samples")
-            return ()  # empty, or under way when the client stopped: not worth an error
+                return _error("bad_audio", f"{len(message)} bytes are not whole 16-bit samples")
+            return ()  # empty, or sent before the client stopped: not an error
         try:
             body = orjson.loads(message)
         except orjson.JSONDecodeError as error:
-            return _error("bad_json", f"no JSON: {error.msg} at character {error.pos}")
+            return _error("bad_json", f"not JSON: {error.msg} at character {error.pos}")
         kind = body.get("type") if type(body) is dict else None
         if kind not in TYPES:
-            return _error("unknown_type", f"type is none of {', '.join(TYPES)}")
+            return _error("unknown_type", f"type is not one of {', '.join(TYPES)}")
         if not self._started and kind not in _FREE:
             return _error("not_started", f"{kind} before start_streaming")
         if self._started and kind == "start_streaming":
@@ -166,7 +166,7 @@ class StreamCodec:
                 self._settings = with_settings(self._settings, config or {}, "config")
                 if kind == "configure":
                     return (Configure(self._settings),)
-                self._started = self._hearing = True
+                self._started = self._listening = True
                 return (Start(self._settings),)
             case TextMessage():
                 return self._words(message)
@@ -175,8 +175,8 @@ class StreamCodec:
             case BareMessage(type="ping"):
                 return (Send((_message("pong"),)),)
             case BareMessage(type="stop_streaming"):
-                hearing, self._hearing = self._hearing, False
-                return (Stop(),) if hearing else ()
+                listening, self._listening = self._listening, False
+                return (Stop(),) if listening else ()
             case BareMessage(type=kind):
                 return (_ACTIONS[kind],)
 
@@ -189,10 +189,10 @@ class StreamCodec:
             return (RequestReply(ReplyOptions(interruptible=message.interruptible, say=message.text)),)
         return (Say(message.text, ReplyOptions(interruptible=message.interruptible)),)
 
-    # -- what the client is told --------------------------------------------------------------------------------
+    # -- server messages ----------------------------------------------------------------------------------------
 
     def encode(self, event: Event) -> Sequence[str | bytes]:
-        """The messages that tell the client of it."""
+        """The messages for an event of the session."""
         match event:
             case ReplyAudio():
                 return (event.pcm,)
@@ -207,7 +207,7 @@ class StreamCodec:
             case TurnBegan(turn, spoken_ms):
                 return (_message("processing_started", turn=turn, audio_duration=spoken_ms / 1000),)
             case TurnDropped(turn):
-                # An empty final transcript takes back the partials that were shown.
+                # An empty final transcript withdraws the partials that the client shows.
                 return (*self._speech(False), _message("transcript", turn=turn, text="", final=True))
             case ReplyBegan(turn):
                 return (_message("reply_started", turn=turn),)
@@ -240,7 +240,7 @@ class StreamCodec:
                 return (_message("error", code=code, message=text, **({"turn": turn} if turn else {})),)
 
     def _speech(self, speaking: bool) -> tuple[str, ...]:
-        """A pause and the end of the turn are one change for the client."""
+        """`vad_status`, only when it changes: the pause and the end of a turn are one change for the client."""
         if speaking == self._speaking:
             return ()
         self._speaking = speaking

@@ -1,8 +1,8 @@
 """A phone call over Twilio Media Streams: JSON text with base64 µ-law at 8 kHz, both ways.
 
-It owns the shapes of the messages, the account of what the caller has heard, and the check of Twilio's
-signature. Twilio's protocol has no error message, so whatever is wrong closes the connection. Pure.
-Only `media`, `mark` and `clear` may be sent: Twilio ends the stream at anything else.
+It owns the messages, the position up to which the caller heard the reply, and the check of Twilio's signature. Pure.
+Twilio's protocol has no error message, so a wrong message closes the connection. Twilio accepts only `media`, `mark`
+and `clear`, and ends the stream at any other message.
 """
 
 import base64
@@ -23,16 +23,16 @@ from shared.audio import LAW_RATE_HZ, decode_law, encode_law
 from shared.session import SessionSettings
 
 MESSAGE_BYTES = 1600
-"""µ-law bytes of one `media` message: 200 ms. Each is followed by a mark, so that this is how finely the played
-position is known, and a `clear` never waits behind more than one of them being written."""
+"""µ-law bytes of one `media` message: 200 ms. A mark follows each, so the played position is known to 200 ms, and a
+`clear` waits for at most one of them to be written."""
 
-MAX_PAYLOAD_BYTES = 64 * 1024
-"""Twilio sends 20 ms, 160 bytes, at a time."""
+MAX_PAYLOAD_CHARS = 64 * 1024
+"""Characters of base64 in one `media` message. Twilio sends 160 bytes of audio (20 ms) at a time."""
 
 _EVENTS = ("start", "media", "mark", "stop")
 
 _PARAMETERS = ("language", "voice", "instructions", "greeting", "goodbye", "endpoint_ms")
-"""What a `<Parameter>` of the call may set; whatever else it carries is the caller's own business."""
+"""The settings that a `<Parameter>` of the call may change; other parameters are ignored."""
 
 
 class MediaFormat(BaseModel):
@@ -77,7 +77,7 @@ class TwilioCodec:
     """One phone call."""
 
     rate_hz = LAW_RATE_HZ
-    largest_message = 64 * 1024  # Twilio's media messages have some 300
+    largest_message = 64 * 1024  # Twilio's media messages have about 300
     starts_at_once = False
     can_pause = False
 
@@ -86,14 +86,14 @@ class TwilioCodec:
         self._stream = ""
         self._closed = False
         self._last_chunk = 0
-        # Twilio echoes the marks that a `clear` threw away as if they had been played; they carry an old number.
+        # Twilio also returns marks that a `clear` dropped, as if they had been played. They carry an old number.
         self._clears = 0
-        self._cleared = False  # for a pause that is not over
+        self._cleared = False  # the reply is paused, and the carrier's queue is cleared
 
-    # -- what the carrier says ----------------------------------------------------------------------------------
+    # -- the carrier's messages ---------------------------------------------------------------------------------
 
     def decode(self, message: str | bytes) -> Sequence[Action]:
-        """What happened on the call; anything that Twilio would not send ends it."""
+        """The caller's actions; a message that Twilio would not send closes the connection."""
         if self._closed:
             return ()
         if not isinstance(message, str):
@@ -101,12 +101,12 @@ class TwilioCodec:
         try:
             body = orjson.loads(message)
         except orjson.JSONDecodeError:
-            return self._close(1008, "no JSON")
+            return self._close(1008, "not JSON")
         kind = body.get("event") if type(body) is dict else None
         if type(kind) is not str:
             return self._close(1008, "a message without event")
         if kind not in _EVENTS:
-            return ()  # `connected`, a key pressed, and whatever Twilio may add
+            return ()  # `connected`, `dtmf`, and events that Twilio may add
         if not self._stream and kind != "start":
             return self._close(1008, f"{kind} before start")
         inner = body.get(kind)
@@ -143,14 +143,14 @@ class TwilioCodec:
         if media.get("track", "inbound") != "inbound":
             return ()
         chunk, payload = _whole(media.get("chunk")), media.get("payload")
-        if type(payload) is not str or len(payload) > MAX_PAYLOAD_BYTES:
-            return self._close(1008, "media without a payload of fitting length")
+        if type(payload) is not str or len(payload) > MAX_PAYLOAD_CHARS:
+            return self._close(1008, f"media.payload is not a string of at most {MAX_PAYLOAD_CHARS} characters")
         try:
             codes = binascii.a2b_base64(payload, strict_mode=True)
         except ValueError:
-            return self._close(1008, "payload is no base64")
+            return self._close(1008, "media.payload is not base64")
         if chunk is not None:
-            # A doubled chunk, or one that comes after its successor, would be heard as a stutter. A gap is a gap.
+            # A repeated or late chunk would sound like a stutter. A missing chunk is not waited for.
             if chunk <= self._last_chunk:
                 return ()
             self._last_chunk = chunk
@@ -166,10 +166,10 @@ class TwilioCodec:
             return ()
         return (Played(turn, samples * 1000 // LAW_RATE_HZ),)
 
-    # -- what the carrier is told -------------------------------------------------------------------------------
+    # -- messages to the carrier --------------------------------------------------------------------------------
 
     def encode(self, event: Event) -> Sequence[str | bytes]:
-        """The reply's audio and its end; a caller is told nothing else."""
+        """The reply's audio with its marks, and the end of it; other events have no message."""
         if not self._stream or self._closed:
             return ()
         match event:
@@ -183,13 +183,13 @@ class TwilioCodec:
                     messages.append(self._message("mark", {"name": f"t{turn}:{end}:{self._clears}"}))
                 return messages
             case Pause() | Interrupt():
-                # A carrier cannot pause. After a pause nothing is queued, and an interruption has nothing to clear.
+                # A carrier cannot pause, so a pause clears its queue; an interruption after it has nothing to clear.
                 cleared, self._cleared = self._cleared, isinstance(event, Pause)
                 self._clears += not cleared
                 return () if cleared else (self._message("clear"),)
             case Resume():
                 self._cleared = False
-                return ()  # the rest is sent again, and its marks count from the beginning of the reply
+                return ()  # the session sends the rest again; marks count from the beginning of the reply
             case _:
                 return ()
 
@@ -201,7 +201,7 @@ class TwilioCodec:
 
 
 def _chosen(parameters: Any) -> dict[str, Any]:
-    """The parameters that are settings. Twilio sends each as a string, also a number."""
+    """The parameters that are settings. Twilio sends each as a string, numbers too."""
     given = parameters if type(parameters) is dict else {}
     chosen = {name: given[name] for name in _PARAMETERS if name in given}
     endpoint_ms = _whole(chosen.get("endpoint_ms"))
@@ -209,7 +209,7 @@ def _chosen(parameters: Any) -> dict[str, Any]:
 
 
 def _whole(value: Any) -> int | None:
-    """The number in a string of digits, as Twilio writes them."""
+    """The number in a string of digits, as Twilio writes numbers; None: it is not one."""
     if type(value) is str and value.isascii() and value.isdigit() and len(value) <= 18:
         return int(value)
     return None

@@ -43,14 +43,14 @@ class TextPart(TypedDict):
     text: Instructions
 
 
-class SpokenPart(TypedDict):
+class OutputAudioPart(TypedDict):
     """Words that the agent said."""
 
     type: Literal["output_audio"]
     transcript: Instructions
 
 
-class HeardPart(TypedDict, total=False):
+class InputAudioPart(TypedDict, total=False):
     """Words that the person said."""
 
     type: Required[Literal["input_audio"]]
@@ -68,7 +68,7 @@ class Message(_ClientItem):
     role: Required[Literal["user", "system", "assistant"]]
     content: Required[
         Annotated[
-            list[Annotated[TextPart | SpokenPart | HeardPart, Field(discriminator="type"), STRING_TYPE]],
+            list[Annotated[TextPart | OutputAudioPart | InputAudioPart, Field(discriminator="type"), STRING_TYPE]],
             array(1, 64, "parts"),
         ]
     ]
@@ -112,7 +112,7 @@ def client_item(given: ClientItem, new_id: str) -> Item:
     return item
 
 
-def _part(part: TextPart | SpokenPart | HeardPart, role: str, path: str) -> dict[str, Any]:
+def _part(part: TextPart | OutputAudioPart | InputAudioPart, role: str, path: str) -> dict[str, Any]:
     kinds = _PARTS[role]
     if part["type"] not in kinds:
         raise BadField.of(f"{path}.type", part["type"], f"one of {', '.join(kinds)} in a message of the {role}")

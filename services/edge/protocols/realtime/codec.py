@@ -1,8 +1,7 @@
 """OpenAI Realtime (GA) over WebSocket: the client's events to actions, the session's events to server events.
 
-Pure. It owns the order of events and the ids of items and responses; `session`, `items` and
-`reply` hold the three objects that the protocol speaks of. Errors of the client are answered and change
-nothing: clients take an `error` for the end of the world, so what is merely late or needless gets none.
+Pure. `session`, `items` and `reply` hold the three objects of the protocol. A wrong client event is answered with an
+`error` and changes nothing. An event that is only late or unnecessary is not an error: some clients end at any `error`.
 """
 
 from collections.abc import Collection, Sequence
@@ -59,13 +58,13 @@ from shared.prompt import NO_TOOLS
 from shared.session import ReplyOptions, SessionSettings, Tool, ToolCall
 
 LEAST_COMMIT_MS = 100
-"""A manual turn of less audio than this counts as empty, as with OpenAI."""
+"""A manual turn with less audio than this is empty, as OpenAI defines it."""
 
 MAX_EVENT_CHARS = 4 * 1024 * 1024
-"""Characters of an event without audio: much of it is kept until the session ends."""
+"""Characters of an event without audio, much of which is kept until the session ends."""
 
 _Answer = list[Action | str]
-"""Actions and wire messages, in the order in which they are to happen."""
+"""Actions and wire messages, in order."""
 
 
 class RealtimeCodec:
@@ -85,24 +84,24 @@ class RealtimeCodec:
         expires_at: int = 0,
         hears: bool = False,
     ) -> None:
-        """`voices` are the engine's own; `expires_at` is told to the client, in seconds since 1970; `hears`: the chat model
-        can answer what it hears."""
+        """`voices`: the names that the voice engine knows; `expires_at`: the session's end, shown to the client, in
+        seconds since 1970; `hears`: the chat model takes audio."""
         self.rate_hz = PCM_RATE_HZ
         self._wire = Wire(new_id)
         self._session = SessionObject(defaults, model, voices, hears=hears)
         self._conversation = Conversation()
         self._turns = Turns(self._wire, self._session, self._conversation)
         self._identity: dict[str, Any] = {"id": new_id("sess"), "expires_at": expires_at}
-        # A client may write before it has read; `session.created` still is the first thing that it is told.
+        # A client may send before it reads. `session.created` must still be the first event that it gets.
         self._until_ready: list[str] | None = []
         self._rate_fixed = False
         self._resampler = Resampler(PCM_RATE_HZ, PCM_RATE_HZ)
         self._buffered = 0
 
-    # -- what the client says -----------------------------------------------------------------------------------
+    # -- client events ------------------------------------------------------------------------------------------
 
     def decode(self, message: str | bytes) -> Sequence[Action]:
-        """What the client did; whatever is wrong with it is answered by an `error` event."""
+        """The client's actions; a wrong event is answered with an `error` event."""
         caused_by: str | None = None
         try:
             if not isinstance(message, str):
@@ -130,7 +129,7 @@ class RealtimeCodec:
         return self._ordered([answer])
 
     def _ordered(self, answer: _Answer) -> list[Action]:
-        """Wire messages become `Send`s, or wait for the session to be ready."""
+        """Turn wire messages into `Send`s, or keep them until the session is ready."""
         if self._until_ready is None:
             return [Send((part,)) if isinstance(part, str) else part for part in answer]
         self._until_ready += [part for part in answer if isinstance(part, str)]
@@ -175,7 +174,7 @@ class RealtimeCodec:
         return (Audio(pcm),) if pcm else ()
 
     def _fix_rate(self) -> None:
-        """From the first audio on the session's rate stands, and formats of another rate are converted."""
+        """Keep the session's rate from the first audio on; later formats are resampled to it."""
         self._rate_fixed = True
         self._resampler = Resampler(rate_of(self._session.input_format), self.rate_hz)
 
@@ -183,7 +182,7 @@ class RealtimeCodec:
         before, detected = self._session.input_format, self._session.detects_turns
         self._session.update(patch)
         if detected:
-            self._buffered = 0  # what was not speech is no part of a manual turn
+            self._buffered = 0  # audio from before push-to-talk does not belong to a manual turn
         if not self._rate_fixed:
             formats = (self._session.input_format, self._session.output_format)
             self.rate_hz = LAW_RATE_HZ if all(rate_of(name) == LAW_RATE_HZ for name in formats) else PCM_RATE_HZ
@@ -197,7 +196,7 @@ class RealtimeCodec:
 
     def _commit(self) -> _Answer:
         if self._session.detects_turns:
-            # Where the server detects turns, the one that a client means may be over, or it was silence.
+            # The server detects turns: the turn that the client means may be over already, or was silence.
             return [Commit(ReplyOptions(wanted=False))] if self._turns.speaking else []
         buffered_ms = self._buffered * 1000 / self.rate_hz
         if buffered_ms < LEAST_COMMIT_MS:
@@ -217,37 +216,37 @@ class RealtimeCodec:
             raise Refused(message, "item_create_invalid_call_id", "item.call_id")
         entry = Entry(item, item["id"])
         before, after = self._conversation.create(entry, event.previous_item_id)
-        told: _Answer = [
+        events: _Answer = [
             self._wire.event(f"conversation.item.{step}", previous_item_id=before, item=item)
             for step in ("added", "done")
         ]
         match item["type"]:
             case "message":
-                return [SetHistory(entry.key, item["role"], words_of(item), after), *told]
+                return [SetHistory(entry.key, item["role"], words_of(item), after), *events]
             case "function_call":
                 call = ToolCall(item["call_id"], item["name"], item["arguments"])
-                return [SetHistory(entry.key, "assistant", "", after, calls=(call,)), *told]
+                return [SetHistory(entry.key, "assistant", "", after, calls=(call,)), *events]
             case _:
-                return [SetHistory(entry.key, "tool", item["output"], after, answers=item["call_id"]), *told]
+                return [SetHistory(entry.key, "tool", item["output"], after, answers=item["call_id"]), *events]
 
     def _truncate(self, event: ItemTruncate) -> _Answer:
         entry = self._conversation.find(event.item_id)
         if entry is None or entry.item.get("role") != "assistant":
             message = "Error truncating item: only messages of the assistant can be truncated."
             raise Refused(message, "item_truncate_invalid_item_id", "item_id")
-        # A client measures by its own clock; a few milliseconds more than there were are all of it.
+        # Clients measure with their own clock: a position beyond the end means the whole audio.
         end_ms = min(event.audio_end_ms, entry.sent_ms)
-        told = self._wire.event(
+        truncated = self._wire.event(
             "conversation.item.truncated",
             item_id=event.item_id,
             content_index=event.content_index,
             audio_end_ms=end_ms,
         )
         if not entry.turn or end_ms == entry.sent_ms:
-            return [told]
+            return [truncated]
         content = [{**part, "transcript": None} for part in entry.item["content"] if part["type"] == "output_audio"]
         entry.item = {**entry.item, "content": content or entry.item["content"]}
-        return [Truncate(entry.turn, entry.from_ms + end_ms), told]
+        return [Truncate(entry.turn, entry.from_ms + end_ms), truncated]
 
     def _create_response(self, options: ResponseOptions) -> _Answer:
         if options.get("input"):
@@ -261,10 +260,10 @@ class RealtimeCodec:
         )
         return [RequestReply(wanted)]
 
-    # -- what the client is told --------------------------------------------------------------------------------
+    # -- server events ------------------------------------------------------------------------------------------
 
     def encode(self, event: Event) -> Sequence[str | bytes]:
-        """The server events that tell the client of it."""
+        """The server events for an event of the session."""
         match event:
             case Ready(session_id):
                 self._identity["id"] = session_id
@@ -273,11 +272,11 @@ class RealtimeCodec:
             case ReplyAudio():
                 if not self._rate_fixed:
                     self._fix_rate()
-        return self._turns.tell(event)
+        return self._turns.encode(event)
 
 
 def _own_tools(options: ResponseOptions) -> tuple[tuple[Tool, ...], str | None]:
-    """The tools that a `response.create` has of its own, and the choice among them; (), None: the session's."""
+    """The tools of a `response.create` and the choice among them; (), None: those of the session."""
     tools, choice = options.get("tools"), options.get("tool_choice")
     chosen = None if choice is None else as_choice(choice)
     return as_tools(tools or ()), NO_TOOLS if tools == [] else chosen

@@ -17,17 +17,17 @@ MAX_CLIENT_ITEMS = 5000
 
 @dataclass(slots=True)
 class Entry:
-    """One item and what Parley knows of it."""
+    """One item, and its place in the session."""
 
     item: Item
     key: str
-    """Under which the session's history keeps it."""
+    """The key under which the session's history keeps the item."""
     turn: int = 0
-    """The turn whose reply this is; 0 for everything that is no reply."""
+    """The turn that this item replies to; 0 if it is not a reply."""
     sent_ms: int = 0
-    """Length of the item's audio so far."""
+    """Length of the audio sent so far."""
     from_ms: int = 0
-    """Where in the turn's reply it begins: above 0 if that went on after an interruption that was none."""
+    """Position in the turn's reply at which the item begins; above 0 after a false interruption."""
 
 
 class Conversation:
@@ -39,19 +39,19 @@ class Conversation:
         self._made_by_client = 0
 
     def find(self, item_id: Any) -> Entry | None:
-        """The entry, if there is one."""
+        """The entry with this id; None if there is none."""
         return self._entries.get(item_id) if type(item_id) is str else None
 
     def before(self, entry: Entry) -> str | None:
-        """The id of the item before it."""
-        # Looked for from the end: it is the last one or nearly so.
+        """The id of the item before this one; None for the first."""
+        # Search from the end: the item is the last one or close to it.
         for place in range(len(self._order) - 1, 0, -1):
             if self._order[place] == entry.item["id"]:
                 return self._order[place - 1]
         return None
 
     def append(self, entry: Entry) -> str | None:
-        """Put it at the end; returns the id of the item before it."""
+        """Put the entry at the end. Returns the id of the item before it."""
         before = self._order[-1] if self._order else None
         item_id = entry.item["id"]
         self._entries[item_id] = entry
@@ -59,7 +59,7 @@ class Conversation:
         return before
 
     def create(self, entry: Entry, previous: Any) -> tuple[str | None, str | None]:
-        """Put a client's item where it wants it: `root` is the front, None the end.
+        """Put a client's item after the item `previous`; `root` is the front, None the end.
 
         Returns the id of the item before it, and the history key of the place: empty for the front, None for the end.
 
@@ -89,10 +89,10 @@ class Conversation:
         return before, after
 
     def delete(self, item_id: Any) -> Entry:
-        """Take it out.
+        """Remove an item.
 
         Raises:
-            Refused: no such item.
+            Refused: there is no such item.
         """
         entry = self.find(item_id)
         if entry is None:
@@ -103,6 +103,6 @@ class Conversation:
         return entry
 
     def has_call(self, call_id: str) -> bool:
-        """Whether a call of a function with this id is in the conversation."""
+        """Whether a function call with this `call_id` is in the conversation."""
         items = (self._entries[item_id].item for item_id in reversed(self._order))
         return any(item["type"] == "function_call" and item["call_id"] == call_id for item in items)

@@ -1,7 +1,7 @@
 """The session object of OpenAI Realtime as it is now, and the settings of the session that follow from it. Pure.
 
-Fields on which Parley does not act (tracing, truncation, noise reduction, …) are kept and sent back as they came, because
-clients compare them.
+Fields on which Parley does not act (tracing, truncation, noise reduction, …) are kept and sent back as they came,
+because clients compare them.
 """
 
 from collections.abc import Collection, Mapping
@@ -22,8 +22,8 @@ WAITS_MS_BY_EAGERNESS = {
     "auto": (500, 350, 4000),
     "high": (300, 250, 2000),
 }
-"""What `semantic_vad` means: the silence that ends a turn where an engine cannot tell, takes it for complete, does not.
-The longest are those of OpenAI's documentation."""
+"""The silences in ms of `semantic_vad` that end a turn: without an engine that judges it, for a complete turn, for an
+incomplete turn. OpenAI documents the last ones."""
 
 _ECHOED = frozenset({"object", "id", "model", "expires_at", "type"})
 """Fields of the session object that clients send back and that change nothing."""
@@ -36,12 +36,12 @@ _NESTED = frozenset({"audio", "input", "output"})
 
 
 class SessionObject:
-    """The configuration of one connection; the object that clients see is the only state."""
+    """The session of one connection. `config`, which clients see, is its only state."""
 
     def __init__(
         self, defaults: SessionSettings, model: str, voices: Collection[str] = (), *, hears: bool = False
     ) -> None:
-        """`hears`: the route may be `omni`."""
+        """`hears`: the chat model takes audio, so a client may choose the route `omni`."""
         self._defaults = defaults
         self._routes = (CASCADE, OMNI) if hears else (CASCADE,)
         self._voices = frozenset(voices)
@@ -73,7 +73,7 @@ class SessionObject:
             },
         }
 
-    # -- what it says -------------------------------------------------------------------------------------------
+    # -- reading it ---------------------------------------------------------------------------------------------
 
     @property
     def input_format(self) -> str:
@@ -87,7 +87,7 @@ class SessionObject:
 
     @property
     def voice(self) -> str:
-        """The name that the client gave the voice, which may be none of ours."""
+        """The voice by the client's name for it; Parley may not have such a voice."""
         voice = self.config["audio"]["output"]["voice"]
         return str(voice["id"] if type(voice) is dict else voice)
 
@@ -98,26 +98,26 @@ class SessionObject:
 
     @property
     def transcribes(self) -> bool:
-        """Whether the client wants to be told what was understood."""
+        """Whether the client wants transcripts of the person's speech."""
         return self.config["audio"]["input"]["transcription"] is not None
 
     def settings(self) -> SessionSettings:
-        """The same in Parley's terms."""
-        heard, spoken = self.config["audio"]["input"], self.config["audio"]["output"]
+        """The settings of the Parley session that follow from it."""
+        audio_in, audio_out = self.config["audio"]["input"], self.config["audio"]["output"]
         settings = replace(
             self._defaults,
             instructions=self.config["instructions"],
             spoken=self.config["output_modalities"] == ["audio"],
-            speed=spoken["speed"],
-            # SDKs send "alloy" and the like without being asked; the default voice answers to any name.
+            speed=audio_out["speed"],
+            # SDKs send "alloy" and the like by default, so an unknown voice means the default voice.
             voice=self.voice if self.voice.partition("+")[0] in self._voices else self._defaults.voice,
-            language=(heard["transcription"] or {}).get("language") or self._defaults.language,
-            hints=(heard["transcription"] or {}).get("prompt") or self._defaults.hints,
+            language=(audio_in["transcription"] or {}).get("language") or self._defaults.language,
+            hints=(audio_in["transcription"] or {}).get("prompt") or self._defaults.hints,
             tools=as_tools(self.config["tools"]),
             tool_choice=as_choice(self.config["tool_choice"]),
             route=self.config.get("route", self._defaults.route),
         )
-        detection = heard["turn_detection"]
+        detection = audio_in["turn_detection"]
         if detection is None:
             return replace(settings, detect_turns=False)
         settings = replace(
@@ -137,11 +137,13 @@ class SessionObject:
                 threshold=detection["threshold"],
                 preroll_ms=detection["prefix_padding_ms"],
             )
-            if idle_ms := detection["idle_timeout_ms"]:  # the model finds words, and the client hangs up
+            if idle_ms := detection[
+                "idle_timeout_ms"
+            ]:  # an empty prompt: the model chooses the words; limit 0: only the client hangs up
                 settings = replace(settings, idle_ms=idle_ms, idle_prompt="", idle_limit=0)
         return replace(settings, endpoint_ms=endpoint_ms, pause_ms=min(self._defaults.pause_ms, endpoint_ms))
 
-    # -- what a client changes ----------------------------------------------------------------------------------
+    # -- changing it --------------------------------------------------------------------------------------------
 
     def update(self, patch: Any) -> None:
         """Change the fields that are there: all of them or, on an error, none.
@@ -154,10 +156,10 @@ class SessionObject:
         route = given.get("route")
         if route is not None and route not in self._routes:
             raise BadField.of("session.route", route, ", ".join(self._routes))
-        heard = (given.get("audio") or {}).get("input") or {}
-        detection = heard.get("turn_detection")
+        audio_in = (given.get("audio") or {}).get("input") or {}
+        detection = audio_in.get("turn_detection")
         if detection is not None:
-            heard["turn_detection"] = self._changed_detection(detection)
+            audio_in["turn_detection"] = self._changed_detection(detection)
         merged = _merged(self.config, {name: value for name, value in given.items() if name not in _ECHOED})
         try:
             orjson.dumps([[merged]])  # JSON that can be read may be nested too deeply to be written

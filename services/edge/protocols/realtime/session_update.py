@@ -1,6 +1,6 @@
 """The part of the session object that a Realtime client may change, and within which bounds. Pure.
 
-`null` is the same as absent, except where `SessionObject` lets it clear a field. An unknown field is refused by its name.
+`null` is the same as absent, except where `SessionObject` lets it clear a field. An unknown field is refused by name.
 """
 
 from typing import Annotated, Any, Literal
@@ -24,7 +24,7 @@ Modalities = Annotated[
 
 
 def _format(value: Any) -> dict[str, Any]:
-    """One of our own formats, for what a client calls it."""
+    """The format of `FORMATS` that a client chooses."""
     kind = value.get("type") if type(value) is dict else None
     known = FORMATS.get(kind) if type(kind) is str else None
     if known is None:
