@@ -2,18 +2,18 @@
 
 import copy
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.edge.actions import Action, Close, Configure, Send, Start
+from services.edge.actions import Close, Configure, Start
 from services.edge.protocols.stream import StreamCodec
 from services.edge.protocols.twilio import TwilioCodec
 from shared.session import SessionSettings
-from tests.unit.edge.realtime_client import Client, kinds, updated
+from tests.unit.edge.realtime_client import Client, kinds, replies, updated
 
 TOOL = {"type": "function", "name": "weather", "description": "d", "parameters": {"type": "object"}}
 SESSION: dict[str, Any] = {
@@ -101,10 +101,6 @@ def changed(draw: st.DrawFn, messages: list[dict[str, Any]]) -> dict[str, Any]:
         elif isinstance(inner, dict) and len(message) > 1:
             del inner[last]
     return message
-
-
-def replies(actions: Sequence[Action]) -> list[dict[str, Any]]:
-    return [json.loads(message) for action in actions if isinstance(action, Send) for message in action.messages]
 
 
 def said(client: Client, message: dict[str, Any]) -> list[dict[str, Any]]:

@@ -214,7 +214,7 @@ class RealtimeCodec:
         if item["type"] == "function_call_output" and not self._conversation.has_call(item["call_id"]):
             message = "Error adding item: no function call with this call_id is in the conversation."
             raise Refused(message, "item_create_invalid_call_id", "item.call_id")
-        entry = Entry(item, item["id"])
+        entry = Entry(item, item["id"], client_bytes=len(orjson.dumps(item)))
         before, after = self._conversation.create(entry, event.previous_item_id)
         events: _Answer = [
             self._wire.event(f"conversation.item.{step}", previous_item_id=before, item=item)

@@ -12,7 +12,9 @@ Item = dict[str, Any]
 """An item as it is sent to the client."""
 
 MAX_CLIENT_ITEMS = 5000
-"""Items that one client may create; a conversation that long fits no model."""
+"""Client's items in one conversation; a conversation that long fits no model."""
+MAX_CLIENT_BYTES = 16 * 1024 * 1024
+"""Client's items in one conversation together, as JSON. The session's history holds 512 K characters."""
 
 
 @dataclass(slots=True)
@@ -28,6 +30,8 @@ class Entry:
     """Length of the audio sent so far."""
     from_ms: int = 0
     """Position in the turn's reply at which the item begins; above 0 after a false interruption."""
+    client_bytes: int = 0
+    """Length of a client's item as JSON; 0 for an item that the session made."""
 
 
 class Conversation:
@@ -36,7 +40,8 @@ class Conversation:
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
         self._order: list[str] = []
-        self._made_by_client = 0
+        self._client_items = 0
+        self._client_bytes = 0
 
     def find(self, item_id: Any) -> Entry | None:
         """The entry with this id; None if there is none."""
@@ -70,12 +75,15 @@ class Conversation:
         if item_id in self._entries:
             message = f"Error adding item: an item with id '{item_id}' already exists."
             raise Refused(message, "item_create_duplicate_item_id", "item.id")
-        if self._made_by_client >= MAX_CLIENT_ITEMS:
+        if self._client_items >= MAX_CLIENT_ITEMS:
             raise Refused(f"Error adding item: more than {MAX_CLIENT_ITEMS} items.", "conversation_full", "item")
+        if self._client_bytes + entry.client_bytes > MAX_CLIENT_BYTES:
+            message = f"Error adding item: more than {MAX_CLIENT_BYTES} bytes of items."
+            raise Refused(message, "conversation_full", "item")
+        after: str | None
         if previous is None:
-            self._made_by_client += 1
-            return self.append(entry), None
-        if previous == "root":
+            place, before, after = len(self._order), self._order[-1] if self._order else None, None
+        elif previous == "root":
             place, before, after = 0, None, ""
         else:
             found = self.find(previous)
@@ -83,7 +91,8 @@ class Conversation:
                 message = "Error adding item: the previous item does not exist."
                 raise Refused(message, "item_create_invalid_previous_item_id", "previous_item_id")
             place, before, after = self._order.index(previous) + 1, previous, found.key
-        self._made_by_client += 1
+        self._client_items += 1
+        self._client_bytes += entry.client_bytes
         self._entries[item_id] = entry
         self._order.insert(place, item_id)
         return before, after
@@ -100,6 +109,8 @@ class Conversation:
             raise Refused(message, "item_delete_invalid_item_id", "item_id")
         del self._entries[item_id]
         self._order.remove(item_id)
+        self._client_items -= entry.client_bytes > 0
+        self._client_bytes -= entry.client_bytes
         return entry
 
     def has_call(self, call_id: str) -> bool:
