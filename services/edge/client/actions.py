@@ -1,4 +1,4 @@
-"""What a client can do, whatever protocol it speaks. Audio is s16le mono at the codec's `rate_hz`. Pure."""
+"""What a client can do, in any protocol. Audio is s16le mono at the codec's `rate_hz`. Pure."""
 
 from dataclasses import dataclass, field
 
@@ -7,14 +7,14 @@ from shared.protocol.session import ReplyOptions, SessionSettings, ToolCall
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Begin the conversation. The lean protocol waits for it; Realtime and phones start at once."""
+    """Begin the conversation, for codecs whose `starts_at_once` is False."""
 
     settings: SessionSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """No more audio: what was spoken so far is a turn."""
+    """No more audio follows: commit the speech so far as a turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +34,14 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """Manual turn: what was spoken is a turn."""
+    """Manual turn-taking: commit the speech so far as a turn."""
 
     options: ReplyOptions = field(default_factory=ReplyOptions)
 
 
 @dataclass(frozen=True, slots=True)
 class Clear:
-    """Manual turn: forget what was spoken."""
+    """Manual turn-taking: discard the speech so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class CancelReply:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """The client has played the reply of this turn up to here."""
+    """The client has played the reply to this turn up to this position."""
 
     turn: int
     """0: the newest reply."""
@@ -67,30 +67,30 @@ class Played:
 
 @dataclass(frozen=True, slots=True)
 class Configure:
-    """The session goes on with these settings."""
+    """Change the session's settings to these."""
 
     settings: SessionSettings
 
 
 @dataclass(frozen=True, slots=True)
 class SetHistory:
-    """Put a message into the conversation, take it out, or cut it. The session keeps it under the codec's `key`."""
+    """Insert, replace or delete a message of the conversation. The session keeps it under the codec's `key`."""
 
     key: str
     role: str
-    """`system`, `user`, `assistant` or `tool`; empty with an empty text deletes."""
+    """`system`, `user`, `assistant` or `tool`; empty, with an empty text: delete the message."""
     text: str
     after: str | None = None
     """Key of the message before it; None: at the end; empty: at the front."""
     calls: tuple[ToolCall, ...] = ()
-    """Tools that an assistant's message asks for."""
+    """Tool calls of an assistant's message."""
     answers: str = ""
     """The id of the call that a tool's message answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Truncate:
-    """The person heard the reply of this turn up to here and no further."""
+    """The person heard the reply to this turn up to this position and no further."""
 
     turn: int
     ms: int
@@ -98,7 +98,7 @@ class Truncate:
 
 @dataclass(frozen=True, slots=True)
 class GetStats:
-    """Tell the session's figures."""
+    """Send the session's statistics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,24 +108,24 @@ class HangUp:
 
 @dataclass(frozen=True, slots=True)
 class GetHistory:
-    """Tell what the chat model is told that was said."""
+    """Send the conversation as the chat model gets it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """Stop the reply, forget the conversation; the session goes on."""
+    """Stop the reply and delete the conversation; the session goes on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """The codec answers by itself (pong, an echo, a protocol error): these wire messages, now."""
+    """Send these wire messages now: the codec's own answer, for example a pong or an error."""
 
     messages: tuple[str | bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """The client did what ends a connection; `code` is the WebSocket close code."""
+    """Close the connection because of what the client sent; `code` is the WebSocket close code."""
 
     code: int
     reason: str

@@ -1,7 +1,7 @@
-"""The seam between a session and a wire protocol.
+"""The interface between a session and a wire protocol.
 
-A codec (one file in `protocols/`) turns a client's messages into actions and events into the client's
-messages; it is pure: no clock, no I/O, no task. The session never sees a wire message.
+A codec (in `protocols/`) turns a client's messages into actions, and the session's events into messages for the client.
+It is pure: no clock, no I/O, no task. The session never sees a wire message.
 """
 
 from collections.abc import Sequence
@@ -12,21 +12,21 @@ from services.edge.client.events import Event
 
 
 class Codec(Protocol):
-    """One connection's wire protocol."""
+    """The wire protocol of one connection."""
 
     rate_hz: int
-    """Sample rate of `Audio` and `ReplyAudio`. May change until the first `Audio` was decoded."""
+    """Sample rate of `Audio` and `ReplyAudio`. It may change until the first `Audio` is decoded."""
     largest_message: int
-    """Bytes or characters; a larger message ends the connection."""
+    """In bytes or characters; a larger message closes the connection."""
     starts_at_once: bool
-    """The session starts with the connection; else with the client's `Start`."""
+    """True: the session starts with the connection; False: with the client's `Start`."""
     can_pause: bool
-    """Its client keeps what is queued on a `Pause` and goes on with it on a `Resume`; else the rest is sent again."""
+    """The client keeps queued audio on a `Pause` and plays it on a `Resume`; else the session sends it again."""
 
     def decode(self, message: str | bytes) -> Sequence[Action]:
-        """What the client did. Never raises on a client's data: that is an answer in a `Send`, or a `Close`."""
+        """The client's actions. Never raises on a client's data: an error becomes an answer (`Send`) or a `Close`."""
         ...
 
     def encode(self, event: Event) -> Sequence[str | bytes]:
-        """What to send for an event; often nothing."""
+        """The messages for an event; often none."""
         ...

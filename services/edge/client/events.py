@@ -1,4 +1,4 @@
-"""What a client can be told, whatever protocol it speaks. Audio is s16le mono at the codec's `rate_hz`. Pure."""
+"""What a session reports to its client, in any protocol. Audio is s16le mono at the codec's `rate_hz`. Pure."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,7 @@ from shared.protocol.session import Message, SessionSettings, ToolCall
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The session runs."""
+    """The session is running."""
 
     session_id: str
     settings: SessionSettings
@@ -16,16 +16,16 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class SpeechBegan:
-    """The person speaks."""
+    """The person began to speak."""
 
     turn: int
     onset_ms: int
-    """Since the session's first sample, pre-roll included."""
+    """Time since the session's first sample; includes the pre-roll."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechEnded:
-    """The person seems to be done (`final`: the turn is over, else it may go on)."""
+    """The person stopped speaking. `final`: the turn is over; otherwise it may go on."""
 
     turn: int
     end_ms: int
@@ -34,17 +34,17 @@ class SpeechEnded:
 
 @dataclass(frozen=True, slots=True)
 class TurnBegan:
-    """The turn is over and is now being worked on."""
+    """The turn is over and committed."""
 
     turn: int
     spoken_ms: int
-    """Length of what was spoken; 0 for a turn that was typed or asked for."""
+    """Length of the speech; 0 for a typed turn or a requested reply."""
     wants_reply: bool
 
 
 @dataclass(frozen=True, slots=True)
 class TurnDropped:
-    """What was spoken is no turn."""
+    """The speech was discarded: it is not a turn."""
 
     turn: int
     reason: str
@@ -52,7 +52,7 @@ class TurnDropped:
 
 @dataclass(frozen=True, slots=True)
 class Transcribed:
-    """What was understood: the transcript so far, or the final one."""
+    """The transcript of the turn: a partial or the final one."""
 
     turn: int
     text: str
@@ -61,7 +61,7 @@ class Transcribed:
 
 @dataclass(frozen=True, slots=True)
 class ReplyBegan:
-    """A reply begins; everything about a reply comes between this and its `ReplyEnded`."""
+    """A reply begins. All events of a reply come between this and its `ReplyEnded`."""
 
     turn: int
 
@@ -80,61 +80,61 @@ class ReplyAudio:
 
     turn: int
     offset: int
-    """Samples of this reply that were sent before, at the codec's rate."""
+    """Samples of this reply that were sent before this event, at the codec's rate."""
     pcm: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyEnded:
-    """No more comes of this reply."""
+    """The reply is over; no more events of it follow."""
 
     turn: int
     status: str
-    """`completed`, `cancelled` (the client's wish), `interrupted` (the person spoke or typed), `failed`, `empty`
-    (there were no words to reply to)."""
+    """`completed`, `cancelled` (by the client), `interrupted` (the person spoke or typed), `failed`, `empty` (the turn
+    had no words)."""
     text: str
-    """The reply's whole text as far as it was made."""
+    """The text of the reply that was made, also what was not sent."""
     calls: tuple[ToolCall, ...] = ()
-    """Tools that the client is to run now, and to answer with a `SetHistory` for each. Their ids are no other call's."""
+    """Tool calls that the client runs now and answers with one `SetHistory` each. Their ids are unique."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Someone speaks into the reply: fall silent now. A `Resume` or an `Interrupt` of this turn follows.
+    """Someone speaks into the reply: pause it now. A `Resume` or an `Interrupt` of this turn follows.
 
     A client that cannot pause drops what is queued instead; its codec says so by `can_pause`.
     """
 
     turn: int
     heard_ms: int
-    """What the person heard of it, as far as the edge knows."""
+    """Length of the reply that the person heard, as far as the edge knows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """It was nothing: the reply goes on from where it stopped. A client that cannot pause is sent the rest again."""
+    """A false interruption: the reply goes on from where it stopped. A client that cannot pause gets the rest again."""
 
     turn: int
     from_ms: int
-    """Where in the reply it goes on; for a client that cannot pause, what follows begins here."""
+    """Position in the reply at which it goes on; for a client that cannot pause, the next audio begins here."""
     text: str
-    """The reply's text from there on, as far as it was sent."""
+    """The reply's text after this position that was sent before the pause."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interrupt:
-    """Fall silent now: drop what is queued. A `ReplyEnded` follows, unless the reply was all sent and only playing."""
+    """Stop the reply now and drop its queued audio. A `ReplyEnded` follows unless the whole reply had been sent."""
 
     turn: int
     heard_ms: int
-    """What the person heard of it, as far as the edge knows."""
+    """Length of the reply that the person heard, as far as the edge knows."""
     heard: str = ""
-    """The words of it."""
+    """The words that the person heard."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """When the parts of a turn happened: milliseconds since the end of speech, by name."""
+    """The times of a turn's steps: milliseconds since the end of speech, by name."""
 
     turn: int
     marks: dict[str, float]
@@ -142,30 +142,30 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """The session's figures."""
+    """The session's statistics."""
 
     values: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """The conversation as the chat model is told it."""
+    """The conversation as the chat model gets it."""
 
     messages: tuple[Message, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class IdlePassed:
-    """Nobody has said anything for the time that the session was set to wait; the agent will ask."""
+    """The idle time of the session has passed without speech; the agent will ask whether anyone is there."""
 
     since_ms: int
-    """Since the session's first sample: where the silence began."""
+    """Beginning of the silence: time since the session's first sample."""
     until_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Something went wrong; the session goes on unless a close follows."""
+    """An error; the session goes on unless a close follows."""
 
     code: str
     message: str

@@ -11,7 +11,7 @@ from fastapi.staticfiles import StaticFiles
 from services.edge.gateway.gateway import Edge
 from services.edge.http.monitor.routes import monitor_router
 from services.edge.http.voices import voices_router
-from services.edge.protocols.realtime import RealtimeCodec
+from services.edge.protocols.realtime.codec import RealtimeCodec
 from services.edge.protocols.stream import RATES_HZ, StreamCodec
 from services.edge.protocols.twilio import TwilioCodec, valid_signature
 

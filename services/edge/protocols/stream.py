@@ -1,12 +1,13 @@
 """The lean stream protocol of `/ws`: binary messages are s16le mono PCM, text messages are JSON with a `type`.
 
-It owns the shapes of the messages and the order in which a client may send them. Pure.
+It owns the messages and the order in which a client may send them. Pure.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 import orjson
+from pydantic import BaseModel, Field, TypeAdapter
 
 from services.edge.client.actions import (
     Action,
@@ -47,30 +48,57 @@ from services.edge.client.events import (
     TurnBegan,
     TurnDropped,
 )
-from services.edge.protocols.fields import MAX_TEXT, BadField, flag, integer, shown_settings, string, with_settings
+from services.edge.protocols.fields import STRING_TYPE, BadField, checked, whole
+from services.edge.protocols.session_settings import MAX_TEXT, Config, shown_settings, with_settings
 from shared.protocol.session import ReplyOptions, SessionSettings
 
 RATES_HZ = (8000, 16000, 24000, 48000)
-"""The rates that a client can ask for."""
+"""Sample rates that a client can choose."""
 
-TYPES = (
-    "start_streaming", "stop_streaming", "text_input", "say", "configure", "commit", "clear", "cancel", "played",
-    "get_stats", "get_history", "reset_session", "hang_up", "ping",
-)  # fmt: skip
-"""What a client can send as text."""
+
+class ConfigMessage(BaseModel):
+    """Begin the session with these settings, or change them."""
+
+    type: Literal["start_streaming", "configure"]
+    config: Config | None = None
+
+
+class TextMessage(BaseModel):
+    """A typed turn (`text_input`), or words for the agent to speak (`say`)."""
+
+    type: Literal["text_input", "say"]
+    text: str
+    interruptible: bool | None = None
+
+
+class PlayedMessage(BaseModel):
+    """The client has played this much of the reply."""
+
+    type: Literal["played"]
+    turn: Annotated[int, whole(0, 2**31)] = 0
+    ms: Annotated[int, whole(0, 2**31)]
+
+
+class BareMessage(BaseModel):
+    """A message without fields."""
+
+    type: Literal[
+        "stop_streaming", "commit", "clear", "cancel", "get_stats", "get_history", "reset_session", "hang_up", "ping"
+    ]
+
+
+ClientMessage = ConfigMessage | TextMessage | PlayedMessage | BareMessage
+_CLIENT_MESSAGE: TypeAdapter[ClientMessage] = TypeAdapter(
+    Annotated[ClientMessage, Field(discriminator="type"), STRING_TYPE]
+)
+
+TYPES: tuple[str, ...] = tuple(
+    kind for message in get_args(ClientMessage) for kind in get_args(message.model_fields["type"].annotation)
+)
+"""The types of a client's JSON messages."""
 _FREE = {"ping", "start_streaming"}
-"""Types that need no running session."""
-
-
-def _message(kind: str, **fields: Any) -> str:
-    return orjson.dumps({"type": kind, **fields}).decode()
-
-
-def _error(code: str, message: str) -> tuple[Action, ...]:
-    return (Send((_message("error", code=code, message=message),)),)
-
-
-_PLAIN: dict[str, Action] = {
+"""Types that are allowed before the session has started."""
+_ACTIONS: dict[str, Action] = {
     "commit": Commit(),
     "clear": Clear(),
     "cancel": CancelReply(),
@@ -79,35 +107,15 @@ _PLAIN: dict[str, Action] = {
     "reset_session": Reset(),
     "hang_up": HangUp(),
 }
-"""Types that say all by their name."""
+"""Actions of the messages without fields."""
 
 
-def _config(body: dict[str, Any]) -> dict[str, Any]:
-    config = body.get("config")
-    if config is not None and type(config) is not dict:
-        raise BadField("config", config, "an object")
-    return config or {}
+def _message(kind: str, **fields: Any) -> str:
+    return orjson.dumps({"type": kind, **fields}).decode()
 
 
-def _words(body: dict[str, Any]) -> str:
-    text = body.get("text")
-    if type(text) is str and len(text) > MAX_TEXT:
-        raise TooLong(f"text of {len(text)} characters; at most {MAX_TEXT}")
-    text = string("text", text, MAX_TEXT)
-    if not text.strip():
-        raise BadField("text", text, "a text with words in it")
-    return text
-
-
-def _options(body: dict[str, Any], say: str | None = None) -> ReplyOptions:
-    interruptible = body.get("interruptible")
-    if interruptible is not None:
-        interruptible = flag("interruptible", interruptible)
-    return ReplyOptions(interruptible=interruptible, say=say)
-
-
-class TooLong(ValueError):
-    """A text that nobody can have typed."""
+def _error(code: str, message: str) -> tuple[Action, ...]:
+    return (Send((_message("error", code=code, message=message),)),)
 
 
 class StreamCodec:
@@ -121,78 +129,70 @@ class StreamCodec:
         self.rate_hz = rate_hz
         self._settings = defaults
         self._started = False
-        self._hearing = False
+        self._listening = False
         self._speaking = False
 
-    # -- what the client says -----------------------------------------------------------------------------------
+    # -- client messages ----------------------------------------------------------------------------------------
 
     def decode(self, message: str | bytes) -> Sequence[Action]:
-        """What the client did; whatever is wrong with it is answered by an `error` message."""
+        """The client's actions; a wrong message is answered with an `error` message."""
         if not isinstance(message, str):
-            if self._hearing and message and not len(message) & 1:
+            if self._listening and message and not len(message) & 1:
                 return (Audio(message),)
             if not self._started:
                 return _error("not_started", "audio before start_streaming")
             if len(message) & 1:
-                return _error("bad_audio", f"{len(message)} bytes are no 16-bit samples")
-            return ()  # empty, or under way when the client stopped: not worth an error
+                return _error("bad_audio", f"{len(message)} bytes are not whole 16-bit samples")
+            return ()  # empty, or sent before the client stopped: not an error
         try:
             body = orjson.loads(message)
         except orjson.JSONDecodeError as error:
-            return _error("bad_json", f"no JSON: {error.msg} at character {error.pos}")
+            return _error("bad_json", f"not JSON: {error.msg} at character {error.pos}")
         kind = body.get("type") if type(body) is dict else None
-        if type(kind) is not str or kind not in TYPES:
-            return _error("unknown_type", f"type is none of {', '.join(TYPES)}")
+        if kind not in TYPES:
+            return _error("unknown_type", f"type is not one of {', '.join(TYPES)}")
         if not self._started and kind not in _FREE:
             return _error("not_started", f"{kind} before start_streaming")
+        if self._started and kind == "start_streaming":
+            return _error("already_started", "start_streaming was sent before")
         try:
-            return self._act(kind, body)
+            return self._act(checked(_CLIENT_MESSAGE, body))
         except BadField as error:
             return _error("bad_field", str(error))
-        except TooLong as error:
-            return _error("too_long", str(error))
 
-    def _act(self, kind: str, body: dict[str, Any]) -> tuple[Action, ...]:
-        match kind:
-            case "start_streaming":
-                return self._start(body)
-            case "stop_streaming":
-                return self._stop()
-            case "text_input":
-                return (Say(_words(body), _options(body)),)
-            case "say":
-                return (RequestReply(_options(body, say=_words(body))),)
-            case "configure":
-                return self._configure(body)
-            case "played":
-                turn = integer("turn", body.get("turn", 0), 0, 2**31)
-                return (Played(turn, integer("ms", body.get("ms"), 0, 2**31)),)
-            case "ping":
+    def _act(self, message: ClientMessage) -> tuple[Action, ...]:
+        match message:
+            case ConfigMessage(type=kind, config=config):
+                self._settings = with_settings(self._settings, config or {}, "config")
+                if kind == "configure":
+                    return (Configure(self._settings),)
+                self._started = self._listening = True
+                return (Start(self._settings),)
+            case TextMessage():
+                return self._words(message)
+            case PlayedMessage(turn=turn, ms=ms):
+                return (Played(turn, ms),)
+            case BareMessage(type="ping"):
                 return (Send((_message("pong"),)),)
-            case _:
-                return (_PLAIN[kind],)
+            case BareMessage(type="stop_streaming"):
+                listening, self._listening = self._listening, False
+                return (Stop(),) if listening else ()
+            case BareMessage(type=kind):
+                return (_ACTIONS[kind],)
 
-    def _start(self, body: dict[str, Any]) -> tuple[Action, ...]:
-        if self._started:
-            return _error("already_started", "start_streaming was sent before")
-        self._settings = with_settings(self._settings, _config(body), prefix="config.")
-        self._started = self._hearing = True
-        return (Start(self._settings),)
+    def _words(self, message: TextMessage) -> tuple[Action, ...]:
+        if len(message.text) > MAX_TEXT:
+            return _error("too_long", f"text of {len(message.text)} characters; at most {MAX_TEXT}")
+        if not message.text.strip():
+            raise BadField.of("text", message.text, "a text with words in it")
+        if message.type == "say":
+            return (RequestReply(ReplyOptions(interruptible=message.interruptible, say=message.text)),)
+        return (Say(message.text, ReplyOptions(interruptible=message.interruptible)),)
 
-    def _stop(self) -> tuple[Action, ...]:
-        if not self._hearing:
-            return ()
-        self._hearing = False
-        return (Stop(),)
-
-    def _configure(self, body: dict[str, Any]) -> tuple[Action, ...]:
-        self._settings = with_settings(self._settings, _config(body), prefix="config.")
-        return (Configure(self._settings),)
-
-    # -- what the client is told --------------------------------------------------------------------------------
+    # -- server messages ----------------------------------------------------------------------------------------
 
     def encode(self, event: Event) -> Sequence[str | bytes]:
-        """The messages that tell the client of it."""
+        """The messages for an event of the session."""
         match event:
             case ReplyAudio():
                 return (event.pcm,)
@@ -207,7 +207,7 @@ class StreamCodec:
             case TurnBegan(turn, spoken_ms):
                 return (_message("processing_started", turn=turn, audio_duration=spoken_ms / 1000),)
             case TurnDropped(turn):
-                # An empty final transcript takes back the partials that were shown.
+                # An empty final transcript withdraws the partials that the client shows.
                 return (*self._speech(False), _message("transcript", turn=turn, text="", final=True))
             case ReplyBegan(turn):
                 return (_message("reply_started", turn=turn),)
@@ -240,7 +240,7 @@ class StreamCodec:
                 return (_message("error", code=code, message=text, **({"turn": turn} if turn else {})),)
 
     def _speech(self, speaking: bool) -> tuple[str, ...]:
-        """A pause and the end of the turn are one change for the client."""
+        """`vad_status`, only when it changes: the pause and the end of a turn are one change for the client."""
         if speaking == self._speaking:
             return ()
         self._speaking = speaking

@@ -1,8 +1,8 @@
 """A phone call over Twilio Media Streams: JSON text with base64 µ-law at 8 kHz, both ways.
 
-It owns the shapes of the messages, the account of what the caller has heard, and the check of Twilio's
-signature. Twilio's protocol has no error message, so whatever is wrong closes the connection. Pure.
-Only `media`, `mark` and `clear` may be sent: Twilio ends the stream at anything else.
+It owns the messages, the position up to which the caller heard the reply, and the check of Twilio's signature. Pure.
+Twilio's protocol has no error message, so a wrong message closes the connection. Twilio accepts only `media`, `mark`
+and `clear`, and ends the stream at any other message.
 """
 
 import base64
@@ -10,27 +10,50 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import orjson
+from pydantic import BaseModel, Field, TypeAdapter
 
 from services.edge.client.actions import Action, Audio, Close, Played, Start, Stop
 from services.edge.client.events import Event, Interrupt, Pause, ReplyAudio, Resume
-from services.edge.protocols.fields import BadField, with_settings
+from services.edge.protocols.fields import Allowed, BadField, checked
+from services.edge.protocols.session_settings import Config, Settable, with_settings
 from shared.audio.pcm import LAW_RATE_HZ, decode_law, encode_law
 from shared.protocol.session import SessionSettings
 
 MESSAGE_BYTES = 1600
-"""µ-law bytes of one `media` message: 200 ms. Each is followed by a mark, so that this is how finely the played
-position is known, and a `clear` never waits behind more than one of them being written."""
+"""µ-law bytes of one `media` message: 200 ms. A mark follows each, so the played position is known to 200 ms, and a
+`clear` waits for at most one of them to be written."""
 
-MAX_PAYLOAD_BYTES = 64 * 1024
-"""Twilio sends 20 ms, 160 bytes, at a time."""
+MAX_PAYLOAD_CHARS = 64 * 1024
+"""Characters of base64 in one `media` message. Twilio sends 160 bytes of audio (20 ms) at a time."""
 
 _EVENTS = ("start", "media", "mark", "stop")
 
 _PARAMETERS = ("language", "voice", "instructions", "greeting", "goodbye", "endpoint_ms")
-"""What a `<Parameter>` of the call may set; whatever else it carries is the caller's own business."""
+"""The settings that a `<Parameter>` of the call may change; other parameters are ignored."""
+
+
+class MediaFormat(BaseModel):
+    """The only format of Twilio Media Streams."""
+
+    encoding: Literal["audio/x-mulaw"]
+    rate_hz: Literal[8000] = Field(alias="sampleRate")
+
+
+class StartMessage(BaseModel):
+    """The content of `start`."""
+
+    stream: Annotated[str, Allowed("an id of 1 to 100 characters", min_length=1, max_length=100)] = Field(
+        alias="streamSid"
+    )
+    media: MediaFormat = Field(alias="mediaFormat")
+    parameters: Any = Field(None, alias="customParameters")
+
+
+_START = TypeAdapter(StartMessage)
+_SETTINGS: TypeAdapter[Settable] = TypeAdapter(Config)
 
 
 def valid_signature(token: str, url: str, header: str | None) -> bool:
@@ -54,7 +77,7 @@ class TwilioCodec:
     """One phone call."""
 
     rate_hz = LAW_RATE_HZ
-    largest_message = 64 * 1024  # Twilio's media messages have some 300
+    largest_message = 64 * 1024  # Twilio's media messages have about 300
     starts_at_once = False
     can_pause = False
 
@@ -63,14 +86,14 @@ class TwilioCodec:
         self._stream = ""
         self._closed = False
         self._last_chunk = 0
-        # Twilio echoes the marks that a `clear` threw away as if they had been played; they carry an old number.
+        # Twilio also returns marks that a `clear` dropped, as if they had been played. They carry an old number.
         self._clears = 0
-        self._cleared = False  # for a pause that is not over
+        self._cleared = False  # the reply is paused, and the carrier's queue is cleared
 
-    # -- what the carrier says ----------------------------------------------------------------------------------
+    # -- the carrier's messages ---------------------------------------------------------------------------------
 
     def decode(self, message: str | bytes) -> Sequence[Action]:
-        """What happened on the call; anything that Twilio would not send ends it."""
+        """The caller's actions; a message that Twilio would not send closes the connection."""
         if self._closed:
             return ()
         if not isinstance(message, str):
@@ -78,12 +101,12 @@ class TwilioCodec:
         try:
             body = orjson.loads(message)
         except orjson.JSONDecodeError:
-            return self._close(1008, "no JSON")
+            return self._close(1008, "not JSON")
         kind = body.get("event") if type(body) is dict else None
         if type(kind) is not str:
             return self._close(1008, "a message without event")
         if kind not in _EVENTS:
-            return ()  # `connected`, a key pressed, and whatever Twilio may add
+            return ()  # `connected`, `dtmf`, and events that Twilio may add
         if not self._stream and kind != "start":
             return self._close(1008, f"{kind} before start")
         inner = body.get(kind)
@@ -104,40 +127,30 @@ class TwilioCodec:
         # A close frame holds 123 bytes of reason.
         return (Close(code, reason.encode()[:123].decode(errors="ignore")),)
 
-    def _start(self, start: dict[str, Any]) -> tuple[Action, ...]:
-        stream, media = start.get("streamSid"), start.get("mediaFormat")
+    def _start(self, content: dict[str, Any]) -> tuple[Action, ...]:
         if self._stream:
             return self._close(1008, "second start")
-        if type(stream) is not str or not 0 < len(stream) <= 100:
-            return self._close(1008, "start without streamSid")
-        if (
-            type(media) is not dict
-            or media.get("encoding") != "audio/x-mulaw"
-            or media.get("sampleRate") != LAW_RATE_HZ
-        ):
-            return self._close(1008, "mediaFormat is not audio/x-mulaw at 8000")
-        parameters = start.get("customParameters")
-        if type(parameters) is not dict:
-            parameters = {}
         try:
-            settings = with_settings(self._defaults, _settings(parameters), prefix="customParameters.")
+            start = checked(_START, content, "start")
+            changes = checked(_SETTINGS, _chosen(start.parameters), "customParameters")
+            settings = with_settings(self._defaults, changes, "customParameters")
         except BadField as error:
             return self._close(1008, str(error))
-        self._stream = stream
+        self._stream = start.stream
         return (Start(settings),)
 
     def _media(self, media: dict[str, Any]) -> tuple[Action, ...]:
         if media.get("track", "inbound") != "inbound":
             return ()
         chunk, payload = _whole(media.get("chunk")), media.get("payload")
-        if type(payload) is not str or len(payload) > MAX_PAYLOAD_BYTES:
-            return self._close(1008, "media without a payload of fitting length")
+        if type(payload) is not str or len(payload) > MAX_PAYLOAD_CHARS:
+            return self._close(1008, f"media.payload is not a string of at most {MAX_PAYLOAD_CHARS} characters")
         try:
             codes = binascii.a2b_base64(payload, strict_mode=True)
         except ValueError:
-            return self._close(1008, "payload is no base64")
+            return self._close(1008, "media.payload is not base64")
         if chunk is not None:
-            # A doubled chunk, or one that comes after its successor, would be heard as a stutter. A gap is a gap.
+            # A repeated or late chunk would sound like a stutter. A missing chunk is not waited for.
             if chunk <= self._last_chunk:
                 return ()
             self._last_chunk = chunk
@@ -153,10 +166,10 @@ class TwilioCodec:
             return ()
         return (Played(turn, samples * 1000 // LAW_RATE_HZ),)
 
-    # -- what the carrier is told -------------------------------------------------------------------------------
+    # -- messages to the carrier --------------------------------------------------------------------------------
 
     def encode(self, event: Event) -> Sequence[str | bytes]:
-        """The reply's audio and its end; a caller is told nothing else."""
+        """The reply's audio with its marks, and the end of it; other events have no message."""
         if not self._stream or self._closed:
             return ()
         match event:
@@ -170,13 +183,13 @@ class TwilioCodec:
                     messages.append(self._message("mark", {"name": f"t{turn}:{end}:{self._clears}"}))
                 return messages
             case Pause() | Interrupt():
-                # A carrier cannot pause. After a pause nothing is queued, and an interruption has nothing to clear.
+                # A carrier cannot pause, so a pause clears its queue; an interruption after it has nothing to clear.
                 cleared, self._cleared = self._cleared, isinstance(event, Pause)
                 self._clears += not cleared
                 return () if cleared else (self._message("clear"),)
             case Resume():
                 self._cleared = False
-                return ()  # the rest is sent again, and its marks count from the beginning of the reply
+                return ()  # the session sends the rest again; marks count from the beginning of the reply
             case _:
                 return ()
 
@@ -187,15 +200,16 @@ class TwilioCodec:
         return orjson.dumps(body).decode()
 
 
-def _settings(parameters: dict[str, Any]) -> dict[str, Any]:
-    """The parameters that are settings; all come as strings, also the number."""
-    chosen = {name: parameters[name] for name in _PARAMETERS if name in parameters}
+def _chosen(parameters: Any) -> dict[str, Any]:
+    """The parameters that are settings. Twilio sends each as a string, numbers too."""
+    given = parameters if type(parameters) is dict else {}
+    chosen = {name: given[name] for name in _PARAMETERS if name in given}
     endpoint_ms = _whole(chosen.get("endpoint_ms"))
     return chosen if endpoint_ms is None else {**chosen, "endpoint_ms": endpoint_ms}
 
 
 def _whole(value: Any) -> int | None:
-    """The number in a string of digits, as Twilio writes them."""
+    """The number in a string of digits, as Twilio writes numbers; None: it is not one."""
     if type(value) is str and value.isascii() and value.isdigit() and len(value) <= 18:
         return int(value)
     return None

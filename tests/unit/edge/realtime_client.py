@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any
 
@@ -22,7 +22,7 @@ from services.edge.client.events import (
     Transcribed,
     TurnBegan,
 )
-from services.edge.protocols.realtime import RealtimeCodec
+from services.edge.protocols.realtime.codec import RealtimeCodec
 from shared.protocol.session import SessionSettings
 
 SDK: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
@@ -94,6 +94,11 @@ class Client:
             events.append(event)
         self.seen += events
         return events
+
+
+def replies(actions: Sequence[Action]) -> list[dict[str, Any]]:
+    """The wire messages among a codec's actions."""
+    return [json.loads(message) for action in actions if isinstance(action, Send) for message in action.messages]
 
 
 def kinds(events: list[dict[str, Any]]) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 from services.edge.client import actions as act
 from services.edge.client import events as ev
 from services.edge.protocols.fields import BadField
-from services.edge.protocols.realtime_session import SessionObject
+from services.edge.protocols.realtime.session import SessionObject
 from services.edge.turns import LINGERING, WORDLESS_S
 from shared.protocol import frames as fr
 from shared.protocol.session import ReplyOptions, SessionSettings

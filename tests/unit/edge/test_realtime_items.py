@@ -1,13 +1,16 @@
 """Realtime: items of the conversation, and what is refused."""
 
+import json
 from typing import Any
 
 import pytest
 
 from services.edge.client.actions import Audio, RequestReply, Send, SetHistory
-from services.edge.protocols.realtime_wire import MAX_APPEND_CHARS
+from services.edge.protocols.realtime.codec import MAX_EVENT_CHARS
+from services.edge.protocols.realtime.items import MAX_CLIENT_BYTES, MAX_CLIENT_ITEMS
+from services.edge.protocols.realtime.wire import MAX_APPEND_CHARS
 from shared.protocol.session import ReplyOptions, ToolCall
-from tests.unit.edge.realtime_client import Client, kinds, turn_with_reply
+from tests.unit.edge.realtime_client import Client, kinds, replies, turn_with_reply, updated
 
 
 def test_a_cut_behind_the_end_cuts_nothing() -> None:
@@ -122,3 +125,54 @@ def test_what_is_no_event_is_answered(message: str | bytes) -> None:
     (action,) = (client := Client()).codec.decode(message)
     assert isinstance(action, Send)
     assert kinds(client._read(list(action.messages))) == ["error"]
+
+
+def test_an_event_that_is_huge_is_refused_and_the_session_goes_on() -> None:
+    client = Client()
+    error = client.error("session.update", session={"prompt": "x" * MAX_EVENT_CHARS})
+    assert (error["code"], error["param"]) == ("string_above_max_length", None)
+    assert len(error["message"]) < 100
+    updated(client)
+
+
+def test_the_items_of_a_client_are_limited_and_a_deleted_one_makes_room() -> None:
+    client = Client()
+
+    def create(item_id: str) -> list[dict[str, Any]]:
+        content = [{"type": "input_text", "text": "x" * 32_000}] * 60
+        item = {"id": item_id, "type": "message", "role": "user", "content": content}
+        return replies(client.codec.decode(json.dumps({"type": "conversation.item.create", "item": item})))
+
+    kept = 0
+    while kinds(answers := create(f"item{kept}")) != ["error"]:
+        kept += 1
+    assert answers[0]["error"]["code"] == "conversation_full"
+    assert (kept - 1) * 60 * 32_000 < MAX_CLIENT_BYTES < (kept + 1) * 60 * 33_000
+    assert create("another")[0]["error"]["code"] == "conversation_full"
+    client.say("conversation.item.delete", item_id="item0")
+    assert kinds(create("another")) == ["conversation.item.added", "conversation.item.done"]
+
+
+def test_a_client_can_create_and_delete_items_for_ever() -> None:
+    client = Client()
+    item = {"id": "a", "type": "message", "role": "user", "content": [{"type": "input_text", "text": "x"}]}
+    create, delete = (
+        json.dumps({"type": "conversation.item.create", "item": item}),
+        '{"type":"conversation.item.delete","item_id":"a"}',
+    )
+    for _ in range(MAX_CLIENT_ITEMS + 1):
+        client.codec.decode(create)
+        client.codec.decode(delete)
+    assert kinds(client.say("conversation.item.create", item=item)) == [
+        "conversation.item.added",
+        "conversation.item.done",
+    ]
+
+
+def test_a_client_can_keep_so_many_items_and_no_more() -> None:
+    client = Client()
+    item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "x"}]}
+    create = json.dumps({"type": "conversation.item.create", "item": item})
+    for _ in range(MAX_CLIENT_ITEMS):
+        client.codec.decode(create)
+    assert client.error("conversation.item.create", item=item)["code"] == "conversation_full"

@@ -86,6 +86,15 @@ def test_no_turn_detection_is_push_to_talk_and_can_be_undone(off: object) -> Non
     assert updated(client, audio={"input": {"turn_detection": {"type": "server_vad"}}})[1] == DEFAULTS
 
 
+def test_null_switches_the_idle_timeout_off() -> None:
+    client = Client()
+    _, settings = updated(client, audio={"input": {"turn_detection": {"idle_timeout_ms": 5000}}})
+    assert (settings.idle_ms, settings.idle_prompt) == (5000, "")
+    echo, settings = updated(client, audio={"input": {"turn_detection": {"idle_timeout_ms": None}}})
+    assert echo["audio"]["input"]["turn_detection"]["idle_timeout_ms"] is None
+    assert settings == DEFAULTS
+
+
 @pytest.mark.parametrize(
     ("voice", "used"),
     [("alloy", ""), ("af", "af"), ("en-us+f3", "en-us+f3"), ({"id": "en-us"}, "en-us"), ({"id": "voice_1"}, "")],

@@ -7,8 +7,8 @@ import pytest
 
 from services.edge.client.actions import RequestReply, SetHistory
 from services.edge.client.events import ReplyBegan, ReplyEnded, ReplyText, TurnBegan
-from services.edge.protocols.realtime_items import MAX_OUTPUT_BYTES
-from services.edge.protocols.realtime_tools import MAX_SCHEMA_BYTES, MAX_TOOLS
+from services.edge.protocols.realtime.client_items import MAX_OUTPUT_BYTES
+from services.edge.protocols.realtime.tools import MAX_SCHEMA_BYTES, MAX_TOOLS
 from shared.protocol.session import ReplyOptions, Tool, ToolCall
 from tests.unit.edge.realtime_client import Client, kinds, turn_with_reply, updated
 

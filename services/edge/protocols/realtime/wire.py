@@ -1,4 +1,4 @@
-"""How OpenAI Realtime writes things down: events with ids, refusals, audio formats. Pure."""
+"""The wire format of OpenAI Realtime: events with ids, errors, audio formats. Pure."""
 
 import binascii
 import secrets
@@ -27,12 +27,12 @@ MAX_APPEND_CHARS = 15 * 1024 * 1024
 
 
 def random_id(prefix: str) -> str:
-    """An id as Realtime clients know them: `item_` and 20 hexadecimal digits."""
+    """An id as OpenAI's look: a prefix and 20 hexadecimal digits, for example `item_0123456789abcdef0123`."""
     return f"{prefix}_{secrets.token_hex(10)}"
 
 
 class Refused(ValueError):
-    """A client event that cannot be done; becomes an `error` event, and the session goes on."""
+    """A client event that is refused: it becomes an `error` event, and the session goes on."""
 
     def __init__(self, message: str, code: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -41,7 +41,7 @@ class Refused(ValueError):
 
 
 class Wire:
-    """Writes server events, each with an id of its own."""
+    """Writes server events, each with a unique id."""
 
     def __init__(self, new_id: NewId) -> None:
         self.new_id = new_id
@@ -59,7 +59,7 @@ class Wire:
         param: str | None = None,
         caused_by: str | None = None,
     ) -> str:
-        """An `error` event; `caused_by` is the client event's own id."""
+        """An `error` event. `param`: the wrong field; `caused_by`: the `event_id` of the client event."""
         error = {"type": kind, "code": code, "message": message, "param": param, "event_id": caused_by}
         return self.event("error", error=error)
 
@@ -70,10 +70,10 @@ def rate_of(audio_format: str) -> int:
 
 
 def unpack_audio(audio: Any, audio_format: str) -> bytes:
-    """The PCM in an `append`.
+    """The PCM (s16le) in an `input_audio_buffer.append`.
 
     Raises:
-        Refused: too long, no base64, or half a sample.
+        Refused: too long, not base64, or half a sample.
     """
     if type(audio) is not str or not audio:
         raise Refused("Invalid 'audio': expected base64-encoded audio bytes.", "invalid_value", "audio")
@@ -83,18 +83,18 @@ def unpack_audio(audio: Any, audio_format: str) -> bytes:
         )
     try:
         data = binascii.a2b_base64(audio, strict_mode=True)
-    except ValueError:  # also what is not ASCII
+    except ValueError:  # also raised for characters outside ASCII
         raise Refused("Invalid 'audio': not valid base64.", "invalid_value", "audio") from None
     law = _LAWS.get(audio_format)
     if law is not None:
         return decode_law(law, data)
     if len(data) & 1:
-        raise Refused(f"Invalid 'audio': {len(data)} bytes are no 16-bit samples.", "invalid_value", "audio")
+        raise Refused(f"Invalid 'audio': {len(data)} bytes are not whole 16-bit samples.", "invalid_value", "audio")
     return data
 
 
 def pack_audio(pcm: bytes, audio_format: str, most_bytes: int) -> list[str]:
-    """PCM as base64 of that format, in pieces of at most so many (even) bytes before base64."""
+    """PCM as base64 in this format. Each piece has at most `most_bytes` (even) bytes before base64."""
     law = _LAWS.get(audio_format)
     data = pcm if law is None else encode_law(law, pcm)
     return [b64encode(data[start : start + most_bytes]).decode() for start in range(0, len(data), most_bytes)]

@@ -1,23 +1,23 @@
-"""What a Realtime client is told of the person's speech: when it began and ended, its item, its transcript.
+"""The server events about the person's speech: when it began and ended, its item, its transcript.
 
-Pure. One user item for each spoken turn; replies are told of elsewhere.
+Pure. Each spoken turn is one item of the user. `Turns` and `Reply` write the events about replies.
 """
 
 from dataclasses import dataclass
 
 from services.edge.client.keys import user_key
-from services.edge.protocols.realtime_items import Conversation, Entry
-from services.edge.protocols.realtime_session import SessionObject
-from services.edge.protocols.realtime_wire import Wire
+from services.edge.protocols.realtime.items import Conversation, Entry
+from services.edge.protocols.realtime.session import SessionObject
+from services.edge.protocols.realtime.wire import Wire
 
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
 KEPT_TURNS = 32
-"""Turns whose transcript may still come."""
+"""Turns whose transcript may still arrive; older ones are forgotten."""
 
 
 @dataclass(slots=True)
 class Spoken:
-    """What the person says in one turn."""
+    """The person's speech in one turn."""
 
     item_id: str
     onset_ms: int = 0
@@ -30,7 +30,7 @@ class Spoken:
     sent: str = ""
     """The part of the transcript that was sent as deltas."""
     early: str | None = None
-    """The final transcript, where it came before the turn's end was told."""
+    """The final transcript, if it arrived before the turn was committed."""
 
 
 class Hearing:
@@ -41,21 +41,21 @@ class Hearing:
         self._session = session
         self._conversation = conversation
         self._spoken: dict[int, Spoken] = {}
-        self._heard_ms = 0
+        self._speech_ms = 0
 
     def __contains__(self, turn: int) -> bool:
-        """Whether something was heard in this turn whose transcript has not been told."""
+        """Whether there was speech in this turn whose final transcript has not been sent."""
         return turn in self._spoken
 
     @property
     def speaking(self) -> bool:
-        """Whether speech was announced that is no turn yet."""
+        """Whether the client was sent a `speech_started` for a turn that is not over."""
         return any(spoken.announced and spoken.entry is None for spoken in self._spoken.values())
 
-    def take_heard_ms(self) -> int:
-        """Length of the speech since this was last asked."""
-        heard_ms, self._heard_ms = self._heard_ms, 0
-        return heard_ms
+    def take_speech_ms(self) -> int:
+        """Length in ms of the committed speech since the last call."""
+        speech_ms, self._speech_ms = self._speech_ms, 0
+        return speech_ms
 
     def _turn(self, turn: int) -> Spoken:
         spoken = self._spoken.get(turn)
@@ -66,7 +66,7 @@ class Hearing:
         return spoken
 
     def began(self, turn: int, onset_ms: int) -> list[str]:
-        """The person speaks."""
+        """The person began to speak."""
         spoken = self._turn(turn)
         if spoken.announced or not self._session.detects_turns:
             return []
@@ -74,7 +74,7 @@ class Hearing:
         return [self._wire.event("input_audio_buffer.speech_started", item_id=spoken.item_id, audio_start_ms=onset_ms)]
 
     def ended(self, turn: int, end_ms: int) -> list[str]:
-        """The person is done."""
+        """The person stopped speaking."""
         spoken = self._spoken.get(turn)
         if spoken is None or spoken.stopped or not spoken.announced:
             return []
@@ -82,12 +82,12 @@ class Hearing:
         return [self._wire.event("input_audio_buffer.speech_stopped", item_id=spoken.item_id, audio_end_ms=end_ms)]
 
     def committed(self, turn: int, spoken_ms: int) -> list[str]:
-        """What was spoken is a turn, and becomes an item."""
+        """The speech is a turn: it becomes an item."""
         spoken = self._turn(turn)
         if spoken.entry is not None:
             return []
         spoken.spoken_ms = spoken_ms
-        self._heard_ms += spoken_ms
+        self._speech_ms += spoken_ms
         stopped = self.ended(turn, spoken.onset_ms + spoken_ms)
         item = {
             "id": spoken.item_id,
@@ -95,7 +95,7 @@ class Hearing:
             "type": "message",
             "status": "completed",
             "role": "user",
-            # Without the key some clients fail to read the item.
+            # Some clients fail to read the item without this key.
             "content": [{"type": "input_audio", "transcript": None}],
         }
         spoken.entry = Entry(item, user_key(turn))
@@ -105,18 +105,18 @@ class Hearing:
             self._wire.event("input_audio_buffer.committed", item_id=spoken.item_id, previous_item_id=before),
             self._wire.event("conversation.item.added", previous_item_id=before, item=item),
             self._wire.event("conversation.item.done", previous_item_id=before, item=item),
-            *([] if spoken.early is None else self.heard(turn, spoken.early, final=True)),
+            *([] if spoken.early is None else self.transcribed(turn, spoken.early, final=True)),
         ]
 
     def dropped(self, turn: int) -> list[str]:
-        """What was spoken is no turn."""
+        """The speech was discarded: it is not a turn."""
         spoken = self._spoken.get(turn)
         stopped = [] if spoken is None else self.ended(turn, spoken.onset_ms)
         self._spoken.pop(turn, None)
         return stopped
 
-    def heard(self, turn: int, text: str, final: bool) -> list[str]:
-        """What was understood so far, or at last."""
+    def transcribed(self, turn: int, text: str, final: bool) -> list[str]:
+        """A transcript arrived: a partial or the final one."""
         spoken = self._spoken.get(turn)
         if spoken is None:
             return []
@@ -128,21 +128,21 @@ class Hearing:
                 del self._spoken[turn]
             return []
         part = {"item_id": spoken.item_id, "content_index": 0}
-        told = []
-        # A delta cannot be taken back: what the recogniser changed its mind about is told by `completed` alone.
+        events = []
+        # A delta cannot be taken back, so words that the recogniser changed are sent only with `completed`.
         if len(text) > len(spoken.sent) and text.startswith(spoken.sent):
-            told.append(self._wire.event(f"{TRANSCRIPTION}.delta", **part, delta=text[len(spoken.sent) :]))
+            events.append(self._wire.event(f"{TRANSCRIPTION}.delta", **part, delta=text[len(spoken.sent) :]))
             spoken.sent = text
         if final:
             del self._spoken[turn]
             content = [{"type": "input_audio", "transcript": text}]
             spoken.entry.item = {**spoken.entry.item, "content": content}
             usage = {"type": "duration", "seconds": spoken.spoken_ms / 1000}
-            told.append(self._wire.event(f"{TRANSCRIPTION}.completed", **part, transcript=text, usage=usage))
-        return told
+            events.append(self._wire.event(f"{TRANSCRIPTION}.completed", **part, transcript=text, usage=usage))
+        return events
 
     def failed(self, turn: int, code: str, message: str) -> list[str]:
-        """Nothing more comes of this turn; told if its transcript was to come."""
+        """The turn failed; the client is told if it still expects the transcript."""
         spoken = self._spoken.pop(turn, None)
         if spoken is None or spoken.entry is None or not self._session.transcribes:
             return []

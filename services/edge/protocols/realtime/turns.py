@@ -1,6 +1,6 @@
-"""Which turn is which item and which response: what a Realtime client is told while a session goes on.
+"""The server events of a running session, and which turn belongs to which item and which response.
 
-Pure. It owns the reply that is open and the reply that the client asked for; `Hearing` owns what was spoken.
+Pure. `Turns` owns the open response and the response that the client requested; `Hearing` owns the spoken turns.
 """
 
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ from services.edge.client.events import (
     TurnBegan,
     TurnDropped,
 )
-from services.edge.protocols.realtime_hearing import Hearing
-from services.edge.protocols.realtime_items import Conversation
-from services.edge.protocols.realtime_reply import Failure, Reply, Request
-from services.edge.protocols.realtime_session import SessionObject
-from services.edge.protocols.realtime_wire import PCM_RATE_HZ, Refused, Wire
+from services.edge.protocols.realtime.hearing import Hearing
+from services.edge.protocols.realtime.items import Conversation
+from services.edge.protocols.realtime.reply import Failure, Reply, Request
+from services.edge.protocols.realtime.session import SessionObject
+from services.edge.protocols.realtime.wire import PCM_RATE_HZ, Refused, Wire
 from shared.protocol.session import ToolCall
 
 
@@ -43,29 +43,29 @@ class Turns:
         self._hearing = Hearing(wire, session, conversation)
         self._last_spoken = 0
         self._open: Reply | None = None
-        self._awaited = 0  # the turn whose reply comes without being asked for
+        self._awaited = 0  # the newest turn whose reply the session makes without a request
         self._request: Request | None = None
-        self._given_up = 0  # requests that were cancelled before the session gave them a turn
-        self._over = 0  # nothing more is told of replies up to this turn's
-        self._held = 0  # the turn whose reply is paused, and whose response has been ended
-        self._commits = 0  # manual turns that the session has not told of yet
+        self._given_up = 0  # requests cancelled before the session gave them a turn
+        self._over = 0  # the replies of turns up to this one are over: no more events about them
+        self._held = 0  # the turn whose reply is paused; its response is done
+        self._commits = 0  # manual turns whose outcome the session has not reported
 
-    # -- what the client asks for -------------------------------------------------------------------------------
+    # -- what the client requests -------------------------------------------------------------------------------
 
     @property
     def speaking(self) -> bool:
-        """Whether speech was announced that is no turn yet."""
+        """Whether the client was sent a `speech_started` for a turn that is not over."""
         return self._hearing.speaking
 
     def committed_by_client(self) -> None:
-        """The next turn that the session tells of is one that the client ended, whatever was in it."""
+        """The client ended a turn: the next turn that the session reports is that one, even if it is empty."""
         self._commits += 1
 
     def request(self, request: Request) -> None:
-        """The client wants a reply.
+        """The client requests a reply.
 
         Raises:
-            Refused: there is one already.
+            Refused: a reply is open or requested already.
         """
         if self._open is not None or self._request is not None:
             running = f": {self._open.id}" if self._open is not None else ""
@@ -77,10 +77,10 @@ class Turns:
         self._request = request
 
     def cancel(self, response_id: Any) -> list[str]:
-        """The client wants the reply to end: nothing to say yet, unless it had not begun.
+        """The client cancels the reply: a requested one ends now, one that has begun with the session's `ReplyEnded`.
 
         Raises:
-            Refused: there is none.
+            Refused: no reply is open or requested, or it has another id.
         """
         if self._open is not None and response_id in (None, self._open.id):
             return []
@@ -96,9 +96,9 @@ class Turns:
                 return []
         raise Refused("Cancellation failed: no active response found", "response_cancel_not_active")
 
-    # -- what the session tells ---------------------------------------------------------------------------------
+    # -- what the session reports -------------------------------------------------------------------------------
 
-    def tell(self, event: Event) -> list[str]:
+    def encode(self, event: Event) -> list[str]:
         """The server events for an event of the session."""
         match event:
             case ReplyAudio() | ReplyText():
@@ -112,7 +112,7 @@ class Turns:
             case TurnDropped(turn):
                 return self._turn_dropped(turn)
             case Transcribed(turn, text, final):
-                return self._hearing.heard(turn, text, final)
+                return self._hearing.transcribed(turn, text, final)
             case ReplyBegan(turn):
                 return self._reply_began(turn)
             case ReplyEnded():
@@ -153,9 +153,9 @@ class Turns:
     def _turn_dropped(self, turn: int) -> list[str]:
         if self._request is not None and self._request.turn == turn:
             return self._give_up("failed")
-        if self._commits:  # the client's turn is a turn, also when there was nothing in it
+        if self._commits:  # a turn that the client ended is a turn even if it is empty
             self._commits -= 1
-            return [*self._hearing.committed(turn, 0), *self._hearing.heard(turn, "", final=True)]
+            return [*self._hearing.committed(turn, 0), *self._hearing.transcribed(turn, "", final=True)]
         return self._hearing.dropped(turn)
 
     # -- replies ------------------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ class Turns:
             self._conversation_id,
             turn,
             request,
-            self._hearing.take_heard_ms(),
+            self._hearing.take_speech_ms(),
             self.rate_hz,
             from_ms,
         )
@@ -176,20 +176,20 @@ class Turns:
     def _reply_began(self, turn: int) -> list[str]:
         if turn <= self._over:
             return []
-        told = [] if self._open is None else self._end(self._open, "interrupted", "")
+        events = [] if self._open is None else self._end(self._open, "interrupted", "")
         request = self._request
         if request is not None and request.turn is not None and request.turn < turn:
-            told += self._give_up("interrupted")
+            events += self._give_up("interrupted")
             request = None
         if request is None or (turn <= self._last_spoken if request.turn is None else request.turn != turn):
             request = Request()
         else:
             self._request = None
         self._open = self._reply(turn, request)
-        return told + self._open.created()
+        return events + self._open.created()
 
     def _paused(self, turn: int) -> list[str]:
-        """Speech has been announced: the client flushes what it has, and takes the response for cancelled."""
+        """The person speaks into the reply: the client drops its audio and expects the response to be cancelled."""
         self._held = turn
         if self._open is None or self._open.turn != turn:
             return []
@@ -197,7 +197,7 @@ class Turns:
         return reply.done("interrupted", "")
 
     def _resumed(self, event: Resume) -> list[str]:
-        """It was nothing: the rest of the reply is a response of its own, as clients know no way back."""
+        """A false interruption: the rest of the reply becomes a new response, as clients cannot resume the old one."""
         if self._held != event.turn:
             return []
         self._held = 0
@@ -224,7 +224,7 @@ class Turns:
         return reply.done(status, text, calls)
 
     def _give_up(self, status: str, failure: Failure | None = None) -> list[str]:
-        """The reply that the client asked for ends before it began: its client still waits for both events."""
+        """The requested reply ends before it began; the client still waits for `response.created` and `.done`."""
         request, self._request = self._request or Request(), None
         return self._unmade(request.turn or 0, request, status, failure)
 
@@ -235,17 +235,17 @@ class Turns:
         return reply.created() + reply.done(status, "")
 
     def _failed(self, event: Failed) -> list[str]:
-        """Told where the client looks for it: an `error` of its own ends the session of some clients."""
+        """Report a failure in its response or transcript, not as an `error`: some clients end their session at one."""
         failure, turn = Failure(event.code, event.message), event.turn
         if turn and self._open is not None and turn == self._open.turn:
             self._open.failure = failure
             return []
         if turn and self._request is not None and turn == self._request.turn:
             return self._give_up("failed", failure)
-        told = self._hearing.failed(turn, failure.code, failure.message)
+        events = self._hearing.failed(turn, failure.code, failure.message)
         if turn and turn == self._awaited and turn > self._over:
-            return told + self._unmade(turn, Request(), "failed", failure)
-        if told or (turn and turn <= self._over):
+            return events + self._unmade(turn, Request(), "failed", failure)
+        if events or (turn and turn <= self._over):
             self._over = max(self._over, turn)
-            return told
+            return events
         return [self._wire.error(failure.message, failure.code, kind="server_error")]

@@ -1,6 +1,6 @@
-"""One reply as OpenAI Realtime tells it: `response.created`, then item, part and deltas, then exactly one `response.done`.
+"""The server events of one response: `response.created`, then item, part and deltas, then exactly one `response.done`.
 
-Pure. It owns the order of these events; when a reply begins and ends is the session's word.
+Pure. It owns the order of these events; the session decides when a reply begins and ends.
 """
 
 from collections.abc import Sequence
@@ -8,19 +8,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.edge.client.keys import call_key, reply_key
-from services.edge.protocols.realtime_items import Conversation, Entry
-from services.edge.protocols.realtime_session import SessionObject
-from services.edge.protocols.realtime_wire import FORMATS, Wire, pack_audio, rate_of
+from services.edge.protocols.realtime.items import Conversation, Entry
+from services.edge.protocols.realtime.session import SessionObject
+from services.edge.protocols.realtime.wire import FORMATS, Wire, pack_audio, rate_of
 from shared.audio.pcm import Resampler
 from shared.protocol.session import ToolCall
 
 DELTA_BYTES = 48 * 1024
-"""Audio in one delta: 64 KiB of base64, which every client's message limit takes; about a second at 24 kHz."""
+"""Audio in one delta: 64 KiB of base64, within every client's message limit; about a second at 24 kHz."""
 
 CHARS_PER_TOKEN = 4
 INPUT_MS_PER_TOKEN = 100
 OUTPUT_MS_PER_TOKEN = 50
-"""How OpenAI counts; its clients show usage, so it is estimated. Nothing in Parley is billed by it."""
+"""How OpenAI counts tokens. Clients show the usage, so Parley estimates it; nothing is billed by it."""
 
 _STATUS = {
     "completed": ("completed", None),
@@ -29,18 +29,18 @@ _STATUS = {
     "interrupted": ("cancelled", "turn_detected"),
     "failed": ("failed", None),
 }
-"""How a session ends a reply, as a response's status and its reason."""
+"""The status and the reason of a response, by the status of the session's `ReplyEnded`."""
 
 
 @dataclass(slots=True)
 class Request:
-    """What the client's `response.create` said; the defaults are those of a reply that nobody asked for."""
+    """The options of a client's `response.create`; the defaults are for a reply that the session began by itself."""
 
     metadata: dict[str, str] | None = None
-    output_modalities: list[str] | None = None
+    output_modalities: Sequence[str] | None = None
     max_output_tokens: int | str | None = None
     turn: int | None = None
-    """The turn that the session gave it, once it is known."""
+    """The turn that the session gave to the request; None: not known yet."""
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class Failure:
 
 @dataclass(slots=True)
 class Reply:
-    """One response, from created to done."""
+    """One response, from `response.created` to `response.done`."""
 
     wire: Wire
     session: SessionObject
@@ -61,12 +61,12 @@ class Reply:
     conversation_id: str
     turn: int
     request: Request
-    heard_ms: int
-    """Length of what the person said in this turn."""
+    speech_ms: int
+    """Length of the speech that this response answers."""
     rate_hz: int
-    """Rate of the session's audio; the client's format may have another."""
+    """Sample rate of the session's audio in Hz; the client's format may have another rate."""
     from_ms: int = 0
-    """Where in the turn's reply this response begins."""
+    """Position in the turn's reply at which this response begins."""
     failure: Failure | None = None
     id: str = field(init=False)
     _ids: dict[str, Any] = field(init=False)
@@ -86,14 +86,14 @@ class Reply:
         self._format = self.session.output_format
         self._resampler = Resampler(self.rate_hz, rate_of(self._format))
 
-    # -- its course ---------------------------------------------------------------------------------------------
+    # -- the session's events -----------------------------------------------------------------------------------
 
     def created(self) -> list[str]:
-        """It begins."""
+        """The reply begins."""
         return [self.wire.event("response.created", response=self._response("in_progress"))]
 
     def text(self, delta: str) -> list[str]:
-        """More text: of what is spoken, or of the reply itself."""
+        """More text: the transcript of a spoken reply, or a written reply."""
         if not delta:
             return []
         opening = self._open()
@@ -109,7 +109,7 @@ class Reply:
         return [*opening, *self._sound(self._resampler.process(pcm))]
 
     def done(self, status: str, text: str, calls: Sequence[ToolCall] = ()) -> list[str]:
-        """It is over; `status` is the session's word for how, `text` all of the reply that was made."""
+        """The reply is over. `status` is that of the session's `ReplyEnded`, `text` the whole text that was made."""
         completed = _STATUS.get(status, _STATUS["failed"])[0] == "completed"
         closing: list[str] = []
         if completed and len(text) > len(self._text) and text.startswith(self._text):
@@ -122,10 +122,10 @@ class Reply:
             closing += self._call(call)
         return [*closing, self.wire.event("response.done", response=self._response(status))]
 
-    # -- its parts ----------------------------------------------------------------------------------------------
+    # -- items and parts ----------------------------------------------------------------------------------------
 
     def _open(self) -> list[str]:
-        """The item and its part, announced before the first delta of either kind."""
+        """Announce the item and its part, before the first delta of text or audio."""
         if self._entry is not None:
             return []
         item = {
@@ -155,7 +155,7 @@ class Reply:
         ]
 
     def _call(self, call: ToolCall) -> list[str]:
-        """It asks for a tool: an item of its own, after what it says."""
+        """A call of a tool: an item after the message."""
         item = {
             "id": self.wire.new_id("item"),
             "object": "realtime.item",
@@ -183,7 +183,7 @@ class Reply:
 
     @property
     def _items(self) -> list[Entry]:
-        """Its items, in order."""
+        """The items of the response, in order."""
         return self._calls if self._entry is None else [self._entry, *self._calls]
 
     def _close(self, entry: Entry, status: str) -> list[str]:
@@ -207,7 +207,7 @@ class Reply:
             self.wire.event("conversation.item.done", previous_item_id=before, item=entry.item),
         ]
 
-    # -- its object ---------------------------------------------------------------------------------------------
+    # -- the response object ------------------------------------------------------------------------------------
 
     def _response(self, status: str) -> dict[str, Any]:
         config = self.session.config
@@ -235,22 +235,22 @@ class Reply:
             return None
         if status == "cancelled":
             return {"type": status, "reason": reason}
-        failure = self.failure or Failure("server_error", "The reply could not be made.")
+        failure = self.failure or Failure("server_error", "The reply failed.")
         error = {"type": "server_error", "code": failure.code, "message": failure.message}
         return {"type": status, "error": error}
 
     def _usage(self) -> dict[str, Any]:
-        heard = -(-self.heard_ms // INPUT_MS_PER_TOKEN)
+        input_tokens = -(-self.speech_ms // INPUT_MS_PER_TOKEN)
         spoken = self._samples * 1000 // rate_of(self._format) // OUTPUT_MS_PER_TOKEN
         called = sum(len(entry.item["arguments"]) for entry in self._calls)
         written = -(-(len(self._text) + called) // CHARS_PER_TOKEN)
         return {
-            "total_tokens": heard + spoken + written,
-            "input_tokens": heard,
+            "total_tokens": input_tokens + spoken + written,
+            "input_tokens": input_tokens,
             "output_tokens": spoken + written,
             "input_token_details": {
                 "text_tokens": 0,
-                "audio_tokens": heard,
+                "audio_tokens": input_tokens,
                 "image_tokens": 0,
                 "cached_tokens": 0,
                 "cached_tokens_details": {"text_tokens": 0, "audio_tokens": 0, "image_tokens": 0},
