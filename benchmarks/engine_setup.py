@@ -16,11 +16,11 @@ from pydantic import ValidationError
 
 from benchmarks.engine_load import REPLY_TOKENS
 from benchmarks.machine import cpu_model
-from benchmarks.random_models.parts import Size
 from shared.devices import device_kind, open_device
 from shared.engines import create_engine
 from shared.models import model_name
 from shared.settings import BadSettings, Settings, describe_errors, load_settings
+from tests.support.random_models.parts import Size
 
 STAGES = ("asr", "llm", "tts")
 
@@ -145,7 +145,7 @@ async def choose(stage: str, options: Options, folder: Path) -> Chosen:
 
 
 def _make(maker: str, folder: Path, options: Options) -> None:
-    from benchmarks import random_models
+    from tests.support import random_models
 
     make = getattr(random_models, maker)
     takes = signature(make).parameters

@@ -22,10 +22,10 @@ from benchmarks.figures import CALLERS, Run
 from benchmarks.machine import HERE, circumstances, result_path
 from benchmarks.pipeline import Options, RunFailed, measure
 from benchmarks.report import new_table, open_console
-from benchmarks.system import SCRIPTED
 from deploy.broker import BrokerError
 from deploy.supervisor import StartFailed
 from shared.settings import STAGES
+from tests.support.system import SCRIPTED
 
 NO_METRICS = HERE / "no_metrics"
 SCRAPE_S = 5.0

@@ -18,7 +18,7 @@ import psutil
 
 from benchmarks.figures import CALLERS, Run
 from benchmarks.machine import RESULTS
-from benchmarks.system import SCRIPTED, System, running_system
+from tests.support.system import SCRIPTED, System, running_system
 
 ENDPOINT_MS = 500
 SLACK_S = 60

@@ -19,9 +19,9 @@ from benchmarks.machine import RESULTS, circumstances, result_path
 from benchmarks.measure import summary
 from benchmarks.pipeline import ENDPOINT_MS, RunFailed, measure
 from benchmarks.report import HARM, open_console
-from benchmarks.system import SCRIPTED
 from deploy.broker import BrokerError
 from deploy.supervisor import StartFailed
+from tests.support.system import SCRIPTED
 
 DELAYS_MS = {"asr": 80, "llm": 100, "tts": 80}
 ENV = {**SCRIPTED, **{f"PARLEY_SCRIPTED_{stage.upper()}_MS": str(ms) for stage, ms in DELAYS_MS.items()}}

@@ -21,7 +21,6 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from benchmarks.machine import HERE, RESULTS, circumstances, result_path
 from benchmarks.report import open_console
-from benchmarks.system import SCRIPTED, running_system
 from benchmarks.turn_score import Score, Seen, score
 from deploy.performance import RATE_HZ, Performer, Samples, gather_sounds
 from deploy.scene import BadScene, Cue, Scene, load_scenes
@@ -35,6 +34,7 @@ from shared.engines import create_engine
 from shared.frames import SpeechPaused, SpeechResumed, SpeechStarted, TurnCommitted
 from shared.session import SessionSettings
 from shared.settings import Settings
+from tests.support.system import SCRIPTED, running_system
 
 REPLY_DELAY_S, REPLY_S, WORD_S = 0.3, 5.0, 0.4
 """In virtual time: from commit to reply, its length, and speech that counts as a word."""

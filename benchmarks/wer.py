@@ -21,13 +21,13 @@ from rich.table import Table
 
 from benchmarks.machine import RESULTS, circumstances, result_path
 from benchmarks.report import open_console
-from benchmarks.system import running_system
 from deploy.broker import BrokerError
 from deploy.conversation import Recording, TalkFailed, converse
 from deploy.supervisor import StartFailed
 from deploy.talk import read_speech
 from services.asr.sphinx import SphinxRecognizer
 from shared.settings import Settings
+from tests.support.system import running_system
 
 CLASSIC = {
     "PARLEY_VAD_ENGINE": "webrtc",

@@ -20,8 +20,8 @@ from shared.streams import Place
 from shared.wire import BrokerGone, BrokerRefused
 from shared.work import Work
 from shared.worker import Worker
-from tests.broker import embedded_broker
 from tests.conftest import need
+from tests.support.broker import embedded_broker
 
 LEASE_MS = 300
 

@@ -18,7 +18,7 @@ from shared.settings import Settings
 from shared.streams import Place
 from shared.voices import ClonedVoice, cloned_voice
 from shared.worker import Worker
-from tests.broker import embedded_broker
+from tests.support.broker import embedded_broker
 
 ANN = cloned_voice("ann", "This is Ann.", 24_000, b"\1\0" * 24_000)
 OTHER_ANN = cloned_voice("ann", "This is Ann.", 24_000, b"\2\0" * 24_000)

@@ -17,9 +17,9 @@ import pytest
 import yaml
 
 from shared.settings import STAGES, Settings
-from tests.broker import embedded_broker
 from tests.conftest import need
-from tests.pipeline.containers import Builder, Image, Stage, context_files, read_dockerfile
+from tests.support.broker import embedded_broker
+from tests.support.containers import Builder, Image, Stage, context_files, read_dockerfile
 
 ROOT = Path(__file__).parents[2]
 SERVICES = (*STAGES, "edge")

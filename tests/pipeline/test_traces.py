@@ -16,7 +16,6 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from benchmarks.system import SCRIPTED
 from services.asr.__main__ import build as build_asr
 from services.llm.__main__ import build as build_llm
 from services.tts.__main__ import build as build_tts
@@ -32,9 +31,10 @@ from shared.settings import Settings
 from shared.streams import Place
 from shared.tracing import session_label, start_tracing, stop_tracing
 from shared.worker import Stage, Worker
-from tests.broker import embedded_broker
 from tests.conftest import system
-from tests.pipeline.caller import calling
+from tests.support.broker import embedded_broker
+from tests.support.caller import calling
+from tests.support.system import SCRIPTED
 
 Speech = Callable[[str, int], bytes]
 

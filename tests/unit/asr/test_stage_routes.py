@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 from prometheus_client import REGISTRY
 
-from benchmarks.simulated_bus import SimulatedBus, SimulatedLeases
 from services.asr.scripted import ScriptedRecognizer
 from services.asr.stage import AsrStage
 from shared import frames as fr
@@ -15,6 +14,7 @@ from shared.session import ReplyOptions
 from shared.settings import Settings
 from shared.streams import Place
 from shared.work import Work
+from tests.support.simulated_bus import SimulatedBus, SimulatedLeases
 
 STARTED = fr.SpeechStarted("s", 1, 0, 0, 0, "0-0", "en", True)
 

@@ -16,7 +16,7 @@ from services.asr.transformers import WINDOW_S, TransformersUtterance, quietest
 from shared.batching import Batcher
 from shared.engines import EngineLost
 from shared.session import RATE_HZ, Word
-from tests.unit.asr.voices import CHUNK_BYTES, feed, hum, noise, voice
+from tests.support.sounds import CHUNK_BYTES, feed, hum, noise, voice
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from benchmarks import random_models
 from services.asr.clips import BYTES_PER_S
 from services.asr.transformers import TransformersRecognizer
 from shared.engines import UnknownEngine
 from shared.models import ModelMissing
 from shared.settings import Settings
-from tests.unit.asr.voices import feed, hum, noise, voice
+from tests.support import random_models
+from tests.support.sounds import feed, hum, noise, voice
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -9,7 +9,7 @@ from services.edge.session import Session
 from shared import frames as fr
 from shared.session import RATE_HZ, ReplyOptions, SessionSettings
 from shared.settings import Settings
-from tests.unit.edge.line import Line, on_a_line
+from tests.support.line import Line, on_a_line
 
 SILENCE_20_MS = bytes(2 * RATE_HZ // 50)
 

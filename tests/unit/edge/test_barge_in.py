@@ -9,7 +9,7 @@ from services.edge import events as ev
 from services.edge.backchannels import takes_the_floor
 from shared import frames as fr
 from shared.session import ReplyOptions
-from tests.unit.edge.line import SECOND, Line, on_a_line
+from tests.support.line import SECOND, Line, on_a_line
 
 TEN = "one two three four five six seven eight nine ten"
 

@@ -21,7 +21,7 @@ from shared.settings import STAGES, Settings
 from shared.streams import Place
 from shared.waterfall import TurnRecord
 from shared.wire import BrokerGone
-from tests.broker import embedded_broker
+from tests.support.broker import embedded_broker
 
 HERE = "http://127.0.0.1:8000"
 SECRET = "what was said"

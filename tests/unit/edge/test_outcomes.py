@@ -11,7 +11,7 @@ from shared import frames as fr
 from shared.lifecycle import Shutdown
 from shared.session import ReplyOptions
 from shared.settings import Settings
-from tests.unit.edge.line import Line, on_a_line
+from tests.support.line import Line, on_a_line
 
 OUTCOMES = ("completed", "interrupted", "cancelled", "failed", "empty")
 

@@ -7,7 +7,7 @@ import pytest
 from services.edge.actions import Audio, RequestReply, Send, SetHistory
 from services.edge.protocols.realtime_wire import MAX_APPEND_CHARS
 from shared.session import ReplyOptions, ToolCall
-from tests.unit.edge.realtime_client import Client, kinds, turn_with_reply
+from tests.support.realtime_client import Client, kinds, turn_with_reply
 
 
 def test_a_cut_behind_the_end_cuts_nothing() -> None:

@@ -14,7 +14,7 @@ from shared.leases import Leases
 from shared.lifecycle import Shutdown
 from shared.session import ReplyOptions
 from shared.settings import STAGES, Settings
-from tests.broker import embedded_broker
+from tests.support.broker import embedded_broker
 
 
 @pytest.fixture

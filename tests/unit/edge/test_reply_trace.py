@@ -14,7 +14,7 @@ from shared import frames as fr
 from shared.otel import make_provider
 from shared.session import ReplyOptions
 from shared.tracing import start_tracing, stop_tracing
-from tests.unit.edge.line import SECOND, Line, on_a_line
+from tests.support.line import SECOND, Line, on_a_line
 
 ROOT = f"00-{1:032x}-{2:016x}-01"
 BELOW = f"00-{1:032x}-{3:016x}-01"

@@ -14,7 +14,7 @@ from shared.frames import TranscriptFinal
 from shared.lifecycle import Shutdown
 from shared.session import ReplyOptions
 from shared.settings import Settings
-from tests.broker import embedded_broker
+from tests.support.broker import embedded_broker
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from services.edge.reply import Reply
 from shared import frames as fr
 from shared.prompt import UNANSWERED, prompt
 from shared.session import Message, ReplyOptions, SessionSettings, Tool, ToolCall
-from tests.unit.edge.line import SECOND, Line, on_a_line
+from tests.support.line import SECOND, Line, on_a_line
 
 CALL = ToolCall("call_1", "weather", '{"city":"Bonn"}')
 TOOLS = (Tool("weather", "", "{}"),)

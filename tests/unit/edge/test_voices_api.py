@@ -23,7 +23,7 @@ from shared.leases import Leases
 from shared.lifecycle import Shutdown
 from shared.settings import Settings
 from shared.voices import LARGEST_BYTES, Floats
-from tests.broker import embedded_broker
+from tests.support.broker import embedded_broker
 
 TEXT = "The birch canoe slid on the smooth planks, and sank."
 CLONES = {"engine": "test", "voices": ["own", "other"], "clones": True}

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.simulated_bus import SimulatedBus, SimulatedLeases
 from services.llm import sound
 from services.llm.scripted import ScriptedModel
 from services.llm.scripted_omni import ScriptedOmni, ScriptedTalker
@@ -22,6 +21,7 @@ from shared.settings import Settings
 from shared.speech import Speech
 from shared.streams import Place
 from shared.work import Work
+from tests.support.simulated_bus import SimulatedBus, SimulatedLeases
 
 OMNI = SessionSettings(route="omni", instructions="Be brief.", voice="anna")
 START, END = 16_000, 16_000 + 4_000

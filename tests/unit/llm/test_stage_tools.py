@@ -6,7 +6,6 @@ from itertools import count
 
 import pytest
 
-from benchmarks.simulated_bus import SimulatedBus, SimulatedLeases
 from services.llm.stage import LlmStage
 from shared.frames import Frame, ReplyDelta, ReplyDone, ReplySentence, ToolCalled, TranscriptFinal
 from shared.leases import Lease
@@ -15,6 +14,7 @@ from shared.records import pack_settings
 from shared.session import Message, ReplyOptions, SessionSettings, Tool, ToolCall
 from shared.streams import Place
 from shared.work import Work
+from tests.support.simulated_bus import SimulatedBus, SimulatedLeases
 
 WEATHER = Tool("weather", "Tells the weather.", '{"type":"object"}')
 CLOCK = Tool("clock", "", "{}")

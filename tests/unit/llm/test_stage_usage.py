@@ -10,7 +10,6 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import REGISTRY
 
-from benchmarks.simulated_bus import SimulatedBus, SimulatedLeases
 from services.llm.engine import Usage
 from services.llm.stage import LlmStage
 from shared import tracing
@@ -20,6 +19,7 @@ from shared.otel import make_provider
 from shared.records import pack_settings
 from shared.session import Message, ReplyOptions, SessionSettings, Tool
 from shared.work import Work
+from tests.support.simulated_bus import SimulatedBus, SimulatedLeases
 
 PARENT = f"00-{0xABC:032x}-{0xDEF:016x}-01"
 TOKENS = ("prompt", "cached", "reply")

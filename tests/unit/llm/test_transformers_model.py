@@ -14,7 +14,6 @@ import pytest
 import pytest_asyncio
 import structlog
 
-from benchmarks import random_models
 from services.llm import cache
 from services.llm import transformers as engine
 from services.llm.engine import Usage
@@ -23,6 +22,7 @@ from shared.engines import EngineLost, UnknownEngine
 from shared.models import ModelMissing
 from shared.session import Message, ToolCall
 from shared.settings import Settings
+from tests.support import random_models
 
 TOKENS = 24
 

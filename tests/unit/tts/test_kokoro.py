@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from benchmarks import random_models
 from services.tts.engine import Speech
 from services.tts.kokoro import KokoroSynthesizer, mixture
 from shared.engines import UnknownEngine
 from shared.loudness import LEVEL_DBFS, level_dbfs
 from shared.models import ModelMissing
 from shared.settings import Settings
+from tests.support import random_models
 
 TEXT = "Hello there, my friend."
 

@@ -7,7 +7,6 @@ from itertools import count
 import pytest
 from prometheus_client import REGISTRY
 
-from benchmarks.simulated_bus import SimulatedBus, SimulatedLeases
 from services.tts.engine import Speech
 from services.tts.scripted import ScriptedSynthesizer
 from services.tts.stage import TtsStage
@@ -15,6 +14,7 @@ from shared.frames import ReplySentence
 from shared.leases import Lease
 from shared.settings import Settings
 from shared.work import Work
+from tests.support.simulated_bus import SimulatedBus, SimulatedLeases
 
 ENGINE = "counts-characters"
 

@@ -14,7 +14,6 @@ import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
-from benchmarks import random_models
 from services.tts.engine import ENGINES, Speech
 from services.tts.families import load_model
 from services.tts.family import Abandoned
@@ -26,6 +25,7 @@ from shared.engines import UnknownEngine, create_engine
 from shared.loudness import LEVEL_DBFS, level_dbfs
 from shared.models import ModelMissing
 from shared.settings import Settings
+from tests.support import random_models
 
 TEXT = "Hello there, my friend."
 TEXTS = [TEXT, "Yes.", "This is another one, and it is a good deal longer than the others."]

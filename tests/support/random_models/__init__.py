@@ -4,7 +4,7 @@ What such a model says means nothing; how long it takes to say it does, at the s
 the models' own published configurations.
 """
 
-from benchmarks.random_models.asr import (
+from tests.support.random_models.asr import (
     listening_chat,
     moonshine,
     parakeet,
@@ -13,10 +13,10 @@ from benchmarks.random_models.asr import (
     wav2vec2,
     whisper,
 )
-from benchmarks.random_models.llm import chat
-from benchmarks.random_models.omni import qwen2_audio, qwen_omni
-from benchmarks.random_models.parts import Size, tekken, tokenizer
-from benchmarks.random_models.tts import bark, csm, fastspeech2, kokoro, speecht5, vits
+from tests.support.random_models.llm import chat
+from tests.support.random_models.omni import qwen2_audio, qwen_omni
+from tests.support.random_models.parts import Size, tekken, tokenizer
+from tests.support.random_models.tts import bark, csm, fastspeech2, kokoro, speecht5, vits
 
 __all__ = [
     "Size", "bark", "chat", "csm", "fastspeech2", "kokoro", "listening_chat", "moonshine", "parakeet", "qwen2_audio",

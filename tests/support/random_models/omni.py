@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from benchmarks.random_models.parts import library, tokenizer
+from tests.support.random_models.parts import library, tokenizer
 
 SPEAKERS = ("Chelsie", "Ethan")
 _SPECIAL = [
@@ -15,7 +15,7 @@ _SPECIAL = [
 def _tokens(folder: Path, hf: Any) -> tuple[Any, dict[str, int]]:
     made = tokenizer(folder, 512, _SPECIAL)
     tokens = hf.Qwen2TokenizerFast(
-        tokenizer_object=made, eos_token="<|im_end|>", pad_token="<|endoftext|>", bos_token=None, unk_token=None,  # noqa: S106
+        tokenizer_object=made, eos_token="<|im_end|>", pad_token="<|endoftext|>", bos_token=None, unk_token=None,
         extra_special_tokens={
             "image_token": "<|IMAGE|>", "audio_token": "<|AUDIO|>", "video_token": "<|VIDEO|>",
             "vision_bos_token": "<|vision_bos|>", "vision_eos_token": "<|vision_eos|>",

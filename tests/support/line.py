@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import virtual_time
-from benchmarks.simulated_bus import SimulatedBus
 from services.edge import actions as act
 from services.edge import events as ev
 from services.edge.session import Session
@@ -18,6 +16,8 @@ from shared.prompt import SOUND, basis, prompt
 from shared.session import OMNI, RATE_HZ, ReplyOptions, SessionSettings, Word
 from shared.settings import Settings
 from shared.streams import Place
+from tests.support import virtual_time
+from tests.support.simulated_bus import SimulatedBus
 
 SECOND = RATE_HZ
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from benchmarks.random_models.parts import Size, library, tokenizer
+from tests.support.random_models.parts import Size, library, tokenizer
 
 _CHATML = """\
 {%- if tools %}<|im_start|>system
@@ -39,7 +39,7 @@ def chat(folder: Path, size: Size = "tiny") -> Path:
     known = 1024 if tiny else 151_936
     made = tokenizer(folder, known, special)
     letters = 256  # the bytes: the first tokens
-    tokens = hf.PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<|im_end|>", pad_token="<|endoftext|>")  # noqa: S106
+    tokens = hf.PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     tokens.chat_template = _CHATML
     tokens.save_pretrained(folder)
     end, pad = tokens.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])

@@ -1,6 +1,6 @@
 """Conversations in virtual time, with random pauses, delays, interruptions and deaths: does anything stale leave the edge?
 
-`python -m benchmarks.simulation --turns 10000`. Real are the vad, asr, llm and tts stages, the worker's handling of leases
+`python -m tests.support.simulation --turns 10000`. Real are the vad, asr, llm and tts stages, the worker's handling of leases
 and stop messages, turn-taking, and the edge's session; simulated are the broker, the engines and the client. What is
 understood depends on how much audio was heard, the reply on what was understood, and every sample of the voice on the
 sentence and its place in it: so a sample that does not belong to the reply to the final transcript shows.
@@ -21,9 +21,7 @@ import numpy as np
 import orjson
 from rich.progress import track
 
-from benchmarks import virtual_time
 from benchmarks.machine import RESULTS, circumstances, result_path
-from benchmarks.simulated_bus import SimulatedBus, SimulatedStage
 from services.asr.engine import Transcript
 from services.asr.stage import AsrStage
 from services.edge import actions as act
@@ -36,6 +34,8 @@ from services.vad.endpointing import FixedDetector
 from services.vad.stage import VadStage
 from shared.session import RATE_HZ, Message, SessionSettings, Tool, Word
 from shared.settings import Settings
+from tests.support import virtual_time
+from tests.support.simulated_bus import SimulatedBus, SimulatedStage
 
 CHUNK = RATE_HZ // 10
 """Samples that the client sends at once."""
@@ -322,7 +322,7 @@ def _judge(client: Client, session: Session, closed: list[tuple[int, str]], stag
         client.check_heard()
     if closed:
         client.faults.append(f"closed: {closed}")
-    held = session._dialogue.replies.delivery.held_by  # noqa: SLF001 - nobody speaks any more
+    held = session._dialogue.replies.delivery.held_by
     if held:
         client.faults.append(f"turn {held} still holds the reply")
     if client.paused:
@@ -331,14 +331,14 @@ def _judge(client: Client, session: Session, closed: list[tuple[int, str]], stag
         last = max(client.said)
         if client.said[last] and client.ended.get(last) != "completed":
             client.faults.append(f"the last turn {last} was not answered: {client.ended.get(last)}")
-    users = [message.text for message in session._dialogue.record.messages() if message.role == "user"]  # noqa: SLF001
+    users = [message.text for message in session._dialogue.record.messages() if message.role == "user"]
     final = [text for turn, text in sorted(client.said.items()) if text]
     if [text for text in users if "typed" not in text] != [text for text in final if "typed" not in text]:
         client.faults.append(f"history {users} is not what was said {final}")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.simulation", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.support.simulation", description=__doc__)
     parser.add_argument("--turns", type=int, default=10_000)
     parser.add_argument("--per-session", type=int, default=25)
     parser.add_argument("--seed", type=int, default=1)

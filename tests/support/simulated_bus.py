@@ -203,11 +203,11 @@ class SimulatedStage:
         self._leases = SimulatedLeases(bus)
         self.kills = 0
         self._worker = self._hire()
-        bus.on_stop.append(lambda *message: self._worker._on_stop(*message))  # noqa: SLF001 - the subscription's callback
+        bus.on_stop.append(lambda *message: self._worker._on_stop(*message))
 
     def _hire(self) -> Worker:
         worker = Worker(self.stage, self._settings, Shutdown(0), self._bus)  # type: ignore[arg-type]
-        worker._leases = self._leases  # type: ignore[assignment]  # noqa: SLF001 - the broker's side of it is simulated
+        worker._leases = self._leases  # type: ignore[assignment]
         return worker
 
     def take(self, stream: bytes, entry_id: str, frame: Frame, fence: int = 1) -> None:
@@ -216,7 +216,7 @@ class SimulatedStage:
 
     def _begin(self, lease: Lease) -> None:
         self._leases.fences[lease.id] = lease.fence
-        self._worker._begin(self._tasks, lease)  # noqa: SLF001 - as the producer does
+        self._worker._begin(self._tasks, lease)
         if self._bus.chance.random() < self._kill_chance and lease.fence < self._settings.max_deliveries:
             self._bus.loop.call_later(self._bus.chance.uniform(0, 0.6), self._kill, lease.id)
 
@@ -227,9 +227,9 @@ class SimulatedStage:
         self.kills += 1
         dead, self._worker = self._worker, self._hire()
         zombie = self._bus.chance.random() < 0.25
-        for work in tuple(dead._in_hand.values()):  # noqa: SLF001 - what a dying process leaves
+        for work in tuple(dead._in_hand.values()):
             if not zombie:
-                work._channel.dead = True  # type: ignore[attr-defined]  # noqa: SLF001 - nothing leaves it any more
+                work._channel.dead = True  # type: ignore[attr-defined]
                 work.stop("lost")
             lease = work.lease
             if self._leases.fences.get(lease.id) == lease.fence:

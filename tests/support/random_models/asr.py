@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from benchmarks.random_models.parts import ROLES, Size, library, tekken, tokenizer
+from tests.support.random_models.parts import ROLES, Size, library, tekken, tokenizer
 
 _LANGUAGES = (
     "en",
@@ -127,7 +127,7 @@ def parakeet(folder: Path, *, tdt: bool) -> Path:
     hf = library()
     special = ["<unk>", "<pad>", "<blank>"]
     made = tokenizer(folder, 400, special)
-    tokens = hf.PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", pad_token="<pad>")  # noqa: S106
+    tokens = hf.PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", pad_token="<pad>")
     decoder_type = "tdt" if tdt else "ctc"
     hf.ParakeetProcessor(hf.ParakeetFeatureExtractor(), tokens, decoder_type=decoder_type).save_pretrained(folder)
     encoder = {
@@ -193,7 +193,7 @@ def listening_chat(folder: Path, *, qwen: bool) -> Path:
     size = 1024
     made = tokenizer(folder, size, special)
     tokens = hf.PreTrainedTokenizerFast(
-        tokenizer_object=made, eos_token="<|im_end|>", pad_token="<|endoftext|>",  # noqa: S106
+        tokenizer_object=made, eos_token="<|im_end|>", pad_token="<|endoftext|>",
         extra_special_tokens={
             "audio_bos_token": "<|audio_start|>", "audio_token": "<|audio_pad|>", "audio_eos_token": "<|audio_end|>"
         },
@@ -216,7 +216,7 @@ def listening_chat(folder: Path, *, qwen: bool) -> Path:
     else:
         ears = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 128}
         hf.GlmAsrProcessor(
-            hf.WhisperFeatureExtractor(feature_size=128), tokens, chat_template=_REQUEST, audio_token="<|audio_pad|>"  # noqa: S106
+            hf.WhisperFeatureExtractor(feature_size=128), tokens, chat_template=_REQUEST, audio_token="<|audio_pad|>"
         ).save_pretrained(folder)  # fmt: skip
         config = hf.GlmAsrConfig(
             audio_config={**ears, "initializer_range": 0.2}, text_config=text, audio_token_id=audio

@@ -5,7 +5,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from benchmarks.random_models.parts import Size, library, tokenizer
+from tests.support.random_models.parts import Size, library, tokenizer
 
 _PHONEMES = ';:,.!?—…"() “”ʣʥʦʨᵝAIOQSTWYᵊabcdefhijklmnopqrstuvwxyzɑɐɒæβɔɕçɖðʤəɚɛɜɟɡɥɨɪʝɯɰŋɳɲɴøɸθœɹɾɻʁɽʂʃʈʧʊʋʌɣɤχʎʒʔˈˌːʰʲ↓→↗↘ᵻ\u0303'
 
@@ -170,9 +170,7 @@ def fastspeech2(folder: Path) -> Path:
 
     hf = library()
     made = tokenizer(folder, 300, ["<blank>", "<unk>"])
-    hf.PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<blank>", unk_token="<unk>").save_pretrained(  # noqa: S106
-        folder
-    )
+    hf.PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<blank>", unk_token="<unk>").save_pretrained(folder)
     torch.manual_seed(1)
     model = {
         "vocab_size": 300, "hidden_size": 32, "num_mel_bins": 20, "encoder_num_attention_heads": 2, "encoder_layers": 1,
@@ -196,7 +194,7 @@ def bark(folder: Path) -> Path:
 
     hf = library()
     made = tokenizer(folder, 300, ["[PAD]", "[UNK]"])
-    tokens = hf.PreTrainedTokenizerFast(tokenizer_object=made, pad_token="[PAD]", unk_token="[UNK]")  # noqa: S106
+    tokens = hf.PreTrainedTokenizerFast(tokenizer_object=made, pad_token="[PAD]", unk_token="[UNK]")
     hf.BarkProcessor(tokens).save_pretrained(folder)
     prompts = {"semantic_prompt": (20,), "coarse_prompt": (2, 30), "fine_prompt": (8, 15)}
     voices = {name: {part: f"{name}_{part}.npy" for part in prompts} for name in ("v2/de_speaker_0", "v2/en_speaker_0")}
