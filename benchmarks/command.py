@@ -110,22 +110,6 @@ def history(
     raise typer.Exit(show_history(kind, sessions, folder, out or folder / f"history-{kind}.png"))
 
 
-@bench.command()
-def metrics(
-    sessions: Annotated[int, typer.Option(min=1, help="Number of callers.")] = 50,
-    seconds: Annotated[float, typer.Option(min=1, max=3600, help="Of plain turns in each run; a turn takes 4.")] = 32.0,
-    repeat: Annotated[int, typer.Option(min=1, max=1000, help="Pairs of runs: without metrics, and with.")] = 4,
-    out: Annotated[Path | None, typer.Option(file_okay=False, help="Folder of the results.")] = None,
-) -> None:
-    """Measure what the metrics cost: the pipeline with them, scraped every 5 s, in turn with it without them."""
-    from benchmarks.machine import RESULTS
-    from benchmarks.metrics_cost import run_metrics_cost
-    from benchmarks.pipeline import Options
-
-    options = Options((sessions,), seconds, barge=0.0, repeat=repeat, out=out or RESULTS)
-    raise typer.Exit(run_metrics_cost(options))
-
-
 def _numbers(name: str, text: str) -> tuple[int, ...]:
     """Positive numbers with commas between them, each once."""
     try:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.metrics_cost import free_ports
+from tests.support.free_ports import free_ports
 from tests.support.system import SCRIPTED, System, running_system
 
 # Whatever this machine's processor is fast with: what is compared token for token is calculated alike everywhere.
