@@ -13,7 +13,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import hiredis
 import msgpack
@@ -37,12 +37,21 @@ OnStop = Callable[[str, int, int, bool], None]
 """Takes a session, the lowest (turn, revision) of it that still counts, and whether that is said of this turn alone."""
 
 
+class Appends(Protocol):
+    """What a channel writes to."""
+
+    @property
+    def keys(self) -> Keys: ...
+
+    def append(self, key: bytes, keep: int, packed: bytes, fence: int, *, urgent: bool) -> None: ...
+
+
 class Channel:
     """Where one stage's frames about one session go, by the table of routes."""
 
     __slots__ = ("_bus", "_session", "_stage", "_targets", "fence")
 
-    def __init__(self, bus: "Bus", stage: str, session: str, fence: int) -> None:
+    def __init__(self, bus: Appends, stage: str, session: str, fence: int) -> None:
         self._bus, self._stage, self._session, self.fence = bus, stage, session, fence
         self._targets: dict[type[Frame], list[tuple[bytes, int]]] = {}
 

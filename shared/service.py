@@ -11,6 +11,7 @@ import uvloop
 
 from shared.bus import Bus
 from shared.engines import EngineLost, UnknownEngine
+from shared.leases import Leases
 from shared.lifecycle import Shutdown, first_message, with_broker
 from shared.logs import configure_logging
 from shared.settings import BadSettings, Settings, load_settings
@@ -62,7 +63,8 @@ def run_stage(role: str, build: Callable[[Settings], Stage]) -> int:
         stage = build(settings)
 
         async def body(bus: Bus) -> None:
-            await Worker(stage, settings, shutdown, bus, vitals.load).run()
+            leases = Leases(bus, stage.name, settings.lease_ms)
+            await Worker(stage, settings, shutdown, bus, leases, vitals.load).run()
 
         try:
             await stage.load()

@@ -10,12 +10,12 @@ from typing import Any
 from opentelemetry.trace import INVALID_SPAN, Span
 
 from shared import metrics, tracing
-from shared.bus import Bus
 from shared.frames import Frame
 from shared.leases import Lease, Leases
 from shared.reader import Deliver, Subscription
 from shared.records import unpack_settings
 from shared.session import Message, SessionSettings
+from shared.session_store import SessionStore
 from shared.streams import Place
 from shared.voices import ClonedVoice
 
@@ -26,7 +26,7 @@ FEED_LIMIT = 2_000
 class Work:
     """One piece of work in hand: the frame it is about, and all that its stage may do to the outside."""
 
-    def __init__(self, bus: Bus, leases: Leases, stage: str, lease: Lease) -> None:
+    def __init__(self, bus: SessionStore, leases: Leases, stage: str, lease: Lease) -> None:
         self.lease = lease
         self.frame = lease.frame
         self.session: str = lease.frame.session  # type: ignore[attr-defined]  # every frame of a jobs stream has one

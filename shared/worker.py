@@ -15,11 +15,11 @@ import structlog
 from structlog.contextvars import bind_contextvars
 
 from shared import metrics, tracing
-from shared.bus import Bus
 from shared.engines import EngineLost
 from shared.frames import Frame, StageFailed, codec
 from shared.leases import Lease, Leases
 from shared.lifecycle import Shutdown
+from shared.session_store import SessionStore
 from shared.settings import Settings
 from shared.turns import TurnGates
 from shared.wire import BrokerGone
@@ -63,11 +63,16 @@ class Worker:
     """One stage on one bus."""
 
     def __init__(
-        self, stage: Stage, settings: Settings, shutdown: Shutdown, bus: Bus, vitals: TellVitals = dict
+        self,
+        stage: Stage,
+        settings: Settings,
+        shutdown: Shutdown,
+        bus: SessionStore,
+        leases: Leases,
+        vitals: TellVitals = dict,
     ) -> None:
         """`vitals`: how the process is, to be told with how busy the worker is."""
-        self._stage, self._settings, self._shutdown, self._bus = stage, settings, shutdown, bus
-        self._leases = Leases(bus, stage.name, settings.lease_ms)
+        self._stage, self._settings, self._shutdown, self._bus, self._leases = stage, settings, shutdown, bus, leases
         self._gates = TurnGates()
         self._in_hand: dict[str, Work] = {}
         self._freed = asyncio.Event()

@@ -6,8 +6,8 @@ from services.edge.reply import Reply
 from services.edge.timing import Timings
 from services.edge.tracing import trace_reply
 from shared import metrics
-from shared.bus import Bus
 from shared.session import SessionSettings
+from shared.session_store import SessionStore
 from shared.tracing import trace_id
 from shared.waterfall import TurnRecord, segments
 
@@ -20,7 +20,7 @@ class Account:
 
     def __init__(
         self,
-        bus: Bus,
+        bus: SessionStore,
         session: str,
         protocol: str,
         timings: Timings,

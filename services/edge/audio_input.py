@@ -7,8 +7,9 @@ from collections.abc import Callable
 from services.edge.codec import Codec
 from services.edge.microphone import Microphone
 from shared import metrics
-from shared.bus import Bus, Channel
+from shared.bus import Channel
 from shared.session import RATE_HZ
+from shared.session_store import SessionStore
 
 BACKLOG_LIMIT = 5_000
 """Commands that the broker has not answered; above it, audio is dropped rather than queued."""
@@ -21,7 +22,7 @@ TOLD_EVERY_S = 1.0
 class AudioInput:
     """One client's."""
 
-    def __init__(self, bus: Bus, channel: Channel, codec: Codec, tell: Callable[[str, str], None]) -> None:
+    def __init__(self, bus: SessionStore, channel: Channel, codec: Codec, tell: Callable[[str, str], None]) -> None:
         """`tell` is given a code and a message for the client. The session begins now."""
         self._bus, self._channel, self._codec, self._tell = bus, channel, codec, tell
         self._loop = asyncio.get_running_loop()

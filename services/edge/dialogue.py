@@ -16,10 +16,11 @@ from services.edge.replies import Replies
 from services.edge.timing import Timings
 from services.edge.turns import Turns
 from shared import frames as fr
-from shared.bus import Bus, Channel
+from shared.bus import Channel
 from shared.frames import Frame
 from shared.prompt import SOUND, basis, prompt
 from shared.session import ReplyOptions, SessionSettings
+from shared.session_store import SessionStore
 
 
 class Dialogue:
@@ -27,7 +28,7 @@ class Dialogue:
 
     def __init__(
         self,
-        bus: Bus,
+        bus: SessionStore,
         channel: Channel,
         session: str,
         settings: Callable[[], SessionSettings],

@@ -9,14 +9,14 @@ from dataclasses import replace
 from services.edge import actions as act
 from services.edge.history import Conversation, call_key, reply_key, user_key
 from services.edge.reply import Reply
-from shared.bus import Bus
 from shared.session import Message, ToolCall
+from shared.session_store import SessionStore
 
 
 class Record:
     """One conversation."""
 
-    def __init__(self, bus: Bus, session: str) -> None:
+    def __init__(self, bus: SessionStore, session: str) -> None:
         self._bus, self._session = bus, session
         self._conversation = Conversation()
 

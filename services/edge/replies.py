@@ -17,7 +17,8 @@ from services.edge.reply import Reply
 from services.edge.timing import Timings
 from shared import frames as fr
 from shared import metrics
-from shared.bus import Bus, Channel
+from shared.bus import Channel
+from shared.session_store import SessionStore
 from shared.turns import WHOLE_SESSION, WHOLE_TURN
 
 ReplyFrame = (
@@ -30,7 +31,7 @@ class Replies:
 
     def __init__(
         self,
-        bus: Bus,
+        bus: SessionStore,
         channel: Channel,
         session: str,
         record: Record,

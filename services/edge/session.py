@@ -24,11 +24,12 @@ from services.edge.playout import Playout
 from services.edge.timing import Timings
 from shared import frames as fr
 from shared import metrics
-from shared.bus import Bus, Channel
+from shared.bus import Channel
 from shared.frames import Frame
 from shared.reader import Subscription
 from shared.records import pack_settings
 from shared.session import OMNI, SessionSettings
+from shared.session_store import SessionStore
 from shared.settings import Settings
 from shared.streams import Place
 from shared.turns import WHOLE_SESSION
@@ -46,7 +47,7 @@ class Session:
 
     def __init__(
         self,
-        bus: Bus,
+        bus: SessionStore,
         codec: Codec,
         settings: Settings,
         voices: Sequence[str],

@@ -13,6 +13,7 @@ from services.tts.scripted import ScriptedSynthesizer
 from services.tts.stage import TtsStage
 from shared.bus import Bus
 from shared.frames import Frame, ReplySentence, StageFailed, VoiceChunk, VoiceDone
+from shared.leases import Leases
 from shared.lifecycle import Shutdown
 from shared.settings import Settings
 from shared.streams import Place
@@ -96,7 +97,9 @@ async def speaking(where: Settings, engine: Any) -> AsyncIterator[Speaking]:
     shutdown = Shutdown(1)
     async with Bus.connect(where, "tts") as bus, Bus.connect(where, "edge") as edge, asyncio.TaskGroup() as tasks:
         await edge.call(b"XADD", edge.keys.stream(Place.OUT, "s"), b"*", b"x", b"")
-        tasks.create_task(Worker(TtsStage(engine, "test"), where, shutdown, bus).run())
+        tasks.create_task(
+            Worker(TtsStage(engine, "test"), where, shutdown, bus, Leases(bus, "tts", where.lease_ms)).run()
+        )
         said = Speaking(edge)
         edge.follow(Place.OUT, "s", "0-0", lambda at, _, frames: said.frames.extend(frames))
         yield said

@@ -23,6 +23,7 @@ from services.vad.__main__ import build as build_vad
 from shared import frames as fr
 from shared.bus import Bus
 from shared.frames import Frame
+from shared.leases import Leases
 from shared.lifecycle import Shutdown
 from shared.otel import make_provider
 from shared.records import pack_settings
@@ -106,7 +107,9 @@ async def working(settings: Settings, *stages: Stage) -> AsyncIterator[None]:
             await stage.load()
             stack.push_async_callback(stage.close)
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
-            tasks.create_task(Worker(stage, settings, shutdowns[-1], bus).run())
+            tasks.create_task(
+                Worker(stage, settings, shutdowns[-1], bus, Leases(bus, stage.name, settings.lease_ms)).run()
+            )
         yield
         for shutdown in shutdowns:
             shutdown.request()

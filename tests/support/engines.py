@@ -72,7 +72,9 @@ class SoonOverSpeaker(FixedSpeaker):
 class SlowTalker(ScriptedTalker):
     """Speaks no faster than is played twice as fast, so that it can die in the middle."""
 
-    async def reply(self, messages: Sequence[Message], **asked: Any) -> AsyncGenerator[str | Speech, None]:
+    async def reply(  # type: ignore[override]  # as its base: it may be asked for more, and gives more
+        self, messages: Sequence[Message], **asked: Any
+    ) -> AsyncGenerator[str | Speech, None]:
         async for item in super().reply(messages, **asked):
             if isinstance(item, Speech):
                 await asyncio.sleep(0.1)

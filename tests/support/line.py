@@ -40,7 +40,7 @@ class Line:
         self.bus = SimulatedBus(random.Random(0), (0.0, 0.0))
         self.bus.on_job = lambda stage, stream, entry_id, frame: self.jobs.append(frame)
         self.bus.on_stop.append(lambda session, *message: self.stops.append(message))
-        self.session = Session(self.bus, self, Settings(), (), lambda message: True, self._close, hears=hears)  # type: ignore[arg-type]
+        self.session = Session(self.bus, self, Settings(), (), lambda message: True, self._close, hears=hears)
         self.session.start(SessionSettings(**settings))
         self.id = self.session.id
         self._number = 0

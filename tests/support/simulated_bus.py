@@ -1,51 +1,59 @@
-"""A broker in memory, in virtual time, for the real stages and the real edge session: streams, leases, stop messages.
+"""A broker in memory, in virtual time, for the real stages and the real edge session: a `SessionStore`.
 
-Every delivery takes a random time, but entries of one stream come in order, as they do from the broker. A worker can be
-killed in the middle of anything; its leases go to another after a while, with the next fence.
+Every delivery takes a random time, but the entries of one stream arrive in order, as they do from the broker. Frames are
+encoded and decoded as on the wire. Nothing is trimmed and nothing expires.
 """
 
 import asyncio
 import random
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
-from typing import Any
 
-from shared.bus import Channel
+from shared.bus import Channel, OnStop
 from shared.frames import Frame, SettingsChanged, codec
-from shared.leases import Lease
-from shared.lifecycle import Shutdown
-from shared.reader import Deliver
+from shared.reader import Deliver, Subscription
 from shared.session import Message, SessionSettings
-from shared.settings import Settings
-from shared.streams import JOBS, ROUTES, Keys, Place
+from shared.streams import JOBS, Keys, Place
+from shared.voices import ClonedVoice
 from shared.waterfall import TurnRecord
-from shared.worker import Stage, Worker
 
 Entry = tuple[str, int, list[Frame]]
-_STAGE_OF = {place: stage for stage, place in JOBS.items()}
+"""Id, fence and frames."""
+OnJob = Callable[[str, bytes, str, Frame], None]
+"""Takes a stage, the stream and id of an entry, and the frame of the job."""
 
 
 class SimulatedBus:
-    """What `shared.bus.Bus` offers, as far as stages and sessions use it."""
+    """What `shared.bus.Bus` offers, as far as stages and sessions use it. It is its own clock and its own writer."""
 
     def __init__(self, chance: random.Random, delay_s: tuple[float, float]) -> None:
+        """`delay_s`: the shortest and the longest time of a delivery."""
         self.keys = Keys()
         self.chance, self._delay_s = chance, delay_s
         self.loop = asyncio.get_running_loop()
-        self.writer = SimpleNamespace(backlog=0, drain=self._drain)
-        self.on_job: Callable[[str, bytes, str, Frame], None] = lambda stage, stream, entry_id, frame: None
-        self.on_stop: list[Callable[[str, int, int, bool], None]] = []
-        self.hops = SimpleNamespace(now_ms=self.now_ms)
+        self.backlog = 0
+        self.on_job: OnJob = lambda stage, stream, entry_id, frame: None
+        self.on_stop: list[OnStop] = []
         self.turns: list[TurnRecord] = []
         self.checkpoints: dict[bytes, bytes] = {}
+        self._stage_of = {key: stage for stage in JOBS for key in self.keys.jobs(stage)}
         self._streams: dict[bytes, list[Entry]] = {}
         self._subscriptions: dict[bytes, list[SimulatedSubscription]] = {}
         self._settings: dict[str, bytes] = {}
         self._history: dict[str, tuple[Message, ...]] = {}
         self._number = 0
 
-    async def _drain(self) -> None:
-        pass
+    @property
+    def hops(self) -> "SimulatedBus":
+        return self
+
+    @property
+    def writer(self) -> "SimulatedBus":
+        return self
+
+    def now_ms(self) -> int:
+        return 1_000_000 + int(self.loop.time() * 1000)
+
+    async def drain(self) -> None: ...
 
     def delay_s(self) -> float:
         return self.chance.uniform(*self._delay_s)
@@ -55,13 +63,19 @@ class SimulatedBus:
     def channel(self, stage: str, session: str, fence: int = 1) -> "SimulatedChannel":
         return SimulatedChannel(self, stage, session, fence)
 
+    def append(self, key: bytes, keep: int, packed: bytes, fence: int, *, urgent: bool) -> None:
+        (frame,) = codec.decode_entry(codec.entry([packed]))
+        self._add(key, fence, frame)
+
     def add(self, place: Place, session: str, fence: int, frame: Frame) -> None:
-        """Append one entry."""
-        key = self.keys.stream(place, session)
+        """Append one entry, whoever may write such a frame."""
+        self._add(self.keys.stream(place, session), fence, frame)
+
+    def _add(self, key: bytes, fence: int, frame: Frame) -> None:
         self._number += 1
         entry_id = f"{self.now_ms()}-{self._number}"
-        if place in _STAGE_OF:
-            self.on_job(_STAGE_OF[place], key, entry_id, frame)
+        if stage := self._stage_of.get(key):
+            self.on_job(stage, key, entry_id, frame)
             return
         self._streams.setdefault(key, []).append((entry_id, fence, [frame]))
         for subscription in self._subscriptions.get(key, ()):
@@ -76,14 +90,25 @@ class SimulatedBus:
         subscription.schedule()
         return subscription
 
-    def unfollow(self, subscription: "SimulatedSubscription") -> None:
+    def unfollow(self, subscription: Subscription) -> None:
         followers = self._subscriptions.get(subscription.key, [])
-        if subscription in followers:
-            followers.remove(subscription)
+        self._subscriptions[subscription.key] = [one for one in followers if one is not subscription]
 
     async def log(self, place: Place, session: str, after: str = "-") -> list[tuple[int, list[Frame]]]:
         await asyncio.sleep(self.delay_s())
         return [(fence, frames) for _, fence, frames in self._streams.get(self.keys.stream(place, session), ())]
+
+    def dead_letter(self, stage: str, source: bytes, entry_id: str, body: bytes, error: str) -> None:
+        raise AssertionError(f"{stage} gave up: {error}")
+
+    # -- stop messages ----------------------------------------------------------------------------
+
+    def stop(self, session: str, turn: int, revision: int, *, only: bool = False) -> None:
+        for on_stop in self.on_stop:
+            self.loop.call_later(self.delay_s(), on_stop, session, turn, revision, only)
+
+    async def listen_for_stops(self, on_stop: OnStop) -> None:
+        self.on_stop.append(on_stop)
 
     # -- a session's keys -------------------------------------------------------------------------
 
@@ -106,32 +131,32 @@ class SimulatedBus:
     async def session_lives(self, session: str) -> bool:
         return True
 
-    def keep_alive(self, session: str) -> None:
-        pass
+    def keep_alive(self, session: str) -> None: ...
+
+    def forget(self, session: str) -> None: ...
+
+    # -- what all sessions share ------------------------------------------------------------------
 
     def keep_turn(self, record: TurnRecord) -> None:
         self.turns.append(record)
 
-    def now_ms(self) -> int:
-        """The broker's clock."""
-        return 1_000_000 + int(self.loop.time() * 1000)
-
-    def dead_letter(self, stage: str, source: bytes, entry_id: str, body: bytes, error: str) -> None:
-        raise AssertionError(f"{stage} gave up: {error}")
-
-    def stop(self, session: str, turn: int, revision: int, *, only: bool = False) -> None:
-        for on_stop in self.on_stop:
-            self.loop.call_later(self.delay_s(), on_stop, session, turn, revision, only)
+    async def voice(self, name: str, known: ClonedVoice | None = None) -> ClonedVoice | None:
+        return None
 
 
-class SimulatedSubscription:
-    """See `shared.reader.Subscription`."""
+class SimulatedSubscription(Subscription):
+    """A subscription to a stream in memory."""
+
+    __slots__ = ("_bus", "_closed", "_due", "_entries", "at")
 
     def __init__(self, bus: SimulatedBus, key: bytes, entries: list[Entry], at: int, deliver: Deliver) -> None:
-        self._bus, self.key, self._entries, self.at, self._deliver = bus, key, entries, at, deliver
+        """`at`: the index of the first entry to deliver."""
+        super().__init__(bus, key, b"", deliver)
+        self._bus, self._entries, self.at = bus, entries, at
         self._due = self._closed = False
 
     def schedule(self) -> None:
+        """Deliver what is there, after a while."""
         if not self._due and not self._closed and self.at < len(self._entries):
             self._due = True
             self._bus.loop.call_later(self._bus.delay_s(), self._pump)
@@ -141,102 +166,25 @@ class SimulatedSubscription:
         while self.at < len(self._entries) and not self._closed:
             entry = self._entries[self.at]
             self.at += 1
-            self._deliver(*entry)
+            self.deliver(*entry)
 
     def close(self) -> None:
         self._closed = True
-        self._bus.unfollow(self)
+        super().close()
 
 
 class SimulatedChannel(Channel):
-    """See `shared.bus.Channel`: the same routes, to streams in memory."""
+    """A channel whose process can die: nothing leaves it any more."""
 
-    __slots__ = ("dead", "memory")
+    __slots__ = ("dead",)
 
     def __init__(self, bus: SimulatedBus, stage: str, session: str, fence: int) -> None:
-        super().__init__(bus, stage, session, fence)  # type: ignore[arg-type]
-        self.memory, self.dead = bus, False
+        super().__init__(bus, stage, session, fence)
+        self.dead = False
 
     def publish(self, frame: Frame, *, urgent: bool = True) -> None:
         if not self.dead:
-            for place in ROUTES[self._stage][type(frame)]:
-                self.memory.add(place, self._session, self.fence, frame)
-
-
-class SimulatedLeases:
-    """See `shared.leases.Leases`: who holds which work, by its fence."""
-
-    def __init__(self, bus: SimulatedBus) -> None:
-        self._bus = bus
-        self.fences: dict[str, int] = {}
-
-    def commit(
-        self, lease: Lease, channel: SimulatedChannel, session_key: bytes, frames: Sequence[Frame],
-        then: Callable[[Any], None], *, done: bool, checkpoint: bytes = b"",
-    ) -> None:  # fmt: skip
-        if channel.dead:
-            return
-        if self.fences.get(lease.id) != lease.fence:
-            self._bus.loop.call_soon(then, 0)
-            return
-        for frame in frames:
-            channel.publish(frame)
-        if checkpoint:
-            self._bus.checkpoints[session_key] = checkpoint
-        if done:
-            del self.fences[lease.id]
-        self._bus.loop.call_soon(then, 1)
-
-    async def hand_back(self, leases: Sequence[Lease]) -> None:
-        pass
-
-
-class SimulatedStage:
-    """The workers of one stage: one at a time, killed now and then."""
-
-    def __init__(
-        self, stage: Stage, settings: Settings, bus: SimulatedBus, tasks: asyncio.TaskGroup, kill_chance: float,
-        lease_s: float,
-    ) -> None:  # fmt: skip
-        self.stage, self._settings, self._bus, self._tasks = stage, settings, bus, tasks
-        self._kill_chance, self._lease_s = kill_chance, lease_s
-        self._leases = SimulatedLeases(bus)
-        self.kills = 0
-        self._worker = self._hire()
-        bus.on_stop.append(lambda *message: self._worker._on_stop(*message))
-
-    def _hire(self) -> Worker:
-        worker = Worker(self.stage, self._settings, Shutdown(0), self._bus)  # type: ignore[arg-type]
-        worker._leases = self._leases  # type: ignore[assignment]
-        return worker
-
-    def take(self, stream: bytes, entry_id: str, frame: Frame, fence: int = 1) -> None:
-        """Work has come, or has come back."""
-        self._bus.loop.call_later(self._bus.delay_s(), self._begin, Lease(stream, entry_id, fence, frame))
-
-    def _begin(self, lease: Lease) -> None:
-        self._leases.fences[lease.id] = lease.fence
-        self._worker._begin(self._tasks, lease)
-        if self._bus.chance.random() < self._kill_chance and lease.fence < self._settings.max_deliveries:
-            self._bus.loop.call_later(self._bus.chance.uniform(0, 0.6), self._kill, lease.id)
-
-    def _kill(self, lease_id: str) -> None:
-        """The process that holds this lease dies, or (one in four) hangs for a while and writes on as a zombie."""
-        if lease_id not in self._leases.fences:
-            return
-        self.kills += 1
-        dead, self._worker = self._worker, self._hire()
-        zombie = self._bus.chance.random() < 0.25
-        for work in tuple(dead._in_hand.values()):
-            if not zombie:
-                work._channel.dead = True  # type: ignore[attr-defined]
-                work.stop("lost")
-            lease = work.lease
-            if self._leases.fences.get(lease.id) == lease.fence:
-                self._leases.fences[lease.id] = lease.fence + 1
-                self._bus.loop.call_later(
-                    self._lease_s, self.take, lease.stream, lease.id, lease.frame, lease.fence + 1
-                )
+            super().publish(frame, urgent=urgent)
 
 
 def _order(entry_id: str) -> tuple[int, int]:

@@ -1,9 +1,7 @@
 """Conversations in virtual time, with random pauses, delays, interruptions and deaths: does anything stale leave the edge?
 
 `python -m tests.support.simulation --turns 10000`. Real are the vad, asr, llm and tts stages, the worker's handling of leases
-and stop messages, turn-taking, and the edge's session; simulated are the broker, the engines and the client. What is
-understood depends on how much audio was heard, the reply on what was understood, and every sample of the voice on the
-sentence and its place in it: so a sample that does not belong to the reply to the final transcript shows.
+and stop messages, turn-taking, and the edge's session. Simulated are the broker, the engines and the client.
 """
 
 import argparse
@@ -11,146 +9,34 @@ import asyncio
 import random
 import sys
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-from zlib import crc32
 
 import numpy as np
-import orjson
 from rich.progress import track
 
-from benchmarks.machine import RESULTS, circumstances, result_path
-from services.asr.engine import Transcript
 from services.asr.stage import AsrStage
 from services.edge import actions as act
 from services.edge import events as ev
 from services.edge.session import Session
 from services.llm.stage import LlmStage
-from services.tts.engine import Speech
 from services.tts.stage import TtsStage
 from services.vad.endpointing import FixedDetector
 from services.vad.stage import VadStage
-from shared.session import RATE_HZ, Message, SessionSettings, Tool, Word
+from shared.session import RATE_HZ, SessionSettings
 from shared.settings import Settings
 from tests.support import virtual_time
-from tests.support.simulated_bus import SimulatedBus, SimulatedStage
+from tests.support.simulated_bus import SimulatedBus
+from tests.support.simulated_engines import CHUNK, Detector, Model, Recognizer, Samples, Voice, reply_to, voice_of
+from tests.support.simulated_workers import SimulatedStage
 
-CHUNK = RATE_HZ // 10
-"""Samples that the client sends at once."""
 LOUD = np.full(CHUNK, 1000, "<i2").tobytes()
 QUIET = bytes(2 * CHUNK)
-SLICE = 1_600
-COUGH = 3
-"""Chunks; what is shorter than this has no words in it."""
-
-
-def voice_of(text: str) -> np.ndarray[Any, np.dtype[np.int16]]:
-    """The samples of a sentence: which they are tells which sentence it is."""
-    samples = np.arange(SLICE * (2 + crc32(text.encode()) % 5), dtype=np.int64)
-    return ((samples + crc32(text.encode())) % 32_767).astype("<i2")
-
-
-def reply_to(said: str) -> tuple[str, ...]:
-    return (f"You said {said} to me.", f" Again, that was {said} and no more.", f" So {said} it is.")
-
-
-class Ear:
-    """Hears speech where there is any sound."""
-
-    quick = True
-
-    async def load(self) -> None: ...
-
-    def open(self) -> None: ...
-
-    def judge(self, batch: Sequence[tuple[Any, bytes]]) -> list[list[float]]:
-        return [[float(pcm[at] != 0) for at in range(0, len(pcm), 640)] for _, pcm in batch]
-
-    async def close(self) -> None: ...
-
-
-class Slow:
-    """What all simulated models have in common: they take a random time."""
-
-    slots = 1_000
-    rate_hz = RATE_HZ
-
-    def __init__(self, chance: random.Random, longest_s: float) -> None:
-        self._chance, self._longest_s = chance, longest_s
-
-    async def load(self) -> None: ...
-
-    async def close(self) -> None: ...
-
-    async def pause(self) -> None:
-        await asyncio.sleep(self._chance.uniform(0, self._longest_s))
-
-
-class Recognizer(Slow):
-    """Understands how many loud samples it heard."""
-
-    async def open(self, language: str, hints: str = "") -> "Utterance":
-        return Utterance(self)
-
-
-class Utterance:
-    def __init__(self, recognizer: Recognizer) -> None:
-        self._recognizer, self._loud = recognizer, 0
-
-    def _text(self) -> str:
-        return f"{self._loud} samples" if self._loud > COUGH * CHUNK else ""
-
-    async def accept(self, pcm: bytes) -> str | None:
-        self._loud += int(np.count_nonzero(np.frombuffer(pcm, "<i2")))
-        return self._text() or None
-
-    async def finish(self) -> Transcript:
-        await self._recognizer.pause()
-        return Transcript(self._text())
-
-    def close(self) -> None: ...
-
-
-class Model(Slow):
-    """Says back what was said, or what it heard; the same words whoever asks, so that a successor can go on."""
-
-    hears = True
-
-    async def reply(
-        self,
-        messages: Sequence[Message],
-        *,
-        language: str,
-        prefix: str = "",
-        tools: Sequence[Tool] = (),
-        audio: bytes = b"",
-    ) -> AsyncGenerator[str, None]:
-        await self.pause()
-        said = f"{np.count_nonzero(np.frombuffer(audio, '<i2'))} samples" if audio else messages[-1].text
-        text = "".join(reply_to(said))
-        for at in range(len(prefix), len(text), 7):
-            if self._chance.random() < 0.3:
-                await self.pause()
-            yield text[at : at + 7]
-
-
-class Voice(Slow):
-    def voices(self) -> tuple[str, ...]:
-        return ("simulated",)
-
-    async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
-        samples = voice_of(text)
-        for at in range(0, len(samples), SLICE):
-            await self.pause()
-            words = (Word(text, 0, len(samples)),) if at == 0 else ()
-            yield Speech(samples[at : at + SLICE].tobytes(), words)
 
 
 @dataclass
 class Client:
-    """A codec without a wire: keeps what it is told, and checks every piece of every reply."""
+    """A codec without a wire: keeps what it receives, and checks every piece of every reply."""
 
     can_pause: bool
     rate_hz: int = RATE_HZ
@@ -163,7 +49,7 @@ class Client:
     typed: list[str] = field(default_factory=list)
     """What was typed and has no turn yet."""
     text: dict[int, str] = field(default_factory=dict)
-    due: dict[int, np.ndarray[Any, Any]] = field(default_factory=dict)
+    due: dict[int, Samples] = field(default_factory=dict)
     """The whole voice of each reply, once what it replies to is known."""
     faults: list[str] = field(default_factory=list)
     seen: Counter[str] = field(default_factory=Counter)
@@ -173,7 +59,7 @@ class Client:
     samples: int = 0
     omni: bool = False
     """What a turn was is known from its transcript, which may come after its reply: that is checked at the end."""
-    heard: list[tuple[int, int, np.ndarray[Any, Any]]] = field(default_factory=list)
+    heard: list[tuple[int, int, Samples]] = field(default_factory=list)
     """Turn, offset and samples of what is to be checked then."""
 
     def decode(self, message: str | bytes) -> Sequence[act.Action]:
@@ -226,7 +112,7 @@ class Client:
         if not "".join(reply_to(self.said.get(turn, ""))).startswith(self.text[turn]):
             self.faults.append(f"turn {turn}: stale text {text!r}, said was {self.said.get(turn)!r}")
 
-    def _hear(self, turn: int, offset: int, samples: np.ndarray[Any, Any]) -> None:
+    def _hear(self, turn: int, offset: int, samples: Samples) -> None:
         self.samples += len(samples)
         if turn != self.replying or self.paused:
             self.faults.append(f"audio of turn {turn} while {self.replying} is the reply, {self.paused} paused")
@@ -235,7 +121,7 @@ class Client:
         else:
             self._check(turn, offset, samples)
 
-    def _check(self, turn: int, offset: int, samples: np.ndarray[Any, Any]) -> None:
+    def _check(self, turn: int, offset: int, samples: Samples) -> None:
         if not np.array_equal(samples, self.due[turn][offset : offset + len(samples)]):
             self.faults.append(f"turn {turn}: stale samples at {offset}")
 
@@ -272,7 +158,7 @@ async def converse(
         stages = {
             stage.name: SimulatedStage(stage, settings, bus, tasks, kill_chance, 0.25)
             for stage in (
-                VadStage(Ear(), FixedDetector(settings), 100, "simulated", "fixed"),
+                VadStage(Detector(), FixedDetector(settings), 100, "simulated", "fixed"),
                 AsrStage(Recognizer(chance, slowest_s), "simulated"),
                 LlmStage(Model(chance, slowest_s), "simulated", 0),
                 TtsStage(Voice(chance, slowest_s / 3), "simulated"),
@@ -280,7 +166,7 @@ async def converse(
         }
         bus.on_job = lambda stage, stream, entry_id, frame: stages[stage].take(stream, entry_id, frame)
         closed: list[tuple[int, str]] = []
-        session = Session(bus, client, settings, (), lambda message: True, lambda *why: closed.append(why), hears=True)  # type: ignore[arg-type]
+        session = Session(bus, client, settings, (), lambda message: True, lambda *why: closed.append(why), hears=True)
         session.start(SessionSettings(speculations=3 if speculate else 0, route="omni" if omni else "cascade"))
         began_s = loop.time()
         for sent, pcm in enumerate(_speech(chance, turns), 1):
@@ -340,33 +226,20 @@ def _judge(client: Client, session: Session, closed: list[tuple[int, str]], stag
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.support.simulation", description=__doc__)
     parser.add_argument("--turns", type=int, default=10_000)
-    parser.add_argument("--per-session", type=int, default=25)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--omni", action="store_true", help="turns are answered as they sound")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
+    parser.add_argument("--per-session", type=int, default=25, help="turns of a session")
+    parser.add_argument("--seed", type=int, default=1, help="of the first session")
+    parser.add_argument("--omni", action="store_true", help="the chat model hears the turns itself")
     options = parser.parse_args()
     seen: Counter[str] = Counter()
     faults: list[str] = []
-    samples = 0
-    for number in track(range(options.seed, options.seed + -(-options.turns // options.per_session))):
-        client = virtual_time.run(converse(number, options.per_session, omni=options.omni))
+    for seed in track(range(options.seed, options.seed + -(-options.turns // options.per_session))):
+        client = virtual_time.run(converse(seed, options.per_session, omni=options.omni))
         seen.update(client.seen)
-        samples += client.samples
-        faults += [f"seed {number}: {fault}" for fault in client.faults]
+        seen["samples of replies released"] += client.samples
+        faults += [f"seed {seed}: {fault}" for fault in client.faults]
     for name, count in sorted(seen.items()):
         print(f"{count:9d}  {name}")
-    print(f"{samples:9d}  samples of replies released")
     print(f"{len(faults):9d}  faults", *faults[:20], sep="\n")
-    result = circumstances() | {
-        "seed": options.seed,
-        "turns": options.turns,
-        "omni": options.omni,
-        "seen": dict(seen),
-        "samples": samples,
-    }
-    path = result_path(options.out, "simulation", result)
-    path.write_bytes(orjson.dumps(result | {"faults": faults}, option=orjson.OPT_INDENT_2))
-    print(path)
     return bool(faults)
 
 

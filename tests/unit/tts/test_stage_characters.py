@@ -14,7 +14,8 @@ from shared.frames import ReplySentence
 from shared.leases import Lease
 from shared.settings import Settings
 from shared.work import Work
-from tests.support.simulated_bus import SimulatedBus, SimulatedLeases
+from tests.support.simulated_bus import SimulatedBus
+from tests.support.simulated_workers import SimulatedLeases
 
 ENGINE = "counts-characters"
 
@@ -39,7 +40,7 @@ async def test_characters_are_counted_from_zero_on_with_each_attempt() -> None:
         sentence = ReplySentence("s", 1, 0, 0, text, "", 1.0, "en", "")
         lease = Lease(b"jobs", "1-0", next(attempts), sentence)
         leases.fences[lease.id] = lease.fence
-        await stage.work(Work(bus, leases, "tts", lease))  # type: ignore[arg-type]
+        await stage.work(Work(bus, leases, "tts", lease))
 
     stage = TtsStage(ScriptedSynthesizer(settings), ENGINE)
     await stage.load()
