@@ -1,33 +1,29 @@
-"""Word error rate of real recordings: `python -m benchmarks.wer --clips DIR`.
+"""Word error rate of real recordings.
 
-Each clip is spoken in real time to a whole system with the classic engines, and beside it given bare to the
-same recogniser: the difference is what turn-taking costs. DIR holds sound files and `transcripts.tsv`.
+Each clip is spoken in real time to a whole system with the classic engines, and is also given directly to the same
+recogniser: the difference is the cost of turn-taking. The folder of clips holds sound files and `transcripts.tsv`.
 """
 
-import argparse
 import asyncio
 import csv
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import jiwer
-import orjson
+import typer
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.machine import RESULTS, circumstances, result_path
-from benchmarks.report import open_console
-from deploy.broker import BrokerError
+from benchmarks.compare import Key, Kind, Rule, compare, print_comparison, read_baseline
+from benchmarks.result import RESULTS, Result, circumstances, result_path, write_result
+from benchmarks.tables import new_table, open_console
 from deploy.conversation import Recording, TalkFailed, converse
-from deploy.supervisor import StartFailed
 from deploy.talk import read_speech
 from services.asr.sphinx import SphinxRecognizer
 from shared.settings import Settings
-from tests.support.system import running_system
+from tests.support.system import BrokerError, StartFailed, running_system
 
 CLASSIC = {
     "PARLEY_VAD_ENGINE": "webrtc",
@@ -43,19 +39,22 @@ WHOLE_CLIP_MS = 1500
 cut, and the recogniser understands pieces worse than the whole, with or without a pipeline around it."""
 ALLOWED_POINTS = 5.0
 """How much worse than the bare recogniser the whole path may be, in percentage points."""
+WORSE = Rule(1.0, 1.0)
+"""One percentage point more than in the baseline is a regression."""
+USAGE_WRONG = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A recording, and what is said in it."""
+    """A recording and its true transcript."""
 
     file: Path
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What was understood of a clip, and how wrong that is: word errors per word of the truth."""
+class Understood:
+    """The transcripts of a clip, and their word errors per word of the truth."""
 
     clip: Clip
     path: str
@@ -77,11 +76,13 @@ def normalise(text: str) -> str:
 
 def word_error_rate(truth: Sequence[str], heard: Sequence[str]) -> float:
     """Word errors per word of the truth, over all texts together."""
+    import jiwer
+
     return float(jiwer.wer([normalise(text) for text in truth], [normalise(text) for text in heard]))
 
 
 async def hear_path(clips: Sequence[Clip], url: str) -> list[str]:
-    """What a running system understands of each clip; the turns that it makes of one are joined."""
+    """Transcribe each clip through a running system. The turns of a clip are joined."""
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def hear(clip: Clip) -> str:
@@ -95,7 +96,7 @@ async def hear_path(clips: Sequence[Clip], url: str) -> list[str]:
 
 
 async def hear_bare(clips: Sequence[Clip]) -> list[str]:
-    """What the recogniser alone understands of each clip."""
+    """Transcribe each clip with the recogniser alone."""
     recognizer = SphinxRecognizer(Settings())
     await recognizer.load()
     texts = []
@@ -114,19 +115,19 @@ async def hear_bare(clips: Sequence[Clip]) -> list[str]:
     return texts
 
 
-async def measure(clips: Sequence[Clip], endpoint_ms: int) -> list[Heard]:
-    """Both ways for all clips, on a system of its own."""
+async def measure(clips: Sequence[Clip], endpoint_ms: int) -> list[Understood]:
+    """Transcribe all clips both ways."""
     bare = await hear_bare(clips)
     async with running_system(CLASSIC | {"PARLEY_ENDPOINT_MS": str(endpoint_ms)}) as system:
         path = await hear_path(clips, system.url)
     return [
-        Heard(clip, heard, word_error_rate([clip.text], [heard]), alone, word_error_rate([clip.text], [alone]))
+        Understood(clip, heard, word_error_rate([clip.text], [heard]), alone, word_error_rate([clip.text], [alone]))
         for clip, heard, alone in zip(clips, path, bare, strict=True)
     ]
 
 
-def figures(heard: Sequence[Heard]) -> dict[str, Any]:
-    """All of it as it is written down; rates in percent."""
+def figures(heard: Sequence[Understood]) -> dict[str, Any]:
+    """The figures of the result; rates in percent."""
     truth = [one.clip.text for one in heard]
     return {
         "path_wer_percent": 100 * word_error_rate(truth, [one.path for one in heard]),
@@ -145,46 +146,77 @@ def figures(heard: Sequence[Heard]) -> dict[str, Any]:
     }
 
 
-def print_table(result: dict[str, Any], console: Console) -> None:
-    """Rates first, then what was understood."""
-    table = Table(
-        "clip", "words", "whole path, %", "bare, %", "understood", box=None, header_style="dim", padding=(0, 2, 0, 0)
-    )
+def samples_of(result: Result) -> dict[Key, dict[int, float]]:
+    """Word error rates over all clips."""
+    return {
+        ("all clips", title): {0: float(result[name])}
+        for name, title in (("path_wer_percent", "whole path, %"), ("bare_wer_percent", "bare recogniser, %"))
+    }
+
+
+def _same(result: Result) -> Mapping[str, object]:
+    return {"endpoint, ms": result["endpoint_ms"]}
+
+
+KIND = Kind("parley bench wer", samples_of, _same)
+
+
+def print_table(result: Result, console: Console) -> None:
+    """Print the rates and the transcripts."""
+    table = new_table("", "clip", "words", "whole path, %", "bare, %", "transcript")
     for clip in result["clips"]:
         rates = (f"{clip['path_wer_percent']:.1f}", f"{clip['bare_wer_percent']:.1f}")
         table.add_row(clip["file"], str(len(clip["text"].split())), *rates, clip["path"])
     words = sum(len(clip["text"].split()) for clip in result["clips"])
-    table.add_row(
-        "all", str(words), f"{result['path_wer_percent']:.1f}", f"{result['bare_wer_percent']:.1f}", style="bold"
-    )
+    rates = (f"{result['path_wer_percent']:.1f}", f"{result['bare_wer_percent']:.1f}")
+    table.add_row("all", str(words), *rates, style="bold")
     console.print(table)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.wer", description=__doc__)
-    parser.add_argument("--clips", type=Path, required=True, help="folder with sound files and transcripts.tsv")
-    parser.add_argument(
-        "--endpoint-ms",
-        type=int,
-        default=WHOLE_CLIP_MS,
-        help="silence that ends a turn (%(default)s)",
-    )
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
-    options = parser.parse_args()
+def wer(
+    clips: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="Folder with sound files and transcripts.tsv.")
+    ],
+    endpoint_ms: Annotated[int, typer.Option(help="Silence that ends a turn.")] = WHOLE_CLIP_MS,
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the results.")] = RESULTS,
+    compare_with: Annotated[
+        Path | None,
+        typer.Option(
+            "--compare", exists=True, dir_okay=False, help="Fail where a figure is worse than in this result."
+        ),
+    ] = None,
+) -> None:
+    """Measure the word error rate of recordings: through the whole system, and with the recogniser alone.
+
+    Exit code: 0 measured, 1 a figure regressed, turn-taking costs more than 5 points or there is no result, 2 the options
+    are wrong.
+    """
+    raise typer.Exit(run_wer(clips, endpoint_ms, out, compare_with))
+
+
+def run_wer(clips: Path, endpoint_ms: int, out: Path, compare_with: Path | None) -> int:
+    """Measure, show, write and compare. Returns the exit code."""
+    where = circumstances() | {"endpoint_ms": endpoint_ms}
+    path = result_path(out, "wer", where)
     try:
-        heard = asyncio.run(measure(read_clips(options.clips), options.endpoint_ms))
+        baseline = None if compare_with is None else read_baseline(compare_with, KIND, where, path)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return USAGE_WRONG
+    try:
+        result: dict[str, Any] = where | figures(asyncio.run(measure(read_clips(clips), endpoint_ms)))
     except (OSError, TalkFailed, StartFailed, BrokerError, ExceptionGroup) as error:
         reasons = error.exceptions if isinstance(error, ExceptionGroup) else [error]
         print(*reasons, sep="\n", file=sys.stderr)
         return 1
-    result = circumstances() | {"endpoint_ms": options.endpoint_ms} | figures(heard)
-    path = result_path(options.out, "wer", result)
-    path.write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2))
-    print_table(result, open_console(sys.stdout))
+    write_result(result, path)
+    console = open_console(sys.stdout)
+    print_table(result, console)
     excess = result["path_wer_percent"] - result["bare_wer_percent"]
     print(f"turn-taking costs {excess:+.1f} points, {ALLOWED_POINTS:g} are allowed\n{path}")
-    return 0 if excess <= ALLOWED_POINTS else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    regressed = False
+    if baseline is not None:
+        comparison = compare(samples_of(baseline), samples_of(result), lambda key: WORSE)
+        print_comparison(comparison, console)
+        regressed = bool(comparison.regressions)
+    return 1 if regressed or excess > ALLOWED_POINTS else 0

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.command import bench
+import deploy
 from shared.engines import UnknownEngine
 from shared.settings import PROFILES, BadSettings, Settings, load_settings
 
@@ -308,7 +308,19 @@ def delete(name: Annotated[str, typer.Argument(help="The voice.")], url: Url = N
     raise typer.Exit(run_delete(_url(url), name))
 
 
-app.add_typer(bench, name="bench")
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    add_help_option=False,
+)
+def bench(context: typer.Context) -> None:
+    """Measure what runs on this machine, from a checkout: runs `python -m benchmarks` there."""
+    checkout = Path(deploy.__file__).parents[1]
+    if not (checkout / "benchmarks" / "__main__.py").is_file():
+        print("The benchmarks are not installed with Parley. Run this in a clone of its repository.", file=sys.stderr)
+        raise typer.Exit(SETTINGS_WRONG)
+    paths = [str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])]
+    argv = [sys.executable, "-m", "benchmarks", *context.args]
+    os.execve(sys.executable, argv, {**os.environ, "PYTHONPATH": os.pathsep.join(paths)})  # noqa: S606  it takes our place
 
 
 def main() -> None:

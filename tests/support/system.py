@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 import httpx
 
 from deploy.address import base_url, claim_port
-from deploy.broker import broker_argv, find_program, private_folder, socket_url
+from deploy.broker import BrokerError, broker_argv, find_program, private_folder, socket_url
 from deploy.supervisor import Policy, ServiceSpec, StartFailed, Supervisor
 from deploy.up import BEYOND_DRAIN_S, BROKER_TIER, HEALTH_TIMEOUT_S, Broker, HealthProbe, service_specs
 from shared.settings import Settings
+
+__all__ = ["SCRIPTED", "BrokerError", "StartFailed", "System", "running_system"]
 
 START_S = 60.0
 LAST_LINES = 200

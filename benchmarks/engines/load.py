@@ -1,4 +1,4 @@
-"""Puts a loaded engine under load: so many sessions at once, all in one moment or spread over a second."""
+"""Puts a loaded engine under load: several sessions that begin in one moment, or spread over a second."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from benchmarks.engine_figures import Piece
+from benchmarks.engines.figures import Piece
 from services.asr.engine import Recognizer
 from services.llm.engine import ChatModel, Usage
 from services.llm.sentences import SentenceCutter

@@ -1,4 +1,4 @@
-"""Callers of `/ws` in real time, many in one process: `python -m benchmarks.caller URL --sessions N`.
+"""Callers of `/ws` in real time, many in one process: `python -m benchmarks.pipeline.callers URL --sessions N`.
 
 Each plays two seconds of speech and two of silence in frames of 20 ms, sent when their last sample was
 spoken, and checks what comes back to the sample. Then a phase in which everybody interrupts every reply.
@@ -17,9 +17,11 @@ import orjson
 import uvloop
 from picows import WSError, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
-from benchmarks.measure import FRAME_MS, RampChecker, spread, summary
-from benchmarks.speech import SPEECH_FRAMES, quiet_frames, speech_frames
-from benchmarks.ticker import Ticker
+from benchmarks.figures import summary
+from benchmarks.pipeline.clip import SPEECH_FRAMES, quiet_frames, speech_frames
+from benchmarks.pipeline.ramp import FRAME_MS, RampChecker, spread
+from benchmarks.pipeline.ticker import Ticker
+from shared.session import RATE_HZ
 
 CYCLE_FRAMES = 2 * SPEECH_FRAMES
 FRAME_NS = FRAME_MS * 1_000_000
@@ -213,7 +215,7 @@ async def call(url: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run all phases; the result as it is printed."""
     tally = Tally(arguments.endpoint_ms, arguments.speculations)
     clip = (await speech_frames(), quiet_frames())
-    samples = round(arguments.reply_seconds * 16_000)
+    samples = round(arguments.reply_seconds * RATE_HZ)
     waits = spread(arguments.sessions, CYCLE_FRAMES)
     callers = [Caller(tally, clip, wait, samples) for wait in waits]
     for caller in callers:  # one after the other: the load to be measured is not that of connecting

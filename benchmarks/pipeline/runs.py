@@ -1,25 +1,25 @@
-"""All runs of the pipeline's benchmark: in turn with another checkout, shown, written, held against a baseline."""
+"""All runs of the pipeline's benchmark: in turn with another checkout, shown, written, and compared."""
 
 import asyncio
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 from rich.console import Console
 
-from benchmarks.against import OtherFailed, check_checkout, run_other
-from benchmarks.compare import Comparison, print_comparison, read_result
-from benchmarks.figures import CALLERS, Run, digest
-from benchmarks.machine import circumstances, result_path
-from benchmarks.measure import summary
-from benchmarks.pipeline import ENDPOINT_MS, Options, RunFailed, measure
-from benchmarks.pipeline_compare import check_baseline, compare_apart, compare_in_turn
-from benchmarks.report import draw, open_console, print_report
-from deploy.broker import BrokerError
-from deploy.supervisor import StartFailed
+from benchmarks.compare import Comparison, print_comparison, read_baseline
+from benchmarks.figures import summary
+from benchmarks.pipeline.against import OtherFailed, check_checkout, run_other
+from benchmarks.pipeline.comparison import KIND, compare_runs, label, samples_of
+from benchmarks.pipeline.figures import CALLERS, Run, digest
+from benchmarks.pipeline.report import print_report
+from benchmarks.pipeline.run import ENDPOINT_MS, Options, RunFailed, measure
+from benchmarks.result import Result, circumstances, result_path, write_result
+from benchmarks.tables import open_console
+from tests.support.system import BrokerError, StartFailed
 
 USAGE_WRONG = 2
 
@@ -34,17 +34,17 @@ async def measure_all(options: Options, console: Console) -> tuple[list[Run], li
     others: list[dict[str, Any]] = []
     with console.status("") as status:
         for number, run in enumerate(runs, 1):
-            label = f"run {number} of {len(runs)}: {run.sessions} sessions"
+            text = f"run {number} of {len(runs)}: {run.sessions} sessions"
 
-            async def here(run: Run = run, label: str = label) -> None:
-                await measure(run, options, lambda phase: status.update(f"{label}, {phase}"))
-                console.print(f"{label}: {_in_short(run)}", markup=False)
+            async def here(run: Run = run, text: str = text) -> None:
+                await measure(run, options, lambda phase: status.update(f"{text}, {phase}"))
+                console.print(f"{text}: {_in_short(run)}", markup=False)
 
-            async def there(run: Run = run, label: str = label) -> None:
+            async def there(run: Run = run, text: str = text) -> None:
                 if options.against is not None:
-                    status.update(f"{label}, the other checkout")
+                    status.update(f"{text}, the other checkout")
                     others.append(await run_other(options.against, run, options))
-                    console.print(f"{label}, {others[-1]['commit']}: measured", markup=False)
+                    console.print(f"{text}, {others[-1]['commit']}: measured", markup=False)
 
             for one in (here, there) if run.repeat % 2 == 0 else (there, here):
                 await one()
@@ -67,18 +67,19 @@ def _in_short(run: Run) -> str:
 def run_pipeline(options: Options) -> int:
     """Measure, show, write and compare.
 
-    Returns 0; 1 where a figure regressed or there is no result; 2 where what is asked for cannot be.
+    Returns 0; 1 if a figure regressed or there is no result; 2 if the options are wrong.
     """
     console = open_console(sys.stderr)
     where = circumstances() | {"endpoint_ms": ENDPOINT_MS, "settings": _settings()}
     path = result_path(options.out, "pipeline", where)
     try:
-        baseline = _baseline(options, where, path)
+        baseline = None if options.compare is None else _baseline(options.compare, where, options.sessions, path)
         if options.against is not None:
             check_checkout(options.against)
     except ValueError as error:
         print(error, file=sys.stderr)
         return USAGE_WRONG
+    options.out.mkdir(parents=True, exist_ok=True)
     try:
         runs, others = asyncio.run(measure_all(options, console))
     except (RunFailed, OtherFailed, StartFailed, BrokerError) as error:
@@ -92,21 +93,22 @@ def run_pipeline(options: Options) -> int:
         "runs": [run.figures() for run in runs],
         "others": others,
     }
-    told = open_console(sys.stderr if options.json else sys.stdout)
-    _write(result, path, told)
+    shown = open_console(sys.stderr if options.json else sys.stdout)
+    write_result(result, path)
+    shown.print(f"\n{path}", markup=False)
     if options.json:
         print(orjson.dumps(result).decode())
     else:
-        print_report(result, told)
+        print_report(result, shown)
     comparisons: list[tuple[str, Comparison]] = []
     if baseline is not None:
+        _tell_differences(baseline, result, shown)
         before = f"{baseline['commit']} of {baseline['date'][:10]}"
-        _tell_differences(baseline, result, told)
-        comparisons.append((before, compare_apart(baseline["runs"], result["runs"])))
+        comparisons.append((before, compare_runs(baseline["runs"], result["runs"], in_turn=False)))
     if others:
-        comparisons.append((f"{others[0]['commit']}, in turn", compare_in_turn(others, result["runs"])))
+        comparisons.append((f"{others[0]['commit']}, in turn", compare_runs(others, result["runs"], in_turn=True)))
     for before, comparison in comparisons:
-        print_comparison(comparison, told, before)
+        print_comparison(comparison, shown, before)
     return 1 if any(comparison.regressions for _, comparison in comparisons) else 0
 
 
@@ -114,33 +116,20 @@ def _settings() -> dict[str, str]:
     return {name: os.environ[name] for name in os.environ if name.startswith("PARLEY_") and "URL" not in name}
 
 
-def _baseline(options: Options, where: Mapping[str, Any], path: Path) -> Mapping[str, Any] | None:
-    """The result to compare with; `ValueError` where it does not fit or would be written over."""
-    if options.compare is None:
-        return None
-    try:
-        if path.resolve() == options.compare.resolve():
-            raise ValueError("this run would write over it; name another folder with --out")
-        baseline = read_result(options.compare)
-        check_baseline(baseline, where, options.sessions)
-    except ValueError as error:
-        raise ValueError(f"--compare {options.compare}: {error}") from error
+def _baseline(path: Path, here: Result, sessions: Sequence[int], out: Path) -> Result:
+    """The result to compare with. Raises ValueError where it does not fit or would be overwritten."""
+    baseline = read_baseline(path, KIND, here, out)
+    found = {entry for entry, _ in samples_of(baseline["runs"])}
+    if found.isdisjoint(map(label, sessions)):
+        wanted = ", ".join(map(str, sessions))
+        raise ValueError(
+            f"--compare {path}: there is no run of {wanted} sessions in it, but {', '.join(sorted(found))}"
+        )
     return baseline
 
 
-def _tell_differences(baseline: Mapping[str, Any], result: Mapping[str, Any], console: Console) -> None:
-    """What a comparison allows, and a reader should know."""
+def _tell_differences(baseline: Result, result: Result, console: Console) -> None:
+    """Say what the comparison allows to differ and a reader should know."""
     for name in ("broker", "python", "system"):
         if baseline.get(name) != result[name]:
             console.print(f"the baseline had another {name}: {baseline.get(name)}, now {result[name]}", markup=False)
-
-
-def _write(result: dict[str, Any], path: Path, console: Console) -> None:
-    path.write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2))
-    console.print(f"\n{path}", markup=False)
-    try:
-        draw(result, path.with_suffix(".png"))
-    except ImportError as error:
-        console.print(f"no plot: it needs {error.name}: pip install 'parley[bench]'", markup=False)
-    else:
-        console.print(str(path.with_suffix(".png")), markup=False)

@@ -6,8 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.engine_figures import STAGGERED, TARGETS_MS, TOKENS_PER_S, verdicts
-from benchmarks.report import new_table
+from benchmarks.engines.figures import STAGGERED, TARGETS_MS, TOKENS_PER_S, verdicts
+from benchmarks.tables import new_table
 
 RANDOM = "random weights: speed only"
 

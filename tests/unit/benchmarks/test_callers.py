@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.caller import BARGE_AFTER_NS, CYCLE_FRAMES, FRAME_NS, Caller, Fleet, Tally
-from benchmarks.measure import FRAME_SAMPLES, RampChecker, spread, summary
-from benchmarks.speech import ONSET_LEVEL, SPEECH_FRAMES, frames_of, quiet_frames, speech_frames, trim
-from benchmarks.ticker import Ticker
+from benchmarks.figures import summary
+from benchmarks.pipeline.callers import BARGE_AFTER_NS, CYCLE_FRAMES, FRAME_NS, Caller, Fleet, Tally
+from benchmarks.pipeline.clip import ONSET_LEVEL, SPEECH_FRAMES, frames_of, quiet_frames, speech_frames, trim
+from benchmarks.pipeline.ramp import FRAME_SAMPLES, RampChecker, spread
+from benchmarks.pipeline.ticker import Ticker
 
 SENTENCE = 16_000
 MS = 1_000_000

@@ -1,13 +1,13 @@
-"""The arithmetic of the benchmarks: spreading callers, checking the ramp, percentiles. Values in, values out."""
+"""The callers' arithmetic: their places in the cycle of a turn, and the check of what they hear. Values in, values out."""
 
-from collections.abc import Sequence
 from math import gcd
 
 import numpy as np
 import numpy.typing as npt
 
+from shared.session import RATE_HZ
+
 FRAME_MS = 20
-RATE_HZ = 16_000
 FRAME_SAMPLES = RATE_HZ * FRAME_MS // 1000
 RAMP_PERIOD = 32_768
 """The scripted voice numbers its samples with `i % 32768`, from 0 in each sentence."""
@@ -23,14 +23,6 @@ def spread(callers: int, cycle_frames: int) -> list[int]:
     while gcd(step, callers) != 1:
         step += 1
     return [(phase * step % callers) * cycle_frames // callers for phase in range(callers)]
-
-
-def summary(values: Sequence[float]) -> dict[str, float]:
-    """Count, p50, p95, p99 and max; only the count where there is nothing."""
-    if not values:
-        return {"n": 0}
-    p50, p95, p99 = np.percentile(np.asarray(values, dtype=float), (50, 95, 99))
-    return {"n": len(values), "p50": float(p50), "p95": float(p95), "p99": float(p99), "max": float(max(values))}
 
 
 class RampChecker:

@@ -1,4 +1,7 @@
-"""Runs another checkout's benchmark beside this one's: its code, its callers, its virtual environment if it has one."""
+"""Runs the benchmark of another checkout: its code, its callers, its virtual environment if it has one.
+
+The two agree on `python -m benchmarks.pipeline`, on the options that are given here, and on the runs in the result.
+"""
 
 import asyncio
 import os
@@ -8,10 +11,11 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from benchmarks.compare import read_result
-from benchmarks.figures import Run
+from benchmarks.pipeline.figures import Run
+from benchmarks.pipeline.run import Options
+from benchmarks.result import read_result
 
 BESIDE_S = 120.0
 """How much longer than its phases it may take: to start, to stop, to draw."""
@@ -23,23 +27,10 @@ class OtherFailed(RuntimeError):
     """The other checkout gave no figures; the message holds what it wrote last."""
 
 
-class Phases(Protocol):
-    """How a run goes."""
-
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def barge(self) -> float: ...
-    @property
-    def grain_ms(self) -> float: ...
-    @property
-    def speculations(self) -> int: ...
-
-
 def check_checkout(folder: Path) -> None:
-    """Raises `ValueError` where there is no benchmark to run."""
-    if not (folder / "benchmarks" / "pipeline.py").is_file():
-        raise ValueError(f"--against {folder}: no checkout of this project: it has no benchmarks/pipeline.py")
+    """Raise `ValueError` where there is no benchmark to run."""
+    if not any((folder / "benchmarks" / name).is_file() for name in ("pipeline/__main__.py", "pipeline.py")):
+        raise ValueError(f"--against {folder}: not a checkout of this project: it has no benchmarks/pipeline")
 
 
 def interpreter(folder: Path) -> str:
@@ -48,7 +39,7 @@ def interpreter(folder: Path) -> str:
     return str(own.absolute()) if own.exists() else sys.executable
 
 
-async def run_other(folder: Path, run: Run, phases: Phases) -> dict[str, Any]:
+async def run_other(folder: Path, run: Run, options: Options) -> dict[str, Any]:
     """One run as `run` is: the figures of it, and the commit.
 
     Raises:
@@ -57,13 +48,13 @@ async def run_other(folder: Path, run: Run, phases: Phases) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="parley-against-") as out:
         given: dict[str, object] = {
             "sessions": run.sessions,
-            "seconds": phases.seconds,
-            "barge": phases.barge,
+            "seconds": options.seconds,
+            "barge": options.barge,
             "repeat": 1,
         }
-        given |= {"grain-ms": phases.grain_ms, "speculations": phases.speculations, "out": out}
+        given |= {"grain-ms": options.grain_ms, "speculations": options.speculations, "out": out}
         arguments = [f"--{name}={value}" for name, value in given.items()]
-        await _run(folder, arguments, phases.seconds + phases.barge + BESIDE_S)
+        await _run(folder, arguments, options.seconds + options.barge + BESIDE_S)
         return await asyncio.to_thread(_read, folder, Path(out), run)
 
 

@@ -1,7 +1,6 @@
-"""What each engine can do alone, on whatever device is there: `parley bench engines`."""
+"""A run of the engines' benchmark: engines one after another, each at several numbers of sessions."""
 
 import asyncio
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -12,16 +11,15 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.compare import print_comparison, read_result
-from benchmarks.engine_compare import check_comparable, compare
-from benchmarks.engine_figures import Piece, figures
-from benchmarks.engine_load import LIMIT_S, Material, Work, answer, converse, hear, offsets, rush, say
-from benchmarks.engine_plot import draw
-from benchmarks.engine_profile import profiled
-from benchmarks.engine_report import RANDOM, print_result
-from benchmarks.engine_setup import STAGES, Chosen, Memory, Options, choose, device_facts, opened, settings_of
-from benchmarks.machine import RESULTS, circumstances, result_path
-from benchmarks.report import open_console
+from benchmarks.compare import print_comparison, read_baseline
+from benchmarks.engines.comparison import KIND, compare_results
+from benchmarks.engines.figures import Piece, figures
+from benchmarks.engines.load import LIMIT_S, Material, Work, answer, converse, hear, offsets, rush, say
+from benchmarks.engines.profile import profiled
+from benchmarks.engines.report import RANDOM, print_result
+from benchmarks.engines.setup import STAGES, Chosen, Memory, Options, choose, device_facts, opened, settings_of
+from benchmarks.result import RESULTS, Result, circumstances, result_path, write_result
+from benchmarks.tables import open_console
 from shared.engines import UnknownEngine
 
 CHAIN = "chain"
@@ -49,11 +47,12 @@ def run_engines(options: Options) -> int:
 
 
 async def _run(options: Options, folder: Path, console: Console) -> int:
-    result, baseline = await asyncio.to_thread(_begin, options)
+    result = await asyncio.to_thread(_begin, options)
     kind = "-".join(["engines", result["device"]["kind"], *(["random", options.size] if options.random else [])])
     path = options.json or result_path(RESULTS, kind, result)
-    if options.compare is not None and path.resolve() == options.compare.resolve():
-        raise ValueError(f"--compare {path}: this run would write over it; name another file with --json")
+    baseline: Result | None = None
+    if options.compare is not None:
+        baseline = await asyncio.to_thread(read_baseline, options.compare, KIND, result, path)
     bench = Bench(options, folder, console, result)
     with bench.progress:
         await bench.prepare()
@@ -62,18 +61,19 @@ async def _run(options: Options, folder: Path, console: Console) -> int:
         if options.chain:
             await bench.chain()
     print_result(result, console)
-    await asyncio.to_thread(_write, result, path, console)
+    await asyncio.to_thread(write_result, result, path)
+    console.print(str(path), markup=False)
     failed = any(entry["error"] for entry in result["entries"])
     if baseline is not None:
-        comparison = compare(baseline, result)
+        comparison = compare_results(baseline, result)
         print_comparison(comparison, console)
         failed = failed or bool(comparison.regressions)
     return 1 if failed else 0
 
 
-def _begin(options: Options) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
-    """A result with nothing in it, and the baseline, if it is to be compared with one that fits."""
-    result = circumstances() | {
+def _begin(options: Options) -> dict[str, Any]:
+    """A result without entries yet."""
+    return circumstances() | {
         "device": device_facts(settings_of(options)),
         "size": options.size if options.random else "real",
         "note": RANDOM if options.random else "",
@@ -83,26 +83,6 @@ def _begin(options: Options) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
         "entries": [],
         "profiles": {},
     }
-    if options.compare is None:
-        return result, None
-    try:
-        baseline = read_result(options.compare)
-        check_comparable(baseline, result)
-    except ValueError as error:
-        raise ValueError(f"--compare {options.compare}: {error}") from error
-    return result, baseline
-
-
-def _write(result: Mapping[str, Any], path: Path, console: Console) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    console.print(str(path), markup=False)
-    try:
-        draw(result, path.with_suffix(".png"))
-    except ImportError as error:
-        console.print(f"no plot: it needs {error.name}: pip install 'parley[bench]'", markup=False)
-    else:
-        console.print(str(path.with_suffix(".png")), markup=False)
 
 
 class Bench:

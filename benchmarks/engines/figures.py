@@ -1,10 +1,10 @@
-"""The arithmetic of the engines' benchmark: from what each session saw to figures. Values in, values out."""
+"""From what each session waited for to the figures of an engine. Values in, values out."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.measure import summary
+from benchmarks.figures import summary
 
 TOKENS_PER_S = 5.0
 """What one session needs of a chat model: speech is two or three words a second, and a word is up to two tokens."""
@@ -20,12 +20,12 @@ TARGETS_MS: Mapping[tuple[int, str], float] = {
     (1, "first_audio_ms"): 40,
     (64, f"{STAGGERED}total_ms"): 300,
 }
-"""Of the chain, by conversations and figure: what the p95 is to be at most, for 5 s of speech on a GPU."""
+"""Highest p95 of the chain, by conversations and figure, for 5 s of speech on a GPU."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What one session asked of an engine, and when it had it. Times are of one monotonic clock."""
+    """What one session asked of an engine, and when it got it. Times are of one monotonic clock."""
 
     start_s: float
     end_s: float
@@ -50,13 +50,14 @@ def rate(pieces: Sequence[Piece]) -> float:
     return sum(piece.amount for piece in pieces) / busy_s(pieces)
 
 
-def figure(values: Sequence[float], name: str) -> dict[str, Any]:
-    """Count, mean, percentiles, maximum, and which end is the worst."""
+def figure(repetitions: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Count, percentiles, maximum and mean over all repetitions, and the mean of each."""
+    values = [value for repetition in repetitions for value in repetition]
     found: dict[str, Any] = summary(values)
     if values:
-        worst = min(values) if name in HIGHER else max(values)
-        found |= {"mean": sum(values) / len(values), "worst": worst}
-    return found | {"better": "higher" if name in HIGHER else "lower"}
+        repeats = [sum(repetition) / len(repetition) for repetition in repetitions if repetition]
+        found |= {"mean": sum(values) / len(values), "repeats": repeats}
+    return found
 
 
 def figures(stage: str, together: Sequence[Sequence[Piece]], staggered: Sequence[Sequence[Piece]]) -> dict[str, Any]:
@@ -69,21 +70,21 @@ def figures(stage: str, together: Sequence[Sequence[Piece]], staggered: Sequence
     if stage == "chain":
         values |= {STAGGERED + name: times for name, times in _times(staggered).items() if name == "total_ms"}
     elif stage == "llm":
-        values["tokens_per_s"] = [rate(pieces) for pieces in together]
-        values["sessions"] = [rate(pieces) / TOKENS_PER_S for pieces in staggered]
+        values["tokens_per_s"] = [[rate(pieces)] for pieces in together]
+        values["sessions"] = [[rate(pieces) / TOKENS_PER_S] for pieces in staggered]
     else:
-        values["rtf"] = [1 / max(rate(pieces), 1e-9) for pieces in together]
-        values["sessions"] = [rate(pieces) for pieces in staggered]
-    return {name: figure(found, name) for name, found in values.items()}
+        values["rtf"] = [[1 / max(rate(pieces), 1e-9)] for pieces in together]
+        values["sessions"] = [[rate(pieces)] for pieces in staggered]
+    return {name: figure(found) for name, found in values.items()}
 
 
-def _times(repetitions: Sequence[Sequence[Piece]]) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
-    for pieces in repetitions:
-        for piece in pieces:
-            for name, times in piece.times_ms.items():
-                found.setdefault(name, []).extend(times)
-    return found
+def _times(repetitions: Sequence[Sequence[Piece]]) -> dict[str, list[list[float]]]:
+    """By figure, what was waited for in each repetition."""
+    names = dict.fromkeys(name for pieces in repetitions for piece in pieces for name in piece.times_ms)
+    return {
+        name: [[ms for piece in pieces for ms in piece.times_ms.get(name, ())] for pieces in repetitions]
+        for name in names
+    }
 
 
 def verdicts(entry: Mapping[str, Any]) -> dict[str, bool]:

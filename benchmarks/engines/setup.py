@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 from pydantic import ValidationError
 
-from benchmarks.engine_load import REPLY_TOKENS
-from benchmarks.machine import cpu_model
+from benchmarks.engines.load import REPLY_TOKENS
+from benchmarks.result import cpu_model
 from shared.devices import device_kind, open_device
 from shared.engines import create_engine
 from shared.models import model_name

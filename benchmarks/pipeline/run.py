@@ -1,14 +1,9 @@
-"""What the pipeline itself costs: `parley bench pipeline`, or `python -m benchmarks.pipeline`.
+"""One run: a whole system with scripted engines, N callers in real time, and the clocks of all processes."""
 
-Starts a whole system with scripted engines, has N callers talk to it in real time, and tells what the
-system added to each reply, how fast it fell silent when interrupted, and what it took of the machine.
-"""
-
-import argparse
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +11,8 @@ from pathlib import Path
 import orjson
 import psutil
 
-from benchmarks.figures import CALLERS, Run
-from benchmarks.machine import RESULTS
+from benchmarks.pipeline.figures import CALLERS, Run
+from benchmarks.result import RESULTS
 from tests.support.system import SCRIPTED, System, running_system
 
 ENDPOINT_MS = 500
@@ -52,10 +47,6 @@ class Options:
     """Another checkout."""
 
 
-Load = Options | argparse.Namespace
-"""Or what another benchmark's parser made, with the same names."""
-
-
 class RunFailed(RuntimeError):
     """A run gave no figures; the message says why."""
 
@@ -77,14 +68,14 @@ def resident_bytes(pids: dict[str, int]) -> dict[str, int]:
     return {name: psutil.Process(pid).memory_info().rss for name, pid in pids.items()}
 
 
-async def measure(run: Run, options: Load, tell: Tell, env: Mapping[str, str] = SCRIPTED) -> None:
-    """Fill in `run`, on a system of its own with this environment.
+async def measure(run: Run, options: Options, tell: Tell) -> None:
+    """Fill in `run`, on a system of its own. `tell` is given the name of each phase.
 
     Raises:
         RunFailed: the callers gave up, a process of the system died, or the run hung.
     """
     tell("starting the system")
-    async with running_system(env) as system:
+    async with running_system(SCRIPTED) as system:
         run.broker = system.broker
         pids = system.pids
         run.idle_bytes = resident_bytes(pids)
@@ -104,12 +95,12 @@ async def measure(run: Run, options: Load, tell: Tell, env: Mapping[str, str] = 
 
 
 @asynccontextmanager
-async def _callers(system: System, run: Run, options: Load) -> AsyncIterator[asyncio.subprocess.Process]:
+async def _callers(system: System, run: Run, options: Options) -> AsyncIterator[asyncio.subprocess.Process]:
     given = {"sessions": run.sessions, "seconds": options.seconds, "barge": options.barge}
     given |= {"grain-ms": options.grain_ms, "endpoint-ms": ENDPOINT_MS, "speculations": options.speculations}
     arguments = [f"--{name}={value}" for name, value in given.items()]
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "benchmarks.caller", system.stream_url, *arguments),
+        *(sys.executable, "-m", "benchmarks.pipeline.callers", system.stream_url, *arguments),
         stdout=asyncio.subprocess.PIPE,
         limit=LINE_BYTES,
     )
@@ -122,7 +113,7 @@ async def _callers(system: System, run: Run, options: Load) -> AsyncIterator[asy
 
 
 async def _follow(
-    run: Run, callers: asyncio.subprocess.Process, pids: dict[str, int], options: Load, tell: Tell
+    run: Run, callers: asyncio.subprocess.Process, pids: dict[str, int], options: Options, tell: Tell
 ) -> None:
     """Read the clocks of all processes when the callers say that a phase begins."""
     output = callers.stdout or asyncio.StreamReader()  # it has one: that is how it was started
@@ -151,7 +142,7 @@ async def _follow(
 
 
 @asynccontextmanager
-async def _profiler(pids: dict[str, int], options: Load) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+async def _profiler(pids: dict[str, int], options: Options) -> AsyncIterator[Callable[[], Awaitable[None]]]:
     """Draws where the time of one service goes during the plain turns, where that is asked for."""
     processes: list[asyncio.subprocess.Process] = []
 
@@ -166,11 +157,3 @@ async def _profiler(pids: dict[str, int], options: Load) -> AsyncIterator[Callab
     finally:
         for process in processes:
             await process.wait()
-
-
-if __name__ == "__main__":
-    import typer
-
-    from benchmarks.command import pipeline
-
-    typer.run(pipeline)

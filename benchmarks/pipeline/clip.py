@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from benchmarks.measure import FRAME_SAMPLES, RATE_HZ
+from benchmarks.pipeline.ramp import FRAME_SAMPLES
 from services.tts.espeak import EspeakSynthesizer
+from shared.session import RATE_HZ
 from shared.settings import Settings
 
 TEXT = "We were away a year ago in our yellow van all along the evening, and none knew where we were in any manner."
