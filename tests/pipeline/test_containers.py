@@ -171,7 +171,11 @@ def test_what_the_images_set_is_a_setting() -> None:
 def test_nothing_private_goes_into_an_image() -> None:
     files = {str(path) for path in context_files(ROOT)}
     assert {"pyproject.toml", "shared/settings.py", "services/edge/web/index.html"} <= files
-    assert not [name for name in files if re.search(r"(^|/)(\.|tests/|__pycache__)|\.pyc$|^benchmarks/results", name)]
+    assert not [
+        name
+        for name in files
+        if re.search(r"(^|/)(\.|tests/|__pycache__)|\.pyc$|^benchmarks/|^dashboards/\w+\.py$", name)
+    ]
 
 
 # -- compose.yaml -----------------------------------------------------------------------------------
