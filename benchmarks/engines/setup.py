@@ -3,8 +3,8 @@
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from importlib import import_module
 from inspect import signature
@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from benchmarks.engines.load import REPLY_TOKENS
 from benchmarks.result import cpu_model
 from shared.devices import device_kind, open_device
-from shared.engines import create_engine
+from shared.engines import create_engine, loaded
 from shared.models import model_name
 from shared.settings import BadSettings, Settings, describe_errors, load_settings
 from tests.support.random_models.parts import Size
@@ -159,23 +159,10 @@ def _make(maker: str, folder: Path, options: Options) -> None:
     make(folder, **more)
 
 
-@asynccontextmanager
-async def opened(chosen: Chosen) -> AsyncIterator[Any]:
-    """The engine, loaded; closed at the end, whatever happened."""
+def opened(chosen: Chosen) -> AbstractAsyncContextManager[Any]:
+    """The engine, loaded for the length of a `with`."""
     builtin = import_module(f"services.{chosen.stage}.engine").ENGINES
-    engine = create_engine(chosen.stage, chosen.name, builtin, chosen.settings)
-    try:
-        await engine.load()
-    except BaseException:
-        with suppress(
-            Exception
-        ):  # what is half loaded may not know how to close, and the first error is the one to show
-            await engine.close()
-        raise
-    try:
-        yield engine
-    finally:
-        await engine.close()
+    return loaded(create_engine(chosen.stage, chosen.name, builtin, chosen.settings))
 
 
 def device_facts(settings: Settings) -> dict[str, Any]:

@@ -1,18 +1,38 @@
-"""Engines from outside, named as `module:Class`: a chat model that counts how often it is asked, one that asks for a
-tool, one that speaks slowly, an end that is soon."""
+"""Engines from outside, named as `module:Class`: they count, ask for a tool, take their time, or lose their device."""
 
 import asyncio
 import os
+import struct
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
 
 from services.llm.scripted import ScriptedModel
 from services.llm.scripted_omni import ScriptedTalker
+from services.tts.engine import Speech
 from services.vad.endpointing import FixedDetector, FixedSpeaker
+from shared.engines import EngineLost
 from shared.session import Message, SessionSettings, Tool, ToolCall
 from shared.settings import Settings
-from shared.speech import Speech
+
+TEXT = "The first sentence is here. The second sentence follows it. The third one is the last."
+STEP_S = 0.04
+SLICE, SLICES = 800, 20
+
+
+class Outside:
+    """An engine with nothing to load."""
+
+    slots = 16
+
+    def __init__(self, settings: Settings) -> None:
+        pass
+
+    async def load(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
 
 
 class CountedModel(ScriptedModel):
@@ -27,16 +47,8 @@ class CountedModel(ScriptedModel):
             yield delta
 
 
-class ToolModel:
+class ToolModel(Outside):
     """Asks for its first tool where the weather is spoken of, and says what the tool answered."""
-
-    slots = 16
-
-    def __init__(self, settings: Settings) -> None:
-        pass
-
-    async def load(self) -> None:
-        pass
 
     async def reply(
         self, messages: Sequence[Message], *, language: str, prefix: str = "", tools: Sequence[Tool] = ()
@@ -49,9 +61,6 @@ class ToolModel:
             yield ToolCall("call", tools[0].name, '{"city": "Bonn"}')  # one id for all: the edge tells them apart
         else:
             yield "I see."[len(prefix) :]
-
-    async def close(self) -> None:
-        pass
 
 
 class SoonOver(FixedDetector):
@@ -79,3 +88,42 @@ class SlowTalker(ScriptedTalker):
             if isinstance(item, Speech):
                 await asyncio.sleep(0.1)
             yield item
+
+
+class SlowModel(Outside):
+    """Replies with three sentences, a few letters at a time."""
+
+    async def reply(
+        self, messages: Sequence[Message], *, language: str, prefix: str = "", tools: Sequence[Tool] = ()
+    ) -> AsyncGenerator[str, None]:
+        assert TEXT.startswith(prefix)
+        for at in range(len(prefix), len(TEXT), 4):
+            await asyncio.sleep(STEP_S)
+            yield TEXT[at : at + 4]
+
+
+class SlowVoice(Outside):
+    """Speaks a ramp, 50 ms of it at a time."""
+
+    rate_hz = 16_000
+
+    def voices(self) -> tuple[str, ...]:
+        return ("slow",)
+
+    async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
+        for number in range(SLICES):
+            await asyncio.sleep(STEP_S)
+            yield Speech(struct.pack(f"<{SLICE}h", *range(number * SLICE, (number + 1) * SLICE)))
+
+
+class LostVoice(SlowVoice):
+    """Its device dies in the middle of a first sentence, as often as the file TEST_LOSSES says."""
+
+    async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
+        losses = Path(os.environ["TEST_LOSSES"])
+        left = int(losses.read_text())
+        async for piece in super().speak(text, voice=voice, speed=speed, language=language):
+            if left > 0 and TEXT.startswith(text):
+                losses.write_text(str(left - 1))
+                raise EngineLost("the device has no memory left")
+            yield piece
