@@ -74,28 +74,28 @@ def normalise(text: str) -> str:
     return " ".join(re.findall(r"[^\W_]+(?:'[^\W_]+)*", text.lower()))
 
 
-def word_error_rate(truth: Sequence[str], heard: Sequence[str]) -> float:
+def word_error_rate(truth: Sequence[str], transcripts: Sequence[str]) -> float:
     """Word errors per word of the truth, over all texts together."""
     import jiwer
 
-    return float(jiwer.wer([normalise(text) for text in truth], [normalise(text) for text in heard]))
+    return float(jiwer.wer([normalise(text) for text in truth], [normalise(text) for text in transcripts]))
 
 
-async def hear_path(clips: Sequence[Clip], url: str) -> list[str]:
+async def transcribe_path(clips: Sequence[Clip], url: str) -> list[str]:
     """Transcribe each clip through a running system. The turns of a clip are joined."""
     gate = asyncio.Semaphore(AT_ONCE)
 
-    async def hear(clip: Clip) -> str:
+    async def transcribe(clip: Clip) -> str:
         async with gate:
             conversation = await converse(Recording(read_speech(clip.file)), url)
         return " ".join(turn.said for _, turn in sorted(conversation.turns.items()) if turn.said)
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(hear(clip)) for clip in clips]
+        tasks = [group.create_task(transcribe(clip)) for clip in clips]
     return [task.result() for task in tasks]
 
 
-async def hear_bare(clips: Sequence[Clip]) -> list[str]:
+async def transcribe_bare(clips: Sequence[Clip]) -> list[str]:
     """Transcribe each clip with the recogniser alone."""
     recognizer = SphinxRecognizer(Settings())
     await recognizer.load()
@@ -117,21 +117,21 @@ async def hear_bare(clips: Sequence[Clip]) -> list[str]:
 
 async def measure(clips: Sequence[Clip], endpoint_ms: int) -> list[Understood]:
     """Transcribe all clips both ways."""
-    bare = await hear_bare(clips)
+    bare = await transcribe_bare(clips)
     async with running_system(CLASSIC | {"PARLEY_ENDPOINT_MS": str(endpoint_ms)}) as system:
-        path = await hear_path(clips, system.url)
+        path = await transcribe_path(clips, system.url)
     return [
-        Understood(clip, heard, word_error_rate([clip.text], [heard]), alone, word_error_rate([clip.text], [alone]))
-        for clip, heard, alone in zip(clips, path, bare, strict=True)
+        Understood(clip, whole, word_error_rate([clip.text], [whole]), alone, word_error_rate([clip.text], [alone]))
+        for clip, whole, alone in zip(clips, path, bare, strict=True)
     ]
 
 
-def figures(heard: Sequence[Understood]) -> dict[str, Any]:
+def figures(understood: Sequence[Understood]) -> dict[str, Any]:
     """The figures of the result; rates in percent."""
-    truth = [one.clip.text for one in heard]
+    truth = [one.clip.text for one in understood]
     return {
-        "path_wer_percent": 100 * word_error_rate(truth, [one.path for one in heard]),
-        "bare_wer_percent": 100 * word_error_rate(truth, [one.bare for one in heard]),
+        "path_wer_percent": 100 * word_error_rate(truth, [one.path for one in understood]),
+        "bare_wer_percent": 100 * word_error_rate(truth, [one.bare for one in understood]),
         "clips": [
             {
                 "file": one.clip.file.name,
@@ -141,7 +141,7 @@ def figures(heard: Sequence[Understood]) -> dict[str, Any]:
                 "bare": one.bare,
                 "bare_wer_percent": 100 * one.bare_wer,
             }
-            for one in heard
+            for one in understood
         ],
     }
 

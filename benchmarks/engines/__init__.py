@@ -1,1 +1,1 @@
-"""How fast each engine is by itself, on whatever device there is, and all three as one conversation needs them."""
+"""How fast each engine is by itself, on the device of this machine, and the chain of all three that a conversation needs."""

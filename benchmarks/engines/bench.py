@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks.compare import print_comparison, read_baseline
 from benchmarks.engines.comparison import KIND, compare_results
 from benchmarks.engines.figures import Piece, figures
-from benchmarks.engines.load import LIMIT_S, Material, Work, answer, converse, hear, offsets, rush, say
+from benchmarks.engines.load import LIMIT_S, Material, Work, converse, offsets, reply, rush, speak, transcribe
 from benchmarks.engines.profile import profiled
 from benchmarks.engines.report import RANDOM, print_result
 from benchmarks.engines.setup import STAGES, Chosen, Memory, Options, choose, device_facts, opened, settings_of
@@ -30,11 +30,11 @@ USAGE_WRONG = 2
 Load = Callable[..., Coroutine[Any, Any, Piece]]
 """Takes the engines that it needs and the material."""
 
-_LOADS: Mapping[str, Load] = {"asr": hear, "llm": answer, "tts": say, CHAIN: converse}
+_LOADS: Mapping[str, Load] = {"asr": transcribe, "llm": reply, "tts": speak, CHAIN: converse}
 
 
 def run_engines(options: Options) -> int:
-    """Measure, show and write. Returns 0; 1 where a figure regressed or could not be had; 2 where the settings are wrong."""
+    """Measure, show and write. Returns 0; 1 if a figure regressed or could not be measured; 2 if the settings are wrong."""
     console = open_console(sys.stdout, WIDTH)
     try:
         with tempfile.TemporaryDirectory(prefix="parley-bench-") as folder:
@@ -97,18 +97,18 @@ class Bench:
         )  # fmt: skip
 
     async def prepare(self) -> None:
-        """Find all engines and make their models, so that what is wrong shows before anything is measured."""
+        """Find all engines and make their models, so that wrong settings fail before anything is measured."""
         stages = STAGES if self._options.chain else tuple(self._options.engines or STAGES)
         for stage in stages:
             self._say(f"{stage}: making ready")
             self._chosen[stage] = await choose(stage, self._options, self._folder)
 
     async def alone(self, stage: str) -> None:
-        """One engine by itself."""
+        """Measure one engine."""
         await self._loaded(stage, [self._chosen[stage]])
 
     async def chain(self) -> None:
-        """All three in one process, as one conversation needs them."""
+        """Measure the chain of all three engines in one process."""
         await self._loaded(CHAIN, [self._chosen[stage] for stage in STAGES])
 
     async def _loaded(self, stage: str, chosen: Sequence[Chosen]) -> None:
@@ -125,8 +125,8 @@ class Bench:
                 engines = [await stack.enter_async_context(opened(one)) for one in chosen]
                 material = await self._material(chosen)
                 await self._measure(about, lambda: load(*engines, material), memory)
-        except Exception as error:  # noqa: BLE001  a library of models can raise anything, and the others' figures are still wanted
-            self._add(about, 0)["error"] = _told(error)
+        except Exception as error:  # noqa: BLE001  a library of models can raise anything; the figures of the other engines are still wanted
+            self._add(about, 0)["error"] = _reason(error)
 
     def _add(self, about: Mapping[str, Any], batch: int) -> dict[str, Any]:
         entry: dict[str, Any] = {**about, "batch": batch, "figures": {}, "memory": {}, "error": ""}
@@ -139,15 +139,15 @@ class Bench:
         return await asyncio.to_thread(Material, options.seconds, language, letters=letters, clips=options.clips)
 
     async def _measure(self, about: Mapping[str, Any], work: Work, memory: Memory) -> None:
-        """Each batch, and what the profiler says of the largest."""
+        """Measure each batch, and profile the largest."""
         batch = 1
         for batch in self._options.batches:
             entry = self._add(about, batch)
             try:
                 entry["figures"] = await self._batch(about, work, batch, memory)
                 entry["memory"] = memory.grown_mb()
-            except Exception as error:  # noqa: BLE001  what smaller batches showed is still wanted
-                entry["error"] = _told(error)
+            except Exception as error:  # noqa: BLE001  the figures of smaller batches are still wanted
+                entry["error"] = _reason(error)
                 return  # a larger batch would hardly do better
         if self._options.profile:
             self._say(f"{about['stage']} {about['engine']}: profile")
@@ -156,7 +156,7 @@ class Bench:
     async def _batch(self, about: Mapping[str, Any], work: Work, batch: int, memory: Memory) -> dict[str, Any]:
         repeat = self._options.repeat
         bar = self._say(f"{about['stage']} {about['engine']} × {batch}", 2 * repeat)
-        await rush(work, [0.0] * batch)  # lengths and sizes that the engine has not met yet
+        await rush(work, [0.0] * batch)  # warm up with this batch: its shapes are new to the engine
         memory.restart_peak()
         together: list[list[Piece]] = []
         staggered: list[list[Piece]] = []
@@ -168,13 +168,13 @@ class Bench:
         return figures(str(about["stage"]), together, staggered)
 
     def _say(self, text: str, total: int | None = None) -> Any:
-        """A new bar in place of the one before."""
+        """Replace the progress bar."""
         for task in self.progress.tasks:
             self.progress.remove_task(task.id)
         return self.progress.add_task(text, total=total)
 
 
-def _told(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     """The first of a group's errors, in one line."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

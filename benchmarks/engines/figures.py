@@ -7,10 +7,10 @@ from typing import Any
 from benchmarks.figures import summary
 
 TOKENS_PER_S = 5.0
-"""What one session needs of a chat model: speech is two or three words a second, and a word is up to two tokens."""
+"""What one session needs from a chat model: speech is two or three words a second, a word is up to two tokens."""
 
 HIGHER = frozenset({"tokens_per_s", "sessions"})
-"""Figures of which more is better; of all others less is."""
+"""Figures of which more is better. Of all others less is better."""
 
 STAGGERED = "staggered_"
 
@@ -30,9 +30,9 @@ class Piece:
     start_s: float
     end_s: float
     amount: float
-    """Seconds of audio that were heard or spoken, or tokens."""
+    """Seconds of audio in or out, or tokens."""
     times_ms: Mapping[str, Sequence[float]]
-    """What was waited for, by the name of the figure."""
+    """Waiting times by the name of the figure."""
 
 
 def busy_s(pieces: Iterable[Piece]) -> float:
@@ -61,7 +61,7 @@ def figure(repetitions: Sequence[Sequence[float]]) -> dict[str, Any]:
 
 
 def figures(stage: str, together: Sequence[Sequence[Piece]], staggered: Sequence[Sequence[Piece]]) -> dict[str, Any]:
-    """All figures of an engine, from its repetitions with sessions that began at once, and with such that did not.
+    """All figures of an engine. In `together` the sessions of a repetition begin at once, in `staggered` within a second.
 
     `sessions`: how many the engine keeps up with while they come as the staggered ones did. With few of them in hand
     there is little to batch, so that the figure of a small batch is a lower bound.
@@ -79,7 +79,7 @@ def figures(stage: str, together: Sequence[Sequence[Piece]], staggered: Sequence
 
 
 def _times(repetitions: Sequence[Sequence[Piece]]) -> dict[str, list[list[float]]]:
-    """By figure, what was waited for in each repetition."""
+    """Waiting times in ms of each repetition, by figure."""
     names = dict.fromkeys(name for pieces in repetitions for piece in pieces for name in piece.times_ms)
     return {
         name: [[ms for piece in pieces for ms in piece.times_ms.get(name, ())] for pieces in repetitions]
@@ -88,7 +88,7 @@ def _times(repetitions: Sequence[Sequence[Piece]]) -> dict[str, list[list[float]
 
 
 def verdicts(entry: Mapping[str, Any]) -> dict[str, bool]:
-    """Of one entry of the chain: each figure that has a target, and whether it is met."""
+    """Whether an entry of the chain meets its targets, by figure."""
     met = {}
     for (batch, name), target_ms in TARGETS_MS.items():
         found = entry["figures"].get(name, {})

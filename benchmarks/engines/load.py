@@ -24,7 +24,7 @@ SENTENCE = "The next train to the city leaves at half past nine from the second 
 CLAUSE_WORDS = 5
 PROMPT_TOKENS, REPLY_TOKENS = 300, 64
 LIMIT_S = 900.0
-"""For one repetition."""
+"""Limit of one repetition."""
 
 _VOICES = 8
 _TEXT = (
@@ -38,11 +38,11 @@ Work = Callable[[], Coroutine[Any, Any, Piece]]
 
 
 class NothingCame(RuntimeError):
-    """An engine answered with nothing, where a time to its answer was wanted."""
+    """An engine gave an empty answer, so that there is no time to measure."""
 
 
 async def rush(work: Work, offsets_s: Sequence[float]) -> list[Piece]:
-    """One session for each offset, begun so much later.
+    """Run one session for each offset, started after that time.
 
     Raises:
         ExceptionGroup: a session failed, or the repetition took longer than `LIMIT_S`.
@@ -59,17 +59,17 @@ async def rush(work: Work, offsets_s: Sequence[float]) -> list[Piece]:
 
 
 def offsets(sessions: int, seed: int) -> list[float]:
-    """When each session begins, within a second; the first one at once."""
+    """When each session begins, in seconds, within one second. The first begins at 0."""
     chance = Random(seed)
     found = sorted(chance.random() for _ in range(sessions))
     return [one - found[0] for one in found]
 
 
 class Material:
-    """What the sessions say and ask. The same in every run, and never twice in one: nothing is answered from a cache."""
+    """What the sessions say and ask: the same in every run, and never twice in one run, so that no cache can answer."""
 
     def __init__(self, seconds: float, language: str, *, letters: bool, clips: Path | None = None) -> None:
-        """`letters`: to the tokenizer of a random model every letter is a token."""
+        """`letters`: each letter is a token, as in the tokenizer of a random model."""
         self.language = language
         self._letters, self._numbers = letters, count(1)
         self._utterances = [
@@ -84,12 +84,12 @@ class Material:
         chance = Random(next(self._numbers))
         words = " ".join(chance.choice(_WORDS) for _ in range(PROMPT_TOKENS - len(_INSTRUCTIONS.split()) - 20))
         if self._letters:
-            words = words[: PROMPT_TOKENS - len(_INSTRUCTIONS) - 60]  # and the template around it
+            words = words[: PROMPT_TOKENS - len(_INSTRUCTIONS) - 60]  # for the template around it
         return [Message("system", _INSTRUCTIONS, 0), Message("user", words, 1)]
 
 
 def utterance(seconds: float, voice: int) -> bytes:
-    """Something shaped like speech, s16le: a voice's harmonics through moving formants, in syllables, with breath."""
+    """A synthetic sound shaped like speech, s16le: harmonics through moving formants, in syllables, with noise."""
     chance = np.random.default_rng(voice)
     time_s = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
     pitch_hz = (95 + 15 * voice) * (1 + 0.08 * np.sin(2 * np.pi * 0.6 * time_s + voice))
@@ -108,7 +108,7 @@ def utterance(seconds: float, voice: int) -> bytes:
 
 
 def recorded(folder: Path, seconds: float, voice: int) -> bytes:
-    """So much of the recordings in a folder, from another one on for each voice.
+    """Speech of this length from the recordings in a folder; each voice begins with another recording.
 
     Raises:
         ValueError: there is none at 16 kHz.
@@ -128,22 +128,22 @@ def recorded(folder: Path, seconds: float, voice: int) -> bytes:
     return bytes(samples.astype("<i2").tobytes())
 
 
-async def hear(engine: Recognizer, material: Material) -> Piece:
-    """One utterance. Waited for is the transcript; the engine's work begins with the audio."""
+async def transcribe(engine: Recognizer, material: Material) -> Piece:
+    """Transcribe one utterance. The wait begins when all audio is given, the engine's work with the first."""
     pcm, start_s = material.pcm(), perf_counter()
-    heard = await engine.open(material.language)
+    stream = await engine.open(material.language)
     try:
-        await heard.accept(pcm)
+        await stream.accept(pcm)
         asked_s = perf_counter()
-        await heard.finish()
+        await stream.finish()
         end_s = perf_counter()
     finally:
-        heard.close()
+        stream.close()
     return Piece(start_s, end_s, len(pcm) / 2 / RATE_HZ, {"final_ms": [1000 * (end_s - asked_s)]})
 
 
-async def answer(engine: ChatModel, material: Material) -> Piece:
-    """One reply. Each delta that is not empty counts as a token."""
+async def reply(engine: ChatModel, material: Material) -> Piece:
+    """Generate one reply. Each delta that is not empty counts as a token."""
     messages, start_s = material.messages(), perf_counter()
     marks_s: list[float] = []
     async with aclosing(engine.reply(messages, language=material.language)) as deltas:
@@ -159,8 +159,8 @@ async def answer(engine: ChatModel, material: Material) -> Piece:
     return Piece(start_s, marks_s[-1], len(marks_s), times_ms)
 
 
-async def say(engine: Synthesizer, material: Material) -> Piece:
-    """A clause and then a sentence, as a reply begins."""
+async def speak(engine: Synthesizer, material: Material) -> Piece:
+    """Speak a clause and then a sentence, as at the beginning of a reply."""
     start_s, times_ms, spoken_s = perf_counter(), {}, 0.0
     for name, text in (("first_clause_audio_ms", CLAUSE), ("first_sentence_audio_ms", SENTENCE)):
         asked_s, samples = perf_counter(), 0
@@ -176,13 +176,13 @@ async def say(engine: Synthesizer, material: Material) -> Piece:
 
 
 async def converse(asr: Recognizer, llm: ChatModel, tts: Synthesizer, material: Material) -> Piece:
-    """What a person waits for: the transcript, the reply's first token, its first clause, and the first audio of that.
+    """Measure what a person waits for: transcript, first token, first clause, first audio.
 
     The clause that is spoken has always the same five words, as a random model's have no end; when it is spoken depends
     on the words of the model.
     """
-    heard = await hear(asr, material)
-    (final_ms,) = heard.times_ms["final_ms"]
+    transcript = await transcribe(asr, material)
+    (final_ms,) = transcript.times_ms["final_ms"]
     messages, asked_s, token_s, text = material.messages(), perf_counter(), 0.0, ""
     cutter = SentenceCutter(material.language, 3)
     async with aclosing(llm.reply(messages, language=material.language)) as deltas:
@@ -190,7 +190,7 @@ async def converse(asr: Recognizer, llm: ChatModel, tts: Synthesizer, material: 
             if not isinstance(delta, str) or not delta:
                 continue
             token_s, text = token_s or perf_counter(), text + delta
-            # The next word tells that the fifth is over.
+            # Only the next word shows that the fifth is complete.
             if cutter.feed(delta) or len(text.split()) > CLAUSE_WORDS:
                 break
     if not token_s:
@@ -209,4 +209,4 @@ async def converse(asr: Recognizer, llm: ChatModel, tts: Synthesizer, material: 
         "first_audio_ms": 1000 * (end_s - clause_s),
     }
     times_ms["total_ms"] = sum(times_ms.values())
-    return Piece(heard.start_s, end_s, 1, {name: [value] for name, value in times_ms.items()})
+    return Piece(transcript.start_s, end_s, 1, {name: [value] for name, value in times_ms.items()})

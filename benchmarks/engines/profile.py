@@ -1,4 +1,4 @@
-"""Which operations of a model take the time, by torch's profiler."""
+"""The most expensive operations of a model, by torch's profiler."""
 
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ Operations = Sequence[Mapping[str, Any]]
 
 
 async def profiled(work: Callable[[], Awaitable[object]]) -> dict[str, Any]:
-    """The most expensive operations while the work goes on, in all threads, and what they say."""
+    """Profile the work in all threads. Returns the most expensive operations, the device's idle share and the bottleneck."""
     if "torch" not in sys.modules:
         return {"operations": [], "idle": None, "bottleneck": NO_TORCH}
     import torch
@@ -20,7 +20,7 @@ async def profiled(work: Callable[[], Awaitable[object]]) -> dict[str, Any]:
 
     on_cuda = torch.cuda.is_available()
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]
-    # Engines calculate in threads of their own, of which the profiler knows nothing by itself.
+    # Engines calculate in their own threads, which the profiler ignores by default.
     config = torch._C._profiler._ExperimentalConfig(profile_all_threads=True)  # noqa: SLF001
     with profile(activities=activities, experimental_config=config) as profiler:
         await work()
@@ -38,12 +38,12 @@ NO_TORCH = "This engine does not calculate with torch: there is nothing to show.
 
 
 def most_expensive(operations: Operations) -> list[Mapping[str, Any]]:
-    """The first ten, by the device's time where it has any, and else the processor's."""
+    """The first ten, by the device's time, then the processor's."""
     return sorted(operations, key=lambda one: (one["device_ms"], one["cpu_ms"]), reverse=True)[:SHOWN]
 
 
 def bottleneck(operations: Operations, idle: float | None) -> str:
-    """One sentence: what takes the largest share, and whether the device waits for Python (`idle` is None on a CPU)."""
+    """Say which operation takes the largest share, and whether the device waits for Python. `idle` is None on a CPU."""
     measure, what = ("cpu_ms", "the processor's time") if idle is None else ("device_ms", "the device's time")
     total = sum(one[measure] for one in operations)
     if not total:
@@ -57,7 +57,7 @@ def bottleneck(operations: Operations, idle: float | None) -> str:
 
 
 def idle_share(kernels: Iterable[tuple[float, float]]) -> float:
-    """Share of the time from the first kernel's start to the last one's end in which none ran; 1 where there is none."""
+    """Share of the time between the first kernel's start and the last kernel's end in which no kernel ran; 1 without kernels."""
     ordered = sorted(kernels)
     if not ordered:
         return 1.0
@@ -70,5 +70,5 @@ def idle_share(kernels: Iterable[tuple[float, float]]) -> float:
 
 
 def _kernels(events: Any) -> list[tuple[float, float]]:
-    """When the device was at work, in microseconds."""
+    """Start and end of each kernel, in microseconds."""
     return [(one.time_range.start, one.time_range.end) for one in events if one.device_type.name == "CUDA"]

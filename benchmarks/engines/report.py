@@ -42,7 +42,7 @@ NOTES: Mapping[str, str] = {
 
 
 def print_result(result: Mapping[str, Any], console: Console) -> None:
-    """Everything that a person wants to see after a run. Times are p50 / p95 / p99, all others means."""
+    """Print the result. Times are p50 / p95 / p99, other figures are means."""
     device = result["device"]
     versions = f"torch {device['torch']}, {device['dtype']}" if device["torch"] else "no torch"
     console.print(

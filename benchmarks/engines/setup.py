@@ -30,10 +30,10 @@ MAKERS: Mapping[tuple[str, str], str] = {
     ("tts", "kokoro"): "kokoro",
     ("tts", "transformers"): "vits",
 }
-"""What in `random_models` makes the model of an engine. All other engines are measured as they are."""
+"""The function of `random_models` that makes the model of an engine. Other engines use their real models."""
 
 TOKENS_PER_SPEECH_S = 4
-"""Of a random Whisper, which does not know when to end: three words a second."""
+"""Tokens that a random Whisper writes, since it never ends by itself: three words a second."""
 
 _MB = 1e6
 
@@ -43,11 +43,11 @@ class Options:
     """What is to be measured."""
 
     engines: Mapping[str, str]
-    """Names by stage; empty: those of the profile."""
+    """Names by stage; empty: the engines of the profile."""
     batches: tuple[int, ...] = (1, 4, 16, 64)
     random: bool = False
     size: Size = "full"
-    """Of random models."""
+    """Size of random models."""
     repeat: int = 5
     seconds: float = 5.0
     """Length of an utterance."""
@@ -57,11 +57,11 @@ class Options:
     profile: bool = False
     chain: bool = False
     clips: Path | None = None
-    """Folder with recordings; None: something shaped like speech."""
+    """Folder with recordings; None: a synthetic sound."""
 
 
 def parse_engines(texts: Sequence[str]) -> dict[str, str]:
-    """`asr=transformers` and the like, by stage.
+    """Parse `asr=transformers` and so on. Returns the names by stage.
 
     Raises:
         ValueError: no such stage, or no engine.
@@ -76,7 +76,7 @@ def parse_engines(texts: Sequence[str]) -> dict[str, str]:
 
 
 def parse_batches(text: str) -> tuple[int, ...]:
-    """`1,4,16`, rising, each once.
+    """Parse `1,4,16`. Returns the numbers sorted, each once.
 
     Raises:
         ValueError: something else.
@@ -98,7 +98,7 @@ class Chosen:
     name: str
     settings: Settings
     model: str
-    """What it loads, for people to read."""
+    """What it loads, as shown to people."""
 
     @property
     def is_random(self) -> bool:
@@ -106,7 +106,7 @@ class Chosen:
 
 
 def settings_of(options: Options, **overrides: Any) -> Settings:
-    """Those of the environment, and what a benchmark has to set.
+    """The settings of the environment, with those that a benchmark sets.
 
     Raises:
         BadSettings: naming every setting that is wrong.
@@ -121,11 +121,11 @@ def settings_of(options: Options, **overrides: Any) -> Settings:
 
 
 async def choose(stage: str, options: Options, folder: Path) -> Chosen:
-    """The engine of a stage. A model with random weights is made in `folder`, which takes gigabytes at full size.
+    """Choose the engine of a stage. A model with random weights is made in `folder`: gigabytes at full size.
 
     Raises:
         BadSettings, UnknownEngine: the settings are wrong, or the engine has no model.
-        ValueError: its model cannot be had with random weights.
+        ValueError: its model cannot be made with random weights.
     """
     engine = options.engines.get(stage) or getattr(settings_of(options), f"{stage}_engine")
     engine_settings = settings_of(options, **{f"{stage}_engine": engine})
@@ -139,7 +139,7 @@ async def choose(stage: str, options: Options, folder: Path) -> Chosen:
     try:
         configured = getattr(engine_settings, f"{stage}_model")
         model = model_name(stage, engine, configured, device_kind(engine_settings))
-    except ValueError:  # it has none, or one of its own
+    except ValueError:  # the engine has no model, or finds one by itself
         model = engine
     return Chosen(stage, engine, engine_settings, model)
 
@@ -166,7 +166,7 @@ def opened(chosen: Chosen) -> AbstractAsyncContextManager[Any]:
 
 
 def device_facts(settings: Settings) -> dict[str, Any]:
-    """What models calculate on here: kind, name, dtype, threads, version of torch. Without torch it is the CPU.
+    """The device that models run on: kind, name, dtype, threads, version of torch. Without torch it is the CPU.
 
     Raises:
         UnknownEngine: there is no such device.
@@ -189,7 +189,7 @@ def device_facts(settings: Settings) -> dict[str, Any]:
 
 
 class Memory:
-    """By how much this process grew since a moment, in MB."""
+    """Growth of this process's memory since this was made, in MB."""
 
     def __init__(self) -> None:
         gc.collect()
@@ -197,16 +197,16 @@ class Memory:
         self._rss = self._process.memory_info().rss
         cuda = _cuda()
         if cuda is not None:
-            cuda.empty_cache()  # of the engine before
+            cuda.empty_cache()  # left by the engine before
         self._cuda = (0, 0) if cuda is None else (cuda.memory_allocated(), cuda.memory_reserved())
 
     def restart_peak(self) -> None:
-        """From here on the most is looked for; what is held stays counted."""
+        """Restart the search for the highest use; what is in use stays counted."""
         if (cuda := _cuda()) is not None:
             cuda.reset_peak_memory_stats()
 
     def grown_mb(self) -> dict[str, float]:
-        """Of the process now, and the most of the GPU's memory since the peak was restarted."""
+        """The process's memory now, and the highest use of the GPU's memory since `restart_peak`."""
         found = {"rss_mb": max(0, self._process.memory_info().rss - self._rss) / _MB}
         if (cuda := _cuda()) is not None:
             allocated, reserved = self._cuda

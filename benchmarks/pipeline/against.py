@@ -18,13 +18,13 @@ from benchmarks.pipeline.run import Options
 from benchmarks.result import read_result
 
 BESIDE_S = 120.0
-"""How much longer than its phases it may take: to start, to stop, to draw."""
+"""Time that it may take beside its phases, to start and to stop."""
 STOP_S = 20.0
-TOLD_LINES = 20
+SHOWN_LINES = 20
 
 
 class OtherFailed(RuntimeError):
-    """The other checkout gave no figures; the message holds what it wrote last."""
+    """The other checkout gave no figures. The message holds the last lines that it wrote."""
 
 
 def check_checkout(folder: Path) -> None:
@@ -34,13 +34,13 @@ def check_checkout(folder: Path) -> None:
 
 
 def interpreter(folder: Path) -> str:
-    """The checkout's own, or else ours."""
+    """The Python of the checkout's own environment, or else ours."""
     own = folder / ".venv" / "bin" / "python"
     return str(own.absolute()) if own.exists() else sys.executable
 
 
 async def run_other(folder: Path, run: Run, options: Options) -> dict[str, Any]:
-    """One run as `run` is: the figures of it, and the commit.
+    """Do the same run there. Returns its figures and the commit.
 
     Raises:
         OtherFailed: it failed, took too long, or wrote something that is no result.
@@ -75,7 +75,7 @@ async def _run(folder: Path, arguments: list[str], limit_s: float) -> None:
         env=environment(os.environ, folder),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,  # a Ctrl-C reaches it once, from here: a second one would cut its own stopping short
+        start_new_session=True,  # a Ctrl-C reaches it once, through us; a second one would interrupt its shutdown
     )
     try:
         async with asyncio.timeout(limit_s):
@@ -85,12 +85,12 @@ async def _run(folder: Path, arguments: list[str], limit_s: float) -> None:
     finally:
         await _stop(process)
     if process.returncode:
-        last = "\n".join(written.decode(errors="replace").splitlines()[-TOLD_LINES:])
+        last = "\n".join(written.decode(errors="replace").splitlines()[-SHOWN_LINES:])
         raise OtherFailed(f"{folder} ended with exit code {process.returncode}:\n{last}")
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
-    """By an interrupt, as from a keyboard: killed, it would leave its system behind."""
+    """Interrupt it as a keyboard would. If it were killed, its system would go on running."""
     if process.returncode is not None:
         return
     with suppress(ProcessLookupError, TimeoutError):
@@ -104,6 +104,6 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
 
 
 def environment(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """With the checkout's code before what is installed: its services are started with `-P`, and would find ours."""
+    """Put the checkout's code before what is installed: its services are started with `-P` and would find ours."""
     paths = [str(folder.absolute()), *filter(None, [environ.get("PYTHONPATH")])]
     return {**environ, "PYTHONPATH": os.pathsep.join(paths)}

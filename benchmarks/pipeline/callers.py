@@ -28,19 +28,19 @@ FRAME_NS = FRAME_MS * 1_000_000
 BARGE_AFTER_NS = 300_000_000
 """How long a caller listens to a reply before speaking over it."""
 PATIENCE_NS = 4_000_000_000
-"""Without a reply for so long after the end of speech, a caller who interrupts speaks again."""
+"""After this time without a reply, a caller who interrupts speaks again."""
 CONNECT_S = 10
 GRAIN_MS = 1.0
-"""To wake up costs the process three times what a frame costs: at a hundred callers, five share a wake-up."""
+"""A wake-up costs the process three times as much as a frame: at a hundred callers, five share a wake-up."""
 
 
 class Tally:
-    """What all callers of the process measured."""
+    """The measurements of all callers of the process."""
 
     def __init__(self, endpoint_ms: int, speculations: int = 3) -> None:
         self.endpoint_ms, self.speculations = endpoint_ms, speculations
         self.window_ns = (0, 0)
-        """Turns whose speech ends in this span count."""
+        """Only turns whose speech ends in this span count."""
         self.barging = False
         self.overhead_ms: list[float] = []
         self.barge_ms: list[float] = []
@@ -49,13 +49,13 @@ class Tally:
         self.lateness_ms: list[float] = []
 
     def replied(self, end_ns: int, at_ns: int) -> None:
-        """First audio of a reply to speech that ended at `end_ns`."""
+        """Count the first audio of a reply to speech that ended at `end_ns`."""
         if self.window_ns[0] <= end_ns < self.window_ns[1]:
             self.overhead_ms.append((at_ns - end_ns) / 1e6 - self.endpoint_ms)
 
 
 class Caller(WSListener):
-    """One caller: a microphone that never stops, and an ear that counts."""
+    """One caller: sends audio without a break, and checks the replies."""
 
     def __init__(self, tally: Tally, clip: tuple[list[bytes], list[bytes]], wait_frames: int, samples: int) -> None:
         self.tally = tally
@@ -63,15 +63,15 @@ class Caller(WSListener):
         self.gone = False
         self._transport: WSTransport | None = None
         self._speech, self._quiet = clip
-        self._at = -wait_frames  # frame of the turn's cycle; below 0: not yet begun
+        self._at = -wait_frames  # frame within the turn's cycle; below 0: not begun yet
         self._end_ns = 0
-        self._onset_ns = 0  # of speech over a reply, until the interrupt comes
-        self._audio_ns = 0  # when the reply to this turn began to sound; 0: not yet
+        self._onset_ns = 0  # of speech during a reply, until the interrupt arrives
+        self._audio_ns = 0  # when the first audio of the reply to this turn arrived; 0: not yet
         self._turn = 0
         self._listening = False
         self._ramp = RampChecker(samples)
 
-    # -- the mouth --------------------------------------------------------------------------------
+    # -- sending --------------------------------------------------------------------------------
 
     def play(self, due_ns: int) -> None:
         """Send the frame whose last sample is spoken at `due_ns`."""
@@ -89,7 +89,7 @@ class Caller(WSListener):
         self.send(frame)
 
     def send(self, frame: bytes) -> None:
-        """To the server, if there is one."""
+        """Send to the server, if connected."""
         if self._transport is not None and not self.gone:
             self._transport.send(WSMsgType.BINARY, frame)
 
@@ -109,7 +109,7 @@ class Caller(WSListener):
             counts["not_interrupted"] += self._onset_ns != 0
             self._onset_ns = due_ns - FRAME_NS  # when the frame's first sample was spoken
 
-    # -- the ear ----------------------------------------------------------------------------------
+    # -- receiving -------------------------------------------------------------------------------
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
@@ -129,7 +129,7 @@ class Caller(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         now_ns = monotonic_ns()
         if frame.msg_type == WSMsgType.BINARY:
-            self.hear(frame.get_payload_as_bytes(), now_ns)
+            self.take_audio(frame.get_payload_as_bytes(), now_ns)
         elif frame.msg_type == WSMsgType.TEXT:
             message = orjson.loads(frame.get_payload_as_bytes())
             self.read(message, now_ns)
@@ -137,8 +137,8 @@ class Caller(WSListener):
             transport.send_close(frame.get_close_code())
             transport.disconnect()
 
-    def hear(self, pcm: bytes, now_ns: int) -> None:
-        """Reply audio."""
+    def take_audio(self, pcm: bytes, now_ns: int) -> None:
+        """Take reply audio."""
         if not self._listening:
             self.tally.counts["late_samples"] += len(pcm) // 2
             return
@@ -148,7 +148,7 @@ class Caller(WSListener):
         self._ramp.feed(pcm)
 
     def read(self, message: dict[str, Any], now_ns: int) -> None:
-        """A text message, decoded."""
+        """Take a decoded text message."""
         kind, counts = message["type"], self.tally.counts
         if kind == "reply_started":
             turn = message["turn"]
@@ -182,7 +182,7 @@ class Caller(WSListener):
             self._transport.disconnect()
 
     def add_up(self) -> None:
-        """Put what the ear counted into the tally."""
+        """Add the lost and doubled samples to the tally."""
         self.tally.counts["lost_samples"] += self._ramp.lost
         self.tally.counts["doubled_samples"] += self._ramp.doubled
 
@@ -212,13 +212,13 @@ class Fleet:
 
 
 async def call(url: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Run all phases; the result as it is printed."""
+    """Run all phases. Returns the result."""
     tally = Tally(arguments.endpoint_ms, arguments.speculations)
     clip = (await speech_frames(), quiet_frames())
     samples = round(arguments.reply_seconds * RATE_HZ)
     waits = spread(arguments.sessions, CYCLE_FRAMES)
     callers = [Caller(tally, clip, wait, samples) for wait in waits]
-    for caller in callers:  # one after the other: the load to be measured is not that of connecting
+    for caller in callers:  # one after another: connecting is not part of the load
         async with asyncio.timeout(CONNECT_S):
             await ws_connect(lambda caller=caller: caller, url)
             await caller.ready
@@ -248,7 +248,7 @@ async def call(url: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def say(phase: str, **values: Any) -> None:
-    """Tell the parent process."""
+    """Report a phase to the parent process."""
     sys.stdout.buffer.write(orjson.dumps({"phase": phase, **values}) + b"\n")
     sys.stdout.flush()
 

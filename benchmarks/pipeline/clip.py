@@ -1,4 +1,4 @@
-"""What the callers say: two seconds of speech without a pause, and the quiet of a real room.
+"""What the callers say: two seconds of speech without a pause, and the faint noise of a quiet room.
 
 The text has only voiced sounds, so that a detector hears one utterance from the first frame to the last.
 """
@@ -23,7 +23,7 @@ Samples = npt.NDArray[np.int16]
 
 
 async def speech_frames() -> list[bytes]:
-    """The utterance in frames of 20 ms: loud from its first sample to its last."""
+    """The utterance in frames of 20 ms, without silence at either end."""
     engine = EspeakSynthesizer(Settings())
     await engine.load()
     try:
@@ -35,7 +35,7 @@ async def speech_frames() -> list[bytes]:
 
 
 def trim(voice: Samples) -> Samples:
-    """Exactly the clip: from the onset on, and no longer."""
+    """Cut the clip from the onset on, to its exact length."""
     onset = int(np.argmax(np.abs(voice.astype(int)) > ONSET_LEVEL))
     clip = voice[onset : onset + SPEECH_FRAMES * FRAME_SAMPLES]
     if clip.size < SPEECH_FRAMES * FRAME_SAMPLES:

@@ -26,7 +26,7 @@ class Run:
     cpu_s: dict[str, float] = field(default_factory=dict)
     """CPU seconds of each process, user and system, while plain turns were played."""
     machine_s: dict[str, float] = field(default_factory=dict)
-    """What the whole machine spent meanwhile: `busy` by all processes, `steal` by other machines on the same hardware."""
+    """CPU seconds of the whole machine in that time: `busy` by all processes, `steal` by other machines on the same hardware."""
     idle_bytes: dict[str, int] = field(default_factory=dict)
     """Resident memory of each process before the first caller came."""
     busy_bytes: dict[str, int] = field(default_factory=dict)

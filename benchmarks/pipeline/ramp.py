@@ -14,7 +14,7 @@ RAMP_PERIOD = 32_768
 
 
 def spread(callers: int, cycle_frames: int) -> list[int]:
-    """Frames by which each caller is ahead in its turn cycle, for callers in the order of their phase.
+    """By how many frames each caller starts ahead in its turn cycle, in the order of the callers' phase.
 
     Neighbours in phase are far apart in the cycle, so that neither the 20 ms of a frame nor the seconds
     of a turn have a crowded spot.
@@ -26,12 +26,12 @@ def spread(callers: int, cycle_frames: int) -> list[int]:
 
 
 class RampChecker:
-    """Follows a reply of the scripted voice sample by sample, and counts what is missing and what comes twice."""
+    """Follows a reply of the scripted voice sample by sample, and counts missing and repeated samples."""
 
     def __init__(self, sentence_samples: int) -> None:
         self.sentence = sentence_samples
         self.index = 0
-        """Samples of the reply up to where it should be now."""
+        """Index of the next sample that is due in the reply."""
         self.lost = 0
         self.doubled = 0
         numbers = np.arange(sentence_samples) % RAMP_PERIOD
@@ -39,11 +39,11 @@ class RampChecker:
         self._bytes = self._ramp.tobytes()
 
     def restart(self) -> None:
-        """Another reply begins."""
+        """Begin another reply."""
         self.index = 0
 
     def feed(self, pcm: bytes) -> None:
-        """The next samples of the reply, s16le."""
+        """Take the next samples of the reply, s16le."""
         start = self.index % self.sentence
         if self._bytes[2 * start : 2 * start + len(pcm)] == pcm:
             self.index += len(pcm) // 2
@@ -62,13 +62,13 @@ class RampChecker:
                 samples = samples[1:]
 
     def finish(self) -> None:
-        """The reply is complete: what is missing of its last sentence is lost."""
+        """End the reply: what is missing of its last sentence is lost."""
         rest = -self.index % self.sentence
         self.lost += rest if self.index else self.sentence
         self.index = 0
 
     def _resume_at(self, value: int) -> None:
-        # The same number stands in every sentence and once per period: the nearest place is meant.
+        # The same number occurs in every sentence and once per period: take the nearest place.
         base = self.index - self.index % self.sentence
         places = [
             base + sentence + within
@@ -76,7 +76,7 @@ class RampChecker:
             for within in range(value % RAMP_PERIOD, self.sentence, RAMP_PERIOD)
             if base + sentence >= 0
         ]
-        if not places:  # no sample of a ramp at all: one false sample stands where one was due
+        if not places:  # not a sample of a ramp: one wrong sample in place of the one that was due
             self.lost += 1
             return
         place = min(places, key=lambda where: abs(where - self.index))

@@ -21,7 +21,7 @@ SLACK_S = 60
 LINE_BYTES = 64 << 20
 """The callers' result is one line."""
 
-Tell = Callable[[str], None]
+OnPhase = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,25 +30,25 @@ class Options:
 
     sessions: tuple[int, ...] = (1, 10, 50, 100)
     seconds: float = 32.0
-    """Of plain turns in each run."""
+    """Length of the phase of plain turns."""
     barge: float = 12.0
-    """Seconds of interruptions in each run."""
+    """Length of the phase of interruptions, in seconds."""
     repeat: int = 2
     grain_ms: float = 1.0
     speculations: int = 3
     json: bool = False
     out: Path = RESULTS
     profile: str | None = None
-    """A service."""
+    """Name of the service to profile."""
     log: bool = False
     compare: Path | None = None
-    """A result."""
+    """File of the result to compare with."""
     against: Path | None = None
-    """Another checkout."""
+    """Folder of the other checkout."""
 
 
 class RunFailed(RuntimeError):
-    """A run gave no figures; the message says why."""
+    """A run gave no figures. The message says why."""
 
 
 def cpu_seconds(pids: dict[str, int]) -> dict[str, float]:
@@ -58,7 +58,7 @@ def cpu_seconds(pids: dict[str, int]) -> dict[str, float]:
 
 
 def machine_seconds() -> dict[str, float]:
-    """CPU time of all processes of the machine, and what its host withheld."""
+    """CPU time of all processes of the machine, and the time that its host withheld."""
     spent = psutil.cpu_times()
     return {"busy": spent.user + spent.nice + spent.system, "steal": getattr(spent, "steal", 0.0)}
 
@@ -68,13 +68,13 @@ def resident_bytes(pids: dict[str, int]) -> dict[str, int]:
     return {name: psutil.Process(pid).memory_info().rss for name, pid in pids.items()}
 
 
-async def measure(run: Run, options: Options, tell: Tell) -> None:
-    """Fill in `run`, on a system of its own. `tell` is given the name of each phase.
+async def measure(run: Run, options: Options, on_phase: OnPhase) -> None:
+    """Fill in `run`, on a system of its own. `on_phase` is given the name of each phase.
 
     Raises:
         RunFailed: the callers gave up, a process of the system died, or the run hung.
     """
-    tell("starting the system")
+    on_phase("starting the system")
     async with running_system(SCRIPTED) as system:
         run.broker = system.broker
         pids = system.pids
@@ -84,7 +84,7 @@ async def measure(run: Run, options: Options, tell: Tell) -> None:
                 asyncio.timeout(options.seconds + options.barge + SLACK_S),
                 _callers(system, run, options) as callers,
             ):
-                await _follow(run, callers, pids, options, tell)
+                await _follow(run, callers, pids, options, on_phase)
         except (psutil.Error, TimeoutError, RunFailed) as error:
             reasons = [str(error) or "a run took too long", *system.journal.events, *system.journal.lines]
             raise RunFailed("\n".join(reasons)) from None
@@ -113,17 +113,17 @@ async def _callers(system: System, run: Run, options: Options) -> AsyncIterator[
 
 
 async def _follow(
-    run: Run, callers: asyncio.subprocess.Process, pids: dict[str, int], options: Options, tell: Tell
+    run: Run, callers: asyncio.subprocess.Process, pids: dict[str, int], options: Options, on_phase: OnPhase
 ) -> None:
-    """Read the clocks of all processes when the callers say that a phase begins."""
-    output = callers.stdout or asyncio.StreamReader()  # it has one: that is how it was started
+    """Read the CPU clocks of all processes whenever the callers report a new phase."""
+    output = callers.stdout or asyncio.StreamReader()  # never None: it was started with a pipe
     watched = pids | {CALLERS: callers.pid}
     began_s: dict[str, float] = {}
     async with _profiler(pids, options) as start_profile:
         async for line in output:
             message = orjson.loads(line)
             phase = message.pop("phase")
-            tell(phase)
+            on_phase(phase)
             if phase == "turns":
                 began_s, run.window_s = cpu_seconds(watched) | machine_seconds(), -time.monotonic()
                 await start_profile()
@@ -143,7 +143,7 @@ async def _follow(
 
 @asynccontextmanager
 async def _profiler(pids: dict[str, int], options: Options) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    """Draws where the time of one service goes during the plain turns, where that is asked for."""
+    """Profile one service during the plain turns, if that was asked for."""
     processes: list[asyncio.subprocess.Process] = []
 
     async def start() -> None:

@@ -25,10 +25,10 @@ USAGE_WRONG = 2
 
 
 async def measure_all(options: Options, console: Console) -> tuple[list[Run], list[dict[str, Any]]]:
-    """All runs, and those of the other checkout where there is one.
+    """Do all runs, and those of the other checkout if there is one.
 
     The numbers of sessions are interleaved, so that a slow hour of the machine hits all of them. The checkouts take
-    turns, and which of them begins does, too.
+    turns, and so does which of them begins.
     """
     runs = [Run(sessions, repeat) for repeat in range(options.repeat) for sessions in options.sessions]
     others: list[dict[str, Any]] = []
@@ -52,7 +52,7 @@ async def measure_all(options: Options, console: Console) -> tuple[list[Run], li
 
 
 def _in_short(run: Run) -> str:
-    """The heart of a run, to be read while others are still to come."""
+    """The main figures of a run, shown while others are still to come."""
     overhead, barge, cpu = summary(run.overhead_ms), summary(run.barge_ms), run.cpu_percent
     return ", ".join(
         [

@@ -1,4 +1,4 @@
-"""A steady clock for the callers, finer than an event loop's.
+"""A steady clock for the callers, more precise than an event loop's timers.
 
 uvloop and epoll round timers to a millisecond: a hundred callers would speak in bursts. On Linux a timer
 of the kernel ticks through a file descriptor; elsewhere the loop's own timers have to do.

@@ -107,14 +107,14 @@ class Caller:
             case "interrupt":
                 self.seen.append(Seen(self.now_s, "interrupt"))
                 if self._began_s is not None:
-                    self.off_words.append(len(message["heard"].split()) - heard_words(self._played_s))
+                    self.off_words.append(len(message["heard"].split()) - played_words(self._played_s))
                 self._received_s, self._paused = self._played_s, False
                 await self._report()
             case _:
                 pass
 
 
-def heard_words(played_s: float) -> int:
+def played_words(played_s: float) -> int:
     """Words of the scripted reply that were played. Its voice spreads the words of each piece evenly over `PIECE_S`."""
     cutter = SentenceCutter("en", Settings().first_clause_words)
     pieces = [speakable(piece).split() for piece in (*cutter.feed(TEXT), *cutter.finish())]

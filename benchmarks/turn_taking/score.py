@@ -1,4 +1,4 @@
-"""How well turns were taken: what really was said against what the system made of it. Values in, figures out."""
+"""Scores turn-taking: compares what was said with what the system did. Values in, values out."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -8,11 +8,11 @@ from typing import Any
 from deploy.performance import Sound
 
 LATE_S = 1.0
-"""A turn that is committed later than this after its end was waited for in vain."""
+"""A turn that is committed later than this after its end is a late commit."""
 ANSWER_S = 4.0
-"""A commit belongs to a turn that ended no longer ago."""
+"""A commit belongs to a turn that ended at most this long ago."""
 REACT_S = 2.0
-"""An interruption takes effect within this, and what is a result of a sound comes so soon after its end."""
+"""An interruption, and any other reaction to a sound, happens within this time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Seen:
 
 @dataclass(slots=True)
 class Turn:
-    """What the person meant as one turn."""
+    """One turn as the person meant it."""
 
     start_s: float
     end_s: float
@@ -47,20 +47,20 @@ class Score:
     commit_ms: list[float] = field(default_factory=list)
     """From the end of each turn to its commit."""
     interruptions: int = 0
-    """Turns that were spoken into a reply."""
+    """Turns spoken during a reply."""
     missed_barge_ins: int = 0
     silence_ms: list[float] = field(default_factory=list)
     """From the onset of such a turn to silence."""
     noises: int = 0
-    """Coughs and murmurs into a reply."""
+    """Coughs and murmurs during a reply."""
     false_barge_ins: int = 0
-    """Those that ended it."""
+    """Noises that ended the reply."""
     right_resumes: int = 0
-    """Those after which it went on."""
+    """Noises after which the reply went on."""
     wrong_resumes: int = 0
     """Resumes in the middle of a turn that was meant to interrupt."""
     history_off_words: list[int] = field(default_factory=list)
-    """For each interrupted reply: words that the history has too many (above 0) or too few."""
+    """For each interrupted reply: surplus (above 0) or missing words in the history."""
 
     def add(self, other: "Score") -> None:
         for name, value in asdict(other).items():
@@ -71,7 +71,7 @@ class Score:
 
 
 def turns_of(sounds: Sequence[Sound]) -> list[Turn]:
-    """The turns that a person meant: what is said after a pause belongs to what was said before."""
+    """The turns that the person meant. Speech after a pause belongs to the turn before the pause."""
     turns: list[Turn] = []
     for sound in sounds:
         if sound.cue.new_turn or (sound.cue.what == "say" and not turns):
@@ -82,7 +82,7 @@ def turns_of(sounds: Sequence[Sound]) -> list[Turn]:
 
 
 def score(sounds: Sequence[Sound], seen: Sequence[Seen]) -> Score:
-    """Hold what was seen against what was meant."""
+    """Compare what the system did with what was said."""
     found = Score()
     turns = turns_of(sounds)
     found.turns = len(turns)

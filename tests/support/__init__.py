@@ -1,1 +1,1 @@
-"""What tests and benchmarks stand on: a whole system, a simulated broker, scripted servers, clients, models with random weights."""
+"""Support for tests and benchmarks: a whole system, a simulated broker, scripted servers, clients, models with random weights."""

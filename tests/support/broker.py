@@ -1,4 +1,4 @@
-"""A broker of one test's own: the one that comes with Parley."""
+"""A private broker for one test: the one that comes with Parley."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ from shared.settings import Settings
 
 @asynccontextmanager
 async def embedded_broker(data_dir: Path) -> AsyncIterator[Settings]:
-    """The settings that lead to it."""
+    """Run a broker. Yields settings with its URL."""
     program = await find_program("", lambda reason: None)
     with private_folder() as folder:
         process = await asyncio.create_subprocess_exec(*broker_argv(program, folder))

@@ -1,4 +1,4 @@
-"""A caller of `/ws` for tests: speaks in real time, keeps everything it was told, with when."""
+"""A caller of `/ws`: speaks in real time, and keeps every message with its time of arrival."""
 
 import asyncio
 import json
@@ -39,7 +39,7 @@ class Caller:
             await self._socket.send(pcm[at : at + FRAME])
 
     async def until(self, kind: str, timeout_s: float = 10.0, **fields: Any) -> dict[str, Any]:
-        """The first event of this type with these fields, now or to come."""
+        """Wait for the first event of this type with these fields."""
 
         def match(event: dict[str, Any]) -> bool:
             return event["type"] == kind and all(event.get(name) == value for name, value in fields.items())
@@ -77,7 +77,7 @@ class Caller:
     async def _take(self) -> None:
         async for message in self._socket:
             if isinstance(message, bytes):
-                # As an event too, so that its place among the others is known.
+                # As an event too, to keep its order among the others.
                 event: dict[str, Any] = {"type": "audio", "offset": len(self.audio) // 2, "pcm": message}
                 self.audio += message
             else:

@@ -1,4 +1,4 @@
-"""What a container engine does with a Dockerfile, as far as ours needs it, in a folder in place of a file system."""
+"""A container engine in miniature: builds the stages of our Dockerfile in a folder."""
 
 import json
 import os
@@ -13,11 +13,11 @@ from pathlib import Path
 
 STEP_S = 120
 OURS = ("data", "opt", "src", "wheels")
-"""The folders at the root that our images make: here they lie in the builder's folder."""
+"""Root folders that our images create. Here they are in the builder's folder."""
 OF_THE_MACHINE = ("apt-get", "useradd")
-"""Commands that change more than files: not done here."""
+"""Commands that change more than files. They are skipped."""
 PASSED_ON = re.compile(r"pip_|ssl_|requests_|curl_|.*_proxy$", re.IGNORECASE)
-"""What an engine brings of its own to reach the registry; here it is the environment's."""
+"""Variables with which a container engine reaches the registry; taken from the environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What a built stage says how to run it. Its paths are real ones."""
+    """A built stage, and how to run it. Its paths are real ones."""
 
     files: Path | None
     env: Mapping[str, str]
@@ -78,12 +78,12 @@ def _steps(text: str) -> Iterator[Step]:
 
 
 def expand(text: str, known: Mapping[str, str]) -> str:
-    """The text with every ${NAME} put in; one that is not known is an error."""
+    """Replace every ${NAME}. Raises KeyError for an unknown one."""
     return re.sub(r"\$\{(\w+)\}", lambda found: known[found[1]], text)
 
 
 def context_files(root: Path) -> Iterator[Path]:
-    """What .dockerignore lets in, relative to the root; of a file's matches the last one counts."""
+    """The files that .dockerignore lets in, relative to the root."""
     rules = [line for line in (root / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     kept = {rule.removeprefix("!") for rule in rules if rule.startswith("!")}
     dropped = [rule for rule in rules if not rule.startswith("!") and rule != "*"]
@@ -97,20 +97,20 @@ def context_files(root: Path) -> Iterator[Path]:
 
 
 class Builder:
-    """Builds stages in one folder, `root`, and puts each aside when it is done: so the paths in its files stay true."""
+    """Builds each stage in the same folder, `root`, and then moves it aside: so the paths inside its files stay valid."""
 
     def __init__(self, stages: Mapping[str, Stage], context: Path, folder: Path) -> None:
         self._stages, self._context, self._folder = stages, context, folder
         self._built: dict[str, Image] = {}
         self.root = folder / "root"
         (folder / "bin").mkdir()
-        python = folder / "bin" / "python"  # the image's; alone, so that nothing else of this environment is found
+        python = folder / "bin" / "python"  # alone in this folder, so that nothing else of this environment is found
         python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
         python.chmod(0o755)
 
     def build(self, name: str) -> Image:
-        """The image of a stage, and first those that it is made from. A stage that changes no file has its parent's."""
-        if name not in self._stages:  # others' image
+        """Build a stage and the stages that it is made from. A stage that changes no file has its parent's files."""
+        if name not in self._stages:  # an image from the registry
             return Image(None, {"PATH": f"{self._folder / 'bin'}:/usr/local/bin:/usr/bin:/bin"})
         if name not in self._built:
             stage = self._stages[name]
@@ -131,12 +131,12 @@ class Builder:
         return self._built[name]
 
     def place(self, image: Image) -> None:
-        """Put an image's files where they were made: from there they run."""
+        """Put an image's files back where they were built. They run only there."""
         assert image.files is not None
         _link(image.files, self.root)
 
     def real(self, text: str) -> str:
-        """The text with the image's paths turned into real ones."""
+        """Replace the image's paths by real ones."""
         return re.sub(rf"(?<![\w./:-])/(?=({'|'.join(OURS)})\b)", f"{self.root}/", text)
 
     def _open(self, image: Image) -> None:

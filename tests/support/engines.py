@@ -1,4 +1,4 @@
-"""Engines from outside, named as `module:Class`: they count, ask for a tool, take their time, or lose their device."""
+"""External engines, named as `module:Class`: they log calls, ask for a tool, are slow, or lose their device."""
 
 import asyncio
 import os
@@ -36,7 +36,7 @@ class Outside:
 
 
 class CountedModel(ScriptedModel):
-    """Writes a line for each time that it is asked: the last thing that it was told."""
+    """Writes a line to the file TEST_CALLS for each call, with its messages."""
 
     async def reply(
         self, messages: Sequence[Message], *, language: str, prefix: str = "", tools: Sequence[Tool] = ()
@@ -48,7 +48,7 @@ class CountedModel(ScriptedModel):
 
 
 class ToolModel(Outside):
-    """Asks for its first tool where the weather is spoken of, and says what the tool answered."""
+    """Calls its first tool when the weather is mentioned, and says what the tool answered."""
 
     async def reply(
         self, messages: Sequence[Message], *, language: str, prefix: str = "", tools: Sequence[Tool] = ()
@@ -58,13 +58,15 @@ class ToolModel(Outside):
             yield f"I hear that {last.text}."[len(prefix) :]
         elif tools and "weather" in last.text:
             yield "Let me see."[len(prefix) :]
-            yield ToolCall("call", tools[0].name, '{"city": "Bonn"}')  # one id for all: the edge tells them apart
+            yield ToolCall(
+                "call", tools[0].name, '{"city": "Bonn"}'
+            )  # the same id every time: the edge makes them unique
         else:
             yield "I see."[len(prefix) :]
 
 
 class SoonOver(FixedDetector):
-    """Takes every turn for complete; says so if it was given the sound of it."""
+    """Takes every turn for complete, if it was given the audio of it."""
 
     audio_s = 8.0
 
@@ -79,9 +81,9 @@ class SoonOverSpeaker(FixedSpeaker):
 
 
 class SlowTalker(ScriptedTalker):
-    """Speaks no faster than is played twice as fast, so that it can die in the middle."""
+    """Speaks slowly enough to be killed in the middle."""
 
-    async def reply(  # type: ignore[override]  # as its base: it may be asked for more, and gives more
+    async def reply(  # type: ignore[override]  # as in its base class
         self, messages: Sequence[Message], **asked: Any
     ) -> AsyncGenerator[str | Speech, None]:
         async for item in super().reply(messages, **asked):
@@ -117,7 +119,7 @@ class SlowVoice(Outside):
 
 
 class LostVoice(SlowVoice):
-    """Its device dies in the middle of a first sentence, as often as the file TEST_LOSSES says."""
+    """Loses its device in the middle of a first sentence, as often as the file TEST_LOSSES says."""
 
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
         losses = Path(os.environ["TEST_LOSSES"])

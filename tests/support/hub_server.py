@@ -1,4 +1,4 @@
-"""A hub of models on the loopback: what its client library asks of it, with the ways in which the real one says no."""
+"""A model hub on the loopback interface, as its client library needs it, with the refusals of the real one."""
 
 import fnmatch
 import hashlib
@@ -10,7 +10,7 @@ from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 LARGE_FILES = ("*.safetensors", "*.bin", "*.pth", "*.pt", "*.onnx")
-"""They are named by SHA-256, the others by git's SHA-1."""
+"""Identified by SHA-256, other files by git's SHA-1."""
 
 
 @dataclass
@@ -19,9 +19,9 @@ class Repository:
 
     files: dict[str, bytes]
     gated: bool = False
-    """Its description is open, its files are not."""
+    """The description is public, the files are not."""
     sizes: dict[str, int] = field(default_factory=dict)
-    """Sizes that are claimed in place of the true ones."""
+    """Wrong sizes to report."""
 
     @property
     def commit(self) -> str:
@@ -37,7 +37,7 @@ def is_large(name: str) -> bool:
 
 
 class HubServer:
-    """Serves `repositories`; a context manager. `requests` is what it was asked: method, path, Range."""
+    """Serves `repositories`; a context manager. `requests` holds method, path and Range of each request."""
 
     def __init__(self) -> None:
         self.repositories: dict[str, Repository] = {}
@@ -45,14 +45,14 @@ class HubServer:
         self.break_off: set[str] = set()
         """Files whose next download ends in the middle."""
         self.answer: tuple[int, dict[str, str]] | None = None
-        """Status and headers with which everything is refused."""
+        """Status and headers of the refusal of every request."""
         self.nonsense: bytes | None = None
-        """What every description is instead of JSON about files."""
+        """Body of every description in place of the JSON."""
         self.held = threading.Event()
-        """Nothing is answered until it is set."""
+        """Requests wait until it is set."""
         self.held.set()
         self.echo_authorization = False
-        """Refuse everything, and quote the caller's secret in the reason."""
+        """Refuse everything, and quote the client's token in the reason."""
         hub = self
 
         class Handler(_Handler):
@@ -70,7 +70,7 @@ class HubServer:
         return self.repositories[name]
 
     def downloads(self) -> list[str]:
-        """Files whose contents were asked for, in order."""
+        """Files whose contents were requested, in order."""
         return [path.split("/", 5)[5] for method, path, _ in self.requests if method == "GET" and "/resolve/" in path]
 
     def __enter__(self) -> Self:
@@ -87,7 +87,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that has gone is no news."""
+        """Ignore clients that disconnect."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""A session on a line that tests hold in their hands: the log is what they write, the time is theirs, nothing is sent."""
+"""An edge session under a test's control: the test plays the client, writes the log, and sets the time."""
 
 import asyncio
 import random
@@ -23,7 +23,7 @@ SECOND = RATE_HZ
 
 
 class Line:
-    """One session, and everything that came of it."""
+    """One session, and everything that it did."""
 
     largest_message = 1000
     rate_hz = RATE_HZ
@@ -34,7 +34,7 @@ class Line:
         self.events: list[ev.Event] = []
         self.closed: tuple[int, str] | None = None
         self.jobs: list[Frame] = []
-        """What was given to the llm workers by the edge."""
+        """Jobs that the edge gave to the llm workers."""
         self.stops: list[tuple[int, int, bool]] = []
         self._actions: list[act.Action] = []
         self.bus = SimulatedBus(random.Random(0), (0.0, 0.0))
@@ -59,14 +59,14 @@ class Line:
     # -- the client -------------------------------------------------------------------------------
 
     def do(self, *actions: act.Action) -> None:
-        """The client does this."""
+        """Do these actions as the client."""
         self._actions += actions
         self.session.receive(b"")
 
     # -- the log ----------------------------------------------------------------------------------
 
     def log(self, *frames: Frame, fence: int = 1) -> None:
-        """The workers wrote this, as one entry."""
+        """Write frames to the log as one entry, as the workers do."""
         self._number += 1
         at_ms = 1_000_000 + int(asyncio.get_running_loop().time() * 1000)
         self.session._deliver(f"{at_ms}-{self._number}", fence, list(frames))
@@ -77,12 +77,12 @@ class Line:
         self.log(fr.SpeechStarted(self.id, *place, route=self.session.settings.route))
 
     def sound(self, turn: int, revision: int = 0, options: ReplyOptions | None = None) -> None:
-        """What was said is given to be answered as it sounds."""
+        """The turn's audio is ready, to be answered by a model that hears."""
         start = SECOND * turn
         self.log(fr.TurnHeard(self.id, turn, revision, "0-0", start, start + SECOND // 2, options or ReplyOptions()))
 
     def pause(self, turn: int, text: str | None, revision: int = 0, *, speculate: bool = False) -> None:
-        """The person pauses; with a text, that is what was understood, and a reply is prepared."""
+        """The person pauses. `text`: the transcript so far, with which a reply is prepared."""
         speculate |= text is not None
         self.log(fr.SpeechPaused(turn, revision, SECOND * turn + SECOND // 2, speculate))
         if speculate and self.session.settings.route == OMNI:
@@ -102,7 +102,7 @@ class Line:
         self.log(fr.TurnCommitted(turn, revision, start, end, end + SECOND // 2, 1_000_000, options or ReplyOptions()))
 
     def asked(self, turn: int, text: str = "", options: ReplyOptions | None = None) -> None:
-        """A turn that was typed, or asked for."""
+        """A turn that was typed or requested."""
         options = options or ReplyOptions()
         self.log(
             fr.TurnCommitted(turn, 0, 0, 0, 0, 1_000_000, options),
@@ -110,7 +110,7 @@ class Line:
         )
 
     def basis(self, turn: int, options: ReplyOptions | None = None) -> int:
-        """What a chat model that is asked now is told."""
+        """The prompt's hash for a chat model that is asked now."""
         history = self.bus._history.get(self.id, ())
         text = next((m.text for m in history if m.turn == turn and m.role == "user"), self.heard_text(turn))
         if self.session.settings.route == OMNI:
@@ -154,13 +154,13 @@ class Line:
         self.reply(turn, text, **reply)
         self.commit(turn)
 
-    # -- what came of it --------------------------------------------------------------------------
+    # -- what the session did ---------------------------------------------------------------------
 
     def of(self, *kinds: type) -> list[Any]:
         return [event for event in self.events if isinstance(event, kinds)]
 
     def told(self) -> list[str]:
-        """What the client was told about replies, in short."""
+        """The client's events about replies, in short form."""
         shown = []
         for event in self.events:
             match event:
@@ -183,11 +183,11 @@ class Line:
         return shown
 
     def history(self) -> list[tuple[str, str, bool]]:
-        """What the next prompt is made of."""
+        """The saved history: role, text, interrupted."""
         return [(m.role, m.text, m.interrupted) for m in self.bus._history.get(self.id, ())]
 
     async def published(self, kind: type) -> list[Frame]:
-        """What the session wrote onto its streams."""
+        """Frames of this type that the session published."""
         places = (Place.IN, Place.OUT)
         entries = [entry for place in places for entry in await self.bus.log(place, self.id)]
         return [frame for _, frames in entries for frame in frames if isinstance(frame, kind)]

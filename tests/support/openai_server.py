@@ -1,4 +1,4 @@
-"""A real HTTP server of OpenAI's protocol for tests: it answers by a script, and remembers what it was asked."""
+"""An HTTP server of OpenAI's protocol that answers by a script and keeps the requests."""
 
 import asyncio
 import json
@@ -15,12 +15,12 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 
 class Cut(Exception):
-    """Ends an answer in the middle, without the end that HTTP has for it."""
+    """Cuts an answer off in the middle, without HTTP's end of the body."""
 
 
 @dataclass
 class Answer:
-    """What one request gets.
+    """The answer to one request.
 
     The steps of a stream: a text is a delta of a reply, a dict a whole delta, bytes go out as they are, a number
     is a pause in seconds, and `Cut` breaks the connection.
@@ -28,10 +28,10 @@ class Answer:
 
     steps: tuple[str | dict[str, Any] | bytes | float | type[Cut], ...] = ()
     finish: str | None = "stop"
-    """The finish_reason of a reply; None: it ends without, as speech does."""
+    """The finish_reason of a reply; None for none, as with speech."""
     status: int = 200
     usage: dict[str, Any] = field(default_factory=dict)
-    """Sent after the last chunk of a reply, as to one who asked for it."""
+    """Sent after the last chunk of a reply."""
     body: Any = None
     """Sent as JSON instead of a stream."""
     headers: dict[str, str] = field(default_factory=dict)
@@ -47,7 +47,7 @@ def said(*deltas: str | dict[str, Any] | bytes | float | type[Cut]) -> Answer:
 
 @dataclass
 class Asked:
-    """One request as it came."""
+    """One request as received."""
 
     path: str
     headers: dict[str, str]
@@ -55,7 +55,7 @@ class Asked:
 
 
 class OpenAIServer:
-    """Answers are taken in order; the last one stays."""
+    """Answers are used in order; the last one is repeated."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -66,7 +66,7 @@ class OpenAIServer:
         self.replies: deque[Answer] = deque([said("Hello", " there.")])
         self.speeches: deque[Answer] = deque([Answer((bytes(4800),), finish=None)])
         self.left = asyncio.Event()
-        """Set when a client went away in the middle of an answer."""
+        """Set when a client disconnected in the middle of an answer."""
 
     def requests(self, path: str) -> list[Any]:
         return [asked.body for asked in self.asked if asked.path == path]
@@ -133,7 +133,7 @@ def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
 
 
 def call(index: int, arguments: str, name: str | None = None, id_: str | None = None) -> dict[str, Any]:
-    """A delta with a fragment of a call of a tool."""
+    """A delta with a fragment of a tool call."""
     fragment = {"index": index, "id": id_, "function": {"name": name, "arguments": arguments}}
     return {"tool_calls": [fragment]}
 
@@ -146,7 +146,7 @@ def _next(answers: deque[Answer]) -> Answer:
 async def openai_server() -> AsyncIterator[OpenAIServer]:
     """A running server, in this loop."""
     scripted = OpenAIServer()
-    # Told its protocol, or asyncio leaves out TCP_NODELAY, and each answer takes 40 ms.
+    # With the protocol given; otherwise asyncio leaves out TCP_NODELAY, and each answer takes 40 ms.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     scripted.url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
@@ -156,7 +156,7 @@ async def openai_server() -> AsyncIterator[OpenAIServer]:
     server.lifespan = config.lifespan_class(config)
     await server.startup(
         [listener]
-    )  # not `serve`: it takes over the signals of the process, and ends in ticks of 0.1 s
+    )  # not `serve`: it replaces the process's signal handlers, and stops only every 0.1 s
     try:
         yield scripted
     finally:
@@ -164,6 +164,6 @@ async def openai_server() -> AsyncIterator[OpenAIServer]:
 
 
 def free_port_url() -> str:
-    """The URL of a server that is not there."""
+    """A URL on which no server listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return f"http://127.0.0.1:{listener.getsockname()[1]}/v1"

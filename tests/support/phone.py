@@ -1,4 +1,4 @@
-"""The carrier's end of a phone call, as Twilio makes it: 20 ms of µ-law at a time, and marks that come back when played."""
+"""The carrier's end of a phone call, as with Twilio: 20 ms of µ-law at a time, and marks that are echoed when played."""
 
 import asyncio
 import base64
@@ -20,15 +20,15 @@ SAMPLES_PER_S = 8000
 
 
 class Phone:
-    """The carrier's end of a call: what it hears plays in real time, and marks are echoed as they are reached."""
+    """The carrier's end of a call: plays received audio in real time, and echoes marks when they are reached."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.heard = bytearray()
-        """µ-law that was really played."""
+        """µ-law that was played."""
         self.received = 0
-        """Bytes of µ-law that came, played or not."""
+        """Bytes of µ-law received, played or not."""
         self.clears: list[int] = []
-        """How much had been played when a `clear` came."""
+        """Bytes played when a `clear` arrived."""
         self.echoed: list[str] = []
         self._socket = socket
         self._queue: deque[bytes | str] = deque()
@@ -56,13 +56,13 @@ class Phone:
         await self._send("start", start)
 
     def speak(self, pcm: bytes) -> None:
-        """To be said from now on, at the speed of speech."""
+        """Queue audio to send in real time."""
         codes = encode_law("ulaw", pcm)
         codes += SILENCE[: -len(codes) % FRAME]
         self._voice.extend(codes[at : at + FRAME] for at in range(0, len(codes), FRAME))
 
     async def line(self) -> None:
-        """Every 20 ms: one frame is heard, one is said."""
+        """Every 20 ms, play one frame and send one."""
         began_s, number = time.monotonic(), 0
         while True:
             await asyncio.sleep(began_s + 0.02 * number - time.monotonic())
@@ -105,7 +105,7 @@ class Phone:
                     self.clears.append(len(self.heard))
                     marks = [item for item in self._queue if isinstance(item, str)]
                     self._queue.clear()
-                    for name in marks:  # Twilio sends back what will not be played, too
+                    for name in marks:  # Twilio also echoes marks that will not be played
                         await self._echo(name)
                 case other:
                     raise AssertionError(f"Twilio would end the stream at {other}")

@@ -32,7 +32,7 @@ DEFAULTS = SessionSettings(instructions="Be kind.", adapt_endpoint=False)
 
 
 def unknown_fields(model: object, path: str = "") -> Iterator[str]:
-    """What the SDK did not expect: it would keep a misspelt field without a word."""
+    """Fields that the SDK does not expect. It would accept a misspelt field silently."""
     if isinstance(model, BaseModel):
         yield from (f"{path}.{name}" for name in model.model_extra or {})
         for name in type(model).model_fields:
@@ -43,7 +43,7 @@ def unknown_fields(model: object, path: str = "") -> Iterator[str]:
 
 
 class Client:
-    """Drives a codec from both sides and reads all that it writes with the SDK."""
+    """Drives a codec from both sides and parses everything that it writes with the SDK."""
 
     def __init__(self, defaults: SessionSettings = DEFAULTS, *, ready: bool = True) -> None:
         numbers = count(1)
@@ -68,14 +68,14 @@ class Client:
         return self._read(answers)
 
     def tell(self, *events: Event) -> list[dict[str, Any]]:
-        """Has the session tell something; returns the server events."""
+        """Emit session events; returns the server events."""
         return self._read([message for event in events for message in self.codec.encode(event)])
 
     def append(self, data: bytes) -> list[dict[str, Any]]:
         return self.say("input_audio_buffer.append", audio=base64.b64encode(data).decode())
 
     def error(self, kind: str, **fields: Any) -> dict[str, Any]:
-        """Sends what is wrong; returns the error, which must be the only answer."""
+        """Sends an invalid event; returns the error, which must be the only answer."""
         (answer,) = self.say(kind, event_id="mine", **fields)
         assert answer["type"] == "error"
         assert answer["error"]["event_id"] == "mine"
@@ -101,7 +101,7 @@ def kinds(events: list[dict[str, Any]]) -> list[str]:
 
 
 def updated(client: Client, **session: Any) -> tuple[dict[str, Any], SessionSettings]:
-    """Updates the session; returns its echo and the settings that it became."""
+    """Updates the session; returns the echo and the new settings."""
     (event,) = client.say("session.update", session={"type": "realtime", **session})
     assert event["type"] == "session.updated", event
     (action,) = client.actions

@@ -16,7 +16,7 @@ TAIL_S = 0.8
 
 
 class Talk:
-    """One conversation: what was said to the server, and every event that came."""
+    """One conversation, with every event that arrived."""
 
     def __init__(self, connection: AsyncRealtimeConnection) -> None:
         self.connection = connection
@@ -29,7 +29,7 @@ class Talk:
             self._news.set()
 
     async def until(self, kind: str, after: int = 0, timeout_s: float = 10.0) -> int:
-        """The place of the first event of this type from `after` on, now or to come."""
+        """Wait for an event of this type. Returns the index of the first from `after` on."""
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
@@ -42,7 +42,7 @@ class Talk:
             raise AssertionError(f"no {kind}; seen {self.kinds(after)}") from None
 
     def kinds(self, after: int = 0) -> list[str]:
-        """The types of the events, several of one type in a row as one."""
+        """The types of the events, with repetitions in a row merged."""
         return [kind for kind, _ in groupby(event.type for event in self.events[after:])]
 
     def of(self, kind: str, after: int = 0) -> list[Any]:
@@ -52,7 +52,7 @@ class Talk:
         return b"".join(base64.b64decode(event.delta) for event in self.of("response.output_audio.delta", after))
 
     async def play(self, data: bytes, bytes_per_ms: int) -> None:
-        """Send audio in slices of 20 ms at the speed at which it sounds."""
+        """Send audio in slices of 20 ms, in real time."""
         step, began_s = 20 * bytes_per_ms, time.monotonic()
         for number, start in enumerate(range(0, len(data), step)):
             await asyncio.sleep(began_s + 0.02 * number - time.monotonic())

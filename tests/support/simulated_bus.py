@@ -156,7 +156,7 @@ class SimulatedSubscription(Subscription):
         self._due = self._closed = False
 
     def schedule(self) -> None:
-        """Deliver what is there, after a while."""
+        """Deliver the entries that wait, after a delivery's time."""
         if not self._due and not self._closed and self.at < len(self._entries):
             self._due = True
             self._bus.loop.call_later(self._bus.delay_s(), self._pump)

@@ -45,12 +45,12 @@ class Client:
     said: dict[int, str] = field(default_factory=dict)
     """The final transcript of each turn."""
     actions: list[act.Action] = field(default_factory=list)
-    """What it does with its next message."""
+    """Actions of its next message."""
     typed: list[str] = field(default_factory=list)
     """What was typed and has no turn yet."""
     text: dict[int, str] = field(default_factory=dict)
     due: dict[int, Samples] = field(default_factory=dict)
-    """The whole voice of each reply, once what it replies to is known."""
+    """All samples of each reply, once the transcript is known."""
     faults: list[str] = field(default_factory=list)
     seen: Counter[str] = field(default_factory=Counter)
     paused: int = 0
@@ -58,9 +58,9 @@ class Client:
     replying: int = 0
     samples: int = 0
     omni: bool = False
-    """What a turn was is known from its transcript, which may come after its reply: that is checked at the end."""
+    """A turn's transcript may arrive after its reply, so replies are checked at the end."""
     heard: list[tuple[int, int, Samples]] = field(default_factory=list)
-    """Turn, offset and samples of what is to be checked then."""
+    """Turn, offset and samples that are checked at the end."""
 
     def decode(self, message: str | bytes) -> Sequence[act.Action]:
         done, self.actions = self.actions, []
@@ -131,7 +131,7 @@ class Client:
         self.ended[turn] = status
 
     def check_heard(self) -> None:
-        """With all transcripts there: was every reply that to what was said? A cough has none, and may be answered."""
+        """Check every reply against the transcript of its turn. A cough has no transcript, and may be answered."""
         for turn, status in self.ended.items():
             if not (said := self.said.get(turn)) or turn not in self.text:
                 continue
@@ -147,7 +147,7 @@ class Client:
 async def converse(
     seed: int, turns: int, *, speculate: bool = True, kill_chance: float = 0.02, omni: bool = False
 ) -> Client:
-    """One session of so many turns, answered from their transcripts or (`omni`) as they sound."""
+    """Run one session of this many turns, answered from transcripts or (`omni`) from audio."""
     chance = random.Random(seed)
     loop = asyncio.get_running_loop()
     settings = Settings(redis_url=None, first_clause_words=0)
@@ -191,7 +191,7 @@ async def converse(
 
 
 def _speech(chance: random.Random, turns: int) -> Sequence[bytes]:
-    """The microphone: turns with pauses inside, coughs, and silences of all lengths between them."""
+    """The microphone's chunks: turns with pauses, coughs, and silences of various lengths."""
     chunks: list[bytes] = [QUIET] * 5
     for _ in range(turns):
         for part in range(chance.choice([1, 1, 2, 3])):
@@ -203,7 +203,7 @@ def _speech(chance: random.Random, turns: int) -> Sequence[bytes]:
 
 
 def _judge(client: Client, session: Session, closed: list[tuple[int, str]], stages: dict[str, SimulatedStage]) -> None:
-    """What must hold at the end."""
+    """Check what must hold at the end."""
     if client.omni:
         client.check_heard()
     if closed:

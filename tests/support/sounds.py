@@ -1,4 +1,4 @@
-"""Sounds for recognisers: what passes for a voice, and what does not."""
+"""Sounds for recognisers: some pass for a voice, some do not."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ CHUNK_BYTES = 2 * RATE_HZ // 10
 
 
 def voice(seconds: float, seed: int = 0) -> bytes:
-    """Something with the spectrum of a vowel that changes all the time: no two seconds of it are the same."""
+    """A sound with the spectrum of a changing vowel. No two seconds of it are the same."""
     chance = np.random.default_rng(seed)
     at = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
     pitch = 2 * np.pi * np.cumsum(140 + 30 * np.sin(2 * np.pi * 0.7 * at + seed)) / RATE_HZ

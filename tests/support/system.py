@@ -1,4 +1,4 @@
-"""A whole real system for the length of a `with`: private broker, four stages, edge, each a process of its own."""
+"""A whole real system for the length of a `with`: a private broker, four stages and the edge, each a process."""
 
 import asyncio
 import contextlib
@@ -21,11 +21,11 @@ START_S = 60.0
 LAST_LINES = 200
 
 SCRIPTED = {"PARLEY_ASR_ENGINE": "scripted", "PARLEY_LLM_ENGINE": "scripted", "PARLEY_TTS_ENGINE": "scripted"}
-"""Stages that cost nothing and say what is known beforehand: what is left is the pipeline."""
+"""Engines that cost nothing and answer by a script: what remains is the pipeline."""
 
 
 class Journal:
-    """Keeps the last lines that the system wrote, and what happened to its processes."""
+    """Keeps the last lines of the system's output, and what happened to its processes."""
 
     def __init__(self) -> None:
         self.lines: deque[str] = deque(maxlen=LAST_LINES)
@@ -58,7 +58,7 @@ class System:
 
     @property
     def pids(self) -> dict[str, int]:
-        """The processes that live now, by name."""
+        """The running processes, by name."""
         return {
             service.spec.name: service.process.pid
             for service in self.supervisor.services
@@ -67,7 +67,7 @@ class System:
 
 
 def settings_of(env: Mapping[str, str]) -> Settings:
-    """What a process with this environment would run with."""
+    """The settings of a process with this environment."""
     prefix = "PARLEY_"
     return Settings.model_validate(
         {name.removeprefix(prefix).lower(): env[name] for name in env if name.startswith(prefix)}
@@ -119,9 +119,9 @@ async def _supervised(supervisor: Supervisor, journal: Journal, start_s: float) 
                     states = ", ".join(f"{one.spec.name} {one.state}" for one in supervisor.services)
                     raise StartFailed("\n".join((*journal.lines, f"not ready after {start_s:g} s: {states}")))
                 yield
-            finally:  # before the group ends: it would cancel the supervisor, which then kills
+            finally:  # before the group ends: it would cancel the supervisor, which would then kill its processes
                 up.cancel()
                 supervisor.stop()
                 await asyncio.wait((running,))
-    except ExceptionGroup as errors:  # what the body raised, as the body raised it
+    except ExceptionGroup as errors:  # raise what the body raised, without the group
         raise errors.exceptions[0] from None

@@ -1,4 +1,4 @@
-"""An event loop whose clock jumps to the next thing that is due, so that an hour of conversation takes seconds."""
+"""An event loop whose clock jumps to the next timer, so that an hour of conversation takes seconds."""
 
 import asyncio
 import selectors
@@ -9,21 +9,21 @@ T = TypeVar("T")
 
 
 class _Selector(selectors.DefaultSelector):
-    """Never waits: it tells the clock for how long it would have."""
+    """Never waits. It adds the time that it would have waited to the clock."""
 
     slept_s = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
         if not ready and timeout is None:
-            raise RuntimeError("nothing is due any more, and something waits for it")
+            raise RuntimeError("deadlock: no timer is left, and something still waits")
         if not ready and timeout:
             self.slept_s += timeout
         return ready
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Time passes only while nothing is ready. For code that waits for timers and for itself, not for threads or sockets."""
+    """Time passes only while nothing is ready. For code that waits for timers and tasks, not for threads or sockets."""
 
     def __init__(self) -> None:
         self._virtual = _Selector()

@@ -1,4 +1,4 @@
-"""Models of the real architectures with random weights, saved as their hubs' folders are: for tests and for speed.
+"""Models of the real architectures with random weights, saved in the layout of the hub: for tests and for measuring speed.
 
 What such a model says means nothing; how long it takes to say it does, at the size of a published one. Sizes are those of
 the models' own published configurations.

@@ -60,7 +60,7 @@ def whisper(folder: Path, size: Size = "tiny", *, tokens: int | None = None) -> 
         decoder_attention_heads=max(2, width // 64),
         encoder_ffn_dim=64 if tiny else 4 * width,
         decoder_ffn_dim=64 if tiny else 4 * width,
-        init_std=1.0 if tiny else 0.02,  # so that a small one does not write the same whatever it hears
+        init_std=1.0 if tiny else 0.02,  # else a small one writes the same for every input
         bos_token_id=end,
         eos_token_id=end,
         pad_token_id=end,
@@ -78,7 +78,7 @@ def whisper(folder: Path, size: Size = "tiny", *, tokens: int | None = None) -> 
         task_to_id={"transcribe": places["<|transcribe|>"], "translate": places["<|translate|>"]},
         no_timestamps_token_id=places["<|notimestamps|>"],
         prev_sot_token_id=places["<|startofprev|>"],
-        # A real one does not write these where words are wanted.
+        # A real model does not write these in place of words.
         suppress_tokens=sorted(
             {*range(known - len(special) - len(stamps), known)} - ({end} if tokens is None else set())
         ),
@@ -185,7 +185,7 @@ _REQUEST = """\
 
 
 def listening_chat(folder: Path, *, qwen: bool) -> Path:
-    """A tiny chat model with ears: Qwen3-ASR, which is told the language and hints, or GLM-ASR, which is told neither."""
+    """A tiny chat model that hears: Qwen3-ASR, whose prompt has the language and hints, or GLM-ASR, whose prompt has neither."""
     import torch
 
     hf = library()
@@ -222,7 +222,7 @@ def listening_chat(folder: Path, *, qwen: bool) -> Path:
             audio_config={**ears, "initializer_range": 0.2}, text_config=text, audio_token_id=audio
         )
         model = hf.GlmAsrForConditionalGeneration(config)
-    with torch.no_grad():  # nothing but filler; a row of zeros is never the likeliest of a thousand
+    with torch.no_grad():  # only filler: a row of zeros is never the likeliest of a thousand
         model.get_output_embeddings().weight[:256] = 0
         model.get_output_embeddings().weight[-len(special) :] = 0
     model.save_pretrained(folder)
@@ -230,7 +230,7 @@ def listening_chat(folder: Path, *, qwen: bool) -> Path:
 
 
 def voxtral(folder: Path) -> Path:
-    """A tiny Voxtral, with its own kind of tokenizer."""
+    """A tiny Voxtral with its own tokenizer."""
     import torch
     from transformers.tokenization_mistral_common import MistralCommonBackend
 
@@ -249,7 +249,7 @@ def voxtral(folder: Path) -> Path:
         audio_token_id=tokens.convert_tokens_to_ids("[AUDIO]"),
     )  # fmt: skip
     model = hf.VoxtralForConditionalGeneration(config)
-    with torch.no_grad():  # nothing but filler; a row of zeros is never the likeliest of so many
+    with torch.no_grad():  # only filler: a row of zeros is never the likeliest of thousands
         model.get_output_embeddings().weight[:-400] = 0
     model.save_pretrained(folder)
     return folder
@@ -279,7 +279,7 @@ def voxtral_realtime(folder: Path, *, pauses: float = 60.0) -> Path:
     torch.manual_seed(1)
     config = hf.VoxtralRealtimeConfig(audio_config=ears, text_config=text, tie_word_embeddings=False)
     model = hf.VoxtralRealtimeForConditionalGeneration(config)
-    with torch.no_grad():  # nothing but filler and pauses, and by what is heard rather than by what was written
+    with torch.no_grad():  # only filler and pauses, and depending more on the audio than on the text so far
         for weight in model.model.multi_modal_projector.parameters():
             weight.normal_(0, 0.3)
         weights = model.get_output_embeddings().weight

@@ -26,7 +26,7 @@ def _tokens(folder: Path, hf: Any) -> tuple[Any, dict[str, int]]:
 
 
 def _mute(model: Any) -> None:
-    """Nothing but filler: a row of zeros is never the likeliest of hundreds."""
+    """Let the model write only filler: a row of zeros is never the likeliest of hundreds."""
     import torch
 
     with torch.no_grad():
@@ -68,7 +68,7 @@ def qwen_omni(folder: Path) -> Path:
 
     hf = library()
     tokens, places = _tokens(folder, hf)
-    # Its own processor wants torchvision, for pictures; of sound, this one makes the same.
+    # Its own processor needs torchvision, for images; for audio this one does the same.
     hf.Qwen2AudioProcessor(hf.WhisperFeatureExtractor(feature_size=128), tokens).save_pretrained(folder)
     rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 3, 3]}
     text = {
@@ -113,9 +113,9 @@ def qwen_omni(folder: Path) -> Path:
     model.thinker.generation_config.eos_token_id = places["<|im_end|>"]
     _mute(model.thinker)
     with torch.no_grad():
-        model.talker.codec_head.weight[8192:] = 0  # none but codes of sound, and no end
+        model.talker.codec_head.weight[8192:] = 0  # only codes of sound, and no end
         for weight in model.token2wav.code2wav_bigvgan_model.parameters():
-            weight.mul_(20)  # else it whispers below the last bit
+            weight.mul_(20)  # else the sound is below the last bit
     model.save_pretrained(folder)
     voices = {
         name: {"cond": torch.randn(1, 16), "ref_mel": torch.randn(1, 30, 80), "bos_token": places["<tts_bos>"]}

@@ -1,17 +1,17 @@
-"""What the builders share: the library, quiet, and tokenizers of bytes and filler."""
+"""What the builders share: the quiet library, and tokenizers of bytes and filler."""
 
 import json
 from pathlib import Path
 from typing import Any, Literal
 
 Size = Literal["tiny", "laptop", "full"]
-"""Tiny for tests; what the settings choose on a CPU, and on a GPU."""
+"""Tiny is for tests, laptop is the default size on a CPU, full that on a GPU."""
 
 ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 
 def library() -> Any:
-    """The library, quiet."""
+    """The transformers library without its logs and progress bars."""
     import transformers
 
     quiet: Any = transformers
@@ -21,7 +21,7 @@ def library() -> Any:
 
 
 def tokenizer(folder: Path, size: int, special: list[str]) -> Any:
-    """A byte-level BPE tokenizer of so many tokens: bytes, filler, and the special ones last."""
+    """A byte-level BPE tokenizer with `size` tokens: bytes, filler, and the special ones last."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -37,7 +37,7 @@ def tokenizer(folder: Path, size: int, special: list[str]) -> Any:
 
 
 def tekken(folder: Path, words: int, *, streaming: bool = False) -> Path:
-    """A tokenizer of mistral-common that knows audio: bytes, so many words of filler, and before them its special tokens."""
+    """A tokenizer of mistral-common with audio: its special tokens, then bytes, then `words` tokens of filler."""
     from base64 import b64encode
 
     from mistral_common.tokens.tokenizers.base import SpecialTokens

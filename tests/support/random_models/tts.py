@@ -85,17 +85,17 @@ def vits(folder: Path, *, speakers: int = 1, language: str | None = "eng", uroma
     )  # fmt: skip
     model = hf.VitsModel(config)
     with torch.no_grad():
-        model.decoder.conv_post.weight.mul_(0.03)  # and loudly
+        model.decoder.conv_post.weight.mul_(0.03)  # random weights are loud
     model.save_pretrained(folder)
     return folder
 
 
 _LASTING = -3.0
-"""Bias of the logits of SpeechT5's end: most texts last for several steps, and not for all that they may."""
+"""Bias of the logits of SpeechT5's end: most texts take several steps, and not the maximum."""
 
 
 def speecht5(folder: Path, *, speakers: int = 2) -> Path:
-    """A tiny SpeechT5 with its vocoder and the x-vectors of so many speakers."""
+    """A tiny SpeechT5 with its vocoder and the x-vectors of `speakers` voices."""
     import numpy as np
     import torch
 

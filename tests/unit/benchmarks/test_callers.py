@@ -159,7 +159,7 @@ class Line:
         at_ns = self.now_ns + round(delay_ms * MS)
         self.caller.read({"type": "reply_started", "turn": turn}, at_ns)
         for start in range(0, SENTENCE, 3200):
-            self.caller.hear(ramp()[start : start + 3200].tobytes(), at_ns)
+            self.caller.take_audio(ramp()[start : start + 3200].tobytes(), at_ns)
         self.caller.read({"type": "reply_done", "turn": turn, "status": "completed"}, at_ns)
 
     @property
@@ -214,9 +214,9 @@ async def test_audio_after_an_interrupt_is_late() -> None:
     line = Line()
     line.play(SPEECH_FRAMES)
     line.caller.read({"type": "reply_started", "turn": 1}, line.now_ns)
-    line.caller.hear(ramp()[:3200].tobytes(), line.now_ns)
+    line.caller.take_audio(ramp()[:3200].tobytes(), line.now_ns)
     line.caller.read({"type": "interrupt", "turn": 1, "heard_ms": 100}, line.now_ns)
-    line.caller.hear(ramp()[3200:6400].tobytes(), line.now_ns)
+    line.caller.take_audio(ramp()[3200:6400].tobytes(), line.now_ns)
     assert line.harm == {"unexpected_interrupts": 1, "late_samples": 3200}
 
 

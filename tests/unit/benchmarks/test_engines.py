@@ -17,12 +17,12 @@ from benchmarks.__main__ import app
 from benchmarks.engines.load import (
     Material,
     NothingCame,
-    answer,
     converse,
-    hear,
     offsets,
     recorded,
-    say,
+    reply,
+    speak,
+    transcribe,
     utterance,
 )
 from benchmarks.engines.setup import parse_batches, parse_engines
@@ -52,20 +52,20 @@ def material() -> Material:
 
 
 async def test_a_transcript_is_waited_for_from_the_end_of_speech(material: Material) -> None:
-    heard = await hear(ScriptedRecognizer(Settings(scripted_asr_ms=30)), material)
-    assert heard.amount == 1
-    assert heard.times_ms["final_ms"][0] >= 29
+    transcript = await transcribe(ScriptedRecognizer(Settings(scripted_asr_ms=30)), material)
+    assert transcript.amount == 1
+    assert transcript.times_ms["final_ms"][0] >= 29
 
 
 async def test_tokens_are_counted_and_timed(material: Material) -> None:
-    said = await answer(ScriptedModel(Settings(scripted_llm_ms=30, scripted_deltas=10)), material)
+    said = await reply(ScriptedModel(Settings(scripted_llm_ms=30, scripted_deltas=10)), material)
     assert said.amount == 10
     assert said.times_ms["first_token_ms"][0] >= 29
     assert len(said.times_ms["next_token_ms"]) == 9
 
 
 async def test_speech_is_timed_to_its_first_audio(material: Material) -> None:
-    spoken = await say(ScriptedSynthesizer(Settings(scripted_tts_ms=30, scripted_tts_seconds=2)), material)
+    spoken = await speak(ScriptedSynthesizer(Settings(scripted_tts_ms=30, scripted_tts_seconds=2)), material)
     assert spoken.amount == 4
     assert {name: len(found) for name, found in spoken.times_ms.items()} == {
         "first_clause_audio_ms": 1, "first_sentence_audio_ms": 1
@@ -86,7 +86,7 @@ async def test_the_chain_is_the_sum_of_its_parts(material: Material) -> None:
 async def test_a_model_that_says_nothing_is_no_figure(material: Material) -> None:
     silent = ScriptedModel(Settings(scripted_text=""))
     with pytest.raises(NothingCame):
-        await answer(silent, material)
+        await reply(silent, material)
     with pytest.raises(NothingCame):
         await converse(
             ScriptedRecognizer(Settings()), silent, ScriptedSynthesizer(Settings()), material
