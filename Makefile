@@ -41,7 +41,7 @@ test: $(DEV_INSTALLED) programs ## run all tests
 check: $(DEV_INSTALLED) ## lint, formatting, types, who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict shared services deploy benchmarks dashboards
+	$(BIN)/mypy --strict shared services deploy benchmarks dashboards tests/support
 	$(BIN)/lint-imports
 	$(BIN)/python -m dashboards --check
 

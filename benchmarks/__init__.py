@@ -1,1 +1,4 @@
-"""What measures Parley: callers in real time against a whole running system, results with machine and date."""
+"""Benchmarks that a maintainer runs in a checkout: `python -m benchmarks`, or `parley bench`.
+
+Results with machine, date and commit go to `results/`. All are compared and drawn in one way: `compare.py`, `history.py`.
+"""

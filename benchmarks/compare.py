@@ -1,53 +1,68 @@
-"""Whether figures got worse since a baseline: the rows, the rule that allows for noise, and their table.
+"""The one comparison of two results: which figures got worse beyond the noise.
 
-The rule for figures that were measured several times. A figure has regressed where all of this holds:
+A benchmark gives its figures as samples, a value for each repeat, and a rule for each figure. A figure has regressed if all
+of this holds:
 
-- the ratio of now to before is above the figure's limit;
-- so is the low end of the ratio's spread above 1: the worse of the earlier repeats is still better than the better
-  of the later ones, or, where both were measured in turn, each pair got worse;
-- it grew by at least the figure's least, so that the grain of a clock is no regression.
+- the ratio of the medians, now to before, exceeds the rule's limit;
+- the low end of the ratio's spread exceeds 1: the worse of the earlier repeats is still better than the better of the later
+  ones or, for repeats that were measured in turn, each pair got worse;
+- it changed by at least the rule's least, so that the resolution of a clock is not a regression.
 
-The spread is that of all repeats; from eight on the outermost eighth at either end is left out, so that one disturbed
-repeat decides nothing. A single repeat has no spread: then the limit alone decides, and the table says so. Noise alone
-makes all of n pairs worse once in 2^n: two pairs say little of twenty figures, six say much.
+The spread is that of all repeats. From eight repeats on, one eighth is left out at either end, so that a single disturbed
+repeat decides nothing. A single repeat has no spread: the limit alone decides, and the table says so. By noise alone all
+of n pairs get worse once in 2^n: two pairs say little about twenty figures, six say much.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 from rich.console import Console
 
-from benchmarks.report import new_table
+from benchmarks.result import Result, read_result
+from benchmarks.tables import new_table
 
 OUTER = 8
-"""One in so many repeats is left out at either end."""
+"""One in eight repeats is left out at either end."""
 
 Key = tuple[str, str]
 """What was measured, and which figure of it."""
-Value = TypeVar("Value")
+Samples = Mapping[Key, Mapping[int, float]]
+"""Values by repeat. A repeat without the figure is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """When a figure has regressed, besides the spread."""
+
+    limit: float
+    """Of the ratio; above 1 is worse, whether more or less of the figure is better."""
+    least: float = 0.0
+    """Smallest change that counts, in the figure's own unit."""
+    more_is_better: bool = False
+    never: bool = False
+    """A count of what must never happen: any at all is a regression where there was none before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure then and now. A ratio above 1 is worse, whichever way the figure goes."""
+    """One figure before and now: medians, and the ratio with its spread."""
 
-    entry: str
-    figure: str
+    key: Key
     before: float
     now: float
     ratio: float
+    low: float
+    high: float
+    repeats: str
+    """Where the spread comes from."""
     regressed: bool
-    note: str = ""
-    """What else the verdict rests on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All figures that both have, and what only one of them has."""
+    """All figures that both results have, and what only one of them has."""
 
     rows: tuple[Row, ...]
     missing: tuple[str, ...]
@@ -58,70 +73,84 @@ class Comparison:
         return tuple(row for row in self.rows if row.regressed)
 
 
-def compare_all(
-    before: Mapping[Key, Value], now: Mapping[Key, Value], judge: Callable[[Key, Value, Value], Row]
-) -> Comparison:
-    """Each figure that both have, judged; the others by name."""
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What the comparison has to know about the results of one benchmark."""
+
+    command: str
+    samples: Callable[[Result], Samples]
+    """Raises KeyError, TypeError, AttributeError or ZeroDivisionError for another layout."""
+    same: Callable[[Result], Mapping[str, object]]
+    """What must be equal for a comparison to mean anything, by what a person calls it. Raises as `samples`."""
+
+
+def read_baseline(path: Path, kind: Kind, here: Result, out: Path) -> Result:
+    """Read the result to compare with.
+
+    `here`: the circumstances of the result that is about to be measured. `out`: where that will be written.
+
+    Raises:
+        ValueError: it is not a result of this benchmark, not comparable, or would be overwritten. The message names the file.
+    """
+    try:
+        if out.resolve() == path.resolve():
+            raise ValueError("this run would overwrite it: name another place for the result")
+        baseline = read_result(path)
+        try:
+            then, empty = kind.same(baseline), not kind.samples(baseline)
+            if not (isinstance(baseline["commit"], str) and isinstance(baseline["date"], str)):
+                raise TypeError("commit and date")
+        except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
+            raise ValueError(f"not a result of `{kind.command}`, or of an older layout: {error!r}") from error
+        for what, value in kind.same(here).items():
+            if then.get(what, value) != value:
+                raise ValueError(f"it is of another {what}: {then[what]!r}, and this is {value!r}")
+        if empty:
+            raise ValueError(f"there are no figures of `{kind.command}` in it")
+    except ValueError as error:
+        raise ValueError(f"--compare {path}: {error}") from error
+    return baseline
+
+
+def compare(before: Samples, now: Samples, rule_of: Callable[[Key], Rule], *, in_turn: bool = False) -> Comparison:
+    """DetectorBatcher each figure that both have.
+
+    `in_turn`: each repeat was measured next to the repeat of the same number of the other, so a slow hour cancels out.
+    """
     return Comparison(
-        tuple(judge(key, before[key], now[key]) for key in before if key in now),
-        tuple(f"{entry}: {figure}" for entry, figure in before if (entry, figure) not in now),
-        tuple(f"{entry}: {figure}" for entry, figure in now if (entry, figure) not in before),
+        tuple(_judge(key, before[key], now[key], rule_of(key), in_turn=in_turn) for key in before if key in now),
+        tuple(": ".join(key) for key in before if key not in now),
+        tuple(": ".join(key) for key in now if key not in before),
     )
 
 
 def ratio(before: float, now: float) -> float:
-    """By what factor it grew; from nothing to something infinitely."""
+    """The factor by which it grew; infinite from nothing to something."""
     if before == now:
         return 1.0
     return now / before if before > 0 else float("inf")
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """When a figure has regressed, beside the spread."""
-
-    limit: float
-    least: float = 0.0
-    """In the figure's own unit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """Medians of the repeats, their ratio, and the spread of that."""
-
-    before: float
-    now: float
-    ratio: float
-    low: float
-    high: float
-    told: str
-    """What the spread comes from."""
-
-    def breaks(self, rule: Rule) -> bool:
-        """Whether this is a regression."""
-        return self.ratio > rule.limit and self.low > 1 and self.now - self.before >= rule.least
-
-    def row(self, key: Key, rule: Rule) -> Row:
-        """The verdict, with its spread beside it."""
-        note = f"{self.low:.2f}–{self.high:.2f} {self.told}"
-        return Row(*key, self.before, self.now, self.ratio, self.breaks(rule), note)
-
-
-def apart(before: Sequence[float], now: Sequence[float]) -> Change:
-    """Repeats that were measured at different times: any of these against any of those."""
-    (low_then, high_then), (low_now, high_now) = _ends(before), _ends(now)
-    middle_then, middle_now = float(np.median(before)), float(np.median(now))
-    told = f"{len(before)} and {len(now)} repeats" if len(before) + len(now) > 2 else "one repeat each: no spread"
-    change = ratio(middle_then, middle_now)
-    return Change(middle_then, middle_now, change, ratio(high_then, low_now), ratio(low_then, high_now), told)
-
-
-def paired(before: Sequence[float], now: Sequence[float]) -> Change:
-    """Repeats that were measured in turn: each against its neighbour, so that a slow hour cancels out."""
-    ratios = [ratio(*pair) for pair in zip(before, now, strict=True)]
-    told = "one pair: no spread" if len(ratios) == 1 else f"{len(ratios)} pairs"
-    low, high = _ends(ratios)
-    return Change(float(np.median(before)), float(np.median(now)), float(np.median(ratios)), low, high, told)
+def _judge(key: Key, before: Mapping[int, float], now: Mapping[int, float], rule: Rule, *, in_turn: bool) -> Row:
+    middle = float(np.median([*before.values()])), float(np.median([*now.values()]))
+    if rule.never and not any(before.values()):
+        total = sum(now.values())
+        factor = ratio(0.0, total)
+        return Row(key, 0.0, total, factor, factor, factor, "in all repeats", regressed=total > 0)
+    worse, better = (now, before) if not rule.more_is_better else (before, now)
+    both = sorted(before.keys() & now.keys()) if in_turn and not rule.never else []
+    if both:
+        ratios = [ratio(better[repeat], worse[repeat]) for repeat in both]
+        grown, (low, high) = float(np.median(ratios)), _ends(ratios)
+        repeats = f"{len(both)} pairs" if len(both) > 1 else "one pair: no spread"
+    else:
+        grown = ratio(*(middle if not rule.more_is_better else middle[::-1]))
+        (least_then, most_then), (least_now, most_now) = _ends([*better.values()]), _ends([*worse.values()])
+        low, high = ratio(most_then, least_now), ratio(least_then, most_now)
+        several = len(before) + len(now) > 2
+        repeats = f"{len(before)} and {len(now)} repeats" if several else "one repeat each: no spread"
+    regressed = grown > rule.limit and low > 1 and abs(middle[1] - middle[0]) >= rule.least
+    return Row(key, *middle, grown, low, high, repeats, regressed)
 
 
 def _ends(values: Sequence[float]) -> tuple[float, float]:
@@ -130,40 +159,20 @@ def _ends(values: Sequence[float]) -> tuple[float, float]:
     return ordered[cut], ordered[-1 - cut]
 
 
-def read_result(path: Path) -> Mapping[str, Any]:
-    """A result's file.
-
-    Raises:
-        ValueError: it cannot be read, or is no JSON object; the message says what is wrong, not the file.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ValueError(error.strerror) from error
-    if not data.strip():
-        raise ValueError("it is empty")
-    try:
-        found = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"no JSON, or cut off: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"no result of a benchmark, but a JSON {type(found).__name__}")  # noqa: TRY004  it is data
-    return found
-
-
-def print_comparison(comparison: Comparison, console: Console, against: str = "the baseline") -> None:
-    """Every figure beside its baseline, the regressions in red, what cannot be compared, and the verdict."""
-    headings = ("", "figure", "before", "now", "ratio", "spread and more", "")
-    table = new_table(f"\nagainst {against} (a ratio above 1 is worse)", *headings)
+def print_comparison(comparison: Comparison, console: Console, before: str = "the baseline") -> None:
+    """Print every figure beside its baseline, regressions in red, what cannot be compared, and the verdict."""
+    headings = ("", "figure", "before", "now", "ratio", "spread", "from", "")
+    table = new_table(f"\nagainst {before} (a ratio above 1 is worse)", *headings)
     for row in comparison.rows:
-        cells = (row.entry, row.figure, f"{row.before:.4g}", f"{row.now:.4g}", f"{row.ratio:.2f}", row.note)
+        spread = f"{row.low:.2f}–{row.high:.2f}"
+        cells = (*row.key, f"{row.before:.4g}", f"{row.now:.4g}", f"{row.ratio:.2f}", spread, row.repeats)
         table.add_row(*cells, "regression" if row.regressed else "", style="red" if row.regressed else None)
     console.print(table)
     for what, names in (("not in this run", comparison.missing), ("not in the baseline", comparison.new)):
         for name in names:
             console.print(f"{what}: {name}", markup=False)
     regressions = comparison.regressions
-    told = f"{len(regressions)} regressed" if regressions else "no regression"
-    console.print(f"{told} of {len(comparison.rows)} figures", style="red" if regressions else "green")
+    verdict = f"{len(regressions)} regressed" if regressions else "no regression"
+    console.print(f"{verdict} of {len(comparison.rows)} figures", style="red" if regressions else "green")
     for row in regressions:
-        console.print(f"  {row.entry}: {row.figure} × {row.ratio:.2f}", style="red", markup=False)
+        console.print(f"  {': '.join(row.key)} × {row.ratio:.2f}", style="red", markup=False)

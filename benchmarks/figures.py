@@ -1,120 +1,13 @@
-"""From runs to the figures that are told, and what they are held against. It measures and draws nothing."""
+"""Percentiles of measured values."""
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
-from itertools import groupby
-from typing import Any
+from collections.abc import Sequence
 
-from benchmarks.measure import summary
-
-MIB = 1 << 20
-CALLERS = "callers"
-"""The process that is the load, and no part of what is measured."""
+import numpy as np
 
 
-@dataclass(slots=True)
-class Run:
-    """What one run of N callers gave."""
-
-    sessions: int
-    repeat: int
-    broker: str = ""
-    window_s: float = 0.0
-    cpu_s: dict[str, float] = field(default_factory=dict)
-    """CPU seconds of each process, user and system, while plain turns were played."""
-    machine_s: dict[str, float] = field(default_factory=dict)
-    """What the whole machine spent meanwhile: `busy` by all processes, `steal` by other machines on the same hardware."""
-    idle_bytes: dict[str, int] = field(default_factory=dict)
-    """Resident memory of each process before the first caller came."""
-    busy_bytes: dict[str, int] = field(default_factory=dict)
-    overhead_ms: list[float] = field(default_factory=list)
-    barge_ms: list[float] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=dict)
-    errors: dict[str, int] = field(default_factory=dict)
-    send_lateness_ms: dict[str, float] = field(default_factory=dict)
-    """How late the callers themselves were: no figure is finer than this."""
-
-    @property
-    def cpu_percent(self) -> dict[str, float]:
-        """Share of one core that each process took per session."""
-        return {name: 100 * spent / self.window_s / self.sessions for name, spent in self.cpu_s.items()}
-
-    @property
-    def disturbance_percent(self) -> float:
-        """Share of one core that others took, on this machine or from it: what makes a run unlike another."""
-        others_s = self.machine_s["busy"] - sum(self.cpu_s.values()) + self.machine_s["steal"]
-        return max(0.0, 100 * others_s / self.window_s)
-
-    def figures(self) -> dict[str, Any]:
-        """The run as it is written down: percentiles in place of single values."""
-        return asdict(self) | {"overhead_ms": summary(self.overhead_ms), "barge_ms": summary(self.barge_ms)}
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """Another framework, measured in the same way on a machine of the same kind, with stages that cost nothing.
-
-    The framework alone in one process on one core; ranges are from its leanest set-up to that with a speech model.
-    """
-
-    name: str
-    cpu_percent: tuple[float, float]
-    safe_sessions: tuple[int, int]
-    """Up to here its p99 was safe."""
-    saturated: str
-    p50_ms: tuple[float, float]
-    barge_ms: float
-
-
-PEERS = (
-    Peer("Pipecat 1.14", (4.7, 11.0), (8, 10), "13–15", (7, 20), 325),
-    Peer("LiveKit Agents 1.8 core", (1.5, 4.4), (20, 25), "near 43", (10, 20), 222),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What is to be reached on a machine with two cores, callers on it."""
-
-    p50_ms: float
-    p99_ms: float
-    cpu_percent: float
-
-
-TARGETS = {50: Target(10, 25, 1.2), 100: Target(15, 50, 1.0)}
-BARGE_TARGET_MS = 140
-
-
-def digest(runs: Iterable[Run]) -> list[dict[str, Any]]:
-    """The figures for each number of sessions, over all its repeats."""
-    ordered = sorted(runs, key=lambda run: run.sessions)
-    return [_digest(sessions, list(same)) for sessions, same in groupby(ordered, key=lambda run: run.sessions)]
-
-
-def _digest(sessions: int, runs: Sequence[Run]) -> dict[str, Any]:
-    cpu = {name: _mean([run.cpu_percent[name] for run in runs]) for name in runs[0].cpu_s}
-    idle = {name: _mean([run.idle_bytes[name] for run in runs]) / MIB for name in runs[0].idle_bytes}
-    busy = {name: _mean([run.busy_bytes[name] for run in runs]) / MIB for name in runs[0].busy_bytes}
-    repeats = [figures for run in runs if (figures := summary(run.overhead_ms))["n"]]
-    return {
-        "sessions": sessions,
-        "overhead_ms": summary([value for run in runs for value in run.overhead_ms]),
-        "spread_ms": {
-            name: [min(one[name] for one in repeats), max(one[name] for one in repeats)] if repeats else []
-            for name in ("p50", "p99")
-        },
-        "barge_ms": summary([value for run in runs for value in run.barge_ms]),
-        "disturbance_percent": max(run.disturbance_percent for run in runs),
-        "callers_late_ms": max(run.send_lateness_ms.get("p99", 0.0) for run in runs),
-        "cpu_percent": cpu,
-        "cpu_percent_total": sum(share for name, share in cpu.items() if name != CALLERS),
-        "mib_idle": idle,
-        "mib_per_session": {name: (busy[name] - idle[name]) / sessions for name in idle},
-        "counts": dict(sum((Counter(run.counts) for run in runs), Counter[str]())),
-        "errors": dict(sum((Counter(run.errors) for run in runs), Counter[str]())),
-    }
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+def summary(values: Sequence[float]) -> dict[str, float]:
+    """Count, p50, p95, p99 and max; only the count where there are no values."""
+    if not values:
+        return {"n": 0}
+    p50, p95, p99 = np.percentile(np.asarray(values, dtype=float), (50, 95, 99))
+    return {"n": len(values), "p50": float(p50), "p95": float(p95), "p99": float(p99), "max": float(max(values))}

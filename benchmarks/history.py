@@ -1,7 +1,7 @@
-"""The main figures of all results over the commits: `parley bench history`.
+"""The main figures of all results over the commits.
 
-Results are ordered by the time of their commit; one whose commit is not known here stands where its own date puts it.
-Each machine is a line of its own: figures of different machines are not each other's past.
+Results are ordered by the time of their commit. A result of a commit that is unknown here is placed by its own date. Each
+machine has its own table and its own line: figures of different machines cannot be compared.
 """
 
 import subprocess
@@ -10,18 +10,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
+import typer
 from rich.console import Console
 
-from benchmarks.compare import read_result
-from benchmarks.machine import HERE
-from benchmarks.report import new_table, open_console
+from benchmarks.result import HERE, RESULTS, Result, read_result
+from benchmarks.tables import new_table, open_console
 from shared.distribution import not_installed
 
-Result = Mapping[str, Any]
 Figures = Mapping[str, float]
-"""Title with unit, and value."""
+"""Value by title with unit."""
 
 SESSIONS = {"pipeline": 50, "engines": 1}
 GIT_S = 10.0
@@ -31,27 +30,27 @@ DIRTY = "-dirty"
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One result."""
+    """The main figures of one result."""
 
     commit: str
     at: datetime
-    """When the commit was made, or where it is not known, when this was measured."""
+    """When the commit was made or, if that is not known, when this was measured."""
     measured_at: datetime
     machine: str
     figures: Figures
 
 
 def pipeline_figures(result: Result, sessions: int) -> Figures:
-    """Of the runs with so many sessions; empty where there are none."""
+    """The figures of this number of sessions; empty where there are none."""
     for row in result["figures"]:
         if row["sessions"] == sessions:
-            waited = {}
+            found = {}
             if row["overhead_ms"]["n"]:
-                waited = {f"overhead {part}, ms": row["overhead_ms"][part] for part in ("p50", "p99")}
+                found = {f"overhead {part}, ms": row["overhead_ms"][part] for part in ("p50", "p99")}
             if row["barge_ms"]["n"]:
-                waited["barge-in p50, ms"] = row["barge_ms"]["p50"]
+                found["barge-in p50, ms"] = row["barge_ms"]["p50"]
             memory = sum(row["mib_idle"].values()) + sessions * sum(row["mib_per_session"].values())
-            return waited | {"CPU per session, %": row["cpu_percent_total"], "memory, MiB": memory}
+            return found | {"CPU per session, %": row["cpu_percent_total"], "memory, MiB": memory}
     return {}
 
 
@@ -64,7 +63,7 @@ _OF_STAGE = {
 
 
 def engine_figures(result: Result, sessions: int) -> Figures:
-    """What is waited for in each stage that was measured with so many sessions."""
+    """The delay of each stage that was measured with this number of sessions."""
     found = {}
     for entry in result["entries"]:
         name, title = _OF_STAGE[entry["stage"]]
@@ -78,7 +77,7 @@ def pipeline_machine(result: Result) -> str:
 
 
 def engine_machine(result: Result) -> str:
-    """With the size of the models: a small one on the same device is another line."""
+    """Device and size of the models."""
     device = result["device"]
     return f"{device['name']}, {device['dtype'] or 'no torch'}, {result['size']} models"
 
@@ -89,21 +88,32 @@ _READERS: Mapping[str, tuple[Callable[[Result], str], Callable[[Result, int], Fi
 }
 
 
-def show_history(kind: str, sessions: int | None, folder: Path, path: Path) -> int:
-    """Print the table and draw `path`. Returns 0; 2 where there is nothing to show.
+def history(
+    kind: Annotated[Literal["pipeline", "engines"], typer.Argument(help="Which results.")] = "pipeline",
+    sessions: Annotated[
+        int | None, typer.Option(min=1, help="At this number of sessions; else 50 for the pipeline, 1 for engines.")
+    ] = None,
+    results: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of the results.")] = RESULTS,
+    out: Annotated[Path | None, typer.Option(dir_okay=False, help="The PNG; else beside the results.")] = None,
+) -> None:
+    """Show the main figures of all results over the commits, each machine by itself."""
+    raise typer.Exit(show_history(kind, sessions or SESSIONS[kind], results, out or results / f"history-{kind}.png"))
 
-    What is no result, or of a layout that cannot be read, is named and left out.
+
+def show_history(kind: str, sessions: int, folder: Path, path: Path) -> int:
+    """Print the tables and draw `path`. Returns 0, or 2 if there is nothing to show.
+
+    Files that are not results, or of a layout that cannot be read, are named and left out.
     """
     console = open_console(sys.stdout)
-    count = sessions or SESSIONS[kind]
-    points = list(read_points(kind, count, folder, commit_time))
+    points = list(read_points(kind, sessions, folder, commit_time))
     if not points:
-        print(f"{folder}: no result of `parley bench {kind}` with {count} sessions", file=sys.stderr)
+        print(f"{folder}: no result of `parley bench {kind}` with {sessions} sessions", file=sys.stderr)
         return USAGE_WRONG
     points.sort(key=lambda point: (point.at, point.measured_at))
-    print_history(kind, count, points, console)
+    print_history(kind, sessions, points, console)
     try:
-        draw_history(kind, count, points, path)
+        draw_history(kind, sessions, points, path)
     except ImportError:
         console.print(f"no plot: {not_installed('matplotlib', 'bench')}", markup=False)
     else:
@@ -112,7 +122,7 @@ def show_history(kind: str, sessions: int | None, folder: Path, path: Path) -> i
 
 
 def read_points(kind: str, sessions: int, folder: Path, when: Callable[[str], datetime | None]) -> Iterator[Point]:
-    """Each result in the folder that has the figures; `when` tells the time of a commit, or that it is unknown."""
+    """Read each result in the folder that has the figures. `when` gives the time of a commit, None if it is unknown."""
     machine, figures = _READERS[kind]
     for path in sorted(folder.glob(f"{kind}-*.json")):
         try:
@@ -124,12 +134,12 @@ def read_points(kind: str, sessions: int, folder: Path, when: Callable[[str], da
             if found:
                 yield Point(commit, at, measured_at, machine(result), found)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            told = error if isinstance(error, ValueError) else f"not of today's layout: {error!r}"
-            print(f"left out: {path}: {told}", file=sys.stderr)
+            reason = error if isinstance(error, ValueError) else f"not of today's layout: {error!r}"
+            print(f"left out: {path}: {reason}", file=sys.stderr)
 
 
 def commit_time(commit: str) -> datetime | None:
-    """When a commit of this repository was made; None where it is not known."""
+    """When a commit of this repository was made; None if it is not known."""
     command = ("git", "-C", str(HERE), "show", "--no-patch", "--format=%ct", "--end-of-options", f"{commit}^{{commit}}")
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=GIT_S)
@@ -139,7 +149,7 @@ def commit_time(commit: str) -> datetime | None:
 
 
 def titles_of(points: Sequence[Point]) -> list[str]:
-    """Every figure that any of them has, in the order of the first."""
+    """Every figure that any point has."""
     return list(dict.fromkeys(title for point in points for title in point.figures))
 
 
@@ -148,10 +158,10 @@ def machines_of(points: Sequence[Point]) -> list[str]:
 
 
 def print_history(kind: str, sessions: int, points: Sequence[Point], console: Console) -> None:
-    """A table for each machine, the oldest commit first."""
+    """Print a table for each machine, the oldest commit first."""
     titles = titles_of(points)
     for machine in machines_of(points):
-        table = new_table(f"\n{kind}, {sessions} sessions, {machine}", "commit", "of", "measured", *titles)
+        table = new_table(f"\n{kind}, {sessions} sessions, {machine}", "commit", "committed", "measured", *titles)
         for point in points:
             if point.machine == machine:
                 cells = [f"{point.figures[title]:.4g}" if title in point.figures else "–" for title in titles]
@@ -160,14 +170,14 @@ def print_history(kind: str, sessions: int, points: Sequence[Point], console: Co
 
 
 def draw_history(kind: str, sessions: int, points: Sequence[Point], path: Path) -> None:
-    """A PNG with a panel for each figure; commits stand evenly spaced, in their order.
+    """Draw a panel for each figure. The commits are evenly spaced, in their order.
 
     Raises:
-        ImportError: matplotlib is not there.
+        ImportError: matplotlib is not installed.
     """
     import matplotlib as mpl
 
-    mpl.use("agg")  # before pyplot: there may be no screen
+    mpl.use("agg")  # before pyplot is imported: there may be no display
     from matplotlib import pyplot as plt
 
     titles, commits = titles_of(points), list(dict.fromkeys(point.commit for point in points))

@@ -1,33 +1,29 @@
-"""Word error rate of real recordings: `python -m benchmarks.wer --clips DIR`.
+"""Word error rate of real recordings.
 
-Each clip is spoken in real time to a whole system with the classic engines, and beside it given bare to the
-same recogniser: the difference is what turn-taking costs. DIR holds sound files and `transcripts.tsv`.
+Each clip is spoken in real time to a whole system with the classic engines, and is also given directly to the same
+recogniser: the difference is the cost of turn-taking. The folder of clips holds sound files and `transcripts.tsv`.
 """
 
-import argparse
 import asyncio
 import csv
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import jiwer
-import orjson
+import typer
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.machine import RESULTS, circumstances, result_path
-from benchmarks.report import open_console
-from benchmarks.system import running_system
+from benchmarks.compare import Key, Kind, Rule, compare, print_comparison, read_baseline
+from benchmarks.result import RESULTS, Result, circumstances, result_path, write_result
+from benchmarks.tables import new_table, open_console
 from deploy.client.conversation import Recording, TalkFailed, converse
 from deploy.client.talk import read_speech
-from deploy.local.broker import BrokerError
-from deploy.local.supervisor import StartFailed
 from services.asr.engines.sphinx import SphinxRecognizer
 from shared.settings import Settings
+from tests.support.system import BrokerError, StartFailed, running_system
 
 CLASSIC = {
     "PARLEY_VAD_ENGINE": "webrtc",
@@ -43,19 +39,22 @@ WHOLE_CLIP_MS = 1500
 cut, and the recogniser understands pieces worse than the whole, with or without a pipeline around it."""
 ALLOWED_POINTS = 5.0
 """How much worse than the bare recogniser the whole path may be, in percentage points."""
+WORSE = Rule(1.0, 1.0)
+"""One percentage point more than in the baseline is a regression."""
+USAGE_WRONG = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A recording, and what is said in it."""
+    """A recording and its true transcript."""
 
     file: Path
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What was understood of a clip, and how wrong that is: word errors per word of the truth."""
+class Understood:
+    """The transcripts of a clip, and their word errors per word of the truth."""
 
     clip: Clip
     path: str
@@ -75,27 +74,29 @@ def normalise(text: str) -> str:
     return " ".join(re.findall(r"[^\W_]+(?:'[^\W_]+)*", text.lower()))
 
 
-def word_error_rate(truth: Sequence[str], heard: Sequence[str]) -> float:
+def word_error_rate(truth: Sequence[str], transcripts: Sequence[str]) -> float:
     """Word errors per word of the truth, over all texts together."""
-    return float(jiwer.wer([normalise(text) for text in truth], [normalise(text) for text in heard]))
+    import jiwer
+
+    return float(jiwer.wer([normalise(text) for text in truth], [normalise(text) for text in transcripts]))
 
 
-async def hear_path(clips: Sequence[Clip], url: str) -> list[str]:
-    """What a running system understands of each clip; the turns that it makes of one are joined."""
+async def transcribe_path(clips: Sequence[Clip], url: str) -> list[str]:
+    """Transcribe each clip through a running system. The turns of a clip are joined."""
     gate = asyncio.Semaphore(AT_ONCE)
 
-    async def hear(clip: Clip) -> str:
+    async def transcribe(clip: Clip) -> str:
         async with gate:
             conversation = await converse(Recording(read_speech(clip.file)), url)
         return " ".join(turn.said for _, turn in sorted(conversation.turns.items()) if turn.said)
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(hear(clip)) for clip in clips]
+        tasks = [group.create_task(transcribe(clip)) for clip in clips]
     return [task.result() for task in tasks]
 
 
-async def hear_bare(clips: Sequence[Clip]) -> list[str]:
-    """What the recogniser alone understands of each clip."""
+async def transcribe_bare(clips: Sequence[Clip]) -> list[str]:
+    """Transcribe each clip with the recogniser alone."""
     recognizer = SphinxRecognizer(Settings())
     await recognizer.load()
     texts = []
@@ -114,23 +115,23 @@ async def hear_bare(clips: Sequence[Clip]) -> list[str]:
     return texts
 
 
-async def measure(clips: Sequence[Clip], endpoint_ms: int) -> list[Heard]:
-    """Both ways for all clips, on a system of its own."""
-    bare = await hear_bare(clips)
+async def measure(clips: Sequence[Clip], endpoint_ms: int) -> list[Understood]:
+    """Transcribe all clips both ways."""
+    bare = await transcribe_bare(clips)
     async with running_system(CLASSIC | {"PARLEY_ENDPOINT_MS": str(endpoint_ms)}) as system:
-        path = await hear_path(clips, system.url)
+        path = await transcribe_path(clips, system.url)
     return [
-        Heard(clip, heard, word_error_rate([clip.text], [heard]), alone, word_error_rate([clip.text], [alone]))
-        for clip, heard, alone in zip(clips, path, bare, strict=True)
+        Understood(clip, whole, word_error_rate([clip.text], [whole]), alone, word_error_rate([clip.text], [alone]))
+        for clip, whole, alone in zip(clips, path, bare, strict=True)
     ]
 
 
-def figures(heard: Sequence[Heard]) -> dict[str, Any]:
-    """All of it as it is written down; rates in percent."""
-    truth = [one.clip.text for one in heard]
+def figures(understood: Sequence[Understood]) -> dict[str, Any]:
+    """The figures of the result; rates in percent."""
+    truth = [one.clip.text for one in understood]
     return {
-        "path_wer_percent": 100 * word_error_rate(truth, [one.path for one in heard]),
-        "bare_wer_percent": 100 * word_error_rate(truth, [one.bare for one in heard]),
+        "path_wer_percent": 100 * word_error_rate(truth, [one.path for one in understood]),
+        "bare_wer_percent": 100 * word_error_rate(truth, [one.bare for one in understood]),
         "clips": [
             {
                 "file": one.clip.file.name,
@@ -140,51 +141,82 @@ def figures(heard: Sequence[Heard]) -> dict[str, Any]:
                 "bare": one.bare,
                 "bare_wer_percent": 100 * one.bare_wer,
             }
-            for one in heard
+            for one in understood
         ],
     }
 
 
-def print_table(result: dict[str, Any], console: Console) -> None:
-    """Rates first, then what was understood."""
-    table = Table(
-        "clip", "words", "whole path, %", "bare, %", "understood", box=None, header_style="dim", padding=(0, 2, 0, 0)
-    )
+def samples_of(result: Result) -> dict[Key, dict[int, float]]:
+    """Word error rates over all clips."""
+    return {
+        ("all clips", title): {0: float(result[name])}
+        for name, title in (("path_wer_percent", "whole path, %"), ("bare_wer_percent", "bare recogniser, %"))
+    }
+
+
+def _same(result: Result) -> Mapping[str, object]:
+    return {"endpoint, ms": result["endpoint_ms"]}
+
+
+KIND = Kind("parley bench wer", samples_of, _same)
+
+
+def print_table(result: Result, console: Console) -> None:
+    """Print the rates and the transcripts."""
+    table = new_table("", "clip", "words", "whole path, %", "bare, %", "transcript")
     for clip in result["clips"]:
         rates = (f"{clip['path_wer_percent']:.1f}", f"{clip['bare_wer_percent']:.1f}")
         table.add_row(clip["file"], str(len(clip["text"].split())), *rates, clip["path"])
     words = sum(len(clip["text"].split()) for clip in result["clips"])
-    table.add_row(
-        "all", str(words), f"{result['path_wer_percent']:.1f}", f"{result['bare_wer_percent']:.1f}", style="bold"
-    )
+    rates = (f"{result['path_wer_percent']:.1f}", f"{result['bare_wer_percent']:.1f}")
+    table.add_row("all", str(words), *rates, style="bold")
     console.print(table)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.wer", description=__doc__)
-    parser.add_argument("--clips", type=Path, required=True, help="folder with sound files and transcripts.tsv")
-    parser.add_argument(
-        "--endpoint-ms",
-        type=int,
-        default=WHOLE_CLIP_MS,
-        help="silence that ends a turn (%(default)s)",
-    )
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
-    options = parser.parse_args()
+def wer(
+    clips: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="Folder with sound files and transcripts.tsv.")
+    ],
+    endpoint_ms: Annotated[int, typer.Option(help="Silence that ends a turn.")] = WHOLE_CLIP_MS,
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the results.")] = RESULTS,
+    compare_with: Annotated[
+        Path | None,
+        typer.Option(
+            "--compare", exists=True, dir_okay=False, help="Fail where a figure is worse than in this result."
+        ),
+    ] = None,
+) -> None:
+    """Measure the word error rate of recordings: through the whole system, and with the recogniser alone.
+
+    Exit code: 0 measured, 1 a figure regressed, turn-taking costs more than 5 points or there is no result, 2 the options
+    are wrong.
+    """
+    raise typer.Exit(run_wer(clips, endpoint_ms, out, compare_with))
+
+
+def run_wer(clips: Path, endpoint_ms: int, out: Path, compare_with: Path | None) -> int:
+    """Measure, show, write and compare. Returns the exit code."""
+    where = circumstances() | {"endpoint_ms": endpoint_ms}
+    path = result_path(out, "wer", where)
     try:
-        heard = asyncio.run(measure(read_clips(options.clips), options.endpoint_ms))
+        baseline = None if compare_with is None else read_baseline(compare_with, KIND, where, path)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return USAGE_WRONG
+    try:
+        result: dict[str, Any] = where | figures(asyncio.run(measure(read_clips(clips), endpoint_ms)))
     except (OSError, TalkFailed, StartFailed, BrokerError, ExceptionGroup) as error:
         reasons = error.exceptions if isinstance(error, ExceptionGroup) else [error]
         print(*reasons, sep="\n", file=sys.stderr)
         return 1
-    result = circumstances() | {"endpoint_ms": options.endpoint_ms} | figures(heard)
-    path = result_path(options.out, "wer", result)
-    path.write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2))
-    print_table(result, open_console(sys.stdout))
+    write_result(result, path)
+    console = open_console(sys.stdout)
+    print_table(result, console)
     excess = result["path_wer_percent"] - result["bare_wer_percent"]
     print(f"turn-taking costs {excess:+.1f} points, {ALLOWED_POINTS:g} are allowed\n{path}")
-    return 0 if excess <= ALLOWED_POINTS else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    regressed = False
+    if baseline is not None:
+        comparison = compare(samples_of(baseline), samples_of(result), lambda key: WORSE)
+        print_comparison(comparison, console)
+        regressed = bool(comparison.regressions)
+    return 1 if regressed or excess > ALLOWED_POINTS else 0

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.metrics_cost import free_ports
-from benchmarks.system import SCRIPTED, System, running_system
+from tests.support.free_ports import free_ports
+from tests.support.system import SCRIPTED, System, running_system
 
 # Whatever this machine's processor is fast with: what is compared token for token is calculated alike everywhere.
 os.environ.setdefault("PARLEY_DTYPE", "float32")
@@ -126,7 +126,7 @@ def speech_pcm() -> Callable[[str, int], bytes]:
     @cache
     def speech(text: str, rate_hz: int) -> bytes:
         # In a process of its own: espeak has one voice for a process, and tests of the engine use it too.
-        argv = (sys.executable, str(Path(__file__).parent / "say.py"), text, str(rate_hz))
+        argv = (sys.executable, str(Path(__file__).parent / "support" / "say.py"), text, str(rate_hz))
         return _trim(subprocess.run(argv, check=True, capture_output=True, timeout=30).stdout)
 
     return speech

@@ -323,17 +323,19 @@ def delete(name: Annotated[str, typer.Argument(help="The voice.")], url: Url = N
     raise typer.Exit(run_delete(_url(url), name))
 
 
-def _add_bench(root: Path) -> None:
-    """Add `parley bench`, which exists in a checkout only: benchmarks are not part of the wheel."""
-    if str(root) not in sys.path:
-        sys.path.append(str(root))
-    from benchmarks.command import bench
-
-    app.add_typer(bench, name="bench")
-
-
-if root := checkout():
-    _add_bench(root)
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    add_help_option=False,
+)
+def bench(context: typer.Context) -> None:
+    """Measure what runs on this machine, from a checkout: runs `python -m benchmarks` there."""
+    root = checkout()
+    if root is None:
+        print("The benchmarks are not installed with Parley. Run this in a clone of its repository.", file=sys.stderr)
+        raise typer.Exit(SETTINGS_WRONG)
+    paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
+    argv = [sys.executable, "-m", "benchmarks", *context.args]
+    os.execve(sys.executable, argv, {**os.environ, "PYTHONPATH": os.pathsep.join(paths)})  # noqa: S606  it takes our place
 
 
 def main() -> None:

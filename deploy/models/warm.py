@@ -5,12 +5,11 @@ import importlib
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 
 import psutil
 
 from deploy.models.catalog import size_text
-from shared.engines.registry import UnknownEngine, create_engine
+from shared.engines.registry import UnknownEngine, create_engine, loaded
 from shared.settings import STAGES, Settings
 
 
@@ -53,20 +52,11 @@ async def _load(stage: str, name: str, builtin: Mapping[str, str], settings: Set
     """Seconds that an engine took to load, and the memory that it holds."""
     memory, gpu_memory = psutil.Process().memory_info().rss, _gpu_bytes()
     started_s = time.monotonic()
-    engine = create_engine(stage, name, builtin, settings)
-    try:
-        await engine.load()
-    except BaseException:
-        with suppress(
-            Exception
-        ):  # what is half loaded may not know how to close, and the first error is the one to show
-            await engine.close()
-        raise
-    told = f"{time.monotonic() - started_s:.1f} s"
-    told += f", {size_text(max(0, psutil.Process().memory_info().rss - memory))}"
-    if on_gpu := _gpu_bytes() - gpu_memory:
-        told += f", {size_text(on_gpu)} on the GPU"
-    await engine.close()
+    async with loaded(create_engine(stage, name, builtin, settings)):
+        told = f"{time.monotonic() - started_s:.1f} s"
+        told += f", {size_text(max(0, psutil.Process().memory_info().rss - memory))}"
+        if on_gpu := _gpu_bytes() - gpu_memory:
+            told += f", {size_text(on_gpu)} on the GPU"
     return told
 
 

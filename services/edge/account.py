@@ -5,7 +5,7 @@ from collections.abc import Callable
 from services.edge.reply import Reply
 from services.edge.timing import Timings
 from services.edge.tracing import trace_reply
-from shared.bus.bus import Bus
+from shared.bus.session_store import SessionStore
 from shared.observability import metrics
 from shared.observability.tracing import trace_id
 from shared.protocol.session import SessionSettings
@@ -20,7 +20,7 @@ class Account:
 
     def __init__(
         self,
-        bus: Bus,
+        bus: SessionStore,
         session: str,
         protocol: str,
         timings: Timings,

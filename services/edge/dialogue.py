@@ -15,7 +15,8 @@ from services.edge.record import Record
 from services.edge.replies import Replies
 from services.edge.timing import Timings
 from services.edge.turns import Turns
-from shared.bus.bus import Bus, Channel
+from shared.bus.bus import Channel
+from shared.bus.session_store import SessionStore
 from shared.protocol import frames as fr
 from shared.protocol.frames import Frame
 from shared.protocol.prompt import SOUND, prompt, prompt_hash
@@ -27,7 +28,7 @@ class Dialogue:
 
     def __init__(
         self,
-        bus: Bus,
+        bus: SessionStore,
         channel: Channel,
         session: str,
         settings: Callable[[], SessionSettings],

@@ -10,14 +10,14 @@ from services.edge.client import actions as act
 from services.edge.client.keys import call_key, reply_key, user_key
 from services.edge.history import Conversation
 from services.edge.reply import Reply
-from shared.bus.bus import Bus
+from shared.bus.session_store import SessionStore
 from shared.protocol.session import Message, ToolCall
 
 
 class Record:
     """One conversation."""
 
-    def __init__(self, bus: Bus, session: str) -> None:
+    def __init__(self, bus: SessionStore, session: str) -> None:
         self._bus, self._session = bus, session
         self._conversation = Conversation()
 

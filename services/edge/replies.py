@@ -15,7 +15,8 @@ from services.edge.playout import Playout
 from services.edge.record import Record
 from services.edge.reply import Reply
 from services.edge.timing import Timings
-from shared.bus.bus import Bus, Channel
+from shared.bus.bus import Channel
+from shared.bus.session_store import SessionStore
 from shared.observability import metrics
 from shared.protocol import frames as fr
 from shared.protocol.turns import WHOLE_SESSION, WHOLE_TURN
@@ -30,7 +31,7 @@ class Replies:
 
     def __init__(
         self,
-        bus: Bus,
+        bus: SessionStore,
         channel: Channel,
         session: str,
         record: Record,

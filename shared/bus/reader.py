@@ -6,7 +6,7 @@ at once and not after the block.
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from shared.bus.connection import RedisConnection
 from shared.protocol.entry_id import order
@@ -33,11 +33,17 @@ class Subscription:
 
     __slots__ = ("_reader", "deliver", "key", "last_id")
 
-    def __init__(self, reader: "Reader", key: bytes, last_id: bytes, deliver: EntryCallback) -> None:
+    def __init__(self, reader: "Follows", key: bytes, last_id: bytes, deliver: EntryCallback) -> None:
         self._reader, self.key, self.last_id, self.deliver = reader, key, last_id, deliver
 
     def close(self) -> None:
         self._reader.unfollow(self)
+
+
+class Follows(Protocol):
+    """What reads the streams of subscriptions."""
+
+    def unfollow(self, subscription: Subscription) -> None: ...
 
 
 class Reader:

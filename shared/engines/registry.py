@@ -1,10 +1,21 @@
 """Find an engine by name: one that comes with Parley, or any `module:Class`."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from shared.settings import Settings
+
+
+class Loads(Protocol):
+    """What every engine can do."""
+
+    async def load(self) -> None: ...
+    async def close(self) -> None: ...
+
+
+E = TypeVar("E", bound=Loads)
 
 
 class UnknownEngine(ValueError):
@@ -34,3 +45,18 @@ def create_engine(stage: str, name: str, builtin: Mapping[str, str], settings: S
     except (ImportError, AttributeError) as error:
         raise UnknownEngine(f"PARLEY_{stage.upper()}_ENGINE={name!r}: {error}") from error
     return factory(settings)
+
+
+@asynccontextmanager
+async def loaded(engine: E) -> AsyncIterator[E]:
+    """Load an engine, and close it at the end."""
+    try:
+        await engine.load()
+    except BaseException:
+        with suppress(Exception):  # what is half loaded may not know how to close; the first error is the one to show
+            await engine.close()
+        raise
+    try:
+        yield engine
+    finally:
+        await engine.close()

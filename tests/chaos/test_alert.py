@@ -13,11 +13,11 @@ import httpx
 import pytest
 import yaml
 
-from benchmarks.system import SCRIPTED, System, running_system
 from dashboards import alerts
 from deploy.local.address import base_url, claim_port
 from shared.settings import STAGES
 from tests.conftest import need
+from tests.support.system import SCRIPTED, System, running_system
 
 ROUTES = Path(__file__).parents[2] / "deploy/alertmanager/alertmanager.yml"
 HOST = "127.0.0.1"

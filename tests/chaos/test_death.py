@@ -13,17 +13,17 @@ import httpx
 import pytest
 import redis.asyncio as redis
 
-from benchmarks.system import SCRIPTED, System, running_system
-from tests.chaos.slow_engines import SLICE, SLICES, TEXT
-from tests.pipeline.caller import Caller, calling
+from tests.support.caller import Caller, calling
+from tests.support.engines import SLICE, SLICES, TEXT
+from tests.support.system import SCRIPTED, System, running_system
 
 Speech = Callable[[str, int], bytes]
 
 SLOW = {
     **SCRIPTED,
     "PARLEY_LEASE_MS": "600",
-    "PARLEY_LLM_ENGINE": "tests.chaos.slow_engines:SlowModel",
-    "PARLEY_TTS_ENGINE": "tests.chaos.slow_engines:SlowVoice",
+    "PARLEY_LLM_ENGINE": "tests.support.engines:SlowModel",
+    "PARLEY_TTS_ENGINE": "tests.support.engines:SlowVoice",
     "PARLEY_SCRIPTED_ASR_MS": "400",
     "PYTHONPATH": str(Path.cwd()),
 }
@@ -95,7 +95,7 @@ async def test_a_second_worker_finishes_the_turn_of_one_that_was_killed(stage: s
 async def test_a_lost_engine_ends_its_worker_and_its_work_is_done_by_the_next(words: bytes, tmp_path: Path) -> None:
     losses = tmp_path / "losses"
     losses.write_text("1")
-    voice = {"PARLEY_TTS_ENGINE": "tests.chaos.slow_engines:LostVoice", "TEST_LOSSES": str(losses)}
+    voice = {"PARLEY_TTS_ENGINE": "tests.support.engines:LostVoice", "TEST_LOSSES": str(losses)}
     async with running_system({**SLOW, **voice}) as system, calling(system.url) as caller:
         await caller.speak(words, silence_s=1.5)
         await caller.until("reply_done", timeout_s=30)
@@ -107,7 +107,7 @@ async def test_a_lost_engine_ends_its_worker_and_its_work_is_done_by_the_next(wo
 async def test_work_that_ends_every_worker_is_given_up_and_the_session_lives(words: bytes, tmp_path: Path) -> None:
     losses = tmp_path / "losses"
     losses.write_text("2")
-    voice = {"PARLEY_TTS_ENGINE": "tests.chaos.slow_engines:LostVoice", "TEST_LOSSES": str(losses)}
+    voice = {"PARLEY_TTS_ENGINE": "tests.support.engines:LostVoice", "TEST_LOSSES": str(losses)}
     deadly = {**SLOW, **voice, "PARLEY_MAX_DELIVERIES": "2"}
     async with running_system(deadly) as system, calling(system.url) as caller:
         await caller.send("text_input", text="one")

@@ -30,8 +30,8 @@ from shared.settings import Settings
 from shared.worker.lifecycle import Shutdown, with_broker
 from shared.worker.work import Work
 from shared.worker.worker import Worker
-from tests.broker import embedded_broker
 from tests.conftest import need
+from tests.support.broker import embedded_broker
 
 LEASE_MS = 300
 
@@ -161,7 +161,7 @@ async def test_work_that_fails_is_tried_again_then_set_aside_and_the_session_is_
     async with Bus.connect(where, "tts") as bus, Bus.connect(where, "edge") as edge, asyncio.TaskGroup() as tasks:
         await edge.call(b"XADD", edge.keys.stream(StreamKind.OUT, "s"), b"*", b"x", b"")
         edge.follow(StreamKind.OUT, "s", "0-0", lambda at, _, frames: told.extend(frames))
-        running = tasks.create_task(Worker(Stage(fail), where, shutdown, bus).run())
+        running = tasks.create_task(Worker(Stage(fail), where, shutdown, bus, Leases(bus, "tts", where.lease_ms)).run())
         bus.channel("llm", "s").publish(sentence())
         await until(lambda: any(isinstance(frame, StageFailed) for frame in told))
         assert attempts == [1, 2, 3]
@@ -188,7 +188,9 @@ async def test_a_stop_message_ends_work_that_is_in_vain_and_shutdown_finishes_th
 
     shutdown = Shutdown(5)
     async with Bus.connect(where, "tts") as bus, asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(Worker(Stage(speak), where, shutdown, bus).run())
+        running = tasks.create_task(
+            Worker(Stage(speak), where, shutdown, bus, Leases(bus, "tts", where.lease_ms)).run()
+        )
         for turn in (1, 2):
             bus.channel("llm", "s").publish(sentence(turn=turn))
         await until(lambda: len(begun) == 2)

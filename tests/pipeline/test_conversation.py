@@ -7,8 +7,8 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from benchmarks.system import System
-from tests.pipeline.caller import Caller, calling
+from tests.support.caller import Caller, calling
+from tests.support.system import System
 
 Speech = Callable[[str, int], bytes]
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import httpx
 
-from benchmarks.system import SCRIPTED, System
 from dashboards import boards
 from deploy.local.address import PortTaken, base_url, claim_metrics_ports, claim_port
 from deploy.local.observe import metrics_targets, prometheus_configuration
 from deploy.local.up import SERVICES
 from shared.settings import Settings
 from tests.conftest import need, system
-from tests.pipeline.caller import calling
+from tests.support.caller import calling
+from tests.support.system import SCRIPTED, System
 
 Speech = Callable[[str, int], bytes]
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks.system import System
 from shared.audio.pcm import Resampler
-from tests.pipeline.caller import calling
+from tests.support.caller import calling
+from tests.support.system import System
 
 COMMANDS = {
     "cards-001.wav": {"ten of clubs"},

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.system import SCRIPTED, System
 from tests.conftest import system
-from tests.pipeline.caller import calling
+from tests.support.caller import calling
+from tests.support.system import SCRIPTED, System
 
 Speech = Callable[[str, int], bytes]
 

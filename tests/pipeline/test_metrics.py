@@ -9,12 +9,12 @@ import httpx
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from benchmarks.system import System
 from shared.bus.bus import Bus
 from shared.bus.status import broker_status
 from shared.settings import Settings
 from tests.conftest import need
-from tests.pipeline.caller import calling
+from tests.support.caller import calling
+from tests.support.system import System
 
 PROCESSES = ("vad", "asr", "llm", "tts", "edge")
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}

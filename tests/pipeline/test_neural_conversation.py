@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import random_models
-from benchmarks.system import System
 from shared.worker.service import EXIT_SETTINGS
 from tests.conftest import system
-from tests.pipeline.caller import Caller, calling
+from tests.support import random_models
+from tests.support.caller import Caller, calling
+from tests.support.system import System
 
 Speech = Callable[[str, int], bytes]
 

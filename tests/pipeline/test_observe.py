@@ -14,12 +14,12 @@ from typing import Any
 import httpx
 import pytest
 
-from benchmarks.system import SCRIPTED
 from deploy.local.address import PortTaken, claim_metrics_ports, claim_port
 from deploy.local.observe import RULES
 from deploy.local.up import SERVICES
 from shared.settings import STAGES
 from tests.conftest import need, system
+from tests.support.system import SCRIPTED
 
 SCRAPED_S = 30.0
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.system import SCRIPTED, System
 from tests.conftest import system
-from tests.pipeline.caller import Caller, calling
-from tests.pipeline.realtime_talk import talking
 from tests.pipeline.test_turn_taking import a_cough, assert_ramp
+from tests.support.caller import Caller, calling
+from tests.support.realtime_talk import talking
+from tests.support.system import SCRIPTED, System
 
 SECOND = 16_000
 SCRIPT = "This is a scripted reply with a good number of words in it that streams in twenty deltas to its end."
@@ -129,7 +129,7 @@ async def test_the_reply_comes_without_the_recogniser_and_the_words_when_it_is_b
 
 async def test_the_llm_worker_dies_within_a_reply_and_another_hears_the_turn(speech_pcm: Speech) -> None:
     words = speech_pcm("hello there how are you today my friend", SECOND)
-    env = {**OMNI, "PARLEY_LLM_ENGINE": "tests.pipeline.engines:SlowTalker", "PARLEY_LEASE_MS": "600"}
+    env = {**OMNI, "PARLEY_LLM_ENGINE": "tests.support.engines:SlowTalker", "PARLEY_LEASE_MS": "600"}
     with system({**env, "PYTHONPATH": str(Path.cwd())}) as running:
         async with calling(running.url) as caller:
             await caller.speak(words, silence_s=0.7)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.system import SCRIPTED, System, running_system
 from shared.audio.pcm import decode_law, encode_law
-from tests.pipeline.realtime_talk import TAIL_S, talking
+from tests.support.realtime_talk import TAIL_S, talking
+from tests.support.system import SCRIPTED, System, running_system
 
 Speech = Callable[[str, int], bytes]
 
@@ -138,7 +138,7 @@ async def test_a_typed_turn(parley_server: System) -> None:
 async def test_a_tool_is_called_after_a_spoken_turn_and_its_answer_is_spoken(words: bytes) -> None:
     env = {
         **SCRIPTED,
-        "PARLEY_LLM_ENGINE": "tests.pipeline.engines:ToolModel",
+        "PARLEY_LLM_ENGINE": "tests.support.engines:ToolModel",
         "PARLEY_SCRIPTED_TRANSCRIPT": "what is the weather",
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }

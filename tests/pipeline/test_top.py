@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 import pytest
 
-from benchmarks.system import System
-from tests.pipeline.caller import FRAME, calling
+from tests.support.caller import FRAME, calling
+from tests.support.system import System
 
 PARLEY = (sys.executable, "-P", "-m", "deploy.cli")
 

@@ -16,12 +16,12 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from benchmarks.system import SCRIPTED
 from services.asr.__main__ import build as build_asr
 from services.llm.__main__ import build as build_llm
 from services.tts.__main__ import build as build_tts
 from services.vad.__main__ import build as build_vad
 from shared.bus.bus import Bus
+from shared.bus.leases import Leases
 from shared.bus.records import pack_settings
 from shared.observability.otel import make_provider
 from shared.observability.tracing import session_label, start_tracing, stop_tracing
@@ -32,9 +32,10 @@ from shared.protocol.streams import StreamKind
 from shared.settings import Settings
 from shared.worker.lifecycle import Shutdown
 from shared.worker.worker import Stage, Worker
-from tests.broker import embedded_broker
 from tests.conftest import system
-from tests.pipeline.caller import calling
+from tests.support.broker import embedded_broker
+from tests.support.caller import calling
+from tests.support.system import SCRIPTED
 
 Speech = Callable[[str, int], bytes]
 
@@ -106,7 +107,9 @@ async def working(settings: Settings, *stages: Stage) -> AsyncIterator[None]:
             await stage.load()
             stack.push_async_callback(stage.close)
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
-            tasks.create_task(Worker(stage, settings, shutdowns[-1], bus).run())
+            tasks.create_task(
+                Worker(stage, settings, shutdowns[-1], bus, Leases(bus, stage.name, settings.lease_ms)).run()
+            )
         yield
         for shutdown in shutdowns:
             shutdown.request()

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.system import SCRIPTED, System
 from deploy.client.performance import cough
 from shared.audio.pcm import Resampler
 from tests.conftest import system
-from tests.pipeline.caller import Caller, calling
-from tests.pipeline.phone import SAMPLES_PER_S
-from tests.pipeline.phone import calling as phone_calling
-from tests.pipeline.realtime_talk import talking
+from tests.support.caller import Caller, calling
+from tests.support.phone import SAMPLES_PER_S
+from tests.support.phone import calling as phone_calling
+from tests.support.realtime_talk import talking
+from tests.support.system import SCRIPTED, System
 
 SECOND = 16_000
 REPLY = "This is a scripted reply with a good number of words in it that streams in twenty deltas to its end."
@@ -35,8 +35,8 @@ def patient_server(calls: Path) -> Iterator[System]:
         **SCRIPTED,
         "PARLEY_SCRIPTED_TTS_SECONDS": "6",
         "PARLEY_SCRIPTED_ASR_LEAST_MS": "900",  # 300 of them are from before the first sound
-        "PARLEY_LLM_ENGINE": "tests.pipeline.engines:CountedModel",
-        "PARLEY_ENDPOINT_ENGINE": "tests.pipeline.engines:SoonOver",
+        "PARLEY_LLM_ENGINE": "tests.support.engines:CountedModel",
+        "PARLEY_ENDPOINT_ENGINE": "tests.support.engines:SoonOver",
         "TEST_CALLS": str(calls),
         "PYTHONPATH": str(Path.cwd()),
     }

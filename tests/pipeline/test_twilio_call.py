@@ -12,8 +12,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from benchmarks.system import SCRIPTED, System, running_system
-from tests.pipeline.phone import SAMPLES_PER_S, Phone, calling
+from tests.support.phone import SAMPLES_PER_S, Phone, calling
+from tests.support.system import SCRIPTED, System, running_system
 
 Speech = Callable[[str, int], bytes]
 

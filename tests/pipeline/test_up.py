@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from benchmarks.system import SCRIPTED
+from tests.support.system import SCRIPTED
 
 PARLEY = (sys.executable, "-P", "-m", "deploy.cli")
 

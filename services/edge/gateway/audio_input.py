@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from services.edge.client.codec import Codec
 from services.edge.gateway.microphone import Microphone
-from shared.bus.bus import Bus, Channel
+from shared.bus.bus import Channel
+from shared.bus.session_store import SessionStore
 from shared.observability import metrics
 from shared.protocol.session import RATE_HZ
 
@@ -21,7 +22,7 @@ TOLD_EVERY_S = 1.0
 class AudioInput:
     """One client's."""
 
-    def __init__(self, bus: Bus, channel: Channel, codec: Codec, tell: Callable[[str, str], None]) -> None:
+    def __init__(self, bus: SessionStore, channel: Channel, codec: Codec, tell: Callable[[str, str], None]) -> None:
         """`tell` is given a code and a message for the client. The session begins now."""
         self._bus, self._channel, self._codec, self._tell = bus, channel, codec, tell
         self._loop = asyncio.get_running_loop()

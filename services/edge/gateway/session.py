@@ -22,9 +22,10 @@ from services.edge.dialogue import Dialogue
 from services.edge.gateway.audio_input import AudioInput
 from services.edge.playout import Playout
 from services.edge.timing import Timings
-from shared.bus.bus import Bus, Channel
+from shared.bus.bus import Channel
 from shared.bus.reader import Subscription
 from shared.bus.records import pack_settings
+from shared.bus.session_store import SessionStore
 from shared.observability import metrics
 from shared.protocol import frames as fr
 from shared.protocol.entry_id import milliseconds
@@ -47,7 +48,7 @@ class Session:
 
     def __init__(
         self,
-        bus: Bus,
+        bus: SessionStore,
         codec: Codec,
         settings: Settings,
         voices: Sequence[str],

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from transformers.utils import import_utils
 
-from benchmarks import random_models
 from services.asr.engines.clips import Clip, Model
 from services.asr.engines.families import load_model
 from shared.engines.devices import open_device
 from shared.engines.registry import UnknownEngine
 from shared.settings import Settings
-from tests.unit.asr.voices import clip, texts, voice
+from tests.support import random_models
+from tests.support.sounds import clip, texts, voice
 
 SETTINGS = Settings(device="cpu")
 LENGTHS = (1.1, 2.5, 0.4, 4.0)

@@ -11,7 +11,7 @@ from services.asr.engines.agreement import Agreement
 from services.asr.engines.clips import Clip, Recognition, trusted
 from services.asr.engines.guards import LOOPS, Voice, has_voice, is_invented, is_too_much, without_loops
 from shared.protocol.session import Word
-from tests.unit.asr.voices import hum, noise, voice
+from tests.support.sounds import hum, noise, voice
 
 WORDS = st.lists(st.sampled_from(["yes", "no", "Oh,", "oh", "well.", "…", "好"]), max_size=24)
 

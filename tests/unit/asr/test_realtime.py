@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from benchmarks import random_models
 from services.asr.engines import realtime
 from services.asr.engines.clips import BYTES_PER_S
 from services.asr.engines.families import load_model
@@ -20,7 +19,8 @@ from services.asr.engines.voxtral_realtime import Realtime
 from shared.engines.devices import open_device
 from shared.engines.registry import EngineLost, UnknownEngine
 from shared.settings import Settings
-from tests.unit.asr.voices import CHUNK_BYTES, clip, feed, hum, noise, voice
+from tests.support import random_models
+from tests.support.sounds import CHUNK_BYTES, clip, feed, hum, noise, voice
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 from prometheus_client import REGISTRY
 
-from benchmarks.simulated_bus import SimulatedBus, SimulatedLeases
 from services.asr.engines.scripted import ScriptedRecognizer
 from services.asr.stage import AsrStage
 from shared.bus.leases import Lease
@@ -15,6 +14,8 @@ from shared.protocol.session import ReplyOptions
 from shared.protocol.streams import StreamKind
 from shared.settings import Settings
 from shared.worker.work import Work
+from tests.support.simulated_bus import SimulatedBus
+from tests.support.simulated_workers import SimulatedLeases
 
 STARTED = fr.SpeechStarted("s", 1, 0, 0, 0, "0-0", "en", True)
 
@@ -32,7 +33,7 @@ async def test_a_transcript_is_answered_where_the_sound_is_not(route: str, specu
         fr.TurnCommitted(1, 0, 0, 1600, 3200, 0, ReplyOptions()),
     ):
         bus.add(StreamKind.SPEECH, "s", 1, frame)
-    work = Work(bus, leases, "asr", Lease(b"jobs", "1-0", 1, replace(STARTED, route=route)))  # type: ignore[arg-type]
+    work = Work(bus, leases, "asr", Lease(b"jobs", "1-0", 1, replace(STARTED, route=route)))
     await work.finish(await AsrStage(ScriptedRecognizer(Settings()), "test").work(work))
     log = [frame for _, frames in await bus.log(StreamKind.OUT, "s") for frame in frames]
     finals = [frame for frame in log if isinstance(frame, fr.TranscriptFinal)]
@@ -55,5 +56,5 @@ async def test_the_audio_that_is_heard_is_counted_from_zero_on_and_none_of_it_tw
     stage = AsrStage(ScriptedRecognizer(Settings()), "counts-seconds")
     await stage.load()
     assert heard_s() == 0
-    await stage.work(Work(bus, leases, "asr", Lease(b"jobs", "1-0", 1, STARTED)))  # type: ignore[arg-type]
+    await stage.work(Work(bus, leases, "asr", Lease(b"jobs", "1-0", 1, STARTED)))
     assert heard_s() == pytest.approx(2400 / 16_000)

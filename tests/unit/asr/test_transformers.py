@@ -16,7 +16,7 @@ from services.asr.engines.transformers import WINDOW_S, TransformersUtterance, q
 from shared.engines.batching import Batcher
 from shared.engines.registry import EngineLost
 from shared.protocol.session import RATE_HZ, Word
-from tests.unit.asr.voices import CHUNK_BYTES, feed, hum, noise, voice
+from tests.support.sounds import CHUNK_BYTES, feed, hum, noise, voice
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from benchmarks import random_models
 from services.asr.engines.clips import BYTES_PER_S
 from services.asr.engines.transformers import TransformersRecognizer
 from shared.engines.models import ModelMissing
 from shared.engines.registry import UnknownEngine
 from shared.settings import Settings
-from tests.unit.asr.voices import feed, hum, noise, voice
+from tests.support import random_models
+from tests.support.sounds import feed, hum, noise, voice
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

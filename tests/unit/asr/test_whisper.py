@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import random_models
 from services.asr.engines.clips import Clip
 from services.asr.engines.families import load_model
 from services.asr.engines.whisper import Whisper
 from shared.engines.devices import open_device
 from shared.settings import Settings
-from tests.unit.asr.voices import clip, texts, voice
+from tests.support import random_models
+from tests.support.sounds import clip, texts, voice
 
 SETTINGS = Settings(device="cpu")
 LONG = "Ada Lovelace " * 200

@@ -13,27 +13,25 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.engine_figures import busy_s
-from benchmarks.engine_load import (
+from benchmarks.__main__ import app
+from benchmarks.engines.load import (
     Material,
     NothingCame,
-    answer,
     converse,
-    hear,
     offsets,
     recorded,
-    rush,
-    say,
+    reply,
+    speak,
+    transcribe,
     utterance,
 )
-from benchmarks.engine_setup import Options, parse_batches, parse_engines, settings_of
-from deploy.cli.__main__ import app
+from benchmarks.engines.setup import parse_batches, parse_engines
 from services.asr.engines.guards import has_voice
 from services.asr.engines.scripted import ScriptedRecognizer
 from services.llm.engines.scripted import ScriptedModel
 from services.tts.engines.scripted import ScriptedSynthesizer
 from shared.protocol.session import RATE_HZ
-from shared.settings import BadSettings, Settings, load_settings
+from shared.settings import Settings, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -54,30 +52,25 @@ def material() -> Material:
 
 
 async def test_a_transcript_is_waited_for_from_the_end_of_speech(material: Material) -> None:
-    heard = await hear(ScriptedRecognizer(Settings(scripted_asr_ms=30)), material)
-    assert heard.amount == 1
-    assert 29 <= heard.times_ms["final_ms"][0] < 500
+    transcript = await transcribe(ScriptedRecognizer(Settings(scripted_asr_ms=30)), material)
+    assert transcript.amount == 1
+    assert transcript.times_ms["final_ms"][0] >= 29
 
 
 async def test_tokens_are_counted_and_timed(material: Material) -> None:
-    said = await answer(ScriptedModel(Settings(scripted_llm_ms=30, scripted_deltas=10)), material)
+    said = await reply(ScriptedModel(Settings(scripted_llm_ms=30, scripted_deltas=10)), material)
     assert said.amount == 10
-    assert 29 <= said.times_ms["first_token_ms"][0] < 500
+    assert said.times_ms["first_token_ms"][0] >= 29
     assert len(said.times_ms["next_token_ms"]) == 9
 
 
-async def test_a_reply_is_no_longer_than_is_measured(material: Material) -> None:
-    said = await answer(ScriptedModel(Settings(scripted_text="word " * 900, scripted_deltas=900)), material)
-    assert said.amount == 64
-
-
 async def test_speech_is_timed_to_its_first_audio(material: Material) -> None:
-    spoken = await say(ScriptedSynthesizer(Settings(scripted_tts_ms=30, scripted_tts_seconds=2)), material)
+    spoken = await speak(ScriptedSynthesizer(Settings(scripted_tts_ms=30, scripted_tts_seconds=2)), material)
     assert spoken.amount == 4
     assert {name: len(found) for name, found in spoken.times_ms.items()} == {
         "first_clause_audio_ms": 1, "first_sentence_audio_ms": 1
     }  # fmt: skip
-    assert all(29 <= found[0] < 500 for found in spoken.times_ms.values())
+    assert all(found[0] >= 29 for found in spoken.times_ms.values())
 
 
 async def test_the_chain_is_the_sum_of_its_parts(material: Material) -> None:
@@ -86,27 +79,18 @@ async def test_the_chain_is_the_sum_of_its_parts(material: Material) -> None:
     found = {name: value for name, (value,) in (await converse(*engines, material)).times_ms.items()}
     total_ms = found.pop("total_ms")
     assert total_ms == pytest.approx(sum(found.values()))
-    assert 59 <= total_ms < 500
+    assert total_ms >= 59
     assert list(found) == ["final_ms", "first_token_ms", "clause_ms", "first_audio_ms"]
 
 
 async def test_a_model_that_says_nothing_is_no_figure(material: Material) -> None:
     silent = ScriptedModel(Settings(scripted_text=""))
     with pytest.raises(NothingCame):
-        await answer(silent, material)
+        await reply(silent, material)
     with pytest.raises(NothingCame):
         await converse(
             ScriptedRecognizer(Settings()), silent, ScriptedSynthesizer(Settings()), material
         )  # fmt: skip
-
-
-async def test_sessions_run_side_by_side_from_their_offsets(material: Material) -> None:
-    engine = ScriptedRecognizer(Settings(scripted_asr_ms=50))
-    pieces = await rush(lambda: hear(engine, material), [0.0] * 20)
-    assert len(pieces) == 20
-    assert busy_s(pieces) < 0.9
-    first, second = await rush(lambda: hear(engine, material), [0.0, 0.1])
-    assert second.start_s - first.start_s > 0.09
 
 
 def test_offsets_are_within_a_second_and_the_same_in_every_run() -> None:
@@ -139,14 +123,6 @@ def test_recordings_are_cut_and_repeated_to_the_length(tmp_path: Path) -> None:
     assert recorded(tmp_path, 0.1, 1) != recorded(tmp_path, 0.1, 0)
 
 
-def test_no_two_prompts_are_the_same() -> None:
-    words, letters = Material(1, "en", letters=False), Material(1, "en", letters=True)
-    texts = {words.messages()[1].text for _ in range(50)}
-    assert len(texts) == 50
-    assert all(200 < len(text.split()) < 300 for text in texts)
-    assert sum(len(message.text) for message in letters.messages()) < 300
-
-
 # the command
 
 
@@ -159,19 +135,10 @@ def test_engines_and_batches_are_read() -> None:
                                   ["--batch", ""], ["--batch", "0"], ["--batch", "1;2"], ["--batch", "99999"],
                                   ["--device", "tpu"], ["--engine", "asr=nothing"]])  # fmt: skip
 def test_what_cannot_be_measured_is_refused(argv: list[str], tmp_path: Path) -> None:
-    found = CliRunner().invoke(app, ["bench", "engines", "--json", str(tmp_path / "x.json"), "--batch", "1", *argv])
+    found = CliRunner().invoke(app, ["engines", "--json", str(tmp_path / "x.json"), "--batch", "1", *argv])
     assert found.exit_code in (1, 2)
     assert argv[1].partition("=")[2] in found.output
     assert not isinstance(found.exception, ValueError)
-
-
-def test_settings_are_those_of_the_environment_but_for_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PARLEY_BATCH", "7")
-    settings = settings_of(Options({}, (1, 200), device="cpu"), asr_engine="scripted")
-    assert (settings.batch, settings.model_slots, settings.device) == (7, 200, "cpu")
-    assert (settings.asr_engine, settings.reply_tokens) == ("scripted", 64)
-    with pytest.raises(BadSettings, match="PARLEY_DEVICE"):
-        settings_of(Options({}, device="tpu"))
 
 
 SCRIPTED = [word for stage in ("asr", "llm", "tts") for word in ("--engine", f"{stage}=scripted")]
@@ -179,7 +146,7 @@ SCRIPTED = [word for stage in ("asr", "llm", "tts") for word in ("--engine", f"{
 
 def run(*argv: str) -> tuple[int, str]:
     load_settings.cache_clear()
-    found = CliRunner().invoke(app, ["bench", "engines", "--batch", "1,3", "--repeat", "1", *argv])
+    found = CliRunner().invoke(app, ["engines", "--batch", "1,3", "--repeat", "1", *argv])
     assert found.exception is None or isinstance(found.exception, SystemExit), found.exception
     return found.exit_code, found.output
 
@@ -196,12 +163,11 @@ def test_a_run_is_written_and_compared(monkeypatch: pytest.MonkeyPatch, tmp_path
     ]
     assert made["size"] == "real"
     assert {"date", "commit", "cpu", "device", "repeat"} <= made.keys()
-    assert first.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     slower = deepcopy(made)
     for entry in slower["entries"]:
         if entry["stage"] == "asr":
             found = entry["figures"]["final_ms"]
-            entry["figures"]["final_ms"] = {**found, "mean": found["mean"] / 100, "worst": found["worst"] / 100}
+            entry["figures"]["final_ms"] = {**found, "repeats": [mean / 100 for mean in found["repeats"]]}
     baseline = tmp_path / "baseline.json"
     baseline.write_text(json.dumps(slower))
     code, output = run("--engine", "asr=scripted", "--seconds", "1", "--json", str(second), "--compare", str(baseline))
@@ -211,26 +177,14 @@ def test_a_run_is_written_and_compared(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert second.exists()
 
 
-@pytest.mark.parametrize(
-    ("text", "argv", "message"),
-    [("{", [], "baseline.json"), ("[]", [], "no result"), ("{}", [], "no result"),
-     ('{"device": {"name": "x"}, "size": "real", "seconds": 5, "entries": []}', [], "another device"),
-     (None, ["--json", "baseline.json"], "write over")],
-)  # fmt: skip
-def test_a_baseline_that_does_not_fit_is_refused_before_anything_is_measured(
-    text: str | None, argv: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.parametrize("text", ["{}", '{"device": {"name": "x"}, "size": "real", "seconds": 5, "entries": []}'])
+def test_a_baseline_that_does_not_fit_is_refused_before_anything_is_measured(text: str, tmp_path: Path) -> None:
     baseline = tmp_path / "baseline.json"
-    if text is None:
-        assert run("--engine", "asr=scripted", "--json", str(baseline))[0] == 0
-    else:
-        baseline.write_text(text)
-    before = baseline.read_bytes()
-    code, output = run("--engine", "asr=scripted", "--json", "x.json", *argv, "--compare", str(baseline))
+    baseline.write_text(text)
+    code, output = run("--engine", "asr=scripted", "--json", str(tmp_path / "x.json"), "--compare", str(baseline))
     assert code == 2
-    assert message in output
-    assert baseline.read_bytes() == before
+    assert f"--compare {baseline}: " in output
+    assert not (tmp_path / "x.json").exists()
 
 
 def test_an_engine_that_fails_leaves_the_others_figures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -262,7 +216,7 @@ def test_a_random_model_is_measured_and_says_that_it_is_one(tmp_path: Path) -> N
 
 def test_an_interrupt_leaves_no_process_and_no_file(tmp_path: Path) -> None:
     env = {**os.environ, "PARLEY_SCRIPTED_ASR_MS": "60000", "TMPDIR": str(tmp_path)}
-    argv = (sys.executable, "-m", "deploy.cli", "bench", "engines", "--engine", "asr=scripted", "--batch", "1",
+    argv = (sys.executable, "-m", "benchmarks", "engines", "--engine", "asr=scripted", "--batch", "1",
             "--json", str(tmp_path / "x.json"))  # fmt: skip
     with subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         until_s = time.monotonic() + 30

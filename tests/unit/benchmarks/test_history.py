@@ -3,7 +3,6 @@
 import io
 import json
 import subprocess
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,9 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from benchmarks.history import Point, commit_time, draw_history, machines_of, print_history, read_points
-from benchmarks.machine import HERE
-from deploy.cli.__main__ import app
+from benchmarks.__main__ import app
+from benchmarks.history import commit_time, machines_of, print_history, read_points
+from benchmarks.result import HERE
 
 PNG = b"\x89PNG"
 
@@ -43,7 +42,7 @@ def put(folder: Path, name: str, result: Any) -> None:
 
 
 def shown(*argv: str) -> tuple[int, str]:
-    found = CliRunner().invoke(app, ["bench", "history", *argv])
+    found = CliRunner().invoke(app, ["history", *argv])
     assert found.exception is None or isinstance(found.exception, SystemExit), found.exception
     return found.exit_code, found.output
 
@@ -94,17 +93,10 @@ def test_engines_have_the_figures_of_their_stages(tmp_path: Path) -> None:
     assert path.read_bytes().startswith(PNG)
 
 
-def test_memory_is_that_of_all_processes_and_sessions(tmp_path: Path) -> None:
-    put(tmp_path, "pipeline-1.json", pipeline("a", "2026-01-01T00:00:00+00:00"))
-    (point,) = read_points("pipeline", 50, tmp_path, lambda commit: None)
-    assert point.figures["memory, MiB"] == pytest.approx(160)
-
-
 @pytest.mark.parametrize(
     ("bad", "message"),
-    [("", "it is empty"), ('{"date": ', "cut off"), ("[]", "JSON list"), ({}, "not of today's layout: KeyError"),
-     (pipeline("a", "yesterday"), "Invalid isoformat"), (pipeline("a", "2026-01-01", figures=None), "TypeError"),
-     (pipeline("a", "2026-01-01", figures=[{"sessions": 50}]), "KeyError"), ("x" * 1_000_000, "no JSON")],
+    [("", "not JSON"), ("[]", "JSON list"), ({}, "not of today's layout: KeyError"),
+     (pipeline("a", "yesterday"), "Invalid isoformat"), (pipeline("a", "2026-01-01", figures=None), "TypeError")],
 )  # fmt: skip
 def test_what_cannot_be_read_is_named_and_left_out(
     bad: Any, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -113,27 +105,12 @@ def test_what_cannot_be_read_is_named_and_left_out(
     put(tmp_path, "pipeline-good.json", pipeline("a", "2026-01-01T00:00:00+00:00"))
     put(tmp_path, "speculation-1.json", {})
     assert [point.commit for point in read_points("pipeline", 50, tmp_path, lambda commit: None)] == ["a"]
-    told = capsys.readouterr().err
-    assert f"left out: {tmp_path / 'pipeline-bad.json'}: " in told
-    assert message in told
-    assert "speculation" not in told
-
-
-def test_nothing_to_show_is_an_error(tmp_path: Path) -> None:
-    put(tmp_path, "pipeline-1.json", pipeline("a", "2026-01-01T00:00:00+00:00"))
-    code, output = shown("--results", str(tmp_path), "--sessions", "7")
-    assert code == 2
-    assert "no result of `parley bench pipeline` with 7 sessions" in output
-    assert not list(tmp_path.glob("*.png"))
+    printed = capsys.readouterr().err
+    assert f"left out: {tmp_path / 'pipeline-bad.json'}: " in printed
+    assert message in printed
+    assert "speculation" not in printed
 
 
 @pytest.mark.parametrize("commit", ["", "unknown", "--help", "HEAD; ls", "0" * 40])
 def test_what_is_no_commit_has_no_time(commit: str) -> None:
     assert commit_time(commit) is None
-
-
-def test_a_figure_that_only_some_have_leaves_a_gap(tmp_path: Path) -> None:
-    at = datetime(2026, 1, 1, tzinfo=UTC)
-    points = [Point("a", at, at, "here", {"x, ms": 1.0}), Point("b", at, at, "here", {"y, ms": 2.0})]
-    draw_history("pipeline", 50, points, tmp_path / "x.png")
-    assert (tmp_path / "x.png").read_bytes().startswith(PNG)

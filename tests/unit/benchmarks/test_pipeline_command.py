@@ -1,19 +1,17 @@
-"""The command from its options to its exit code: what is refused before anything runs, and a whole run that is compared."""
+"""The pipeline's command from its options to its exit code: what is refused, and a whole run that is compared."""
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.figures import MIB
-from benchmarks.machine import circumstances
-from benchmarks.pipeline import ENDPOINT_MS
-from deploy.cli.__main__ import app
+from benchmarks.__main__ import app
+from benchmarks.pipeline.figures import MIB
+from benchmarks.pipeline.run import ENDPOINT_MS
+from benchmarks.result import circumstances
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +21,7 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def bench(*argv: str) -> tuple[int, str]:
-    found = CliRunner().invoke(app, ["bench", "pipeline", *argv])
+    found = CliRunner().invoke(app, ["pipeline", *argv])
     assert found.exception is None or isinstance(found.exception, SystemExit), found.exception
     return found.exit_code, found.output
 
@@ -39,7 +37,7 @@ CHEAP: dict[str, Any] = {
     "counts": {},
     "errors": {},
 }
-"""No system is so fast and so small."""
+"""No real system is so fast and so small."""
 
 
 def baseline(path: Path, **change: Any) -> Path:
@@ -48,7 +46,7 @@ def baseline(path: Path, **change: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize("sessions", ["", "0", "-1", "1;2", "1,,2", "many"])
+@pytest.mark.parametrize("sessions", ["", "0", "1;2", "many"])
 def test_numbers_of_sessions_are_numbers(sessions: str) -> None:
     code, output = bench(f"--sessions={sessions}")
     assert code == 2
@@ -57,40 +55,18 @@ def test_numbers_of_sessions_are_numbers(sessions: str) -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [(None, "it is empty"), ({"cpu": "another"}, "another processor"), ({"runs": [{}]}, "older layout"),
-     ({"runs": [CHEAP | {"sessions": 9}]}, "no run of 2 sessions, but 9 sessions")],
+    [({"cpu": "another"}, "another processor"), ({"settings": {"PARLEY_GATHER_MS": "4"}}, "another set of settings"),
+     ({"runs": [{}]}, "older layout"), ({"runs": [CHEAP | {"window_s": 0}]}, "older layout"),
+     ({"runs": [CHEAP | {"sessions": 9}]}, "no run of 2 sessions in it, but 9 sessions")],
 )  # fmt: skip
 def test_a_baseline_that_does_not_fit_is_refused_before_anything_is_measured(
-    change: dict[str, Any] | None, message: str, tmp_path: Path
+    change: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    path = tmp_path / "baseline.json"
-    path.touch() if change is None else baseline(path, **change)
+    path = baseline(tmp_path / "baseline.json", **change)
     code, output = bench("--sessions", "2", "--out", str(tmp_path / "out"), "--compare", str(path))
     assert code == 2
     assert output.startswith(f"--compare {path}: ")
     assert message in output
-
-
-def test_a_baseline_is_not_written_over(tmp_path: Path) -> None:
-    where = circumstances()
-    path = baseline(tmp_path / f"pipeline-{where['date'][:10]}-{where['commit']}.json")
-    code, output = bench("--sessions", "2", "--out", str(tmp_path), "--compare", str(path))
-    assert code == 2
-    assert "write over" in output
-
-
-def test_a_folder_that_is_no_checkout_is_refused(tmp_path: Path) -> None:
-    code, output = bench("--sessions", "2", "--out", str(tmp_path), "--against", str(tmp_path))
-    assert code == 2
-    assert "no checkout" in output
-
-
-def test_the_module_takes_the_same_options() -> None:
-    shown = subprocess.run(
-        (sys.executable, "-m", "benchmarks.pipeline", "--sessions=x"), capture_output=True, text=True, check=False
-    )
-    assert shown.returncode == 2
-    assert "--sessions 'x': numbers above 0" in shown.stderr
 
 
 WRITES = f"""
@@ -102,13 +78,14 @@ pathlib.Path(given["out"], "pipeline-2026-11-21-c0ffee.json").write_text(json.du
 
 
 def test_a_run_is_shown_written_and_compared(tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    (other / "benchmarks").mkdir(parents=True)
-    (other / "benchmarks" / "pipeline.py").write_text(WRITES)
+    other = tmp_path / "other" / "benchmarks" / "pipeline.py"  # as checkouts had it before it became a package
+    other.parent.mkdir(parents=True)
+    other.write_text(WRITES)
+    (other.parent / "__init__.py").touch()
     out = tmp_path / "out"
     code, output = bench(
         *("--sessions", "2", "--seconds", "3", "--barge", "0", "--repeat", "1", "--out", str(out)),
-        *("--compare", str(baseline(tmp_path / "baseline.json")), "--against", str(other)),
+        *("--compare", str(baseline(tmp_path / "baseline.json")), "--against", str(tmp_path / "other")),
     )
     assert code == 1, output
     assert "CPU per session, % of one core" in output
@@ -122,4 +99,3 @@ def test_a_run_is_shown_written_and_compared(tmp_path: Path) -> None:
     assert result["others"] == [CHEAP | {"commit": "c0ffee"}]
     assert result["runs"][0]["overhead_ms"]["n"] >= 1
     assert not result["runs"][0]["errors"]
-    assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")

@@ -1,6 +1,7 @@
 """How well turns were taken, by hand-made calls: each figure once at work."""
 
-from benchmarks.turn_score import Score, Seen, score, turns_of
+from benchmarks.turn_taking.run import compare_results
+from benchmarks.turn_taking.score import Score, Seen, score, turns_of
 from deploy.client.performance import Sound
 from deploy.client.scene import Cue
 
@@ -73,3 +74,13 @@ def test_scores_add_up() -> None:
 
 def test_nothing_said_is_nothing_to_score() -> None:
     assert score([], []) == Score()
+
+
+def test_one_fault_more_is_a_regression_and_a_slightly_later_commit_is_not() -> None:
+    def result(**change: object) -> dict[str, object]:
+        figures = {**Score(turns=2, cut_offs=1, commit_ms=[500.0, 520.0]).figures(), **change}
+        return {"rows": [{"detector": "webrtc", "endpointing": "fixed", "scene": "all", **figures}]}
+
+    assert not compare_results(result(), result(commit_ms=[510.0, 530.0])).regressions
+    worse = compare_results(result(), result(cut_offs=2, commit_ms=[600.0, 620.0])).regressions
+    assert {row.key[1] for row in worse} == {"cut offs", "commit p50, ms"}

@@ -1,6 +1,7 @@
 """The command line: what it calls, what it prints, how it exits."""
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+import deploy
 from deploy.cli.__main__ import app
 from shared.engines.registry import UnknownEngine
 from shared.settings import BadSettings, Settings, load_settings
@@ -130,3 +132,22 @@ def test_no_help_loses_words_as_markup() -> None:
         yield from (parameter.help or "" for parameter in command.params)
 
     assert [text for text in helps(typer.main.get_command(app)) if re.search(r"\[[a-z#/@]", text)] == []
+
+
+def test_bench_runs_the_benchmarks_of_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[Any] = []
+    monkeypatch.setattr("os.execve", lambda *argv: ran.append(argv))
+    assert CliRunner().invoke(app, ["bench", "pipeline", "--help", "--sessions=1"]).exit_code == 0
+    ((program, argv, env),) = ran
+    assert (program, argv[1:]) == (sys.executable, ["-m", "benchmarks", "pipeline", "--help", "--sessions=1"])
+    checkout = Path(deploy.__file__).parents[1]
+    assert env["PYTHONPATH"].split(os.pathsep)[0] == str(checkout)
+
+
+def test_bench_without_a_checkout_says_where_the_benchmarks_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(deploy, "__file__", str(tmp_path / "deploy" / "__init__.py"))
+    result = CliRunner().invoke(app, ["bench", "pipeline"])
+    assert result.exit_code == 2
+    assert "clone of its repository" in result.stderr

@@ -22,7 +22,7 @@ from deploy.models.warm import run_warm
 from shared.engines.models import VOCODER
 from shared.engines.registry import UnknownEngine
 from shared.settings import Settings, load_settings
-from tests.hub_server import HubServer
+from tests.support.hub_server import HubServer
 
 WHISPER = "openai/whisper-base"
 HUGE = 10**16

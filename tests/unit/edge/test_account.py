@@ -9,7 +9,7 @@ from services.edge.gateway.session import Session
 from shared.protocol import frames as fr
 from shared.protocol.session import RATE_HZ, ReplyOptions, SessionSettings
 from shared.settings import Settings
-from tests.unit.edge.line import Line, on_a_line
+from tests.support.line import Line, on_a_line
 
 SILENCE_20_MS = bytes(2 * RATE_HZ // 50)
 
@@ -121,7 +121,7 @@ async def test_a_client_that_takes_its_time_to_begin_waits_not_for_us() -> None:
     count, total = told_of("session_setup_seconds", protocol="stream")
     line = Line()
     await asyncio.sleep(0.1)
-    session = Session(line.bus, line, Settings(), (), lambda message: True, line._close)  # type: ignore[arg-type]
+    session = Session(line.bus, line, Settings(), (), lambda message: True, line._close)
     await asyncio.sleep(5)
     session.start(SessionSettings())
     await asyncio.sleep(0.1)

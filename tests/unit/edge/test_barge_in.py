@@ -9,7 +9,7 @@ from services.edge.client import actions as act
 from services.edge.client import events as ev
 from shared.protocol import frames as fr
 from shared.protocol.session import ReplyOptions
-from tests.unit.edge.line import SECOND, Line, on_a_line
+from tests.support.line import SECOND, Line, on_a_line
 
 TEN = "one two three four five six seven eight nine ten"
 

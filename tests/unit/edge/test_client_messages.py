@@ -13,7 +13,7 @@ from services.edge.client.actions import Close, Configure, Start
 from services.edge.protocols.stream import StreamCodec
 from services.edge.protocols.twilio import TwilioCodec
 from shared.protocol.session import SessionSettings
-from tests.unit.edge.realtime_client import Client, kinds, replies, updated
+from tests.support.realtime_client import Client, kinds, replies, updated
 
 TOOL = {"type": "function", "name": "weather", "description": "d", "parameters": {"type": "object"}}
 SESSION: dict[str, Any] = {

@@ -21,7 +21,7 @@ from shared.protocol.streams import StreamKind
 from shared.protocol.turn_record import TurnRecord
 from shared.settings import STAGES, Settings
 from shared.worker.lifecycle import Shutdown
-from tests.broker import embedded_broker
+from tests.support.broker import embedded_broker
 
 HERE = "http://127.0.0.1:8000"
 SECRET = "what was said"

@@ -12,7 +12,7 @@ from services.edge.protocols.realtime.session import SessionObject
 from services.edge.turns import LINGERING, WORDLESS_S
 from shared.protocol import frames as fr
 from shared.protocol.session import ReplyOptions, SessionSettings
-from tests.unit.edge.line import SECOND, Line, on_a_line
+from tests.support.line import SECOND, Line, on_a_line
 
 TEN = "one two three four five six seven eight nine ten"
 WHOLE = ["1 began", "1: Hi there.", "1 audio 0+16000", "1 completed"]

@@ -11,7 +11,7 @@ from shared.protocol import frames as fr
 from shared.protocol.session import ReplyOptions
 from shared.settings import Settings
 from shared.worker.lifecycle import Shutdown
-from tests.unit.edge.line import Line, on_a_line
+from tests.support.line import Line, on_a_line
 
 OUTCOMES = ("completed", "interrupted", "cancelled", "failed", "empty")
 

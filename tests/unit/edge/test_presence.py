@@ -6,7 +6,7 @@ from services.edge.client import actions as act
 from services.edge.client import events as ev
 from shared.protocol import frames as fr
 from shared.protocol.session import ReplyOptions
-from tests.unit.edge.line import Line, on_a_line
+from tests.support.line import Line, on_a_line
 
 
 async def asked(line: Line) -> list[tuple[ReplyOptions, bool]]:

@@ -23,7 +23,7 @@ from services.edge.client.events import (
     TurnDropped,
 )
 from shared.protocol.session import ReplyOptions
-from tests.unit.edge.realtime_client import Client, kinds, turn_with_reply, updated
+from tests.support.realtime_client import Client, kinds, turn_with_reply, updated
 
 
 def test_one_voice_turn_in_the_order_that_clients_know() -> None:

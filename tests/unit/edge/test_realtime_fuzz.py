@@ -18,7 +18,7 @@ from services.edge.client.events import (
     TurnDropped,
 )
 from shared.protocol.session import ToolCall
-from tests.unit.edge.realtime_client import Client
+from tests.support.realtime_client import Client
 
 names = st.sampled_from(
     [

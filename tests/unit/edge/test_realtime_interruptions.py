@@ -13,7 +13,7 @@ from services.edge.client.events import (
     SpeechBegan,
     TurnDropped,
 )
-from tests.unit.edge.realtime_client import Client, kinds, turn_with_reply, updated
+from tests.support.realtime_client import Client, kinds, turn_with_reply, updated
 
 
 def test_a_cough_cancels_the_response_and_the_rest_is_another() -> None:

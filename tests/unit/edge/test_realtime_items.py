@@ -10,7 +10,7 @@ from services.edge.protocols.realtime.codec import MAX_EVENT_CHARS
 from services.edge.protocols.realtime.items import MAX_CLIENT_BYTES, MAX_CLIENT_ITEMS
 from services.edge.protocols.realtime.wire import MAX_APPEND_CHARS
 from shared.protocol.session import ReplyOptions, ToolCall
-from tests.unit.edge.realtime_client import Client, kinds, replies, turn_with_reply, updated
+from tests.support.realtime_client import Client, kinds, replies, turn_with_reply, updated
 
 
 def test_a_cut_behind_the_end_cuts_nothing() -> None:

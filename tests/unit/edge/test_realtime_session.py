@@ -10,7 +10,7 @@ import pytest
 from services.edge.client.actions import Audio, Configure
 from services.edge.client.events import Ready, ReplyAudio, ReplyBegan, ReplyEnded, TurnBegan
 from shared.audio.pcm import Law, decode_law, encode_law
-from tests.unit.edge.realtime_client import DEFAULTS, Client, kinds, updated
+from tests.support.realtime_client import DEFAULTS, Client, kinds, updated
 
 
 def test_the_session_is_told_in_full() -> None:

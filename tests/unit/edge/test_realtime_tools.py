@@ -10,7 +10,7 @@ from services.edge.client.events import ReplyBegan, ReplyEnded, ReplyText, TurnB
 from services.edge.protocols.realtime.client_items import MAX_OUTPUT_BYTES
 from services.edge.protocols.realtime.tools import MAX_SCHEMA_BYTES, MAX_TOOLS
 from shared.protocol.session import ReplyOptions, Tool, ToolCall
-from tests.unit.edge.realtime_client import Client, kinds, turn_with_reply, updated
+from tests.support.realtime_client import Client, kinds, turn_with_reply, updated
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 WEATHER = {"type": "function", "name": "weather", "description": "Tells it.", "parameters": SCHEMA}

@@ -14,7 +14,7 @@ from shared.protocol.frames import TranscriptFinal
 from shared.protocol.session import ReplyOptions
 from shared.settings import STAGES, Settings
 from shared.worker.lifecycle import Shutdown
-from tests.broker import embedded_broker
+from tests.support.broker import embedded_broker
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from shared.observability.otel import make_provider
 from shared.observability.tracing import start_tracing, stop_tracing
 from shared.protocol import frames as fr
 from shared.protocol.session import ReplyOptions
-from tests.unit.edge.line import SECOND, Line, on_a_line
+from tests.support.line import SECOND, Line, on_a_line
 
 ROOT = f"00-{1:032x}-{2:016x}-01"
 BELOW = f"00-{1:032x}-{3:016x}-01"

@@ -2,11 +2,11 @@
 
 import pytest
 
-from benchmarks import virtual_time
-from benchmarks.simulation import converse
 from services.edge.dialogue import Dialogue
 from services.edge.pending import Accepted
 from services.edge.utterance import Utterance
+from tests.support import virtual_time
+from tests.support.simulation import converse
 
 TURNS = 20
 

@@ -12,7 +12,7 @@ from services.edge.reply import Reply
 from shared.protocol import frames as fr
 from shared.protocol.prompt import UNANSWERED, prompt
 from shared.protocol.session import Message, ReplyOptions, SessionSettings, Tool, ToolCall
-from tests.unit.edge.line import SECOND, Line, on_a_line
+from tests.support.line import SECOND, Line, on_a_line
 
 CALL = ToolCall("call_1", "weather", '{"city":"Bonn"}')
 TOOLS = (Tool("weather", "", "{}"),)
@@ -295,7 +295,7 @@ async def test_a_call_that_the_client_deletes_takes_its_answer_with_it() -> None
 @on_a_line
 async def test_a_reply_that_is_put_on_record_again_stands_before_its_calls() -> None:
     line = Line()
-    record = Record(line.bus, line.id)  # type: ignore[arg-type]
+    record = Record(line.bus, line.id)
     reply = Reply(1, 0, Playout(SECOND, 30.0, keeps=False), text="Let me see.", text_done=True, called=True)
     record.heard(reply, 0)
     record.called(1, [CALL])

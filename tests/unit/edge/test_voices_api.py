@@ -23,7 +23,7 @@ from shared.bus.bus import Bus
 from shared.bus.leases import Leases
 from shared.settings import Settings
 from shared.worker.lifecycle import Shutdown
-from tests.broker import embedded_broker
+from tests.support.broker import embedded_broker
 
 TEXT = "The birch canoe slid on the smooth planks, and sank."
 CLONES = {"engine": "test", "voices": ["own", "other"], "clones": True}

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import random_models
 from services.llm.engines.chat import BEGINNING, GO_ON, ChatFormat, folded, written
 from shared.engines.registry import UnknownEngine
 from shared.protocol.session import Message, Tool, ToolCall
+from tests.support import random_models
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "[INST]"]
 

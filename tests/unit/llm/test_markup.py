@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import random_models
 from services.llm.engines.markup import Markup, ReplyReader
 from shared.protocol.session import Tool, ToolCall
+from tests.support import random_models
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<tool_call>", "</tool_call>"]
 OTHERS = ["[TOOL_CALLS]", "[ARGS]", "<|tool_call>", "<tool_call|>", '<|"|>', "<turn|>", "<|python_tag|>"]

@@ -13,7 +13,6 @@ import pytest
 pytest.importorskip("transformers")
 pytest.importorskip("torch")
 
-from benchmarks.random_models import chat, qwen2_audio, qwen_omni, voxtral, whisper
 from services.llm.engine import ENGINES, Usage
 from services.llm.engines import omni
 from services.llm.engines.omni import Omni
@@ -22,6 +21,7 @@ from shared.engines.registry import EngineLost, UnknownEngine, create_engine
 from shared.protocol.session import Message, Tool, ToolCall
 from shared.protocol.speech import Speech
 from shared.settings import Settings
+from tests.support.random_models import chat, qwen2_audio, qwen_omni, voxtral, whisper
 
 TOKENS = 12
 SAID = (Message("system", "Be brief.", 0), Message("user", "Hello.", 1), Message("assistant", "Hi.", 1))

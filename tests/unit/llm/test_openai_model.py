@@ -20,7 +20,17 @@ from shared.engines.endpoints import OUTCOMES, EndpointFailed
 from shared.engines.registry import UnknownEngine, create_engine
 from shared.protocol.session import Message, Tool, ToolCall
 from shared.settings import Settings
-from tests.openai_server import Answer, Cut, OpenAIServer, call, chunk, error, free_port_url, openai_server, said
+from tests.support.openai_server import (
+    Answer,
+    Cut,
+    OpenAIServer,
+    call,
+    chunk,
+    error,
+    free_port_url,
+    openai_server,
+    said,
+)
 
 HELLO = (Message("system", "Be brief.", 0), Message("user", "hello", 1))
 PREFIX = "Once upon a time"

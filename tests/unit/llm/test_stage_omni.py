@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.simulated_bus import SimulatedBus, SimulatedLeases
 from services.llm import sound
 from services.llm.engines.scripted import ScriptedModel
 from services.llm.engines.scripted_omni import ScriptedOmni, ScriptedTalker
@@ -22,6 +21,8 @@ from shared.protocol.speech import Speech
 from shared.protocol.streams import StreamKind
 from shared.settings import Settings
 from shared.worker.work import Work
+from tests.support.simulated_bus import SimulatedBus
+from tests.support.simulated_workers import SimulatedLeases
 
 OMNI = SessionSettings(route="omni", instructions="Be brief.", voice="anna")
 START, END = 16_000, 16_000 + 4_000
@@ -74,7 +75,7 @@ class Session:
     async def reply(self, model: Any, job: Frame = HEARD, *, attempt: int = 1) -> list[Frame]:
         lease = Lease(b"jobs", f"{next(self.numbers)}-0", attempt, job)
         self.leases.fences[lease.id] = attempt
-        work = Work(self.bus, self.leases, "llm", lease)  # type: ignore[arg-type]
+        work = Work(self.bus, self.leases, "llm", lease)
         try:
             assert await work.finish(await LlmStage(model, "test", 0).work(work))
         finally:

@@ -6,7 +6,6 @@ from itertools import count
 
 import pytest
 
-from benchmarks.simulated_bus import SimulatedBus, SimulatedLeases
 from services.llm.stage import LlmStage
 from shared.bus.leases import Lease
 from shared.bus.records import pack_settings
@@ -15,6 +14,8 @@ from shared.protocol.prompt import INTERRUPTED, UNANSWERED, prompt, prompt_hash
 from shared.protocol.session import Message, ReplyOptions, SessionSettings, Tool, ToolCall
 from shared.protocol.streams import StreamKind
 from shared.worker.work import Work
+from tests.support.simulated_bus import SimulatedBus
+from tests.support.simulated_workers import SimulatedLeases
 
 WEATHER = Tool("weather", "Tells the weather.", '{"type":"object"}')
 CLOCK = Tool("clock", "", "{}")
@@ -63,7 +64,7 @@ class Session:
         job = TranscriptFinal("s", 1, 0, "What is the weather?", options or ReplyOptions())
         lease = Lease(b"jobs", f"{next(self.numbers)}-0", attempt, job)
         self.leases.fences[lease.id] = attempt
-        work = Work(self.bus, self.leases, "llm", lease)  # type: ignore[arg-type]
+        work = Work(self.bus, self.leases, "llm", lease)
         assert await work.finish(await LlmStage(model, "test", 0).work(work))
         return await self.log()
 
@@ -123,7 +124,7 @@ async def test_a_call_is_published_once_though_the_first_attempt_died_after_it()
 async def test_a_worker_that_lost_its_lease_publishes_no_call() -> None:
     place = Session()
     job = TranscriptFinal("s", 1, 0, "Hi", ReplyOptions())
-    work = Work(place.bus, place.leases, "llm", Lease(b"jobs", "9-0", 1, job))  # type: ignore[arg-type]
+    work = Work(place.bus, place.leases, "llm", Lease(b"jobs", "9-0", 1, job))
     place.leases.fences["9-0"] = 2  # another has it
     assert not await work.finish(await LlmStage(Model(CALL), "test", 0).work(work))
     assert not [frame for frame in await place.log() if isinstance(frame, ToolCalled | ReplyDone)]

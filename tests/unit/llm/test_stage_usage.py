@@ -10,7 +10,6 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import REGISTRY
 
-from benchmarks.simulated_bus import SimulatedBus, SimulatedLeases
 from services.llm.engine import Usage
 from services.llm.stage import LlmStage
 from shared.bus.leases import Lease
@@ -20,6 +19,8 @@ from shared.observability.otel import make_provider
 from shared.protocol.frames import TranscriptFinal
 from shared.protocol.session import Message, ReplyOptions, SessionSettings, Tool
 from shared.worker.work import Work
+from tests.support.simulated_bus import SimulatedBus
+from tests.support.simulated_workers import SimulatedLeases
 
 PARENT = f"00-{0xABC:032x}-{0xDEF:016x}-01"
 TOKENS = ("prompt", "cached", "reply")
@@ -66,7 +67,7 @@ async def reply(model: Model, engine: str, options: ReplyOptions | None = None) 
     job = TranscriptFinal("s", 1, 0, "Hello.", options or ReplyOptions(), PARENT)
     lease = Lease(b"jobs", "1-0", 1, job)
     leases.fences[lease.id] = 1
-    work = Work(bus, leases, "llm", lease)  # type: ignore[arg-type]
+    work = Work(bus, leases, "llm", lease)
     work.begin_span({})
     try:
         await work.finish(await LlmStage(model, engine, 0).work(work))

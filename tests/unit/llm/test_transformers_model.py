@@ -14,7 +14,6 @@ import pytest
 import pytest_asyncio
 import structlog
 
-from benchmarks import random_models
 from services.llm.engine import Usage
 from services.llm.engines import cache
 from services.llm.engines import transformers as engine
@@ -23,6 +22,7 @@ from shared.engines.models import ModelMissing
 from shared.engines.registry import EngineLost, UnknownEngine
 from shared.protocol.session import Message, ToolCall
 from shared.settings import Settings
+from tests.support import random_models
 
 TOKENS = 24
 

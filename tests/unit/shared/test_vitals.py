@@ -24,19 +24,15 @@ from shared.observability import metrics, process_stats
 from shared.observability.gpu import GpuLoad
 from shared.observability.process_stats import ProcessStats, serve_metrics, tell_build
 from shared.settings import BadSettings, Settings
+from tests.support.free_ports import free_ports
 
 GPU = GpuLoad("1", "Card", 0.37, 30, 80, 5, 250.5, 61.0)
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 @contextmanager
 def served(host: str = "127.0.0.1") -> Iterator[int]:
-    port = free_port()
+    port = free_ports(1)
     server = serve_metrics(Settings(metrics_port=port, metrics_host=host), "llm")
     assert server is not None
     try:
@@ -116,7 +112,7 @@ def test_a_taken_port_names_the_setting_and_the_stage() -> None:
 @pytest.mark.parametrize("host", ["192.0.2.1", "..", "no such host", "x" * 300])
 def test_a_host_that_is_none_of_this_machines_names_the_setting(host: str) -> None:
     with pytest.raises(BadSettings, match=re.escape(f"PARLEY_METRICS_HOST={host!r}: ")):
-        serve_metrics(Settings(metrics_port=free_port(), metrics_host=host), "asr")
+        serve_metrics(Settings(metrics_port=free_ports(1), metrics_host=host), "asr")
 
 
 @pytest.mark.parametrize(

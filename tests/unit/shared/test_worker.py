@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from benchmarks import virtual_time
-from benchmarks.simulated_bus import SimulatedBus, SimulatedStage
 from shared.protocol.frames import Frame, ReplyDone, TranscriptFinal
 from shared.protocol.session import ReplyOptions
 from shared.protocol.streams import StreamKind
 from shared.settings import Settings
 from shared.worker.work import Work
+from tests.support import virtual_time
+from tests.support.simulated_bus import SimulatedBus
+from tests.support.simulated_workers import SimulatedStage
 
 STALE, NEWEST = 1, 2
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from benchmarks import random_models
 from services.tts.engine import Speech
 from services.tts.engines.kokoro import KokoroSynthesizer, mixture
 from shared.audio.loudness import LEVEL_DBFS, level_dbfs
 from shared.engines.models import ModelMissing
 from shared.engines.registry import UnknownEngine
 from shared.settings import Settings
+from tests.support import random_models
 
 TEXT = "Hello there, my friend."
 

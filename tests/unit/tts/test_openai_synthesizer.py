@@ -19,7 +19,7 @@ from shared.audio.loudness import LEVEL_DBFS, level_dbfs
 from shared.engines.endpoints import OUTCOMES, EndpointFailed
 from shared.engines.registry import UnknownEngine, create_engine
 from shared.settings import Settings
-from tests.openai_server import Answer, Cut, OpenAIServer, error, free_port_url, openai_server
+from tests.support.openai_server import Answer, Cut, OpenAIServer, error, free_port_url, openai_server
 
 SPEECH = "/v1/audio/speech"
 PCM = np.arange(24_000, dtype="<i2").tobytes()

@@ -7,7 +7,6 @@ from itertools import count
 import pytest
 from prometheus_client import REGISTRY
 
-from benchmarks.simulated_bus import SimulatedBus, SimulatedLeases
 from services.tts.engine import Speech
 from services.tts.engines.scripted import ScriptedSynthesizer
 from services.tts.stage import TtsStage
@@ -15,6 +14,8 @@ from shared.bus.leases import Lease
 from shared.protocol.frames import ReplySentence
 from shared.settings import Settings
 from shared.worker.work import Work
+from tests.support.simulated_bus import SimulatedBus
+from tests.support.simulated_workers import SimulatedLeases
 
 ENGINE = "counts-characters"
 
@@ -39,7 +40,7 @@ async def test_characters_are_counted_from_zero_on_with_each_attempt() -> None:
         sentence = ReplySentence("s", 1, 0, 0, text, "", 1.0, "en", "")
         lease = Lease(b"jobs", "1-0", next(attempts), sentence)
         leases.fences[lease.id] = lease.fence
-        await stage.work(Work(bus, leases, "tts", lease))  # type: ignore[arg-type]
+        await stage.work(Work(bus, leases, "tts", lease))
 
     stage = TtsStage(ScriptedSynthesizer(settings), ENGINE)
     await stage.load()

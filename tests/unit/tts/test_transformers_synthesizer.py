@@ -14,7 +14,6 @@ import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
-from benchmarks import random_models
 from services.tts.engine import ENGINES, Speech
 from services.tts.engines.families import load_model
 from services.tts.engines.family import Abandoned
@@ -26,6 +25,7 @@ from shared.engines.devices import Device
 from shared.engines.models import ModelMissing
 from shared.engines.registry import UnknownEngine, create_engine
 from shared.settings import Settings
+from tests.support import random_models
 
 TEXT = "Hello there, my friend."
 TEXTS = [TEXT, "Yes.", "This is another one, and it is a good deal longer than the others."]

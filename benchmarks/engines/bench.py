@@ -1,0 +1,184 @@
+"""A run of the engines' benchmark: engines one after another, each at several numbers of sessions."""
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from benchmarks.compare import print_comparison, read_baseline
+from benchmarks.engines.comparison import KIND, compare_results
+from benchmarks.engines.figures import Piece, figures
+from benchmarks.engines.load import LIMIT_S, Material, Work, converse, offsets, reply, rush, speak, transcribe
+from benchmarks.engines.profile import profiled
+from benchmarks.engines.report import RANDOM, print_result
+from benchmarks.engines.setup import STAGES, Chosen, Memory, Options, choose, device_facts, opened, settings_of
+from benchmarks.result import RESULTS, Result, circumstances, result_path, write_result
+from benchmarks.tables import open_console
+from shared.engines.registry import UnknownEngine
+
+CHAIN = "chain"
+WIDTH = 180
+INTERRUPTED = 130
+USAGE_WRONG = 2
+
+Load = Callable[..., Coroutine[Any, Any, Piece]]
+"""Takes the engines that it needs and the material."""
+
+_LOADS: Mapping[str, Load] = {"asr": transcribe, "llm": reply, "tts": speak, CHAIN: converse}
+
+
+def run_engines(options: Options) -> int:
+    """Measure, show and write. Returns 0; 1 if a figure regressed or could not be measured; 2 if the settings are wrong."""
+    console = open_console(sys.stdout, WIDTH)
+    try:
+        with tempfile.TemporaryDirectory(prefix="parley-bench-") as folder:
+            return asyncio.run(_run(options, Path(folder), console))
+    except (UnknownEngine, ValueError) as error:
+        print(error, file=sys.stderr)
+        return USAGE_WRONG
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+async def _run(options: Options, folder: Path, console: Console) -> int:
+    result = await asyncio.to_thread(_begin, options)
+    kind = "-".join(["engines", result["device"]["kind"], *(["random", options.size] if options.random else [])])
+    path = options.json or result_path(RESULTS, kind, result)
+    baseline: Result | None = None
+    if options.compare is not None:
+        baseline = await asyncio.to_thread(read_baseline, options.compare, KIND, result, path)
+    bench = Bench(options, folder, console, result)
+    with bench.progress:
+        await bench.prepare()
+        for stage in options.engines or STAGES:
+            await bench.alone(stage)
+        if options.chain:
+            await bench.chain()
+    print_result(result, console)
+    await asyncio.to_thread(write_result, result, path)
+    console.print(str(path), markup=False)
+    failed = any(entry["error"] for entry in result["entries"])
+    if baseline is not None:
+        comparison = compare_results(baseline, result)
+        print_comparison(comparison, console)
+        failed = failed or bool(comparison.regressions)
+    return 1 if failed else 0
+
+
+def _begin(options: Options) -> dict[str, Any]:
+    """A result without entries yet."""
+    return circumstances() | {
+        "device": device_facts(settings_of(options)),
+        "size": options.size if options.random else "real",
+        "note": RANDOM if options.random else "",
+        "seconds": options.seconds,
+        "repeat": options.repeat,
+        "speech": "recorded" if options.clips else "synthetic",
+        "entries": [],
+        "profiles": {},
+    }
+
+
+class Bench:
+    """A run: its engines one after another, each closed before the next is loaded."""
+
+    def __init__(self, options: Options, folder: Path, console: Console, result: dict[str, Any]) -> None:
+        self._options, self._folder, self._result = options, folder, result
+        self._chosen: dict[str, Chosen] = {}
+        self.progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            console=console, transient=True,
+        )  # fmt: skip
+
+    async def prepare(self) -> None:
+        """Find all engines and make their models, so that wrong settings fail before anything is measured."""
+        stages = STAGES if self._options.chain else tuple(self._options.engines or STAGES)
+        for stage in stages:
+            self._say(f"{stage}: making ready")
+            self._chosen[stage] = await choose(stage, self._options, self._folder)
+
+    async def alone(self, stage: str) -> None:
+        """Measure one engine."""
+        await self._loaded(stage, [self._chosen[stage]])
+
+    async def chain(self) -> None:
+        """Measure the chain of all three engines in one process."""
+        await self._loaded(CHAIN, [self._chosen[stage] for stage in STAGES])
+
+    async def _loaded(self, stage: str, chosen: Sequence[Chosen]) -> None:
+        about = {
+            "stage": stage,
+            "engine": " + ".join(one.name for one in chosen),
+            "model": " + ".join(one.model for one in chosen),
+            "random": any(one.is_random for one in chosen),
+        }
+        load, memory = _LOADS[stage], Memory()
+        self._say(f"{stage} {about['engine']}: loading")
+        try:
+            async with AsyncExitStack() as stack:
+                engines = [await stack.enter_async_context(opened(one)) for one in chosen]
+                material = await self._material(chosen)
+                await self._measure(about, lambda: load(*engines, material), memory)
+        except Exception as error:  # noqa: BLE001  a library of models can raise anything; the figures of the other engines are still wanted
+            self._add(about, 0)["error"] = _reason(error)
+
+    def _add(self, about: Mapping[str, Any], batch: int) -> dict[str, Any]:
+        entry: dict[str, Any] = {**about, "batch": batch, "figures": {}, "memory": {}, "error": ""}
+        self._result["entries"].append(entry)
+        return entry
+
+    async def _material(self, chosen: Sequence[Chosen]) -> Material:
+        options, language = self._options, chosen[0].settings.language
+        letters = any(one.stage == "llm" and one.is_random for one in chosen)
+        return await asyncio.to_thread(Material, options.seconds, language, letters=letters, clips=options.clips)
+
+    async def _measure(self, about: Mapping[str, Any], work: Work, memory: Memory) -> None:
+        """Measure each batch, and profile the largest."""
+        batch = 1
+        for batch in self._options.batches:
+            entry = self._add(about, batch)
+            try:
+                entry["figures"] = await self._batch(about, work, batch, memory)
+                entry["memory"] = memory.grown_mb()
+            except Exception as error:  # noqa: BLE001  the figures of smaller batches are still wanted
+                entry["error"] = _reason(error)
+                return  # a larger batch would hardly do better
+        if self._options.profile:
+            self._say(f"{about['stage']} {about['engine']}: profile")
+            self._result["profiles"][f"{about['stage']} × {batch}"] = await profiled(lambda: rush(work, [0.0] * batch))
+
+    async def _batch(self, about: Mapping[str, Any], work: Work, batch: int, memory: Memory) -> dict[str, Any]:
+        repeat = self._options.repeat
+        bar = self._say(f"{about['stage']} {about['engine']} × {batch}", 2 * repeat)
+        await rush(work, [0.0] * batch)  # warm up with this batch: its shapes are new to the engine
+        memory.restart_peak()
+        together: list[list[Piece]] = []
+        staggered: list[list[Piece]] = []
+        for repetition in range(repeat):
+            together.append(await rush(work, [0.0] * batch))
+            self.progress.advance(bar)
+            staggered.append(await rush(work, offsets(batch, repetition)))
+            self.progress.advance(bar)
+        return figures(str(about["stage"]), together, staggered)
+
+    def _say(self, text: str, total: int | None = None) -> Any:
+        """Replace the progress bar."""
+        for task in self.progress.tasks:
+            self.progress.remove_task(task.id)
+        return self.progress.add_task(text, total=total)
+
+
+def _reason(error: BaseException) -> str:
+    """The first of a group's errors, in one line."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, TimeoutError):
+        return f"a repetition took longer than {LIMIT_S:g} s"
+    first = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {first}"

@@ -1,0 +1,97 @@
+"""From what each session waited for to the figures of an engine. Values in, values out."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.figures import summary
+
+TOKENS_PER_S = 5.0
+"""What one session needs from a chat model: speech is two or three words a second, a word is up to two tokens."""
+
+HIGHER = frozenset({"tokens_per_s", "sessions"})
+"""Figures of which more is better. Of all others less is better."""
+
+STAGGERED = "staggered_"
+
+TARGETS_MS: Mapping[tuple[int, str], float] = {
+    (1, "final_ms"): 40,
+    (1, "first_token_ms"): 30,
+    (1, "first_audio_ms"): 40,
+    (64, f"{STAGGERED}total_ms"): 300,
+}
+"""Highest p95 of the chain, by conversations and figure, for 5 s of speech on a GPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one session asked of an engine, and when it got it. Times are of one monotonic clock."""
+
+    start_s: float
+    end_s: float
+    amount: float
+    """Seconds of audio in or out, or tokens."""
+    times_ms: Mapping[str, Sequence[float]]
+    """Waiting times by the name of the figure."""
+
+
+def busy_s(pieces: Iterable[Piece]) -> float:
+    """For how long at least one session was waiting for the engine; never 0."""
+    total = 0.0
+    until = float("-inf")
+    for piece in sorted(pieces, key=lambda one: one.start_s):
+        total += max(0.0, piece.end_s - max(piece.start_s, until))
+        until = max(until, piece.end_s)
+    return max(total, 1e-9)
+
+
+def rate(pieces: Sequence[Piece]) -> float:
+    """Seconds of audio, or tokens, for each second that the engine was busy."""
+    return sum(piece.amount for piece in pieces) / busy_s(pieces)
+
+
+def figure(repetitions: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Count, percentiles, maximum and mean over all repetitions, and the mean of each."""
+    values = [value for repetition in repetitions for value in repetition]
+    found: dict[str, Any] = summary(values)
+    if values:
+        repeats = [sum(repetition) / len(repetition) for repetition in repetitions if repetition]
+        found |= {"mean": sum(values) / len(values), "repeats": repeats}
+    return found
+
+
+def figures(stage: str, together: Sequence[Sequence[Piece]], staggered: Sequence[Sequence[Piece]]) -> dict[str, Any]:
+    """All figures of an engine. In `together` the sessions of a repetition begin at once, in `staggered` within a second.
+
+    `sessions`: how many the engine keeps up with while they come as the staggered ones did. With few of them in hand
+    there is little to batch, so that the figure of a small batch is a lower bound.
+    """
+    values = _times(together)
+    if stage == "chain":
+        values |= {STAGGERED + name: times for name, times in _times(staggered).items() if name == "total_ms"}
+    elif stage == "llm":
+        values["tokens_per_s"] = [[rate(pieces)] for pieces in together]
+        values["sessions"] = [[rate(pieces) / TOKENS_PER_S] for pieces in staggered]
+    else:
+        values["rtf"] = [[1 / max(rate(pieces), 1e-9)] for pieces in together]
+        values["sessions"] = [[rate(pieces)] for pieces in staggered]
+    return {name: figure(found) for name, found in values.items()}
+
+
+def _times(repetitions: Sequence[Sequence[Piece]]) -> dict[str, list[list[float]]]:
+    """Waiting times in ms of each repetition, by figure."""
+    names = dict.fromkeys(name for pieces in repetitions for piece in pieces for name in piece.times_ms)
+    return {
+        name: [[ms for piece in pieces for ms in piece.times_ms.get(name, ())] for pieces in repetitions]
+        for name in names
+    }
+
+
+def verdicts(entry: Mapping[str, Any]) -> dict[str, bool]:
+    """Whether an entry of the chain meets its targets, by figure."""
+    met = {}
+    for (batch, name), target_ms in TARGETS_MS.items():
+        found = entry["figures"].get(name, {})
+        if entry["stage"] == "chain" and entry["batch"] == batch and "p95" in found:
+            met[name] = found["p95"] <= target_ms
+    return met

@@ -1,0 +1,65 @@
+"""The command `pipeline`: it reads its options, and calls what does the work, which is imported only then."""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.result import RESULTS
+
+USAGE_WRONG = 2
+
+
+def pipeline(
+    sessions: Annotated[str, typer.Option(help="Numbers of callers, with commas.")] = "1,10,50,100",
+    seconds: Annotated[float, typer.Option(min=1, max=3600, help="Of plain turns in each run; a turn takes 4.")] = 32.0,
+    barge: Annotated[float, typer.Option(min=0, max=3600, help="Seconds of interruptions in each run.")] = 12.0,
+    repeat: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each number.")] = 2,
+    grain_ms: Annotated[float, typer.Option(min=0.1, max=20, help="Finest spacing of callers within 20 ms.")] = 1.0,
+    speculations: Annotated[int, typer.Option(min=0, help="Replies prepared before a turn is over.")] = 3,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the results.")] = RESULTS,
+    compare: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Fail where a figure is worse than in this result.")
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Measure this checkout in turn; fail where we are worse."),
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option(metavar="SERVICE", help="Draw where a service's time goes (needs py-spy).")
+    ] = None,
+    log: Annotated[bool, typer.Option("--log", help="Show what the system wrote.")] = False,
+) -> None:
+    """Measure what the pipeline itself costs: a whole system with scripted engines, and callers in real time.
+
+    Exit code: 0 measured, 1 a figure regressed or there is no result, 2 the options are wrong.
+    The speed of a machine changes from hour to hour: trust --against, with a --repeat of 4 or more.
+    """
+    from benchmarks.pipeline.run import Options
+    from benchmarks.pipeline.runs import run_pipeline
+
+    try:
+        numbers = _numbers(sessions)
+        if profile and not shutil.which("py-spy"):
+            raise ValueError("--profile needs the program py-spy: pip install py-spy")
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(USAGE_WRONG) from None
+    options = Options(
+        numbers, seconds, barge, repeat, grain_ms, speculations, json, out, profile, log, compare, against
+    )
+    raise typer.Exit(run_pipeline(options))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """Positive numbers with commas between them, each once."""
+    try:
+        numbers = tuple(dict.fromkeys(int(number) for number in text.split(",")))
+    except ValueError:
+        numbers = ()
+    if not numbers or min(numbers) < 1:
+        raise ValueError(f"--sessions {text!r}: numbers above 0 with commas between them, such as 1,10,50")
+    return numbers

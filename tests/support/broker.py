@@ -1,0 +1,26 @@
+"""A private broker for one test: the one that comes with Parley."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from deploy.local.broker import answers, broker_argv, find_program, private_folder, socket_url
+from shared.settings import Settings
+
+
+@asynccontextmanager
+async def embedded_broker(data_dir: Path) -> AsyncIterator[Settings]:
+    """Run a broker. Yields settings with its URL."""
+    program = await find_program("", lambda reason: None)
+    with private_folder() as folder:
+        process = await asyncio.create_subprocess_exec(*broker_argv(program, folder))
+        try:
+            async with asyncio.timeout(10):
+                while not await answers(folder):
+                    await asyncio.sleep(0.01)
+            yield Settings(redis_url=socket_url(folder), data_dir=data_dir)
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()

@@ -1,0 +1,169 @@
+"""An HTTP server of OpenAI's protocol that answers by a script and keeps the requests."""
+
+import asyncio
+import json
+import socket
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+
+class Cut(Exception):
+    """Cuts an answer off in the middle, without HTTP's end of the body."""
+
+
+@dataclass
+class Answer:
+    """The answer to one request.
+
+    The steps of a stream: a text is a delta of a reply, a dict a whole delta, bytes go out as they are, a number
+    is a pause in seconds, and `Cut` breaks the connection.
+    """
+
+    steps: tuple[str | dict[str, Any] | bytes | float | type[Cut], ...] = ()
+    finish: str | None = "stop"
+    """The finish_reason of a reply; None for none, as with speech."""
+    status: int = 200
+    usage: dict[str, Any] = field(default_factory=dict)
+    """Sent after the last chunk of a reply."""
+    body: Any = None
+    """Sent as JSON instead of a stream."""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def error(status: int, message: str = "it went wrong", **headers: str) -> Answer:
+    return Answer(status=status, body={"error": {"message": message, "type": "test"}}, headers=headers)
+
+
+def said(*deltas: str | dict[str, Any] | bytes | float | type[Cut]) -> Answer:
+    return Answer(deltas)
+
+
+@dataclass
+class Asked:
+    """One request as received."""
+
+    path: str
+    headers: dict[str, str]
+    body: Any
+
+
+class OpenAIServer:
+    """Answers are used in order; the last one is repeated."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.asked: list[Asked] = []
+        self.models: Any = {"object": "list", "data": [{"id": "tiny", "object": "model"}]}
+        """JSON, an `Answer`, or None for 404."""
+        self.voices: Any = None
+        self.replies: deque[Answer] = deque([said("Hello", " there.")])
+        self.speeches: deque[Answer] = deque([Answer((bytes(4800),), finish=None)])
+        self.left = asyncio.Event()
+        """Set when a client disconnected in the middle of an answer."""
+
+    def requests(self, path: str) -> list[Any]:
+        return [asked.body for asked in self.asked if asked.path == path]
+
+    def app(self) -> FastAPI:
+        app = FastAPI()
+
+        @app.api_route("/{path:path}", methods=["GET", "POST"])
+        async def answer(path: str, request: Request) -> Response:
+            raw = await request.body()
+            self.asked.append(Asked(f"/{path}", dict(request.headers), json.loads(raw) if raw else None))
+            match f"/{path}":
+                case "/v1/models":
+                    return self._plain(self.models)
+                case "/v1/audio/voices":
+                    return self._plain(self.voices)
+                case "/v1/chat/completions":
+                    return self._stream(_next(self.replies), "text/event-stream")
+                case "/v1/audio/speech":
+                    return self._stream(_next(self.speeches), "audio/pcm")
+            return JSONResponse({"detail": "Not Found"}, 404)
+
+        return app
+
+    def _plain(self, content: Any) -> Response:
+        if content is None:
+            return JSONResponse({"detail": "Not Found"}, 404)
+        if isinstance(content, Answer):
+            return self._stream(content, "application/json")
+        return JSONResponse(content)
+
+    def _stream(self, answer: Answer, kind: str) -> Response:
+        if answer.body is not None:
+            return JSONResponse(answer.body, answer.status, answer.headers)
+        headers = {"content-type": kind, **answer.headers}
+        return StreamingResponse(self._steps(answer, kind), answer.status, headers)
+
+    async def _steps(self, answer: Answer, kind: str) -> AsyncIterator[bytes]:
+        try:
+            for step in answer.steps:
+                if isinstance(step, float | int):
+                    await asyncio.sleep(step)
+                elif isinstance(step, type):
+                    raise step
+                elif isinstance(step, bytes):
+                    yield step
+                else:
+                    yield chunk({"content": step} if isinstance(step, str) else step)
+                await asyncio.sleep(0)
+            if kind == "text/event-stream" and answer.finish is not None:
+                yield chunk({}, answer.finish)
+                last = {"id": "1", "object": "chat.completion.chunk", "choices": [], "usage": answer.usage}
+                yield b"data: " + json.dumps(last).encode() + b"\n\n"
+                yield b"data: [DONE]\n\n"
+        except asyncio.CancelledError:
+            self.left.set()
+            raise
+
+
+def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    event = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "tiny", "choices": [choice]}
+    return b"data: " + json.dumps(event).encode() + b"\n\n"
+
+
+def call(index: int, arguments: str, name: str | None = None, id_: str | None = None) -> dict[str, Any]:
+    """A delta with a fragment of a tool call."""
+    fragment = {"index": index, "id": id_, "function": {"name": name, "arguments": arguments}}
+    return {"tool_calls": [fragment]}
+
+
+def _next(answers: deque[Answer]) -> Answer:
+    return answers.popleft() if len(answers) > 1 else answers[0]
+
+
+@asynccontextmanager
+async def openai_server() -> AsyncIterator[OpenAIServer]:
+    """A running server, in this loop."""
+    scripted = OpenAIServer()
+    # With the protocol given; otherwise asyncio leaves out TCP_NODELAY, and each answer takes 40 ms.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    scripted.url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    config = uvicorn.Config(scripted.app(), log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
+    config.load()
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
+    await server.startup(
+        [listener]
+    )  # not `serve`: it replaces the process's signal handlers, and stops only every 0.1 s
+    try:
+        yield scripted
+    finally:
+        await server.shutdown([listener])
+
+
+def free_port_url() -> str:
+    """A URL on which no server listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"http://127.0.0.1:{listener.getsockname()[1]}/v1"

@@ -1,0 +1,127 @@
+"""A whole real system for the length of a `with`: a private broker, four stages and the edge, each a process."""
+
+import asyncio
+import contextlib
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+
+import httpx
+
+from deploy.local.address import base_url, claim_port
+from deploy.local.broker import BrokerError, broker_argv, find_program, private_folder, socket_url
+from deploy.local.supervisor import Policy, ServiceSpec, StartFailed, Supervisor
+from deploy.local.up import BEYOND_DRAIN_S, BROKER_TIER, HEALTH_TIMEOUT_S, Broker, HealthProbe, service_specs
+from shared.settings import Settings
+
+__all__ = ["SCRIPTED", "BrokerError", "StartFailed", "System", "running_system"]
+
+START_S = 60.0
+LAST_LINES = 200
+
+SCRIPTED = {"PARLEY_ASR_ENGINE": "scripted", "PARLEY_LLM_ENGINE": "scripted", "PARLEY_TTS_ENGINE": "scripted"}
+"""Engines that cost nothing and answer by a script: what remains is the pipeline."""
+
+
+class Journal:
+    """Keeps the last lines of the system's output, and what happened to its processes."""
+
+    def __init__(self) -> None:
+        self.lines: deque[str] = deque(maxlen=LAST_LINES)
+        self.events: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.events.append(text)
+        self.lines.append(text)
+
+    def output(self, name: str, line: str) -> None:
+        self.lines.append(f"{name}: {line}")
+
+
+@dataclass(slots=True)
+class System:
+    """A system that was ready when this was made."""
+
+    url: str
+    """http://host:port"""
+    broker: str
+    """Name and version of its broker."""
+    broker_url: str
+    journal: Journal
+    supervisor: Supervisor = field(repr=False)
+
+    @property
+    def stream_url(self) -> str:
+        """The lean protocol at 16 kHz."""
+        return f"ws{self.url.removeprefix('http')}/ws?rate=16000"
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The running processes, by name."""
+        return {
+            service.spec.name: service.process.pid
+            for service in self.supervisor.services
+            if service.process is not None and service.alive
+        }
+
+
+def settings_of(env: Mapping[str, str]) -> Settings:
+    """The settings of a process with this environment."""
+    prefix = "PARLEY_"
+    return Settings.model_validate(
+        {name.removeprefix(prefix).lower(): env[name] for name in env if name.startswith(prefix)}
+    )
+
+
+@contextlib.asynccontextmanager
+async def running_system(env: Mapping[str, str], *, start_s: float = START_S) -> AsyncIterator[System]:
+    """Start a system on a free port, `env` on top of the environment; stop it in order at the end.
+
+    Raises:
+        StartFailed: not every stage was ready after `start_s`; the message holds what the processes wrote.
+        BrokerError: no broker that can be used.
+    """
+    inherited = {name: value for name, value in os.environ.items() if name not in ("PARLEY_REDIS_URL", "PARLEY_PORT")}
+    environ = {**inherited, **env}
+    settings = settings_of(environ)
+    journal = Journal()
+    program = await find_program(environ.get("PATH"), journal.say)
+    with private_folder() as folder:
+        spec = ServiceSpec("broker", broker_argv(program, folder), environ, tier=BROKER_TIER, quiet=True)
+        broker = Broker(socket_url(folder), spec, folder)
+        port = claim_port(settings.host, settings.port if "PARLEY_PORT" in env else 0)
+        url = base_url(settings.host, port)
+        specs = service_specs(settings, environ, broker, port, text_logs=False)
+        async with httpx.AsyncClient(timeout=HEALTH_TIMEOUT_S, trust_env=False) as client:
+            policy = Policy(grace_s=settings.drain_ms / 1000 + BEYOND_DRAIN_S)
+            probe = HealthProbe(client, url, folder)
+            supervisor = Supervisor(specs, probe=probe, reporter=journal, policy=policy)
+            async with _supervised(supervisor, journal, start_s):
+                yield System(url, str(program.server), broker.url, journal, supervisor)
+
+
+@contextlib.asynccontextmanager
+async def _supervised(supervisor: Supervisor, journal: Journal, start_s: float) -> AsyncIterator[None]:
+    async def run() -> None:
+        try:
+            await supervisor.run()
+        except StartFailed as error:
+            journal.say(str(error))
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(run())
+            up = group.create_task(supervisor.up.wait())
+            try:
+                await asyncio.wait((running, up), timeout=start_s, return_when=asyncio.FIRST_COMPLETED)
+                if not supervisor.up.is_set():
+                    states = ", ".join(f"{one.spec.name} {one.state}" for one in supervisor.services)
+                    raise StartFailed("\n".join((*journal.lines, f"not ready after {start_s:g} s: {states}")))
+                yield
+            finally:  # before the group ends: it would cancel the supervisor, which would then kill its processes
+                up.cancel()
+                supervisor.stop()
+                await asyncio.wait((running,))
+    except ExceptionGroup as errors:  # raise what the body raised, without the group
+        raise errors.exceptions[0] from None
