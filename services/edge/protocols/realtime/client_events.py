@@ -23,16 +23,13 @@ class SessionUpdate(BaseModel):
     """`SessionObject` checks it: what is allowed depends on what the session is now."""
 
 
-class AudioCommit(BaseModel):
-    """The audio so far is a turn."""
+class BufferEvent(BaseModel):
+    """The audio so far is a turn (`commit`), or is discarded (`clear`).
 
-    type: Literal["input_audio_buffer.commit"]
+    `output_audio_buffer.clear` is for WebRTC; over WebSocket the client itself holds the audio that is not played yet.
+    """
 
-
-class AudioClear(BaseModel):
-    """Discard the audio so far."""
-
-    type: Literal["input_audio_buffer.clear"]
+    type: Literal["input_audio_buffer.commit", "input_audio_buffer.clear", "output_audio_buffer.clear"]
 
 
 class ItemCreate(BaseModel):
@@ -43,17 +40,10 @@ class ItemCreate(BaseModel):
     previous_item_id: Any = None
 
 
-class ItemRetrieve(BaseModel):
-    """Send an item back."""
+class ItemEvent(BaseModel):
+    """Send an item back, or take it out of the conversation."""
 
-    type: Literal["conversation.item.retrieve"]
-    item_id: Any = None
-
-
-class ItemDelete(BaseModel):
-    """Take an item out of the conversation."""
-
-    type: Literal["conversation.item.delete"]
+    type: Literal["conversation.item.retrieve", "conversation.item.delete"]
     item_id: Any = None
 
 
@@ -106,14 +96,5 @@ class ResponseCancel(BaseModel):
     response_id: Any = None
 
 
-class OutputClear(BaseModel):
-    """For clients of WebRTC; over WebSocket the client itself holds the audio that is not played yet."""
-
-    type: Literal["output_audio_buffer.clear"]
-
-
-ClientEvent = (
-    SessionUpdate | AudioCommit | AudioClear | ItemCreate | ItemRetrieve | ItemDelete | ItemTruncate
-    | ResponseCreate | ResponseCancel | OutputClear
-)  # fmt: skip
+ClientEvent = SessionUpdate | BufferEvent | ItemCreate | ItemEvent | ItemTruncate | ResponseCreate | ResponseCancel
 CLIENT_EVENT: TypeAdapter[ClientEvent] = TypeAdapter(Annotated[ClientEvent, Field(discriminator="type"), STRING_TYPE])

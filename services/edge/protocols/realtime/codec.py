@@ -25,14 +25,11 @@ from services.edge.client.events import Event, Ready, ReplyAudio
 from services.edge.protocols.fields import BadField, UnknownField, checked
 from services.edge.protocols.realtime.client_events import (
     CLIENT_EVENT,
-    AudioClear,
-    AudioCommit,
+    BufferEvent,
     ClientEvent,
     ItemCreate,
-    ItemDelete,
-    ItemRetrieve,
+    ItemEvent,
     ItemTruncate,
-    OutputClear,
     ResponseCancel,
     ResponseCreate,
     ResponseOptions,
@@ -139,20 +136,22 @@ class RealtimeCodec:
         match event:
             case SessionUpdate():
                 return self._update(event.session)
-            case AudioCommit():
+            case BufferEvent(type="input_audio_buffer.commit"):
                 return self._commit()
-            case AudioClear():
+            case BufferEvent(type="input_audio_buffer.clear"):
                 self._buffered = 0
                 return [Clear(), self._wire.event("input_audio_buffer.cleared")]
+            case BufferEvent():
+                return []
             case ItemCreate():
                 return self._create_item(event)
-            case ItemRetrieve(item_id=item_id):
+            case ItemEvent(type="conversation.item.retrieve", item_id=item_id):
                 found = self._conversation.find(item_id)
                 if found is None:
                     message = "Error retrieving item: the item does not exist."
                     raise Refused(message, "item_retrieve_invalid_item_id", "item_id")
                 return [self._wire.event("conversation.item.retrieved", item=found.item)]
-            case ItemDelete(item_id=item_id):
+            case ItemEvent(item_id=item_id):
                 deleted = self._conversation.delete(item_id)
                 answer = self._wire.event("conversation.item.deleted", item_id=deleted.item["id"])
                 return [SetHistory(deleted.key, "", ""), answer]
@@ -162,8 +161,6 @@ class RealtimeCodec:
                 return self._create_response(options or {})
             case ResponseCancel(response_id=response_id):
                 return [*self._turns.cancel(response_id), CancelReply()]
-            case OutputClear():
-                return []
 
     def _append(self, body: dict[str, Any]) -> Sequence[Action]:
         pcm = unpack_audio(body.get("audio"), self._session.input_format)
