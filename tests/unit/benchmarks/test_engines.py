@@ -214,15 +214,16 @@ def test_a_random_model_is_measured_and_says_that_it_is_one(tmp_path: Path) -> N
     assert entry["memory"]["rss_mb"] >= 0
 
 
+@pytest.mark.timeout(240)  # a loaded machine takes its time to import, and to stop
 def test_an_interrupt_leaves_no_process_and_no_file(tmp_path: Path) -> None:
     env = {**os.environ, "PARLEY_SCRIPTED_ASR_MS": "60000", "TMPDIR": str(tmp_path)}
     argv = (sys.executable, "-m", "benchmarks", "engines", "--engine", "asr=scripted", "--batch", "1",
             "--json", str(tmp_path / "x.json"))  # fmt: skip
     with subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        until_s = time.monotonic() + 30
+        until_s = time.monotonic() + 90
         while not list(tmp_path.glob("parley-bench-*")) and time.monotonic() < until_s:
             time.sleep(0.1)
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        assert process.wait(120) == 130
     assert not list(tmp_path.iterdir())
