@@ -24,7 +24,18 @@ from benchmarks.system import SCRIPTED, System, running_system
 # Whatever this machine's processor is fast with: what is compared token for token is calculated alike everywhere.
 os.environ.setdefault("PARLEY_DTYPE", "float32")
 
+pytest_plugins = ["tests.support.leaks"]
+
 IN_CI = os.environ.get("CI") == "true"
+
+LIMITS_S = {"unit": 60, "pipeline": 300, "chaos": 300, "browser": 300}
+"""By folder: how long one test may take before it counts as hung, its fixtures included, on a slow machine too."""
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("timeout") is None:
+            folder = item.path.relative_to(Path(__file__).parent).parts[0]
+            item.add_marker(pytest.mark.timeout(LIMITS_S[folder]))
 
 
 def need(*programs: str) -> str:
