@@ -15,7 +15,9 @@ from deploy.supervisor import Policy, ServiceSpec, StartFailed, Supervisor
 from deploy.up import BEYOND_DRAIN_S, BROKER_TIER, HEALTH_TIMEOUT_S, Broker, HealthProbe, service_specs
 from shared.settings import Settings
 
-START_S = 60.0
+HANG_S = 300.0
+"""Only a start that hangs takes this long, on a slow and busy machine too."""
+LOOK_S = 0.05
 LAST_LINES = 200
 
 SCRIPTED = {"PARLEY_ASR_ENGINE": "scripted", "PARLEY_LLM_ENGINE": "scripted", "PARLEY_TTS_ENGINE": "scripted"}
@@ -73,11 +75,12 @@ def settings_of(env: Mapping[str, str]) -> Settings:
 
 
 @contextlib.asynccontextmanager
-async def running_system(env: Mapping[str, str], *, start_s: float = START_S) -> AsyncIterator[System]:
+async def running_system(env: Mapping[str, str]) -> AsyncIterator[System]:
     """Start a system on a free port, `env` on top of the environment; stop it in order at the end.
 
     Raises:
-        StartFailed: not every stage was ready after `start_s`; the message holds what the processes wrote.
+        StartFailed: a process died before everything was ready, or the start hangs; the message holds what the
+            processes wrote.
         BrokerError: no broker that can be used.
     """
     inherited = {name: value for name, value in os.environ.items() if name not in ("PARLEY_REDIS_URL", "PARLEY_PORT")}
@@ -95,12 +98,12 @@ async def running_system(env: Mapping[str, str], *, start_s: float = START_S) ->
             policy = Policy(grace_s=settings.drain_ms / 1000 + BEYOND_DRAIN_S)
             probe = HealthProbe(client, url, folder)
             supervisor = Supervisor(specs, probe=probe, reporter=journal, policy=policy)
-            async with _supervised(supervisor, journal, start_s):
+            async with _supervised(supervisor, journal):
                 yield System(url, str(program.server), broker.url, journal, supervisor)
 
 
 @contextlib.asynccontextmanager
-async def _supervised(supervisor: Supervisor, journal: Journal, start_s: float) -> AsyncIterator[None]:
+async def _supervised(supervisor: Supervisor, journal: Journal) -> AsyncIterator[None]:
     async def run() -> None:
         try:
             await supervisor.run()
@@ -110,16 +113,22 @@ async def _supervised(supervisor: Supervisor, journal: Journal, start_s: float) 
     try:
         async with asyncio.TaskGroup() as group:
             running = group.create_task(run())
-            up = group.create_task(supervisor.up.wait())
             try:
-                await asyncio.wait((running, up), timeout=start_s, return_when=asyncio.FIRST_COMPLETED)
+                await _until_up(supervisor, running)
                 if not supervisor.up.is_set():
                     states = ", ".join(f"{one.spec.name} {one.state}" for one in supervisor.services)
-                    raise StartFailed("\n".join((*journal.lines, f"not ready after {start_s:g} s: {states}")))
+                    raise StartFailed("\n".join((*journal.lines, f"the system did not start: {states}")))
                 yield
             finally:  # before the group ends: it would cancel the supervisor, which then kills
-                up.cancel()
                 supervisor.stop()
                 await asyncio.wait((running,))
     except ExceptionGroup as errors:  # what the body raised, as the body raised it
         raise errors.exceptions[0] from None
+
+
+async def _until_up(supervisor: Supervisor, running: asyncio.Task[None]) -> None:
+    """Return when everything is ready, when a process has died, or when the start hangs."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(HANG_S):
+            while not (supervisor.up.is_set() or running.done() or any(one.deaths for one in supervisor.services)):
+                await asyncio.sleep(LOOK_S)

@@ -16,6 +16,7 @@ import redis.asyncio as redis
 from benchmarks.system import SCRIPTED, System, running_system
 from tests.chaos.slow_engines import SLICE, SLICES, TEXT
 from tests.pipeline.caller import Caller, calling
+from tests.support.waiting import HANG_S
 
 Speech = Callable[[str, int], bytes]
 
@@ -43,7 +44,7 @@ async def second_worker(system: System, stage: str) -> AsyncIterator[None]:
     env = {**os.environ, **SLOW, "PARLEY_REDIS_URL": system.broker_url}
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", f"services.{stage}", env=env)
     try:
-        async with asyncio.timeout(20), redis.Redis.from_url(system.broker_url) as client:
+        async with asyncio.timeout(HANG_S), redis.Redis.from_url(system.broker_url) as client:
             while await client.zcard(f"parley:{{0}}:ready:{stage}") < 2:
                 await asyncio.sleep(0.05)
         yield
@@ -138,7 +139,7 @@ async def test_a_broker_that_comes_back_serves_the_next_session(words: bytes) ->
         pids = {name: pid for name, pid in system.pids.items() if name != "broker"}
         async with calling(system.url, start=False) as refused:
             await refused.until("closed", code=1013)
-        async with asyncio.timeout(20), httpx.AsyncClient(base_url=system.url, trust_env=False) as client:
+        async with asyncio.timeout(HANG_S), httpx.AsyncClient(base_url=system.url, trust_env=False) as client:
             while (await client.get("/health")).status_code != 200:
                 await asyncio.sleep(0.1)
         async with calling(system.url) as caller:

@@ -22,6 +22,7 @@ from shared.work import Work
 from shared.worker import Worker
 from tests.broker import embedded_broker
 from tests.conftest import need
+from tests.support.waiting import HANG_S, until
 
 LEASE_MS = 300
 
@@ -34,7 +35,7 @@ async def broker(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Settings
     with private_folder() as folder:
         process = await asyncio.create_subprocess_exec(*broker_argv(program, folder))
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(HANG_S):
                 while not await answers(folder):
                     await asyncio.sleep(0.01)
             yield Settings(redis_url=socket_url(folder), lease_ms=LEASE_MS, shards=3), process
@@ -47,12 +48,6 @@ async def broker(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Settings
 @pytest.fixture
 def where(broker: tuple[Settings, asyncio.subprocess.Process]) -> Settings:
     return broker[0]
-
-
-async def until(reached: Callable[[], Any], timeout_s: float = 5.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not reached():
-            await asyncio.sleep(0.005)
 
 
 def sentence(session: str = "s", turn: int = 1) -> ReplySentence:
@@ -241,7 +236,7 @@ async def test_who_meets_a_full_broker_waits_until_there_is_room(tmp_path: Path)
             served.set()
             await shutdown.stopping.wait()
 
-        async with redis.Redis.from_url(settings.redis_url.get_secret_value()) as client, asyncio.timeout(10):
+        async with redis.Redis.from_url(settings.redis_url.get_secret_value()) as client, asyncio.timeout(HANG_S):
             async with Bus.connect(settings, "tts") as bus:
                 await client.config_set("maxmemory", 1)
                 with pytest.raises(BrokerGone, match="OOM"):
@@ -279,5 +274,5 @@ async def test_nobody_there_is_said_at_once() -> None:
     shutdown = Shutdown(1)
     asyncio.get_running_loop().call_later(0.2, shutdown.request)
     settings = Settings(redis_url="redis://127.0.0.1:1")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         await with_broker(settings, "tts", shutdown, lambda bus: asyncio.sleep(0))

@@ -20,6 +20,7 @@ from shared.settings import STAGES, Settings
 from tests.broker import embedded_broker
 from tests.conftest import need
 from tests.pipeline.containers import Builder, Image, Stage, context_files, read_dockerfile
+from tests.support.waiting import HANG_S
 
 ROOT = Path(__file__).parents[2]
 SERVICES = (*STAGES, "edge")
@@ -225,7 +226,7 @@ def mounted(service: str, folder: Path) -> Path:
 
 def test_prometheus_asks_every_service_of_compose(tmp_path: Path) -> None:
     path = mounted("prometheus", tmp_path) / "etc/prometheus/prometheus.yml"
-    subprocess.run([need("promtool"), "check", "config", path], check=True, timeout=20)
+    subprocess.run([need("promtool"), "check", "config", path], check=True, timeout=HANG_S)
     config = yaml.safe_load(path.read_text())
     (job,) = config["scrape_configs"]
     (found,) = job["dns_sd_configs"]
@@ -241,7 +242,7 @@ def test_prometheus_asks_every_service_of_compose(tmp_path: Path) -> None:
 
 def test_alertmanager_reads_its_configuration(tmp_path: Path) -> None:
     path = mounted("alertmanager", tmp_path) / "etc/alertmanager/alertmanager.yml"
-    subprocess.run([need("amtool"), "check-config", path], check=True, timeout=20)
+    subprocess.run([need("amtool"), "check-config", path], check=True, timeout=HANG_S)
     assert f"--config.file=/{path.relative_to(tmp_path)}" in compose()["services"]["alertmanager"]["command"]
 
 
@@ -263,7 +264,7 @@ def test_the_engine_itself_takes_the_compose_file() -> None:
     if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
         pytest.skip("docker compose is not installed")
     done = subprocess.run(
-        [docker, "compose", "config", "--quiet"], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+        [docker, "compose", "config", "--quiet"], cwd=ROOT, capture_output=True, text=True, timeout=HANG_S, check=False
     )
     assert done.returncode == 0, done.stderr
 

@@ -15,6 +15,7 @@ from shared.bus import Bus
 from shared.settings import Settings
 from tests.conftest import need
 from tests.pipeline.caller import calling
+from tests.support.waiting import HANG_S
 
 PROCESSES = ("vad", "asr", "llm", "tts", "edge")
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
@@ -99,7 +100,7 @@ async def test_a_conversation_is_told_by_every_process(
 def check_metrics(promtool: str, text: str) -> str:
     """What promtool says against them."""
     command = [promtool, "check", "metrics"]
-    checked = subprocess.run(command, input=text, capture_output=True, text=True, timeout=30, check=False)
+    checked = subprocess.run(command, input=text, capture_output=True, text=True, timeout=HANG_S, check=False)
     return checked.stdout + checked.stderr
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from benchmarks.system import System
 from tests.pipeline.caller import FRAME, calling
+from tests.support.waiting import HANG_S
 
 PARLEY = (sys.executable, "-P", "-m", "deploy.cli")
 
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.timeout(120)
 def call(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PARLEY_")}
     env = {**inherited, "COLUMNS": "160", **environ}
-    return subprocess.run([*PARLEY, *arguments], env=env, capture_output=True, text=True, timeout=50, check=False)
+    return subprocess.run([*PARLEY, *arguments], env=env, capture_output=True, text=True, timeout=HANG_S, check=False)
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ async def talked(parley_server: System, speech_pcm: Callable[[str, int], bytes])
         audio = bytes(16_000) + speech_pcm("hello there", 16_000) + bytes(48_000)
         await caller.send_raw(audio[: len(audio) // FRAME * FRAME])
         await caller.until("reply_done")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_S):
             while not json.loads((await asyncio.to_thread(ask, parley_server, session)).stdout or "{}").get("turns"):
                 await asyncio.sleep(0.2)
         return session

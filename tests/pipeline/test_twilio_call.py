@@ -14,6 +14,7 @@ from websockets.exceptions import InvalidStatus
 
 from benchmarks.system import SCRIPTED, System, running_system
 from tests.pipeline.phone import SAMPLES_PER_S, Phone, calling
+from tests.support.waiting import HANG_S
 
 Speech = Callable[[str, int], bytes]
 
@@ -59,7 +60,7 @@ async def test_the_end_of_the_call_ends_the_stream(parley_server: System) -> Non
     async with connect(target, compression=None) as socket:
         await Phone(socket).begin()
         await socket.send(json.dumps({"event": "stop", "streamSid": "MZ1", "stop": {"callSid": "CA1"}}))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_S):
             await socket.wait_closed()
         assert socket.close_code == 1000
 
@@ -68,7 +69,7 @@ async def test_what_is_no_call_is_refused(parley_server: System) -> None:
     target = f"ws{parley_server.url.removeprefix('http')}/phone/twilio"
     async with connect(target, compression=None) as socket:
         await Phone(socket).begin(endpoint_ms="soon")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_S):
             await socket.wait_closed()
         assert socket.close_code == 1008
         assert "endpoint_ms" in (socket.close_reason or "")

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from benchmarks.system import SCRIPTED
+from tests.support.waiting import HANG_S
 
 PARLEY = (sys.executable, "-P", "-m", "deploy.cli")
 
@@ -86,7 +87,9 @@ def children(pid: int) -> dict[str, int]:
 
 
 def call(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*PARLEY, *arguments], env=environ, capture_output=True, text=True, timeout=50, check=False)
+    return subprocess.run(
+        [*PARLEY, *arguments], env=environ, capture_output=True, text=True, timeout=HANG_S, check=False
+    )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")

@@ -133,8 +133,8 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Unit tests run in asyncio's debug mode; it would slow down the others, which keep time with processes."""
-    watch.debug = "unit" in item.path.parts
+    """Unit tests run in asyncio's debug mode; the others, which keep time with real processes, do not."""
+    watch.debug = "unit" in item.path.parts and item.get_closest_marker("no_debug") is None
     return (yield)
 
 

@@ -16,6 +16,7 @@ from services.asr.transformers import WINDOW_S, TransformersUtterance, quietest
 from shared.batching import Batcher
 from shared.engines import EngineLost
 from shared.session import RATE_HZ, Word
+from tests.support.waiting import until
 from tests.unit.asr.voices import CHUNK_BYTES, feed, hum, noise, voice
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -65,12 +66,6 @@ async def open_utterance() -> AsyncIterator[Callable[..., TransformersUtterance]
 
 
 Open = Callable[..., TransformersUtterance]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.002)
 
 
 async def talk(utterance: TransformersUtterance, pcm: bytes) -> list[str]:

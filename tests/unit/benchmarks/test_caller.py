@@ -15,6 +15,7 @@ from benchmarks.caller import BARGE_AFTER_NS, CYCLE_FRAMES, FRAME_NS, Caller, Fl
 from benchmarks.measure import FRAME_SAMPLES, RampChecker, spread, summary
 from benchmarks.speech import ONSET_LEVEL, SPEECH_FRAMES, frames_of, quiet_frames, speech_frames, trim
 from benchmarks.ticker import Ticker
+from tests.support.waiting import HANG_S
 
 SENTENCE = 16_000
 MS = 1_000_000
@@ -254,7 +255,7 @@ async def test_the_ticker_neither_loses_nor_invents_ticks() -> None:
             enough.set()
 
     ticker = Ticker(MS, on_tick)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         await enough.wait()
     elapsed = (monotonic_ns() - ticker.start_ns) // MS + 1
     ticker.close()
@@ -274,7 +275,7 @@ async def test_a_fleet_plays_every_caller_once_per_frame_at_its_own_time() -> No
 
     callers = [Counted(tally, ([b""], [b""]), 0, SENTENCE) for _ in range(25)]
     fleet = Fleet(list(callers), tally, grain_ms=1.0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         await full.wait()
     fleet.close()
     first, second = played[:25], played[25:50]

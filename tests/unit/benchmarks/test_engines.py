@@ -62,7 +62,7 @@ async def test_a_transcript_is_waited_for_from_the_end_of_speech(material: Mater
 async def test_tokens_are_counted_and_timed(material: Material) -> None:
     said = await answer(ScriptedModel(Settings(scripted_llm_ms=30, scripted_deltas=10)), material)
     assert said.amount == 10
-    assert 29 <= said.times_ms["first_token_ms"][0] < 500
+    assert said.times_ms["first_token_ms"][0] >= 29
     assert len(said.times_ms["next_token_ms"]) == 9
 
 
@@ -77,7 +77,7 @@ async def test_speech_is_timed_to_its_first_audio(material: Material) -> None:
     assert {name: len(found) for name, found in spoken.times_ms.items()} == {
         "first_clause_audio_ms": 1, "first_sentence_audio_ms": 1
     }  # fmt: skip
-    assert all(29 <= found[0] < 500 for found in spoken.times_ms.values())
+    assert all(found[0] >= 29 for found in spoken.times_ms.values())
 
 
 async def test_the_chain_is_the_sum_of_its_parts(material: Material) -> None:
@@ -86,7 +86,7 @@ async def test_the_chain_is_the_sum_of_its_parts(material: Material) -> None:
     found = {name: value for name, (value,) in (await converse(*engines, material)).times_ms.items()}
     total_ms = found.pop("total_ms")
     assert total_ms == pytest.approx(sum(found.values()))
-    assert 59 <= total_ms < 500
+    assert total_ms >= 59
     assert list(found) == ["final_ms", "first_token_ms", "clause_ms", "first_audio_ms"]
 
 
@@ -104,9 +104,9 @@ async def test_sessions_run_side_by_side_from_their_offsets(material: Material) 
     engine = ScriptedRecognizer(Settings(scripted_asr_ms=50))
     pieces = await rush(lambda: hear(engine, material), [0.0] * 20)
     assert len(pieces) == 20
-    assert busy_s(pieces) < 0.9
-    first, second = await rush(lambda: hear(engine, material), [0.0, 0.1])
-    assert second.start_s - first.start_s > 0.09
+    assert busy_s(pieces) < sum(piece.end_s - piece.start_s for piece in pieces) / 2
+    late, early = await rush(lambda: hear(engine, material), [0.2, 0.0])
+    assert late.start_s > early.start_s
 
 
 def test_offsets_are_within_a_second_and_the_same_in_every_run() -> None:
@@ -244,7 +244,6 @@ def test_an_engine_that_fails_leaves_the_others_figures(monkeypatch: pytest.Monk
 
 
 def test_a_random_model_is_measured_and_says_that_it_is_one(tmp_path: Path) -> None:
-    pytest.importorskip("transformers")
     path = tmp_path / "x.json"
     code, output = run(
         *("--engine", "asr=transformers", "--random-weights", "--size", "tiny", "--batch", "1", "--seconds", "1"),

@@ -15,6 +15,7 @@ from rich.console import Console
 from benchmarks.figures import Run
 from benchmarks.metrics_cost import ALL, SERVICES, Scraper, cost, free_ports, print_cost, without_metrics
 from benchmarks.pipeline import RunFailed
+from tests.support.waiting import HANG_S
 
 EVERY_INSTRUMENT = """
 from prometheus_client import Counter, Gauge, Histogram, Info, Summary, generate_latest
@@ -49,7 +50,7 @@ def test_what_was_on_the_path_stays_there() -> None:
 
 
 async def scraped(scraper: Scraper, until: int) -> None:
-    async with asyncio.timeout(10), scraper.running():
+    async with asyncio.timeout(HANG_S), scraper.running():
         while min((scraper.scrapes[name] for name in SERVICES), default=0) < until:
             await asyncio.sleep(0.01)
 

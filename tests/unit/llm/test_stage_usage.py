@@ -20,6 +20,7 @@ from shared.otel import make_provider
 from shared.records import pack_settings
 from shared.session import Message, ReplyOptions, SessionSettings, Tool
 from shared.work import Work
+from tests.support.waiting import HANG_S
 
 PARENT = f"00-{0xABC:032x}-{0xDEF:016x}-01"
 TOKENS = ("prompt", "cached", "reply")
@@ -115,7 +116,7 @@ async def test_what_was_made_of_a_reply_that_is_cut_off_counts(spans: InMemorySp
     usage = Usage(20)
     model = Model(usage, "Well, ", 60.0)
     work = asyncio.create_task(reply(model, "usage-cut"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         await model.waits.wait()
     usage.reply = 7
     work.cancel()

@@ -24,6 +24,7 @@ from shared import metrics, vitals
 from shared.gpu import GpuLoad
 from shared.settings import BadSettings, Settings
 from shared.vitals import Vitals, serve_metrics, tell_build
+from tests.support.waiting import until
 
 GPU = GpuLoad("1", "Card", 0.37, 30, 80, 5, 250.5, 61.0)
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -164,12 +165,6 @@ async def watching(own: Vitals) -> AsyncIterator[None]:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-
-
-async def until(met: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not met():
-            await asyncio.sleep(0.01)
 
 
 def observed(stage: str, most_s: float = float("inf")) -> float:

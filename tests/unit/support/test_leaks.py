@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PLANTED = '''
+PLANTED = """
 import asyncio, threading, time
 import pytest
 
@@ -50,7 +50,7 @@ def test_uses_a_thread(threaded):
 
 def test_thread():
     threading.Thread(target=time.sleep, args=(20,), name="forgotten thread", daemon=True).start()
-'''
+"""
 
 
 def test_what_is_left_behind_fails_its_test(tmp_path: Path) -> None:

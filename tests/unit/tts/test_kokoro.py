@@ -16,6 +16,7 @@ from shared.engines import UnknownEngine
 from shared.loudness import LEVEL_DBFS, level_dbfs
 from shared.models import ModelMissing
 from shared.settings import Settings
+from tests.support.waiting import HANG_S
 
 TEXT = "Hello there, my friend."
 
@@ -111,7 +112,7 @@ async def test_a_long_sentence_begins_early_and_can_be_stopped(engine: KokoroSyn
     first = await anext(speech)
     assert first.words[0].text == "Well,"
     asking = asyncio.ensure_future(speech.aclose())
-    await asyncio.wait_for(asking, 5)
+    await asyncio.wait_for(asking, HANG_S)
     assert (await speak(engine, "Yes."))[0].pcm
 
 

@@ -12,6 +12,7 @@ from services.vad.judge import WAITING_LIMIT, Hearing, Judge
 from services.vad.listener import Heard, Listener
 from shared.frames import AudioChunk, InputCommitted, SpeechStarted, TurnCommitted, TurnDiscarded
 from shared.session import ReplyOptions, SessionSettings
+from tests.support.waiting import HANG_S
 
 
 class Loud:
@@ -62,7 +63,7 @@ class Session:
 
 
 async def settled(judge: Judge) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         while judge._busy:
             await asyncio.sleep(0)
 
