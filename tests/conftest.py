@@ -36,15 +36,16 @@ IN_CI = os.environ.get("CI") == "true"
 
 MAY_BE_SKIPPED = ("docker compose is not installed", "the standard library has no audioop")
 """Reasons to skip a test that hold in CI too."""
-LIMITS_S = {"unit": 60, "pipeline": 600, "chaos": 600, "browser": 600}
-"""By folder: how long one test may take before it counts as hung, its fixtures included, on a slow machine too."""
+LIMITS_S = {"unit": 60, "models": 300, "pipeline": 600, "chaos": 600, "browser": 600}
+"""By folder or marker: after how long a test counts as hung, its fixtures included, on a slow and busy machine too."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("timeout") is None:
             folder = item.path.relative_to(Path(__file__).parent).parts[0]
-            item.add_marker(pytest.mark.timeout(LIMITS_S[folder]))
+            kind = "models" if item.get_closest_marker("models") else folder
+            item.add_marker(pytest.mark.timeout(LIMITS_S[kind]))
 
 
 @pytest.hookimpl(wrapper=True)

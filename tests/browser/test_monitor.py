@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 import uvicorn
 from selenium.webdriver.common.by import By
 from websockets.sync.client import ClientConnection, connect
@@ -18,8 +17,6 @@ from services.edge.edge import Edge
 from shared.lifecycle import Shutdown
 from shared.settings import Settings
 from tests.browser.test_page import Page, Server, chromium
-
-pytestmark = pytest.mark.timeout(180)
 
 SLOW_ENDPOINT_MS = 1100
 WATCHED = """

@@ -26,6 +26,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 import services.edge
 from tests.conftest import need
+from tests.support.waiting import HANG_S
 
 WEB = Path(services.edge.__file__).parent / "web"
 ARGUMENTS = (
@@ -40,10 +41,7 @@ ARGUMENTS = (
     "--use-fake-device-for-media-stream",
     "--autoplay-policy=no-user-gesture-required",
 )
-TURN_S = 30.0
-"""Longest wait for a whole turn, on a machine that is busy with other things."""
 
-pytestmark = pytest.mark.timeout(180)
 
 SpeechWav = Callable[[str, float, float], Path]
 
@@ -68,7 +66,7 @@ class Page:
     def run(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)
 
-    def until(self, script: str, timeout_s: float = TURN_S) -> Any:
+    def until(self, script: str, timeout_s: float = HANG_S) -> Any:
         """Waits until the script gives something; what it was like instead is in the error."""
         try:
             return WebDriverWait(self.driver, timeout_s, poll_frequency=0.05).until(lambda _: self.run(script))
@@ -178,7 +176,7 @@ def test_speech_during_the_reply_interrupts_it(
     # The file is played over and over: whatever the length of the reply, some round of it meets one that is playing.
     with hearing(speech_wav("hello there", 0.2, 0.8), loop=True) as page:
         page.open(parley_server.url, "?autostart=1&raw=1")
-        page.until("return parley.events.includes('interrupt')", 2 * TURN_S)
+        page.until("return parley.events.includes('interrupt')", HANG_S)
         cut = "return parley.turns.find((turn) => turn.status === 'interrupted')"
         assert page.until(cut)["turn"] >= 1
         assert page.until("return document.querySelector('#log .reply small').textContent.includes('interrupted')", 5)

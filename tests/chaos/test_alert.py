@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 import yaml
 
 from benchmarks.system import SCRIPTED, System, running_system
@@ -24,8 +23,6 @@ ROUTES = Path(__file__).parents[2] / "deploy/alertmanager/alertmanager.yml"
 HOST = "127.0.0.1"
 HOLD = "1s"
 """How long a cause must last here before it is told of."""
-
-pytestmark = pytest.mark.timeout(90)
 
 
 class Webhook:

@@ -19,8 +19,6 @@ from tests.support.waiting import HANG_S
 
 PARLEY = (sys.executable, "-P", "-m", "deploy.cli")
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def call(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PARLEY_")}
@@ -83,7 +81,7 @@ def test_q_ends_it_and_leaves_the_terminal_as_it_was(parley_server: System) -> N
     command = [*PARLEY, "top", "--url", parley_server.url]
     environ = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "50"}
     with subprocess.Popen(command, env=environ, stdin=its, stdout=its, stderr=its) as process:
-        seen, until_s, asked_to_end = b"", time.monotonic() + 40, False
+        seen, until_s, asked_to_end = b"", time.monotonic() + HANG_S, False
         while process.poll() is None and time.monotonic() < until_s:
             if select.select([ours], [], [], 0.05)[0]:
                 seen += os.read(ours, 65_536)

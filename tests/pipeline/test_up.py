@@ -45,7 +45,7 @@ class Output:
     def text(self) -> str:
         return "".join(self._lines)
 
-    def until(self, pattern: str, timeout_s: float = 40) -> re.Match[str]:
+    def until(self, pattern: str, timeout_s: float = HANG_S) -> re.Match[str]:
         def find() -> re.Match[str] | None:
             return re.search(pattern, self.text)
 
@@ -56,7 +56,7 @@ class Output:
         return found
 
     def close(self) -> None:
-        self._reader.join(20)
+        self._reader.join()
 
 
 @pytest.fixture
@@ -93,7 +93,6 @@ def call(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProces
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-@pytest.mark.timeout(180)
 def test_the_whole_life_of_a_system(
     parley: tuple[subprocess.Popen[str], Output],
     environ: dict[str, str],
@@ -126,7 +125,7 @@ def test_the_whole_life_of_a_system(
     handles = [os.pidfd_open(pid) for pid in children(process.pid).values()]
     assert len(handles) == 6
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0
+    assert process.wait(HANG_S) == 0
     output.until(r"stopped\n$")
     for handle in handles:
         assert select.select([handle], [], [], 0)[0], "a process outlives the system"

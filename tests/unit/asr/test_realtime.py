@@ -22,7 +22,7 @@ from shared.engines import EngineLost, UnknownEngine
 from shared.settings import Settings
 from tests.unit.asr.voices import CHUNK_BYTES, clip, feed, hum, noise, voice
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.models, pytest.mark.asyncio(loop_scope="module")]
 
 
 @pytest.fixture(scope="module")

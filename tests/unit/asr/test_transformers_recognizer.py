@@ -15,7 +15,7 @@ from shared.models import ModelMissing
 from shared.settings import Settings
 from tests.unit.asr.voices import feed, hum, noise, voice
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.models, pytest.mark.asyncio(loop_scope="module")]
 
 
 @pytest.fixture(scope="module")

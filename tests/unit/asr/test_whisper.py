@@ -16,6 +16,8 @@ from shared.devices import open_device
 from shared.settings import Settings
 from tests.unit.asr.voices import clip, texts, voice
 
+pytestmark = pytest.mark.models
+
 SETTINGS = Settings(device="cpu")
 LONG = "Ada Lovelace " * 200
 

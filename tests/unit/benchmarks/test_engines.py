@@ -243,6 +243,7 @@ def test_an_engine_that_fails_leaves_the_others_figures(monkeypatch: pytest.Monk
     assert [bool(entry["figures"]) for entry in entries] == [False, True, True]
 
 
+@pytest.mark.models
 def test_a_random_model_is_measured_and_says_that_it_is_one(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     code, output = run(

@@ -21,6 +21,8 @@ from shared.settings import Settings
 from shared.speech import Speech
 from tests.support.waiting import HANG_S
 
+pytestmark = pytest.mark.models
+
 TOKENS = 12
 SAID = (Message("system", "Be brief.", 0), Message("user", "Hello.", 1), Message("assistant", "Hi.", 1))
 

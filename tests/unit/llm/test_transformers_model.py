@@ -54,7 +54,7 @@ async def model(folder: Path) -> AsyncIterator[TransformersModel]:
         yield model
 
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.models, pytest.mark.asyncio(loop_scope="module")]
 
 
 def talk(*texts: str) -> list[Message]:

@@ -44,7 +44,7 @@ def samples(speech: list[Speech]) -> np.ndarray:
     return np.frombuffer(b"".join(piece.pcm for piece in speech), "<i2").astype(np.float32) / 32_768
 
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.models, pytest.mark.asyncio(loop_scope="module")]
 
 
 async def test_it_speaks_in_slices_with_its_words_at_its_level(engine: KokoroSynthesizer) -> None:

@@ -89,7 +89,7 @@ def samples(speech: list[Speech]) -> np.ndarray:
     return np.frombuffer(b"".join(piece.pcm for piece in speech), "<i2").astype(np.float32) / 32_768
 
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.models, pytest.mark.asyncio(loop_scope="module")]
 
 
 @pytest.mark.parametrize(
