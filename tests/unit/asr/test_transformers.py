@@ -16,7 +16,7 @@ from services.asr.transformers import WINDOW_S, TransformersUtterance, quietest
 from shared.batching import Batcher
 from shared.engines import EngineLost
 from shared.session import RATE_HZ, Word
-from tests.support.waiting import until
+from tests.support.waiting import HANG_S, until
 from tests.unit.asr.voices import CHUNK_BYTES, feed, hum, noise, voice
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -34,7 +34,7 @@ class Scripted:
 
     def answer(self, clips: Sequence[Clip]) -> list[Heard]:
         self.asked.append(list(clips))
-        assert self.open.wait(10)
+        assert self.open.wait(HANG_S)
         if self.fails is not None:
             raise self.fails
         return [self._heard(b"".join(clip.pieces), clip) for clip in clips]
@@ -215,8 +215,11 @@ async def test_the_time_without_audio_is_not_the_models(open_utterance: Open) ->
     model = Scripted(voice(2))
     utterance = open_utterance(model)
     await feed(utterance, model.said[:BYTES_PER_S])
-    await asyncio.sleep(0.3)  # nothing comes, and the answer has long been there
-    assert utterance._took_s < 0.2
+    await until(lambda: utterance._pending is not None and utterance._pending.done())
+    took_s = utterance._took_s
+    await asyncio.sleep(0.05)  # nothing comes
+    await utterance.accept(b"")
+    assert utterance._took_s == took_s > 0
     utterance.close()
 
 

@@ -24,7 +24,7 @@ from shared import metrics, vitals
 from shared.gpu import GpuLoad
 from shared.settings import BadSettings, Settings
 from shared.vitals import Vitals, serve_metrics, tell_build
-from tests.support.waiting import until
+from tests.support.waiting import HANG_S, until
 
 GPU = GpuLoad("1", "Card", 0.37, 30, 80, 5, 250.5, 61.0)
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -244,7 +244,7 @@ class Card:
     def _utilization(self, card: str) -> Any:
         self.readers.append(threading.current_thread())
         if self.hangs:
-            self.released.wait(10)
+            self.released.wait(HANG_S)
         return SimpleNamespace(gpu=37)
 
     def _power(self, card: str) -> int:
@@ -316,7 +316,7 @@ async def test_a_reading_that_ends_after_the_watch_did_is_dropped(
         await until(lambda: bool(card.readers))
         await asyncio.sleep(0.05)
     card.released.set()
-    await asyncio.to_thread(card.readers[0].join, 5)
+    await asyncio.to_thread(card.readers[0].join, HANG_S)
     await asyncio.sleep(0)
     assert (own.gpus, wrong) == ((), [])
 
