@@ -128,7 +128,11 @@ async def _supervised(supervisor: Supervisor, journal: Journal) -> AsyncIterator
 
 async def _until_up(supervisor: Supervisor, running: asyncio.Task[None]) -> None:
     """Return when everything is ready, when a process has died, or when the start hangs."""
+
+    def decided() -> bool:
+        return supervisor.up.is_set() or running.done() or any(service.deaths for service in supervisor.services)
+
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(HANG_S):
-            while not (supervisor.up.is_set() or running.done() or any(one.deaths for one in supervisor.services)):
-                await asyncio.sleep(LOOK_S)
+            while not decided():
+                await asyncio.wait((running,), timeout=LOOK_S)
