@@ -193,11 +193,11 @@ async def test_a_call_from_greeting_to_goodbye(patient_server: System, calls: Pa
         await caller.send("say", text="By the way, we close soon.")
         await caller.until("processing_started", turn=2)
         assert caller.of("interrupt") == []  # it waits for the greeting
-        await caller.until("reply_done", 12, turn=2, status="completed")
+        await caller.until("reply_done", turn=2, status="completed")
         await caller.send("cancel")
         await caller.until("interrupt", turn=2)
         await caller.send("hang_up")
-        await caller.until("reply_done", 12, turn=3, status="completed")
+        await caller.until("reply_done", turn=3, status="completed")
         closed = await caller.until("closed")
         assert (closed["code"], closed["reason"]) == (1000, "goodbye")
     assert calls.read_text() == ""  # nobody thought about it
