@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from benchmarks.metrics_cost import free_ports
 from benchmarks.system import SCRIPTED, System, running_system
@@ -29,7 +29,12 @@ os.environ.setdefault("PARLEY_DTYPE", "float32")
 pytest_plugins = ["tests.support.leaks"]
 
 # An example may take any time: this machine may be slow and busy.
-settings.register_profile("parley", settings.get_profile(settings.get_current_profile_name()), deadline=None)
+settings.register_profile(
+    "parley",
+    settings.get_profile(settings.get_current_profile_name()),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("parley")
 
 IN_CI = os.environ.get("CI") == "true"
