@@ -60,7 +60,7 @@ class Watch:
 
     def keep(self) -> None:
         """What runs now may go on: it belongs to a fixture of several tests."""
-        for runner in self._runners:
+        for runner in list(self._runners):
             self._known.update(asyncio.all_tasks(runner.get_loop()))
         self._threads.update(threading.enumerate())
 

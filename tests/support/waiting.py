@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-HANG_S = 120.0
+HANG_S = 300.0
 """Only what hangs takes this long, on a slow and busy machine too."""
 POLL_S = 0.005
 
