@@ -23,7 +23,7 @@ JOIN_S = 5.0
 LIBRARIES = ("asyncio_", "tqdm", "TMonitor")
 """Threads by the start of their name that their library ends itself: the executor of a loop, tqdm's monitor."""
 
-_MACHINERY = ("<frozen", str(Path(asyncio.__file__).parent), str(ROOT / ".venv"), __file__)
+_MACHINERY = ("<", str(Path(asyncio.__file__).parent), str(ROOT / ".venv"), __file__)
 """Paths of what starts tasks for others, and so does not say where one was made."""
 
 

@@ -29,7 +29,7 @@ async def recognizer() -> AsyncIterator[SphinxRecognizer]:
     await recognizer.close()
 
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.models, pytest.mark.asyncio(loop_scope="module")]
 
 
 def room(ms: int, seed: int = 0) -> bytes:

@@ -14,6 +14,8 @@ from benchmarks.against import OtherFailed, check_checkout, environment, interpr
 from benchmarks.figures import Run
 from benchmarks.pipeline import Options
 
+pytestmark = pytest.mark.timeout(300)  # they start processes
+
 PHASES = Options(seconds=0.1, barge=0.2, grain_ms=2.0, speculations=1)
 
 WRITES = """

@@ -35,6 +35,8 @@ from services.tts.scripted import ScriptedSynthesizer
 from shared.session import RATE_HZ
 from shared.settings import BadSettings, Settings, load_settings
 
+pytestmark = pytest.mark.timeout(300)  # they start processes
+
 
 @pytest.fixture(autouse=True)
 def fresh_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

@@ -15,6 +15,8 @@ from benchmarks.machine import circumstances
 from benchmarks.pipeline import ENDPOINT_MS
 from deploy.cli import app
 
+pytestmark = pytest.mark.timeout(300)  # they start processes
+
 
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
