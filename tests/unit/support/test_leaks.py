@@ -5,9 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.waiting import HANG_S
+
 PLANTED = """
 import asyncio, threading, time
 import pytest
+from tests.support import leaks
+
+leaks.JOIN_S = 0.1
 
 async def lasting():
     await asyncio.sleep(3600)
@@ -59,7 +64,7 @@ def test_what_is_left_behind_fails_its_test(tmp_path: Path) -> None:
     (folder / "test_planted.py").write_text(PLANTED)
     plugins = ("-p", "tests.support.leaks", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto")
     argv = (sys.executable, "-m", "pytest", "-q", "--import-mode=importlib", *plugins, "--rootdir", str(tmp_path), str(folder))  # fmt: skip
-    report = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=50).stdout
+    report = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=HANG_S).stdout
     failed = set(re.findall(r"^ERROR .*::(\w+)", report, re.MULTILINE))
     assert failed == {
         "test_task",
