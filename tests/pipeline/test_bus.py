@@ -149,7 +149,7 @@ async def test_work_that_fails_is_tried_again_then_set_aside_and_the_session_is_
         assert attempts == [1, 2, 3]
         assert await edge.call(b"XLEN", edge.keys.dead("tts")) == 1
         shutdown.request()
-        await asyncio.wait([running], timeout=5)
+        await asyncio.wait([running], timeout=HANG_S)
         assert running.done()
 
 
@@ -182,7 +182,7 @@ async def test_a_stop_message_ends_work_that_is_in_vain_and_shutdown_finishes_th
         await asyncio.sleep(0.05)
         assert not running.done()
         go_on.set()
-        await asyncio.wait([running], timeout=5)
+        await asyncio.wait([running], timeout=HANG_S)
         assert ended[1:] == [(2, "done")]
         status = await stage_status(bus, "tts")
         assert (status.in_hand, status.workers) == (0, ())
@@ -218,7 +218,7 @@ async def test_the_death_of_the_broker_ends_every_wait_and_the_next_one_is_used(
         await asyncio.sleep(0.3)
         successor = await asyncio.create_subprocess_exec(*broker_argv(program, path.parent))
         try:
-            await asyncio.wait([running], timeout=10)
+            await asyncio.wait([running], timeout=HANG_S)
             assert running.done()
             async with redis.Redis.from_url(f"unix://{path}") as client:
                 assert await client.get("alive") == b"yes"

@@ -13,6 +13,7 @@ from benchmarks import against
 from benchmarks.against import OtherFailed, check_checkout, environment, interpreter, run_other
 from benchmarks.figures import Run
 from benchmarks.pipeline import Options
+from tests.support.waiting import HANG_S
 
 pytestmark = pytest.mark.timeout(300)  # they start processes
 
@@ -91,7 +92,7 @@ async def test_one_that_hangs_is_interrupted_and_stops_what_it_started(
 
 async def test_it_ends_with_the_run_that_wanted_it(tmp_path: Path) -> None:
     running = asyncio.create_task(run_other(checkout(tmp_path, HANGS), Run(1, repeat=0), PHASES))
-    pid, until_s = tmp_path / "pid", time.monotonic() + 20
+    pid, until_s = tmp_path / "pid", time.monotonic() + HANG_S
     while not (pid.exists() and pid.read_text()) and time.monotonic() < until_s:
         await asyncio.sleep(0.02)
     running.cancel()

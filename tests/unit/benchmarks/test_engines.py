@@ -34,6 +34,7 @@ from services.llm.scripted import ScriptedModel
 from services.tts.scripted import ScriptedSynthesizer
 from shared.session import RATE_HZ
 from shared.settings import BadSettings, Settings, load_settings
+from tests.support.waiting import HANG_S
 
 pytestmark = pytest.mark.timeout(300)  # they start processes
 
@@ -267,10 +268,10 @@ def test_an_interrupt_leaves_no_process_and_no_file(tmp_path: Path) -> None:
     argv = (sys.executable, "-m", "deploy.cli", "bench", "engines", "--engine", "asr=scripted", "--batch", "1",
             "--json", str(tmp_path / "x.json"))  # fmt: skip
     with subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        until_s = time.monotonic() + 30
+        until_s = time.monotonic() + HANG_S
         while not list(tmp_path.glob("parley-bench-*")) and time.monotonic() < until_s:
             time.sleep(0.1)
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        assert process.wait(HANG_S) == 130
     assert not list(tmp_path.iterdir())
