@@ -28,7 +28,7 @@ SLOW = {
     "PARLEY_LEASE_MS": "600",
     "PARLEY_LLM_ENGINE": "tests.chaos.slow_engines:SlowModel",
     "PARLEY_TTS_ENGINE": "tests.chaos.slow_engines:SlowVoice",
-    "PARLEY_SCRIPTED_ASR_MS": "400",
+    "PARLEY_SCRIPTED_ASR_MS": "1500",  # it still recognises for a second after the endpoint
     "PYTHONPATH": str(Path.cwd()),
 }
 SENTENCES = 3
@@ -76,8 +76,10 @@ def pid_of(consumer: str) -> int:
 async def kill_owner(system: System, stage: str) -> None:
     """kill -9 of the process that holds the stage's work."""
     async with redis.Redis.from_url(system.broker_url, decode_responses=True) as client:
-        (held,) = await client.xpending_range(f"parley:{{0}}:jobs:{stage}", stage, "-", "+", 1)
-    os.kill(pid_of(held["consumer"]), signal.SIGKILL)
+        async with asyncio.timeout(HANG_S):
+            while not (held := await client.xpending_range(f"parley:{{0}}:jobs:{stage}", stage, "-", "+", 1)):
+                await asyncio.sleep(0.005)
+    os.kill(pid_of(held[0]["consumer"]), signal.SIGKILL)
 
 
 def reply_text(caller: Caller) -> str:
