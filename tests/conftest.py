@@ -144,7 +144,7 @@ def classic_server() -> Iterator[System]:
 @pytest.fixture(scope="session")
 def talkative_server() -> Iterator[System]:
     """A system whose replies last so long that they can always be interrupted."""
-    with system({**SCRIPTED, "PARLEY_SCRIPTED_TTS_SECONDS": "15"}) as running:
+    with system({**SCRIPTED, "PARLEY_SCRIPTED_TTS_SECONDS": "60"}) as running:
         yield running
 
 

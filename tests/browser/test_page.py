@@ -256,7 +256,7 @@ def test_escape_silences_the_reply(talkative_server: Server, hearing: Callable[.
         played = page.until("return parley.playedSamples")
         while played != (now := page.driver.execute_async_script(later)):
             played = now
-        assert played < 10 * 16_000
+        assert played < 45 * 16_000  # of 60 s
         assert page.run("return parley.turns[0].status") == "cancelled"
 
 
