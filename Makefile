@@ -14,11 +14,11 @@ RUN_INSTALLED := .venv/.installed-run
 NEURAL_INSTALLED := .venv/.installed-neural
 DEV_INSTALLED := .venv/.installed-dev
 
-.PHONY: help install run observe test check bench clean programs
+.PHONY: help install run observe test test-fast check bench clean programs
 .DEFAULT_GOAL := help
 
 help: ## say what there is
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
 
 comma := ,
 # The extras that install torch, too.
@@ -37,6 +37,9 @@ observe: $(RUN_INSTALLED) ## beside make run: Prometheus with our alert rules, a
 
 test: $(DEV_INSTALLED) programs ## run all tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+test-fast: $(DEV_INSTALLED) programs ## run the unit tests, but for those that load models
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not models' tests/unit
 
 check: $(DEV_INSTALLED) ## lint, formatting, types, who imports whom
 	$(BIN)/ruff check .

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 import yaml
 
 from dashboards import alerts
@@ -18,13 +17,12 @@ from deploy.local.address import base_url, claim_port
 from shared.settings import STAGES
 from tests.conftest import need
 from tests.support.system import SCRIPTED, System, running_system
+from tests.support.waiting import HANG_S
 
 ROUTES = Path(__file__).parents[2] / "deploy/alertmanager/alertmanager.yml"
 HOST = "127.0.0.1"
 HOLD = "1s"
 """How long a cause must last here before it is told of."""
-
-pytestmark = pytest.mark.timeout(90)
 
 
 class Webhook:
@@ -47,7 +45,7 @@ class Webhook:
 
     async def until(self, status: str, **labels: str) -> dict[str, Any]:
         """The first alert with this status (firing or resolved) and these labels."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANG_S):
             while True:
                 for alert in self.told:
                     if alert["status"] == status and labels.items() <= alert["labels"].items():
@@ -73,7 +71,7 @@ async def program(argv: Sequence[str], ready_url: str) -> AsyncIterator[None]:
         *argv, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
     )
     try:
-        async with asyncio.timeout(20), httpx.AsyncClient(trust_env=False) as client:
+        async with asyncio.timeout(HANG_S), httpx.AsyncClient(trust_env=False) as client:
             while not await _answers(client, ready_url):
                 assert process.returncode is None, f"{argv[0]} ended with exit code {process.returncode}"
                 await asyncio.sleep(0.05)
@@ -145,7 +143,7 @@ def ports_in_a_row(count: int) -> int:
 
 async def successor(system: System, stage: str, killed: int) -> int:
     """The process that takes the place of the one that was killed."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_S):
         while system.pids.get(stage, killed) == killed:
             await asyncio.sleep(0.01)
     return system.pids[stage]
@@ -154,7 +152,7 @@ async def successor(system: System, stage: str, killed: int) -> int:
 async def until_quiet(prometheus_port: int) -> None:
     """Everything is measured, and nothing is wrong."""
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(HANG_S),
         httpx.AsyncClient(base_url=base_url(HOST, prometheus_port), trust_env=False) as client,
     ):
         while True:

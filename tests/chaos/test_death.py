@@ -1,21 +1,25 @@
 """What dies does not end the conversation: kill -9 of each worker in the middle of a turn, and of the broker."""
 
 import asyncio
+import json
 import os
 import signal
 import struct
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import redis.asyncio as redis
 
+from tests.conftest import system
 from tests.support.caller import Caller, calling
 from tests.support.engines import SLICE, SLICES, TEXT
 from tests.support.system import SCRIPTED, System, running_system
+from tests.support.waiting import HANG_S
 
 Speech = Callable[[str, int], bytes]
 
@@ -24,12 +28,17 @@ SLOW = {
     "PARLEY_LEASE_MS": "600",
     "PARLEY_LLM_ENGINE": "tests.support.engines:SlowModel",
     "PARLEY_TTS_ENGINE": "tests.support.engines:SlowVoice",
-    "PARLEY_SCRIPTED_ASR_MS": "400",
+    "PARLEY_SCRIPTED_ASR_MS": "1500",  # it still recognises for a second after the endpoint
     "PYTHONPATH": str(Path.cwd()),
 }
 SENTENCES = 3
 
-pytestmark = pytest.mark.timeout(90)
+
+@pytest.fixture(scope="module")
+def slow_system() -> Iterator[System]:
+    """Its processes are killed and come back; a test leaves it as whole as it was."""
+    with system(SLOW) as running:
+        yield running
 
 
 @pytest.fixture
@@ -39,12 +48,12 @@ def words(speech_pcm: Speech) -> bytes:
 
 @asynccontextmanager
 async def second_worker(system: System, stage: str) -> AsyncIterator[None]:
-    """One more worker of the stage, ready."""
+    """One more worker of the stage; it is ready, and so is the system's own."""
     env = {**os.environ, **SLOW, "PARLEY_REDIS_URL": system.broker_url}
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", f"services.{stage}", env=env)
     try:
-        async with asyncio.timeout(20), redis.Redis.from_url(system.broker_url) as client:
-            while await client.zcard(f"parley:{{0}}:ready:{stage}") < 2:
+        async with asyncio.timeout(HANG_S), redis.Redis.from_url(system.broker_url) as client:
+            while not {process.pid, system.pids.get(stage)} <= await ready_workers(client, stage):
                 await asyncio.sleep(0.05)
         yield
     finally:
@@ -53,16 +62,33 @@ async def second_worker(system: System, stage: str) -> AsyncIterator[None]:
         await process.wait()
 
 
+async def ready_workers(client: "redis.Redis[Any]", stage: str) -> set[int | None]:
+    """Process ids of the stage's ready workers, and of some that have died since."""
+    return {
+        pid_of(json.loads(member)["consumer"]) for member in await client.zrange(f"parley:{{0}}:ready:{stage}", 0, -1)
+    }
+
+
+def pid_of(consumer: str) -> int:
+    return int(consumer.split(":")[2])
+
+
 async def kill_owner(system: System, stage: str) -> None:
     """kill -9 of the process that holds the stage's work."""
     async with redis.Redis.from_url(system.broker_url, decode_responses=True) as client:
-        (held,) = await client.xpending_range(f"parley:{{0}}:jobs:{stage}", stage, "-", "+", 1)
-    os.kill(int(held["consumer"].split(":")[2]), signal.SIGKILL)
+        async with asyncio.timeout(HANG_S):
+            while not (held := await client.xpending_range(f"parley:{{0}}:jobs:{stage}", stage, "-", "+", 1)):
+                await asyncio.sleep(0.005)
+    os.kill(pid_of(held[0]["consumer"]), signal.SIGKILL)
+
+
+def reply_text(caller: Caller) -> str:
+    return "".join(event["text"] for event in caller.of("model_response"))
 
 
 def assert_whole(caller: Caller) -> None:
     """The reply was given exactly once: every letter, every sample, in order."""
-    assert "".join(event["text"] for event in caller.of("model_response")) == TEXT
+    assert reply_text(caller) == TEXT
     ramp = tuple(range(SLICE * SLICES)) * SENTENCES
     assert struct.unpack(f"<{len(caller.audio) // 2}h", caller.audio) == ramp
     assert len(caller.of("reply_done")) == 1
@@ -72,8 +98,10 @@ def assert_whole(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize("stage", ["vad", "asr", "llm", "tts"])
-async def test_a_second_worker_finishes_the_turn_of_one_that_was_killed(stage: str, words: bytes) -> None:
-    async with running_system(SLOW) as system, second_worker(system, stage), calling(system.url) as caller:
+async def test_a_second_worker_finishes_the_turn_of_one_that_was_killed(
+    slow_system: System, stage: str, words: bytes
+) -> None:
+    async with second_worker(slow_system, stage), calling(slow_system.url) as caller:
         async with asyncio.TaskGroup() as tasks:
             speaking = tasks.create_task(caller.speak(words, silence_s=4.0))
             match stage:
@@ -82,12 +110,11 @@ async def test_a_second_worker_finishes_the_turn_of_one_that_was_killed(stage: s
                 case "asr":
                     await caller.until("processing_started")
                 case "llm":
-                    await caller.until("model_response")
-                    await asyncio.sleep(0.5)  # into the second sentence
+                    await caller.where(lambda _: "second" in reply_text(caller), HANG_S, "second sentence")
                 case _:
                     await caller.until("audio")
-            await kill_owner(system, stage)
-            await caller.until("reply_done", timeout_s=20)
+            await kill_owner(slow_system, stage)
+            await caller.until("reply_done")
             await speaking
         assert_whole(caller)
 
@@ -96,12 +123,12 @@ async def test_a_lost_engine_ends_its_worker_and_its_work_is_done_by_the_next(wo
     losses = tmp_path / "losses"
     losses.write_text("1")
     voice = {"PARLEY_TTS_ENGINE": "tests.support.engines:LostVoice", "TEST_LOSSES": str(losses)}
-    async with running_system({**SLOW, **voice}) as system, calling(system.url) as caller:
+    async with running_system({**SLOW, **voice}) as server, calling(server.url) as caller:
         await caller.speak(words, silence_s=1.5)
-        await caller.until("reply_done", timeout_s=30)
+        await caller.until("reply_done")
         assert_whole(caller)
-        assert any("no memory left" in line for line in system.journal.lines)
-        assert any("ended with exit code 3" in event for event in system.journal.events)
+        assert any("no memory left" in line for line in server.journal.lines)
+        assert any("ended with exit code 3" in event for event in server.journal.events)
 
 
 async def test_work_that_ends_every_worker_is_given_up_and_the_session_lives(words: bytes, tmp_path: Path) -> None:
@@ -109,42 +136,42 @@ async def test_work_that_ends_every_worker_is_given_up_and_the_session_lives(wor
     losses.write_text("2")
     voice = {"PARLEY_TTS_ENGINE": "tests.support.engines:LostVoice", "TEST_LOSSES": str(losses)}
     deadly = {**SLOW, **voice, "PARLEY_MAX_DELIVERIES": "2"}
-    async with running_system(deadly) as system, calling(system.url) as caller:
+    async with running_system(deadly) as server, calling(server.url) as caller:
         await caller.send("text_input", text="one")
-        error = await caller.until("error", timeout_s=40)
+        error = await caller.until("error")
         assert "no memory left" in error["message"]
         await caller.send("text_input", text="two")
-        await caller.until("reply_done", turn=2, status="completed", timeout_s=30)
+        await caller.until("reply_done", turn=2, status="completed")
 
 
-async def test_the_session_goes_on_after_its_listener_died_between_turns(words: bytes) -> None:
-    async with running_system(SLOW) as system, second_worker(system, "vad"), calling(system.url) as caller:
+async def test_the_session_goes_on_after_its_listener_died_between_turns(slow_system: System, words: bytes) -> None:
+    async with second_worker(slow_system, "vad"), calling(slow_system.url) as caller:
         await caller.speak(words, silence_s=0.7)
-        await caller.until("reply_done", turn=1, timeout_s=20)
-        await kill_owner(system, "vad")
+        await caller.until("reply_done", turn=1)
+        await kill_owner(slow_system, "vad")
         await caller.speak(b"", silence_s=2.0)
         await caller.speak(words, silence_s=0.7)
-        await caller.until("reply_done", turn=2, status="completed", timeout_s=20)
+        await caller.until("reply_done", turn=2, status="completed")
         assert [event["turn"] for event in caller.of("processing_started")] == [1, 2]
 
 
 async def test_a_broker_that_comes_back_serves_the_next_session(words: bytes) -> None:
-    async with running_system(SCRIPTED) as system:
-        async with calling(system.url) as caller:
-            os.kill(system.pids["broker"], signal.SIGKILL)
+    async with running_system(SCRIPTED) as server:
+        async with calling(server.url) as caller:
+            os.kill(server.pids["broker"], signal.SIGKILL)
             closed = await caller.until("closed")
             assert closed["code"] == 1012
             assert caller.of("error", code="closing")
-        pids = {name: pid for name, pid in system.pids.items() if name != "broker"}
-        async with calling(system.url, start=False) as refused:
+        pids = {name: pid for name, pid in server.pids.items() if name != "broker"}
+        async with calling(server.url, start=False) as refused:
             await refused.until("closed", code=1013)
-        async with asyncio.timeout(20), httpx.AsyncClient(base_url=system.url, trust_env=False) as client:
+        async with asyncio.timeout(HANG_S), httpx.AsyncClient(base_url=server.url, trust_env=False) as client:
             while (await client.get("/health")).status_code != 200:
                 await asyncio.sleep(0.1)
-        async with calling(system.url) as caller:
+        async with calling(server.url) as caller:
             await caller.speak(words, silence_s=0.7)
             await caller.until("reply_done", turn=1, status="completed")
-        assert pids == {name: pid for name, pid in system.pids.items() if name != "broker"}
+        assert pids == {name: pid for name, pid in server.pids.items() if name != "broker"}
 
 
 async def test_bad_entries_are_set_aside_and_the_session_goes_on(parley_server: System, words: bytes) -> None:

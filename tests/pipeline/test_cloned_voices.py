@@ -20,6 +20,7 @@ from shared.settings import Settings
 from shared.worker.lifecycle import Shutdown
 from shared.worker.worker import Worker
 from tests.support.broker import embedded_broker
+from tests.support.waiting import HANG_S
 
 ANN = cloned_voice("ann", "This is Ann.", 24_000, b"\1\0" * 24_000)
 OTHER_ANN = cloned_voice("ann", "This is Ann.", 24_000, b"\2\0" * 24_000)
@@ -61,7 +62,7 @@ class Speaking:
         self.turn = 0
 
     async def until(self, reached: Callable[[], Any]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_S):
             while not reached():
                 await asyncio.sleep(0.005)
 

@@ -20,10 +20,10 @@ from tests.conftest import need
 from tests.support.broker import embedded_broker
 from tests.support.containers import Builder, Image, Stage, context_files, read_dockerfile
 from tests.support.free_ports import free_ports
+from tests.support.waiting import HANG_S
 
 ROOT = Path(__file__).parents[2]
 SERVICES = (*STAGES, "edge")
-HEALTHY_S = 60.0
 
 
 def stages(profile: str = "classic") -> dict[str, Stage]:
@@ -106,7 +106,6 @@ def roomy(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(tmp_path)
 
 
-@pytest.mark.timeout(240)
 async def test_each_target_is_built_gets_healthy_and_drains(roomy: Path) -> None:
     builder = Builder(stages(), ROOT, roomy)
     images = {name: await asyncio.to_thread(builder.build, name) for name in SERVICES}
@@ -123,13 +122,13 @@ async def test_each_target_is_built_gets_healthy_and_drains(roomy: Path) -> None
             containers[name] = Container(image, env)
 
         edge = await stack.enter_async_context(containers["edge"])
-        async with asyncio.timeout(HEALTHY_S):
+        async with asyncio.timeout(HANG_S):
             await edge.until_heard()
         assert not await edge.is_healthy(), "no stage is ready yet"
         assert not await containers["asr"].is_healthy(), "it does not run yet"
         for stage in STAGES:
             await stack.enter_async_context(containers[stage])
-        async with asyncio.timeout(HEALTHY_S):
+        async with asyncio.timeout(HANG_S):
             for container in containers.values():
                 await container.until_healthy()
 
@@ -224,7 +223,7 @@ def mounted(service: str, folder: Path) -> Path:
 
 def test_prometheus_asks_every_service_of_compose(tmp_path: Path) -> None:
     path = mounted("prometheus", tmp_path) / "etc/prometheus/prometheus.yml"
-    subprocess.run([need("promtool"), "check", "config", path], check=True, timeout=20)
+    subprocess.run([need("promtool"), "check", "config", path], check=True, timeout=HANG_S)
     config = yaml.safe_load(path.read_text())
     (job,) = config["scrape_configs"]
     (found,) = job["dns_sd_configs"]
@@ -240,7 +239,7 @@ def test_prometheus_asks_every_service_of_compose(tmp_path: Path) -> None:
 
 def test_alertmanager_reads_its_configuration(tmp_path: Path) -> None:
     path = mounted("alertmanager", tmp_path) / "etc/alertmanager/alertmanager.yml"
-    subprocess.run([need("amtool"), "check-config", path], check=True, timeout=20)
+    subprocess.run([need("amtool"), "check-config", path], check=True, timeout=HANG_S)
     assert f"--config.file=/{path.relative_to(tmp_path)}" in compose()["services"]["alertmanager"]["command"]
 
 
@@ -262,7 +261,7 @@ def test_the_engine_itself_takes_the_compose_file() -> None:
     if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
         pytest.skip("docker compose is not installed")
     done = subprocess.run(
-        [docker, "compose", "config", "--quiet"], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+        [docker, "compose", "config", "--quiet"], cwd=ROOT, capture_output=True, text=True, timeout=HANG_S, check=False
     )
     assert done.returncode == 0, done.stderr
 

@@ -45,7 +45,7 @@ async def test_a_spoken_turn_is_answered(parley_server: System, words: bytes) ->
         assert reply.startswith("This is a scripted reply")
         assert_ramp(bytes(caller.audio))
         marks = caller.of("timing")[-1]["marks"]
-        assert 480 <= marks["endpoint"] <= marks["first_audio"] < 900
+        assert 480 <= marks["endpoint"] <= marks["first_audio"]
         assert (
             marks["transcript"] <= marks["first_token"] < marks["endpoint"]
         )  # the reply was ready when the turn ended

@@ -20,16 +20,14 @@ from shared.settings import Settings
 from tests.conftest import need, system
 from tests.support.caller import calling
 from tests.support.system import SCRIPTED, System
+from tests.support.waiting import HANG_S
 
 Speech = Callable[[str, int], bytes]
 
 HOST = "127.0.0.1"
 WINDOW = "1m"
 """In place of Grafana's: longer than all of the test."""
-READY_S = 15.0
 LATER_S = 3.0
-SEEN_S = 8.0
-"""So long after the last call, Prometheus must have read what there is to read."""
 
 MAY_BE_EMPTY = {
     r"parley_gpu_": "there is no GPU",
@@ -60,13 +58,13 @@ def test_every_panel_shows_something(speech_pcm: Speech, tmp_path: Path) -> None
         prometheus(tmp_path, port) as url,
         httpx.Client(base_url=url, trust_env=False) as db,
     ):
-        end_s = time.monotonic() + READY_S
+        end_s = time.monotonic() + HANG_S
         while len(targets_up(db)) < len(SERVICES):
             assert time.monotonic() < end_s, f"only {targets_up(db)} are read"
             time.sleep(0.1)
         asyncio.run(talk(parley, words))
         asked = dict(expressions())
-        last_s = time.monotonic() + SEEN_S
+        last_s = time.monotonic() + HANG_S
         while empty := {
             where: asked[where] for where in asked if not has_data(db, asked[where]) and not excused(asked[where])
         }:
@@ -121,7 +119,7 @@ def prometheus(folder: Path, metrics_port: int) -> Iterator[str]:
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(HANG_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

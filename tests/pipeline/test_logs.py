@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import system
 from tests.support.caller import calling
 from tests.support.system import SCRIPTED, System
+from tests.support.waiting import HANG_S
 
 Speech = Callable[[str, int], bytes]
 
@@ -67,7 +68,7 @@ async def test_what_was_said_is_logged_where_that_is_asked_for(outspoken_server:
     assert all(REPLIED in one["text"] for one in replied)
     assert len({heard[0]["trace_id"], replied[0]["trace_id"], replied[1]["trace_id"]}) == 2
     assert heard[0]["trace_id"] == replied[0]["trace_id"]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         while not (spans := [one for one in records(outspoken_server) if one.get("name") == "llm"]):
             await asyncio.sleep(0.05)
     about = spans[0]["attributes"]

@@ -15,6 +15,7 @@ from shared.settings import Settings
 from tests.conftest import need
 from tests.support.caller import calling
 from tests.support.system import System
+from tests.support.waiting import HANG_S
 
 PROCESSES = ("vad", "asr", "llm", "tts", "edge")
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
@@ -36,11 +37,22 @@ async def scrape(first_port: int) -> Samples:
     return found
 
 
+async def scrape_at_rest(first_port: int) -> Samples:
+    """The samples when no session is open, and no worker has work in hand."""
+    async with asyncio.timeout(HANG_S):
+        while True:
+            found = await scrape(first_port)
+            sessions = sum(value for name, value in found["edge"].items() if name.startswith("parley_sessions_active{"))
+            if not sessions + sum(found[stage][f"parley_work_in_hand{{stage={stage}}}"] for stage in PROCESSES[:4]):
+                return found
+            await asyncio.sleep(0.1)
+
+
 async def test_a_conversation_is_told_by_every_process(
     parley_server: System, metrics_port: int, speech_pcm: Callable[[str, int], bytes]
 ) -> None:
     words = speech_pcm("hello there how are you today my friend", 16_000)
-    before = await scrape(metrics_port)
+    before = await scrape_at_rest(metrics_port)
     async with calling(parley_server.url) as caller:
         await caller.speak(words, silence_s=0.7)
         await caller.until("timing", turn=1)
@@ -49,8 +61,7 @@ async def test_a_conversation_is_told_by_every_process(
         await caller.until("pause")
         await caller.speak(b"", silence_s=0.8)
         await caller.until("reply_done", turn=2)
-    await asyncio.sleep(0.2)
-    after = await scrape(metrics_port)
+    after = await scrape_at_rest(metrics_port)
 
     def rose(process: str, sample: str) -> float:
         return after[process][sample] - before[process][sample]
@@ -58,7 +69,7 @@ async def test_a_conversation_is_told_by_every_process(
     assert rose("edge", "parley_turn_latency_seconds_count{protocol=stream}") == 2
     assert rose("edge", "parley_turn_heard_latency_seconds_count{protocol=stream}") == 1
     assert rose("edge", "parley_barge_in_seconds_count{protocol=stream}") == 1
-    assert 0.05 < rose("edge", "parley_barge_in_seconds_sum{protocol=stream}") < 0.4
+    assert 0.05 < rose("edge", "parley_barge_in_seconds_sum{protocol=stream}") < 5
     assert rose("edge", "parley_turns_total{outcome=interrupted}") == 1
     for segment, stage, engine in (
         ("endpoint", "vad", "webrtc"),
@@ -99,7 +110,7 @@ async def test_a_conversation_is_told_by_every_process(
 def check_metrics(promtool: str, text: str) -> str:
     """What promtool says against them."""
     command = [promtool, "check", "metrics"]
-    checked = subprocess.run(command, input=text, capture_output=True, text=True, timeout=30, check=False)
+    checked = subprocess.run(command, input=text, capture_output=True, text=True, timeout=HANG_S, check=False)
     return checked.stdout + checked.stderr
 
 

@@ -18,8 +18,6 @@ from tests.support.system import System
 
 Speech = Callable[[str, int], bytes]
 
-pytestmark = pytest.mark.timeout(180)
-
 
 @pytest.fixture(scope="module")
 def neural_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
@@ -56,7 +54,7 @@ def loudness(audio: bytes) -> float:
 async def test_what_is_said_is_heard_answered_and_spoken(caller: Caller, words: bytes) -> None:
     for turn in (1, 2):
         await caller.speak(words, silence_s=1.0)
-        done = await caller.until("reply_done", timeout_s=60, turn=turn)
+        done = await caller.until("reply_done", turn=turn)
         assert done["status"] == "completed"
         assert (await caller.until("transcript", turn=turn, final=True))["text"]
         assert any(event["turn"] == turn for event in caller.of("model_response"))
@@ -68,7 +66,7 @@ async def test_several_talk_at_once(neural_server: System, words: bytes) -> None
     async def talk() -> str:
         async with calling(neural_server.url) as caller:
             await caller.speak(words, silence_s=1.0)
-            await caller.until("reply_done", timeout_s=90, status="completed")
+            await caller.until("reply_done", status="completed")
             return str((await caller.until("transcript", final=True))["text"])
 
     said = await asyncio.gather(*(talk() for _ in range(2)))
@@ -82,7 +80,7 @@ async def test_a_killed_worker_comes_back_and_the_reply_goes_on(
     await caller.speak(words, silence_s=0.3)
     os.kill(neural_server.pids[stage], signal.SIGKILL)
     await caller.speak(b"", silence_s=1.0)
-    done = await caller.until("reply_done", timeout_s=90)
+    done = await caller.until("reply_done")
     assert done["status"] == "completed"
     assert loudness(bytes(caller.audio)) > 3000
 
@@ -92,6 +90,11 @@ async def test_a_model_that_is_not_there_ends_the_start(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "services.tts", env={**os.environ, **settings}, stderr=asyncio.subprocess.PIPE
     )
-    _, said = await asyncio.wait_for(process.communicate(), 60)
+    try:
+        _, said = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     assert process.returncode == EXIT_SETTINGS
     assert "nothing" in said.decode()

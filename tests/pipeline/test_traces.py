@@ -36,6 +36,7 @@ from tests.conftest import system
 from tests.support.broker import embedded_broker
 from tests.support.caller import calling
 from tests.support.system import SCRIPTED
+from tests.support.waiting import HANG_S
 
 Speech = Callable[[str, int], bytes]
 
@@ -88,7 +89,7 @@ class Talk:
             self._sent += CHUNK // 2
 
     async def until(self, kind: type[Frame], **fields: Any) -> Any:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_S):
             while True:
                 for frame in self.log:
                     if type(frame) is kind and all(getattr(frame, name) == fields[name] for name in fields):
@@ -121,7 +122,7 @@ def all_stages(settings: Settings) -> Sequence[Stage]:
 
 async def ended(spans: InMemorySpanExporter, count: int) -> dict[str, list[ReadableSpan]]:
     """The spans by name, once there are so many."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         while len(found := spans.get_finished_spans()) < count:
             await asyncio.sleep(0.005)
     assert len(found) == count, [span.name for span in found]

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from tests.support.system import SCRIPTED
+from tests.support.waiting import HANG_S
 
 PARLEY = (sys.executable, "-P", "-m", "deploy.cli")
 
@@ -44,7 +45,7 @@ class Output:
     def text(self) -> str:
         return "".join(self._lines)
 
-    def until(self, pattern: str, timeout_s: float = 40) -> re.Match[str]:
+    def until(self, pattern: str, timeout_s: float = HANG_S) -> re.Match[str]:
         def find() -> re.Match[str] | None:
             return re.search(pattern, self.text)
 
@@ -55,7 +56,7 @@ class Output:
         return found
 
     def close(self) -> None:
-        self._reader.join(20)
+        self._reader.join()
 
 
 @pytest.fixture
@@ -86,11 +87,12 @@ def children(pid: int) -> dict[str, int]:
 
 
 def call(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*PARLEY, *arguments], env=environ, capture_output=True, text=True, timeout=50, check=False)
+    return subprocess.run(
+        [*PARLEY, *arguments], env=environ, capture_output=True, text=True, timeout=HANG_S, check=False
+    )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-@pytest.mark.timeout(180)
 def test_the_whole_life_of_a_system(
     parley: tuple[subprocess.Popen[str], Output],
     environ: dict[str, str],
@@ -123,7 +125,7 @@ def test_the_whole_life_of_a_system(
     handles = [os.pidfd_open(pid) for pid in children(process.pid).values()]
     assert len(handles) == 6
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0
+    assert process.wait(HANG_S) == 0
     output.until(r"stopped\n$")
     for handle in handles:
         assert select.select([handle], [], [], 0)[0], "a process outlives the system"

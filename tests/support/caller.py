@@ -10,6 +10,8 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError
 
+from tests.support.waiting import HANG_S
+
 FRAME = 640
 """Bytes of 20 ms at 16 kHz."""
 
@@ -38,7 +40,7 @@ class Caller:
             await asyncio.sleep(began_s + number * 0.02 - time.monotonic())
             await self._socket.send(pcm[at : at + FRAME])
 
-    async def until(self, kind: str, timeout_s: float = 10.0, **fields: Any) -> dict[str, Any]:
+    async def until(self, kind: str, timeout_s: float = HANG_S, **fields: Any) -> dict[str, Any]:
         """Wait for the first event of this type with these fields."""
 
         def match(event: dict[str, Any]) -> bool:

@@ -17,6 +17,8 @@ from shared.settings import Settings
 
 TEXT = "The first sentence is here. The second sentence follows it. The third one is the last."
 STEP_S = 0.04
+TOKEN_S = 0.1
+"""Long enough that a busy machine still kills the model in the middle of its reply."""
 SLICE, SLICES = 800, 20
 
 
@@ -100,7 +102,7 @@ class SlowModel(Outside):
     ) -> AsyncGenerator[str, None]:
         assert TEXT.startswith(prefix)
         for at in range(len(prefix), len(TEXT), 4):
-            await asyncio.sleep(STEP_S)
+            await asyncio.sleep(TOKEN_S)
             yield TEXT[at : at + 4]
 
 

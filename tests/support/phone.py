@@ -12,6 +12,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 
 from shared.audio.pcm import encode_law
+from tests.support.waiting import HANG_S
 
 FRAME = 160
 """Bytes of 20 ms of µ-law."""
@@ -111,7 +112,7 @@ class Phone:
                     raise AssertionError(f"Twilio would end the stream at {other}")
             self._news.set()
 
-    async def until(self, true: Callable[[], bool], timeout_s: float = 15.0) -> None:
+    async def until(self, true: Callable[[], bool], timeout_s: float = HANG_S) -> None:
         try:
             async with asyncio.timeout(timeout_s):
                 while not true():

@@ -11,6 +11,8 @@ from typing import Any
 from openai import AsyncOpenAI
 from openai.resources.realtime.realtime import AsyncRealtimeConnection
 
+from tests.support.waiting import HANG_S
+
 TAIL_S = 0.8
 """Silence after speech: more than the endpoint."""
 
@@ -28,7 +30,7 @@ class Talk:
             self.events.append(event)
             self._news.set()
 
-    async def until(self, kind: str, after: int = 0, timeout_s: float = 10.0) -> int:
+    async def until(self, kind: str, after: int = 0, timeout_s: float = HANG_S) -> int:
         """Wait for an event of this type. Returns the index of the first from `after` on."""
         try:
             async with asyncio.timeout(timeout_s):

@@ -14,10 +14,11 @@ from deploy.local.broker import BrokerError, broker_argv, find_program, private_
 from deploy.local.supervisor import Policy, ServiceSpec, StartFailed, Supervisor
 from deploy.local.up import BEYOND_DRAIN_S, BROKER_TIER, HEALTH_TIMEOUT_S, Broker, HealthProbe, service_specs
 from shared.settings import Settings
+from tests.support.waiting import HANG_S
 
 __all__ = ["SCRIPTED", "BrokerError", "StartFailed", "System", "running_system"]
 
-START_S = 60.0
+LOOK_S = 0.05
 LAST_LINES = 200
 
 SCRIPTED = {"PARLEY_ASR_ENGINE": "scripted", "PARLEY_LLM_ENGINE": "scripted", "PARLEY_TTS_ENGINE": "scripted"}
@@ -75,11 +76,12 @@ def settings_of(env: Mapping[str, str]) -> Settings:
 
 
 @contextlib.asynccontextmanager
-async def running_system(env: Mapping[str, str], *, start_s: float = START_S) -> AsyncIterator[System]:
+async def running_system(env: Mapping[str, str]) -> AsyncIterator[System]:
     """Start a system on a free port, `env` on top of the environment; stop it in order at the end.
 
     Raises:
-        StartFailed: not every stage was ready after `start_s`; the message holds what the processes wrote.
+        StartFailed: a process died before everything was ready, or the start hangs; the message holds what the
+            processes wrote.
         BrokerError: no broker that can be used.
     """
     inherited = {name: value for name, value in os.environ.items() if name not in ("PARLEY_REDIS_URL", "PARLEY_PORT")}
@@ -97,12 +99,12 @@ async def running_system(env: Mapping[str, str], *, start_s: float = START_S) ->
             policy = Policy(grace_s=settings.drain_ms / 1000 + BEYOND_DRAIN_S)
             probe = HealthProbe(client, url, folder)
             supervisor = Supervisor(specs, probe=probe, reporter=journal, policy=policy)
-            async with _supervised(supervisor, journal, start_s):
+            async with _supervised(supervisor, journal):
                 yield System(url, str(program.server), broker.url, journal, supervisor)
 
 
 @contextlib.asynccontextmanager
-async def _supervised(supervisor: Supervisor, journal: Journal, start_s: float) -> AsyncIterator[None]:
+async def _supervised(supervisor: Supervisor, journal: Journal) -> AsyncIterator[None]:
     async def run() -> None:
         try:
             await supervisor.run()
@@ -112,16 +114,26 @@ async def _supervised(supervisor: Supervisor, journal: Journal, start_s: float) 
     try:
         async with asyncio.TaskGroup() as group:
             running = group.create_task(run())
-            up = group.create_task(supervisor.up.wait())
             try:
-                await asyncio.wait((running, up), timeout=start_s, return_when=asyncio.FIRST_COMPLETED)
+                await _until_up(supervisor, running)
                 if not supervisor.up.is_set():
                     states = ", ".join(f"{one.spec.name} {one.state}" for one in supervisor.services)
-                    raise StartFailed("\n".join((*journal.lines, f"not ready after {start_s:g} s: {states}")))
+                    raise StartFailed("\n".join((*journal.lines, f"the system did not start: {states}")))
                 yield
             finally:  # before the group ends: it would cancel the supervisor, which would then kill its processes
-                up.cancel()
                 supervisor.stop()
                 await asyncio.wait((running,))
     except ExceptionGroup as errors:  # raise what the body raised, without the group
         raise errors.exceptions[0] from None
+
+
+async def _until_up(supervisor: Supervisor, running: asyncio.Task[None]) -> None:
+    """Return when everything is ready, when a process has died, or when the start hangs."""
+
+    def decided() -> bool:
+        return supervisor.up.is_set() or running.done() or any(service.deaths for service in supervisor.services)
+
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(HANG_S):
+            while not decided():
+                await asyncio.wait((running,), timeout=LOOK_S)

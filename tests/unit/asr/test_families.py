@@ -41,7 +41,7 @@ def models(folders: dict[str, Path]) -> dict[str, Model]:
     return {kind: load(folder) for kind, folder in folders.items()}
 
 
-pytestmark = pytest.mark.usefixtures("no_network")
+pytestmark = [pytest.mark.models, pytest.mark.usefixtures("no_network")]
 
 
 def load(folder: Path) -> Model:

@@ -14,6 +14,7 @@ from services.asr.engine import Utterance
 from services.asr.engines.sphinx import SphinxRecognizer
 from shared.protocol.session import RATE_HZ
 from shared.settings import Settings
+from tests.support.waiting import HANG_S
 
 CHUNK_BYTES = 2 * RATE_HZ // 10
 TEXT = "hello world"
@@ -28,7 +29,7 @@ async def recognizer() -> AsyncIterator[SphinxRecognizer]:
     await recognizer.close()
 
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.models, pytest.mark.asyncio(loop_scope="module")]
 
 
 def room(ms: int, seed: int = 0) -> bytes:
@@ -134,7 +135,7 @@ async def test_open_waits_while_all_decoders_are_busy(recognizer: SphinxRecogniz
         async with asyncio.timeout(0.01):
             await recognizer.open("en")
     held.pop().close()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(HANG_S):
         (await recognizer.open("en")).close()
     held.pop().close()
 
@@ -155,7 +156,7 @@ async def test_the_event_loop_runs_while_it_decodes(
         await asyncio.sleep(0.001)
         turns += 1
     utterance.close()
-    assert turns > 50
+    assert turns > 5  # none where it decodes on the event loop
 
 
 async def test_an_utterance_that_is_cancelled_gives_its_decoder_back_unharmed(

@@ -15,7 +15,7 @@ from shared.settings import Settings
 from tests.support import random_models
 from tests.support.sounds import feed, hum, noise, voice
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.models, pytest.mark.asyncio(loop_scope="module")]
 
 
 @pytest.fixture(scope="module")

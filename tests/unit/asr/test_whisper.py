@@ -16,6 +16,8 @@ from shared.settings import Settings
 from tests.support import random_models
 from tests.support.sounds import clip, texts, voice
 
+pytestmark = pytest.mark.models
+
 SETTINGS = Settings(device="cpu")
 LONG = "Ada Lovelace " * 200
 

@@ -13,6 +13,9 @@ from benchmarks.pipeline import against
 from benchmarks.pipeline.against import OtherFailed, check_checkout, environment, interpreter, run_other
 from benchmarks.pipeline.figures import Run
 from benchmarks.pipeline.run import Options
+from tests.support.waiting import HANG_S
+
+pytestmark = pytest.mark.timeout(300)  # they start processes
 
 OPTIONS = Options(seconds=0.1, barge=0.2, grain_ms=2.0, speculations=1)
 
@@ -78,7 +81,7 @@ except KeyboardInterrupt:
 
 async def test_it_ends_with_the_run_that_wanted_it_and_stops_what_it_started(tmp_path: Path) -> None:
     running = asyncio.create_task(run_other(checkout(tmp_path, HANGS), Run(1, repeat=0), OPTIONS))
-    pid, until_s = tmp_path / "pid", time.monotonic() + 20
+    pid, until_s = tmp_path / "pid", time.monotonic() + HANG_S
     while not (pid.exists() and pid.read_text()) and time.monotonic() < until_s:
         await asyncio.sleep(0.02)
     running.cancel()

@@ -16,6 +16,7 @@ from benchmarks.pipeline.callers import BARGE_AFTER_NS, CYCLE_FRAMES, FRAME_NS, 
 from benchmarks.pipeline.clip import ONSET_LEVEL, SPEECH_FRAMES, frames_of, quiet_frames, speech_frames, trim
 from benchmarks.pipeline.ramp import FRAME_SAMPLES, RampChecker, spread
 from benchmarks.pipeline.ticker import Ticker
+from tests.support.waiting import HANG_S
 
 SENTENCE = 16_000
 MS = 1_000_000
@@ -255,7 +256,7 @@ async def test_the_ticker_neither_loses_nor_invents_ticks() -> None:
             enough.set()
 
     ticker = Ticker(MS, on_tick)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         await enough.wait()
     elapsed = (monotonic_ns() - ticker.start_ns) // MS + 1
     ticker.close()
@@ -275,7 +276,7 @@ async def test_a_fleet_plays_every_caller_once_per_frame_at_its_own_time() -> No
 
     callers = [Counted(tally, ([b""], [b""]), 0, SENTENCE) for _ in range(25)]
     fleet = Fleet(list(callers), tally, grain_ms=1.0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         await full.wait()
     fleet.close()
     first, second = played[:25], played[25:50]

@@ -32,6 +32,9 @@ from services.llm.engines.scripted import ScriptedModel
 from services.tts.engines.scripted import ScriptedSynthesizer
 from shared.protocol.session import RATE_HZ
 from shared.settings import Settings, load_settings
+from tests.support.waiting import HANG_S
+
+pytestmark = pytest.mark.timeout(300)  # they start processes
 
 
 @pytest.fixture(autouse=True)
@@ -197,8 +200,8 @@ def test_an_engine_that_fails_leaves_the_others_figures(monkeypatch: pytest.Monk
     assert [bool(entry["figures"]) for entry in entries] == [False, True, True]
 
 
+@pytest.mark.models
 def test_a_random_model_is_measured_and_says_that_it_is_one(tmp_path: Path) -> None:
-    pytest.importorskip("transformers")
     path = tmp_path / "x.json"
     code, output = run(
         *("--engine", "asr=transformers", "--random-weights", "--size", "tiny", "--batch", "1", "--seconds", "1"),
@@ -214,16 +217,15 @@ def test_a_random_model_is_measured_and_says_that_it_is_one(tmp_path: Path) -> N
     assert entry["memory"]["rss_mb"] >= 0
 
 
-@pytest.mark.timeout(240)  # a loaded machine takes its time to import, and to stop
 def test_an_interrupt_leaves_no_process_and_no_file(tmp_path: Path) -> None:
     env = {**os.environ, "PARLEY_SCRIPTED_ASR_MS": "60000", "TMPDIR": str(tmp_path)}
     argv = (sys.executable, "-m", "benchmarks", "engines", "--engine", "asr=scripted", "--batch", "1",
             "--json", str(tmp_path / "x.json"))  # fmt: skip
     with subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        until_s = time.monotonic() + 90
+        until_s = time.monotonic() + HANG_S
         while not list(tmp_path.glob("parley-bench-*")) and time.monotonic() < until_s:
             time.sleep(0.1)
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
-        assert process.wait(120) == 130
+        assert process.wait(HANG_S) == 130
     assert not list(tmp_path.iterdir())

@@ -13,6 +13,8 @@ from benchmarks.pipeline.figures import MIB
 from benchmarks.pipeline.run import ENDPOINT_MS
 from benchmarks.result import circumstances
 
+pytestmark = pytest.mark.timeout(300)  # they start processes
+
 
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from dashboards import alerts, slo
 from deploy.cli.__main__ import app
 from shared.settings import Settings
 from tests.conftest import need
+from tests.support.waiting import HANG_S
 from tests.unit.dashboards.budget_scenarios import BUDGETS
 from tests.unit.dashboards.cause_scenarios import CAUSES
 from tests.unit.dashboards.scenario import Scenario
@@ -32,7 +33,7 @@ NAMES = sorted({rule["alert"] for rule in ALERTS})
 
 def run(*argv: str) -> str:
     """What the program writes; it has to succeed."""
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=HANG_S, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     return done.stdout
 

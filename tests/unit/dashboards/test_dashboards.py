@@ -18,6 +18,7 @@ from dashboards.chosen import RANGE
 from dashboards.slo import SLOS
 from shared.observability import metrics
 from tests.conftest import need
+from tests.support.waiting import HANG_S
 
 UIDS = [f"parley-{name}" for name in ("overview", "waterfall", "stages", "gpu", "broker", "edge")]
 KINDS = {"timeseries", "stat", "bargauge", "table"}
@@ -187,7 +188,7 @@ def test_every_expression_parses(tmp_path: Path) -> None:
     file = tmp_path / "rules.yaml"
     file.write_text(json.dumps({"groups": [{"name": "panels", "rules": rules}]}))  # JSON is YAML
     argv = (promtool, "check", "rules", str(file))
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=HANG_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"SUCCESS: {len(rules)} rules found" in done.stdout
 

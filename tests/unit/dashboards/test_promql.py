@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from dashboards import chosen, promql, stages
 from shared.observability import metrics
 from tests.conftest import need
+from tests.support.waiting import HANG_S
 
 _ALONE = CollectorRegistry()
 EVENTS = Counter("tested_events_total", "Events.", ["outcome"], registry=_ALONE)
@@ -91,7 +92,7 @@ def test_what_the_expressions_give(expression: str, value: float, tmp_path: Path
     file = tmp_path / "test.yaml"
     file.write_text(json.dumps(tests))  # JSON is YAML
     argv = (need("promtool"), "test", "rules", str(file))
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=HANG_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from deploy.local import broker
 from deploy.local.broker import BrokerError, Program, Server
 from deploy.local.process import start
+from tests.support.waiting import HANG_S
 
 OLD = "Redis server v=6.2.14 sha=00000000:0 malloc=jemalloc-5.2.1 bits=64 build=1"
 
@@ -137,7 +138,7 @@ async def running_broker(folder: Path) -> AsyncIterator[Server]:
             await asyncio.sleep(0.01)
         ready.set()
 
-    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(HANG_S), asyncio.TaskGroup() as group:
         group.create_task(process.wait(lambda _: None))
         group.create_task(look())
         await ready.wait()

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from deploy.local.address import PortTaken, claim_metrics_ports, claim_port
+from tests.support.waiting import HANG_S
 
 
 def free_pair() -> int:
@@ -58,7 +59,7 @@ def test_up_says_it_before_anything_is_started() -> None:
         env = {**os.environ, "PARLEY_METRICS_PORT": str(port), "PARLEY_PORT": "0"}
         done = subprocess.run(
             [sys.executable, "-P", "-m", "deploy.cli", "up"],
-            env=env, capture_output=True, text=True, timeout=30, check=False,
+            env=env, capture_output=True, text=True, timeout=HANG_S, check=False,
         )  # fmt: skip
     assert done.returncode == 1
     assert re.fullmatch(rf"the metrics of vad: port {port} on 127.0.0.1 is in use: .+\n", done.stderr)

@@ -23,6 +23,7 @@ from shared.engines.models import VOCODER
 from shared.engines.registry import UnknownEngine
 from shared.settings import Settings, load_settings
 from tests.support.hub_server import HubServer
+from tests.support.waiting import HANG_S
 
 WHISPER = "openai/whisper-base"
 HUGE = 10**16
@@ -515,7 +516,7 @@ def parley(tmp_path: Path, *words: str, **env: str) -> "subprocess.CompletedProc
     chosen = {"HF_HOME": str(tmp_path / "home"), "PARLEY_DEVICE": "cpu", "PARLEY_ASR_ENGINE": "transformers"}
     command = [sys.executable, "-m", "deploy.cli", "models", *words]
     return subprocess.run(
-        command, env={**plain, **chosen, **env}, capture_output=True, text=True, timeout=50, check=False
+        command, env={**plain, **chosen, **env}, capture_output=True, text=True, timeout=HANG_S, check=False
     )  # fmt: skip
 
 

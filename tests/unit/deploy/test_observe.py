@@ -13,6 +13,7 @@ from deploy.local.address import PortTaken
 from deploy.local.observe import ALERTMANAGER, PROMETHEUS, CannotObserve, find_tools, metrics_targets, private_folder
 from shared.settings import Settings
 from tests.conftest import need
+from tests.support.waiting import HANG_S
 
 TARGETS = {"vad": "127.0.0.1:9464", "edge": "127.0.0.1:9468"}
 
@@ -109,7 +110,7 @@ def test_prometheus_takes_what_is_written(tmp_path: Path, monkeypatch: pytest.Mo
     observe.write_configuration(tmp_path, Settings(), ports, said.append)
     checked = subprocess.run(
         [need("promtool"), "check", "config", tmp_path / "prometheus.yml"],
-        capture_output=True, text=True, timeout=20, check=True,
+        capture_output=True, text=True, timeout=HANG_S, check=True,
     )  # fmt: skip
     assert ("1 rule files found" in checked.stdout) == complete
     assert ("127.0.0.1:9093" in (tmp_path / "prometheus.yml").read_text()) == complete
@@ -122,7 +123,7 @@ def test_a_program_that_refuses_its_configuration_ends_it_by_name(tmp_path: Path
     env = {**os.environ, "PATH": str(tmp_path), "PARLEY_DATA_DIR": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-P", "-m", "deploy.cli", "observe"],
-        env=env, capture_output=True, text=True, timeout=30, check=False,
+        env=env, capture_output=True, text=True, timeout=HANG_S, check=False,
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.endswith("prometheus cannot start:\nunknown flag\n")

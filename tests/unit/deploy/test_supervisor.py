@@ -14,6 +14,7 @@ import pytest
 
 from deploy.local.process import describe_exit, start
 from deploy.local.supervisor import HOPELESS, Policy, Service, ServiceSpec, StartFailed, Supervisor
+from tests.support.waiting import HANG_S
 
 QUICK = Policy(first_delay_s=0.01, longest_delay_s=0.05, grace_s=20, settle_s=0.0, probe_s=0.01, watch_s=0.01)
 READY = "import time; print('ready', flush=True); time.sleep(60)"
@@ -41,7 +42,7 @@ class Notes:
         self._changed.set()
 
     async def until(self, reached: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANG_S):
             while not reached():
                 self._changed.clear()
                 await self._changed.wait()
@@ -60,7 +61,7 @@ def supervise(specs: Sequence[ServiceSpec], policy: Policy = QUICK) -> tuple[Sup
 
 @contextlib.asynccontextmanager
 async def running(supervisor: Supervisor) -> AsyncIterator[None]:
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(HANG_S), asyncio.TaskGroup() as group:
         group.create_task(supervisor.run())
         await supervisor.up.wait()
         yield
@@ -99,7 +100,7 @@ async def test_a_service_that_is_killed_comes_back_and_that_is_said() -> None:
 
 async def test_an_exit_code_is_told_and_the_delay_doubles_to_its_bound() -> None:
     supervisor, notes = supervise([python("ear", "raise SystemExit(7)")])
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(HANG_S), asyncio.TaskGroup() as group:
         group.create_task(supervisor.run())
         await notes.until(lambda: len(notes.said) == HOPELESS)
         assert supervisor.services[0].state == "failed"
@@ -111,7 +112,7 @@ async def test_an_exit_code_is_told_and_the_delay_doubles_to_its_bound() -> None
 async def test_a_healthy_life_makes_the_next_death_the_first_one() -> None:
     policy = Policy(first_delay_s=0.01, longest_delay_s=5, healthy_s=0.0, probe_s=0.01)
     supervisor, notes = supervise([python("ear", "raise SystemExit(7)")], policy)
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(HANG_S), asyncio.TaskGroup() as group:
         group.create_task(supervisor.run())
         await notes.until(lambda: len(notes.said) == 3)
         supervisor.stop()
@@ -141,7 +142,7 @@ async def test_tiers_start_from_below_and_stop_from_above(tmp_path: Path) -> Non
 async def test_a_tier_waits_only_for_what_is_needed_below_it() -> None:
     needed, slow = python("broker", READY, tier=0), python("stage", "import time; time.sleep(60)", tier=0, needed=False)
     supervisor, notes = supervise([python("edge", READY), needed, slow])
-    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(HANG_S), asyncio.TaskGroup() as group:
         group.create_task(supervisor.run())
         await notes.until(lambda: notes.lines == ["broker: ready", "edge: ready"])
         supervisor.stop()
@@ -167,7 +168,7 @@ async def test_stopped_twice_is_killed_at_once() -> None:
 async def test_wrong_settings_end_the_start_with_what_the_service_said() -> None:
     code = "import sys; print('PARLEY_X=1: is wrong', file=sys.stderr); sys.exit(2)"
     supervisor, notes = supervise([python("ear", READY), python("mouth", code)])
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANG_S):
         with pytest.raises(StartFailed, match="mouth cannot start:\nPARLEY_X=1: is wrong"):
             await supervisor.run()
     assert len(notes.said) == HOPELESS - 1
@@ -188,7 +189,7 @@ async def test_exit_code_2_of_a_system_that_was_up_is_a_death_like_others(tmp_pa
 
 async def test_a_program_that_does_not_exist_is_said_and_stopping_does_not_wait() -> None:
     supervisor, notes = supervise([ServiceSpec("ear", ("/no/such/program",), {})], Policy(first_delay_s=3600))
-    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(HANG_S), asyncio.TaskGroup() as group:
         group.create_task(supervisor.run())
         await notes.until(lambda: bool(notes.said))
         supervisor.stop()
@@ -215,7 +216,7 @@ async def test_the_predecessors_readiness_is_not_taken_for_the_new_ones() -> Non
 async def test_a_quiet_service_is_heard_when_it_dies() -> None:
     loud, quiet = "print('ready', flush=True); input()", "print('last words'); raise SystemExit(1)"
     supervisor, notes = supervise([python("ear", loud, quiet=True), python("mouth", quiet, quiet=True)])
-    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(HANG_S), asyncio.TaskGroup() as group:
         group.create_task(supervisor.run())
         await notes.until(lambda: "mouth: last words" in notes.lines)
         supervisor.stop()
@@ -236,7 +237,7 @@ async def test_long_lines_come_in_pieces_and_foreign_bytes_do_no_harm() -> None:
     code = "import sys; w = sys.stdout.buffer.write; w(b'x' * 200_000 + b'\\n\\xff\\r\\nend')"
     heard: list[str] = []
     process = await start((sys.executable, "-I", "-S", "-c", code), {})
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANG_S):
         await process.wait(heard.append)
     *pieces, foreign, last = heard
     assert "".join(pieces) == "x" * 200_000
@@ -248,7 +249,7 @@ async def test_what_a_service_started_ends_with_it() -> None:
     code = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid)"
     heard: list[str] = []
     process = await start((sys.executable, "-I", "-S", "-u", "-c", code), {})
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANG_S):
         await process.wait(heard.append)
     assert process.exit_code == 0
     assert ended(int(heard[0]))
@@ -270,7 +271,7 @@ async def test_no_child_outlives_a_killed_supervisor() -> None:
     supervisor = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
     assert supervisor.stdout is not None
     children: list[int] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(HANG_S):
         while len(children) < 2:
             line = await supervisor.stdout.readline()
             if line.strip().isdigit():

@@ -17,6 +17,7 @@ import pytest
 
 from deploy.local.up import Broker, service_specs
 from shared.settings import Settings
+from tests.support.waiting import HANG_S
 
 STAGE = """
 import os, signal, socket, sys
@@ -80,7 +81,7 @@ class Running:
         """To the end; returns the exit code."""
         while self._read():
             pass
-        return self.process.wait(20)
+        return self.process.wait(HANG_S)
 
     def _read(self) -> bool:
         try:

@@ -22,6 +22,7 @@ from shared.protocol.turn_record import TurnRecord
 from shared.settings import STAGES, Settings
 from shared.worker.lifecycle import Shutdown
 from tests.support.broker import embedded_broker
+from tests.support.waiting import HANG_S
 
 HERE = "http://127.0.0.1:8000"
 SECRET = "what was said"
@@ -47,7 +48,7 @@ async def served(settings: Settings) -> AsyncIterator[tuple[httpx.AsyncClient, E
         await leases.open()
         await leases.ready({"engine": "test"}, {"slots": 4, "in_hand": 1, "loop_lag_ms": 1.5, "gpus": [GPU]})
         tasks.create_task(edge.run(bus))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_S):
             while not edge.monitor.statuses() or edge.monitor.broker is None:
                 await asyncio.sleep(0.005)
         yield client, edge, bus
@@ -192,7 +193,7 @@ async def test_a_broker_that_goes_is_told_and_no_failure(where: Settings) -> Non
                 connected.set_result(bus)
                 await asyncio.Event().wait()
 
-    async with asyncio.timeout(10), client_of(edge) as client, asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(HANG_S), client_of(edge) as client, asyncio.TaskGroup() as tasks:
         tasks.create_task(stay_connected())
         edge.bus = await connected
         with pytest.raises(BrokerGone):

@@ -28,7 +28,7 @@ def everything(playout: Playout, now_s: float = 0.0) -> bytes:
     return b"".join(playout.release(now_s))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     lengths=st.lists(st.integers(1, 300), min_size=1, max_size=4),
     slices=st.lists(st.integers(1, 120), min_size=1, max_size=5),
@@ -165,7 +165,7 @@ def test_word_times_are_at_the_clients_rate(rate: int, heard: int) -> None:
     assert abs(len(text.split()) - expected) <= 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     keeps=st.booleans(),
     moves=st.lists(

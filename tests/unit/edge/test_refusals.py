@@ -1,6 +1,7 @@
 """Why a session is not taken: each reason with its code for the metrics and its words for the client."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from shared.protocol.session import ReplyOptions
 from shared.settings import STAGES, Settings
 from shared.worker.lifecycle import Shutdown
 from tests.support.broker import embedded_broker
+
+CLOCK_ERROR_S = 0.1
+"""The broker's clock is known no better."""
 
 
 @pytest.fixture
@@ -48,10 +52,12 @@ async def test_each_reason_has_its_code(where: Settings) -> None:
         assert list(edge.monitor.statuses()["tts"].loads.values()) == [{"slots": 3, "in_hand": 1}]
 
         bus.channel("asr", "somebody").publish(TranscriptFinal("somebody", 1, 0, "hello", ReplyOptions()))
-        await asyncio.sleep(0.05)
-        await edge.monitor.look(bus)
+        began_s = time.monotonic()
+        while edge.refusal() is None:
+            await asyncio.sleep(0.02)
+            await edge.monitor.look(bus)
         assert code_of(edge) == "behind"
-        assert 0.02 < metrics.queue_age.labels("llm")._value.get() < 5
+        assert 0.01 < metrics.queue_age.labels("llm")._value.get() < time.monotonic() - began_s + CLOCK_ERROR_S
         (lease,) = await groups["llm"].take(1)
         await edge.monitor.look(bus)
         assert edge.refusal() is None
@@ -84,8 +90,10 @@ async def test_how_long_work_waited_is_told_by_who_takes_it(where: Settings) -> 
         waited = metrics.queue_wait.labels("llm")
         count = sum(bucket.get() for bucket in waited._buckets)
         total = waited._sum.get()
+        began_s = time.monotonic()
         bus.channel("asr", "somebody").publish(TranscriptFinal("somebody", 1, 0, "hello", ReplyOptions()))
         await asyncio.sleep(0.08)
-        await leases.take(1)
+        while not await leases.take(1):
+            await asyncio.sleep(0.02)
         assert sum(bucket.get() for bucket in waited._buckets) == count + 1
-        assert 0.07 < waited._sum.get() - total < 2
+        assert 0 < waited._sum.get() - total < time.monotonic() - began_s + CLOCK_ERROR_S

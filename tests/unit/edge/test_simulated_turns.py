@@ -10,6 +10,8 @@ from tests.support.simulation import converse
 
 TURNS = 20
 
+pytestmark = pytest.mark.no_debug
+
 
 @pytest.mark.parametrize("seed", range(100, 110))
 def test_nothing_stale_leaves_the_edge(seed: int) -> None:

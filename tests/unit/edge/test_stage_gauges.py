@@ -9,12 +9,13 @@ from prometheus_client import REGISTRY
 
 from services.edge.gateway.gateway import Edge
 from shared.bus.bus import Bus
-from shared.bus.status import broker_status
+from shared.bus.status import StreamStatus, broker_status
 from shared.protocol.frames import TranscriptFinal
 from shared.protocol.session import ReplyOptions
 from shared.settings import Settings
 from shared.worker.lifecycle import Shutdown
 from tests.support.broker import embedded_broker
+from tests.support.waiting import HANG_S
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ async def test_what_was_seen_of_a_broker_goes_with_it(where: Settings) -> None:
     shutdown = Shutdown(1)
     edge = Edge(where, shutdown)
     assert REGISTRY.get_sample_value("parley_broker_up", {"stage": "edge"}) == 0
-    async with Bus.connect(where, "edge") as bus, asyncio.timeout(5):
+    async with Bus.connect(where, "edge") as bus, asyncio.timeout(HANG_S):
         running = asyncio.create_task(edge.run(bus))
         while REGISTRY.get_sample_value("parley_broker_up", {"stage": "edge"}) != 1:
             await asyncio.sleep(0.02)
@@ -49,7 +50,11 @@ async def test_work_of_a_stage_without_workers_lags(where: Settings) -> None:
     async with Bus.connect(where.model_copy(update={"shards": 3}), "edge") as bus:
         for name in range(12):  # on all shards
             bus.channel("asr", f"{name}").publish(TranscriptFinal(f"{name}", 1, 0, "hello", ReplyOptions()))
-        await bus.call("PING")
-        await asyncio.sleep(0.05)
-        (jobs,) = [stream for stream in (await broker_status(bus)).streams if stream.name == "jobs:llm"]
+        async with asyncio.timeout(HANG_S):
+            while (jobs := await jobs_of(bus, "llm")).length < 12:
+                await asyncio.sleep(0.02)
         assert (jobs.length, jobs.lag) == (12, 12)
+
+
+async def jobs_of(bus: Bus, stage: str) -> StreamStatus:
+    return next(stream for stream in (await broker_status(bus)).streams if stream.name == f"jobs:{stage}")

@@ -24,6 +24,7 @@ from shared.bus.leases import Leases
 from shared.settings import Settings
 from shared.worker.lifecycle import Shutdown
 from tests.support.broker import embedded_broker
+from tests.support.waiting import HANG_S
 
 TEXT = "The birch canoe slid on the smooth planks, and sank."
 CLONES = {"engine": "test", "voices": ["own", "other"], "clones": True}
@@ -81,7 +82,7 @@ async def served(settings: Settings, info: dict[str, Any] = CLONES) -> AsyncIter
         await leases.open()
         await leases.ready(info)
         tasks.create_task(edge.run(bus))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_S):
             while not edge.monitor.engine_voices():
                 await asyncio.sleep(0.005)
         yield Served(client, edge, bus, settings.data_dir / "voices")
@@ -281,7 +282,7 @@ async def test_a_voice_outlives_the_edge_and_the_broker(where: Settings, tmp_pat
         await api.post("ann")
         before = await api.bus.voice("ann")
     async with embedded_broker(where.data_dir) as fresh, served(fresh) as api:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_S):
             while "ann" not in await api.names():
                 await asyncio.sleep(0.005)
         assert await api.bus.voice("ann") == before
@@ -300,7 +301,7 @@ async def test_files_that_were_spoilt_keep_nobody_from_the_others(where: Setting
     (folder / "eve.json").write_text("[]")
     (folder / "Bad Name.json").write_text("{}")
     async with embedded_broker(where.data_dir) as fresh, served(fresh) as api:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_S):
             while "zoe" not in await api.names():
                 await asyncio.sleep(0.005)
         assert await api.names() == ["own", "other", "zoe"]

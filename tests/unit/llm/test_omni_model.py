@@ -10,9 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("transformers")
-pytest.importorskip("torch")
-
 from services.llm.engine import ENGINES, Usage
 from services.llm.engines import omni
 from services.llm.engines.omni import Omni
@@ -22,6 +19,9 @@ from shared.protocol.session import Message, Tool, ToolCall
 from shared.protocol.speech import Speech
 from shared.settings import Settings
 from tests.support.random_models import chat, qwen2_audio, qwen_omni, voxtral, whisper
+from tests.support.waiting import HANG_S
+
+pytestmark = pytest.mark.models
 
 TOKENS = 12
 SAID = (Message("system", "Be brief.", 0), Message("user", "Hello.", 1), Message("assistant", "Hi.", 1))
@@ -135,8 +135,8 @@ async def test_replies_wait_for_each_other_and_one_that_nobody_wants_ends(folder
     async with aclosing(model.reply(SAID, language="en", audio=sound(1))) as items:
         async for _ in items:
             break
-    async with asyncio.timeout(20), aclosing(model.reply(SAID, language="en", audio=sound(1))) as items:
-        async for _ in items:  # 2000 tokens would take longer
+    async with asyncio.timeout(HANG_S), aclosing(model.reply(SAID, language="en", audio=sound(1))) as items:
+        async for _ in items:
             break
     short = await loaded(folder)
     replies = await asyncio.gather(*(asked(short, audio=sound(seed)) for seed in (1, 2, 1)))
@@ -182,7 +182,7 @@ async def test_a_voice_that_nobody_wants_ends(talker_folder: Path) -> None:
     async with aclosing(model.reply(SAID, language="en", audio=sound(1), voice="")) as items:
         async for _ in items:
             break
-    async with asyncio.timeout(20):  # 3800 codes of sound would take longer
+    async with asyncio.timeout(HANG_S):
         await model._free.acquire()
 
 
@@ -202,8 +202,6 @@ async def test_what_is_none_of_these_is_refused(tmp_path: Path, folder: Path) ->
 
 
 async def test_voxtral_hears_too_and_is_told_its_instructions_by_the_user(tmp_path: Path) -> None:
-    pytest.importorskip("mistral_common")
-    pytest.importorskip("soundfile")
     model = await loaded(voxtral(tmp_path))
     first, _ = await asked(model, audio=sound(1))
     assert first

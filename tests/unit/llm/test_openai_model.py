@@ -31,11 +31,13 @@ from tests.support.openai_server import (
     openai_server,
     said,
 )
+from tests.support.waiting import HANG_S
 
 HELLO = (Message("system", "Be brief.", 0), Message("user", "hello", 1))
 PREFIX = "Once upon a time"
 CHAT = "/v1/chat/completions"
-QUICK: dict[str, Any] = {"first_token_s": 0.5, "next_token_s": 0.5}
+QUICK: dict[str, Any] = {"first_token_s": 1.0, "next_token_s": 1.0}
+NEVER_S = 300.0
 
 
 @pytest.fixture(autouse=True)
@@ -69,13 +71,16 @@ async def loaded(url: str, **given: Any) -> AsyncIterator[OpenAIModel]:
 
 
 async def replied(model: OpenAIModel, prefix: str = "", tools: Sequence[Tool] = ()) -> list[str | ToolCall]:
-    async with asyncio.timeout(10), aclosing(model.reply(HELLO, language="en", prefix=prefix, tools=tools)) as pieces:
+    async with (
+        asyncio.timeout(HANG_S),
+        aclosing(model.reply(HELLO, language="en", prefix=prefix, tools=tools)) as pieces,
+    ):
         return [piece async for piece in pieces if not isinstance(piece, Usage)]
 
 
 async def used(model: OpenAIModel) -> Usage:
     """What a reply took."""
-    async with asyncio.timeout(10), aclosing(model.reply(HELLO, language="en")) as pieces:
+    async with asyncio.timeout(HANG_S), aclosing(model.reply(HELLO, language="en")) as pieces:
         (usage,) = [piece async for piece in pieces if isinstance(piece, Usage)]
     return usage
 
@@ -111,8 +116,8 @@ async def test_deltas_come_as_they_are(server: OpenAIServer) -> None:
 
 
 async def test_a_delta_is_not_kept_for_the_next(server: OpenAIServer) -> None:
-    server.replies = deque([said("first", 5.0, "late")])
-    async with loaded(server.url, next_token_s=20) as model, asyncio.timeout(2):
+    server.replies = deque([said("first", NEVER_S, "late")])
+    async with loaded(server.url, next_token_s=NEVER_S) as model, asyncio.timeout(HANG_S):
         pieces = model.reply(HELLO, language="en")
         assert await anext(pieces) == "first"
         await pieces.aclose()
@@ -311,8 +316,8 @@ async def test_a_hosted_model_is_asked_in_its_way_and_does_not_go_on(
         said({"role": "assistant"}, b"data: {garbage}\n\n"),
         said(b'data: {"error": {"message": "out of memory"}}\n\n'),
         said(b"data: \xff\xfe\n\n"),
-        said({"role": "assistant"}, 1.0, "late"),
-        said(1.0, "late"),
+        said({"role": "assistant"}, NEVER_S, "late"),
+        said(NEVER_S, "late"),
         said({"reasoning_content": "Hm."}, Cut),
         Answer(("",), None),
         Answer((), None),
@@ -352,12 +357,12 @@ async def test_what_will_not_pass_is_not_tried_again(server: OpenAIServer, fallb
 
 async def test_the_pause_before_it_is_what_the_server_asks_for_up_to_a_second(server: OpenAIServer) -> None:
     now = asyncio.get_running_loop().time
-    for wait, least_s, most_s in (("0.4", 0.4, 0.9), ("3600", 1.0, 1.9), ("Wed, 21 Oct 2065 07:28:00 GMT", 1.0, 1.9)):
+    for wait, least_s in (("0.4", 0.4), ("3600", 1.0), ("Wed, 21 Oct 2065 07:28:00 GMT", 1.0)):
         server.replies = deque([error(429, **{"retry-after": wait}), said("Here.")])
         async with loaded(server.url) as model:
             begun = now()
             assert await replied(model) == ["Here."]
-            assert least_s <= now() - begun < most_s
+            assert least_s <= now() - begun
 
 
 async def test_when_all_fail_the_last_is_named(server: OpenAIServer, fallback: OpenAIServer) -> None:
@@ -391,23 +396,20 @@ async def test_a_bad_request_is_nobody_elses_business(
 
 
 async def test_a_server_that_never_begins_fails_in_time(server: OpenAIServer) -> None:
-    now = asyncio.get_running_loop().time
     async with loaded(server.url, **QUICK) as model:
-        server.replies = deque([said(*(b": keep-alive\n\n", 0.05) * 40)])
-        begun = now()
+        server.replies = deque([said(*(b": keep-alive\n\n", 0.05) * 400)])
         with pytest.raises(EndpointFailed, match="no answer in time"):
             await replied(model)
-        assert 1.0 <= now() - begun < 2.5
 
 
 async def test_chunks_without_words_do_not_count_as_a_beginning(server: OpenAIServer) -> None:
     empty = b'data: {"choices": []}\n\n'
     with pytest.raises(EndpointFailed, match="no answer in time"):
-        await reply(server, said(*(empty, chunk({}), 0.05) * 40), **QUICK)
+        await reply(server, said(*(empty, chunk({}), 0.05) * 400), **QUICK)
 
 
 async def test_thinking_counts_as_a_beginning(server: OpenAIServer) -> None:
-    thoughts = ({"reasoning_content": "Hm."}, 0.2) * 4
+    thoughts = ({"reasoning_content": "Hm."}, 0.3) * 4
     assert await reply(server, said(*thoughts, "Yes."), **QUICK) == ["Yes."]
 
 
@@ -416,7 +418,7 @@ async def test_thinking_counts_as_a_beginning(server: OpenAIServer) -> None:
 
 @pytest.mark.parametrize(
     "end",
-    [(Cut,), (b"data: {garbage\n\n",), (b'data: {"error": "gone"}\n\n',), (1.0, "late"), ()],
+    [(Cut,), (b"data: {garbage\n\n",), (b'data: {"error": "gone"}\n\n',), (NEVER_S, "late"), ()],
     ids=["cut", "garbage", "error", "stall", "no end"],
 )
 async def test_a_failure_after_the_first_word_is_raised(
@@ -440,17 +442,15 @@ async def test_the_time_that_the_reader_takes_is_not_the_servers(server: OpenAIS
         async for piece in model.reply(HELLO, language="en"):
             if isinstance(piece, str):
                 pieces.append(piece)
-                await asyncio.sleep(0.6)
+                if len(pieces) == 1:
+                    await asyncio.sleep(1.1)
     assert pieces == ["One", " two", " three"]
 
 
 async def test_a_stream_that_is_not_closed_after_its_end_is_left(server: OpenAIServer) -> None:
-    now = asyncio.get_running_loop().time
     async with loaded(server.url) as model:
-        server.replies = deque([Answer((chunk({"content": "Done."}, "stop"), 5.0), None)])
-        begun = now()
+        server.replies = deque([Answer((chunk({"content": "Done."}, "stop"), NEVER_S), None)])
         assert await replied(model) == ["Done."]
-        assert now() - begun < 1.5
 
 
 # ---- what a reply takes
@@ -515,7 +515,7 @@ async def test_who_has_told_it_once_is_asked_on(server: OpenAIServer) -> None:
         (error(429, **{"retry-after": "0"}), "limited"),
         (error(401), "refused"),
         (error(504), "timeout"),
-        (said(1.0, "late"), "timeout"),
+        (said(NEVER_S, "late"), "timeout"),
         (said(Cut), "failed"),
     ],
 )
@@ -531,7 +531,7 @@ async def test_requests_are_counted_by_how_they_ended(
 
 async def test_a_reply_that_nobody_wants_any_more_did_not_fail(server: OpenAIServer) -> None:
     before = {outcome: requests("first", outcome) for outcome in OUTCOMES}
-    server.replies = deque([said("Well", 20.0, "late")])
+    server.replies = deque([said("Well", NEVER_S, "late")])
     async with loaded(server.url, next_token_s=60) as model, aclosing(model.reply(HELLO, language="en")) as pieces:
         assert await anext(pieces) == "Well"
     after = {outcome: requests("first", outcome) for outcome in OUTCOMES}
@@ -542,25 +542,25 @@ async def test_a_reply_that_nobody_wants_any_more_did_not_fail(server: OpenAISer
 
 
 async def test_closing_the_reply_closes_the_stream(server: OpenAIServer) -> None:
-    server.replies = deque([said("Well", 20.0, "late")])
+    server.replies = deque([said("Well", NEVER_S, "late")])
     async with loaded(server.url, next_token_s=60) as model:
         async with aclosing(model.reply(HELLO, language="en")) as pieces:
             assert await anext(pieces) == "Well"
             assert not server.left.is_set()
-        await asyncio.wait_for(server.left.wait(), 2)
+        await asyncio.wait_for(server.left.wait(), HANG_S)
 
 
-@pytest.mark.parametrize("steps", [(20.0, "late"), ("Well", 20.0, "late")])
+@pytest.mark.parametrize("steps", [(NEVER_S, "late"), ("Well", NEVER_S, "late")])
 async def test_cancelling_the_reply_closes_the_stream(server: OpenAIServer, steps: tuple[Any, ...]) -> None:
     server.replies = deque([said(*steps)])
-    async with loaded(server.url, first_token_s=60, next_token_s=60) as model:
+    async with loaded(server.url, first_token_s=NEVER_S, next_token_s=NEVER_S) as model:
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(replied_forever(model))
             while not server.requests(CHAT):
                 await asyncio.sleep(0.005)
             await asyncio.sleep(0.05)
             running.cancel()
-        await asyncio.wait_for(server.left.wait(), 2)
+        await asyncio.wait_for(server.left.wait(), HANG_S)
     assert running.cancelled()
     assert len(server.requests(CHAT)) == 1
 
@@ -623,7 +623,7 @@ async def test_a_page_instead_of_a_list_is_an_error(server: OpenAIServer) -> Non
         await load(server.url, llm_model="tiny")
 
 
-@pytest.mark.parametrize("listing", [error(503), Answer((1.0,)), Answer((b'{"data": [',)), Answer((Cut,))])
+@pytest.mark.parametrize("listing", [error(503), Answer((NEVER_S,)), Answer((b'{"data": [',)), Answer((Cut,))])
 async def test_a_server_that_is_down_is_an_error_unless_there_is_another(
     server: OpenAIServer, fallback: OpenAIServer, listing: Answer
 ) -> None:

@@ -21,6 +21,7 @@ from shared.protocol.session import Message, ReplyOptions, SessionSettings, Tool
 from shared.worker.work import Work
 from tests.support.simulated_bus import SimulatedBus
 from tests.support.simulated_workers import SimulatedLeases
+from tests.support.waiting import HANG_S
 
 PARENT = f"00-{0xABC:032x}-{0xDEF:016x}-01"
 TOKENS = ("prompt", "cached", "reply")
@@ -116,7 +117,7 @@ async def test_what_was_made_of_a_reply_that_is_cut_off_counts(spans: InMemorySp
     usage = Usage(20)
     model = Model(usage, "Well, ", 60.0)
     work = asyncio.create_task(reply(model, "usage-cut"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         await model.waits.wait()
     usage.reply = 7
     work.cancel()

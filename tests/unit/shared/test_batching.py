@@ -8,6 +8,7 @@ import pytest
 
 from shared.engines.batching import Batcher
 from shared.engines.registry import EngineLost
+from tests.support.waiting import HANG_S
 
 
 class Model:
@@ -22,7 +23,7 @@ class Model:
     def answer(self, questions: Sequence[int]) -> list[int]:
         self.calls.append(list(questions))
         self.entered.set()
-        assert self.gate.wait(5)
+        assert self.gate.wait(HANG_S)
         if min(questions) < 0:
             raise ValueError("negative")
         return [2 * question for question in questions]
@@ -48,7 +49,7 @@ async def held(model: Model, batcher: Batcher[int, int], question: int = 0) -> "
     model.gate.clear()
     model.entered.clear()
     first = asyncio.wrap_future(batcher.submit(question))
-    assert await asyncio.to_thread(model.entered.wait, 5)
+    assert await asyncio.to_thread(model.entered.wait, HANG_S)
     return first
 
 
@@ -144,7 +145,7 @@ async def test_closing_cancels_what_waits(model: Model, batcher: Batcher[int, in
 async def test_an_answer_that_nobody_waits_for_any_more_harms_nobody(model: Model, batcher: Batcher[int, int]) -> None:
     model.gate.clear()
     asking = asyncio.ensure_future(batcher.ask(1))
-    assert await asyncio.to_thread(model.entered.wait, 5)
+    assert await asyncio.to_thread(model.entered.wait, HANG_S)
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking

@@ -40,13 +40,13 @@ def test_each_type_is_frozen_slotted_and_documented(cls: type[Frame]) -> None:
     assert cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(frames=st.lists(any_frame, min_size=1, max_size=40))
 def test_round_trip(frames: list[Frame]) -> None:
     assert codec.decode_entry(entry(*frames)) == frames
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(frame=any_frame)
 def test_another_reader_sees_the_tag_and_the_fields(frame: Frame) -> None:
     """An independent MessagePack implementation, in another language (Rust), reads the same values."""
@@ -60,7 +60,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(body=st.binary(max_size=200))
 def test_foreign_bytes_are_a_bad_frame(body: bytes) -> None:
     try:
@@ -82,7 +82,7 @@ wire_values = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(frame=any_frame, where=st.integers(0, 50), value=wire_values)
 def test_a_field_of_another_type_is_a_bad_frame_or_a_value_of_that_type(frame: Frame, where: int, value: Any) -> None:
     fields = msgpack.unpackb(codec.encode(frame))

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from typing import Any
 
+from tests.support.waiting import HANG_S
+
 CODE = """
 import contextvars, logging, sys, threading, warnings
 import structlog
@@ -23,7 +25,7 @@ def lines(code: str, **env: str) -> list[str]:
     environ = {**os.environ, **{f"PARLEY_{name}": value for name, value in env.items()}}
     argv = (sys.executable, "-W", "default", "-c", CODE + code)
     return subprocess.run(
-        argv, check=False, capture_output=True, text=True, timeout=30, env=environ
+        argv, check=False, capture_output=True, text=True, timeout=HANG_S, env=environ
     ).stderr.splitlines()
 
 

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -17,6 +16,7 @@ from opentelemetry.trace import INVALID_SPAN
 from shared.observability import tracing
 from shared.observability.otel import make_provider
 from shared.settings import BadSettings, Settings
+from tests.support.waiting import HANG_S
 
 PARENT = f"00-{0xABC:032x}-{0xDEF:016x}-01"
 
@@ -31,13 +31,13 @@ def spans() -> Iterator[InMemorySpanExporter]:
 
 def test_off_there_are_no_spans_and_the_sdk_is_not_imported() -> None:
     code = (
-        "import sys; from shared import service, tracing; from shared.settings import Settings;"
+        "import sys; from shared.observability import tracing; from shared.worker import service; from shared.settings import Settings;"
         "tracing.configure_tracing(Settings(), 'llm');"
         "assert tracing.begin_turn({}, 0) is tracing.begin_span('llm', sys.argv[1], {}) is tracing.INVALID_SPAN;"
         "tracing.stop_tracing();"
         "sys.exit([name for name in sys.modules if name.startswith(('opentelemetry.sdk.trace', 'opentelemetry.exporter'))] or 0)"
     )
-    subprocess.run((sys.executable, "-c", code, PARENT), check=True, timeout=30)
+    subprocess.run((sys.executable, "-c", code, PARENT), check=True, timeout=HANG_S)
 
 
 @pytest.mark.parametrize("where", ["otlp", "console"])
@@ -127,32 +127,30 @@ class Stuck(SpanExporter):
         self.over = threading.Event()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        self.over.wait(20)
+        self.over.wait()
         return SpanExportResult.SUCCESS
 
 
-def test_nobody_waits_long_for_a_collector_that_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_waits_for_a_collector_that_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracing, "FLUSH_S", 0.2)
     exporter = Stuck()
     tracing.start_tracing(make_provider("test", "1", 1.0, BatchSpanProcessor(exporter)))
     tracing.begin_turn({}, 0).end()
-    began_s = time.monotonic()
-    tracing.stop_tracing()
-    assert time.monotonic() - began_s < 1
+    tracing.stop_tracing()  # hangs where it waits for the collector
     assert tracing.begin_turn({}, 0) is INVALID_SPAN
     exporter.over.set()
 
 
 def test_a_collector_that_is_not_there_costs_a_line_of_the_log_and_no_more() -> None:
     code = (
-        "from shared import logs, tracing; from shared.settings import Settings;"
+        "from shared.observability import logs, tracing; from shared.settings import Settings;"
         "settings = Settings(traces='otlp', log_format='json'); logs.configure_logging(settings, 'llm');"
         "tracing.configure_tracing(settings, 'llm'); tracing.begin_turn({}, 0).end(); tracing.stop_tracing()"
     )
     env = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
-    began_s = time.monotonic()
-    done = subprocess.run((sys.executable, "-c", code), check=True, timeout=30, capture_output=True, text=True, env=env)
-    assert time.monotonic() - began_s < 10
+    done = subprocess.run(
+        (sys.executable, "-c", code), check=True, timeout=HANG_S, capture_output=True, text=True, env=env
+    )
     assert all(json.loads(line)["role"] == "llm" for line in done.stderr.splitlines())
     assert "export" in done.stderr
 

@@ -25,6 +25,7 @@ from shared.observability.gpu import GpuLoad
 from shared.observability.process_stats import ProcessStats, serve_metrics, tell_build
 from shared.settings import BadSettings, Settings
 from tests.support.free_ports import free_ports
+from tests.support.waiting import HANG_S, until
 
 GPU = GpuLoad("1", "Card", 0.37, 30, 80, 5, 250.5, 61.0)
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -152,12 +153,6 @@ async def watching(own: ProcessStats) -> AsyncIterator[None]:
             await task
 
 
-async def until(met: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not met():
-            await asyncio.sleep(0.01)
-
-
 def observed(stage: str, most_s: float = float("inf")) -> float:
     """How many wake-ups of this process were at most so late."""
     bound = "+Inf" if most_s == float("inf") else str(most_s)
@@ -235,7 +230,7 @@ class Card:
     def _utilization(self, card: str) -> Any:
         self.readers.append(threading.current_thread())
         if self.hangs:
-            self.released.wait(10)
+            self.released.wait(HANG_S)
         return SimpleNamespace(gpu=37)
 
     def _power(self, card: str) -> int:
@@ -307,7 +302,7 @@ async def test_a_reading_that_ends_after_the_watch_did_is_dropped(
         await until(lambda: bool(card.readers))
         await asyncio.sleep(0.05)
     card.released.set()
-    await asyncio.to_thread(card.readers[0].join, 5)
+    await asyncio.to_thread(card.readers[0].join, HANG_S)
     await asyncio.sleep(0)
     assert (own.gpus, wrong) == ((), [])
 

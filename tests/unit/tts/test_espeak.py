@@ -14,6 +14,7 @@ from services.tts.engine import Speech
 from services.tts.engines.espeak import QUEUED_SLICES, EspeakSynthesizer
 from shared.protocol.frames import VoiceChunk
 from shared.settings import Settings
+from tests.support.waiting import HANG_S
 
 SENTENCE = "Hello there, my friend. How are you today?"
 LONG = "word and more words " * 500
@@ -138,7 +139,7 @@ async def test_a_cancelled_sentence_leaves_the_next_one_whole(voice: EspeakSynth
         for _ in range(taken):
             await anext(cancelled)
         await cancelled.aclose()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(HANG_S):
             slices = await speak(voice, SENTENCE)
         assert samples(slices) == pytest.approx(alone, rel=0.01)
         assert slices[0].words[0].text == "Hello"
@@ -152,14 +153,14 @@ async def test_a_reader_that_stops_holds_the_thread_until_it_goes(voice: EspeakS
     done, _ = await asyncio.wait([waiting], timeout=0.3)
     assert not done
     await unread.aclose()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         assert samples(await waiting) > voice.rate_hz
 
 
 async def test_a_sentence_longer_than_its_queue_loses_nothing(voice: EspeakSynthesizer) -> None:
     slow = voice.speak(LONG, voice="", speed=1.0, language="en")
     first = await anext(slow)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANG_S):
         rest = [slice_ async for slice_ in slow]
     assert len(rest) > 2 * QUEUED_SLICES  # more than fits at once
     words = [word.text for slice_ in [first, *rest] for word in slice_.words]
@@ -187,7 +188,7 @@ async def main():
 asyncio.run(main())
 print("over")
 """
-    done = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, timeout=HANG_S, check=False)
     assert (done.returncode, done.stdout) == (0, "over\n"), done.stderr
 
 

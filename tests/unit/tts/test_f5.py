@@ -28,6 +28,7 @@ from services.tts.engines.waveform import Waveform
 from shared.audio.voices import ClonedVoice, cloned_voice, make_voice
 from shared.engines.registry import UnknownEngine
 from shared.settings import Settings
+from tests.support.waiting import until
 
 TEXT = "The birch canoe slid on the smooth planks."
 
@@ -189,8 +190,7 @@ async def test_a_sentence_that_waits_and_is_closed_is_never_computed(f5: F5Synth
     network.go_on.clear()
     async with asyncio.TaskGroup() as tasks:
         first = tasks.create_task(speak(f5, "This one is being spoken."))
-        while len(network.spoken) < 2:
-            await asyncio.sleep(0.005)
+        await until(lambda: len(network.spoken) == 2)
         second = tasks.create_task(speak(f5, "This one waits for its turn."))
         await asyncio.sleep(0.02)
         second.cancel()
@@ -208,12 +208,9 @@ async def test_a_sentence_that_is_closed_stops_the_model_in_the_middle(f5: F5Syn
     network.go_on.clear()
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(speak(f5, "Nobody wants this."))
-        while not network.spoken:
-            await asyncio.sleep(0.005)
+        await until(lambda: network.spoken)
         running.cancel()
-    async with asyncio.timeout(2):
-        while not network.stopped:
-            await asyncio.sleep(0.005)
+    await until(lambda: network.stopped)
     network.go_on.set()
     assert await speak(f5)
 
@@ -248,7 +245,6 @@ async def test_a_recording_in_which_nothing_is_heard_is_an_error_that_names_it(f
 
 async def test_what_is_missing_is_said_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchaudio", None)
-    pytest.importorskip("torch")
     with pytest.raises(UnknownEngine, match=r"^The f5 engine .*torchaudio.* make install EXTRAS=f5$"):
         await F5Synthesizer(Settings()).load()
     with pytest.raises(UnknownEngine, match=r"^The f5 engine .*torchaudio.* make install EXTRAS=f5$"):

@@ -16,6 +16,7 @@ from shared.engines.models import ModelMissing
 from shared.engines.registry import UnknownEngine
 from shared.settings import Settings
 from tests.support import random_models
+from tests.support.waiting import HANG_S
 
 TEXT = "Hello there, my friend."
 
@@ -43,7 +44,7 @@ def samples(speech: list[Speech]) -> np.ndarray:
     return np.frombuffer(b"".join(piece.pcm for piece in speech), "<i2").astype(np.float32) / 32_768
 
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.models, pytest.mark.asyncio(loop_scope="module")]
 
 
 async def test_it_speaks_in_slices_with_its_words_at_its_level(engine: KokoroSynthesizer) -> None:
@@ -111,7 +112,7 @@ async def test_a_long_sentence_begins_early_and_can_be_stopped(engine: KokoroSyn
     first = await anext(speech)
     assert first.words[0].text == "Well,"
     asking = asyncio.ensure_future(speech.aclose())
-    await asyncio.wait_for(asking, 5)
+    await asyncio.wait_for(asking, HANG_S)
     assert (await speak(engine, "Yes."))[0].pcm
 
 

@@ -1,7 +1,6 @@
 """The architectures that transformers has, with random weights: what they say means nothing, that they say it as they should does."""
 
 import asyncio
-import importlib.util
 import json
 import shutil
 import sys
@@ -26,6 +25,7 @@ from shared.engines.models import ModelMissing
 from shared.engines.registry import UnknownEngine, create_engine
 from shared.settings import Settings
 from tests.support import random_models
+from tests.support.waiting import HANG_S
 
 TEXT = "Hello there, my friend."
 TEXTS = [TEXT, "Yes.", "This is another one, and it is a good deal longer than the others."]
@@ -89,7 +89,7 @@ def samples(speech: list[Speech]) -> np.ndarray:
     return np.frombuffer(b"".join(piece.pcm for piece in speech), "<i2").astype(np.float32) / 32_768
 
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.models, pytest.mark.asyncio(loop_scope="module")]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ async def test_a_long_sentence_begins_early_and_can_be_stopped(vits: Transformer
         speech = vits.speak("Well, so, " + "and this goes on and on, " * 60, voice="", speed=1.0, language="en")
         assert (await anext(speech)).pcm
         assert len(spoken[0]) <= FIRST_LONGEST
-        await asyncio.wait_for(speech.aclose(), 5)
+        await asyncio.wait_for(speech.aclose(), HANG_S)
         assert (await speak(vits, "Yes."))[0].pcm
         assert len(spoken) <= 3
         assert spoken[-1] == "Yes."
@@ -303,8 +303,8 @@ async def test_the_models_own_language_comes_from_its_name_or_files(tmp_path: Pa
     await engine.close()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("uroman") is not None, reason="uroman is installed")
-async def test_a_package_that_is_missing_is_named(tmp_path: Path) -> None:
+async def test_a_package_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uroman", None)
     folder = random_models.vits(tmp_path, language="hin", uroman=True)
     with pytest.raises(UnknownEngine, match=r"uroman.* make install EXTRAS=speech$"):
         await made(folder, language="hi").load()

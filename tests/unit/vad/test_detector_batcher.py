@@ -12,6 +12,7 @@ from services.vad.engine import WINDOW_BYTES
 from services.vad.listener import Detection, Listener
 from shared.protocol.frames import AudioChunk, InputCommitted, SpeechStarted, TurnCommitted, TurnDiscarded
 from shared.protocol.session import ReplyOptions, SessionSettings
+from tests.support.waiting import HANG_S
 
 
 class Loud:
@@ -64,7 +65,7 @@ class Session:
 
 
 async def settled(batcher: DetectorBatcher) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_S):
         while batcher._busy:
             await asyncio.sleep(0)
 

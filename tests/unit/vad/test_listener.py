@@ -82,7 +82,7 @@ SPOKEN = sound((False, 40), (True, 30), (False, 15), (True, 20), (False, 40), (T
 sizes = st.lists(st.sampled_from([1, 37, 160, 320, 500, 1600]), max_size=150)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cuts=sizes)
 def test_however_the_audio_is_cut_the_turns_are_whole(cuts: list[int]) -> None:
     facts, audio, _ = run(Listener("s", SessionSettings()), entries(SPOKEN, cuts))
@@ -119,7 +119,7 @@ def test_the_client_leaves_in_the_middle_of_a_turn() -> None:
     assert [type(fact) for fact in heard.facts] == [TurnDiscarded]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cuts=sizes, lives=st.integers(0, 60), typed=st.integers(0, 220))
 def test_a_successor_says_what_was_not_said_and_nothing_twice(cuts: list[int], lives: int, typed: int) -> None:
     what = entries(SPOKEN, cuts)

@@ -21,6 +21,7 @@ from shared.engines.registry import UnknownEngine
 from shared.protocol.frames import AudioChunk, SpeechStarted
 from shared.protocol.session import SessionSettings
 from shared.settings import Settings
+from tests.support.waiting import HANG_S
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ async def test_the_event_loop_does_not_wait_for_it(
     session = DetectorSession(shared, Listener("s", SessionSettings()), answer, lambda error: pytest.fail(str(error)))
     for number, at in enumerate(range(0, len(speech), WINDOW_BYTES)):
         session.add(f"{1000 + number}-0", [AudioChunk(at // 2, speech[at : at + WINDOW_BYTES])])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_S):
         await begun.wait()
     session.close()
     shared.close()

@@ -174,7 +174,7 @@ def feed(taker: TurnTaker, events: Sequence[Event], begin: int = 0) -> list[Fram
     return facts
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(config=session_settings, events=talk)
 def test_whatever_is_heard_turns_are_whole_and_in_order(config: SessionSettings, events: list[Event]) -> None:
     turn, revision, started, last_end = 0, 0, None, 0
@@ -207,7 +207,7 @@ def test_whatever_is_heard_turns_are_whole_and_in_order(config: SessionSettings,
                 turn, revision = fact.turn, 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(config=session_settings, events=talk, cut=st.integers(0, 500))
 def test_a_successor_goes_on_as_if_nothing_had_happened(config: SessionSettings, events: list[Event], cut: int) -> None:
     cut = min(cut, len(events))
