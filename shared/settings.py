@@ -43,9 +43,6 @@ class Settings(BaseSettings):
         None,
         description="Redis >= 7.0 or Valkey >= 7.2: redis://, rediss:// or unix://; without it `parley up` starts one",
     )
-    shards: int = Field(
-        1, ge=1, le=1024, description="hash tags over which sessions are spread; the same in every process"
-    )
     host: str = Field("127.0.0.1", description="address that the edge listens on")
     port: int = Field(8000, ge=0, le=65535, description="port that the edge listens on")
 

@@ -56,11 +56,11 @@ def test_a_service_with_wrong_settings_says_so_and_nothing_else(
 @pytest.mark.parametrize("command", [["config"], ["config", "--json"], ["doctor"], ["up"]])
 def test_every_wrong_setting_is_named(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PARLEY_PORT", "abc")
-    monkeypatch.setenv("PARLEY_SHARDS", "0")
+    monkeypatch.setenv("PARLEY_LEASE_MS", "0")
     result = CliRunner().invoke(app, command)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "PARLEY_PORT='abc': " in result.stderr
-    assert "PARLEY_SHARDS='0': " in result.stderr
+    assert "PARLEY_LEASE_MS='0': " in result.stderr
 
 
 def test_config_tells_value_default_and_meaning_of_every_setting(monkeypatch: pytest.MonkeyPatch) -> None:
