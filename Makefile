@@ -28,12 +28,13 @@ observe: $(RUN_INSTALLED) ## beside make run: Prometheus with our alert rules, a
 test: $(DEV_INSTALLED) programs ## run all tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-check: $(DEV_INSTALLED) ## lint, formatting, types, who imports whom
+check: $(DEV_INSTALLED) ## lint, formatting, types, who imports whom, generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict shared services deploy benchmarks dashboards
 	$(BIN)/lint-imports
 	$(BIN)/python -m dashboards --check
+	$(BIN)/python -m deploy.settings_docs --check
 
 bench: $(RUN_INSTALLED) ## measure what the pipeline itself costs
 	$(INSTALL) -e '.[bench]'

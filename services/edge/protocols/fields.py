@@ -1,26 +1,21 @@
-"""What a client may set, and within which bounds; the codecs share it, so that every protocol refuses the same.
+"""Checks of what a client sends; the codecs share them, so that all protocols refuse the same values.
 
-Values in, settings out. The name of a voice is checked by the session, which knows the engine.
+What a session setting may be is in its table, `shared.session`. The name of a voice is checked by the session, which knows the
+engine.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from reprlib import Repr
 from typing import Any
 
-from shared.session import CASCADE, OMNI, SessionSettings
+from shared import session
+from shared.session import SESSION_TABLE, SessionSettings, with_fitting_pause
 
-MAX_TEXT = 8192
-"""Characters of one typed turn."""
-MAX_INSTRUCTIONS = 32_768
-MAX_VOICE = 100
-MAX_HINTS = 4096
-ROUTES = (CASCADE, OMNI)
-LEAST_ENDPOINT_MS, MOST_ENDPOINT_MS = 100, 5000
+MAX_TEXT = session.MAX_TEXT
+MAX_INSTRUCTIONS = session.MAX_INSTRUCTIONS
 
 _shown = Repr()  # looks at the beginning of a value only: it may be megabytes of a stranger's
-_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 
 
 class BadField(ValueError):
@@ -32,17 +27,10 @@ class BadField(ValueError):
 
 
 def integer(field: str, value: Any, low: int, high: int) -> int:
-    """Raises `BadField` on anything but an int (a bool is none) within the bounds."""
+    """Raises `BadField` on anything but an int within the bounds; a bool is not an int."""
     if type(value) is not int or not low <= value <= high:
         raise BadField(field, value, f"a whole number from {low} to {high}")
     return value
-
-
-def number(field: str, value: Any, low: float, high: float) -> float:
-    """Raises `BadField` on anything but an int or a float within the bounds."""
-    if type(value) not in (int, float) or not low <= value <= high:
-        raise BadField(field, value, f"a number from {low:g} to {high:g}")
-    return float(value)
 
 
 def flag(field: str, value: Any) -> bool:
@@ -53,16 +41,9 @@ def flag(field: str, value: Any) -> bool:
 
 
 def string(field: str, value: Any, longest: int) -> str:
-    """Raises `BadField` on anything but a string of at most so many characters."""
+    """Raises `BadField` on anything but a string of at most `longest` characters."""
     if type(value) is not str or len(value) > longest:
         raise BadField(field, value, f"a string of at most {longest} characters")
-    return value
-
-
-def language(field: str, value: Any) -> str:
-    """Raises `BadField` on anything that is not shaped like a BCP 47 tag of at most 35 characters."""
-    if type(value) is not str or len(value) > 35 or not _LANGUAGE.fullmatch(value):
-        raise BadField(field, value, "a language tag such as en or pt-BR")
     return value
 
 
@@ -73,61 +54,69 @@ def choice(field: str, value: Any, known: Sequence[str]) -> str:
     return value
 
 
-SETTABLE: dict[str, Callable[[str, Any], Any]] = {
-    "endpoint_ms": lambda field, value: integer(field, value, LEAST_ENDPOINT_MS, MOST_ENDPOINT_MS),
-    "pause_ms": lambda field, value: integer(field, value, 60, MOST_ENDPOINT_MS),
-    "start_ms": lambda field, value: integer(field, value, 20, 1000),
-    "preroll_ms": lambda field, value: integer(field, value, 0, 2000),
-    "longest_ms": lambda field, value: integer(field, value, 1000, 600_000),
-    "threshold": lambda field, value: number(field, value, 0, 1),
-    "speed": lambda field, value: number(field, value, 0.25, 4),
-    "voice": lambda field, value: string(field, value, MAX_VOICE),
-    "language": language,
-    "hints": lambda field, value: string(field, value, MAX_HINTS),
-    "instructions": lambda field, value: string(field, value, MAX_INSTRUCTIONS),
-    "detect_turns": flag,
-    "adapt_endpoint": flag,
-    "complete_ms": lambda field, value: integer(field, value, LEAST_ENDPOINT_MS, MOST_ENDPOINT_MS),
-    "incomplete_ms": lambda field, value: integer(field, value, LEAST_ENDPOINT_MS, MOST_ENDPOINT_MS),
-    "speculations": lambda field, value: integer(field, value, 0, 20),
-    "speculate_longest_ms": lambda field, value: integer(field, value, 0, 600_000),
-    "create_reply": flag,
-    "interrupt_reply": flag,
-    "interrupt_ms": lambda field, value: integer(field, value, 0, 5000),
-    "min_words": lambda field, value: integer(field, value, 0, 20),
-    "echo_guard_ms": lambda field, value: integer(field, value, 0, 10_000),
-    "greeting": lambda field, value: string(field, value, MAX_TEXT),
-    "goodbye": lambda field, value: string(field, value, MAX_TEXT),
-    "idle_ms": lambda field, value: integer(field, value, 0, 3_600_000),
-    "idle_prompt": lambda field, value: string(field, value, MAX_TEXT),
-    "idle_limit": lambda field, value: integer(field, value, 0, 100),
-    "spoken": flag,
-    "route": lambda field, value: choice(field, value, ROUTES),
-}
-"""The settings that a client names as they are named here."""
+def setting(name: str) -> Callable[[str, Any], Any]:
+    """The check of a session setting: takes the field's name and a JSON value, raises `BadField`, returns the value."""
+    row = SESSION_TABLE[name]
+
+    def check(field: str, value: Any) -> Any:
+        try:
+            return row.check(value)
+        except ValueError:
+            raise BadField(field, value, row.allowed) from None
+
+    return check
 
 
 def with_settings(base: SessionSettings, values: Mapping[Any, Any], prefix: str = "") -> SessionSettings:
-    """`base` with these settings.
+    """`base` with these settings, whose values are JSON.
 
     Raises:
-        BadField: an unknown name, a wrong type, or a value out of bounds.
+        BadField: an unknown name, a wrong type, or a value out of range.
     """
     checked: dict[str, Any] = {}
     for name, value in values.items():
-        check = SETTABLE.get(name)
-        if check is None:
-            raise BadField(f"{prefix}{name}"[:60], value, f"known; known are {', '.join(SETTABLE)}")
-        checked[name] = check(f"{prefix}{name}", value)
+        if name not in SESSION_TABLE:
+            raise BadField(f"{prefix}{name}"[:60], value, f"known; known are {', '.join(SESSION_TABLE)}")
+        checked[name] = setting(name)(f"{prefix}{name}", value)
     settings = replace(base, **checked)
-    if settings.pause_ms > settings.endpoint_ms:
-        if "pause_ms" in checked:
-            allowed = f"a whole number from 60 to endpoint_ms ({settings.endpoint_ms})"
-            raise BadField(f"{prefix}pause_ms", settings.pause_ms, allowed)
-        settings = replace(settings, pause_ms=settings.endpoint_ms)
-    return settings
+    fitting = with_fitting_pause(settings)
+    if "pause_ms" in checked and fitting != settings:
+        low = SESSION_TABLE["pause_ms"].setting.low
+        allowed = f"a whole number from {low:g} to endpoint_ms ({settings.endpoint_ms})"
+        raise BadField(f"{prefix}pause_ms", settings.pause_ms, allowed)
+    return fitting
+
+
+def parsed_settings(texts: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """The settings among these values, which are all written as strings; other names are left out.
+
+    Raises:
+        BadField: a value that is not allowed.
+    """
+    parsed = {}
+    for name, row in SESSION_TABLE.items():
+        if name in texts:
+            try:
+                parsed[name] = row.parse(texts[name])
+            except ValueError:
+                raise BadField(f"{prefix}{name}", texts[name], row.allowed) from None
+    return parsed
 
 
 def shown_settings(settings: SessionSettings) -> dict[str, Any]:
-    """The settings that a client can name, with their values."""
-    return {name: getattr(settings, name) for name in SETTABLE}
+    """The settings that a client can set, with their values."""
+    return {name: getattr(settings, name) for name in SESSION_TABLE}
+
+
+def described_settings(defaults: SessionSettings, voices: Sequence[str]) -> list[dict[str, Any]]:
+    """The settings that a client can set, as JSON: name, type, range, default, and the label where the page shows them.
+
+    `voices`: the names that are known; empty: no worker has said yet.
+    """
+    described = [
+        {**row.described(), "default": value}
+        for row, value in zip(SESSION_TABLE.values(), shown_settings(defaults).values(), strict=True)
+    ]
+    if voices:
+        next(one for one in described if one["name"] == "voice")["choices"] = ["", *voices]
+    return described

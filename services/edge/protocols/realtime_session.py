@@ -14,9 +14,12 @@ from services.edge.protocols import fields
 from services.edge.protocols.fields import BadField
 from services.edge.protocols.realtime_tools import as_choice, as_tools, checked_choice, checked_tools
 from services.edge.protocols.realtime_wire import FORMATS, Refused
-from shared.session import CASCADE, SessionSettings
+from shared.session import CASCADE, ROUTES, SessionSettings
 
 Check = Callable[[str, Any], Any]
+
+MAX_MODEL = 100
+"""Characters of the name of a model, which changes nothing."""
 
 WAITS_MS_BY_EAGERNESS = {
     "low": (1000, 500, 8000),
@@ -43,7 +46,7 @@ class SessionObject:
     ) -> None:
         """`hears`: the route may be `omni`."""
         self._defaults = defaults
-        self._routes = fields.ROUTES if hears else (CASCADE,)
+        self._routes = ROUTES if hears else (CASCADE,)
         self._voices = frozenset(voices)
         self.config: dict[str, Any] = {
             "type": "realtime",
@@ -137,7 +140,7 @@ class SessionObject:
                 threshold=detection["threshold"],
                 preroll_ms=detection["prefix_padding_ms"],
             )
-            if idle_ms := detection["idle_timeout_ms"]:  # the model finds words, and the client hangs up
+            if (idle_ms := detection["idle_timeout_ms"]) is not None:  # the model finds words, and the client hangs up
                 settings = replace(settings, idle_ms=idle_ms, idle_prompt="", idle_limit=0)
         return replace(settings, endpoint_ms=endpoint_ms, pause_ms=min(self._defaults.pause_ms, endpoint_ms))
 
@@ -178,7 +181,7 @@ class SessionObject:
         spoken = {
             "format": _format,
             "voice": _voice,
-            "speed": lambda path, value: fields.number(path, value, 0.25, 1.5),
+            "speed": fields.setting("speed"),
         }
         sides: dict[str, Check] = {
             "input": lambda path, value: _merged(current["input"], value, path, heard),
@@ -253,7 +256,7 @@ def _format(path: str, value: Any) -> Any:
 
 def _voice(path: str, value: Any) -> Any:
     named = value.get("id") if type(value) is dict else value
-    fields.string(path, named, fields.MAX_VOICE)
+    fields.setting("voice")(path, named)
     return {"id": named} if type(value) is dict else value
 
 
@@ -263,11 +266,11 @@ def _transcription(path: str, value: Any) -> Any:
     if type(value) is not dict:
         raise BadField(path, value, "an object or null")
     if value.get("model") is not None:
-        fields.string(f"{path}.model", value["model"], fields.MAX_VOICE)
+        fields.string(f"{path}.model", value["model"], MAX_MODEL)
     if value.get("language") is not None:
-        fields.language(f"{path}.language", value["language"])
+        fields.setting("language")(f"{path}.language", value["language"])
     if value.get("prompt") is not None:
-        fields.string(f"{path}.prompt", value["prompt"], fields.MAX_HINTS)
+        fields.setting("hints")(f"{path}.prompt", value["prompt"])
     return value
 
 
@@ -290,17 +293,15 @@ def _kept(_path: str, value: Any) -> Any:
 _REPLIES: dict[str, Check] = {"create_response": fields.flag, "interrupt_response": fields.flag}
 _SERVER_VAD: dict[str, Check] = {
     **_REPLIES,
-    "threshold": lambda path, value: fields.number(path, value, 0, 1),
-    "prefix_padding_ms": lambda path, value: fields.integer(path, value, 0, 2000),
-    "silence_duration_ms": lambda path, value: fields.integer(
-        path, value, fields.LEAST_ENDPOINT_MS, fields.MOST_ENDPOINT_MS
-    ),
-    "idle_timeout_ms": lambda path, value: fields.integer(path, value, 1, 600_000),
+    "threshold": fields.setting("threshold"),
+    "prefix_padding_ms": fields.setting("preroll_ms"),
+    "silence_duration_ms": fields.setting("endpoint_ms"),
+    "idle_timeout_ms": fields.setting("idle_ms"),
 }
 _SEMANTIC_VAD: dict[str, Check] = {**_REPLIES, "eagerness": _eagerness}
 _SESSION: dict[str, Check] = {
     "output_modalities": modalities,
-    "instructions": lambda path, value: fields.string(path, value, fields.MAX_INSTRUCTIONS),
+    "instructions": fields.setting("instructions"),
     "tools": checked_tools,
     "tool_choice": checked_choice,
     "max_output_tokens": max_output_tokens,

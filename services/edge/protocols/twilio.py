@@ -16,7 +16,7 @@ import orjson
 
 from services.edge.actions import Action, Audio, Close, Played, Start, Stop
 from services.edge.events import Event, Interrupt, Pause, ReplyAudio, Resume
-from services.edge.protocols.fields import BadField, with_settings
+from services.edge.protocols.fields import BadField, parsed_settings, with_settings
 from shared.audio import LAW_RATE_HZ, decode_law, encode_law
 from shared.session import SessionSettings
 
@@ -28,9 +28,6 @@ MAX_PAYLOAD_BYTES = 64 * 1024
 """Twilio sends 20 ms, 160 bytes, at a time."""
 
 _EVENTS = ("start", "media", "mark", "stop")
-
-_PARAMETERS = ("language", "voice", "instructions", "greeting", "goodbye", "endpoint_ms")
-"""What a `<Parameter>` of the call may set; whatever else it carries is the caller's own business."""
 
 
 def valid_signature(token: str, url: str, header: str | None) -> bool:
@@ -120,7 +117,9 @@ class TwilioCodec:
         if type(parameters) is not dict:
             parameters = {}
         try:
-            settings = with_settings(self._defaults, _settings(parameters), prefix="customParameters.")
+            # A `<Parameter>` sets any setting of a session; other names are for the caller's own use.
+            chosen = parsed_settings(parameters, prefix="customParameters.")
+            settings = with_settings(self._defaults, chosen, prefix="customParameters.")
         except BadField as error:
             return self._close(1008, str(error))
         self._stream = stream
@@ -185,13 +184,6 @@ class TwilioCodec:
         if content is not None:
             body[event] = content
         return orjson.dumps(body).decode()
-
-
-def _settings(parameters: dict[str, Any]) -> dict[str, Any]:
-    """The parameters that are settings; all come as strings, also the number."""
-    chosen = {name: parameters[name] for name in _PARAMETERS if name in parameters}
-    endpoint_ms = _whole(chosen.get("endpoint_ms"))
-    return chosen if endpoint_ms is None else {**chosen, "endpoint_ms": endpoint_ms}
 
 
 def _whole(value: Any) -> int | None:

@@ -14,15 +14,15 @@ from typer.testing import CliRunner
 
 from deploy.cli import app
 from shared.engines import UnknownEngine
-from shared.settings import BadSettings, Settings, load_settings
+from shared.settings import TABLE, BadSettings, Settings, load_settings
 
 SERVICES = ("vad", "asr", "llm", "tts", "edge")
 
 
 @pytest.fixture(autouse=True)
 def fresh_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in Settings.model_fields:
-        monkeypatch.delenv(f"PARLEY_{name.upper()}", raising=False)
+    for row in TABLE.values():
+        monkeypatch.delenv(row.variable, raising=False)
     load_settings.cache_clear()
     yield
     load_settings.cache_clear()
@@ -63,18 +63,33 @@ def test_every_wrong_setting_is_named(command: list[str], monkeypatch: pytest.Mo
     assert "PARLEY_LEASE_MS='0': " in result.stderr
 
 
+@pytest.mark.parametrize("command", ["config", "doctor", "up", *SERVICES])
+def test_a_misspelt_variable_stops_every_start(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARLEY_ENDPONT_MS", "700")
+    result = CliRunner().invoke(app, [command])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "PARLEY_ENDPONT_MS: there is no such setting; did you mean PARLEY_ENDPOINT_MS? "
+        "docs/settings.md lists all settings.\n"
+    )
+
+
 def test_config_tells_value_default_and_meaning_of_every_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PARLEY_PORT", "8123")
     rows = {row["name"]: row for row in json.loads(CliRunner().invoke(app, ["config", "--json"]).stdout)}
-    assert len(rows) == len(Settings.model_fields)
+    assert list(rows) == [row.variable for row in TABLE.values()]
     assert rows["PARLEY_PORT"] == {
         "name": "PARLEY_PORT",
         "value": 8123,
         "default": 8000,
         "is_default": False,
-        "description": Settings.model_fields["port"].description,
+        "allowed": "a whole number from 0 to 65535",
+        "unit": "",
+        "client": False,
+        "description": TABLE["port"].setting.text,
     }
-    assert rows["PARLEY_HOST"]["is_default"]
+    assert rows["PARLEY_ENDPOINT_MS"]["client"]
+    assert {name for name, row in rows.items() if not row["is_default"]} == {"PARLEY_PORT"}
     assert all(row["description"] for row in rows.values())
 
 
