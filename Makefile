@@ -41,12 +41,13 @@ test: $(DEV_INSTALLED) programs ## run all tests
 test-fast: $(DEV_INSTALLED) programs ## run the unit tests, but for those that load models
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not models' tests/unit
 
-check: $(DEV_INSTALLED) ## lint, formatting, types, who imports whom
+check: $(DEV_INSTALLED) ## lint, formatting, types, who imports whom, generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict shared services deploy benchmarks dashboards tests/support
 	$(BIN)/lint-imports
 	$(BIN)/python -m dashboards --check
+	$(BIN)/python -m deploy.settings_docs --check
 
 bench: $(RUN_INSTALLED) ## measure what the pipeline itself costs
 	$(INSTALL) -e '.[bench]'

@@ -66,7 +66,7 @@ def _health() -> list[Panel]:
         lines(
             16,
             "Commands per second",
-            "What it does. It has one thread: when this no longer grows with the calls, spread them over shards.",
+            "What it does. It has one thread: when this no longer grows with the calls, it is the limit.",
             units.OpsPerSecond,
             {"commands": gauge(metrics.broker_commands, "max")},
             span=12,

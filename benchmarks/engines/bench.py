@@ -134,7 +134,7 @@ class Bench:
         return entry
 
     async def _material(self, chosen: Sequence[Chosen]) -> Material:
-        options, language = self._options, chosen[0].settings.language
+        options, language = self._options, chosen[0].settings.session.language
         letters = any(one.stage == "llm" and one.is_random for one in chosen)
         return await asyncio.to_thread(Material, options.seconds, language, letters=letters, clips=options.clips)
 

@@ -12,7 +12,8 @@ import typer
 
 from shared.distribution import checkout, version
 from shared.engines.registry import UnknownEngine
-from shared.settings import PROFILES, BadSettings, Settings, load_settings
+from shared.protocol.session import SESSION_TABLE
+from shared.settings import PROFILES, TABLE, BadSettings, Settings, load_settings
 
 SETTINGS_WRONG = 2
 
@@ -149,18 +150,21 @@ def config(as_json: AsJson = False) -> None:
 
 
 def config_rows(settings: Settings) -> list[dict[str, Any]]:
-    """Each setting as JSON has it: name in the environment, value, default, description."""
-    values = settings.model_dump(mode="json")  # masks every SecretStr
-    defaults = Settings.model_construct(**PROFILES[settings.profile]).model_dump(mode="json")
+    """Each setting as JSON: its variable, value, default, what is allowed, who may set it, and what it does."""
+    values = settings.flat()
+    defaults = Settings.model_construct(profile=settings.profile).flat() | PROFILES[settings.profile]
     return [
         {
-            "name": f"PARLEY_{name.upper()}",
+            "name": row.variable,
             "value": values[name],
             "default": defaults[name],
             "is_default": values[name] == defaults[name],
-            "description": field.description,
+            "allowed": row.allowed,
+            "unit": row.setting.unit,
+            "client": name in SESSION_TABLE,
+            "description": row.setting.text,
         }
-        for name, field in Settings.model_fields.items()
+        for name, row in TABLE.items()
     ]
 
 

@@ -96,7 +96,7 @@ class Bus(Records):
     """Streams and keys of one process, for as long as its connections live."""
 
     def __init__(self, settings: Settings, role: str) -> None:
-        self.keys = Keys(settings.shards)
+        self.keys = Keys()
         self.role = role
         self.consumer = f"{role}:{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         """Unique to this connection generation: two of them never share a pending list."""

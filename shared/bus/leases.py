@@ -48,67 +48,63 @@ class Leases:
 
     def __init__(self, bus: Bus, stage: str, lease_ms: int) -> None:
         self._bus, self._stage, self._lease_ms = bus, stage, lease_ms
-        self._streams = bus.keys.jobs(stage)
+        self._stream = bus.keys.jobs(stage)
         self._connection: RedisConnection
 
     async def open(self) -> None:
         """Make the group where it is not there, and the connection that waits for work."""
-        for stream in self._streams:
-            try:
-                await self._bus.call(b"XGROUP", b"CREATE", stream, self._stage, b"0", b"MKSTREAM")
-            except BrokerRefused as error:
-                if not str(error).startswith("BUSYGROUP"):
-                    raise
+        try:
+            await self._bus.call(b"XGROUP", b"CREATE", self._stream, self._stage, b"0", b"MKSTREAM")
+        except BrokerRefused as error:
+            if not str(error).startswith("BUSYGROUP"):
+                raise
         self._connection = await self._bus.open_connection()
 
     async def take(self, count: int) -> list[Lease]:
-        """Wait, a second at most, for work that nobody has; `count` pieces at most from each shard."""
+        """Wait, a second at most, for work that nobody has; `count` pieces at most."""
         try:
             reply = await self._connection.call(
                 b"XREADGROUP", b"GROUP", self._stage, self._bus.consumer, b"COUNT", count, b"BLOCK", BLOCK_MS,
-                b"STREAMS", *self._streams, *[b">"] * len(self._streams), timeout_s=BLOCK_MS / 1000 + 5,
+                b"STREAMS", self._stream, b">", timeout_s=BLOCK_MS / 1000 + 5,
             )  # fmt: skip
         except BrokerRefused as error:
             if str(error).startswith("NOGROUP"):  # the broker lost its data: begin again
                 raise BrokerGone(str(error)) from None
             raise
-        found = [(stream, entry_id, fields, 1) for stream, entries in reply or () for entry_id, fields in entries]
+        found = [(entry_id, fields, 1) for _, entries in reply or () for entry_id, fields in entries]
         waited = metrics.queue_wait.labels(self._stage)
-        for _, entry_id, _, _ in found:
+        for entry_id, _, _ in found:
             waited.observe(self._bus.clock.age_s(entry_id))
         return self._leases(found)
 
     async def sweep(self, count: int) -> list[Lease]:
         """Take over work whose worker has been silent for the time of a lease."""
-        found: list[Any] = []
-        for stream in self._streams:
-            args = (self._stage, self._bus.consumer, self._lease_ms, count - len(found))
-            taken = await self._bus.call_script(scripts.SWEEP, [stream], args)
-            found += [(stream, *entry) for entry in taken]
-            if len(found) >= count:
-                break
+        args = (self._stage, self._bus.consumer, self._lease_ms, count)
+        found = await self._bus.call_script(scripts.SWEEP, [self._stream], args)
         metrics.reclaims.labels(self._stage).inc(len(found))
         return self._leases(found)
 
     def _leases(self, found: list[Any]) -> list[Lease]:
         """The work in these entries. What is no work of this stage is set aside: it would end every worker that takes it."""
         leases = []
-        for stream, entry_id, fields, fence in found:
-            decoded = self._bus.decode(stream, entry_id, fields)
+        for entry_id, fields, fence in found:
+            decoded = self._bus.decode(self._stream, entry_id, fields)
             if decoded is not None and len(decoded[1]) == 1 and type(decoded[1][0]) in JOB_KINDS[self._stage]:
-                leases.append(Lease(stream, entry_id.decode(), fence, decoded[1][0]))
+                leases.append(Lease(self._stream, entry_id.decode(), fence, decoded[1][0]))
                 continue
             if decoded is not None:
-                self._set_aside(stream, entry_id, decoded[1])
-            self._bus.send(b"XACK", stream, self._stage, entry_id)
-            self._bus.send(b"XDEL", stream, entry_id)
+                self._set_aside(entry_id, decoded[1])
+            self._bus.send(b"XACK", self._stream, self._stage, entry_id)
+            self._bus.send(b"XDEL", self._stream, entry_id)
         return leases
 
-    def _set_aside(self, stream: bytes, entry_id: bytes, frames: Sequence[Frame]) -> None:
+    def _set_aside(self, entry_id: bytes, frames: Sequence[Frame]) -> None:
         metrics.bad_frames.labels(self._stage).inc()
         kinds = ", ".join(type(frame).__name__ for frame in frames)
         body = codec.entry([codec.encode(frame) for frame in frames])
-        self._bus.dead_letter(self._stage, stream, entry_id.decode(), body, f"not work of stage {self._stage}: {kinds}")
+        self._bus.dead_letter(
+            self._stage, self._stream, entry_id.decode(), body, f"not work of stage {self._stage}: {kinds}"
+        )
 
     async def renew(self, leases: Sequence[Lease]) -> set[str]:
         """Keep hold of these. Returns the ids of those that are no longer ours."""
@@ -119,15 +115,10 @@ class Leases:
         await self._touch(leases, idle_ms=2 * self._lease_ms)
 
     async def _touch(self, leases: Sequence[Lease], idle_ms: int) -> set[str]:
-        lost: set[str] = set()
-        for stream in self._streams:
-            ids = [lease.id for lease in leases if lease.stream == stream]
-            if ids:
-                args = (self._stage, self._bus.consumer, idle_ms, *ids)
-                lost.update(
-                    entry_id.decode() for entry_id in await self._bus.call_script(scripts.RENEW, [stream], args)
-                )
-        return lost
+        if not leases:
+            return set()
+        args = (self._stage, self._bus.consumer, idle_ms, *(lease.id for lease in leases))
+        return {entry_id.decode() for entry_id in await self._bus.call_script(scripts.RENEW, [self._stream], args)}
 
     def commit(
         self,
@@ -163,7 +154,7 @@ class Leases:
 
 async def stage_status(bus: Bus, stage: str) -> StageStatus:
     """Ready workers, queue age and work in hand of a stage."""
-    keys = [bus.keys.ready(stage), bus.keys.load(stage), *bus.keys.jobs(stage)]
+    keys = [bus.keys.ready(stage), bus.keys.load(stage), bus.keys.jobs(stage)]
     members, age_ms, held, loads = await bus.call_script(scripts.STATUS, keys, (stage,))
     by_consumer = {name.decode(): json.loads(load) for name, load in zip(loads[::2], loads[1::2], strict=True)}
     return StageStatus(tuple(json.loads(member) for member in members), age_ms, held, by_consumer)

@@ -56,23 +56,17 @@ async def broker_status(bus: Bus) -> BrokerStatus:
 
 
 async def _jobs(bus: Bus, stage: str) -> StreamStatus:
-    """A stage's jobs, over all shards."""
-    length, lag, silent_ms = 0, 0, 0
-    known = True
-    for stream in bus.keys.jobs(stage):
-        entries = int(await bus.call("XLEN", stream))
-        length += entries
-        try:
-            groups = [_pairs(group) for group in await bus.call("XINFO", "GROUPS", stream)]
-            held = await bus.call("XPENDING", stream, stage, "IDLE", SILENT_MS, "-", "+", MOST_PENDING)
-        except BrokerRefused:
-            lag += entries  # no worker of this stage has ever been here
-            continue
-        found = next((group for group in groups if group.get(b"name") == stage.encode()), {})
-        known = known and found.get(b"lag") is not None
-        lag += int(found.get(b"lag") or 0)
-        silent_ms = max([silent_ms, *(int(entry[2]) for entry in held)])
-    return StreamStatus(f"jobs:{stage}", length, lag if known else None, silent_ms / 1000)
+    """The stream of a stage's jobs."""
+    name, stream = f"jobs:{stage}", bus.keys.jobs(stage)
+    length = int(await bus.call("XLEN", stream))
+    try:
+        groups = [_pairs(group) for group in await bus.call("XINFO", "GROUPS", stream)]
+        held = await bus.call("XPENDING", stream, stage, "IDLE", SILENT_MS, "-", "+", MOST_PENDING)
+    except BrokerRefused:
+        return StreamStatus(name, length, lag=length)  # no worker of this stage has ever been here
+    lag = next((group.get(b"lag") for group in groups if group.get(b"name") == stage.encode()), None)
+    silent_ms = max((int(entry[2]) for entry in held), default=0)
+    return StreamStatus(name, length, None if lag is None else int(lag), silent_ms / 1000)
 
 
 def _pairs(flat: list[Any]) -> dict[bytes, Any]:

@@ -3,12 +3,20 @@
 Pure values. Who reads and stores them is the business of the edge and the workers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from shared.settings_table import Setting, read_table
 
 RATE_HZ = 16_000
 """Sample rate of all audio on `in` and `speech` streams."""
 CASCADE, OMNI = "cascade", "omni"
+ROUTES = (CASCADE, OMNI)
 """The ways from what the person said to the reply: see `SessionSettings.route`."""
+MAX_TEXT = 8192
+"""Characters of one text: a typed turn, or a sentence that the agent says word for word."""
+MAX_INSTRUCTIONS = 32_768
+"""Characters of a system prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,71 +41,112 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
-    """What a client may set for its own conversation; every field has a default that works."""
+    """Settings of a session.
 
-    detect_turns: bool = True
-    """False: the client says itself when a turn is over (push-to-talk)."""
-    threshold: float = 0.5
-    """Speech probability, 0..1, from which a window counts as speech."""
-    start_ms: int = 100
-    """Speech needed before a turn begins."""
-    pause_ms: int = 160
-    """Silence after which the turn may be over."""
-    endpoint_ms: int = 500
-    """Silence after which the turn is over."""
-    preroll_ms: int = 300
-    """Audio from before the first speech window that the recogniser hears too."""
-    longest_ms: int = 60_000
-    """A turn longer than this is committed as it stands."""
-    create_reply: bool = True
-    """A committed turn is answered without being asked for."""
-    interrupt_reply: bool = True
-    """Speech during a reply stops the reply."""
-    language: str = "en"
-    """BCP 47 tag of what the person speaks."""
-    voice: str = ""
-    """Name of the voice that replies; empty: the engine's default."""
-    speed: float = 1.0
-    """Speaking rate, 1.0 is the voice's own."""
-    instructions: str = ""
-    """The system prompt."""
-    spoken: bool = True
-    """False: replies are text only."""
-    adapt_endpoint: bool = True
-    """Where the worker has an engine for the end of turns, it sets the silence after which one is over."""
-    complete_ms: int = 250
-    """That silence where the turn seems complete."""
-    incomplete_ms: int = 2_000
-    """That silence where it does not."""
-    speculations: int = 3
-    """Pauses within a turn at which a reply is prepared; 0: never before the turn is over."""
-    speculate_longest_ms: int = 10_000
-    """No reply is prepared for a turn longer than this before it is over."""
-    interrupt_ms: int = 0
-    """Speech needed to silence a reply, where that is more than a turn needs to begin."""
-    min_words: int = 1
-    """Recognised words that make an interruption final; until then the reply is only paused."""
-    echo_guard_ms: int = 0
-    """For so long after a reply began to play it cannot be interrupted: its echo may be what is heard."""
-    greeting: str = ""
-    """What the agent says first, word for word."""
-    idle_ms: int = 0
-    """Silence after which the agent asks whether anyone is there; 0: never."""
-    idle_prompt: str = "Are you still there?"
-    """What it then says, word for word; empty: the chat model finds words."""
-    idle_limit: int = 2
-    """After so many unanswered prompts it says goodbye and hangs up; 0: never."""
-    goodbye: str = ""
-    """What it says before it hangs up, word for word."""
+    This is the table of what a client may set for its own conversation; the environment sets the defaults. Fields travel in
+    frames in this order: add new ones at the end.
+    """
+
+    detect_turns: Annotated[
+        bool,
+        Setting(
+            "Detect when a turn is over; false: push to talk, the client says when",
+            page="Notice when I have finished speaking. Off: hold the space bar to talk",
+        ),
+    ] = True
+    threshold: Annotated[float, Setting("Speech probability from which a window counts as speech", 0, 1)] = 0.5
+    start_ms: Annotated[int, Setting("Speech needed before a turn begins", 20, 1000, "ms")] = 100
+    pause_ms: Annotated[
+        int, Setting("Silence after which the turn may be over; at most endpoint_ms", 60, 5000, "ms")
+    ] = 160
+    endpoint_ms: Annotated[
+        int, Setting("Silence after which a turn is over", 100, 5000, "ms", page="Silence after which a turn is over")
+    ] = 500
+    preroll_ms: Annotated[
+        int, Setting("Audio from before the first speech that the recogniser gets", 0, 2000, "ms")
+    ] = 300
+    longest_ms: Annotated[int, Setting("A longer turn is ended at this length", 1000, 600_000, "ms")] = 60_000
+    create_reply: Annotated[bool, Setting("Reply to every turn; false: only when the client asks")] = True
+    interrupt_reply: Annotated[bool, Setting("Speech during a reply interrupts it")] = True
+    language: Annotated[
+        str,
+        Setting(
+            "Language that the person speaks",
+            longest=35,
+            pattern="[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*",
+            shape="a language tag such as en or pt-BR",
+            page="Language",
+        ),
+    ] = "en"
+    voice: Annotated[str, Setting("Voice of the agent; empty: the engine's default", longest=100, page="Voice")] = ""
+    speed: Annotated[float, Setting("Speaking rate; 1 is the voice's own", 0.25, 4, page="Speaking rate")] = 1.0
+    instructions: Annotated[
+        str,
+        Setting("System prompt: who the agent is, and how it answers", longest=MAX_INSTRUCTIONS, page="Instructions"),
+    ] = ""
+    spoken: Annotated[bool, Setting("Speak the replies; false: send only their text")] = True
+    adapt_endpoint: Annotated[
+        bool, Setting("Let the endpoint engine, where there is one, decide how much silence ends a turn")
+    ] = True
+    complete_ms: Annotated[
+        int, Setting("smart-turn: silence that ends a turn that sounds complete", 100, 5000, "ms")
+    ] = 250
+    incomplete_ms: Annotated[
+        int, Setting("smart-turn: silence that ends a turn that sounds incomplete", 100, 10_000, "ms")
+    ] = 2000
+    speculations: Annotated[
+        int, Setting("Pauses of a turn at which its reply is prepared; 0: only when the turn is over", 0, 20)
+    ] = 3
+    speculate_longest_ms: Annotated[
+        int, Setting("No reply is prepared at the pauses of a turn longer than this", 0, 600_000, "ms")
+    ] = 10_000
+    interrupt_ms: Annotated[
+        int, Setting("Speech needed to pause a reply, where that is more than start_ms", 0, 5000, "ms")
+    ] = 0
+    min_words: Annotated[int, Setting("Recognised words that end a paused reply for good", 0, 20)] = 1
+    echo_guard_ms: Annotated[
+        int, Setting("Time from the start of a reply in which its echo cannot interrupt it", 0, 10_000, "ms")
+    ] = 0
+    greeting: Annotated[
+        str, Setting("What the agent says first, word for word; empty: it waits", longest=MAX_TEXT, page="Greeting")
+    ] = ""
+    idle_ms: Annotated[
+        int, Setting("Silence after which the agent asks whether anyone is there; 0: never", 0, 3_600_000, "ms")
+    ] = 0
+    idle_prompt: Annotated[
+        str,
+        Setting(
+            "What the agent says when it has heard nothing for idle_ms; empty: the chat model finds words",
+            longest=MAX_TEXT,
+        ),
+    ] = "Are you still there?"
+    idle_limit: Annotated[
+        int, Setting("Unanswered idle prompts after which the agent says goodbye and hangs up; 0: never", 0, 100)
+    ] = 2
+    goodbye: Annotated[
+        str, Setting("What the agent says before it hangs up, word for word; empty: nothing", longest=MAX_TEXT)
+    ] = ""
     tools: tuple[Tool, ...] = ()
-    """What the chat model may ask the client to do."""
+    """What the chat model may ask the client to do. Only Realtime clients can set it and `tool_choice`."""
     tool_choice: str = "auto"
-    """`auto`, `none` (it is not told of the tools), `required`, or the name of the one tool that it is to ask for."""
-    hints: str = ""
-    """Words and names that the recogniser may hear."""
-    route: str = CASCADE
-    """`cascade`: the reply is made from the transcript, and spoken by the tts stage. `omni`: from the sound itself, by a chat
-    model that hears; a transcript is made beside it. What such a model says aloud is not spoken again."""
+    """`auto`, `none` (the model is not shown the tools), `required`, or the name of the one tool that it is to ask for."""
+    hints: Annotated[str, Setting("Words and names that the recogniser should expect", longest=4096)] = ""
+    route: Annotated[
+        str,
+        Setting(
+            "cascade: the chat model gets the transcript; omni: it gets the audio, and may speak the reply itself",
+            choices=ROUTES,
+        ),
+    ] = CASCADE
+
+
+SESSION_TABLE = read_table(SessionSettings)
+"""The settings of a session, by name."""
+
+
+def with_fitting_pause(settings: SessionSettings) -> SessionSettings:
+    """The same settings, with the pause shortened where it would be longer than the endpoint."""
+    return replace(settings, pause_ms=min(settings.pause_ms, settings.endpoint_ms))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,7 @@
 The one place that says it. Pure.
 """
 
-from dataclasses import dataclass
 from enum import Enum
-from zlib import crc32
 
 from shared.protocol.frames import (
     AudioChunk,
@@ -125,32 +123,26 @@ SESSION_TTL_S = 120
 """A session's keys outlive its last sign of life by this."""
 
 
-@dataclass(frozen=True, slots=True)
 class Keys:
-    """Names of the broker's keys. All of a session carry its shard as hash tag, so they live in one slot."""
-
-    shards: int = 1
-
-    def shard(self, session: str) -> int:
-        return crc32(session.encode()) % self.shards
+    """Names of the broker's keys. All have the hash tag `{0}`, so that scripts and reads of several keys stay in one slot."""
 
     def stream(self, place: StreamKind, session: str) -> bytes:
         """The stream of that kind on which frames of this session travel."""
-        tag = self.shard(session)
         if place in _SHARED:
-            return b"parley:{%d}:%s" % (tag, place.value.encode())
-        return b"parley:{%d}:%s:%s" % (tag, place.value.encode(), session.encode())
+            return b"parley:{0}:%s" % place.value.encode()
+        return b"parley:{0}:%s:%s" % (place.value.encode(), session.encode())
 
-    def jobs(self, stage: str) -> list[bytes]:
-        """The stage's work, a stream for each shard."""
-        return [b"parley:{%d}:%s" % (tag, JOBS[stage].value.encode()) for tag in range(self.shards)]
+    def jobs(self, stage: str) -> bytes:
+        """The stream of the stage's jobs."""
+        return b"parley:{0}:%s" % JOBS[stage].value.encode()
 
     def session(self, session: str) -> bytes:
         """Hash: `settings`, and the vad worker's `checkpoint`."""
-        return b"parley:{%d}:session:%s" % (self.shard(session), session.encode())
+        return b"parley:{0}:session:%s" % session.encode()
 
     def history(self, session: str) -> bytes:
-        return b"parley:{%d}:history:%s" % (self.shard(session), session.encode())
+        """The conversation so far, as a frame `History`."""
+        return b"parley:{0}:history:%s" % session.encode()
 
     def of_session(self, session: str) -> list[bytes]:
         """Every key that belongs to this session alone."""

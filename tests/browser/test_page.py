@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI, WebSocket
@@ -25,6 +26,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 import services.edge
+from shared.protocol.session import SESSION_TABLE
 from tests.conftest import need
 from tests.support.waiting import HANG_S
 
@@ -327,7 +329,7 @@ def test_the_space_bar_is_the_key_to_talk(
         page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP_SOCKETS})
         page.open(parley_server.url, "?raw=1")
         page.click("open-settings")
-        page.driver.find_element(By.NAME, "push").click()
+        page.driver.find_element(By.NAME, "detect_turns").click()
         page.driver.find_element(By.CSS_SELECTOR, "dialog button[value=save]").click()
         page.click("orb")
         page.until("return parley.state === 'listening'")
@@ -398,13 +400,55 @@ def test_settings_are_kept_and_sent_with_the_next_conversation(
             "const form = document.forms[1].elements; form.endpoint_ms.value = 700; form.instructions.value = 'Be brief.';"
             "form.endpoint_ms.dispatchEvent(new Event('input', {bubbles: true}))"
         )
-        assert page.text("endpoint-value") == "700 ms"
+        assert page.run(
+            "return document.forms[1].elements.endpoint_ms.parentElement.querySelector('output').textContent"
+        ) == ("700 ms")
         page.driver.find_element(By.CSS_SELECTOR, "dialog button[value=save]").click()
         page.open(parley_server.url)  # a new load: kept by the browser, not by the page
         page.type("hello there")
         page.until("return parley.events.includes('ready')")
         start = page.run("return JSON.parse(sent[0])")
         assert start == {"type": "start_streaming", "config": {"endpoint_ms": 700, "instructions": "Be brief."}}
+        assert page.console_errors() == []
+
+
+def test_the_settings_panel_has_the_ranges_and_defaults_of_the_server(
+    parley_server: Server, hearing: Callable[..., Any], silent_wav: Path
+) -> None:
+    described = httpx.get(f"{parley_server.url}/config").json()["settings"]
+    shown = {setting["name"]: setting for setting in described if "label" in setting}
+    assert {name: (one.get("min"), one.get("max"), one["default"]) for name, one in shown.items()} == {
+        name: (row.setting.low, row.setting.high, row.default)
+        for name, row in SESSION_TABLE.items()
+        if row.setting.page
+    }
+    controls = """
+        return [...document.querySelectorAll("#setting-controls [name]")].map((one) => ({
+            name: one.name, text: one.labels[0].textContent, type: one.type, value: one.value, checked: one.checked,
+            min: one.min, max: one.max, longest: one.maxLength,
+        }));
+    """
+    kept = "localStorage.setItem('parley.settings', JSON.stringify({endpoint_ms: 9000, speed: 1.5, volume: 11, greeting: 'Hi.'}))"
+    with hearing(silent_wav) as page:
+        page.open(parley_server.url)
+        page.run(kept)
+        page.open(parley_server.url)
+        page.until("return document.querySelector('#setting-controls [name]')")
+        found = {one["name"]: one for one in page.run(controls)}
+        assert list(found) == list(shown)
+        for name, setting in shown.items():
+            assert found[name]["text"].startswith(setting["label"])
+            if setting["type"] in ("integer", "number"):
+                ends = (float(found[name]["min"]), float(found[name]["max"]))
+                assert (found[name]["type"], *ends) == ("range", setting["min"], setting["max"])
+            elif setting["type"] == "boolean":
+                assert (found[name]["type"], found[name]["checked"]) == ("checkbox", setting["default"])
+            elif "choices" not in setting:
+                assert found[name]["longest"] == setting["longest"]
+        # What was kept from an earlier visit counts as far as the server would still accept it.
+        assert [found[name]["value"] for name in ("endpoint_ms", "speed", "greeting")] == ["500", "1.5", "Hi."]
+        page.type("hello there")
+        page.until("return parley.events.includes('ready')")
         assert page.console_errors() == []
 
 

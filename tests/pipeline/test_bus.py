@@ -49,7 +49,7 @@ async def broker(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Settings
             async with asyncio.timeout(HANG_S):
                 while not await answers(folder):
                     await asyncio.sleep(0.01)
-            yield Settings(redis_url=socket_url(folder), lease_ms=LEASE_MS, shards=3), process
+            yield Settings(redis_url=socket_url(folder), lease_ms=LEASE_MS), process
         finally:
             if process.returncode is None:
                 process.kill()
@@ -322,7 +322,7 @@ async def test_whole_frames_that_are_not_work_of_this_stage_are_set_aside_and_th
             await bus.call(b"XADD", stream, b"*", b"f", codec.entry([codec.encode(frame) for frame in frames]))
         # One of them was handed to a worker that died: it comes back by a takeover.
         await dead.call(b"XREADGROUP", b"GROUP", b"tts", dead.consumer, b"COUNT", 1, b"STREAMS", stream, b">")
-        running = tasks.create_task(Worker(Stage(speak), where, shutdown, bus).run())
+        running = tasks.create_task(Worker(Stage(speak), where, shutdown, bus, Leases(bus, "tts", LEASE_MS)).run())
         bus.channel("llm", "s").publish(sentence(turn=7))
         await until(lambda: done)
         async with asyncio.timeout(10):

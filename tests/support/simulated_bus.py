@@ -36,7 +36,7 @@ class SimulatedBus:
         self.on_stop: list[StopCallback] = []
         self.turns: list[TurnRecord] = []
         self.checkpoints: dict[bytes, bytes] = {}
-        self._stage_of = {key: stage for stage in JOBS for key in self.keys.jobs(stage)}
+        self._stage_of = {self.keys.jobs(stage): stage for stage in JOBS}
         self._streams: dict[bytes, list[Entry]] = {}
         self._subscriptions: dict[bytes, list[SimulatedSubscription]] = {}
         self._settings: dict[str, bytes] = {}

@@ -60,7 +60,7 @@ class TransformersRecognizer:
         settings = self._settings
         self._model = await asyncio.to_thread(self._load)
         try:
-            language = self._known(settings.language)
+            language = self._known(settings.session.language)
         except ValueError as error:
             raise UnknownEngine(f"PARLEY_LANGUAGE: {error}") from error
         try:

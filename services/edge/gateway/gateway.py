@@ -46,21 +46,7 @@ class Edge:
 
     def defaults(self) -> SessionSettings:
         """The settings of a session that asks for nothing."""
-        settings = self.settings
-        return SessionSettings(
-            endpoint_ms=settings.endpoint_ms,
-            pause_ms=min(settings.pause_ms, settings.endpoint_ms),
-            speculations=settings.speculations,
-            complete_ms=settings.complete_ms,
-            incomplete_ms=settings.incomplete_ms,
-            language=settings.language,
-            greeting=settings.greeting,
-            goodbye=settings.goodbye,
-            idle_ms=settings.idle_ms,
-            instructions=settings.instructions,
-            voice=settings.voice,
-            route=settings.route,
-        )
+        return self.settings.session
 
     async def run(self, bus: Bus) -> None:
         """Serve on this bus until shutdown; when the bus goes, every session on it ends."""

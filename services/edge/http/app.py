@@ -12,6 +12,7 @@ from services.edge.gateway.gateway import Edge
 from services.edge.http.monitor.routes import monitor_router
 from services.edge.http.voices import voices_router
 from services.edge.protocols.realtime.codec import RealtimeCodec
+from services.edge.protocols.session_settings import described_settings
 from services.edge.protocols.stream import RATES_HZ, StreamCodec
 from services.edge.protocols.twilio import TwilioCodec, valid_signature
 
@@ -51,19 +52,13 @@ def create_app(edge: Edge) -> FastAPI:
 
     @app.get("/config")
     async def config() -> dict[str, Any]:
-        defaults = edge.defaults()
+        voices = edge.monitor.voices()
         return {
             "profile": edge.settings.profile,
-            "voices": edge.monitor.voices(),
+            "voices": voices,
             "rates": list(RATES_HZ),
             "engines": {stage: shown["engine"] for stage, shown in edge.monitor.stages().items()},
-            "defaults": {
-                "endpoint_ms": defaults.endpoint_ms,
-                "pause_ms": defaults.pause_ms,
-                "voice": defaults.voice,
-                "language": defaults.language,
-                "instructions": defaults.instructions,
-            },
+            "settings": described_settings(edge.defaults(), voices),
         }
 
     @app.get("/stats")

@@ -1,67 +1,54 @@
-"""The settings that a client may change in its session, by the names that the session has for them. Pure.
+"""The session settings that a client may change, by their names in the session. Pure.
 
-The only place that says within which bounds, but for the few fields that OpenAI Realtime bounds in its own way
-(`realtime/session.py`). The session, which knows the engine, checks the name of a voice.
+Their types, ranges and texts are in the table of `shared.protocol.session`; this file turns its rows into checks of messages and
+into what the page shows. The session checks the name of a voice, because it knows the engine.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from typing_extensions import TypedDict
 
-from services.edge.protocols.fields import Allowed, BadField, OnlyKnown, number, text, whole
-from shared.protocol.session import SessionSettings
-
-MAX_TEXT = 8192
-"""Characters of one typed turn."""
-MAX_INSTRUCTIONS = 32_768
-"""Characters of a system prompt."""
-_BCP_47 = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$"
-
-Endpoint = Annotated[int, whole(100, 5000)]
-Hints = Annotated[str, text(4096)]
-Instructions = Annotated[str, text(MAX_INSTRUCTIONS)]
-Language = Annotated[str, Allowed("a language tag such as en or pt-BR", max_length=35, pattern=_BCP_47)]
-Preroll = Annotated[int, whole(0, 2000)]
-Threshold = Annotated[float, number(0, 1)]
-Typed = Annotated[str, text(MAX_TEXT)]
-Voice = Annotated[str, text(100)]
+from services.edge.protocols.fields import Allowed, BadField, OnlyKnown
+from shared.protocol.session import SESSION_TABLE, SessionSettings, with_fitting_pause
+from shared.settings_table import Row
 
 
-class Settable(TypedDict, total=False):
-    """Changes to a session's settings."""
+def setting(name: str) -> Allowed:
+    """Annotates a field of a message that changes this setting."""
+    return _allowed(SESSION_TABLE[name])
 
-    endpoint_ms: Endpoint
-    pause_ms: Annotated[int, whole(60, 5000)]
-    start_ms: Annotated[int, whole(20, 1000)]
-    preroll_ms: Preroll
-    longest_ms: Annotated[int, whole(1000, 600_000)]
-    threshold: Threshold
-    speed: Annotated[float, number(0.25, 4)]
-    voice: Voice
-    language: Language
-    hints: Hints
-    instructions: Instructions
-    detect_turns: bool
-    adapt_endpoint: bool
-    complete_ms: Endpoint
-    incomplete_ms: Endpoint
-    speculations: Annotated[int, whole(0, 20)]
-    speculate_longest_ms: Annotated[int, whole(0, 600_000)]
-    create_reply: bool
-    interrupt_reply: bool
-    interrupt_ms: Annotated[int, whole(0, 5000)]
-    min_words: Annotated[int, whole(0, 20)]
-    echo_guard_ms: Annotated[int, whole(0, 10_000)]
-    greeting: Typed
-    goodbye: Typed
-    idle_ms: Annotated[int, whole(0, 3_600_000)]
-    idle_prompt: Typed
-    idle_limit: Annotated[int, whole(0, 100)]
-    spoken: bool
-    route: Literal["cascade", "omni"]
 
+def _allowed(row: Row) -> Allowed:
+    bounds = row.setting
+    constraints: dict[str, Any] = {"ge": bounds.low, "le": bounds.high, "max_length": bounds.longest}
+    if pattern := bounds.pattern or "|".join(row.choices):
+        constraints["pattern"] = f"^(?:{pattern})$"
+    if row.type == "number":
+        constraints["allow_inf_nan"] = False
+    return Allowed(row.allowed, **{name: value for name, value in constraints.items() if value is not None})
+
+
+Endpoint = Annotated[int, setting("endpoint_ms")]
+Hints = Annotated[str, setting("hints")]
+IdleTimeout = Annotated[int, setting("idle_ms")]
+Instructions = Annotated[str, setting("instructions")]
+Language = Annotated[str, setting("language")]
+Preroll = Annotated[int, setting("preroll_ms")]
+Speed = Annotated[float, setting("speed")]
+Threshold = Annotated[float, setting("threshold")]
+Voice = Annotated[str, setting("voice")]
+
+if TYPE_CHECKING:  # a TypedDict whose fields are only known at run time
+    Settable = dict[str, Any]
+else:
+    Settable = TypedDict(
+        "Settable",
+        {name: Annotated[get_args(row.hint)[0], _allowed(row)] for name, row in SESSION_TABLE.items()},
+        total=False,
+    )
+"""Changes to a session's settings."""
 
 Config = Annotated[Settable, OnlyKnown()]
 """Such changes in a client's message."""
@@ -74,14 +61,44 @@ def with_settings(base: SessionSettings, changes: Settable, path: str) -> Sessio
         BadField: the pause is longer than the endpoint.
     """
     settings = replace(base, **changes)
-    if settings.pause_ms <= settings.endpoint_ms:
-        return settings
-    if "pause_ms" in changes:
-        allowed = f"a whole number from 60 to endpoint_ms ({settings.endpoint_ms})"
+    fitting = with_fitting_pause(settings)
+    if "pause_ms" in changes and fitting != settings:
+        low = SESSION_TABLE["pause_ms"].setting.low
+        allowed = f"a whole number from {low:g} to endpoint_ms ({settings.endpoint_ms})"
         raise BadField.of(f"{path}.pause_ms", settings.pause_ms, allowed)
-    return replace(settings, pause_ms=settings.endpoint_ms)
+    return fitting
+
+
+def parsed_settings(texts: Mapping[str, Any], path: str) -> Settable:
+    """The settings among these values, which are all written as strings. Other names are ignored.
+
+    Raises:
+        BadField: a value that is not allowed.
+    """
+    parsed: Settable = {}
+    for name, row in SESSION_TABLE.items():
+        if name in texts:
+            try:
+                parsed[name] = row.parse(texts[name])
+            except ValueError:
+                raise BadField.of(f"{path}.{name}", texts[name], row.allowed) from None
+    return parsed
 
 
 def shown_settings(settings: SessionSettings) -> Mapping[str, Any]:
-    """The settings that a client can name, with their values."""
-    return {name: getattr(settings, name) for name in Settable.__annotations__}
+    """The settings that a client can change, with their values."""
+    return {name: getattr(settings, name) for name in SESSION_TABLE}
+
+
+def described_settings(defaults: SessionSettings, voices: Sequence[str]) -> list[dict[str, Any]]:
+    """The settings that a client can change, as JSON: name, type, range, default, and the label if the page shows them.
+
+    `voices`: the names of the known voices; empty if no worker has reported any yet.
+    """
+    described = [
+        {**row.described(), "default": value}
+        for row, value in zip(SESSION_TABLE.values(), shown_settings(defaults).values(), strict=True)
+    ]
+    if voices:
+        next(one for one in described if one["name"] == "voice")["choices"] = ["", *voices]
+    return described

@@ -49,8 +49,8 @@ from services.edge.client.events import (
     TurnDropped,
 )
 from services.edge.protocols.fields import STRING_TYPE, BadField, checked, whole
-from services.edge.protocols.session_settings import MAX_TEXT, Config, shown_settings, with_settings
-from shared.protocol.session import ReplyOptions, SessionSettings
+from services.edge.protocols.session_settings import Config, shown_settings, with_settings
+from shared.protocol.session import MAX_TEXT, ReplyOptions, SessionSettings
 
 RATES_HZ = (8000, 16000, 24000, 48000)
 """Sample rates that a client can choose."""

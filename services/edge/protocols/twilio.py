@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 from services.edge.client.actions import Action, Audio, Close, Played, Start, Stop
 from services.edge.client.events import Event, Interrupt, Pause, ReplyAudio, Resume
 from services.edge.protocols.fields import Allowed, BadField, checked
-from services.edge.protocols.session_settings import Config, Settable, with_settings
+from services.edge.protocols.session_settings import parsed_settings, with_settings
 from shared.audio.pcm import LAW_RATE_HZ, decode_law, encode_law
 from shared.protocol.session import SessionSettings
 
@@ -30,9 +30,6 @@ MAX_PAYLOAD_CHARS = 64 * 1024
 """Characters of base64 in one `media` message. Twilio sends 160 bytes of audio (20 ms) at a time."""
 
 _EVENTS = ("start", "media", "mark", "stop")
-
-_PARAMETERS = ("language", "voice", "instructions", "greeting", "goodbye", "endpoint_ms")
-"""The settings that a `<Parameter>` of the call may change; other parameters are ignored."""
 
 
 class MediaFormat(BaseModel):
@@ -53,7 +50,6 @@ class StartMessage(BaseModel):
 
 
 _START = TypeAdapter(StartMessage)
-_SETTINGS: TypeAdapter[Settable] = TypeAdapter(Config)
 
 
 def valid_signature(token: str, url: str, header: str | None) -> bool:
@@ -132,7 +128,8 @@ class TwilioCodec:
             return self._close(1008, "second start")
         try:
             start = checked(_START, content, "start")
-            changes = checked(_SETTINGS, _chosen(start.parameters), "customParameters")
+            # A `<Parameter>` may change any setting of the session. Other parameters are ignored.
+            changes = parsed_settings(start.parameters, "customParameters") if type(start.parameters) is dict else {}
             settings = with_settings(self._defaults, changes, "customParameters")
         except BadField as error:
             return self._close(1008, str(error))
@@ -198,14 +195,6 @@ class TwilioCodec:
         if content is not None:
             body[event] = content
         return orjson.dumps(body).decode()
-
-
-def _chosen(parameters: Any) -> dict[str, Any]:
-    """The parameters that are settings. Twilio sends each as a string, numbers too."""
-    given = parameters if type(parameters) is dict else {}
-    chosen = {name: given[name] for name in _PARAMETERS if name in given}
-    endpoint_ms = _whole(chosen.get("endpoint_ms"))
-    return chosen if endpoint_ms is None else {**chosen, "endpoint_ms": endpoint_ms}
 
 
 def _whole(value: Any) -> int | None:

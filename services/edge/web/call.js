@@ -28,11 +28,7 @@ export class Call {
     this.rest();
     this.connection = new Connection({
       url: `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws?rate=${RATE}`,
-      config: () => {
-        const chosen = config();
-        this.pushToTalk = chosen.detect_turns === false;
-        return chosen;
-      },
+      config,
       onStatus: (status, detail) => this.lineChanged(status, detail),
       onEvent: (message) => this.receive(message),
       onAudio: (pcm) => this.hear(pcm),
@@ -254,7 +250,8 @@ export class Call {
 }
 
 const HANDLERS = {
-  ready(call) {
+  ready(call, { config }) {
+    call.pushToTalk = !config.detect_turns; // of the person's choice and the server's default
     call.rest();
     for (const turn of call.turns.abandoned({ number: Infinity })) drop(call, turn);
     call.sessions += 1;

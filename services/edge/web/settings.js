@@ -1,9 +1,9 @@
 /** The settings panel: what this person wants of a conversation, kept in the browser; sent when one starts. */
 
+import { Control } from "/web/control.js";
 import { isWell, stageName } from "/web/words.js";
 
 const KEY = "parley.settings";
-const FALLBACK = { endpoint_ms: 500, speed: 1 };
 const CHECK_TIMEOUT_MS = 10_000;
 
 export class Settings {
@@ -11,9 +11,9 @@ export class Settings {
     this.dialog = dialog;
     this.form = dialog.querySelector("form");
     this.outcome = dialog.querySelector("#check-outcome");
-    this.defaults = { ...FALLBACK };
+    this.controls = [];
     this.chosen = stored();
-    this.form.addEventListener("input", () => this.label());
+    this.form.addEventListener("input", () => this.controls.forEach((control) => control.label()));
     this.form.addEventListener("submit", (event) => {
       if (event.submitter?.value !== "save") return;
       const before = JSON.stringify(this.chosen);
@@ -30,23 +30,20 @@ export class Settings {
     return { ...this.chosen };
   }
 
-  /** Asks the server what there is to choose; an older or half-started one may not say. */
+  /** Asks the server what there is to set: names, texts, ranges and defaults. A server that is starting may not say. */
   async load() {
     const response = await fetch("/config").catch(() => null);
     const config = response?.ok ? await response.json().catch(() => ({})) : {};
-    for (const [name, value] of Object.entries(config.defaults ?? {})) {
-      if (name in FALLBACK && Number.isFinite(value)) this.defaults[name] = value;
+    if (config.settings) {
+      this.controls = config.settings.filter((setting) => setting.label).map((setting) => new Control(setting));
+      this.chosen = Object.fromEntries(
+        Object.entries(this.chosen).filter(([name, value]) => this.control(name)?.accepts(value)),
+      );
     }
-    this.offer(config.voices ?? []);
+    this.dialog.querySelector("#setting-controls").replaceChildren(...this.controls.map((control) => control.element));
+    this.fill(this.chosen);
     const engines = Object.entries(config.engines ?? {}).map(([stage, engine]) => `${stage} ${engine?.name ?? engine}`);
     this.dialog.querySelector("#engines").textContent = engines.length ? `Engines: ${engines.join(" · ")}` : "";
-  }
-
-  offer(voices) {
-    const names = voices.map((voice) => (typeof voice === "string" ? voice : (voice.id ?? voice.name)));
-    if (this.chosen.voice && !names.includes(this.chosen.voice)) names.unshift(this.chosen.voice);
-    const select = this.form.elements.voice;
-    select.replaceChildren(new Option("The server's default", ""), ...names.map((name) => new Option(name, name)));
   }
 
   show() {
@@ -55,37 +52,17 @@ export class Settings {
     this.dialog.showModal();
   }
 
+  control(name) {
+    return this.controls.find((control) => control.setting.name === name);
+  }
+
   fill(values) {
-    const { voice, endpoint_ms: endpoint, speed, instructions, language, greeting, push } = this.form.elements;
-    voice.value = values.voice ?? "";
-    language.value = values.language ?? "";
-    greeting.value = values.greeting ?? "";
-    push.checked = values.detect_turns === false;
-    endpoint.value = values.endpoint_ms ?? this.defaults.endpoint_ms;
-    speed.value = values.speed ?? this.defaults.speed;
-    instructions.value = values.instructions ?? "";
-    this.label();
+    for (const control of this.controls) control.value = values[control.setting.name] ?? control.setting.default;
   }
 
   read() {
-    const { voice, endpoint_ms: endpoint, speed, instructions, language, greeting, push } = this.form.elements;
-    const values = {
-      voice: voice.value,
-      language: language.value.trim(),
-      greeting: greeting.value.trim(),
-      detect_turns: push.checked ? false : "",
-      endpoint_ms: endpoint.valueAsNumber,
-      speed: speed.valueAsNumber,
-      instructions: instructions.value.trim(),
-    };
-    const differs = ([name, value]) => value !== "" && value !== this.defaults[name];
-    return Object.fromEntries(Object.entries(values).filter(differs));
-  }
-
-  label() {
-    const { endpoint_ms: endpoint, speed } = this.form.elements;
-    this.form.querySelector("#endpoint-value").textContent = `${endpoint.value} ms`;
-    this.form.querySelector("#speed-value").textContent = `${Number(speed.value).toFixed(2)} ×`;
+    const chosen = this.controls.filter((control) => control.chosen !== undefined);
+    return Object.fromEntries(chosen.map((control) => [control.setting.name, control.chosen]));
   }
 
   async check() {

@@ -72,7 +72,7 @@ class KokoroSynthesizer:
         await asyncio.to_thread(self._load)
         self._batcher = Batcher("tts", self._answer, most=1, wait_ms=0)
         for text in WARM_UP:
-            async for _ in self.speak(text, voice="", speed=1.0, language=self._settings.language):
+            async for _ in self.speak(text, voice="", speed=1.0, language=self._settings.session.language):
                 pass
 
     def _load(self) -> None:

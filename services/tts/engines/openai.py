@@ -94,8 +94,8 @@ class OpenAISynthesizer:
         return tuple(dict.fromkeys(name for name in names if name and isinstance(name, str)))
 
     def voices(self) -> tuple[str, ...]:
-        first = (self._settings.voice,) if self._settings.voice else ()
-        return tuple(dict.fromkeys((*first, *(self._listed or VOICES))))
+        first = self._settings.session.voice
+        return tuple(dict.fromkeys(filter(None, (first, *(self._listed or VOICES)))))
 
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
         """See `engine.Synthesizer`. What fails before the first audio is tried once more.

@@ -60,7 +60,7 @@ class TransformersSynthesizer:
         )
         try:
             for text in WARM_UP:
-                async for _ in self.speak(text, voice="", speed=1.0, language=self._settings.language):
+                async for _ in self.speak(text, voice="", speed=1.0, language=self._settings.session.language):
                     pass
         except (ValueError, LookupError, RuntimeError, ImportError) as error:
             raise UnknownEngine(f"{self._name} cannot speak here: {error}") from error

@@ -13,7 +13,7 @@ import yaml
 
 from dashboards import alerts, slo
 from deploy.cli.__main__ import app
-from shared.settings import Settings
+from shared.settings import TABLE
 from tests.conftest import need
 from tests.support.waiting import HANG_S
 from tests.unit.dashboards.budget_scenarios import BUDGETS
@@ -117,7 +117,7 @@ def test_runbooks_name_only_keys_and_metrics_that_there_are() -> None:
 
 def test_runbooks_name_only_panels_settings_and_commands_that_there_are() -> None:
     titles = {title for board in BUILT.parent.glob("*.json") for title in _titles(json.loads(board.read_text()))}
-    settings = {f"PARLEY_{name.upper()}" for name in Settings.model_fields}
+    settings = {row.variable for row in TABLE.values()}
     commands = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
     commands |= {group.name for group in app.registered_groups}
     for page in RUNBOOKS.glob("*.md"):

@@ -13,18 +13,18 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-import deploy
 from deploy.cli.__main__ import app
+from shared.distribution import checkout
 from shared.engines.registry import UnknownEngine
-from shared.settings import BadSettings, Settings, load_settings
+from shared.settings import TABLE, BadSettings, Settings, load_settings
 
 SERVICES = ("vad", "asr", "llm", "tts", "edge")
 
 
 @pytest.fixture(autouse=True)
 def fresh_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in Settings.model_fields:
-        monkeypatch.delenv(f"PARLEY_{name.upper()}", raising=False)
+    for row in TABLE.values():
+        monkeypatch.delenv(row.variable, raising=False)
     load_settings.cache_clear()
     yield
     load_settings.cache_clear()
@@ -58,25 +58,40 @@ def test_a_service_with_wrong_settings_says_so_and_nothing_else(
 @pytest.mark.parametrize("command", [["config"], ["config", "--json"], ["doctor"], ["up"]])
 def test_every_wrong_setting_is_named(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PARLEY_PORT", "abc")
-    monkeypatch.setenv("PARLEY_SHARDS", "0")
+    monkeypatch.setenv("PARLEY_LEASE_MS", "0")
     result = CliRunner().invoke(app, command)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "PARLEY_PORT='abc': " in result.stderr
-    assert "PARLEY_SHARDS='0': " in result.stderr
+    assert "PARLEY_LEASE_MS='0': " in result.stderr
+
+
+@pytest.mark.parametrize("command", ["config", "doctor", "up", *SERVICES])
+def test_a_misspelt_variable_stops_every_start(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARLEY_ENDPONT_MS", "700")
+    result = CliRunner().invoke(app, [command])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "PARLEY_ENDPONT_MS: there is no such setting; did you mean PARLEY_ENDPOINT_MS? "
+        "docs/settings.md lists all settings.\n"
+    )
 
 
 def test_config_tells_value_default_and_meaning_of_every_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PARLEY_PORT", "8123")
     rows = {row["name"]: row for row in json.loads(CliRunner().invoke(app, ["config", "--json"]).stdout)}
-    assert len(rows) == len(Settings.model_fields)
+    assert list(rows) == [row.variable for row in TABLE.values()]
     assert rows["PARLEY_PORT"] == {
         "name": "PARLEY_PORT",
         "value": 8123,
         "default": 8000,
         "is_default": False,
-        "description": Settings.model_fields["port"].description,
+        "allowed": "a whole number from 0 to 65535",
+        "unit": "",
+        "client": False,
+        "description": TABLE["port"].setting.text,
     }
-    assert rows["PARLEY_HOST"]["is_default"]
+    assert rows["PARLEY_ENDPOINT_MS"]["client"]
+    assert {name for name, row in rows.items() if not row["is_default"]} == {"PARLEY_PORT"}
     assert all(row["description"] for row in rows.values())
 
 
@@ -140,14 +155,11 @@ def test_bench_runs_the_benchmarks_of_the_checkout(monkeypatch: pytest.MonkeyPat
     assert CliRunner().invoke(app, ["bench", "pipeline", "--help", "--sessions=1"]).exit_code == 0
     ((program, argv, env),) = ran
     assert (program, argv[1:]) == (sys.executable, ["-m", "benchmarks", "pipeline", "--help", "--sessions=1"])
-    checkout = Path(deploy.__file__).parents[1]
-    assert env["PYTHONPATH"].split(os.pathsep)[0] == str(checkout)
+    assert env["PYTHONPATH"].split(os.pathsep)[0] == str(checkout())
 
 
-def test_bench_without_a_checkout_says_where_the_benchmarks_are(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(deploy, "__file__", str(tmp_path / "deploy" / "__init__.py"))
+def test_bench_without_a_checkout_says_where_the_benchmarks_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.cli.__main__.checkout", lambda: None)
     result = CliRunner().invoke(app, ["bench", "pipeline"])
     assert result.exit_code == 2
     assert "clone of its repository" in result.stderr

@@ -133,7 +133,7 @@ class Engine:
     """Named in the settings as an engine from outside."""
 
     def __init__(self, settings: Settings) -> None:
-        if settings.voice == "broken":
+        if settings.session.voice == "broken":
             raise RuntimeError("no licence")
 
 

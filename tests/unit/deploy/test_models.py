@@ -451,8 +451,8 @@ class Engine:
         self._settings = settings
 
     async def load(self) -> None:
-        if self._settings.voice:
-            raise RuntimeError(f"{self._settings.voice}\nand much more")
+        if self._settings.session.voice:
+            raise RuntimeError(f"{self._settings.session.voice}\nand much more")
 
     async def close(self) -> None:
         Engine.closed += 1

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from shared.protocol import frames as frames_module
 from shared.protocol.codec import MAX_ENTRY_BYTES, BadFrame
-from shared.protocol.frames import FRAMES, AudioChunk, Frame, InputCleared, TurnDiscarded, codec
+from shared.protocol.frames import FRAMES, AudioChunk, Frame, InputCleared, SettingsChanged, TurnDiscarded, codec
+from shared.protocol.session import SessionSettings
 
 st.register_type_strategy(int, st.integers(-(2**63), 2**63 - 1))  # what MessagePack can hold
 st.register_type_strategy(float, st.floats(allow_nan=False))  # one that equals itself
@@ -128,3 +129,18 @@ def test_a_cut_off_entry_is_a_bad_frame() -> None:
     for length in range(len(whole)):
         with pytest.raises(BadFrame):
             codec.decode_entry(whole[:length])
+
+
+def test_the_settings_of_a_session_keep_their_order_on_the_wire() -> None:
+    """Processes of two versions may share a broker during an update: fields are only added at the end."""
+    fields = (
+        "detect_turns", "threshold", "start_ms", "pause_ms", "endpoint_ms", "preroll_ms", "longest_ms", "create_reply",
+        "interrupt_reply", "language", "voice", "speed", "instructions", "spoken", "adapt_endpoint", "complete_ms",
+        "incomplete_ms", "speculations", "speculate_longest_ms", "interrupt_ms", "min_words", "echo_guard_ms", "greeting",
+        "idle_ms", "idle_prompt", "idle_limit", "goodbye", "tools", "tool_choice", "hints", "route",
+    )  # fmt: skip
+    assert tuple(field.name for field in dataclasses.fields(SessionSettings))[: len(fields)] == fields
+    assert msgpack.unpackb(codec.encode(SettingsChanged(SessionSettings())))[1][: len(fields)] == [
+        True, 0.5, 100, 160, 500, 300, 60_000, True, True, "en", "", 1.0, "", True, True, 250, 2000, 3, 10_000, 0, 1, 0, "",
+        0, "Are you still there?", 2, "", [], "auto", "", "cascade",
+    ]  # fmt: skip

@@ -6,7 +6,7 @@ import pytest
 
 from shared.protocol.streams import JOBS, MAXLEN, ROUTES, Keys, StreamKind
 
-KEYS = Keys(shards=3)
+KEYS = Keys()
 JOB_STREAMS = frozenset(JOBS.values())
 
 
@@ -17,21 +17,18 @@ def hash_tag(key: bytes) -> bytes:
 @pytest.mark.parametrize("session", [f"session-{number}" for number in range(10)])
 def test_all_keys_of_a_session_live_in_one_slot(session: str) -> None:
     keys = [*KEYS.of_session(session), *(KEYS.stream(place, session) for place in StreamKind)]
-    assert {hash_tag(key) for key in keys} == {b"%d" % KEYS.shard(session)}
-    assert 0 <= KEYS.shard(session) < KEYS.shards
+    assert {hash_tag(key) for key in keys} == {b"0"}
 
 
 def test_keys_of_two_sessions_are_different_unless_they_are_shared() -> None:
     assert not set(KEYS.of_session("one")) & set(KEYS.of_session("two"))
-    one = Keys()
     for place in StreamKind:
-        assert (one.stream(place, "one") == one.stream(place, "two")) == (place in JOB_STREAMS)
+        assert (KEYS.stream(place, "one") == KEYS.stream(place, "two")) == (place in JOB_STREAMS)
 
 
-def test_a_stage_reads_its_jobs_from_every_shard() -> None:
+def test_a_stage_reads_the_stream_that_its_jobs_are_written_to() -> None:
     for stage, place in JOBS.items():
-        written = {KEYS.stream(place, f"session-{number}") for number in range(100)}
-        assert written == set(KEYS.jobs(stage))
+        assert KEYS.jobs(stage) == KEYS.stream(place, "any session")
 
 
 def test_every_stream_has_a_limit() -> None:

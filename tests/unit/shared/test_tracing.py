@@ -31,7 +31,7 @@ def spans() -> Iterator[InMemorySpanExporter]:
 
 def test_off_there_are_no_spans_and_the_sdk_is_not_imported() -> None:
     code = (
-        "import sys; from shared.observability import tracing; from shared.worker import service; from shared.settings import Settings;"
+        "import sys; from shared.observability import tracing; import shared.worker.service; from shared.settings import Settings;"
         "tracing.configure_tracing(Settings(), 'llm');"
         "assert tracing.begin_turn({}, 0) is tracing.begin_span('llm', sys.argv[1], {}) is tracing.INVALID_SPAN;"
         "tracing.stop_tracing();"

@@ -137,9 +137,8 @@ class SessionObject:
                 threshold=detection["threshold"],
                 preroll_ms=detection["prefix_padding_ms"],
             )
-            if idle_ms := detection[
-                "idle_timeout_ms"
-            ]:  # an empty prompt: the model chooses the words; limit 0: only the client hangs up
+            if (idle_ms := detection["idle_timeout_ms"]) is not None:
+                # An empty prompt: the model chooses the words. Limit 0: only the client hangs up.
                 settings = replace(settings, idle_ms=idle_ms, idle_prompt="", idle_limit=0)
         return replace(settings, endpoint_ms=endpoint_ms, pause_ms=min(self._defaults.pause_ms, endpoint_ms))
 

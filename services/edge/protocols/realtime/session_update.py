@@ -8,13 +8,21 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator, TypeAdapter
 from typing_extensions import TypedDict
 
-from services.edge.protocols.fields import Allowed, OnlyKnown, number, refusal, text, whole
+from services.edge.protocols.fields import Allowed, OnlyKnown, refusal, text
 from services.edge.protocols.realtime.tools import ToolChoice, Tools
 from services.edge.protocols.realtime.wire import FORMATS
-from services.edge.protocols.session_settings import Endpoint, Hints, Instructions, Language, Preroll, Threshold, Voice
+from services.edge.protocols.session_settings import (
+    Endpoint,
+    Hints,
+    IdleTimeout,
+    Instructions,
+    Language,
+    Preroll,
+    Speed,
+    Threshold,
+    Voice,
+)
 
-IdleTimeout = Annotated[int, whole(1, 600_000)]
-Speed = Annotated[float, number(0.25, 1.5)]
 MaxOutputTokens = Annotated[
     Annotated[int, Field(ge=1, le=4096)] | Literal["inf"], Allowed("a whole number from 1 to 4096 or inf")
 ]
