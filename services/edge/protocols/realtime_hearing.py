@@ -5,7 +5,7 @@ Pure. One user item for each spoken turn; replies are told of elsewhere.
 
 from dataclasses import dataclass
 
-from services.edge.history import user_key
+from services.edge.keys import user_key
 from services.edge.protocols.realtime_items import Conversation, Entry
 from services.edge.protocols.realtime_session import SessionObject
 from services.edge.protocols.realtime_wire import Wire

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.edge.history import call_key, reply_key
+from services.edge.keys import call_key, reply_key
 from services.edge.protocols.realtime_items import Conversation, Entry
 from services.edge.protocols.realtime_session import SessionObject
 from services.edge.protocols.realtime_wire import FORMATS, Wire, pack_audio, rate_of

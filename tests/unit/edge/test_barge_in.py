@@ -6,7 +6,7 @@ import pytest
 
 from services.edge import actions as act
 from services.edge import events as ev
-from services.edge.backchannels import takes_the_floor
+from services.edge.conversation.backchannels import takes_the_floor
 from shared import frames as fr
 from shared.session import ReplyOptions
 from tests.unit.edge.line import SECOND, Line, on_a_line

@@ -7,7 +7,7 @@ reply at the client's rate.
 from collections import deque
 from dataclasses import dataclass, field
 
-from services.edge.heard import Spoken
+from services.edge.conversation.heard import Spoken
 from shared.audio import Resampler
 from shared.frames import VoiceChunk
 from shared.session import Word
@@ -55,7 +55,7 @@ class Playout:
         """Times that the client had played all before the next of it came."""
         self.paused = False
         self._broken = False
-        self._anew = False  # silent since a pause, and not for want of sound
+        self._restarted = False  # silent since a pause, and not for want of sound
         self.began_s: float | None = None
         """When the first sample was released."""
         self._ahead = int(ahead_s * rate_hz)
@@ -63,7 +63,7 @@ class Playout:
         self._current = 0
         self._expected: int | None = None
         self._ready: deque[bytes] = deque()
-        self.there = 0
+        self.received_samples = 0
         """Samples that are there, released or not."""
         self._resampler: Resampler | None = None
         self._resampler_hz = 0
@@ -106,14 +106,14 @@ class Playout:
         self._advance()
 
     @property
-    def whole(self) -> bool:
+    def fully_received(self) -> bool:
         """Everything is there, released or not."""
         return self._expected is not None and self._current >= self._expected
 
     @property
-    def complete(self) -> bool:
+    def fully_sent(self) -> bool:
         """Everything that there is was released."""
-        return self.whole and not self._ready
+        return self.fully_received and not self._ready
 
     # -- what goes out ----------------------------------------------------------------------------
 
@@ -124,8 +124,8 @@ class Playout:
             return released
         heard = self.heard(now_s)
         if self._ready and heard == self.sent:  # the client has nothing left to play: it begins anew with this
-            missed = self.there - self.sent > INAUDIBLE_S * self.rate_hz
-            self.underruns += self.sent > 0 and missed and not self._anew
+            missed = self.received_samples - self.sent > INAUDIBLE_S * self.rate_hz
+            self.underruns += self.sent > 0 and missed and not self._restarted
             self._heard, self._heard_at_s = heard, now_s
         room = self._ahead - (self.sent - heard)
         while self._ready and room > 0:
@@ -134,7 +134,7 @@ class Playout:
             self.sent += len(pcm) // 2
             room -= len(pcm) // 2
         if released:
-            self._anew = False
+            self._restarted = False
             self.began_s = now_s if self.began_s is None else self.began_s
         if self._kept is not None:
             self._kept.extend(released)
@@ -174,7 +174,7 @@ class Playout:
         """Whether the client may still have something to play."""
         if self._heard_at_s is None:
             return False
-        return not self.complete or self.paused or self.left_s(now_s) > 0
+        return not self.fully_sent or self.paused or self.left_s(now_s) > 0
 
     def left_s(self, now_s: float) -> float:
         """How long the client plays what it was sent, at the latest."""
@@ -198,7 +198,7 @@ class Playout:
             step = 2 * (self.rate_hz // SLICES_PER_S)
             for at in reversed(range(0, len(again), step)):
                 self._ready.appendleft(again[at : at + step])
-        self._anew = self._heard == self.sent
+        self._restarted = self._heard == self.sent
 
     def sentences(self) -> list[Spoken]:
         """The sentences that have begun to be there, in order."""
@@ -219,7 +219,7 @@ class Playout:
     def _advance(self) -> None:
         while (sentence := self._sentences.get(self._current)) is not None:
             if sentence.begin is None:
-                sentence.begin = self.there
+                sentence.begin = self.received_samples
             while (chunk := self._next(sentence)) is not None:
                 fresh = chunk.pcm[2 * (sentence.got - chunk.offset) :]
                 self.late += sentence.got - chunk.offset
@@ -234,7 +234,7 @@ class Playout:
             self._current += 1
             if self._current == self._expected:
                 self._push_rest()
-            sentence.end = self.there
+            sentence.end = self.received_samples
         if self._expected is not None and self._current >= self._expected:
             self._push_rest()
 
@@ -263,4 +263,4 @@ class Playout:
     def _queue(self, pcm: bytes) -> None:
         if pcm:
             self._ready.append(pcm)
-            self.there += len(pcm) // 2
+            self.received_samples += len(pcm) // 2

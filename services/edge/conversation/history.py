@@ -3,27 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services.edge.keys import reply_key, user_key
 from shared.session import Message
 
 LIMIT = 400
 """Messages kept; older ones are forgotten first."""
 LIMIT_CHARS = 512 * 1024
 """Characters kept of them all, the newest message aside: the whole history travels as one entry of the broker's."""
-
-
-def user_key(turn: int) -> str:
-    """The key of what the person said in this turn."""
-    return f"user:{turn}"
-
-
-def reply_key(turn: int) -> str:
-    """The key of the reply to this turn."""
-    return f"reply:{turn}"
-
-
-def call_key(call_id: str) -> str:
-    """The key of a call of a tool, which a reply asked for."""
-    return f"call:{call_id}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,135 @@
+"""The shell of a conversation: it applies what the core decides, and owns the timers.
+
+Everything here runs on the event loop without waiting, so that silence is a few calls away from the fact that causes it.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from services.edge import actions as act
+from services.edge import events as ev
+from services.edge.conversation.core import Core, Input
+from services.edge.conversation.effects import (
+    CancelTimer,
+    Close,
+    Effect,
+    Emit,
+    Publish,
+    SaveHistory,
+    StartTimer,
+    StopWorkers,
+)
+from services.edge.conversation.inputs import Begin, End, Leave, Stamp, Timer, TimerFired
+from services.edge.conversation.observer import Observer
+from services.edge.conversation.playout import Playout
+from services.edge.conversation.state import State
+from shared.bus import Bus, Channel
+from shared.frames import Frame
+from shared.session import Message, SessionSettings
+
+
+class Conversation:
+    """What is said between one client and the agent."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        channel: Channel,
+        session: str,
+        observer: Observer,
+        new_playout: Callable[[], Playout],
+        emit: Callable[[ev.Event], None],
+        close: Callable[[int, str], None],
+    ) -> None:
+        """`new_playout` makes the playout of the next reply."""
+        self._bus, self._channel, self._session, self._observer = bus, channel, session, observer
+        self._emit, self._close = emit, close
+        self._loop = asyncio.get_running_loop()
+        self._timers: dict[tuple[Timer, int], asyncio.TimerHandle] = {}
+        self._core = Core(session, new_playout, self._loop.time())
+        self._begun = False
+
+    # -- what comes in ----------------------------------------------------------------------------
+
+    def begin(self, settings: SessionSettings) -> None:
+        """The session starts: from now on frames are published."""
+        self._begun = True
+        self._on(Begin(settings), self._now())
+
+    def do(self, action: act.Action) -> None:
+        """What the client does."""
+        self._on(action, self._now())
+
+    def hear(self, frames: Sequence[Frame], logged_ms: int, fence: int) -> None:
+        """The next entry of the session's log; `logged_ms` is the broker's clock when it was written.
+
+        Raises:
+            TypeError: a frame does not belong into a log.
+        """
+        at = Stamp(self._loop.time(), self._bus.hops.now_ms(), logged_ms, fence)
+        for frame in frames:
+            self._on(frame, at)
+
+    def leave(self, code: int, reason: str) -> None:
+        """Say goodbye, then close."""
+        self._on(Leave(code, reason), self._now())
+
+    def end(self, reason: str) -> None:
+        """The session is over."""
+        self._on(End(reason), self._now())
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self._begun = False
+
+    def _now(self) -> Stamp:
+        return Stamp(self._loop.time(), self._bus.hops.now_ms())
+
+    # -- what follows -----------------------------------------------------------------------------
+
+    def _on(self, what: Input, at: Stamp) -> None:
+        for effect in self._core.on(what, at):
+            if type(effect) is Emit:  # nearly all are this one
+                self._emit(effect.event)
+            else:
+                self._apply(effect)
+
+    def _apply(self, effect: Effect) -> None:
+        match effect:
+            case Emit(event):
+                self._emit(event)
+            case Publish(frame, urgent):
+                if self._begun:
+                    self._channel.publish(frame, urgent=urgent)
+            case StopWorkers(turn, revision, only):
+                self._bus.stop(self._session, turn, revision, only=only)
+            case SaveHistory(messages):
+                self._bus.save_history(self._session, messages)
+            case StartTimer(timer, delay_s, turn):
+                self._cancel(timer, turn)
+                self._timers[timer, turn] = self._loop.call_later(delay_s, self._fire, timer, turn)
+            case CancelTimer(timer, turn):
+                self._cancel(timer, turn)
+            case Close(code, reason):
+                self._close(code, reason)
+            case _:
+                self._observer.observe(effect)
+
+    def _cancel(self, timer: Timer, turn: int) -> None:
+        if (handle := self._timers.pop((timer, turn), None)) is not None:
+            handle.cancel()
+
+    def _fire(self, timer: Timer, turn: int) -> None:
+        del self._timers[timer, turn]
+        self._on(TimerFired(timer, turn), self._now())
+
+    # -- what there is ----------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        """What the core knows: to be read, not to be changed."""
+        return self._core.state
+
+    def messages(self) -> Sequence[Message]:
+        """What was said and heard, as the chat model is told."""
+        return self._core.state.record.messages()
