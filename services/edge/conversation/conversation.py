@@ -10,6 +10,7 @@ from services.edge import actions as act
 from services.edge import events as ev
 from services.edge.conversation.core import Core, Input
 from services.edge.conversation.effects import (
+    AudioSent,
     CancelTimer,
     Close,
     Effect,
@@ -89,8 +90,10 @@ class Conversation:
 
     def _on(self, what: Input, at: Stamp) -> None:
         for effect in self._core.on(what, at):
-            if type(effect) is Emit:  # nearly all are this one
+            if isinstance(effect, Emit):  # nearly all effects are of these two kinds
                 self._emit(effect.event)
+            elif isinstance(effect, AudioSent):
+                self._observer.audio_sent(effect)
             else:
                 self._apply(effect)
 

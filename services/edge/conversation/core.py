@@ -119,7 +119,7 @@ class Core:
         if (handler := HANDLERS.get(type(what))) is None:
             raise TypeError(f"{type(what).__name__} is no part of a conversation")
         reply = state.reply
-        if reply is not None and reply.state is ReplyState.PLAYING and reply.played_out(at.now_s):
+        if reply is not None and reply.ended and reply.state is ReplyState.PLAYING and reply.played_out(at.now_s):
             replies.finish(state, reply, at)
         handler(state, what, at)
         effects, state.effects = state.effects, []

@@ -5,7 +5,16 @@ There is one at a time, `state.reply`. Which reply that is, and when, is decided
 
 from services.edge import events as ev
 from services.edge.conversation import outcome
-from services.edge.conversation.effects import AudioSent, CancelTimer, Count, FirstAudio, FirstPlayed, StartTimer, Tally
+from services.edge.conversation.effects import (
+    AudioSent,
+    CancelTimer,
+    Count,
+    Emit,
+    FirstAudio,
+    FirstPlayed,
+    StartTimer,
+    Tally,
+)
 from services.edge.conversation.inputs import Stamp, Timer
 from services.edge.conversation.reply import Reply, ReplySignal, ReplyState
 from services.edge.conversation.state import State
@@ -29,18 +38,18 @@ def send(state: State, reply: Reply, at: Stamp) -> None:
     """Send what may be sent of the reply now, unless it is paused."""
     if reply.state is not ReplyState.PLAYING:
         return
+    effects, playout = state.effects, reply.playout
     if not reply.ended and len(reply.text) > reply.sent_chars:
-        state.emit(ev.ReplyText(reply.turn, reply.take_unsent()))
-    playout = reply.playout
-    before, underruns = playout.sent, playout.underruns
-    offset = before
+        effects.append(Emit(ev.ReplyText(reply.turn, reply.take_unsent())))
+    offset = before = playout.sent
+    underruns = playout.underruns
     for pcm in playout.release(at.now_s):
-        state.emit(ev.ReplyAudio(reply.turn, offset, pcm))
+        effects.append(Emit(ev.ReplyAudio(reply.turn, offset, pcm)))
         offset += len(pcm) // 2
     if offset > before:
-        state.effects.append(AudioSent(offset - before, playout.rate_hz))
+        effects.append(AudioSent(offset - before, playout.rate_hz))
         if playout.underruns > underruns:
-            state.effects.append(Count(Tally.UNDERRUN))
+            effects.append(Count(Tally.UNDERRUN))
         if not reply.audible:
             _became_audible(state, reply, at)
     if reply.fully_sent and not reply.ended:

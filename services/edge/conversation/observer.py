@@ -35,8 +35,8 @@ class Observer:
 
     def observe(self, what: Observation) -> None:
         match what:
-            case AudioSent(samples, rate_hz):
-                self._audio_seconds.inc(samples / rate_hz)
+            case AudioSent():
+                self.audio_sent(what)
             case Count(tally):
                 self._count(tally)
             case FirstAudio(marks, trace):
@@ -47,6 +47,9 @@ class Observer:
                 metrics.barge_in.labels(self._protocol).observe(self._age_s(onset))
             case TurnEnded():
                 self._turn_ended(what)
+
+    def audio_sent(self, what: AudioSent) -> None:
+        self._audio_seconds.inc(what.samples / what.rate_hz)
 
     def _count(self, tally: Tally) -> None:
         match tally:

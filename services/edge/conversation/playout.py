@@ -77,7 +77,7 @@ class Playout:
 
     def add(self, chunk: VoiceChunk, fence: int) -> None:
         """A slice, in whatever order."""
-        sentence = self._sentences.setdefault(chunk.sentence, _Sentence())
+        sentence = self._sentence(chunk.sentence)
         if fence < sentence.fence or len(sentence.waiting) >= WAITING_LIMIT:
             return
         sentence.fence = fence
@@ -92,7 +92,7 @@ class Playout:
 
     def sentence_done(self, index: int, samples: int) -> None:
         """This sentence has so many samples, at the engine's rate."""
-        self._sentences.setdefault(index, _Sentence()).total = samples
+        self._sentence(index).total = samples
         self._advance()
 
     def expect(self, sentences: int) -> None:
@@ -215,6 +215,12 @@ class Playout:
         return found
 
     # -- order ------------------------------------------------------------------------------------
+
+    def _sentence(self, index: int) -> _Sentence:
+        found = self._sentences.get(index)
+        if found is None:
+            found = self._sentences[index] = _Sentence()
+        return found
 
     def _advance(self) -> None:
         while (sentence := self._sentences.get(self._current)) is not None:

@@ -18,8 +18,10 @@ ReplyFrame = (
 
 
 def voice_chunk(state: State, frame: fr.VoiceChunk, at: Stamp) -> None:
-    """A slice of its audio: nearly all frames are this one."""
-    if (reply := _wanted(state, frame)) is None:
+    """A slice of its audio: nearly all frames are this one, and most of them belong to the reply that plays."""
+    reply = state.reply
+    is_playing = reply is not None and frame.turn == reply.turn and frame.revision == reply.revision
+    if (reply is None or not is_playing or reply.failed) and (reply := _wanted(state, frame)) is None:
         return
     reply.mark("voice", at.logged_ms)
     playout = reply.playout
@@ -27,7 +29,10 @@ def voice_chunk(state: State, frame: fr.VoiceChunk, at: Stamp) -> None:
     playout.add(frame, at.fence)
     if playout.late > late:
         state.effects.append(Count(Tally.DUPLICATE))
-    _look_after(state, reply, at)
+    if is_playing:
+        delivery.send(state, reply, at)
+    else:
+        begin_next(state, at)
 
 
 def voice_done(state: State, frame: fr.VoiceDone, at: Stamp) -> None:
