@@ -75,8 +75,8 @@ class Session:
             bus,
             self._channel,
             self.id,
-            Observer(bus, self.id, protocol, self._audio_input.age_s, engine_of),
-            # the rate stands only once there is audio
+            Observer(bus, self.id, protocol, lambda: codec.rate_hz, self._audio_input.age_s, engine_of),
+            # the rate is known only once there is audio
             lambda: Playout(codec.rate_hz, settings.reply_ahead_s, keeps=not codec.can_pause),
             self._emit,
             close,
@@ -197,7 +197,7 @@ class Session:
             self._opened = True
             metrics.session_setup.labels(self.protocol).observe(self._loop.time() - self._asked_s)
         try:
-            self.conversation.hear(frames, int(entry_id.partition("-")[0]), fence)
+            self.conversation.deliver(frames, int(entry_id.partition("-")[0]), fence)
         except Exception:  # the rim, as above
             log.exception("session failed", session=self.id)
             self._close(1011, "internal error")

@@ -62,4 +62,5 @@ def reset(state: State, action: act.Reset, at: Stamp) -> None:
     replies.interrupt(state, "client", state.newest_turn, at)
     reply_requests.drop(state)
     state.publish(fr.InputCleared())
+    state.past_reply = None  # a late report of what was played would put it back on record
     state.effects.append(state.record.clear())

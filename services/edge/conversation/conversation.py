@@ -8,17 +8,20 @@ from collections.abc import Callable, Sequence
 
 from services.edge import actions as act
 from services.edge import events as ev
-from services.edge.conversation.core import Core, Input
+from services.edge.conversation.core import Core
 from services.edge.conversation.effects import (
-    AudioSent,
     CancelTimer,
     Close,
+    Count,
     Effect,
-    Emit,
+    FirstAudio,
+    FirstPlayed,
     Publish,
     SaveHistory,
+    Silenced,
     StartTimer,
     StopWorkers,
+    TurnEnded,
 )
 from services.edge.conversation.inputs import Begin, End, Leave, Stamp, Timer, TimerFired
 from services.edge.conversation.observer import Observer
@@ -55,13 +58,13 @@ class Conversation:
     def begin(self, settings: SessionSettings) -> None:
         """The session starts: from now on frames are published."""
         self._begun = True
-        self._on(Begin(settings), self._now())
+        self._apply(self._core.on(Begin(settings), self._now()))
 
     def do(self, action: act.Action) -> None:
         """What the client does."""
-        self._on(action, self._now())
+        self._apply(self._core.on(action, self._now()))
 
-    def hear(self, frames: Sequence[Frame], logged_ms: int, fence: int) -> None:
+    def deliver(self, frames: Sequence[Frame], logged_ms: int, fence: int) -> None:
         """The next entry of the session's log; `logged_ms` is the broker's clock when it was written.
 
         Raises:
@@ -69,15 +72,15 @@ class Conversation:
         """
         at = Stamp(self._loop.time(), self._bus.hops.now_ms(), logged_ms, fence)
         for frame in frames:
-            self._on(frame, at)
+            self._apply(self._core.on(frame, at))
 
     def leave(self, code: int, reason: str) -> None:
         """Say goodbye, then close."""
-        self._on(Leave(code, reason), self._now())
+        self._apply(self._core.on(Leave(code, reason), self._now()))
 
     def end(self, reason: str) -> None:
         """The session is over."""
-        self._on(End(reason), self._now())
+        self._apply(self._core.on(End(reason), self._now()))
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -88,35 +91,30 @@ class Conversation:
 
     # -- what follows -----------------------------------------------------------------------------
 
-    def _on(self, what: Input, at: Stamp) -> None:
-        for effect in self._core.on(what, at):
-            if isinstance(effect, Emit):  # nearly all effects are of these two kinds
-                self._emit(effect.event)
-            elif isinstance(effect, AudioSent):
-                self._observer.audio_sent(effect)
-            else:
-                self._apply(effect)
-
-    def _apply(self, effect: Effect) -> None:
-        match effect:
-            case Emit(event):
-                self._emit(event)
-            case Publish(frame, urgent):
-                if self._begun:
-                    self._channel.publish(frame, urgent=urgent)
-            case StopWorkers(turn, revision, only):
-                self._bus.stop(self._session, turn, revision, only=only)
-            case SaveHistory(messages):
-                self._bus.save_history(self._session, messages)
-            case StartTimer(timer, delay_s, turn):
-                self._cancel(timer, turn)
-                self._timers[timer, turn] = self._loop.call_later(delay_s, self._fire, timer, turn)
-            case CancelTimer(timer, turn):
-                self._cancel(timer, turn)
-            case Close(code, reason):
-                self._close(code, reason)
-            case _:
-                self._observer.observe(effect)
+    def _apply(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case ev.ReplyAudio():  # nearly all effects are this one
+                    self._emit(effect)
+                    self._observer.audio_sent(effect)
+                case Publish(frame, urgent):
+                    if self._begun:
+                        self._channel.publish(frame, urgent=urgent)
+                case StopWorkers(turn, revision, only):
+                    self._bus.stop(self._session, turn, revision, only=only)
+                case SaveHistory(messages):
+                    self._bus.save_history(self._session, messages)
+                case StartTimer(timer, delay_s, turn):
+                    self._cancel(timer, turn)
+                    self._timers[timer, turn] = self._loop.call_later(delay_s, self._fire, timer, turn)
+                case CancelTimer(timer, turn):
+                    self._cancel(timer, turn)
+                case Close(code, reason):
+                    self._close(code, reason)
+                case Count() | Silenced() | FirstAudio() | FirstPlayed() | TurnEnded():
+                    self._observer.observe(effect)
+                case _:
+                    self._emit(effect)
 
     def _cancel(self, timer: Timer, turn: int) -> None:
         if (handle := self._timers.pop((timer, turn), None)) is not None:
@@ -124,7 +122,7 @@ class Conversation:
 
     def _fire(self, timer: Timer, turn: int) -> None:
         del self._timers[timer, turn]
-        self._on(TimerFired(timer, turn), self._now())
+        self._apply(self._core.on(TimerFired(timer, turn), self._now()))
 
     # -- what there is ----------------------------------------------------------------------------
 

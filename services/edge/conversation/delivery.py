@@ -6,10 +6,8 @@ There is one at a time, `state.reply`. Which reply that is, and when, is decided
 from services.edge import events as ev
 from services.edge.conversation import outcome
 from services.edge.conversation.effects import (
-    AudioSent,
     CancelTimer,
     Count,
-    Emit,
     FirstAudio,
     FirstPlayed,
     StartTimer,
@@ -40,14 +38,13 @@ def send(state: State, reply: Reply, at: Stamp) -> None:
         return
     effects, playout = state.effects, reply.playout
     if not reply.ended and len(reply.text) > reply.sent_chars:
-        effects.append(Emit(ev.ReplyText(reply.turn, reply.take_unsent())))
+        effects.append(ev.ReplyText(reply.turn, reply.take_unsent()))
     offset = before = playout.sent
     underruns = playout.underruns
     for pcm in playout.release(at.now_s):
-        effects.append(Emit(ev.ReplyAudio(reply.turn, offset, pcm)))
+        effects.append(ev.ReplyAudio(reply.turn, offset, pcm))
         offset += len(pcm) // 2
     if offset > before:
-        effects.append(AudioSent(offset - before, playout.rate_hz))
         if playout.underruns > underruns:
             effects.append(Count(Tally.UNDERRUN))
         if not reply.audible:

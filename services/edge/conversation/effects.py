@@ -1,4 +1,7 @@
-"""What the core of a conversation asks its shell to do, in order. Pure."""
+"""What the core of a conversation asks its shell to do, in order. Pure.
+
+An event for the client is an effect itself: `events.Event`.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,14 +12,7 @@ from services.edge.events import Event
 from shared.frames import Frame
 from shared.session import Message
 
-# -- to the client, the broker and the clock ------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Emit:
-    """Tell the client."""
-
-    event: Event
+# -- to the broker, the clock and the connection --------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +95,6 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
-class AudioSent:
-    """Audio of a reply was sent."""
-
-    samples: int
-    rate_hz: int
-
-
-@dataclass(frozen=True, slots=True)
 class Silenced:
     """The reply was paused for speech that began at this sample of the microphone."""
 
@@ -153,5 +141,5 @@ class TurnEnded:
     marks: Mapping[str, float]
 
 
-Observation = Count | AudioSent | Silenced | FirstAudio | FirstPlayed | TurnEnded
-Effect = Emit | Publish | StopWorkers | SaveHistory | StartTimer | CancelTimer | Close | Observation
+Observation = Count | Silenced | FirstAudio | FirstPlayed | TurnEnded
+Effect = Event | Publish | StopWorkers | SaveHistory | StartTimer | CancelTimer | Close | Observation

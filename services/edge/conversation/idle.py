@@ -6,7 +6,7 @@ It speaks by requesting a turn of the agent's own.
 from collections.abc import Iterator
 
 from services.edge import events as ev
-from services.edge.conversation.effects import CancelTimer, Close, Effect, Emit, Publish, StartTimer
+from services.edge.conversation.effects import CancelTimer, Close, Effect, Publish, StartTimer
 from services.edge.conversation.inputs import Leave, Timer
 from shared.frames import ReplyRequested
 from shared.session import ReplyOptions, SessionSettings
@@ -51,7 +51,7 @@ class IdleMonitor:
             yield from self.fell_quiet(settings, now_s)
             return
         since_ms, until_ms = (round(1000 * (at_s - self._began_s)) for at_s in (self._since_s, now_s))
-        yield Emit(ev.IdlePassed(since_ms, until_ms))
+        yield ev.IdlePassed(since_ms, until_ms)
         self._prompts += 1
         if settings.idle_limit and self._prompts > settings.idle_limit:
             yield from self.leave(settings, Leave(1000, "nobody is there"))

@@ -30,7 +30,7 @@ def speech_started(state: State, fact: fr.SpeechStarted, at: Stamp) -> None:
 
 def speech_paused(state: State, fact: fr.SpeechPaused, at: Stamp) -> None:
     turn = state.turns.get(fact.turn)
-    if turn is None or not turn.change(TurnSignal.PAUSE):
+    if turn is None or fact.revision != turn.revision or not turn.change(TurnSignal.PAUSE):
         return
     barge_in.speech_ended(state, turn)
     if fact.speculate:
@@ -41,7 +41,7 @@ def speech_paused(state: State, fact: fr.SpeechPaused, at: Stamp) -> None:
 
 def speech_resumed(state: State, fact: fr.SpeechResumed, at: Stamp) -> None:
     turn = state.turns.get(fact.turn)
-    if turn is None or not turn.change(TurnSignal.RESUME):
+    if turn is None or fact.revision <= turn.revision or not turn.change(TurnSignal.RESUME):
         return
     turn.begin_revision(fact.revision)
     turn.onset = fact.onset

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 
 from services.edge.conversation.effects import (
-    AudioSent,
     Count,
     FirstAudio,
     FirstPlayed,
@@ -13,6 +12,7 @@ from services.edge.conversation.effects import (
     TurnEnded,
 )
 from services.edge.conversation.spans import trace_reply
+from services.edge.events import ReplyAudio
 from shared import metrics
 from shared.bus import Bus
 from shared.tracing import trace_id
@@ -26,17 +26,21 @@ class Observer:
     """Applies the observations of one session."""
 
     def __init__(
-        self, bus: Bus, session: str, protocol: str, age_s: Callable[[int], float], engine_of: EngineOf
+        self,
+        bus: Bus,
+        session: str,
+        protocol: str,
+        rate_hz: Callable[[], int],
+        age_s: Callable[[int], float],
+        engine_of: EngineOf,
     ) -> None:
-        """`age_s`: how long ago the client's microphone recorded this sample."""
+        """`rate_hz`: of the client's audio. `age_s`: how long ago the client's microphone recorded this sample."""
         self._bus, self._session, self._protocol = bus, session, protocol
-        self._age_s, self._engine_of = age_s, engine_of
+        self._rate_hz, self._age_s, self._engine_of = rate_hz, age_s, engine_of
         self._audio_seconds = metrics.audio_seconds.labels("out", protocol)
 
     def observe(self, what: Observation) -> None:
         match what:
-            case AudioSent():
-                self.audio_sent(what)
             case Count(tally):
                 self._count(tally)
             case FirstAudio(marks, trace):
@@ -48,8 +52,9 @@ class Observer:
             case TurnEnded():
                 self._turn_ended(what)
 
-    def audio_sent(self, what: AudioSent) -> None:
-        self._audio_seconds.inc(what.samples / what.rate_hz)
+    def audio_sent(self, audio: ReplyAudio) -> None:
+        """Nearly all events are this one."""
+        self._audio_seconds.inc(len(audio.pcm) / 2 / self._rate_hz())
 
     def _count(self, tally: Tally) -> None:
         match tally:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from services.edge import actions as act
 from services.edge import events as ev
-from services.edge.conversation.effects import Effect, Emit, Publish, StopWorkers
+from services.edge.conversation.effects import Effect, Publish, StopWorkers
 from services.edge.conversation.idle import IdleMonitor
 from services.edge.conversation.playout import Playout
 from services.edge.conversation.record import Record
@@ -59,7 +59,7 @@ class State:
     # -- effects ----------------------------------------------------------------------------------
 
     def emit(self, event: ev.Event) -> None:
-        self.effects.append(Emit(event))
+        self.effects.append(event)
 
     def publish(self, frame: Frame, *, urgent: bool = True) -> None:
         self.effects.append(Publish(frame, urgent))
