@@ -67,6 +67,7 @@ def words_came(state: State, turn: UserTurn, text: str, at: Stamp) -> bool:
     if turn.over_reply and state.paused_by_turn:
         turn.over_reply = False
         replies.interrupt(state, "speech", turn.number - 1, at)
+        state.paused_by_turn = turn.number  # nothing else begins while the person speaks on
     return True
 
 

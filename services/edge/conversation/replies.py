@@ -124,7 +124,6 @@ def accept(state: State, turn: UserTurn, at: Stamp) -> None:
     for number in state.queue.overdue():
         reject(state, number, at)
         give_up(state, [number], "interrupted", at)
-    begin_next(state, at)
 
 
 def begin_next(state: State, at: Stamp) -> None:
@@ -162,18 +161,19 @@ def pause(state: State, turn: int, at: Stamp) -> bool:
 
 def resume(state: State, turn: int, at: Stamp) -> None:
     """This turn's speech was a false interruption, so far: go on from where it stopped."""
-    if turn and state.paused_by_turn == turn:
+    if state.paused_by_turn == turn:
         state.paused_by_turn = 0
         delivery.resume(state, at)
         begin_next(state, at)
 
 
-def reject(state: State, turn: int, at: Stamp) -> bool:
-    """This turn gets no reply, and no longer pauses one. Returns whether it waited for a reply."""
-    waited = state.queue.waits(turn)
+def reject(state: State, turn: int, at: Stamp) -> None:
+    """This turn gets no reply, and no longer pauses one."""
     speculation.supersede(state, turn, WHOLE_TURN)
-    resume(state, turn, at)
-    return waited
+    if state.paused_by_turn == turn:
+        resume(state, turn, at)
+    else:
+        begin_next(state, at)
 
 
 # -- the end --------------------------------------------------------------------------------------

@@ -65,6 +65,7 @@ def accept(state: State, turn: UserTurn, at: Stamp) -> None:
         outcome.answer_without_reply(state, turn.number, "interrupted", at)
     else:
         outcome.expect_no_reply(state, turn)
+    replies.begin_next(state, at)
 
 
 def tell_words(state: State, turn: UserTurn) -> None:
@@ -78,8 +79,8 @@ def tell_words(state: State, turn: UserTurn) -> None:
 
 def had_no_words(state: State, turn: UserTurn, at: Stamp) -> None:
     """The turn was to be answered, and has no words to be answered."""
-    replies.reject(state, turn.number, at)
     replies.give_up(state, [turn.number], "empty", at)
+    replies.reject(state, turn.number, at)
 
 
 def discard(state: State, turn: UserTurn, reason: str, at: Stamp) -> None:

@@ -1,0 +1,122 @@
+"""What holds in every conversation, whatever the stages and the client do, and in whatever order it arrives."""
+
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from services.edge import actions as act
+from shared.session import CASCADE, OMNI, ReplyOptions, SessionSettings
+from tests.unit.edge.world import RATE, World
+
+CASES = 300
+
+SPEECH = ("speak", "speak", "pause", "pause", "resume", "end", "end", "discard")
+CLIENT = ("say", "say", "commit", "stop", "clear", "cancel", "request", "announce", "played", "truncate", "note", "reset", "configure")
+STEPS = st.one_of(
+    st.tuples(st.sampled_from(SPEECH), st.sampled_from((0.0, 0.05, 0.3, 1.0, 4.0))),
+    st.tuples(st.sampled_from(SPEECH), st.sampled_from((0.0, 0.3, 1.0))),
+    st.tuples(st.sampled_from(CLIENT), st.sampled_from((0.0, 0.2, 2.0))),
+    st.tuples(st.sampled_from(("wait", "again")), st.sampled_from((0.01, 0.5, 3.0, 10.0))),
+)
+SETTINGS = st.builds(
+    SessionSettings,
+    route=st.sampled_from((CASCADE, CASCADE, OMNI)),
+    interrupt_reply=st.sampled_from((True, True, True, False)),
+    create_reply=st.sampled_from((True, True, True, False)),
+    min_words=st.sampled_from((1, 1, 2)),
+    interrupt_ms=st.sampled_from((0, 0, 400)),
+    echo_guard_ms=st.sampled_from((0, 0, 700)),
+    greeting=st.sampled_from(("", "", "Welcome.")),
+    idle_ms=st.sampled_from((0, 0, 3000)),
+    idle_limit=st.just(0),
+)
+
+
+def step(world: World, name: str) -> None:
+    """The person or the client does this, if it can be done now."""
+    match name:
+        case "speak" | "pause" | "resume":
+            getattr(world, name)()
+        case "end":
+            if world.speaking or world.paused:
+                wanted = world.state.settings.create_reply
+                instructions = world.chance.choice((None, None, None, "Be brief."))
+                world.commit(ReplyOptions(wanted=wanted, instructions=instructions))
+        case "discard":
+            world.discard("noise")
+        case "again":
+            world.again()
+        case "wait":
+            pass
+        case _:
+            world.on(action(world, name))
+
+
+def action(world: World, name: str) -> act.Action:
+    client, state = world.client, world.state
+    actions: dict[str, Any] = {
+        "say": lambda: act.Say("typed"),
+        "commit": lambda: act.Commit(ReplyOptions(wanted=world.chance.random() < 0.7)),
+        "stop": act.Stop,
+        "clear": act.Clear,
+        "cancel": act.CancelReply,
+        "request": act.RequestReply,
+        "announce": lambda: act.RequestReply(
+            ReplyOptions(say="By the way.", interruptible=world.chance.choice((None, False)))
+        ),
+        "played": lambda: act.Played(0, int(client.position() * 1000 / RATE)),
+        "truncate": lambda: act.Truncate(client.turn, int(client.position() * 1000 / RATE)),
+        "note": lambda: act.SetHistory(f"note{world.chance.randint(0, 3)}", "system", "It rains."),
+        "reset": act.Reset,
+        "configure": lambda: act.Configure(replace(state.settings, instructions=world.chance.choice(("", "Be kind.")))),
+    }
+    done: act.Action = actions[name]()
+    return done
+
+
+def converse(seed: int, started: SessionSettings, can_pause: bool, steps: list[tuple[str, float]]) -> World:
+    world = World(seed, started, can_pause=can_pause)
+    for name, wait_s in steps:
+        step(world, name)
+        world.wait(wait_s)
+    return world
+
+
+CONVERSATIONS = {
+    "seed": st.integers(0, 2**32),
+    "started": SETTINGS,
+    "can_pause": st.booleans(),
+    "steps": st.lists(STEPS, min_size=1, max_size=40),
+}
+MANY = settings(max_examples=CASES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@MANY
+@given(**CONVERSATIONS)
+def test_every_turn_has_one_outcome_and_the_session_goes_on(
+    seed: int, started: SessionSettings, can_pause: bool, steps: list[tuple[str, float]]
+) -> None:
+    world = converse(seed, replace(started, idle_ms=0), can_pause, steps)
+    world.settle()
+    world.check_at_rest()
+    fresh_turn(world)
+    world.check_at_rest()
+
+
+def fresh_turn(world: World) -> None:
+    """A turn after all that: it is understood, answered completely, and over."""
+    world.reliable = True
+    world.on(act.Configure(replace(world.state.settings, create_reply=True)))
+    world.speak()
+    turn = world.turn
+    world.wait(1)
+    world.pause()
+    world.wait(5)
+    world.commit(ReplyOptions())
+    world.wait(60)
+    assert world.outcomes[turn] == ["completed"]
+    assert world.client.statuses[turn] == ["completed"]
+    assert world.client.text[turn] == world.full_text(turn)
+    assert world.client.sent == len(world.voice(turn))

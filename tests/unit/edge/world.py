@@ -1,0 +1,442 @@
+"""A world around the core of a conversation, in virtual time: stages with random delays, doubles and failures, and a client
+that plays what it is sent and checks it. There is no event loop: a case takes a few milliseconds."""
+
+import heapq
+import random
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from services.edge import actions as act
+from services.edge import events as ev
+from services.edge.conversation import effects as fx
+from services.edge.conversation.core import Core
+from services.edge.conversation.inputs import Begin, End, Stamp, Timer, TimerFired
+from services.edge.conversation.playout import Playout
+from shared import frames as fr
+from shared.frames import Frame
+from shared.prompt import SOUND, basis, prompt
+from shared.session import OMNI, ReplyOptions, SessionSettings, Word
+from shared.turns import WHOLE_TURN, TurnGate
+
+RATE = 1000
+"""Samples a second of the client and of the voice."""
+WORD = 400
+"""Samples of each spoken word."""
+SAID = ("stop it now", "what about Rome", "no", "okay", "uh-huh", "")
+CLOCK_MS = 1_000_000
+FAILURE = 0.06
+DOUBLE = 0.1
+
+
+class Client:
+    """Plays a reply in real time, and complains about everything that it should not be told."""
+
+    def __init__(self, world: "World", *, can_pause: bool) -> None:
+        self.world, self.can_pause = world, can_pause
+        self.turn = 0
+        """The reply that it plays."""
+        self.paused = self.ended = False
+        self.sent = self._base = 0
+        self._base_s = 0.0
+        self.heard: dict[int, float] = {}
+        """Samples of each reply that were played."""
+        self.text: dict[int, str] = {}
+        self.began: dict[int, bool] = {}
+        """Turns that were accepted, and whether a reply was announced."""
+        self.statuses: dict[int, list[str]] = {}
+
+    def position(self) -> float:
+        if self.paused or not self.turn:
+            return self._base
+        return min(self.sent, self._base + (self.world.now_s - self._base_s) * RATE)
+
+    def _set(self, samples: float) -> None:
+        self._base, self._base_s = samples, self.world.now_s  # type: ignore[assignment]
+
+    def leave(self) -> None:
+        """The reply is over for this client."""
+        if self.turn:
+            self.heard[self.turn] = self.position()
+            self.turn = 0
+
+    def tell(self, event: ev.Event) -> None:
+        match event:
+            case ev.TurnBegan(turn, _, wants_reply):
+                assert turn not in self.began, f"turn {turn} began twice"
+                assert turn in self.world.committed, f"turn {turn} began before it was over"
+                self.began[turn] = wants_reply
+            case ev.ReplyBegan(turn):
+                if self.turn:
+                    assert self.ended, f"reply {turn} began while {self.turn} is being sent"
+                    assert not self.paused, f"reply {turn} began while {self.turn} is paused"
+                    assert self.position() >= self.sent - 1, f"reply {turn} began while {self.turn} plays"
+                    self.leave()
+                assert self.began.get(turn), f"reply {turn} to a turn that waits for none"
+                assert turn not in self.text, f"reply {turn} began twice"
+                self.turn, self.text[turn], self.sent, self.ended, self.paused = turn, "", 0, False, False
+                self._set(0)
+            case ev.ReplyText(turn, text):
+                self._expect(turn)
+                self.text[turn] += text
+                assert self.world.full_text(turn).startswith(self.text[turn]), f"stale text of reply {turn}"
+            case ev.ReplyAudio(turn, offset, pcm):
+                self._expect(turn)
+                samples = np.frombuffer(pcm, "<i2")
+                assert offset == self.sent, f"audio at {offset}, expected at {self.sent}"
+                expected = self.world.voice(turn)[offset : offset + len(samples)]
+                assert np.array_equal(samples, expected), f"stale audio of reply {turn}"
+                if self.position() >= self.sent:
+                    self._set(self.sent)
+                self.sent += len(samples)
+            case ev.ReplyEnded(turn, status):
+                if turn == self.turn:
+                    assert not self.ended, f"reply {turn} ended twice"
+                    self.ended = True
+                elif turn not in self.heard:
+                    assert self.began.get(turn), f"the end of reply {turn}, which nobody waits for"
+                    assert turn not in self.statuses, f"reply {turn} ended twice"
+                self.statuses.setdefault(turn, []).append(status)
+            case ev.Pause(turn, heard_ms):
+                assert turn == self.turn
+                assert not self.paused, f"reply {turn} was paused twice"
+                self._set(self.position())
+                self.paused = True
+                assert abs(heard_ms - self._base * 1000 / RATE) <= 2
+            case ev.Resume(turn, from_ms):
+                assert turn == self.turn
+                assert self.paused, f"reply {turn} goes on and was not paused"
+                self.paused = False
+                self._set(self._base)
+                assert abs(from_ms - self._base * 1000 / RATE) <= 2
+                if not self.can_pause:
+                    self.sent = self._base = from_ms * RATE // 1000
+                    self.ended = False
+            case ev.Interrupt(turn, heard_ms):
+                assert turn == self.turn
+                assert abs(heard_ms - self.position() * 1000 / RATE) <= 2
+                self.leave()
+            case _:
+                pass
+
+    def _expect(self, turn: int) -> None:
+        assert turn == self.turn, f"content of reply {turn} while {self.turn} plays"
+        assert turn in self.world.committed, f"reply {turn} left before the commit"
+        assert not self.ended, f"reply {turn} goes on after its end"
+        assert not self.paused, f"reply {turn} goes on while it is paused"
+
+
+class World:
+    """The stages around one core. What they write is delivered after a random delay, sometimes twice, sometimes never."""
+
+    def __init__(self, seed: int, settings: SessionSettings, *, can_pause: bool = True) -> None:
+        self.chance = random.Random(seed)
+        self.now_s = 0.0
+        self.client = Client(self, can_pause=can_pause)
+        self.core = Core("session", lambda: Playout(RATE, 2.0, keeps=not can_pause), 0.0)
+        self.closed = False
+        self.outcomes: dict[int, list[str]] = {}
+        self.committed: dict[int, fr.TurnCommitted] = {}
+        self.reliable = False
+        """From now on no stage fails, and nothing arrives twice."""
+        self.edits = 0
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = count()
+        self._timers: dict[tuple[Timer, int], int] = {}
+        self._gate = TurnGate()
+        self._made: dict[tuple[int, int], list[str]] = {}
+        self._past: list[Frame] = []
+        # the vad stage
+        self.turn = self.revision = 0
+        self.speaking = self.paused = False
+        self._speculated = False
+        self.on(Begin(settings))
+
+    @property
+    def state(self) -> Any:
+        return self.core.state
+
+    # -- time -------------------------------------------------------------------------------------
+
+    def at(self, delay_s: float, what: Callable[[], None]) -> int:
+        number = next(self._numbers)
+        heapq.heappush(self._due, (self.now_s + delay_s, number, what))
+        return number
+
+    def wait(self, seconds: float) -> None:
+        until_s = self.now_s + seconds
+        while self._due and self._due[0][0] <= until_s:
+            self.now_s, _, what = heapq.heappop(self._due)
+            what()
+        self.now_s = until_s
+
+    def _later(self, longest_s: float = 1.0) -> float:
+        return self.chance.choice((0.0, 0.01, 0.2, 1.0)) * self.chance.random() * longest_s
+
+    # -- the core ---------------------------------------------------------------------------------
+
+    def on(self, what: Any, fence: int = 1) -> None:
+        now_ms = CLOCK_MS + int(self.now_s * 1000)
+        for effect in self.core.on(what, Stamp(self.now_s, now_ms, now_ms, fence)):
+            match effect:
+                case fx.Publish(frame):
+                    self._published(frame)
+                case fx.StopWorkers(turn, revision, only):
+                    (self._gate.supersede if only else self._gate.advance)(turn, revision)
+                case fx.StartTimer(timer, delay_s, turn):
+                    self._start_timer(timer, turn, delay_s)
+                case fx.CancelTimer(timer, turn):
+                    self._timers.pop((timer, turn), None)
+                case fx.TurnEnded(turn, outcome):
+                    self.outcomes.setdefault(turn, []).append(outcome)
+                case fx.Close():
+                    self.closed = True
+                case fx.SaveHistory() | fx.Count() | fx.Silenced() | fx.FirstAudio() | fx.FirstPlayed():
+                    pass
+                case _:
+                    self.client.tell(effect)
+
+    def _start_timer(self, timer: Timer, turn: int, delay_s: float) -> None:
+        def fire() -> None:
+            if self._timers.get((timer, turn)) == number:
+                del self._timers[timer, turn]
+                self.on(TimerFired(timer, turn))
+
+        number = self._timers[timer, turn] = self.at(delay_s, fire)
+
+    def log(self, *frames: Frame, fence: int = 1) -> None:
+        for frame in frames:
+            self._past.append(frame)
+            if isinstance(frame, fr.TurnCommitted):
+                self.committed.setdefault(frame.turn, frame)
+            self.on(frame, fence)
+
+    def again(self) -> None:
+        """Something that was written lately arrives once more."""
+        recent = [frame for frame in self._past[-12:] if not isinstance(frame, fr.TurnDiscarded)]
+        if recent:
+            self.on(self.chance.choice(recent))
+
+    def _published(self, frame: Frame) -> None:
+        match frame:
+            case fr.TextTyped(text, options):
+                self.at(self._later(0.1), lambda: self._ask(text, options))
+            case fr.ReplyRequested(options, unless_spoken):
+                self.at(self._later(0.1), lambda: self._ask("", options, unless_spoken=unless_spoken))
+            case fr.InputCommitted(options):
+                self.at(self._later(0.1), lambda: self.commit(options))
+            case fr.InputCleared():
+                self.at(self._later(0.1), lambda: self.discard("cleared"))
+            case fr.TranscriptFinal(turn=turn, revision=revision) | fr.TurnHeard(turn=turn, revision=revision):
+                self.log(frame)
+                self._ask_model(turn, revision)
+            case _:
+                pass
+
+    # -- the vad stage ----------------------------------------------------------------------------
+
+    @property
+    def _place(self) -> int:
+        return 16_000 * self.turn
+
+    def _omni(self) -> bool:
+        return bool(self.state.settings.route == OMNI)
+
+    def speak(self) -> None:
+        if self.speaking or self.paused:
+            return
+        self.turn, self.revision, self.speaking, self._speculated = self.turn + 1, 0, True, False
+        settings = self.state.settings
+        place = (self.turn, 0, self._place, self._place, "0-0", "en", settings.interrupt_reply, "", settings.route)
+        self.log(fr.SpeechStarted("session", *place))
+
+    def pause(self) -> None:
+        if not self.speaking:
+            return
+        self.speaking, self.paused = False, True
+        speculate = self.state.settings.create_reply and (self.reliable or self.chance.random() < 0.8)
+        self.log(fr.SpeechPaused(self.turn, self.revision, self._place + 8000, speculate))
+        if speculate:
+            self._speculated = True
+            self._understand(ReplyOptions(wanted=self.state.settings.create_reply))
+
+    def resume(self) -> None:
+        if not self.paused:
+            return
+        self.speaking, self.paused, self._speculated = True, False, False
+        self.revision += 1
+        self.log(fr.SpeechResumed(self.turn, self.revision, self._place + 8000))
+
+    def commit(self, options: ReplyOptions) -> None:
+        if not (self.speaking or self.paused):
+            self.log(fr.TurnDiscarded(self.turn, self.revision, fr.EMPTY))
+            return
+        self.speaking = self.paused = False
+        start, end = self._place, self._place + 8000
+        self.log(fr.TurnCommitted(self.turn, self.revision, start, end, end + 8000, self._now_ms(), options))
+        if not self._speculated:
+            self._understand(options)
+
+    def discard(self, reason: str) -> None:
+        if self.speaking or self.paused:
+            self.speaking = self.paused = False
+            self.log(fr.TurnDiscarded(self.turn, self.revision, reason))
+
+    def _ask(self, text: str, options: ReplyOptions, *, unless_spoken: bool = False) -> None:
+        if self.speaking or self.paused:
+            if unless_spoken:
+                return
+            self.commit(ReplyOptions(wanted=False))
+        self.turn, self.revision = self.turn + 1, 0
+        turn, place = self.turn, self._place
+        self.log(
+            fr.TurnCommitted(turn, 0, place, place, place, self._now_ms(), options),
+            fr.TranscriptFinal("session", turn, 0, text, options),
+        )
+        if options.wanted:
+            self._ask_model(turn, 0)
+
+    def _now_ms(self) -> int:
+        return CLOCK_MS + int(self.now_s * 1000)
+
+    # -- the other stages -------------------------------------------------------------------------
+
+    def _fails(self) -> bool:
+        return not self.reliable and self.chance.random() < FAILURE
+
+    def _write(self, delay_s: float, *frames: Frame) -> float:
+        """One entry of a stage, after a while; sometimes a successor writes it once more."""
+        self.at(delay_s, lambda: self.log(*frames))
+        if not self.reliable and self.chance.random() < DOUBLE:
+            self.at(delay_s + self._later(3), lambda: self.log(*frames, fence=2))
+        return delay_s
+
+    def _understand(self, options: ReplyOptions) -> None:
+        """The asr stage; in the route `omni` the chat model is asked at the same time."""
+        turn, revision, omni = self.turn, self.revision, self._omni()
+        text = SAID[0] if self.reliable else self.chance.choice(SAID)
+        if omni and options.wanted:
+            heard = fr.TurnHeard("session", turn, revision, "0-0", self._place, self._place + 8000, options)
+            self.log(heard)
+            self._ask_model(turn, revision)
+        delay_s = self._later(4)
+        if text and self.chance.random() < 0.5:
+            delay_s = self._write(delay_s, fr.TranscriptPartial(turn, revision, text.split()[0])) + self._later(1)
+        if self._fails():
+            self._write(delay_s, fr.StageFailed("asr", turn, revision, "gone"))
+            return
+        final = fr.TranscriptFinal("session", turn, revision, text, options)
+        self._write(delay_s, final)
+        if not omni and text and options.wanted:
+            self.at(delay_s, lambda: self._ask_model(turn, revision))
+
+    def _ask_model(self, turn: int, revision: int) -> None:
+        self.at(self._later(), lambda: self._reply(turn, revision))
+
+    def _reply(self, turn: int, revision: int) -> None:
+        """The llm and tts stages. Both stop early when they are told to, or (one in two) write on."""
+        obedient = self.reliable or self.chance.random() < 0.5
+        committed = self.committed.get(turn)
+        options = committed.options if committed is not None else ReplyOptions(wanted=self.state.settings.create_reply)
+        history, settings = self.state.record.messages(), self.state.settings
+        found = self.state.turns.get(turn)
+        said = "" if found is None else found.text
+        text = SOUND if found is not None and found.sound is not None else said
+        told = basis(settings, options, prompt(settings, options, history, turn, text))
+        at = (turn, revision)
+        sentences = self._made.setdefault(at, self._sentences(turn, revision))
+
+        def unless_stopped(*frames: Frame) -> Callable[[], None]:
+            def write() -> None:
+                if not (obedient and self._gate.is_stale(*at)):
+                    self.log(*frames)
+
+            return write
+
+        def write(delay_s: float, *frames: Frame) -> float:
+            self.at(delay_s, unless_stopped(*frames))
+            if not self.reliable and self.chance.random() < DOUBLE:
+                self.at(delay_s + self._later(2), unless_stopped(*frames))
+            return delay_s
+
+        delay_s, offset = write(self._later(), fr.ReplyStarted(*at, told)), 0
+        for index, sentence in enumerate(sentences):
+            delay_s += self._later(0.5)
+            if self._fails():
+                write(delay_s, fr.StageFailed("llm", *at, "gone"))
+                return
+            piece = sentence if not index else f" {sentence}"
+            spoken = fr.ReplySentence("session", *at, index, sentence, "", 1.0, "en")
+            write(delay_s, fr.ReplyDelta(*at, offset, piece), spoken)
+            offset += len(piece)
+            self._speak(at, index, sentence, delay_s, write)
+        write(delay_s + self._later(0.3), fr.ReplyDone(*at, " ".join(sentences), len(sentences)))
+
+    def _speak(self, at: tuple[int, int], index: int, text: str, delay_s: float, write: Callable[..., float]) -> None:
+        words = text.split()
+        voice = np.full(WORD * len(words), 16 * at[0] + at[1], "<i2")
+        for number, word in enumerate(words):
+            delay_s += self._later(0.5)
+            if self._fails():
+                write(delay_s, fr.StageFailed("tts", *at, "gone"))
+                return
+            start = WORD * number
+            pcm = voice[start : start + WORD].tobytes()
+            write(delay_s, fr.VoiceChunk(*at, index, start, RATE, pcm, (Word(word, start, start + WORD),)))
+        write(delay_s, fr.VoiceDone(*at, index, len(voice)))
+
+    def _sentences(self, turn: int, revision: int) -> list[str]:
+        return [
+            " ".join(f"t{turn}r{revision}s{index}w{word}" for word in range(self.chance.randint(1, 4)))
+            for index in range(self.chance.randint(1, 3))
+        ]
+
+    # -- what must hold ---------------------------------------------------------------------------
+
+    def revision_of(self, turn: int) -> int:
+        """The revision of the reply that may be heard: the committed one, or the one after it."""
+        for reply in (self.state.reply, self.state.past_reply):
+            if reply is not None and reply.turn == turn:
+                committed = self.committed[turn].revision
+                assert reply.revision in (committed, committed + 1), "a reply to another revision"
+                return int(reply.revision)
+        raise AssertionError(f"reply {turn} is neither playing nor past")
+
+    def full_text(self, turn: int) -> str:
+        return " ".join(self._made[turn, self.revision_of(turn)])
+
+    def voice(self, turn: int) -> np.ndarray[Any, Any]:
+        revision = self.revision_of(turn)
+        words = sum(len(sentence.split()) for sentence in self._made[turn, revision])
+        return np.full(WORD * words, 16 * turn + revision, "<i2")
+
+    def settle(self) -> None:
+        """All that was begun is finished."""
+        self.commit(ReplyOptions()) if self.speaking or self.paused else None
+        self.wait(400)
+
+    def check_at_rest(self) -> None:
+        state = self.state
+        assert not state.paused_by_turn, f"turn {state.paused_by_turn} still pauses the reply"
+        assert state.reply is None, f"reply {state.reply.turn} still plays"
+        assert not state.queue.is_waiting, "a turn still waits for its reply"
+        assert not self.client.paused or not self.client.turn, "the client is still paused"
+        assert state.is_silent, f"open turns: {state.turns}"
+        assert len(state.turns) <= 9
+        for turn, announced in self.client.began.items():
+            if self.committed[turn].options.wanted:
+                assert len(self.outcomes.get(turn, ())) == 1, f"turn {turn}: outcomes {self.outcomes.get(turn)}"
+            else:
+                assert turn not in self.outcomes, f"turn {turn} has an outcome and wants none"
+            assert bool(self.client.statuses.get(turn)) == announced, f"turn {turn}: the client waits for its reply"
+        for turn, outcomes in self.outcomes.items():
+            assert turn in self.client.began or outcomes == ["failed"], f"turn {turn} was never accepted: {outcomes}"
+
+    def end(self) -> None:
+        self.client.leave()
+        self.on(End("left"))
+
+    def silence_everything(self) -> None:
+        self._gate.advance(WHOLE_TURN)
