@@ -1,19 +1,41 @@
 """What holds in every conversation, whatever the stages and the client do, and in whatever order it arrives."""
 
+import random
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.edge import actions as act
+from services.edge.conversation import replies, speculation, turns
+from services.edge.conversation.playout import Playout
+from services.edge.conversation.record import Record
+from services.edge.conversation.reply import Reply
+from services.edge.conversation.reply_queue import ReplyQueue
+from services.edge.conversation.turn_machine import UserTurn
 from shared.session import CASCADE, OMNI, ReplyOptions, SessionSettings
 from tests.unit.edge.world import RATE, World
 
 CASES = 300
 
 SPEECH = ("speak", "speak", "pause", "pause", "resume", "end", "end", "discard")
-CLIENT = ("say", "say", "commit", "stop", "clear", "cancel", "request", "announce", "played", "truncate", "note", "reset", "configure")
+CLIENT = (
+    "say",
+    "say",
+    "commit",
+    "stop",
+    "clear",
+    "cancel",
+    "request",
+    "announce",
+    "played",
+    "truncate",
+    "note",
+    "reset",
+    "configure",
+)
 STEPS = st.one_of(
     st.tuples(st.sampled_from(SPEECH), st.sampled_from((0.0, 0.05, 0.3, 1.0, 4.0))),
     st.tuples(st.sampled_from(SPEECH), st.sampled_from((0.0, 0.3, 1.0))),
@@ -29,8 +51,6 @@ SETTINGS = st.builds(
     interrupt_ms=st.sampled_from((0, 0, 400)),
     echo_guard_ms=st.sampled_from((0, 0, 700)),
     greeting=st.sampled_from(("", "", "Welcome.")),
-    idle_ms=st.sampled_from((0, 0, 3000)),
-    idle_limit=st.just(0),
 )
 
 
@@ -51,6 +71,10 @@ def step(world: World, name: str) -> None:
         case "wait":
             pass
         case _:
+            if name == "truncate" and not world.client.paused:
+                return  # a client says where it fell silent
+            if name == "reset":
+                world.reset_turn = world.turn
             world.on(action(world, name))
 
 
@@ -84,25 +108,18 @@ def converse(seed: int, started: SessionSettings, can_pause: bool, steps: list[t
     return world
 
 
-CONVERSATIONS = {
-    "seed": st.integers(0, 2**32),
-    "started": SETTINGS,
-    "can_pause": st.booleans(),
-    "steps": st.lists(STEPS, min_size=1, max_size=40),
-}
+Steps = list[tuple[str, float]]
+CONVERSATIONS = st.tuples(st.integers(0, 2**32), SETTINGS, st.booleans(), st.lists(STEPS, min_size=1, max_size=40))
 MANY = settings(max_examples=CASES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-@MANY
-@given(**CONVERSATIONS)
-def test_every_turn_has_one_outcome_and_the_session_goes_on(
-    seed: int, started: SessionSettings, can_pause: bool, steps: list[tuple[str, float]]
-) -> None:
-    world = converse(seed, replace(started, idle_ms=0), can_pause, steps)
+def check(world: World) -> None:
+    """What must hold once everything that was begun is over, and that the session goes on."""
     world.settle()
     world.check_at_rest()
     fresh_turn(world)
     world.check_at_rest()
+    world.check_history()
 
 
 def fresh_turn(world: World) -> None:
@@ -120,3 +137,57 @@ def fresh_turn(world: World) -> None:
     assert world.client.statuses[turn] == ["completed"]
     assert world.client.text[turn] == world.full_text(turn)
     assert world.client.sent == len(world.voice(turn))
+
+
+@MANY
+@given(CONVERSATIONS)
+def test_every_turn_has_one_outcome_history_is_what_was_heard_and_the_session_goes_on(
+    talk: tuple[int, SessionSettings, bool, Steps],
+) -> None:
+    seed, started, can_pause, steps = talk
+    check(converse(seed, started, can_pause, steps))
+
+
+@settings(parent=MANY, max_examples=CASES // 5)
+@given(CONVERSATIONS)
+def test_the_same_holds_where_the_agent_asks_whether_anyone_is_there_and_the_client_leaves_at_any_time(
+    talk: tuple[int, SessionSettings, bool, Steps],
+) -> None:
+    seed, started, can_pause, steps = talk
+    world = converse(seed, replace(started, idle_ms=3000, idle_limit=2), can_pause, steps)
+    world.leave()
+    world.check_outcomes()
+
+
+FAULTS: dict[str, tuple[Any, str, Any]] = {
+    "a prepared reply plays before its turn is accepted": (
+        ReplyQueue,
+        "first",
+        lambda self: next(iter(self._replies.values()), None),
+    ),
+    "the prompt hash is not checked": (speculation, "is_valid", lambda state, reply: not reply.failed),
+    "words of an earlier revision count": (
+        UserTurn,
+        "begin_revision",
+        lambda self, revision: setattr(self, "revision", revision),
+    ),
+    "superseded replies are kept": (ReplyQueue, "supersede", lambda self, turn, revision: False),
+    "the next reply does not wait for the end of the one before": (Reply, "played_out", lambda self, now_s: self.ended),
+    "a false interruption is never over": (replies, "resume", lambda state, turn, at: None),
+    "a turn without words has no outcome": (turns, "had_no_words", lambda state, turn, at: None),
+    "all of a reply counts as heard": (Playout, "heard", lambda self, now_s: self.sent),
+    "what was heard is not put on record": (Record, "heard", lambda self, reply, samples: self._save()),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_these_properties_see_a_planted_fault(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(*FAULTS[fault])
+    with pytest.raises(AssertionError):  # noqa: PT012 - in which conversation it shows is left to chance
+        for seed in range(400):
+            chance = random.Random(seed)
+            steps = [
+                (chance.choice(chance.choice((SPEECH, SPEECH, CLIENT))), chance.choice((0.0, 0.05, 0.3, 1.0, 4.0)))
+                for _ in range(chance.randint(5, 40))
+            ]
+            check(converse(seed, SessionSettings(), chance.random() < 0.5, steps))

@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from services.edge import actions as act
 from services.edge import events as ev
 from services.edge.conversation import effects as fx
 from services.edge.conversation.core import Core
 from services.edge.conversation.inputs import Begin, End, Stamp, Timer, TimerFired
+from services.edge.conversation.outcome import LINGERING
 from services.edge.conversation.playout import Playout
 from shared import frames as fr
 from shared.frames import Frame
 from shared.prompt import SOUND, basis, prompt
 from shared.session import OMNI, ReplyOptions, SessionSettings, Word
-from shared.turns import WHOLE_TURN, TurnGate
+from shared.turns import TurnGate
 
 RATE = 1000
 """Samples a second of the client and of the voice."""
@@ -39,11 +39,15 @@ class Client:
         self.turn = 0
         """The reply that it plays."""
         self.paused = self.ended = False
-        self.sent = self._base = 0
+        self.sent = 0
+        self._base: float = 0
         self._base_s = 0.0
         self.heard: dict[int, float] = {}
         """Samples of each reply that were played."""
         self.text: dict[int, str] = {}
+        self.words: dict[int, str] = {}
+        """The final transcripts."""
+        self.revisions: dict[int, int] = {}
         self.began: dict[int, bool] = {}
         """Turns that were accepted, and whether a reply was announced."""
         self.statuses: dict[int, list[str]] = {}
@@ -54,12 +58,12 @@ class Client:
         return min(self.sent, self._base + (self.world.now_s - self._base_s) * RATE)
 
     def _set(self, samples: float) -> None:
-        self._base, self._base_s = samples, self.world.now_s  # type: ignore[assignment]
+        self._base, self._base_s = samples, self.world.now_s
 
     def leave(self) -> None:
         """The reply is over for this client."""
         if self.turn:
-            self.heard[self.turn] = self.position()
+            self.heard[self.turn] = self._base = self.position()
             self.turn = 0
 
     def tell(self, event: ev.Event) -> None:
@@ -78,6 +82,12 @@ class Client:
                 assert turn not in self.text, f"reply {turn} began twice"
                 self.turn, self.text[turn], self.sent, self.ended, self.paused = turn, "", 0, False, False
                 self._set(0)
+                self.revisions[turn] = self.world.revision_of(turn)
+                self.world.check_told(turn)
+            case ev.Heard(turn, text, True):
+                revision = self.world.committed[turn].revision
+                assert text == self.world.said.get((turn, revision)), f"turn {turn}: words of another revision"
+                self.words[turn] = text
             case ev.ReplyText(turn, text):
                 self._expect(turn)
                 self.text[turn] += text
@@ -136,12 +146,18 @@ class World:
         self.now_s = 0.0
         self.client = Client(self, can_pause=can_pause)
         self.core = Core("session", lambda: Playout(RATE, 2.0, keeps=not can_pause), 0.0)
-        self.closed = False
+        self.closed = self.left = False
         self.outcomes: dict[int, list[str]] = {}
         self.committed: dict[int, fr.TurnCommitted] = {}
         self.reliable = False
         """From now on no stage fails, and nothing arrives twice."""
-        self.edits = 0
+        self.said: dict[tuple[int, int], str] = {}
+        """The transcript of each revision."""
+        self.told: dict[tuple[int, int], tuple[float, int]] = {}
+        """When the chat model was asked for each reply, and the checksum of what it was told."""
+        self.committed_s: dict[int, float] = {}
+        self.reset_turn = 0
+        """The newest turn when the client last cleared the history."""
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
         self._timers: dict[tuple[Timer, int], int] = {}
@@ -211,6 +227,7 @@ class World:
             self._past.append(frame)
             if isinstance(frame, fr.TurnCommitted):
                 self.committed.setdefault(frame.turn, frame)
+                self.committed_s.setdefault(frame.turn, self.now_s)
             self.on(frame, fence)
 
     def again(self) -> None:
@@ -291,6 +308,7 @@ class World:
             self.commit(ReplyOptions(wanted=False))
         self.turn, self.revision = self.turn + 1, 0
         turn, place = self.turn, self._place
+        self.said[turn, 0] = text
         self.log(
             fr.TurnCommitted(turn, 0, place, place, place, self._now_ms(), options),
             fr.TranscriptFinal("session", turn, 0, text, options),
@@ -321,6 +339,7 @@ class World:
             heard = fr.TurnHeard("session", turn, revision, "0-0", self._place, self._place + 8000, options)
             self.log(heard)
             self._ask_model(turn, revision)
+        self.said[turn, revision] = text
         delay_s = self._later(4)
         if text and self.chance.random() < 0.5:
             delay_s = self._write(delay_s, fr.TranscriptPartial(turn, revision, text.split()[0])) + self._later(1)
@@ -340,11 +359,8 @@ class World:
         obedient = self.reliable or self.chance.random() < 0.5
         committed = self.committed.get(turn)
         options = committed.options if committed is not None else ReplyOptions(wanted=self.state.settings.create_reply)
-        history, settings = self.state.record.messages(), self.state.settings
-        found = self.state.turns.get(turn)
-        said = "" if found is None else found.text
-        text = SOUND if found is not None and found.sound is not None else said
-        told = basis(settings, options, prompt(settings, options, history, turn, text))
+        told = self._prompt_hash(turn, revision, options)
+        self.told.setdefault((turn, revision), (self.now_s, told))
         at = (turn, revision)
         sentences = self._made.setdefault(at, self._sentences(turn, revision))
 
@@ -373,6 +389,23 @@ class World:
             offset += len(piece)
             self._speak(at, index, sentence, delay_s, write)
         write(delay_s + self._later(0.3), fr.ReplyDone(*at, " ".join(sentences), len(sentences)))
+
+    def _prompt_hash(self, turn: int, revision: int, options: ReplyOptions) -> int:
+        """Checksum of what a chat model that is asked now is told."""
+        history, settings = self.state.record.messages(), self.state.settings
+        found = self.state.turns.get(turn)
+        committed = self.committed.get(turn)
+        heard = revision if committed is None else min(revision, committed.revision)  # a later one is the same turn
+        is_sound = found is not None and found.omni and found.sound is not None
+        text = SOUND if is_sound else self.said.get((turn, heard), "")
+        return basis(settings, options, prompt(settings, options, history, turn, text))
+
+    def check_told(self, turn: int) -> None:
+        """A reply that was begun before its turn was over plays only if the model was told what it would be told now."""
+        at, committed = (turn, self.revision_of(turn)), self.committed[turn]
+        asked_s, told = self.told.get(at, (self.now_s, 0))
+        if at[1] == committed.revision and asked_s < self.committed_s[turn]:
+            assert told == self._prompt_hash(*at, committed.options), f"reply {turn} answers another conversation"
 
     def _speak(self, at: tuple[int, int], index: int, text: str, delay_s: float, write: Callable[..., float]) -> None:
         words = text.split()
@@ -414,7 +447,8 @@ class World:
 
     def settle(self) -> None:
         """All that was begun is finished."""
-        self.commit(ReplyOptions()) if self.speaking or self.paused else None
+        if self.speaking or self.paused:
+            self.commit(ReplyOptions())
         self.wait(400)
 
     def check_at_rest(self) -> None:
@@ -424,19 +458,42 @@ class World:
         assert not state.queue.is_waiting, "a turn still waits for its reply"
         assert not self.client.paused or not self.client.turn, "the client is still paused"
         assert state.is_silent, f"open turns: {state.turns}"
-        assert len(state.turns) <= 9
+        assert len(state.turns) <= LINGERING
+        self.check_outcomes()
+
+    def check_outcomes(self) -> None:
+        """Every turn that was to be answered has exactly one outcome, and its client knows of it."""
         for turn, announced in self.client.began.items():
             if self.committed[turn].options.wanted:
                 assert len(self.outcomes.get(turn, ())) == 1, f"turn {turn}: outcomes {self.outcomes.get(turn)}"
             else:
                 assert turn not in self.outcomes, f"turn {turn} has an outcome and wants none"
-            assert bool(self.client.statuses.get(turn)) == announced, f"turn {turn}: the client waits for its reply"
+            told = bool(self.client.statuses.get(turn))
+            assert told == announced or self.left, f"turn {turn}: the client waits for its reply"
         for turn, outcomes in self.outcomes.items():
             assert turn in self.client.began or outcomes == ["failed"], f"turn {turn} was never accepted: {outcomes}"
 
-    def end(self) -> None:
-        self.client.leave()
+    def leave(self) -> None:
+        """The client is gone."""
+        self.left = True
         self.on(End("left"))
 
-    def silence_everything(self) -> None:
-        self._gate.advance(WHOLE_TURN)
+    def check_history(self) -> None:
+        """The history is what was said, and of each reply the words that were played."""
+        self.client.leave()
+        messages = self.state.record.messages()
+        replies = {message.turn: message.text for message in messages if message.role == "assistant"}
+        users = {message.turn: message.text for message in messages if message.role == "user"}
+        assert list(users) == sorted(users)
+        for turn, heard in self.client.heard.items():
+            if turn <= self.reset_turn:
+                continue
+            words = " ".join(self._made.get((turn, self.client.revisions[turn]), ())).split()
+            counts = {sum(WORD * at + WORD // 2 <= heard + off for at in range(len(words))) for off in (-3, 0, 3)}
+            assert replies.get(turn, "") in {" ".join(words[:number]) for number in counts}, f"reply {turn}: {heard}"
+        assert all(turn in self.client.heard or turn <= self.reset_turn for turn in replies)
+        for turn, text in users.items():
+            if turn > self.reset_turn:
+                assert text == self.said[turn, self.committed[turn].revision], f"turn {turn}: other words on record"
+        spoken = {turn for turn, text in self.client.words.items() if text and turn > self.reset_turn}
+        assert spoken <= users.keys(), f"words that are not on record: {spoken - users.keys()}"
