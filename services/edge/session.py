@@ -1,9 +1,8 @@
 """One client's session: its actions become frames, the frames of its log become events.
 
-It owns the session's beginning and end and the settings that the client asked for; what is said is its `Dialogue`.
-It knows no wire protocol (the codec does), no socket (it is given `send` and `close`) and no turn-taking (the vad
-worker does).
-Everything in it runs on the event loop without waiting, so that silence on barge-in is one call away.
+It owns the session's beginning and end, its audio and the settings that the client asked for; what is said is its
+`Conversation`. It knows no wire protocol (the codec does), no socket (it is given `send` and `close`) and no turn-taking
+(the vad worker does). Everything in it runs on the event loop without waiting.
 """
 
 import asyncio

@@ -132,5 +132,5 @@ class Conversation:
         return self._core.state
 
     def messages(self) -> Sequence[Message]:
-        """What was said and heard, as the chat model is told."""
+        """The history, as chat models read it."""
         return self._core.state.record.messages()

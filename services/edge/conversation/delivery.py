@@ -110,11 +110,11 @@ def pause(state: State, at: Stamp) -> bool:
     reply.playout.pause(at.now_s)
     heard = reply.playout.heard(at.now_s)
     if reply.playout.sent > heard or not reply.ended:
-        reply.pause_told = True
+        reply.pause_sent = True
         state.emit(ev.Pause(reply.turn, reply.ms(heard)))
     if reply.playout.sent:
         state.effects.append(state.record.heard(reply, heard))
-    return reply.pause_told
+    return reply.pause_sent
 
 
 def resume(state: State, at: Stamp) -> None:
@@ -128,8 +128,8 @@ def resume(state: State, at: Stamp) -> None:
     received = reply.playout.received_samples
     state.effects.append(state.record.heard(reply, received) if reply.ended else state.record.forget(reply))
     reply.ended = reply.ended and reply.playout.fully_sent  # what is sent again ends again
-    if reply.pause_told:
-        reply.pause_told = False
+    if reply.pause_sent:
+        reply.pause_sent = False
         state.effects.append(Count(Tally.RESUMED))
         state.emit(ev.Resume(reply.turn, reply.ms(heard), text))
     _cancel_timer(state, reply)

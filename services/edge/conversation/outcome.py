@@ -16,8 +16,8 @@ def answer_without_reply(state: State, number: int, outcome: str, at: Stamp) -> 
 
 
 def answer(state: State, reply: Reply, heard: int, at: Stamp) -> None:
-    """The reply is over, and the person heard so many samples of it. A reply that failed has failed, also if someone
-    spoke into what there was of it."""
+    """The reply is over; the person heard `heard` samples of it. The outcome of a reply that a stage gave up is `failed`,
+    even if someone interrupted what there was of it."""
     outcome = "failed" if reply.failed else reply.status
     _answer(state, reply.turn, outcome, reply.revision, reply.ms(heard), reply.ms(reply.playout.sent), at)
 

@@ -1,7 +1,7 @@
-"""Playout: puts a reply's audio in order, exactly once, and knows how much of it was heard.
+"""Playout: puts the audio of a reply in order, each sample exactly once, and knows how much of it was heard.
 
-Pure: the time is told to it. A sample that came before is dropped, a gap waits. Positions are samples of the
-reply at the client's rate.
+Pure: callers pass the time. A sample that has arrived before is dropped, what follows a gap waits. Positions are samples
+of the reply at the client's rate.
 """
 
 from collections import deque
@@ -13,20 +13,20 @@ from shared.frames import VoiceChunk
 from shared.session import Word
 
 LATENESS_S = 0.3
-"""A client plays what it was sent up to so much later: buffer, network, sound card."""
+"""A client plays what it was sent later, by this time at most: buffer, network, sound card."""
 BEHIND_S = 3.0
-"""A client that reports what it played is believed to be so much behind the send clock, and no more."""
+"""A report of the client is not believed where it is further behind the send clock than this."""
 INAUDIBLE_S = 0.005
-"""So little sound, as a resampler holds back until a sentence is known to be the last, is not missed."""
+"""A gap shorter than this is not an underrun: a resampler holds this much back until the last sentence is known."""
 SLICES_PER_S = 5
-"""What is sent again is cut into so many."""
+"""Audio that is sent again is cut into slices of this length."""
 WAITING_LIMIT = 4_000
-"""Slices held for want of an earlier one; those beyond it are dropped, to be spoken again when the gap is filled."""
+"""Slices that wait for an earlier one; more are dropped, and arrive again with the slice that fills the gap."""
 
 
 @dataclass(slots=True)
 class _Sentence:
-    """What is there of one sentence, in order and not."""
+    """What has arrived of one sentence."""
 
     fence: int = 0
     got: int = 0
@@ -34,9 +34,9 @@ class _Sentence:
     total: int | None = None
     waiting: dict[int, VoiceChunk] = field(default_factory=dict)
     begin: int | None = None
-    """Where it begins in the reply, once something of it is there."""
+    """Where it begins in the reply, once something of it has arrived."""
     end: int | None = None
-    """Where it ends in the reply, once it is there whole."""
+    """Where it ends in the reply, once all of it has arrived."""
     words: list[Word] = field(default_factory=list)
     rate_hz: int = 0
 
@@ -50,12 +50,12 @@ class Playout:
         self.sent = 0
         """Samples released."""
         self.late = 0
-        """Samples dropped because they had come before."""
+        """Samples dropped because they had arrived before."""
         self.underruns = 0
-        """Times that the client had played all before the next of it came."""
+        """How often the client had played everything before the next audio arrived."""
         self.paused = False
         self._broken = False
-        self._restarted = False  # silent since a pause, and not for want of sound
+        self._restarted = False  # nothing was sent since a pause: the silence is not an underrun
         self.began_s: float | None = None
         """When the first sample was released."""
         self._ahead = int(ahead_s * rate_hz)
@@ -64,7 +64,7 @@ class Playout:
         self._expected: int | None = None
         self._ready: deque[bytes] = deque()
         self.received_samples = 0
-        """Samples that are there, released or not."""
+        """Samples that have arrived in order, released or not."""
         self._resampler: Resampler | None = None
         self._resampler_hz = 0
         self._heard = 0  # samples played at `_heard_at_s`; it goes on from there
@@ -76,7 +76,7 @@ class Playout:
     # -- what comes in ----------------------------------------------------------------------------
 
     def add(self, chunk: VoiceChunk, fence: int) -> None:
-        """A slice, in whatever order."""
+        """A slice arrives, in any order. Those of an older fence are dropped: a successor sends them again."""
         sentence = self._sentence(chunk.sentence)
         if fence < sentence.fence or len(sentence.waiting) >= WAITING_LIMIT:
             return
@@ -91,28 +91,28 @@ class Playout:
         self._advance()
 
     def sentence_done(self, index: int, samples: int) -> None:
-        """This sentence has so many samples, at the engine's rate."""
+        """This sentence has this many samples, at the engine's rate."""
         self._sentence(index).total = samples
         self._advance()
 
     def expect(self, sentences: int) -> None:
-        """The reply has so many sentences."""
+        """The reply has this many sentences."""
         self._expected = sentences
         self._advance()
 
     def cease(self) -> None:
-        """No more comes; what is there is all."""
+        """No more arrives; what is there is all."""
         self._expected = self._current
         self._advance()
 
     @property
     def fully_received(self) -> bool:
-        """Everything is there, released or not."""
+        """All audio has arrived."""
         return self._expected is not None and self._current >= self._expected
 
     @property
     def fully_sent(self) -> bool:
-        """Everything that there is was released."""
+        """All audio has been sent."""
         return self.fully_received and not self._ready
 
     # -- what goes out ----------------------------------------------------------------------------
@@ -123,7 +123,7 @@ class Playout:
         if self.paused:
             return released
         heard = self.heard(now_s)
-        if self._ready and heard == self.sent:  # the client has nothing left to play: it begins anew with this
+        if self._ready and heard == self.sent:  # the client has played everything: it starts again with this
             missed = self.received_samples - self.sent > INAUDIBLE_S * self.rate_hz
             self.underruns += self.sent > 0 and missed and not self._restarted
             self._heard, self._heard_at_s = heard, now_s
@@ -167,7 +167,7 @@ class Playout:
 
     @property
     def steady(self) -> bool:
-        """It has begun to be played, and nothing stopped it since."""
+        """It plays without a pause or an underrun since its beginning."""
         return self.sent > 0 and not self._broken and not self.underruns
 
     def playing(self, now_s: float) -> bool:
@@ -187,7 +187,7 @@ class Playout:
         self._heard, self.paused, self._broken = self.heard(now_s), True, True
 
     def resume(self, now_s: float) -> None:
-        """It goes on where it stopped; what it was sent and did not hear is released again, where that is kept."""
+        """Go on where it stopped; what was sent and not heard is released again, where it is kept."""
         self.paused = False
         if self._heard_at_s is not None:
             self._heard_at_s = now_s
@@ -201,7 +201,7 @@ class Playout:
         self._restarted = self._heard == self.sent
 
     def sentences(self) -> list[Spoken]:
-        """The sentences that have begun to be there, in order."""
+        """The sentences of which something has arrived, in order."""
         found = []
         for _, one in sorted(self._sentences.items()):
             if one.begin is None:

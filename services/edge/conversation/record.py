@@ -1,6 +1,6 @@
-"""The record of a session: what was said and what was heard, which chat models are told from. Pure.
+"""The record of a session: what was said and what was heard. Chat models read it. Pure.
 
-Each change is an effect: it saves the record for the chat models.
+Each change returns the effect that saves it for them.
 """
 
 from collections.abc import Sequence

@@ -192,7 +192,7 @@ def interrupt(state: State, reason: str, until: int, at: Stamp) -> None:
 
 
 def give_up(state: State, turns: list[int], status: str, at: Stamp) -> None:
-    """Who waits for the replies to these turns is told that they do not come."""
+    """These turns get no reply: each has its outcome, and the client learns of it."""
     for number in turns:
         outcome.answer_without_reply(state, number, status, at)
         state.emit(ev.ReplyEnded(number, status, ""))

@@ -57,9 +57,9 @@ class Reply:
     state: ReplyState = ReplyState.PREPARING
     interruptible: bool = True
     speculated: bool = False
-    """It was begun before its turn was over: it counts only if its prompt hash still matches."""
+    """It was begun before its turn was over: it is valid only if its prompt hash still matches."""
     prompt_hash: int | None = None
-    """Checksum of what the chat model was told; None: it was not asked yet."""
+    """Checksum of the chat model's whole input; None: it was not asked yet."""
     arrived: bool = False
     """Something of it is there."""
     voiced: bool = False
@@ -70,17 +70,17 @@ class Reply:
     sent_chars: int = 0
     """Characters of the text that the client was sent."""
     calls: list[ToolCall] = field(default_factory=list)
-    """Tools that it asks for and that the client was not told of."""
+    """Tool calls that were not sent to the client."""
     called: bool = False
-    """The client was told to run tools."""
+    """Tool calls were sent to the client."""
     failed: bool = False
     """A stage gave up: no more of it arrives."""
     audible: bool = False
     """Audio of it was sent."""
-    pause_told: bool = False
-    """The client was told to pause."""
+    pause_sent: bool = False
+    """A `Pause` was sent to the client."""
     ended: bool = False
-    """The client was told that no more comes."""
+    """A `ReplyEnded` was sent to the client."""
     status: str = "completed"
     """How it ended: see `events.ReplyEnded`."""
     timer_runs: bool = False
@@ -148,7 +148,7 @@ class Reply:
     # -- what was heard ---------------------------------------------------------------------------
 
     def heard_text(self, heard: int) -> str:
-        """What the person heard of it, having heard so many samples; what is only written, they have read."""
+        """The words of it in the first `heard` samples. A reply without sentences is only text, and counts as read."""
         if self.voiced:
             if self.fully_received and heard >= self.playout.received_samples:
                 return self.text
@@ -160,12 +160,12 @@ class Reply:
         return self.text if self.fully_received and words == " ".join(texts) else words
 
     def unheard_text(self, heard: int) -> str:
-        """The text that the client was sent and the person did not hear, having heard so many samples."""
+        """The text that was sent to the client and is not in the first `heard` samples."""
         sent, words = self.text[: self.sent_chars], self.heard_text(heard)
         if sent.startswith(words):
             return sent[len(words) :].lstrip()
         return sent[len(cut_text(sent, heard / max(1, self.playout.received_samples))) :].lstrip()
 
     def ms(self, samples: int) -> int:
-        """The length of so many samples of it."""
+        """Milliseconds of this number of samples."""
         return samples * 1000 // self.playout.rate_hz

@@ -1,5 +1,4 @@
-"""Speculation: a reply that was begun before its turn was over counts only if the chat model was told what it would be told
-now. Pure."""
+"""Speculation: a reply that was begun before its turn was over is valid only if its prompt hash still matches. Pure."""
 
 from dataclasses import replace
 
@@ -19,7 +18,7 @@ def is_valid(state: State, reply: Reply) -> bool:
 
 
 def _prompt_hash(state: State, turn: UserTurn) -> int | None:
-    """Checksum of what the chat model would be told now."""
+    """Checksum of the input that the chat model would get now."""
     if turn.committed is None:
         return None
     text = turn.text if turn.sound is None else prompt.SOUND

@@ -64,7 +64,7 @@ class UserTurn:
     words_lost: bool = False
     """The recogniser gave up: there will be no transcript of this revision."""
     failure: str = ""
-    """Why it gave up, where the client has not been told."""
+    """The reason, as long as the client does not know it."""
     sound: TurnHeard | None = None
     """Where the audio of this revision is, once it was given to the chat model."""
     speculated: bool = False
