@@ -33,6 +33,7 @@ CLIENT = (
     "played",
     "truncate",
     "note",
+    "answer",
     "reset",
     "configure",
 )
@@ -47,6 +48,7 @@ SETTINGS = st.builds(
     route=st.sampled_from((CASCADE, CASCADE, OMNI)),
     interrupt_reply=st.sampled_from((True, True, True, False)),
     create_reply=st.sampled_from((True, True, True, False)),
+    detect_turns=st.sampled_from((True, True, True, True, False)),
     min_words=st.sampled_from((1, 1, 2)),
     interrupt_ms=st.sampled_from((0, 0, 400)),
     echo_guard_ms=st.sampled_from((0, 0, 700)),
@@ -73,6 +75,8 @@ def step(world: World, name: str) -> None:
         case _:
             if name == "truncate" and not world.client.paused:
                 return  # a client says where it fell silent
+            if name == "answer" and not world.client.unanswered:
+                return
             if name == "reset":
                 world.reset_turn = world.turn
             world.on(action(world, name))
@@ -93,6 +97,7 @@ def action(world: World, name: str) -> act.Action:
         "played": lambda: act.Played(0, int(client.position() * 1000 / RATE)),
         "truncate": lambda: act.Truncate(client.turn, int(client.position() * 1000 / RATE)),
         "note": lambda: act.SetHistory(f"note{world.chance.randint(0, 3)}", "system", "It rains."),
+        "answer": lambda: act.SetHistory("result", "tool", "rain", answers=client.unanswered.pop()),
         "reset": act.Reset,
         "configure": lambda: act.Configure(replace(state.settings, instructions=world.chance.choice(("", "Be kind.")))),
     }
@@ -125,7 +130,7 @@ def check(world: World) -> None:
 def fresh_turn(world: World) -> None:
     """A turn after all that: it is understood, answered completely, and over."""
     world.reliable = True
-    world.on(act.Configure(replace(world.state.settings, create_reply=True)))
+    world.on(act.Configure(replace(world.state.settings, create_reply=True, detect_turns=True)))
     world.speak()
     turn = world.turn
     world.wait(1)

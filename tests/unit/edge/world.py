@@ -18,7 +18,7 @@ from services.edge.conversation.playout import Playout
 from shared import frames as fr
 from shared.frames import Frame
 from shared.prompt import SOUND, basis, prompt
-from shared.session import OMNI, ReplyOptions, SessionSettings, Word
+from shared.session import OMNI, ReplyOptions, SessionSettings, ToolCall, Word
 from shared.turns import TurnGate
 
 RATE = 1000
@@ -51,6 +51,9 @@ class Client:
         self.began: dict[int, bool] = {}
         """Turns that were accepted, and whether a reply was announced."""
         self.statuses: dict[int, list[str]] = {}
+        self.calls: list[str] = []
+        """Ids of the tools that it is to run."""
+        self.unanswered: list[str] = []
 
     def position(self) -> float:
         if self.paused or not self.turn:
@@ -101,7 +104,12 @@ class Client:
                 if self.position() >= self.sent:
                     self._set(self.sent)
                 self.sent += len(samples)
-            case ev.ReplyEnded(turn, status):
+            case ev.ReplyEnded(turn, status, _, calls):
+                assert status == "completed" or not calls
+                for call in calls:
+                    assert call.id not in self.calls, f"the tool {call.id} is called twice"
+                    self.calls.append(call.id)
+                    self.unanswered.append(call.id)
                 if turn == self.turn:
                     assert not self.ended, f"reply {turn} ended twice"
                     self.ended = True
@@ -266,11 +274,12 @@ class World:
             return
         self.turn, self.revision, self.speaking, self._speculated = self.turn + 1, 0, True, False
         settings = self.state.settings
-        place = (self.turn, 0, self._place, self._place, "0-0", "en", settings.interrupt_reply, "", settings.route)
+        interrupts = settings.interrupt_reply and settings.detect_turns
+        place = (self.turn, 0, self._place, self._place, "0-0", "en", interrupts, "", settings.route)
         self.log(fr.SpeechStarted("session", *place))
 
     def pause(self) -> None:
-        if not self.speaking:
+        if not self.speaking or not self.state.settings.detect_turns:
             return
         self.speaking, self.paused = False, True
         speculate = self.state.settings.create_reply and (self.reliable or self.chance.random() < 0.8)
@@ -388,6 +397,8 @@ class World:
             write(delay_s, fr.ReplyDelta(*at, offset, piece), spoken)
             offset += len(piece)
             self._speak(at, index, sentence, delay_s, write)
+        if self.chance.random() < 0.15:
+            write(delay_s, fr.ToolCalled(*at, ToolCall(f"call_{turn}", "weather", "{}")))
         write(delay_s + self._later(0.3), fr.ReplyDone(*at, " ".join(sentences), len(sentences)))
 
     def _prompt_hash(self, turn: int, revision: int, options: ReplyOptions) -> int:
@@ -482,7 +493,9 @@ class World:
         """The history is what was said, and of each reply the words that were played."""
         self.client.leave()
         messages = self.state.record.messages()
-        replies = {message.turn: message.text for message in messages if message.role == "assistant"}
+        replies = {
+            message.turn: message.text for message in messages if message.role == "assistant" and not message.calls
+        }
         users = {message.turn: message.text for message in messages if message.role == "user"}
         assert list(users) == sorted(users)
         for turn, heard in self.client.heard.items():
@@ -492,6 +505,8 @@ class World:
             counts = {sum(WORD * at + WORD // 2 <= heard + off for at in range(len(words))) for off in (-3, 0, 3)}
             assert replies.get(turn, "") in {" ".join(words[:number]) for number in counts}, f"reply {turn}: {heard}"
         assert all(turn in self.client.heard or turn <= self.reset_turn for turn in replies)
+        called = [call.id for message in messages for call in message.calls if message.turn > self.reset_turn]
+        assert set(called) <= set(self.client.calls), f"{called} on record, the client ran {self.client.calls}"
         for turn, text in users.items():
             if turn > self.reset_turn:
                 assert text == self.said[turn, self.committed[turn].revision], f"turn {turn}: other words on record"
