@@ -16,7 +16,8 @@ from services.edge.conversation.reply import Reply
 from services.edge.conversation.reply_queue import ReplyQueue
 from services.edge.conversation.turn_machine import UserTurn
 from shared.session import CASCADE, OMNI, ReplyOptions, SessionSettings
-from tests.unit.edge.world import RATE, World
+from tests.unit.edge.careful_client import RATE
+from tests.unit.edge.world import World
 
 CASES = 300
 
