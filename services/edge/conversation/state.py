@@ -9,7 +9,7 @@ from services.edge.conversation.effects import Effect, Publish, StopWorkers
 from services.edge.conversation.idle import IdleMonitor
 from services.edge.conversation.playout import Playout
 from services.edge.conversation.record import Record
-from services.edge.conversation.reply import Reply, ReplyState
+from services.edge.conversation.reply import Reply
 from services.edge.conversation.reply_queue import ReplyQueue
 from services.edge.conversation.turn_machine import UserTurn
 from shared.frames import Frame
@@ -91,7 +91,3 @@ class State:
     def interruptible(self) -> bool:
         """A turn may interrupt what plays."""
         return self.reply is None or self.reply.interruptible
-
-    @property
-    def plays(self) -> bool:
-        return self.reply is not None and self.reply.state is ReplyState.PLAYING

@@ -4,6 +4,7 @@ import asyncio
 
 from services.edge import actions as act
 from services.edge import events as ev
+from services.edge.conversation.reply_queue import WAITING_LIMIT
 from shared import frames as fr
 from shared.session import RATE_HZ, ReplyOptions
 from tests.unit.edge.line import SECOND, Line, on_a_line
@@ -63,6 +64,18 @@ async def test_any_number_of_replies_waits_for_its_turn() -> None:
         line.reply(turn, "By the way.", options=SAY)
     await asyncio.sleep(30)
     assert [shown for shown in line.told() if "completed" in shown] == [f"{turn} completed" for turn in range(1, 9)]
+
+
+@on_a_line
+async def test_a_client_that_asks_for_too_many_replies_loses_the_oldest_of_them() -> None:
+    counted, line = Counted(), playing()
+    for turn in range(2, WAITING_LIMIT + 5):
+        line.asked(turn, options=SAY)
+    assert [(event.turn, event.status) for event in line.of(ev.ReplyEnded)[1:]] == [
+        (2, "interrupted"), (3, "interrupted"), (4, "interrupted"),
+    ]  # fmt: skip
+    line.session.end("left")
+    assert counted() == {"interrupted": 3, "cancelled": WAITING_LIMIT + 1}
 
 
 @on_a_line
