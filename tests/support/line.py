@@ -69,7 +69,7 @@ class Line:
         """Write frames to the log as one entry, as the workers do."""
         self._number += 1
         at_ms = 1_000_000 + int(asyncio.get_running_loop().time() * 1000)
-        self.session._deliver(f"{at_ms}-{self._number}", fence, list(frames))
+        self.session.deliver(f"{at_ms}-{self._number}", fence, list(frames))
         assert self.closed is None or self.closed[0] != 1011
 
     def speech(self, turn: int, *, interrupts: bool = True) -> None:

@@ -212,16 +212,15 @@ def _judge(client: Client, session: Session, closed: list[tuple[int, str]], stag
         client.check_heard()
     if closed:
         client.faults.append(f"closed: {closed}")
-    held = session._dialogue.replies.delivery.held_by
-    if held:
-        client.faults.append(f"turn {held} still holds the reply")
+    if paused_by := session.conversation.state.paused_by_turn:  # nobody speaks any more
+        client.faults.append(f"turn {paused_by} still pauses the reply")
     if client.paused:
         client.faults.append(f"the reply to turn {client.paused} is still paused")
     if client.said:
         last = max(client.said)
         if client.said[last] and client.ended.get(last) != "completed":
             client.faults.append(f"the last turn {last} was not answered: {client.ended.get(last)}")
-    users = [message.text for message in session._dialogue.record.messages() if message.role == "user"]
+    users = [message.text for message in session.conversation.messages() if message.role == "user"]
     final = [text for turn, text in sorted(client.said.items()) if text]
     if [text for text in users if "typed" not in text] != [text for text in final if "typed" not in text]:
         client.faults.append(f"history {users} is not what was said {final}")

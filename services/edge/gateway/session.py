@@ -1,9 +1,8 @@
 """One client's session: its actions become frames, the frames of its log become events.
 
-It owns the session's beginning and end and the settings that the client asked for; what is said is its `Dialogue`.
-It knows no wire protocol (the codec does), no socket (it is given `send` and `close`) and no turn-taking (the vad
-worker does).
-Everything in it runs on the event loop without waiting, so that silence on barge-in is one call away.
+It owns the session's beginning and end, its audio and the settings that the client asked for; what is said is its
+`Conversation`. It knows no wire protocol (the codec does), no socket (it is given `send` and `close`) and no turn-taking
+(the vad worker does). Everything in it runs on the event loop without waiting.
 """
 
 import asyncio
@@ -14,14 +13,13 @@ from typing import Any
 
 import structlog
 
-from services.edge.account import Account, EngineOf
 from services.edge.client import actions as act
 from services.edge.client import events as ev
 from services.edge.client.codec import Codec
-from services.edge.dialogue import Dialogue
+from services.edge.conversation.conversation import Conversation
+from services.edge.conversation.observer import EngineOf, Observer
+from services.edge.conversation.playout import Playout
 from services.edge.gateway.audio_input import AudioInput
-from services.edge.playout import Playout
-from services.edge.timing import Timings
 from shared.bus.bus import Channel
 from shared.bus.reader import Subscription
 from shared.bus.records import pack_settings
@@ -74,17 +72,13 @@ class Session:
         self._audio_input = AudioInput(bus, self._channel, codec, self.tell)
         self._told_s = 0.0  # seconds of audio that the metrics know of
         self._opened = False
-        timings = Timings()
-        self._dialogue = Dialogue(
+        self.conversation = Conversation(
             bus,
             self._channel,
             self.id,
-            lambda: self.settings,
-            timings,
-            Account(bus, self.id, protocol, timings, lambda: self.settings, self._audio_input.age_s, engine_of),
-            # the rate stands only once there is audio
+            Observer(bus, self.id, protocol, lambda: codec.rate_hz, self._audio_input.age_s, engine_of),
+            # the rate is known only once there is audio
             lambda: Playout(codec.rate_hz, settings.reply_ahead_s, keeps=not codec.can_pause),
-            self._publish,
             self._emit,
             close,
         )
@@ -122,9 +116,9 @@ class Session:
         self._bus.save_settings(self.id, settings, pack_settings(settings))
         self._channel.publish(fr.SessionStarted(self.id, settings))
         self.keep_alive()
-        self._subscription = self._bus.follow(StreamKind.OUT, self.id, "0-0", self._deliver)
+        self._subscription = self._bus.follow(StreamKind.OUT, self.id, "0-0", self.deliver)
         self._emit(ev.Ready(self.id, settings))
-        self._dialogue.presence.greet()
+        self.conversation.begin(settings)
 
     def keep_alive(self) -> None:
         """To be called every while: the session's keys live on."""
@@ -138,7 +132,7 @@ class Session:
         if self._subscription is not None:
             self._subscription.close()
             self._subscription = None
-        self._dialogue.end(reason)
+        self.conversation.end(reason)
         if self.started:
             self._channel.publish(fr.SessionEnded(reason))
             self._bus.stop(self.id, WHOLE_SESSION, 0)
@@ -147,7 +141,7 @@ class Session:
 
     def hang_up(self, code: int, reason: str) -> None:
         """Say goodbye, where the session has one, and close."""
-        self._dialogue.presence.leave(code, reason)
+        self.conversation.leave(code, reason)
 
     def tell(self, code: str, message: str) -> None:
         """Tell the client what is wrong."""
@@ -170,11 +164,7 @@ class Session:
             case act.Commit() | act.RequestReply() if not self.started:
                 pass  # nothing was said that could be a turn, or be replied to
             case _:
-                self._dialogue.do(action)
-
-    def _publish(self, frame: Frame) -> None:
-        if self.started:
-            self._channel.publish(frame)
+                self.conversation.do(action)
 
     def _configure(self, settings: SessionSettings) -> None:
         if not self._voice_known(settings.voice):
@@ -182,6 +172,7 @@ class Session:
         if not self._route_open(settings.route):
             settings = replace(settings, route=self.settings.route)
         self.settings = settings
+        self.conversation.do(act.Configure(settings))
         if self.started:
             self._bus.save_settings(self.id, settings, pack_settings(settings))
             self._channel.publish(fr.SettingsChanged(settings))
@@ -201,14 +192,13 @@ class Session:
 
     # -- the log's side ---------------------------------------------------------------------------
 
-    def _deliver(self, entry_id: str, fence: int, frames: list[Frame]) -> None:
-        at_ms = milliseconds(entry_id)
+    def deliver(self, entry_id: str, fence: int, frames: Sequence[Frame]) -> None:
+        """The next entry of the session's log; the reader calls this."""
         if not self._opened:  # our own first entry, read back: the way to the broker is open in both directions
             self._opened = True
             metrics.session_setup.labels(self.protocol).observe(self._loop.time() - self._asked_s)
         try:
-            for frame in frames:
-                self._dialogue.handle(frame, fence, at_ms)
+            self.conversation.deliver(frames, milliseconds(entry_id), fence)
         except Exception:  # the rim, as above
             log.exception("session failed", session=self.id)
             self._close(1011, "internal error")
@@ -227,14 +217,14 @@ class Session:
 
     def stats(self) -> dict[str, Any]:
         """The session's figures."""
-        turns, replies = self._dialogue.turns, self._dialogue.replies
+        state = self.conversation.state
         return {
             "session_id": self.id,
             "seconds": round(self._loop.time() - self._began_s, 3),
             "audio_seconds_in": round(self._audio_input.received_s, 3),
             "dropped_samples": self._audio_input.dropped,
-            "turn": turns.turn,
-            "turns": turns.count,
-            "interrupted": replies.interrupted,
-            "stale": replies.stale,
+            "turn": state.newest_turn,
+            "turns": state.accepted_turns,
+            "interrupted": state.interrupted_replies,
+            "stale": state.stale_frames,
         }

@@ -83,7 +83,7 @@ async def test_what_the_client_reports_tells_when_it_was_heard() -> None:
     line.do(act.Played(1, 300))
     assert read("turn_heard_latency_seconds_count", protocol="stream") == count + 1
     heard_s = read("turn_heard_latency_seconds_sum", protocol="stream") - total
-    marks = line.session._dialogue.replies.delivery._timings.marks(1)
+    marks = line.session.conversation.state.turns[1].report.marks()
     assert abs(heard_s - (marks["first_audio"] / 1000 + 0.1)) < 0.002
 
 
@@ -144,8 +144,8 @@ async def test_what_is_said_to_be_played_before_anything_was_sent_tells_nothing(
     await asyncio.sleep(0.3)
     line.do(act.Played(1, 2**31))  # no more than it was sent
     assert told_of("turn_heard_latency_seconds", protocol="stream")[0] == count + 1
-    (first_audio, played) = (line.session._dialogue.turns._timings.marks(1)[name] for name in ("first_audio", "played"))
-    assert played > first_audio - 5000
+    marks = line.session.conversation.state.turns[1].report.marks()
+    assert marks["played"] > marks["first_audio"] - 5000
 
 
 @on_a_line

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from services.edge.backchannels import takes_the_floor
 from services.edge.client import actions as act
 from services.edge.client import events as ev
+from services.edge.conversation.backchannels import takes_the_floor
 from shared.protocol import frames as fr
 from shared.protocol.session import ReplyOptions
 from tests.support.line import SECOND, Line, on_a_line

@@ -7,9 +7,10 @@ import pytest
 
 from services.edge.client import actions as act
 from services.edge.client import events as ev
+from services.edge.conversation.outcome import LINGERING
+from services.edge.conversation.turns import TRANSCRIPT_S
 from services.edge.protocols.fields import BadField
 from services.edge.protocols.realtime.session import SessionObject
-from services.edge.turns import LINGERING, WORDLESS_S
 from shared.protocol import frames as fr
 from shared.protocol.session import ReplyOptions, SessionSettings
 from tests.support.line import SECOND, Line, on_a_line
@@ -62,7 +63,7 @@ async def test_the_words_of_an_earlier_turn_go_before_a_later_one() -> None:
     line = omni()
     line.speech(1)
     line.commit(1)
-    line.session._dialogue.replies.interrupt("client", 1)  # nothing of its reply is ever heard
+    line.do(act.CancelReply())  # nothing of its reply is ever heard
     line.speech(2)
     line.pause(2, "second")
     line.reply(2, "Two.")
@@ -92,9 +93,9 @@ async def test_one_that_is_known_later_is() -> None:
     line.final(1, "")
     line.reply(1, "Hi there.")
     assert line.told() == WHOLE
-    assert line.session._dialogue._is_silent() is False
+    assert line.session.conversation.state.is_silent is False
     await asyncio.sleep(2)
-    assert line.session._dialogue._is_silent()
+    assert line.session.conversation.state.is_silent
 
 
 @on_a_line
@@ -181,7 +182,7 @@ async def test_speech_into_a_reply_is_meant_where_nobody_writes_it_down() -> Non
     line.pause(2, None, speculate=True)
     line.commit(2)
     assert line.told()[-1] == "1 pause 3000"
-    await asyncio.sleep(WORDLESS_S + 0.1)
+    await asyncio.sleep(TRANSCRIPT_S + 0.1)
     assert "1 interrupt 3000" in line.told()
     # What was prepared while the old reply was held knew the same: what was heard of it is on record from the pause on.
     line.reply(2, "All right.")
@@ -320,6 +321,6 @@ async def test_no_more_than_a_few_turns_wait_for_words_that_never_come() -> None
     for turn in range(1, 30):
         line.speech(turn)
         line.commit(turn)
-        line.session._dialogue.replies.interrupt("client", turn)
-    assert len(line.session._dialogue.turns._open) == LINGERING
-    assert not line.session._dialogue.turns.open
+        line.do(act.CancelReply())
+    assert len(line.session.conversation.state.turns) == LINGERING
+    assert not line.session.conversation.state.has_open_turn

@@ -139,7 +139,7 @@ async def test_a_turn_that_nobody_understood_has_failed() -> None:
             line.commit(1)
         await asyncio.sleep(0.1)
         assert counted() == {"failed": 1}, commits_first
-        assert not line.session._dialogue.turns.open
+        assert not line.session.conversation.state.has_open_turn
         line.session.end("left")
         assert counted() == {"failed": 1}, commits_first
 

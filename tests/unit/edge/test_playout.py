@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.edge.heard import Spoken, cut_text, heard_text
-from services.edge.history import Conversation
-from services.edge.playout import Playout
+from services.edge.conversation.heard import Spoken, cut_text, heard_text
+from services.edge.conversation.history import Conversation
+from services.edge.conversation.playout import Playout
 from shared.protocol.frames import VoiceChunk
 from shared.protocol.session import Message, Word
 from shared.protocol.turns import TurnGate, TurnGates
@@ -55,7 +55,7 @@ def test_any_order_and_any_doubling_gives_the_reply_once(lengths: list[int], sli
             playout.add(piece, fence)
         got += everything(playout)
     assert got == b"".join(pcm(1000 * index, length) for index, length in enumerate(lengths))
-    assert playout.complete
+    assert playout.fully_sent
     ends = np.cumsum(lengths).tolist()
     assert [place.end for place in playout.sentences()] == ends
 
@@ -69,7 +69,7 @@ def test_a_gap_waits() -> None:
     assert everything(playout) == pcm(0, 200)
     playout.sentence_done(0, 200)
     assert everything(playout) == pcm(1000, 100)
-    assert not playout.complete
+    assert not playout.fully_sent
 
 
 def test_an_older_attempt_is_not_mixed_into_a_newer_one() -> None:
@@ -160,7 +160,9 @@ def test_word_times_are_at_the_clients_rate(rate: int, heard: int) -> None:
     words = tuple(Word(str(at), at, at + 1600) for at in range(0, 16_000, 1600))
     playout.add(VoiceChunk(1, 0, 0, 0, 16_000, bytes(32_000), words), 1)
     (place,) = playout.sentences()
-    text = heard_text([" ".join(word.text for word in words)], [place], heard * rate // 16_000, playout.there)
+    text = heard_text(
+        [" ".join(word.text for word in words)], [place], heard * rate // 16_000, playout.received_samples
+    )
     expected = sum(word.start + 800 <= heard for word in words)
     assert abs(len(text.split()) - expected) <= 1
 
@@ -201,7 +203,7 @@ def test_pausing_loses_no_sample_and_doubles_none_that_was_heard(keeps: bool, mo
         assert playout.heard(now_s) == before
         client += released
         assert client == pcm(0, added)[: len(client)]
-        assert playout.sent == len(client) // 2 <= playout.there
+        assert playout.sent == len(client) // 2 <= playout.received_samples
     assert client
 
 

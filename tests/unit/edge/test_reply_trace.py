@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from services.edge.client import actions as act
-from services.edge.timing import TURNS_KEPT, Timings
+from services.edge.conversation.report import TurnReport
 from shared.observability.otel import make_provider
 from shared.observability.tracing import start_tracing, stop_tracing
 from shared.protocol import frames as fr
@@ -113,9 +113,8 @@ def test_a_turn_that_is_not_traced_has_no_span(spans: InMemorySpanExporter, trac
     assert not spans.get_finished_spans()
 
 
-def test_the_first_trace_of_a_turn_counts_and_old_turns_are_forgotten() -> None:
-    timings = Timings()
-    for turn in range(1, TURNS_KEPT + 2):
-        timings.follow(turn, f"{turn}")
-        timings.follow(turn, "later")
-    assert [timings.trace(turn) for turn in (1, 2, TURNS_KEPT + 1)] == ["", "2", f"{TURNS_KEPT + 1}"]
+def test_the_first_trace_of_a_turn_counts() -> None:
+    report = TurnReport()
+    for trace in ("", ROOT, BELOW, ""):
+        report.follow(trace)
+    assert report.trace == ROOT

@@ -5,10 +5,10 @@ from typing import Any
 
 from services.edge.client import actions as act
 from services.edge.client import events as ev
-from services.edge.history import LIMIT_CHARS, Conversation
-from services.edge.playout import Playout
-from services.edge.record import Record
-from services.edge.reply import Reply
+from services.edge.conversation.history import LIMIT_CHARS, Conversation
+from services.edge.conversation.playout import Playout
+from services.edge.conversation.record import Record
+from services.edge.conversation.reply import Reply
 from shared.protocol import frames as fr
 from shared.protocol.prompt import UNANSWERED, prompt
 from shared.protocol.session import Message, ReplyOptions, SessionSettings, Tool, ToolCall
@@ -292,17 +292,17 @@ async def test_a_call_that_the_client_deletes_takes_its_answer_with_it() -> None
     assert [role for role, _ in told(line, 2)] == ["user", "assistant", "system"]
 
 
-@on_a_line
-async def test_a_reply_that_is_put_on_record_again_stands_before_its_calls() -> None:
-    line = Line()
-    record = Record(line.bus, line.id)
+def test_a_reply_that_is_put_on_record_again_stands_before_its_calls() -> None:
+    record = Record()
     reply = Reply(1, 0, Playout(SECOND, 30.0, keeps=False), text="Let me see.", text_done=True, called=True)
     record.heard(reply, 0)
     record.called(1, [CALL])
     record.forget(reply)
     assert [message.text for message in record.messages()] == ["", ""]
-    record.heard(reply, 0)
-    assert [(message.text, message.calls) for message in record.messages()] == [("Let me see.", ()), ("", (CALL,))]
+    saved = record.heard(reply, 0)
+    expected = [("Let me see.", ()), ("", (CALL,))]
+    assert [(message.text, message.calls) for message in record.messages()] == expected
+    assert [(message.text, message.calls) for message in saved.messages] == expected
 
 
 def test_the_history_forgets_the_oldest_of_what_is_too_long_to_be_kept() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.edge.playout import Playout
+from services.edge.conversation.playout import Playout
 from shared.protocol.frames import VoiceChunk
 
 RATE = 16_000

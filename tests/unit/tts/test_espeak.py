@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from services.edge.playout import Playout
+from services.edge.conversation.playout import Playout
 from services.tts.engine import Speech
 from services.tts.engines.espeak import QUEUED_SLICES, EspeakSynthesizer
 from shared.protocol.frames import VoiceChunk

@@ -1,6 +1,6 @@
-"""The record of a session: what was said and what was heard, and its copy with the broker, which chat models are told from.
+"""The record of a session: what was said and what was heard. Chat models read it. Pure.
 
-Written by the edge alone, at every change.
+Each change returns the effect that saves it for them.
 """
 
 from collections.abc import Sequence
@@ -8,51 +8,52 @@ from dataclasses import replace
 
 from services.edge.client import actions as act
 from services.edge.client.keys import call_key, reply_key, user_key
-from services.edge.history import Conversation
-from services.edge.reply import Reply
-from shared.bus.session_store import SessionStore
+from services.edge.conversation.effects import SaveHistory
+from services.edge.conversation.history import Conversation
+from services.edge.conversation.reply import Reply
 from shared.protocol.session import Message, ToolCall
 
 
 class Record:
-    """One conversation."""
+    """What was said between one client and the agent."""
 
-    def __init__(self, bus: SessionStore, session: str) -> None:
-        self._bus, self._session = bus, session
+    def __init__(self) -> None:
         self._conversation = Conversation()
 
     def messages(self) -> Sequence[Message]:
         return self._conversation.messages()
 
-    def said(self, turn: int, text: str) -> None:
+    @property
+    def ends_with_answer(self) -> bool:
+        """The newest message is the result of a tool."""
+        messages = self._conversation.messages()
+        return bool(messages) and messages[-1].role == "tool"
+
+    def said(self, turn: int, text: str) -> SaveHistory:
         """The person said, or typed, this; the reply may be on record already."""
         self._conversation.put_said(turn, Message("user", text, turn))
-        self._save()
+        return self._save()
 
-    def has_said(self, turn: int) -> bool:
-        """What the person said in this turn is known."""
-        return self._conversation.has(user_key(turn))
-
-    def heard(self, reply: Reply, samples: int) -> None:
-        """So much of the reply was heard; nothing of it is no reply, unless it asked for tools."""
+    def heard(self, reply: Reply, samples: int) -> SaveHistory:
+        """The person heard this much of the reply. A reply of which nothing was heard is not on record, unless it asked
+        for tools."""
         text = reply.heard_text(samples)
         if not text and not reply.called:
-            self.forget(reply)
-            return
+            return self.forget(reply)
         interrupted = not (reply.text_done and text == reply.text)
         message = Message("assistant", text, reply.turn, interrupted)
         self._conversation.put(reply_key(reply.turn), message, after=user_key(reply.turn))
-        self._save()
+        return self._save()
 
-    def forget(self, reply: Reply) -> None:
+    def forget(self, reply: Reply) -> SaveHistory:
         """Nothing of this reply is on record, for now or for good; the place before its calls is kept."""
         if reply.called:
             self._conversation.put(reply_key(reply.turn), Message("assistant", "", reply.turn))
         else:
             self._conversation.remove(reply_key(reply.turn))
-        self._save()
+        return self._save()
 
-    def called(self, turn: int, calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
+    def called(self, turn: int, calls: Sequence[ToolCall]) -> tuple[tuple[ToolCall, ...], SaveHistory]:
         """The reply to this turn asks for tools. Returns the calls, each under an id that no other call has."""
         taken = {call.id for message in self._conversation.messages() for call in message.calls}
         unique: list[ToolCall] = []
@@ -63,28 +64,20 @@ class Record:
             unique.append(replace(call, id=call_id))
             self._conversation.put(call_key(call_id), Message("assistant", "", turn, calls=(unique[-1],)), after=after)
             after = call_key(call_id)
-        if unique:
-            self._save()
-        return tuple(unique)
+        return tuple(unique), self._save()
 
-    @property
-    def ends_with_answer(self) -> bool:
-        """The newest that was said is what a tool answered."""
-        messages = self._conversation.messages()
-        return bool(messages) and messages[-1].role == "tool"
-
-    def edit(self, action: act.SetHistory, turn: int) -> None:
+    def edit(self, action: act.SetHistory, turn: int) -> SaveHistory:
         """The client puts a message in, in this turn, or takes one out."""
         if action.role or action.text:
             message = Message(action.role, action.text, turn, calls=action.calls, answers=action.answers)
             self._conversation.put(action.key, message, action.after)
         else:
             self._conversation.remove(action.key)
-        self._save()
+        return self._save()
 
-    def clear(self) -> None:
+    def clear(self) -> SaveHistory:
         self._conversation.clear()
-        self._save()
+        return self._save()
 
-    def _save(self) -> None:
-        self._bus.save_history(self._session, self._conversation.messages())
+    def _save(self) -> SaveHistory:
+        return SaveHistory(self._conversation.messages())

@@ -7,7 +7,7 @@ from shared.protocol.turn_record import TurnRecord
 
 
 def trace_reply(parent: str, record: TurnRecord, spoken_ms: int) -> None:
-    """Tell of a reply that is over just now. `parent` is the turn's traceparent, `spoken_ms` the broker's clock at the end
+    """Write the span of a reply that has ended now. `parent` is the turn's traceparent, `spoken_ms` the broker's clock at the end
     of speech, from which the marks are counted."""
     if not parent or not is_tracing():
         return

@@ -10,27 +10,27 @@ class Spoken:
 
     begin: int
     end: int | None
-    """None: it is not there whole."""
+    """None: not all of it has arrived."""
     words: tuple[tuple[str, int, int], ...] = ()
     """Text, start and end of each word whose time is known."""
 
 
-def heard_text(texts: Sequence[str], places: Sequence[Spoken], heard: int, there: int) -> str:
-    """Whole sentences up to `heard`, and the words of the one that was playing; `there` is how much audio there is."""
+def heard_text(texts: Sequence[str], places: Sequence[Spoken], heard: int, received: int) -> str:
+    """Whole sentences up to `heard`, and the words of the one that was playing; `received` samples have arrived."""
     parts: list[str] = []
     for text, place in zip(texts, places, strict=False):
         if place.end is None or heard < place.end:
             if heard > place.begin:
-                parts.append(_heard_of(text, place, heard, there))
+                parts.append(_heard_of(text, place, heard, received))
             break
         parts.append(text)
     return " ".join(part for part in parts if part)
 
 
-def _heard_of(text: str, place: Spoken, heard: int, there: int) -> str:
+def _heard_of(text: str, place: Spoken, heard: int, received: int) -> str:
     """A word was heard if its middle was; where no times are known, as much of the text as of the audio."""
     if not place.words:
-        end = max(there, place.begin + 1) if place.end is None else place.end
+        end = max(received, place.begin + 1) if place.end is None else place.end
         return cut_text(text, (heard - place.begin) / (end - place.begin))
     at = 0
     for word, start, end in place.words:

@@ -1,32 +1,32 @@
-"""Playout: puts a reply's audio in order, exactly once, and knows how much of it was heard.
+"""Playout: puts the audio of a reply in order, each sample exactly once, and knows how much of it was heard.
 
-Pure: the time is told to it. A sample that came before is dropped, a gap waits. Positions are samples of the
-reply at the client's rate.
+Pure: callers pass the time. A sample that has arrived before is dropped, what follows a gap waits. Positions are samples
+of the reply at the client's rate.
 """
 
 from collections import deque
 from dataclasses import dataclass, field
 
-from services.edge.heard import Spoken
+from services.edge.conversation.heard import Spoken
 from shared.audio.pcm import Resampler
 from shared.protocol.frames import VoiceChunk
 from shared.protocol.session import Word
 
 LATENESS_S = 0.3
-"""A client plays what it was sent up to so much later: buffer, network, sound card."""
+"""A client plays what it was sent later, by this time at most: buffer, network, sound card."""
 BEHIND_S = 3.0
-"""A client that reports what it played is believed to be so much behind the send clock, and no more."""
+"""A report of the client is not believed where it is further behind the send clock than this."""
 INAUDIBLE_S = 0.005
-"""So little sound, as a resampler holds back until a sentence is known to be the last, is not missed."""
+"""A gap shorter than this is not an underrun: a resampler holds this much back until the last sentence is known."""
 SLICES_PER_S = 5
-"""What is sent again is cut into so many."""
+"""Audio that is sent again is cut into slices of this length."""
 WAITING_LIMIT = 4_000
-"""Slices held for want of an earlier one; those beyond it are dropped, to be spoken again when the gap is filled."""
+"""Slices that wait for an earlier one; more are dropped, and arrive again with the slice that fills the gap."""
 
 
 @dataclass(slots=True)
 class _Sentence:
-    """What is there of one sentence, in order and not."""
+    """What has arrived of one sentence."""
 
     fence: int = 0
     got: int = 0
@@ -34,9 +34,9 @@ class _Sentence:
     total: int | None = None
     waiting: dict[int, VoiceChunk] = field(default_factory=dict)
     begin: int | None = None
-    """Where it begins in the reply, once something of it is there."""
+    """Where it begins in the reply, once something of it has arrived."""
     end: int | None = None
-    """Where it ends in the reply, once it is there whole."""
+    """Where it ends in the reply, once all of it has arrived."""
     words: list[Word] = field(default_factory=list)
     rate_hz: int = 0
 
@@ -50,12 +50,12 @@ class Playout:
         self.sent = 0
         """Samples released."""
         self.late = 0
-        """Samples dropped because they had come before."""
+        """Samples dropped because they had arrived before."""
         self.underruns = 0
-        """Times that the client had played all before the next of it came."""
+        """How often the client had played everything before the next audio arrived."""
         self.paused = False
         self._broken = False
-        self._anew = False  # silent since a pause, and not for want of sound
+        self._restarted = False  # nothing was sent since a pause: the silence is not an underrun
         self.began_s: float | None = None
         """When the first sample was released."""
         self._ahead = int(ahead_s * rate_hz)
@@ -63,8 +63,8 @@ class Playout:
         self._current = 0
         self._expected: int | None = None
         self._ready: deque[bytes] = deque()
-        self.there = 0
-        """Samples that are there, released or not."""
+        self.received_samples = 0
+        """Samples that have arrived in order, released or not."""
         self._resampler: Resampler | None = None
         self._resampler_hz = 0
         self._heard = 0  # samples played at `_heard_at_s`; it goes on from there
@@ -76,8 +76,8 @@ class Playout:
     # -- what comes in ----------------------------------------------------------------------------
 
     def add(self, chunk: VoiceChunk, fence: int) -> None:
-        """A slice, in whatever order."""
-        sentence = self._sentences.setdefault(chunk.sentence, _Sentence())
+        """A slice arrives, in any order. Those of an older fence are dropped: a successor sends them again."""
+        sentence = self._sentence(chunk.sentence)
         if fence < sentence.fence or len(sentence.waiting) >= WAITING_LIMIT:
             return
         sentence.fence = fence
@@ -91,29 +91,29 @@ class Playout:
         self._advance()
 
     def sentence_done(self, index: int, samples: int) -> None:
-        """This sentence has so many samples, at the engine's rate."""
-        self._sentences.setdefault(index, _Sentence()).total = samples
+        """This sentence has this many samples, at the engine's rate."""
+        self._sentence(index).total = samples
         self._advance()
 
     def expect(self, sentences: int) -> None:
-        """The reply has so many sentences."""
+        """The reply has this many sentences."""
         self._expected = sentences
         self._advance()
 
     def cease(self) -> None:
-        """No more comes; what is there is all."""
+        """No more arrives; what is there is all."""
         self._expected = self._current
         self._advance()
 
     @property
-    def whole(self) -> bool:
-        """Everything is there, released or not."""
+    def fully_received(self) -> bool:
+        """All audio has arrived."""
         return self._expected is not None and self._current >= self._expected
 
     @property
-    def complete(self) -> bool:
-        """Everything that there is was released."""
-        return self.whole and not self._ready
+    def fully_sent(self) -> bool:
+        """All audio has been sent."""
+        return self.fully_received and not self._ready
 
     # -- what goes out ----------------------------------------------------------------------------
 
@@ -123,9 +123,9 @@ class Playout:
         if self.paused:
             return released
         heard = self.heard(now_s)
-        if self._ready and heard == self.sent:  # the client has nothing left to play: it begins anew with this
-            missed = self.there - self.sent > INAUDIBLE_S * self.rate_hz
-            self.underruns += self.sent > 0 and missed and not self._anew
+        if self._ready and heard == self.sent:  # the client has played everything: it starts again with this
+            missed = self.received_samples - self.sent > INAUDIBLE_S * self.rate_hz
+            self.underruns += self.sent > 0 and missed and not self._restarted
             self._heard, self._heard_at_s = heard, now_s
         room = self._ahead - (self.sent - heard)
         while self._ready and room > 0:
@@ -134,7 +134,7 @@ class Playout:
             self.sent += len(pcm) // 2
             room -= len(pcm) // 2
         if released:
-            self._anew = False
+            self._restarted = False
             self.began_s = now_s if self.began_s is None else self.began_s
         if self._kept is not None:
             self._kept.extend(released)
@@ -167,14 +167,14 @@ class Playout:
 
     @property
     def steady(self) -> bool:
-        """It has begun to be played, and nothing stopped it since."""
+        """It plays without a pause or an underrun since its beginning."""
         return self.sent > 0 and not self._broken and not self.underruns
 
     def playing(self, now_s: float) -> bool:
         """Whether the client may still have something to play."""
         if self._heard_at_s is None:
             return False
-        return not self.complete or self.paused or self.left_s(now_s) > 0
+        return not self.fully_sent or self.paused or self.left_s(now_s) > 0
 
     def left_s(self, now_s: float) -> float:
         """How long the client plays what it was sent, at the latest."""
@@ -187,7 +187,7 @@ class Playout:
         self._heard, self.paused, self._broken = self.heard(now_s), True, True
 
     def resume(self, now_s: float) -> None:
-        """It goes on where it stopped; what it was sent and did not hear is released again, where that is kept."""
+        """Go on where it stopped; what was sent and not heard is released again, where it is kept."""
         self.paused = False
         if self._heard_at_s is not None:
             self._heard_at_s = now_s
@@ -198,10 +198,10 @@ class Playout:
             step = 2 * (self.rate_hz // SLICES_PER_S)
             for at in reversed(range(0, len(again), step)):
                 self._ready.appendleft(again[at : at + step])
-        self._anew = self._heard == self.sent
+        self._restarted = self._heard == self.sent
 
     def sentences(self) -> list[Spoken]:
-        """The sentences that have begun to be there, in order."""
+        """The sentences of which something has arrived, in order."""
         found = []
         for _, one in sorted(self._sentences.items()):
             if one.begin is None:
@@ -216,10 +216,16 @@ class Playout:
 
     # -- order ------------------------------------------------------------------------------------
 
+    def _sentence(self, index: int) -> _Sentence:
+        found = self._sentences.get(index)
+        if found is None:
+            found = self._sentences[index] = _Sentence()
+        return found
+
     def _advance(self) -> None:
         while (sentence := self._sentences.get(self._current)) is not None:
             if sentence.begin is None:
-                sentence.begin = self.there
+                sentence.begin = self.received_samples
             while (chunk := self._next(sentence)) is not None:
                 fresh = chunk.pcm[2 * (sentence.got - chunk.offset) :]
                 self.late += sentence.got - chunk.offset
@@ -234,7 +240,7 @@ class Playout:
             self._current += 1
             if self._current == self._expected:
                 self._push_rest()
-            sentence.end = self.there
+            sentence.end = self.received_samples
         if self._expected is not None and self._current >= self._expected:
             self._push_rest()
 
@@ -263,4 +269,4 @@ class Playout:
     def _queue(self, pcm: bytes) -> None:
         if pcm:
             self._ready.append(pcm)
-            self.there += len(pcm) // 2
+            self.received_samples += len(pcm) // 2

@@ -1,0 +1,66 @@
+"""What the client does in the conversation: one function for each action. Pure."""
+
+from services.edge.client import actions as act
+from services.edge.client import events as ev
+from services.edge.conversation import delivery, replies, reply_requests
+from services.edge.conversation.inputs import Stamp
+from services.edge.conversation.state import State
+from shared.protocol import frames as fr
+from shared.protocol.session import ReplyOptions
+
+
+def configure(state: State, action: act.Configure, at: Stamp) -> None:
+    state.settings = action.settings
+
+
+def stop(state: State, action: act.Stop, at: Stamp) -> None:
+    state.publish(fr.InputCommitted(ReplyOptions(wants_reply=state.settings.create_reply)))
+
+
+def say(state: State, action: act.Say, at: Stamp) -> None:
+    if state.interruptible:
+        replies.interrupt(state, "text", state.newest_turn, at)
+    state.idle.person_spoke()
+    state.publish(fr.TextTyped(action.text, action.options))
+
+
+def commit(state: State, action: act.Commit, at: Stamp) -> None:
+    state.requests.commits += 1
+    state.publish(fr.InputCommitted(action.options))
+
+
+def clear(state: State, action: act.Clear, at: Stamp) -> None:
+    state.publish(fr.InputCleared())
+
+
+def request_reply(state: State, action: act.RequestReply, at: Stamp) -> None:
+    reply_requests.request(state, action)
+
+
+def cancel_reply(state: State, action: act.CancelReply, at: Stamp) -> None:
+    replies.interrupt(state, "client", state.newest_turn, at)
+    reply_requests.drop(state)
+
+
+def played(state: State, action: act.Played, at: Stamp) -> None:
+    delivery.played(state, action.turn, action.ms, at)
+
+
+def truncate(state: State, action: act.Truncate, at: Stamp) -> None:
+    delivery.truncate(state, action.turn, action.ms, at)
+
+
+def set_history(state: State, action: act.SetHistory, at: Stamp) -> None:
+    state.effects.append(state.record.edit(action, state.newest_turn))
+
+
+def get_history(state: State, action: act.GetHistory, at: Stamp) -> None:
+    state.emit(ev.Said(tuple(state.record.messages())))
+
+
+def reset(state: State, action: act.Reset, at: Stamp) -> None:
+    replies.interrupt(state, "client", state.newest_turn, at)
+    reply_requests.drop(state)
+    state.publish(fr.InputCleared())
+    state.past_reply = None  # a late report of what was played would put it back on record
+    state.effects.append(state.record.clear())

@@ -1,0 +1,137 @@
+"""The shell of a conversation: it applies what the core decides, and owns the timers.
+
+Everything here runs on the event loop without waiting, so that silence is a few calls away from the fact that causes it.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from services.edge.client import actions as act
+from services.edge.client import events as ev
+from services.edge.conversation.core import Core
+from services.edge.conversation.effects import (
+    CancelTimer,
+    Close,
+    Count,
+    Effect,
+    FirstAudio,
+    FirstPlayed,
+    Publish,
+    SaveHistory,
+    Silenced,
+    StartTimer,
+    StopWorkers,
+    TurnEnded,
+)
+from services.edge.conversation.inputs import Begin, End, Leave, Stamp, Timer, TimerFired
+from services.edge.conversation.observer import Observer
+from services.edge.conversation.playout import Playout
+from services.edge.conversation.state import State
+from shared.bus.bus import Channel
+from shared.bus.session_store import SessionStore
+from shared.protocol.frames import Frame
+from shared.protocol.session import Message, SessionSettings
+
+
+class Conversation:
+    """What is said between one client and the agent."""
+
+    def __init__(
+        self,
+        bus: SessionStore,
+        channel: Channel,
+        session: str,
+        observer: Observer,
+        new_playout: Callable[[], Playout],
+        emit: Callable[[ev.Event], None],
+        close: Callable[[int, str], None],
+    ) -> None:
+        """`new_playout` makes the playout of the next reply."""
+        self._bus, self._channel, self._session, self._observer = bus, channel, session, observer
+        self._emit, self._close = emit, close
+        self._loop = asyncio.get_running_loop()
+        self._timers: dict[tuple[Timer, int], asyncio.TimerHandle] = {}
+        self._core = Core(session, new_playout, self._loop.time())
+        self._begun = False
+
+    # -- what comes in ----------------------------------------------------------------------------
+
+    def begin(self, settings: SessionSettings) -> None:
+        """The session starts: from now on frames are published."""
+        self._begun = True
+        self._apply(self._core.on(Begin(settings), self._now()))
+
+    def do(self, action: act.Action) -> None:
+        """What the client does."""
+        self._apply(self._core.on(action, self._now()))
+
+    def deliver(self, frames: Sequence[Frame], logged_ms: int, fence: int) -> None:
+        """The next entry of the session's log; `logged_ms` is the broker's clock when it was written.
+
+        Raises:
+            TypeError: a frame does not belong into a log.
+        """
+        at = Stamp(self._loop.time(), self._bus.clock.now_ms(), logged_ms, fence)
+        for frame in frames:
+            self._apply(self._core.on(frame, at))
+
+    def leave(self, code: int, reason: str) -> None:
+        """Say goodbye, then close."""
+        self._apply(self._core.on(Leave(code, reason), self._now()))
+
+    def end(self, reason: str) -> None:
+        """The session is over."""
+        self._apply(self._core.on(End(reason), self._now()))
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self._begun = False
+
+    def _now(self) -> Stamp:
+        return Stamp(self._loop.time(), self._bus.clock.now_ms())
+
+    # -- what follows -----------------------------------------------------------------------------
+
+    def _apply(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case ev.ReplyAudio():  # nearly all effects are this one
+                    self._emit(effect)
+                    self._observer.audio_sent(effect)
+                case Publish(frame, urgent):
+                    if self._begun:
+                        self._channel.publish(frame, urgent=urgent)
+                case StopWorkers(turn, revision, only):
+                    self._bus.stop(self._session, turn, revision, only=only)
+                case SaveHistory(messages):
+                    self._bus.save_history(self._session, messages)
+                case StartTimer(timer, delay_s, turn):
+                    self._cancel(timer, turn)
+                    self._timers[timer, turn] = self._loop.call_later(delay_s, self._fire, timer, turn)
+                case CancelTimer(timer, turn):
+                    self._cancel(timer, turn)
+                case Close(code, reason):
+                    self._close(code, reason)
+                case Count() | Silenced() | FirstAudio() | FirstPlayed() | TurnEnded():
+                    self._observer.observe(effect)
+                case _:
+                    self._emit(effect)
+
+    def _cancel(self, timer: Timer, turn: int) -> None:
+        if (handle := self._timers.pop((timer, turn), None)) is not None:
+            handle.cancel()
+
+    def _fire(self, timer: Timer, turn: int) -> None:
+        del self._timers[timer, turn]
+        self._apply(self._core.on(TimerFired(timer, turn), self._now()))
+
+    # -- what there is ----------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        """What the core knows: to be read, not to be changed."""
+        return self._core.state
+
+    def messages(self) -> Sequence[Message]:
+        """The history, as chat models read it."""
+        return self._core.state.record.messages()

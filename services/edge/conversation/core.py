@@ -1,0 +1,126 @@
+"""The core of a conversation: what follows from each fact, action and timer. Pure.
+
+It waits for nothing, knows no clock and does no I/O: `on` returns what its shell, `conversation.Conversation`, is to do.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from services.edge.client import actions as act
+from services.edge.conversation import (
+    barge_in,
+    client_actions,
+    delivery,
+    failures,
+    listening,
+    replies,
+    turns,
+)
+from services.edge.conversation.effects import Effect
+from services.edge.conversation.inputs import Begin, End, Leave, Stamp, Timer, TimerFired
+from services.edge.conversation.playout import Playout
+from services.edge.conversation.reply import ReplyState
+from services.edge.conversation.state import State
+from shared.protocol import frames as fr
+from shared.protocol.frames import Frame
+
+Input = Frame | act.Action | TimerFired | Begin | Leave | End
+
+
+def _own(state: State, what: Frame, at: Stamp) -> None:
+    """The session wrote this itself."""
+
+
+def _begin(state: State, what: Begin, at: Stamp) -> None:
+    state.settings = what.settings
+    state.do(state.idle.greet(what.settings, at.now_s))
+
+
+def _leave(state: State, what: Leave, at: Stamp) -> None:
+    state.do(state.idle.leave(state.settings, what))
+
+
+def _end(state: State, what: End, at: Stamp) -> None:
+    state.idle.end()
+    replies.end(state, what.reason, at)
+    state.turns.clear()
+
+
+def _timer_fired(state: State, what: TimerFired, at: Stamp) -> None:
+    turn, reply = state.turns.get(what.turn), state.reply
+    match what.timer:
+        case Timer.REPLY if reply is not None and reply.turn == what.turn:
+            delivery.timer_fired(state, reply, at)
+        case Timer.SILENCE if turn is not None:
+            barge_in.speech_lasted(state, turn, at)
+        case Timer.TRANSCRIPT if turn is not None:
+            turns.presume_words(state, turn, at)
+        case Timer.IDLE:
+            state.do(state.idle.waited(state.settings, at.now_s, silent=state.is_silent))
+        case Timer.GOODBYE:
+            state.do(state.idle.goodbye_failed())
+
+
+HANDLERS: dict[type, Callable[[State, Any, Stamp], None]] = {
+    fr.VoiceChunk: replies.voice_chunk,
+    fr.VoiceDone: replies.voice_done,
+    fr.ReplyStarted: replies.reply_started,
+    fr.ReplyDelta: replies.reply_delta,
+    fr.ReplySentence: replies.reply_sentence,
+    fr.ToolCalled: replies.tool_called,
+    fr.ReplyDone: replies.reply_done,
+    fr.SpeechStarted: listening.speech_started,
+    fr.SpeechPaused: listening.speech_paused,
+    fr.SpeechResumed: listening.speech_resumed,
+    fr.TurnCommitted: listening.turn_committed,
+    fr.TurnDiscarded: listening.turn_discarded,
+    fr.TranscriptPartial: listening.transcript_partial,
+    fr.TranscriptFinal: listening.transcript_final,
+    fr.TurnAudioReady: listening.turn_heard,
+    fr.StageFailed: failures.stage_failed,
+    fr.SessionStarted: _own,
+    fr.SessionEnded: _own,
+    fr.TurnInterrupted: _own,
+    fr.PlayedOut: _own,
+    act.Configure: client_actions.configure,
+    act.Stop: client_actions.stop,
+    act.Say: client_actions.say,
+    act.Commit: client_actions.commit,
+    act.Clear: client_actions.clear,
+    act.RequestReply: client_actions.request_reply,
+    act.CancelReply: client_actions.cancel_reply,
+    act.Played: client_actions.played,
+    act.Truncate: client_actions.truncate,
+    act.SetHistory: client_actions.set_history,
+    act.GetHistory: client_actions.get_history,
+    act.Reset: client_actions.reset,
+    TimerFired: _timer_fired,
+    Begin: _begin,
+    Leave: _leave,
+    End: _end,
+}
+"""Which function handles which input."""
+
+
+class Core:
+    """One conversation, as values in and values out."""
+
+    def __init__(self, session: str, new_playout: Callable[[], Playout], began_s: float) -> None:
+        """`new_playout` makes the playout of the next reply, `began_s` is the time of the session's first sample."""
+        self.state = State(session, new_playout, began_s)
+
+    def on(self, what: Input, at: Stamp) -> list[Effect]:
+        """What follows from this fact, action or timer, in order.
+
+        Raises:
+            TypeError: this frame does not belong into a session's log, or this action not to a conversation.
+        """
+        state = self.state
+        if (handler := HANDLERS.get(type(what))) is None:
+            raise TypeError(f"{type(what).__name__} is no part of a conversation")
+        reply = state.reply
+        if reply is not None and reply.ended and reply.state is ReplyState.PLAYING and reply.played_out(at.now_s):
+            replies.finish(state, reply, at)
+        handler(state, what, at)
+        effects, state.effects = state.effects, []
+        return effects

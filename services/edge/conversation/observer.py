@@ -1,0 +1,101 @@
+"""What a conversation tells the metrics, the traces and the record of turns."""
+
+from collections.abc import Callable, Mapping
+
+from services.edge.client.events import ReplyAudio
+from services.edge.conversation.effects import (
+    Count,
+    FirstAudio,
+    FirstPlayed,
+    Observation,
+    Silenced,
+    Tally,
+    TurnEnded,
+)
+from services.edge.conversation.spans import trace_reply
+from shared.bus.session_store import SessionStore
+from shared.observability import metrics
+from shared.observability.tracing import trace_id
+from shared.protocol.turn_record import TurnRecord, segments
+
+EngineOf = Callable[[str], str]
+"""Takes a stage; gives the name of the engine that it runs on."""
+
+
+class Observer:
+    """Applies the observations of one session."""
+
+    def __init__(
+        self,
+        bus: SessionStore,
+        session: str,
+        protocol: str,
+        rate_hz: Callable[[], int],
+        age_s: Callable[[int], float],
+        engine_of: EngineOf,
+    ) -> None:
+        """`rate_hz`: of the client's audio. `age_s`: how long ago the client's microphone recorded this sample."""
+        self._bus, self._session, self._protocol = bus, session, protocol
+        self._rate_hz, self._age_s, self._engine_of = rate_hz, age_s, engine_of
+        self._audio_seconds = metrics.audio_seconds.labels("out", protocol)
+
+    def observe(self, what: Observation) -> None:
+        match what:
+            case Count(tally):
+                self._count(tally)
+            case FirstAudio(marks, trace):
+                self._first_audio(marks, _exemplar(trace))
+            case FirstPlayed(latency_s, trace):
+                metrics.turn_heard_latency.labels(self._protocol).observe(latency_s, _exemplar(trace))
+            case Silenced(onset):
+                metrics.barge_in.labels(self._protocol).observe(self._age_s(onset))
+            case TurnEnded():
+                self._turn_ended(what)
+
+    def audio_sent(self, audio: ReplyAudio) -> None:
+        """Nearly all events are this one."""
+        self._audio_seconds.inc(len(audio.pcm) / 2 / self._rate_hz())
+
+    def _count(self, tally: Tally) -> None:
+        match tally:
+            case Tally.STALE | Tally.DUPLICATE:
+                metrics.dropped.labels(tally.value).inc()
+            case Tally.SPECULATION_BEGUN:
+                metrics.speculations_begun.inc()
+            case Tally.SPECULATION_REUSED | Tally.SPECULATION_REDONE | Tally.SPECULATION_WASTED:
+                metrics.speculations.labels(tally.value).inc()
+            case Tally.RESUMED:
+                metrics.resumes.inc()
+            case Tally.UNDERRUN:
+                metrics.underruns.labels(self._protocol).inc()
+
+    def _first_audio(self, marks: Mapping[str, float], exemplar: dict[str, str] | None) -> None:
+        metrics.turn_latency.labels(self._protocol).observe(max(0.0, marks["first_audio"] / 1000), exemplar)
+        for part in segments(marks):
+            engine = self._engine_of(part.stage)
+            metrics.turn_segment.labels(part.name, part.stage, engine).observe(part.seconds, exemplar)
+
+    def _turn_ended(self, turn: TurnEnded) -> None:
+        metrics.turns_total.labels(turn.outcome).inc()
+        record = TurnRecord(
+            session=self._session,
+            turn=turn.turn,
+            at_ms=turn.at_ms,
+            protocol=self._protocol,
+            route=turn.route,
+            outcome=turn.outcome,
+            revision=turn.revision,
+            heard_ms=turn.heard_ms,
+            reply_ms=turn.reply_ms,
+            trace=trace_id(turn.trace),
+            spoken=turn.spoken,
+            marks=dict(turn.marks),
+        )
+        self._bus.keep_turn(record)
+        if turn.speech_end_ms:  # else it is not known when the span begins
+            trace_reply(turn.trace, record, turn.speech_end_ms)
+
+
+def _exemplar(trace: str) -> dict[str, str] | None:
+    found = trace_id(trace)
+    return {"trace_id": found} if found else None

@@ -1,0 +1,63 @@
+"""The outcome of a turn: each turn that is to be answered has exactly one. Pure."""
+
+from services.edge.conversation.effects import TurnEnded
+from services.edge.conversation.inputs import Stamp
+from services.edge.conversation.reply import Reply
+from services.edge.conversation.state import State
+from services.edge.conversation.turn_machine import TurnSignal, TurnState, UserTurn
+
+LINGERING = 8
+"""Answered turns whose transcripts may still come; the oldest is forgotten first."""
+
+
+def answer_without_reply(state: State, number: int, outcome: str, at: Stamp) -> None:
+    """The turn was to be answered, and nothing of a reply was heard."""
+    _answer(state, number, outcome, 0, 0, 0, at)
+
+
+def answer(state: State, reply: Reply, heard: int, at: Stamp) -> None:
+    """The reply is over; the person heard `heard` samples of it. The outcome of a reply that a stage gave up is `failed`,
+    even if someone interrupted what there was of it."""
+    outcome = "failed" if reply.failed else reply.status
+    _answer(state, reply.turn, outcome, reply.revision, reply.ms(heard), reply.ms(reply.playout.sent), at)
+
+
+def _answer(state: State, number: int, outcome: str, revision: int, heard_ms: int, reply_ms: int, at: Stamp) -> None:
+    turn = state.turns.get(number)
+    if turn is None or not turn.change(TurnSignal.ANSWER):
+        return
+    report = turn.report
+    state.effects.append(
+        TurnEnded(
+            turn=number,
+            outcome=outcome,
+            revision=revision,
+            heard_ms=heard_ms,
+            reply_ms=reply_ms,
+            route=state.settings.route,
+            at_ms=at.now_ms,
+            speech_end_ms=report.speech_end_ms,
+            spoken=report.spoken,
+            trace=report.trace,
+            marks=report.marks(),
+        )
+    )
+    forget(state, turn)
+
+
+def expect_no_reply(state: State, turn: UserTurn) -> None:
+    """Nobody answers this turn, and nobody was to: it has no outcome."""
+    turn.change(TurnSignal.ANSWER)
+    forget(state, turn)
+
+
+def forget(state: State, turn: UserTurn) -> None:
+    """Forget the turn, if it is answered and its words are known; and the oldest of those whose words never came."""
+    if turn.state is not TurnState.ANSWERED:
+        return
+    if not turn.awaits_words:
+        state.turns.pop(turn.number, None)
+        return
+    lingering = [number for number, one in state.turns.items() if one.state is TurnState.ANSWERED]
+    for number in lingering[:-LINGERING]:
+        del state.turns[number]

@@ -1,0 +1,171 @@
+"""One reply, from its preparation to its end: its states, its text and audio, and what of it was heard. Pure."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from services.edge.conversation.heard import cut_text, heard_text
+from services.edge.conversation.playout import Playout
+from shared.protocol.frames import ReplyDelta, ReplyDone
+from shared.protocol.session import ToolCall
+
+
+class ReplyState(Enum):
+    PREPARING = "preparing"
+    """It is being made; its turn is not over, and may never be one."""
+    WAITING = "waiting"
+    """Its turn is accepted. It plays as soon as something of it is there and nothing is in the way."""
+    PLAYING = "playing"
+    """It is sent to the client, and played there."""
+    PAUSED = "paused"
+    """Someone speaks into it; nothing is sent."""
+    FINISHED = "finished"
+    """It was played to its end."""
+    INTERRUPTED = "interrupted"
+    """Nothing more of it is played, or nothing of it ever was."""
+
+
+class ReplySignal(Enum):
+    ACCEPT = "accept"
+    PLAY = "play"
+    PAUSE = "pause"
+    RESUME = "resume"
+    FINISH = "finish"
+    INTERRUPT = "interrupt"
+
+
+TABLE: dict[tuple[ReplyState, ReplySignal], ReplyState] = {
+    (ReplyState.PREPARING, ReplySignal.ACCEPT): ReplyState.WAITING,
+    (ReplyState.WAITING, ReplySignal.PLAY): ReplyState.PLAYING,
+    (ReplyState.PLAYING, ReplySignal.PAUSE): ReplyState.PAUSED,
+    (ReplyState.PAUSED, ReplySignal.RESUME): ReplyState.PLAYING,
+    (ReplyState.PLAYING, ReplySignal.FINISH): ReplyState.FINISHED,
+    (ReplyState.PREPARING, ReplySignal.INTERRUPT): ReplyState.INTERRUPTED,
+    (ReplyState.WAITING, ReplySignal.INTERRUPT): ReplyState.INTERRUPTED,
+    (ReplyState.PLAYING, ReplySignal.INTERRUPT): ReplyState.INTERRUPTED,
+    (ReplyState.PAUSED, ReplySignal.INTERRUPT): ReplyState.INTERRUPTED,
+}
+"""(state, signal) -> next state. A pair that is not here is refused, and changes nothing."""
+
+
+@dataclass(slots=True)
+class Reply:
+    """The reply to one revision of one turn."""
+
+    turn: int
+    revision: int
+    playout: Playout
+    state: ReplyState = ReplyState.PREPARING
+    interruptible: bool = True
+    speculated: bool = False
+    """It was begun before its turn was over: it is valid only if its prompt hash still matches."""
+    prompt_hash: int | None = None
+    """Checksum of the chat model's whole input; None: it was not asked yet."""
+    arrived: bool = False
+    """Something of it is there."""
+    voiced: bool = False
+    """The chat model speaks it: there are no sentences."""
+    text: str = ""
+    sentences: dict[int, str] = field(default_factory=dict)
+    text_done: bool = False
+    sent_chars: int = 0
+    """Characters of the text that the client was sent."""
+    calls: list[ToolCall] = field(default_factory=list)
+    """Tool calls that were not sent to the client."""
+    called: bool = False
+    """Tool calls were sent to the client."""
+    failed: bool = False
+    """A stage gave up: no more of it arrives."""
+    audible: bool = False
+    """Audio of it was sent."""
+    pause_sent: bool = False
+    """A `Pause` was sent to the client."""
+    ended: bool = False
+    """A `ReplyEnded` was sent to the client."""
+    status: str = "completed"
+    """How it ended: see `events.ReplyEnded`."""
+    timer_runs: bool = False
+    """The timer `REPLY` is started."""
+    marks: dict[str, int] = field(default_factory=dict)
+    """Broker's clock, in ms, at which its parts were first there."""
+
+    def change(self, signal: ReplySignal) -> bool:
+        """Go to the next state. Returns False, and changes nothing, where the table has none."""
+        following = TABLE.get((self.state, signal))
+        if following is None:
+            return False
+        self.state = following
+        return True
+
+    # -- what arrives -----------------------------------------------------------------------------
+
+    def mark(self, name: str, at_ms: int) -> None:
+        """The first time counts."""
+        self.marks.setdefault(name, at_ms)
+
+    def add_text(self, delta: ReplyDelta) -> None:
+        """A piece of the text; a part that is already there is dropped. A piece after a gap is dropped, too: what was lost
+        with a worker comes with `ReplyDone`."""
+        if delta.offset <= len(self.text):
+            self.text += delta.text[len(self.text) - delta.offset :]
+
+    def add_call(self, call: ToolCall) -> None:
+        """It asks for a tool. A call after the end of the text is from a second answer to the same turn, and dropped."""
+        if not self.text_done:
+            self.calls.append(call)
+
+    def finish_text(self, done: ReplyDone) -> None:
+        """The text is complete."""
+        if done.text.startswith(self.text):
+            self.text = done.text
+        self.text_done = True
+        self.playout.expect(done.sentences)
+
+    def fail(self) -> None:
+        """No more of it arrives: what is there is all."""
+        self.failed = True
+        self.playout.cease()
+
+    @property
+    def fully_received(self) -> bool:
+        return self.text_done and self.playout.fully_received
+
+    # -- what is sent -----------------------------------------------------------------------------
+
+    def take_unsent(self) -> str:
+        """The text that the client is to be sent now."""
+        fresh, self.sent_chars = self.text[self.sent_chars :], len(self.text)
+        return fresh
+
+    @property
+    def fully_sent(self) -> bool:
+        """All text and audio that there will be was sent."""
+        return (self.text_done or self.failed) and self.playout.fully_sent
+
+    def played_out(self, now_s: float) -> bool:
+        """All of it was sent, and the client has played it."""
+        return self.ended and not self.playout.playing(now_s)
+
+    # -- what was heard ---------------------------------------------------------------------------
+
+    def heard_text(self, heard: int) -> str:
+        """The words of it in the first `heard` samples. A reply without sentences is only text, and counts as read."""
+        if self.voiced:
+            if self.fully_received and heard >= self.playout.received_samples:
+                return self.text
+            return cut_text(self.text, heard / max(1, self.playout.received_samples))
+        if not self.sentences:
+            return self.text
+        texts = [text for _, text in sorted(self.sentences.items())]
+        words = heard_text(texts, self.playout.sentences(), heard, self.playout.received_samples)
+        return self.text if self.fully_received and words == " ".join(texts) else words
+
+    def unheard_text(self, heard: int) -> str:
+        """The text that was sent to the client and is not in the first `heard` samples."""
+        sent, words = self.text[: self.sent_chars], self.heard_text(heard)
+        if sent.startswith(words):
+            return sent[len(words) :].lstrip()
+        return sent[len(cut_text(sent, heard / max(1, self.playout.received_samples))) :].lstrip()
+
+    def ms(self, samples: int) -> int:
+        """Milliseconds of this number of samples."""
+        return samples * 1000 // self.playout.rate_hz

@@ -1,0 +1,40 @@
+"""Replies that the client requests: to the conversation as it stands, once what was said in it is understood. Pure."""
+
+from dataclasses import replace
+
+from services.edge.client import actions as act
+from services.edge.conversation.state import State
+from shared.protocol.frames import ReplyRequested
+
+
+def request(state: State, action: act.RequestReply) -> None:
+    """Reply as soon as everything is understood. A newer request replaces one that waits."""
+    if state.requests.commits or not _is_understood(state):
+        state.requests.waiting = action
+    else:
+        state.publish(ReplyRequested(replace(action.options, wants_reply=True)))
+
+
+def try_again(state: State) -> None:
+    """Something was understood."""
+    waiting, state.requests.waiting = state.requests.waiting, None
+    if waiting is not None:
+        request(state, waiting)
+
+
+def commit_answered(state: State) -> None:
+    """The log has answered a commit of the client."""
+    state.requests.commits = max(0, state.requests.commits - 1)
+
+
+def drop(state: State) -> None:
+    """The client wants no reply any more."""
+    state.requests.waiting = None
+
+
+def _is_understood(state: State) -> bool:
+    """What was said in the turns that are over is known, or need not be."""
+    return not any(
+        turn.spoken and turn.is_over and turn.awaits_words and not (turn.omni and turn.is_accepted)
+        for turn in state.turns.values()
+    )

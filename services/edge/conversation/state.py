@@ -1,0 +1,93 @@
+"""All that the core of a conversation knows, and the list of effects that its functions write to. Pure."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from services.edge.client import actions as act
+from services.edge.client import events as ev
+from services.edge.conversation.effects import Effect, Publish, StopWorkers
+from services.edge.conversation.idle import IdleMonitor
+from services.edge.conversation.playout import Playout
+from services.edge.conversation.record import Record
+from services.edge.conversation.reply import Reply
+from services.edge.conversation.reply_queue import ReplyQueue
+from services.edge.conversation.turn_machine import UserTurn
+from shared.protocol.frames import Frame
+from shared.protocol.session import SessionSettings
+
+
+@dataclass(slots=True)
+class Requests:
+    """Replies that the client asks for: they wait until what was said before is understood."""
+
+    commits: int = 0
+    """Commits of the client that the log has not answered yet."""
+    waiting: act.RequestReply | None = None
+    """The newest request that waits; an older one is forgotten."""
+
+
+class State:
+    """One conversation."""
+
+    def __init__(self, session: str, new_playout: Callable[[], Playout], began_s: float) -> None:
+        self.session = session
+        self.settings = SessionSettings()
+        self.effects: list[Effect] = []
+
+        self.turns: dict[int, UserTurn] = {}
+        """Turns that are not answered, or whose words may still come."""
+        self.newest_over = 0
+        """The newest turn that is over, accepted or not."""
+        self.newest_turn = 0
+        """The newest turn that was accepted."""
+        self.accepted_turns = 0
+        self.requests = Requests()
+
+        self.queue = ReplyQueue(new_playout)
+        self.reply: Reply | None = None
+        """The one reply that plays, or is paused."""
+        self.past_reply: Reply | None = None
+        """The reply before it."""
+        self.paused_by_turn = 0
+        """The turn whose speech keeps the agent silent; 0: none. No reply plays or begins meanwhile."""
+        self.interrupted_replies = 0
+        self.stale_frames = 0
+
+        self.record = Record()
+        self.idle = IdleMonitor(began_s)
+
+    # -- effects ----------------------------------------------------------------------------------
+
+    def emit(self, event: ev.Event) -> None:
+        self.effects.append(event)
+
+    def publish(self, frame: Frame, *, urgent: bool = True) -> None:
+        self.effects.append(Publish(frame, urgent))
+
+    def stop_workers(self, turn: int, revision: int, *, only: bool = False) -> None:
+        self.effects.append(StopWorkers(turn, revision, only))
+
+    def do(self, effects: Iterable[Effect]) -> None:
+        self.effects.extend(effects)
+
+    # -- what is going on -------------------------------------------------------------------------
+
+    @property
+    def has_reply(self) -> bool:
+        """A reply is due, plays, or is paused."""
+        return self.reply is not None or self.queue.is_waiting
+
+    @property
+    def has_open_turn(self) -> bool:
+        """Someone speaks, or what they said is still being understood."""
+        return any(turn.is_open for turn in self.turns.values())
+
+    @property
+    def is_silent(self) -> bool:
+        """Nobody speaks, and nothing is due to be said."""
+        return not self.has_reply and not self.has_open_turn
+
+    @property
+    def interruptible(self) -> bool:
+        """A turn may interrupt what plays."""
+        return self.reply is None or self.reply.interruptible
