@@ -103,14 +103,14 @@ def test_a_field_of_another_type_is_a_bad_frame_or_a_value_of_that_type(frame: F
     [
         ([], "non-empty"),
         ({}, "non-empty"),
-        ([[]], "begins with its tag"),
+        ([[]], "that begins with its tag"),
         ([["NoSuch", 1]], "unknown tag 'NoSuch'"),
         ([["Frame"]], "unknown tag"),
-        ([["AudioChunk", 1]], "1 fields where 2 to 2"),
-        ([["AudioChunk", 1, b"", 3]], "3 fields where 2 to 2"),
+        ([["AudioChunk", 1]], "1 fields, expected 2 to 2"),
+        ([["AudioChunk", 1, b"", 3]], "3 fields, expected 2 to 2"),
         ([["AudioChunk", True, b""]], "offset: int expected, not bool"),
         ([["AudioChunk", 1, "text"]], "pcm: bytes expected, not str"),
-        ([["AudioChunk", 1, b""], 7], "begins with its tag"),
+        ([["AudioChunk", 1, b""], 7], "that begins with its tag"),
     ],
 )
 def test_what_is_wrong_is_said(items: Any, said: str) -> None:

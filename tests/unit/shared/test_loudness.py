@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from shared.audio.loudness import (
-    HEARD_S,
     LEVEL_DBFS,
-    MOST_GAIN_DB,
-    MOST_VOICES,
+    MAX_GAIN_DB,
+    MAX_VOICES,
     PEAK,
     RAMP_MS,
+    WINDOW_S,
     Floats,
     Leveller,
     level,
@@ -143,7 +143,7 @@ def test_a_peak_lowers_the_gain_by_a_ramp_until_the_sentence_ends(place: int, he
     leveller.learn("a", np.full(100, 10**-3.8))
     out = np.frombuffer(spoken(leveller, "a", pcm(said), cuts), "<i2").astype(float)
     gains = out / np.frombuffer(pcm(said), "<i2")
-    before = 10 ** (MOST_GAIN_DB / 20)
+    before = 10 ** (MAX_GAIN_DB / 20)
     whole = np.abs(out) < LOUDEST - 1  # and not clipped
     falls = -np.diff(gains)[whole[1:] & whole[:-1]]
     assert falls.min(initial=0) >= -0.001
@@ -158,7 +158,7 @@ def test_a_peak_that_is_seen_coming_is_met_slowly() -> None:
     leveller.learn("a", np.full(100, 10**-3.8))
     said = np.repeat((0.1, 0.8), 2400)
     gains = wave_of(spoken(leveller, "a", pcm(said))) / said
-    before, after = 10 ** (MOST_GAIN_DB / 20), PEAK / 0.8
+    before, after = 10 ** (MAX_GAIN_DB / 20), PEAK / 0.8
     assert gains[2400:] == pytest.approx(after, rel=0.001)
     assert gains[:2400] == pytest.approx(np.linspace(before, after, 2400), abs=0.01)
 
@@ -192,7 +192,7 @@ def test_pauses_do_not_count() -> None:
 def test_a_very_soft_voice_is_left_soft() -> None:
     leveller = Leveller(RATE)
     spoken(leveller, "a", pcm(voice(-50)))
-    assert leveller.gain_db("a") == MOST_GAIN_DB
+    assert leveller.gain_db("a") == MAX_GAIN_DB
 
 
 def test_a_sentence_that_is_cut_off_teaches_what_was_heard_of_it() -> None:
@@ -217,17 +217,17 @@ def test_two_sentences_at_once_keep_their_gains() -> None:
 def test_the_latest_counts_and_what_is_remembered_is_bounded() -> None:
     leveller = Leveller(RATE)
     for dbfs in (-12, -30):
-        for _ in range(round(HEARD_S) + 2):
+        for _ in range(round(WINDOW_S) + 2):
             leveller.learn("a", np.full(100, 10 ** (dbfs / 10)))
     assert leveller.gain_db("a") == pytest.approx(10, abs=0.1)
-    for number in range(MOST_VOICES):
+    for number in range(MAX_VOICES):
         leveller.learn(str(number), np.full(100, 0.001))
-    assert len(leveller._heard) == MOST_VOICES
-    assert "a" not in leveller._heard
+    assert len(leveller._voices) == MAX_VOICES
+    assert "a" not in leveller._voices
     with leveller.sentence("long") as sentence:
         for _ in range(200):
             sentence.feed(pcm(voice(-25)))
-    assert len(leveller._heard["long"]) <= HEARD_S * 100
+    assert len(leveller._voices["long"]) <= WINDOW_S * 100
 
 
 def test_half_a_sample_is_an_error() -> None:
