@@ -86,7 +86,7 @@ class Bus(Records):
     """Streams and keys for one process, as long as its connections last."""
 
     def __init__(self, settings: Settings, role: str) -> None:
-        self.keys = Keys(settings.shards)
+        self.keys = Keys()
         self.role = role
         self.consumer = f"{role}:{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         """Unique to this generation of connections, so that two of them never share a pending list."""

@@ -50,69 +50,62 @@ class Leases:
 
     def __init__(self, bus: Bus, stage: str, lease_ms: int) -> None:
         self._bus, self._stage, self._lease_ms = bus, stage, lease_ms
-        self._streams = bus.keys.jobs(stage)
+        self._stream = bus.keys.jobs(stage)
         self._connection: RedisConnection
 
     async def open(self) -> None:
         """Create the group if it is missing, and open the connection that waits for jobs."""
-        for stream in self._streams:
-            try:
-                await self._bus.call(b"XGROUP", b"CREATE", stream, self._stage, b"0", b"MKSTREAM")
-            except BrokerRefused as error:
-                if not str(error).startswith("BUSYGROUP"):
-                    raise
+        try:
+            await self._bus.call(b"XGROUP", b"CREATE", self._stream, self._stage, b"0", b"MKSTREAM")
+        except BrokerRefused as error:
+            if not str(error).startswith("BUSYGROUP"):
+                raise
         self._connection = await self._bus.open_connection()
 
     async def take(self, count: int) -> list[Lease]:
-        """Wait at most a second for new jobs; return at most `count` per shard."""
+        """Wait at most a second for new jobs; return at most `count`."""
         try:
             reply = await self._connection.call(
                 b"XREADGROUP", b"GROUP", self._stage, self._bus.consumer, b"COUNT", count, b"BLOCK", BLOCK_MS,
-                b"STREAMS", *self._streams, *[b">"] * len(self._streams), timeout_s=BLOCK_MS / 1000 + 5,
+                b"STREAMS", self._stream, b">", timeout_s=BLOCK_MS / 1000 + 5,
             )  # fmt: skip
         except BrokerRefused as error:
             if str(error).startswith("NOGROUP"):  # the broker lost its data: a new bus creates the group again
                 raise BrokerGone(str(error)) from None
             raise
-        taken = [(stream, entry_id, fields, 1) for stream, entries in reply or () for entry_id, fields in entries]
+        taken = [(entry_id, fields, 1) for _, entries in reply or () for entry_id, fields in entries]
         waited = metrics.queue_wait.labels(self._stage)
-        for _, entry_id, _, _ in taken:
+        for entry_id, _, _ in taken:
             waited.observe(self._bus.clock.age_s(entry_id))
         return self._leases(taken)
 
     async def sweep(self, count: int) -> list[Lease]:
         """Take over at most `count` jobs whose lease was not renewed for `lease_ms`."""
-        taken: list[Any] = []
-        for stream in self._streams:
-            args = (self._stage, self._bus.consumer, self._lease_ms, count - len(taken))
-            entries = await self._bus.call_script(scripts.SWEEP, [stream], args)
-            taken += [(stream, *entry) for entry in entries]
-            if len(taken) >= count:
-                break
+        args = (self._stage, self._bus.consumer, self._lease_ms, count)
+        taken = await self._bus.call_script(scripts.SWEEP, [self._stream], args)
         metrics.reclaims.labels(self._stage).inc(len(taken))
         return self._leases(taken)
 
     def _leases(self, taken: list[Any]) -> list[Lease]:
         """Decode the jobs. Entries that are not jobs of this stage are dead-lettered: they would crash every worker."""
         leases = []
-        for stream, entry_id, fields, fence in taken:
-            decoded = self._bus.decode(stream, entry_id, fields)
+        for entry_id, fields, fence in taken:
+            decoded = self._bus.decode(self._stream, entry_id, fields)
             if decoded is not None and len(decoded[1]) == 1 and type(decoded[1][0]) in JOB_KINDS[self._stage]:
-                leases.append(Lease(stream, entry_id.decode(), fence, decoded[1][0]))
+                leases.append(Lease(self._stream, entry_id.decode(), fence, decoded[1][0]))
                 continue
             if decoded is not None:
-                self._set_aside(stream, entry_id, decoded[1])
-            self._bus.send(b"XACK", stream, self._stage, entry_id)
-            self._bus.send(b"XDEL", stream, entry_id)
+                self._dead_letter(entry_id, decoded[1])
+            self._bus.send(b"XACK", self._stream, self._stage, entry_id)
+            self._bus.send(b"XDEL", self._stream, entry_id)
         return leases
 
-    def _set_aside(self, stream: bytes, entry_id: bytes, frames: Sequence[Frame]) -> None:
+    def _dead_letter(self, entry_id: bytes, frames: Sequence[Frame]) -> None:
         metrics.bad_frames.labels(self._stage).inc()
         kinds = ", ".join(type(frame).__name__ for frame in frames)
         body = codec.entry([codec.encode(frame) for frame in frames])
-        self._bus.dead_letter(
-            self._stage, stream, entry_id.decode(), body, f"not a job of stage {self._stage}: {kinds}"
-        )
+        error = f"not a job of stage {self._stage}: {kinds}"
+        self._bus.dead_letter(self._stage, self._stream, entry_id.decode(), body, error)
 
     async def renew(self, leases: Sequence[Lease]) -> set[str]:
         """Renew these leases. Return the ids of those that another worker holds."""
@@ -123,15 +116,10 @@ class Leases:
         await self._set_idle(leases, idle_ms=2 * self._lease_ms)
 
     async def _set_idle(self, leases: Sequence[Lease], idle_ms: int) -> set[str]:
-        lost: set[str] = set()
-        for stream in self._streams:
-            ids = [lease.id for lease in leases if lease.stream == stream]
-            if ids:
-                args = (self._stage, self._bus.consumer, idle_ms, *ids)
-                lost.update(
-                    entry_id.decode() for entry_id in await self._bus.call_script(scripts.RENEW, [stream], args)
-                )
-        return lost
+        if not leases:
+            return set()
+        args = (self._stage, self._bus.consumer, idle_ms, *(lease.id for lease in leases))
+        return {entry_id.decode() for entry_id in await self._bus.call_script(scripts.RENEW, [self._stream], args)}
 
     def commit(
         self,
@@ -167,7 +155,7 @@ class Leases:
 
 async def stage_status(bus: Bus, stage: str) -> StageStatus:
     """Return a stage's ready workers, queue age, jobs in progress and loads."""
-    keys = [bus.keys.ready(stage), bus.keys.load(stage), *bus.keys.jobs(stage)]
+    keys = [bus.keys.ready(stage), bus.keys.load(stage), bus.keys.jobs(stage)]
     members, age_ms, held, loads = await bus.call_script(scripts.STATUS, keys, (stage,))
     by_consumer = {name.decode(): json.loads(load) for name, load in zip(loads[::2], loads[1::2], strict=True)}
     return StageStatus(tuple(json.loads(member) for member in members), age_ms, held, by_consumer)

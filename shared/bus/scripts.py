@@ -84,22 +84,20 @@ return 1
 """
 
 STATUS = """
--- KEYS: ready set, hash of loads, then the jobs streams. ARGV: group.
+-- KEYS: ready set, hash of loads, jobs stream. ARGV: group.
 -- Returns (ready members, age in ms of the oldest waiting job, jobs in progress, loads as alternating consumer and JSON)
 local now = redis.call('TIME')
 local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
 local age, held = 0, 0
-for i = 3, #KEYS do
-  local found = redis.pcall('XINFO', 'GROUPS', KEYS[i])
-  if not found.err then
-    for _, group in ipairs(found) do
-      local info = {}
-      for j = 1, #group, 2 do info[group[j]] = group[j + 1] end
-      if info['name'] == ARGV[1] then
-        held = held + info['pending']
-        local oldest = redis.call('XRANGE', KEYS[i], '(' .. info['last-delivered-id'], '+', 'COUNT', 1)
-        if #oldest == 1 then age = math.max(age, now_ms - tonumber(string.match(oldest[1][1], '^%d+'))) end
-      end
+local found = redis.pcall('XINFO', 'GROUPS', KEYS[3])
+if not found.err then
+  for _, group in ipairs(found) do
+    local info = {}
+    for j = 1, #group, 2 do info[group[j]] = group[j + 1] end
+    if info['name'] == ARGV[1] then
+      held = info['pending']
+      local oldest = redis.call('XRANGE', KEYS[3], '(' .. info['last-delivered-id'], '+', 'COUNT', 1)
+      if #oldest == 1 then age = math.max(0, now_ms - tonumber(string.match(oldest[1][1], '^%d+'))) end
     end
   end
 end

@@ -1,4 +1,4 @@
-"""The status of the broker and of the jobs and dead-letter streams."""
+"""The status of the broker, its jobs streams and its dead-letter streams."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -59,23 +59,17 @@ async def broker_status(bus: Bus) -> BrokerStatus:
 
 
 async def _jobs(bus: Bus, stage: str) -> StreamStatus:
-    """Return the status of a stage's jobs, summed over all shards."""
-    length, lag, silent_ms = 0, 0, 0
-    known = True
-    for stream in bus.keys.jobs(stage):
-        entries = int(await bus.call("XLEN", stream))
-        length += entries
-        try:
-            groups = [_pairs(group) for group in await bus.call("XINFO", "GROUPS", stream)]
-            held = await bus.call("XPENDING", stream, stage, "IDLE", SILENT_MS, "-", "+", MAX_PENDING)
-        except BrokerRefused:
-            lag += entries  # there is no group: no worker of this stage has ever connected
-            continue
-        found = next((group for group in groups if group.get(b"name") == stage.encode()), {})
-        known = known and found.get(b"lag") is not None
-        lag += int(found.get(b"lag") or 0)
-        silent_ms = max([silent_ms, *(int(entry[2]) for entry in held)])
-    return StreamStatus(f"jobs:{stage}", length, lag if known else None, silent_ms / 1000)
+    """Return the status of a stage's jobs stream."""
+    name, stream = f"jobs:{stage}", bus.keys.jobs(stage)
+    length = int(await bus.call("XLEN", stream))
+    try:
+        groups = [_pairs(group) for group in await bus.call("XINFO", "GROUPS", stream)]
+        held = await bus.call("XPENDING", stream, stage, "IDLE", SILENT_MS, "-", "+", MAX_PENDING)
+    except BrokerRefused:  # there is no group: no worker of this stage has ever connected
+        return StreamStatus(name, length, lag=length)
+    lag = next((group.get(b"lag") for group in groups if group.get(b"name") == stage.encode()), None)
+    silent_ms = max((int(entry[2]) for entry in held), default=0)
+    return StreamStatus(name, length, None if lag is None else int(lag), silent_ms / 1000)
 
 
 def _pairs(flat: list[Any]) -> dict[bytes, Any]:

@@ -21,8 +21,8 @@ def server_version(info: Mapping[str, str]) -> tuple[str, str]:
     return "Redis", info.get("redis_version", "0")
 
 
-async def check_version(connection: RedisConnection) -> None:
-    """Check that the broker is new enough.
+async def check_version(connection: RedisConnection) -> str:
+    """Return the broker's name and version.
 
     Raises:
         BrokerRefused: it is too old.
@@ -31,3 +31,4 @@ async def check_version(connection: RedisConnection) -> None:
     oldest = OLDEST_VALKEY if name == "Valkey" else OLDEST_REDIS
     if tuple(int(part) for part in version.split(".")[:2]) < oldest:
         raise BrokerRefused(f"{name} {version} is too old: Redis >= 7.0 or Valkey >= 7.2 is needed")
+    return f"{name} {version}"

@@ -1,8 +1,6 @@
 """The streams: their keys, their lengths, and the routes of each stage's frames. Pure."""
 
-from dataclasses import dataclass
 from enum import Enum
-from zlib import crc32
 
 from shared.protocol.frames import (
     AudioChunk,
@@ -122,32 +120,26 @@ SESSION_TTL_S = 120
 """A session's keys expire this long after its last keep-alive."""
 
 
-@dataclass(frozen=True, slots=True)
 class Keys:
-    """Names of the broker's keys. All keys of a session have its shard as hash tag, so they are in one cluster slot."""
-
-    shards: int = 1
-
-    def shard(self, session: str) -> int:
-        return crc32(session.encode()) % self.shards
+    """Names of the broker's keys. All have the hash tag `{0}`, so that commands and scripts may use several of them."""
 
     def stream(self, kind: StreamKind, session: str) -> bytes:
-        """Return the stream of that kind for this session; sessions of a shard share the jobs streams."""
-        tag = self.shard(session)
+        """Return the stream of that kind for this session; all sessions share the jobs streams."""
         if kind in _SHARED:
-            return b"parley:{%d}:%s" % (tag, kind.value.encode())
-        return b"parley:{%d}:%s:%s" % (tag, kind.value.encode(), session.encode())
+            return b"parley:{0}:%s" % kind.value.encode()
+        return b"parley:{0}:%s:%s" % (kind.value.encode(), session.encode())
 
-    def jobs(self, stage: str) -> list[bytes]:
-        """Return the stage's jobs streams, one per shard."""
-        return [b"parley:{%d}:%s" % (tag, JOBS[stage].value.encode()) for tag in range(self.shards)]
+    def jobs(self, stage: str) -> bytes:
+        """Return the stream of the stage's jobs."""
+        return b"parley:{0}:%s" % JOBS[stage].value.encode()
 
     def session(self, session: str) -> bytes:
         """Hash: `settings`, and the vad worker's `checkpoint`."""
-        return b"parley:{%d}:session:%s" % (self.shard(session), session.encode())
+        return b"parley:{0}:session:%s" % session.encode()
 
     def history(self, session: str) -> bytes:
-        return b"parley:{%d}:history:%s" % (self.shard(session), session.encode())
+        """The conversation so far, as a `History` frame."""
+        return b"parley:{0}:history:%s" % session.encode()
 
     def of_session(self, session: str) -> list[bytes]:
         """Return all keys that belong to this session only."""

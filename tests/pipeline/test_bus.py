@@ -47,7 +47,7 @@ async def broker(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Settings
             async with asyncio.timeout(10):
                 while not await answers(folder):
                     await asyncio.sleep(0.01)
-            yield Settings(redis_url=socket_url(folder), lease_ms=LEASE_MS, shards=3), process
+            yield Settings(redis_url=socket_url(folder), lease_ms=LEASE_MS), process
         finally:
             if process.returncode is None:
                 process.kill()

@@ -46,8 +46,8 @@ async def test_what_was_seen_of_a_broker_goes_with_it(where: Settings) -> None:
 
 
 async def test_work_of_a_stage_without_workers_lags(where: Settings) -> None:
-    async with Bus.connect(where.model_copy(update={"shards": 3}), "edge") as bus:
-        for name in range(12):  # on all shards
+    async with Bus.connect(where, "edge") as bus:
+        for name in range(12):
             bus.channel("asr", f"{name}").publish(TranscriptFinal(f"{name}", 1, 0, "hello", ReplyOptions()))
         await bus.call("PING")
         await asyncio.sleep(0.05)
