@@ -23,7 +23,7 @@ def entry(*frames: Frame) -> bytes:
     return codec.entry([codec.encode(frame) for frame in frames])
 
 
-def test_the_union_holds_every_frame_of_the_module() -> None:
+def test_frames_lists_every_frame_of_the_module() -> None:
     declared = {
         cls
         for _, cls in inspect.getmembers(frames_module, inspect.isclass)
@@ -48,7 +48,7 @@ def test_round_trip(frames: list[Frame]) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(frame=any_frame)
-def test_another_reader_sees_the_tag_and_the_fields(frame: Frame) -> None:
+def test_another_msgpack_library_decodes_tag_and_fields(frame: Frame) -> None:
     """An independent MessagePack implementation, in another language (Rust), reads the same values."""
     (read,) = ormsgpack.unpackb(entry(frame))
     assert read == [type(frame).__name__, *plain(dataclasses.astuple(frame))]  # type: ignore[call-overload]
@@ -62,7 +62,7 @@ def plain(value: Any) -> Any:
 
 @settings(max_examples=60, deadline=None)
 @given(body=st.binary(max_size=200))
-def test_foreign_bytes_are_a_bad_frame(body: bytes) -> None:
+def test_arbitrary_bytes_are_a_bad_frame(body: bytes) -> None:
     try:
         codec.decode_entry(body)
     except BadFrame:
@@ -84,7 +84,7 @@ wire_values = st.recursive(
 
 @settings(max_examples=60, deadline=None)
 @given(frame=any_frame, where=st.integers(0, 50), value=wire_values)
-def test_a_field_of_another_type_is_a_bad_frame_or_a_value_of_that_type(frame: Frame, where: int, value: Any) -> None:
+def test_a_field_of_the_wrong_type_is_a_bad_frame(frame: Frame, where: int, value: Any) -> None:
     fields = msgpack.unpackb(codec.encode(frame))
     if len(fields) == 1:
         return
@@ -113,17 +113,17 @@ def test_a_field_of_another_type_is_a_bad_frame_or_a_value_of_that_type(frame: F
         ([["AudioChunk", 1, b""], 7], "that begins with its tag"),
     ],
 )
-def test_what_is_wrong_is_said(items: Any, said: str) -> None:
+def test_a_bad_frame_names_the_error(items: Any, said: str) -> None:
     with pytest.raises(BadFrame, match=said):
         codec.decode_entry(msgpack.packb(items))
 
 
-def test_a_huge_entry_is_refused_unread() -> None:
+def test_a_huge_entry_is_rejected_without_decoding() -> None:
     with pytest.raises(BadFrame, match="entry of"):
         codec.decode_entry(bytes(MAX_ENTRY_BYTES + 1))
 
 
-def test_a_cut_off_entry_is_a_bad_frame() -> None:
+def test_a_truncated_entry_is_a_bad_frame() -> None:
     whole = entry(AudioChunk(1, b"12345678"), TurnDiscarded(1, 0, "x"), InputCleared())
     for length in range(len(whole)):
         with pytest.raises(BadFrame):

@@ -67,11 +67,11 @@ CUTS = st.lists(st.integers(1, 4800), max_size=30)
 
 
 @pytest.mark.parametrize("amplitude", [0.03, 0.1, 0.9])
-def test_loud_and_soft_come_out_alike(amplitude: float) -> None:
+def test_loud_and_soft_waves_get_the_same_level(amplitude: float) -> None:
     assert level_dbfs(level(tone(500, amplitude), RATE), RATE) == pytest.approx(LEVEL_DBFS, abs=0.1)
 
 
-def test_what_is_nearly_silent_is_not_made_noise_of() -> None:
+def test_nearly_silent_audio_is_not_amplified_to_noise() -> None:
     hiss = np.random.default_rng(1).normal(0, 1e-4, RATE).astype(np.float32)
     assert np.abs(level(hiss, RATE)).max() < 0.01
 
@@ -103,9 +103,7 @@ def test_from_its_second_sentence_on_every_voice_is_equally_loud(
     arrays(np.int16, st.integers(0, 20_000), elements=st.integers(-32_768, 32_767), fill=st.just(32_767)),
     CUTS,
 )
-def test_whatever_comes_nothing_is_louder_than_the_peak_and_none_is_lost(
-    dbfs: float, samples: Any, cuts: list[int]
-) -> None:
+def test_no_sample_exceeds_the_peak_and_none_is_lost(dbfs: float, samples: Any, cuts: list[int]) -> None:
     leveller = Leveller(RATE)
     leveller.learn("a", np.full(100, 10 ** (dbfs / 10)))
     said = samples.astype("<i2").tobytes()
@@ -122,7 +120,7 @@ def test_silence_stays_silence(dbfs: float, samples: int, cuts: list[int]) -> No
 
 
 @given(st.floats(-35, -10), CUTS)
-def test_the_gain_is_one_in_all_of_a_sentence_however_it_is_cut(dbfs: float, cuts: list[int]) -> None:
+def test_the_gain_is_constant_within_a_sentence_for_any_slices(dbfs: float, cuts: list[int]) -> None:
     wholes, sliced = Leveller(RATE), Leveller(RATE)
     for seed, loudness in enumerate((dbfs, dbfs + 6, dbfs - 6)):
         said = pcm(voice(loudness, 700, seed))
@@ -153,7 +151,7 @@ def test_a_peak_lowers_the_gain_by_a_ramp_until_the_sentence_ends(place: int, he
     assert (~whole[place + 100 :]).sum() == 0
 
 
-def test_a_peak_that_is_seen_coming_is_met_slowly() -> None:
+def test_the_ramp_lasts_until_the_peak() -> None:
     leveller = Leveller(RATE)
     leveller.learn("a", np.full(100, 10**-3.8))
     said = np.repeat((0.1, 0.8), 2400)
@@ -163,7 +161,7 @@ def test_a_peak_that_is_seen_coming_is_met_slowly() -> None:
     assert gains[:2400] == pytest.approx(np.linspace(before, after, 2400), abs=0.01)
 
 
-def test_what_is_known_of_others_serves_a_voice_that_is_new() -> None:
+def test_a_new_voice_gets_the_median_gain_of_the_others() -> None:
     leveller = Leveller(RATE)
     assert leveller.gain_db("a") == 0
     for name, dbfs in (("a", -30), ("b", -28), ("c", -10)):
@@ -175,7 +173,7 @@ def test_what_is_known_of_others_serves_a_voice_that_is_new() -> None:
 
 
 @pytest.mark.parametrize("said", [b"", bytes(48_000), pcm(voice(-70)), pcm(tone(290)), pcm(tone(5))])
-def test_silence_and_what_is_short_teach_nothing(said: bytes) -> None:
+def test_silent_and_short_sentences_are_not_learnt(said: bytes) -> None:
     leveller = Leveller(RATE)
     assert spoken(leveller, "a", said) == said
     assert leveller.gain_db("a") == 0
@@ -183,19 +181,19 @@ def test_silence_and_what_is_short_teach_nothing(said: bytes) -> None:
     assert leveller.gain_db("a") != 0
 
 
-def test_pauses_do_not_count() -> None:
+def test_pauses_do_not_change_the_level() -> None:
     leveller = Leveller(RATE)
     spoken(leveller, "a", bytes(96_000) + pcm(voice(-26)) + bytes(96_000))
     assert leveller.gain_db("a") == pytest.approx(6, abs=0.1)
 
 
-def test_a_very_soft_voice_is_left_soft() -> None:
+def test_the_gain_of_a_very_soft_voice_is_limited() -> None:
     leveller = Leveller(RATE)
     spoken(leveller, "a", pcm(voice(-50)))
     assert leveller.gain_db("a") == MAX_GAIN_DB
 
 
-def test_a_sentence_that_is_cut_off_teaches_what_was_heard_of_it() -> None:
+def test_an_incomplete_sentence_is_learnt() -> None:
     leveller = Leveller(RATE)
     sentence = leveller.sentence("a")
     with suppress(TimeoutError), sentence:
@@ -204,7 +202,7 @@ def test_a_sentence_that_is_cut_off_teaches_what_was_heard_of_it() -> None:
     assert leveller.gain_db("a") == pytest.approx(10, abs=0.1)
 
 
-def test_two_sentences_at_once_keep_their_gains() -> None:
+def test_concurrent_sentences_keep_their_gains() -> None:
     leveller = Leveller(RATE)
     said = pcm(voice(-30))
     with leveller.sentence("a") as first:
@@ -214,7 +212,7 @@ def test_two_sentences_at_once_keep_their_gains() -> None:
     assert leveller.gain_db("a") == pytest.approx(10, abs=0.1)
 
 
-def test_the_latest_counts_and_what_is_remembered_is_bounded() -> None:
+def test_only_the_latest_speech_counts_and_memory_is_bounded() -> None:
     leveller = Leveller(RATE)
     for dbfs in (-12, -30):
         for _ in range(round(WINDOW_S) + 2):

@@ -29,9 +29,9 @@ def spans() -> Iterator[InMemorySpanExporter]:
     tracing.stop_tracing()
 
 
-def test_off_there_are_no_spans_and_the_sdk_is_not_imported() -> None:
+def test_without_tracing_spans_are_no_ops_and_the_sdk_is_not_imported() -> None:
     code = (
-        "import sys; from shared import service, tracing; from shared.settings import Settings;"
+        "import sys; from shared.worker import service; from shared.observability import tracing; from shared.settings import Settings;"
         "tracing.configure_tracing(Settings(), 'llm');"
         "assert tracing.begin_turn({}, 0) is tracing.begin_span('llm', sys.argv[1], {}) is tracing.INVALID_SPAN;"
         "tracing.stop_tracing();"
@@ -41,15 +41,15 @@ def test_off_there_are_no_spans_and_the_sdk_is_not_imported() -> None:
 
 
 @pytest.mark.parametrize("where", ["otlp", "console"])
-def test_without_the_sdk_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+def test_a_missing_sdk_says_what_to_install(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     monkeypatch.delitem(sys.modules, "shared.observability.otel", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
-    with pytest.raises(BadSettings, match=rf"PARLEY_TRACES='{where}'.*pip install 'parley\[otel\]'"):
+    with pytest.raises(BadSettings, match=rf"PARLEY_TRACES='{where}'.*pip install .*\[otel\]"):
         tracing.configure_tracing(Settings(traces=where), "llm")
     assert not tracing.is_tracing()
 
 
-def test_a_wrong_setting_of_the_sdk_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_setting_of_the_sdk_is_bad_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "-1")
     with pytest.raises(BadSettings, match=r"OTEL_.* wrong: schedule_delay_millis must be positive"):
         tracing.configure_tracing(Settings(traces="otlp"), "llm")
@@ -72,7 +72,7 @@ def test_a_wrong_setting_of_the_sdk_is_a_wrong_setting(monkeypatch: pytest.Monke
         "9" * 1_000_000,
     ],
 )
-def test_what_is_no_traceparent_is_no_trace(spans: InMemorySpanExporter, parent: str) -> None:
+def test_an_invalid_traceparent_is_ignored(spans: InMemorySpanExporter, parent: str) -> None:
     span = tracing.begin_span("llm", parent, {"parley.turn": 1})
     assert tracing.traceparent(span) == ""
     tracing.fail(span, ValueError())
@@ -80,7 +80,7 @@ def test_what_is_no_traceparent_is_no_trace(spans: InMemorySpanExporter, parent:
     assert not spans.get_finished_spans()
 
 
-def test_a_span_hangs_below_what_the_frame_says(spans: InMemorySpanExporter) -> None:
+def test_a_span_is_a_child_of_the_frames_traceparent(spans: InMemorySpanExporter) -> None:
     span = tracing.begin_span("llm", PARENT, {"parley.turn": 1}, 5)
     below = tracing.begin_span("tts", tracing.traceparent(span), {})
     assert tracing.trace_id(tracing.traceparent(below)) == f"{0xABC:032x}"
@@ -94,7 +94,7 @@ def test_a_span_hangs_below_what_the_frame_says(spans: InMemorySpanExporter) -> 
     assert outer.resource.attributes["service.name"] == "parley-test"
 
 
-def test_a_turn_that_another_process_began_keeps_its_ids_and_the_next_has_its_own(spans: InMemorySpanExporter) -> None:
+def test_a_resumed_turn_keeps_its_ids_and_the_next_turn_gets_new_ones(spans: InMemorySpanExporter) -> None:
     for resumed in (PARENT, "", "no traceparent", PARENT):
         tracing.begin_turn({}, 7, resumed).end()
     tracing.begin_span("llm", PARENT, {}).end()
@@ -107,7 +107,7 @@ def test_a_turn_that_another_process_began_keeps_its_ids_and_the_next_has_its_ow
     assert len({one.context.trace_id for one in (first, *others) if one.context}) == 3
 
 
-def test_the_share_is_kept() -> None:
+def test_only_the_configured_share_is_traced() -> None:
     exporter = InMemorySpanExporter()
     tracing.start_tracing(make_provider("test", "1", 0.25, SimpleSpanProcessor(exporter)))
     try:
@@ -131,7 +131,7 @@ class Stuck(SpanExporter):
         return SpanExportResult.SUCCESS
 
 
-def test_nobody_waits_long_for_a_collector_that_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_wait_for_a_stuck_collector_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracing, "FLUSH_S", 0.2)
     exporter = Stuck()
     tracing.start_tracing(make_provider("test", "1", 1.0, BatchSpanProcessor(exporter)))
@@ -143,9 +143,9 @@ def test_nobody_waits_long_for_a_collector_that_is_stuck(monkeypatch: pytest.Mon
     exporter.over.set()
 
 
-def test_a_collector_that_is_not_there_costs_a_line_of_the_log_and_no_more() -> None:
+def test_a_missing_collector_is_only_logged() -> None:
     code = (
-        "from shared import logs, tracing; from shared.settings import Settings;"
+        "from shared.observability import logs, tracing; from shared.settings import Settings;"
         "settings = Settings(traces='otlp', log_format='json'); logs.configure_logging(settings, 'llm');"
         "tracing.configure_tracing(settings, 'llm'); tracing.begin_turn({}, 0).end(); tracing.stop_tracing()"
     )
@@ -157,7 +157,7 @@ def test_a_collector_that_is_not_there_costs_a_line_of_the_log_and_no_more() -> 
     assert "export" in done.stderr
 
 
-def test_a_session_is_known_by_a_label_from_which_it_cannot_be_told() -> None:
+def test_a_session_label_does_not_reveal_the_id() -> None:
     label = tracing.session_label("an-unguessable-id")
     assert len(label) == 12
     assert label == tracing.session_label("an-unguessable-id") != tracing.session_label("another")

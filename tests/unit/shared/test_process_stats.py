@@ -22,7 +22,7 @@ from prometheus_client import REGISTRY, enable_created_metrics
 
 from shared.observability import metrics, process_stats
 from shared.observability.gpu import GpuLoad
-from shared.observability.process_stats import ProcessStats, serve_metrics, tell_build
+from shared.observability.process_stats import ProcessStats, serve_metrics, set_build_info
 from shared.settings import BadSettings, Settings
 
 GPU = GpuLoad("1", "Card", 0.37, 30, 80, 5, 250.5, 61.0)
@@ -69,7 +69,7 @@ def scrape(port: int, accept: str = "text/plain") -> tuple[str, str]:
 # -- the port ---------------------------------------------------------------------------------------------------------
 
 
-def test_metrics_are_offered_without_the_times_of_their_making(port: int) -> None:
+def test_metrics_have_no_created_series(port: int) -> None:
     metrics.turns_total.labels("completed").inc()
     kind, text = scrape(port)
     assert kind.startswith("text/plain")
@@ -81,19 +81,19 @@ def test_metrics_are_offered_without_the_times_of_their_making(port: int) -> Non
     assert text.endswith("# EOF\n")
 
 
-def test_exemplars_are_told_to_whom_they_can_be_told(port: int) -> None:
+def test_exemplars_are_only_in_the_openmetrics_format(port: int) -> None:
     metrics.turn_latency.labels("exemplary").observe(0.42, {"trace_id": "abc123"})
     assert 'trace_id="abc123"' in scrape(port, OPENMETRICS)[1]
     assert "abc123" not in scrape(port)[1]
 
 
-def test_port_0_offers_nothing() -> None:
+def test_port_0_starts_no_server() -> None:
     threads = threading.active_count()
     assert serve_metrics(Settings(metrics_port=0), "llm") is None
     assert threading.active_count() == threads
 
 
-def test_only_this_machine_is_served_unless_the_settings_say_otherwise(port: int) -> None:
+def test_metrics_are_local_by_default(port: int) -> None:
     with pytest.raises(OSError, match=r"refused|unreachable|No route"):
         socket.create_connection((other_address(), port), timeout=2).close()
     with served("0.0.0.0") as everywhere:
@@ -114,7 +114,7 @@ def test_a_taken_port_names_the_setting_and_the_stage() -> None:
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "..", "no such host", "x" * 300])
-def test_a_host_that_is_none_of_this_machines_names_the_setting(host: str) -> None:
+def test_an_address_of_another_machine_names_the_setting(host: str) -> None:
     with pytest.raises(BadSettings, match=re.escape(f"PARLEY_METRICS_HOST={host!r}: ")):
         serve_metrics(Settings(metrics_port=free_port(), metrics_host=host), "asr")
 
@@ -124,7 +124,7 @@ def test_a_host_that_is_none_of_this_machines_names_the_setting(host: str) -> No
     [b"", b"\r\n\r\n", b"\x16\x03\x01" + bytes(range(256)), b"GET /metr", b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\n"],
     ids=["nothing", "empty", "tls", "cut off", "huge"],
 )
-def test_who_does_not_ask_properly_keeps_nobody_else_waiting(port: int, sent: bytes) -> None:
+def test_a_bad_client_does_not_block_others(port: int, sent: bytes) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=5) as odd:
         odd.sendall(sent)
         assert "parley_turns_total" in scrape(port)[1]
@@ -134,20 +134,20 @@ def test_who_does_not_ask_properly_keeps_nobody_else_waiting(port: int, sent: by
 
 
 def test_the_build_is_one_series_that_a_later_one_replaces() -> None:
-    tell_build("llm", "eliza")
-    tell_build("llm", "transformers")
+    set_build_info("llm", "eliza")
+    set_build_info("llm", "transformers")
     (sample,) = next(iter(metrics.build_info.collect())).samples
     assert (sample.labels["stage"], sample.labels["engine"], sample.value) == ("llm", "transformers", 1)
     assert sample.labels["python"] == platform.python_version()
     assert sample.labels["version"] == metadata.version("parley")
 
 
-def test_where_it_is_not_installed_the_version_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_version_is_unknown_if_parley_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     def version(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(process_stats, "version", version)
-    tell_build("llm", "eliza")
+    set_build_info("llm", "eliza")
     (sample,) = next(iter(metrics.build_info.collect())).samples
     assert sample.labels["version"] == "unknown"
 
@@ -179,7 +179,7 @@ def observed(stage: str, most_s: float = float("inf")) -> float:
     return REGISTRY.get_sample_value("parley_event_loop_lag_seconds_bucket", labels) or 0.0
 
 
-async def test_a_callback_that_blocks_the_loop_is_seen() -> None:
+async def test_a_blocking_callback_is_measured() -> None:
     own = ProcessStats("blocked")
     assert own.loop_lag_ms == 0.0
     async with watching(own):
@@ -264,7 +264,7 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Card:
     return Card(monkeypatch)
 
 
-async def test_loads_are_set_into_the_gauges_and_kept_until_they_are_none(card: Card) -> None:
+async def test_gauges_are_set_and_removed_with_the_gpus(card: Card) -> None:
     own = ProcessStats("llm", gpus_every_s=0.01)
     async with watching(own):
         await until(lambda: own.gpus == (GPU,))
@@ -276,7 +276,7 @@ async def test_loads_are_set_into_the_gauges_and_kept_until_they_are_none(card: 
     assert [told(name) for name in TOLD] == [None] * len(TOLD)
 
 
-async def test_what_a_card_does_not_tell_is_no_series(card: Card) -> None:
+async def test_unreported_values_have_no_series(card: Card) -> None:
     own = ProcessStats("llm", gpus_every_s=0.01)
     async with watching(own):
         await until(lambda: own.gpus == (GPU,))
@@ -287,7 +287,7 @@ async def test_what_a_card_does_not_tell_is_no_series(card: Card) -> None:
         await until(lambda: own.gpus == ())
 
 
-async def test_a_driver_that_hangs_is_asked_no_second_time_and_holds_up_nothing(
+async def test_a_hanging_driver_blocks_nothing_and_is_not_called_again(
     card: Card, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process_stats, "READ_TIMEOUT_S", 0.05)
@@ -309,7 +309,7 @@ async def test_a_driver_that_hangs_is_asked_no_second_time_and_holds_up_nothing(
 
 
 @pytest.mark.parametrize("timeout_s", [0.02, 2.0], ids=["after the timeout", "before it"])
-async def test_a_reading_that_ends_after_the_watch_did_is_dropped(
+async def test_a_reading_that_ends_after_the_task_is_dropped(
     card: Card, monkeypatch: pytest.MonkeyPatch, timeout_s: float
 ) -> None:
     monkeypatch.setattr(process_stats, "READ_TIMEOUT_S", timeout_s)
@@ -326,7 +326,7 @@ async def test_a_reading_that_ends_after_the_watch_did_is_dropped(
     assert (own.gpus, wrong) == ((), [])
 
 
-async def test_a_process_without_torch_has_no_series_of_any(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_process_without_torch_has_no_gpu_series(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "torch", raising=False)
     own = ProcessStats("vad", gpus_every_s=0.01)
     async with watching(own):
