@@ -95,7 +95,7 @@ def test_numbers_follow_their_row_and_are_unique(uid: str) -> None:
 
 
 @pytest.mark.parametrize("uid", UIDS)
-def test_no_panel_lies_on_another(uid: str) -> None:
+def test_panels_do_not_overlap(uid: str) -> None:
     taken: set[tuple[int, int]] = set()
     for panel in built()[uid]["panels"]:
         for one in [panel, *panel.get("panels", ())]:
@@ -127,7 +127,7 @@ def test_variables_and_links(uid: str) -> None:
     assert '"placement"' not in json.dumps(board["links"])
 
 
-def test_every_selector_is_within_the_environment() -> None:
+def test_every_selector_has_the_environment() -> None:
     selector = re.compile(r"\b(?:parley|process|DCGM)_\w+(\{[^}]*\})?")
     for where, expression in expressions():
         found = list(selector.finditer(expression))
@@ -146,7 +146,7 @@ def test_every_metric_is_on_a_panel() -> None:
             assert is_shown != (name in ON_NO_PANEL), name
 
 
-def test_every_alert_leads_to_a_dashboard_with_its_runbook() -> None:
+def test_every_alert_names_a_dashboard_with_its_runbook() -> None:
     for alert, uid in [
         *((slo.alert, slo.dashboard) for slo in SLOS),
         *((cause.alert, cause.dashboard) for cause in CAUSES),
@@ -155,7 +155,7 @@ def test_every_alert_leads_to_a_dashboard_with_its_runbook() -> None:
         assert f"${{runbooks:raw}}/{alert}.md" in [link["url"] for link in links], f"{alert} on {uid}"
 
 
-def test_runbooks_are_those_of_alerts() -> None:
+def test_runbook_links_name_alerts() -> None:
     known = {slo.alert for slo in SLOS} | {cause.alert for cause in CAUSES}
     for board in built().values():
         for panel in panels(board):
@@ -165,7 +165,7 @@ def test_runbooks_are_those_of_alerts() -> None:
                 assert f"/{alert}.md" in panel["description"]
 
 
-def test_the_promises_shown_are_those_that_alerts_watch() -> None:
+def test_the_overview_shows_the_slos_of_the_alerts() -> None:
     assert list(overview.GOOD) == [slo.name for slo in SLOS]
     for slo in SLOS:
         shown = re.sub(r'environment=~"\$environment"(, )?', "", overview.GOOD[slo.name]).replace("{}", "")
@@ -202,11 +202,11 @@ def filled(expression: str) -> str:
 # -- the command ----------------------------------------------------------------------------------
 
 
-def test_the_committed_files_are_as_they_are_built() -> None:
+def test_the_committed_dashboards_are_up_to_date() -> None:
     assert not [line for line in command.differences(command.build(), command.BUILT) if "parley-" in line]
 
 
-def test_the_check_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_lists_the_differences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "built"
     assert command.main([], folder) == 0
     assert command.main(["--check"], folder) == 0
@@ -225,12 +225,12 @@ def test_the_check_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFix
     assert command.main(["--check"], folder) == 0
 
 
-def test_a_folder_that_is_not_there_lacks_every_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_in_a_missing_folder_all_files_are_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--check"], tmp_path / "none") == 1
     assert len(capsys.readouterr().err.splitlines()) == len(command.build())
 
 
-def test_two_builders_do_not_give_the_same_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_builders_with_the_same_file_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "BUILDERS", (boards.build, boards.build))
     with pytest.raises(ValueError, match=r"built twice: parley-broker\.json, "):
         command.build()
