@@ -1,4 +1,4 @@
-"""The alert rules: each one fires, stays silent and resolves, as promtool sees it; each one says what to do."""
+"""The alert rules: each fires, stays silent and resolves according to promtool, and has a runbook."""
 
 import json
 import re
@@ -31,7 +31,7 @@ NAMES = sorted({rule["alert"] for rule in ALERTS})
 
 
 def run(*argv: str) -> str:
-    """What the program writes; it has to succeed."""
+    """Run a program, which must succeed, and return its output."""
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     return done.stdout

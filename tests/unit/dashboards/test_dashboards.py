@@ -1,4 +1,4 @@
-"""The dashboards: built from the metrics, complete, well-formed, and the same as the files that are committed."""
+"""The dashboards: complete, well-formed, and equal to the committed files."""
 
 import json
 import re
@@ -22,7 +22,7 @@ from tests.conftest import need
 UIDS = [f"parley-{name}" for name in ("overview", "waterfall", "stages", "gpu", "broker", "edge")]
 KINDS = {"timeseries", "stat", "bargauge", "table"}
 ON_NO_PANEL: dict[str, str] = {}
-"""Metrics that no panel shows, and why."""
+"""Metrics without a panel, and the reason."""
 
 
 @cache
@@ -31,7 +31,7 @@ def built() -> dict[str, dict[str, Any]]:
 
 
 def panels(board: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Of all rows, also the collapsed ones."""
+    """The panels of all rows, including collapsed ones."""
     for panel in board["panels"]:
         if panel["type"] == "row":
             yield from panel["panels"]
@@ -40,7 +40,7 @@ def panels(board: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def expressions() -> Iterator[tuple[str, str]]:
-    """Where it stands, and the expression."""
+    """The place of each expression, and the expression."""
     for uid, board in built().items():
         for panel in panels(board):
             for target in panel["targets"]:
@@ -173,7 +173,7 @@ def test_the_overview_shows_the_slos_of_the_alerts() -> None:
 
 
 def _bare(expression: str) -> str:
-    """Without parentheses and spaces: the same numbers in the same order."""
+    """The expression without parentheses and spaces, for comparison."""
     return re.sub(r"[()\s]", "", expression)
 
 
@@ -193,7 +193,7 @@ def test_every_expression_parses(tmp_path: Path) -> None:
 
 
 def filled(expression: str) -> str:
-    """With values in place of Grafana's variables."""
+    """The expression with values instead of Grafana's variables."""
     for variable, value in (("$__rate_interval", "5m"), ("$__range", "1h")):
         expression = expression.replace(variable, value)
     return re.sub(r"\$\w+", ".*", expression)

@@ -1,4 +1,4 @@
-"""Expressions: what they say, and that a renamed metric or a lost label does not build."""
+"""Expressions and their values; a renamed metric or a missing label fails the build."""
 
 import json
 import subprocess
@@ -67,7 +67,7 @@ SAMPLES = {
     'tested_events_total{instance="new", outcome="failed"}': "_x24 2x5",
     'tested_events_total{instance="old", outcome="completed"}': "0+3x30",
 }
-"""At one a minute. In the last 20 of 30 minutes: none; two, with which the series began; sixty."""
+"""One sample per minute. Events in the last 20 of 30 minutes: none; two, with which the series began; sixty."""
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_limit_between_bucket_boundaries_is_an_error() -> None:
 def test_a_lost_label_fails_the_build_of_its_dashboard(monkeypatch: pytest.MonkeyPatch) -> None:
     without = Gauge("parley_queue_age_seconds", "Age.", ["step"], registry=CollectorRegistry())
     monkeypatch.setattr(metrics, "queue_age", without)
-    stages.build()  # `stage` is also a label that every scraped series has
+    stages.build()  # the scrape configuration adds `stage` to every series
     lost = Histogram("parley_stage_duration_seconds", "Time.", ["stage"], registry=CollectorRegistry())
     monkeypatch.setattr(metrics, "stage_duration", lost)
     with pytest.raises(ValueError, match="parley_stage_duration_seconds has no label 'engine'"):

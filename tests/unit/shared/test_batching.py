@@ -1,4 +1,4 @@
-"""One thread answers for many: together what comes together, each its own answer, and nobody waits for what is lost."""
+"""One thread batches the requests of many callers, and a failed or hanging call reaches all of them."""
 
 import asyncio
 import threading
@@ -11,7 +11,7 @@ from shared.engines.registry import EngineLost
 
 
 class Model:
-    """Doubles numbers; a negative one is a bad question. Its gate holds a call back."""
+    """Doubles numbers; a negative number is a bad request. The gate blocks a call."""
 
     def __init__(self) -> None:
         self.calls: list[list[int]] = []
@@ -44,7 +44,7 @@ async def batcher(model: Model) -> AsyncIterator[Batcher[int, int]]:
 
 
 async def held(model: Model, batcher: Batcher[int, int], question: int = 0) -> "asyncio.Future[int]":
-    """A call that is under way and stays so until the gate opens."""
+    """Start a call that is blocked until the gate opens."""
     model.gate.clear()
     model.entered.clear()
     first = asyncio.wrap_future(batcher.submit(question))

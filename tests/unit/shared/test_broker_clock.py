@@ -1,4 +1,4 @@
-"""The broker's clock, estimated: what the estimate may be wrong by, and that a set clock does not stay wrong."""
+"""The estimate of the broker's clock: its maximum error, and its recovery after a clock was set."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +23,7 @@ def test_the_error_is_at_most_half_of_the_fastest_round_trip(
 
 def test_ages_use_the_brokers_clock_and_are_never_negative() -> None:
     clock = ClockOffset()
-    clock.learn(100.0, 100.002, 40.001)  # a minute before us
+    clock.learn(100.0, 100.002, 40.001)  # a minute behind this host
     assert abs(clock.offset_s - 60.0) < 1e-9
     assert abs(clock.age_s(40_000, 100.5) - 0.5) < 1e-9
     assert clock.age_s(41_000, 100.5) == 0.0

@@ -1,4 +1,4 @@
-"""Every frame type survives the wire, and nothing else does."""
+"""Every frame type round-trips, and everything else is rejected."""
 
 import dataclasses
 import inspect
@@ -14,8 +14,8 @@ from shared.protocol import frames as frames_module
 from shared.protocol.codec import MAX_ENTRY_BYTES, BadFrame
 from shared.protocol.frames import FRAMES, AudioChunk, Frame, InputCleared, TurnDiscarded, codec
 
-st.register_type_strategy(int, st.integers(-(2**63), 2**63 - 1))  # what MessagePack can hold
-st.register_type_strategy(float, st.floats(allow_nan=False))  # one that equals itself
+st.register_type_strategy(int, st.integers(-(2**63), 2**63 - 1))  # the range of MessagePack
+st.register_type_strategy(float, st.floats(allow_nan=False))  # NaN is not equal to itself
 any_frame = st.one_of([st.from_type(cls) for cls in FRAMES])
 
 
@@ -35,7 +35,7 @@ def test_frames_lists_every_frame_of_the_module() -> None:
 @pytest.mark.parametrize("cls", FRAMES)
 def test_each_type_is_frozen_slotted_and_documented(cls: type[Frame]) -> None:
     assert cls.__doc__
-    assert "(" not in cls.__doc__.splitlines()[0][:20]  # not the signature that dataclasses make up
+    assert "(" not in cls.__doc__.splitlines()[0][:20]  # not the signature that dataclasses generate
     assert "__slots__" in vars(cls)
     assert cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
 
@@ -49,7 +49,7 @@ def test_round_trip(frames: list[Frame]) -> None:
 @settings(max_examples=60, deadline=None)
 @given(frame=any_frame)
 def test_another_msgpack_library_decodes_tag_and_fields(frame: Frame) -> None:
-    """An independent MessagePack implementation, in another language (Rust), reads the same values."""
+    """An independent MessagePack implementation (in Rust) decodes the same values."""
     (read,) = ormsgpack.unpackb(entry(frame))
     assert read == [type(frame).__name__, *plain(dataclasses.astuple(frame))]  # type: ignore[call-overload]
 

@@ -1,4 +1,4 @@
-"""What is read of the GPUs that torch uses, from NVML as it is here and as drivers and cards have been seen to answer."""
+"""Reading GPUs through NVML: the real library, and a fake with answers that were seen from drivers and cards."""
 
 import os
 import sys
@@ -17,7 +17,7 @@ GIB = 2**30
 
 
 def torch_with(monkeypatch: pytest.MonkeyPatch, reserved: dict[str, int], *, initialized: bool = True) -> None:
-    """A torch that sees these UUIDs and holds so many bytes on each: a machine for tests has none."""
+    """A fake torch with memory on GPUs: UUIDs and bytes."""
     uuids = list(reserved)
     cuda = SimpleNamespace(
         is_initialized=lambda: initialized,
@@ -29,7 +29,7 @@ def torch_with(monkeypatch: pytest.MonkeyPatch, reserved: dict[str, int], *, ini
 
 
 class Driver:
-    """NVML's answers; a card is known by its UUID, and `broken` maps a function to the code of its error."""
+    """A fake NVML. GPUs are named by UUID; `broken` maps functions to error codes."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, cards: list[str]) -> None:
         self.cards = cards
@@ -130,7 +130,7 @@ def test_only_devices_with_memory_of_this_process_are_read(driver: Driver, monke
 def test_nvml_is_not_opened_before_torch_uses_a_gpu(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     torch_with(monkeypatch, {"aaaa": GIB}, initialized=False)
     assert GpuMeter().read() == ()
-    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace())  # just being imported by another thread
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace())  # while another thread imports it
     assert GpuMeter().read() == ()
     monkeypatch.delitem(sys.modules, "torch")
     assert GpuMeter().read() == ()
@@ -140,10 +140,10 @@ def test_nvml_is_not_opened_before_torch_uses_a_gpu(driver: Driver, monkeypatch:
 @pytest.mark.parametrize(
     ("processes", "expected"),
     [
-        ([], 4 * GIB),  # a container, which sees none
+        ([], 4 * GIB),  # in a container the list is empty
         ([(os.getpid() + 1, 9 * GIB)], 4 * GIB),
-        ([(os.getpid(), None)], 4 * GIB),  # the driver keeps the size to itself
-        ([(os.getpid(), GIB)], 4 * GIB),  # the host's process of the same number
+        ([(os.getpid(), None)], 4 * GIB),  # the driver does not report the size
+        ([(os.getpid(), GIB)], 4 * GIB),  # the host's process with the same pid
         ([(os.getpid(), 3 * GIB), (os.getpid(), 2 * GIB)], 5 * GIB),
     ],
 )
@@ -175,7 +175,7 @@ def test_a_mig_instance_has_its_own_memory_and_its_cards_temperature(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver.cards = ["GPU-bbbb", "MIG-eeee", "MIG-aaaa"]
-    heat = {"board of MIG-aaaa": 50}  # nothing else has a thermometer
+    heat = {"board of MIG-aaaa": 50}  # only the physical card reports it
     monkeypatch.setattr(pynvml, "nvmlDeviceGetTemperature", lambda card, sensor: heat[card])
     load = read_one(GpuMeter())
     assert (load.index, load.name, load.temperature_c) == ("0:2", "Card MIG-aaaa", 50.0)
@@ -246,7 +246,7 @@ def test_an_incompatible_torch_only_disables_the_metrics(driver: Driver, monkeyp
 
 
 def test_the_real_nvml_library_without_such_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With no driver here, that is what is found; with one, that it knows no such card."""
+    """Without a driver NVML cannot be opened; with one, it does not know the GPU."""
     torch_with(monkeypatch, {"01234567-89ab-cdef-0123-456789abcdef": GIB})
     meter = GpuMeter()
     assert meter.read() == meter.read() == ()

@@ -1,4 +1,4 @@
-"""The lines of a process: all of them JSON in production, with role and context; in a terminal they are to be read."""
+"""A process's log lines: JSON with role and context in production, text in a terminal."""
 
 import json
 import os
@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 
 def lines(code: str, **env: str) -> list[str]:
-    """What a process that runs this writes to stderr."""
+    """Run the code in a process and return the lines of its stderr."""
     environ = {**os.environ, **{f"PARLEY_{name}": value for name, value in env.items()}}
     argv = (sys.executable, "-W", "default", "-c", CODE + code)
     return subprocess.run(

@@ -1,4 +1,4 @@
-"""Voices come out equally loud, whole or in slices, and nothing clicks, pumps or clips."""
+"""All voices get the same level, whole or in slices, without clicks, pumping or clipping."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -32,7 +32,7 @@ def tone(ms: int, amplitude: float = 0.3) -> Floats:
 
 
 def voice(dbfs: float, ms: int = 1000, seed: int = 0) -> Floats:
-    """Syllables and pauses at this active level, as far as int16 goes."""
+    """Syllables and pauses at this active level, limited by int16."""
     samples = RATE * ms // 1000
     syllables = np.clip(np.sin(np.arange(samples) * 2 * np.pi * 4 / RATE + 1), 0, 1)
     wave: Floats = (np.random.default_rng(seed).normal(0, 1, samples) * syllables).astype(np.float32)
@@ -49,7 +49,7 @@ def wave_of(data: bytes) -> Floats:
 
 
 def spoken(leveller: Leveller, name: str, said: bytes, cuts: Sequence[int] = ()) -> bytes:
-    """One sentence, in slices of so many samples."""
+    """Level one sentence in slices of these lengths, in samples."""
     out, place = b"", 0
     with leveller.sentence(name) as sentence:
         for cut in [*cuts, len(said) // 2]:
@@ -134,7 +134,7 @@ def test_the_gain_is_constant_within_a_sentence_for_any_slices(dbfs: float, cuts
 
 @given(st.integers(0, 9000), st.floats(0.08, 1.0), CUTS)
 def test_a_peak_lowers_the_gain_by_a_ramp_until_the_sentence_ends(place: int, height: float, cuts: list[int]) -> None:
-    """Without waves in it, so that the gain of each sample is seen."""
+    """A constant signal, so that the output shows the gain of each sample."""
     said = np.full(9600, 0.08)
     said[place : place + 100] = height
     leveller = Leveller(RATE)
@@ -142,7 +142,7 @@ def test_a_peak_lowers_the_gain_by_a_ramp_until_the_sentence_ends(place: int, he
     out = np.frombuffer(spoken(leveller, "a", pcm(said), cuts), "<i2").astype(float)
     gains = out / np.frombuffer(pcm(said), "<i2")
     before = 10 ** (MAX_GAIN_DB / 20)
-    whole = np.abs(out) < LOUDEST - 1  # and not clipped
+    whole = np.abs(out) < LOUDEST - 1  # not clipped
     falls = -np.diff(gains)[whole[1:] & whole[:-1]]
     assert falls.min(initial=0) >= -0.001
     assert falls.max(initial=0) <= before * 1000 / RAMP_MS / RATE + 0.001

@@ -1,4 +1,4 @@
-"""Which model an engine loads, which of a repository's files it uses, and what is missing of a folder."""
+"""Default models, the files that an engine uses, and the files missing in a folder."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def index(folder: Path, *parts: str) -> None:
 
 
 def cached(cache: Path, name: str, *files: str) -> Path:
-    """A snapshot in a cache, as the hub's library lays it."""
+    """Create a snapshot in a cache, with the layout of the hub's library."""
     repository = cache / f"models--{name.replace('/', '--')}"
     put(repository, "refs/main", text="a" * 40)
     return put(repository / "snapshots" / ("a" * 40), *files)

@@ -1,4 +1,4 @@
-"""The laws against the standard library's own, the resampler against libsoxr's best quality."""
+"""G.711 compared with `audioop`, the resampler compared with libsoxr's best quality."""
 
 import warnings
 from typing import Any
@@ -64,7 +64,7 @@ def test_an_odd_number_of_bytes_is_an_error(law: Law) -> None:
 
 
 def noise(rate_hz: int, top_hz: float, seconds: float = 1.0) -> NDArray[np.int16]:
-    """Noise with nothing above `top_hz`."""
+    """Noise, band-limited to `top_hz`."""
     count = int(rate_hz * seconds)
     spectrum = np.fft.rfft(np.random.default_rng(7).standard_normal(count))
     spectrum[np.fft.rfftfreq(count, 1 / rate_hz) > top_hz] = 0
@@ -121,7 +121,7 @@ def test_the_output_does_not_depend_on_how_the_input_is_cut(
         start = max(start, cut)
     got += pieces.flush()
     difference = np.frombuffer(got, "<i2").astype(int) - np.frombuffer(expected, "<i2")
-    # A sum of floats may be taken in another order and then be rounded the other way.
+    # Float sums in another order may round differently.
     assert len(got) == len(expected)
     assert np.all(np.abs(difference) <= 1)
 
@@ -146,5 +146,5 @@ def test_full_scale_is_clipped_and_not_wrapped() -> None:
     assert out.max() == 32767
     assert out.min() == -32768
     half = soxr.resample(square // 2, 48000, 16000, "VHQ")[: len(out)]
-    plateau = np.abs(half) > 8000  # wrapped, the overshoot beside an edge would come out with the other sign
+    plateau = np.abs(half) > 8000  # if it wrapped, the overshoot at an edge would have the wrong sign
     assert np.array_equal(np.sign(out[plateau]), np.sign(half[plateau]))

@@ -1,4 +1,4 @@
-"""What a process offers of its metrics, to whom, and what it measures of itself while it runs."""
+"""The metrics server of a process, its build information, event-loop lag and GPU load."""
 
 import asyncio
 import http.client
@@ -48,14 +48,14 @@ def served(host: str = "127.0.0.1") -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    """Where the metrics of this process are offered; one server for all who only ask it, for stopping one takes half a second."""
+    """Port of a metrics server that several tests share, because stopping one takes half a second."""
     enable_created_metrics()  # type: ignore[no-untyped-call]
     with served() as its_port:
         yield its_port
 
 
 def scrape(port: int, accept: str = "text/plain") -> tuple[str, str]:
-    """Type and text of what is offered."""
+    """Fetch the metrics: content type and text."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", "/metrics", headers={"Accept": accept})
@@ -66,7 +66,7 @@ def scrape(port: int, accept: str = "text/plain") -> tuple[str, str]:
         connection.close()
 
 
-# -- the port ---------------------------------------------------------------------------------------------------------
+# -- the server -------------------------------------------------------------------------------------------------------
 
 
 def test_metrics_have_no_created_series(port: int) -> None:
@@ -101,7 +101,7 @@ def test_metrics_are_local_by_default(port: int) -> None:
 
 
 def other_address() -> str:
-    """An address of this machine that a server on 127.0.0.1 does not have."""
+    """An address of this machine other than 127.0.0.1."""
     return "127.0.0.2" if sys.platform == "linux" else socket.gethostbyname(socket.gethostname())
 
 
@@ -130,7 +130,7 @@ def test_a_bad_client_does_not_block_others(port: int, sent: bytes) -> None:
         assert "parley_turns_total" in scrape(port)[1]
 
 
-# -- what runs here -------------------------------------------------------------------------------------------------------
+# -- build information ---------------------------------------------------------------------------------------------------
 
 
 def test_the_build_is_one_series_that_a_later_one_replaces() -> None:
@@ -173,7 +173,7 @@ async def until(met: Callable[[], bool]) -> None:
 
 
 def observed(stage: str, most_s: float = float("inf")) -> float:
-    """How many wake-ups of this process were at most so late."""
+    """Number of wake-ups that were at most `most_s` late."""
     bound = "+Inf" if most_s == float("inf") else str(most_s)
     labels = {"stage": stage, "le": bound}
     return REGISTRY.get_sample_value("parley_event_loop_lag_seconds_bucket", labels) or 0.0
@@ -184,7 +184,7 @@ async def test_a_blocking_callback_is_measured() -> None:
     assert own.loop_lag_ms == 0.0
     async with watching(own):
         await until(lambda: observed("blocked") >= 1)
-        time.sleep(0.7)  # noqa: ASYNC251 - what it is to find
+        time.sleep(0.7)  # noqa: ASYNC251 - the lag to be measured
         await until(lambda: own.loop_lag_ms >= 250)
     assert observed("blocked") - observed("blocked", 0.25) >= 1
 
@@ -214,7 +214,7 @@ def told(name: str) -> float | None:
 
 
 class Card:
-    """A GPU that torch has memory on, and what its driver answers; what it does not answer, NVML refuses unopened."""
+    """A fake GPU on which torch holds memory, with its driver's answers; other queries fail as in NVML before its init."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.held = 5
@@ -300,7 +300,7 @@ async def test_a_hanging_driver_blocks_nothing_and_is_not_called_again(
         asked, woken = len(card.readers), observed("hanging")
         await until(lambda: observed("hanging") >= woken + 2)
         assert len(card.readers) == asked
-        assert all(thread.daemon for thread in card.readers)  # else they would hold up the end of the process
+        assert all(thread.daemon for thread in card.readers)  # otherwise they would block the end of the process
         card.hangs = False
         card.released.set()
         await until(lambda: own.gpus == (GPU,))

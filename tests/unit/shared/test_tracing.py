@@ -1,4 +1,4 @@
-"""Traces: off they are nothing, what comes with a frame is never an error, and no process waits long for its spans."""
+"""Tracing: no-op when off, tolerant of invalid traceparents, and with a limited wait at the end of the process."""
 
 import json
 import os
@@ -61,13 +61,13 @@ def test_a_wrong_setting_of_the_sdk_is_bad_settings(monkeypatch: pytest.MonkeyPa
         "",
         "-",
         "traceparent",
-        PARENT[:-4],  # cut off
+        PARENT[:-4],  # truncated
         PARENT + PARENT,  # doubled
         PARENT.upper().replace("0", "x"),
         f"ff-{1:032x}-{2:016x}-01",
         f"00-{0:032x}-{2:016x}-01",
         f"00-{1:032x}-{0:016x}-01",
-        f"00-{1:032x}-{2:016x}-00",  # not recorded by who began it
+        f"00-{1:032x}-{2:016x}-00",  # not sampled by the process that began it
         "\0\ud800",
         "9" * 1_000_000,
     ],
@@ -114,14 +114,14 @@ def test_only_the_configured_share_is_traced() -> None:
         begun = [tracing.begin_turn({}, 0) for _ in range(400)]
         traced = sum(bool(tracing.traceparent(span)) for span in begun)
         assert 50 < traced < 150
-        tracing.begin_span("llm", PARENT, {}).end()  # whoever began it has decided
+        tracing.begin_span("llm", PARENT, {}).end()  # the process that began the trace has decided
         assert len(exporter.get_finished_spans()) == 1
     finally:
         tracing.stop_tracing()
 
 
 class Stuck(SpanExporter):
-    """A collector that takes everything and answers nothing."""
+    """An exporter that never returns."""
 
     def __init__(self) -> None:
         self.over = threading.Event()

@@ -1,4 +1,4 @@
-"""The parts of a turn, and the record that is kept of it."""
+"""The segments of a turn, and its record."""
 
 from dataclasses import replace
 
@@ -54,7 +54,7 @@ def test_work_prepared_at_a_pause_begins_at_the_pause() -> None:
 def test_other_work_begins_at_the_endpoint() -> None:
     late = {"endpoint": 500.0, "transcript": 700.0, "first_token": 900.0, "voice": 1000.0, "first_audio": 1001.0}
     assert lengths(late) == {"endpoint": 500, "transcript": 200, "first_token": 200, "first_audio": 100, "release": 1}
-    assert [part.stage for part in segments(late) if part.name == "first_audio"] == ["llm"]  # it spoke itself
+    assert [part.stage for part in segments(late) if part.name == "first_audio"] == ["llm"]  # the chat model spoke
 
 
 def test_a_turn_answered_from_audio_has_no_transcript_segment() -> None:

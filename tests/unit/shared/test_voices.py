@@ -1,4 +1,4 @@
-"""Which recordings make a voice, and what is said of those that make none."""
+"""The requirements on recordings of cloned voices, and the errors for those that do not meet them."""
 
 import msgpack
 import numpy as np
@@ -22,7 +22,7 @@ RATE_HZ = 24_000
 
 
 def hum(seconds: float, *, level: float = 0.1, rate_hz: int = RATE_HZ) -> Floats:
-    """A tone of that rms."""
+    """A tone with this RMS level."""
     time_s = np.arange(int(seconds * rate_hz)) / rate_hz
     return (level * 2**0.5 * np.sin(2 * np.pi * 220 * time_s)).astype(np.float32)
 
@@ -56,7 +56,7 @@ def test_invalid_names(name: str) -> None:
         (hum(30.1), RATE_HZ, "lasts 30.1 s"),
         (hum(4, rate_hz=8000), 8000, "has 8000 Hz: a voice needs at least 16000 Hz"),
         (np.zeros(4 * RATE_HZ, np.float32), RATE_HZ, "silent"),
-        (np.full(4 * RATE_HZ, 0.5, np.float32), RATE_HZ, "silent"),  # an offset is no sound
+        (np.full(4 * RATE_HZ, 0.5, np.float32), RATE_HZ, "silent"),  # a DC offset is silence
         (hum(4, level=0.003), RATE_HZ, r"too quiet \(-50 dBFS, at least -40 are needed"),
         (np.clip(hum(4, level=2), -1, 1), RATE_HZ, "clipped"),
         (np.where(np.arange(4 * RATE_HZ) == 7, np.nan, hum(4)), RATE_HZ, "infinite or NaN"),
