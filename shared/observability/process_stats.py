@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 from wsgiref.simple_server import WSGIServer
 
@@ -19,6 +18,7 @@ from prometheus_client import disable_created_metrics, start_http_server
 
 from shared.observability import metrics
 from shared.observability.gpu import GpuLoad, GpuMeter
+from shared.observability.version import parley_version
 from shared.settings import BadSettings, Settings
 
 log = structlog.get_logger()
@@ -65,13 +65,9 @@ def serve_metrics(settings: Settings, stage: str) -> WSGIServer | None:
 
 def set_build_info(stage: str, engine: str) -> None:
     """Set `build_info` to this process's stage, version, Python and engine, and start its counters at 0."""
-    try:
-        parley = version("parley")
-    except PackageNotFoundError:
-        parley = "unknown"
     metrics.build_info.clear()
     metrics.start_at_zero(stage)
-    metrics.build_info.labels(stage, parley, platform.python_version(), engine).set(1)
+    metrics.build_info.labels(stage, parley_version(), platform.python_version(), engine).set(1)
 
 
 class ProcessStats:

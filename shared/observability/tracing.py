@@ -7,7 +7,6 @@ SDK. Until it is called, all spans are no-ops of the API.
 import threading
 from collections.abc import Mapping
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from opentelemetry.context import Context
@@ -21,6 +20,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from shared.observability.version import parley_version
 from shared.settings import BadSettings, Settings
 
 FLUSH_S = 2.0
@@ -59,7 +59,7 @@ def configure_tracing(settings: Settings, role: str) -> None:
         ) from None
     except ValueError as error:
         raise BadSettings(f"PARLEY_TRACES={settings.traces!r}: a setting OTEL_… is wrong: {error}") from None
-    start_tracing(make_provider(role, _version(), settings.traces_share, processor))
+    start_tracing(make_provider(role, parley_version(), settings.traces_share, processor))
 
 
 def start_tracing(provider: Any) -> None:
@@ -150,10 +150,3 @@ def _context_of(parent: str) -> Context | None:
         return None
     context = _propagator.extract({"traceparent": parent}, Context())
     return context if get_current_span(context).get_span_context().is_valid else None
-
-
-def _version() -> str:
-    try:
-        return version("parley")
-    except PackageNotFoundError:
-        return "unknown"

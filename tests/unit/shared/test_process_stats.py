@@ -20,7 +20,7 @@ import pynvml  # type: ignore[import-untyped]
 import pytest
 from prometheus_client import REGISTRY, enable_created_metrics
 
-from shared.observability import metrics, process_stats
+from shared.observability import metrics, process_stats, version
 from shared.observability.gpu import GpuLoad
 from shared.observability.process_stats import ProcessStats, serve_metrics, set_build_info
 from shared.settings import BadSettings, Settings
@@ -139,14 +139,11 @@ def test_the_build_is_one_series_that_a_later_one_replaces() -> None:
     (sample,) = next(iter(metrics.build_info.collect())).samples
     assert (sample.labels["stage"], sample.labels["engine"], sample.value) == ("llm", "transformers", 1)
     assert sample.labels["python"] == platform.python_version()
-    assert sample.labels["version"] == metadata.version("parley")
+    assert sample.labels["version"] == metadata.version(version.DISTRIBUTION)
 
 
 def test_the_version_is_unknown_if_parley_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def version(name: str) -> str:
-        raise metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(process_stats, "version", version)
+    monkeypatch.setattr(version, "DISTRIBUTION", "no-such-distribution")
     set_build_info("llm", "eliza")
     (sample,) = next(iter(metrics.build_info.collect())).samples
     assert sample.labels["version"] == "unknown"
@@ -199,7 +196,7 @@ def test_lag_is_forgotten_after_five_seconds() -> None:
 # -- the GPUs ---------------------------------------------------------------------------------------------------------------
 
 
-TOLD = {
+EXPECTED = {
     "utilization_ratio": 0.37,
     "memory_used_bytes": 30,
     "memory_total_bytes": 80,
@@ -209,7 +206,7 @@ TOLD = {
 }
 
 
-def told(name: str) -> float | None:
+def gauge_value(name: str) -> float | None:
     return REGISTRY.get_sample_value(f"parley_gpu_{name}", {"gpu": "1"})
 
 
@@ -268,12 +265,12 @@ async def test_gauges_are_set_and_removed_with_the_gpus(card: Card) -> None:
     own = ProcessStats("llm", gpus_every_s=0.01)
     async with watching(own):
         await until(lambda: own.gpus == (GPU,))
-        assert {name: told(name) for name in TOLD} == TOLD
+        assert {name: gauge_value(name) for name in EXPECTED} == EXPECTED
         own._lags.append((time.monotonic(), 9.0314159))
         assert json.loads(json.dumps(own.load())) == {"loop_lag_ms": 9031.4, "gpus": [asdict(GPU)]}
         card.held = 0
         await until(lambda: own.gpus == ())
-    assert [told(name) for name in TOLD] == [None] * len(TOLD)
+    assert [gauge_value(name) for name in EXPECTED] == [None] * len(EXPECTED)
 
 
 async def test_unreported_values_have_no_series(card: Card) -> None:
@@ -282,7 +279,7 @@ async def test_unreported_values_have_no_series(card: Card) -> None:
         await until(lambda: own.gpus == (GPU,))
         card.power_mw = None
         await until(lambda: own.gpus == (replace(GPU, power_w=None),))
-        assert (told("power_watts"), told("temperature_celsius")) == (None, 61)
+        assert (gauge_value("power_watts"), gauge_value("temperature_celsius")) == (None, 61)
         card.held = 0
         await until(lambda: own.gpus == ())
 
@@ -296,7 +293,7 @@ async def test_a_hanging_driver_blocks_nothing_and_is_not_called_again(
         await until(lambda: own.gpus == (GPU,))
         card.hangs = True
         await until(lambda: own.gpus == ())
-        assert told("utilization_ratio") is None
+        assert gauge_value("utilization_ratio") is None
         asked, woken = len(card.readers), observed("hanging")
         await until(lambda: observed("hanging") >= woken + 2)
         assert len(card.readers) == asked
@@ -332,4 +329,4 @@ async def test_a_process_without_torch_has_no_gpu_series(monkeypatch: pytest.Mon
     async with watching(own):
         await until(lambda: observed("vad") >= 1)
     assert own.gpus == ()
-    assert [told(name) for name in TOLD] == [None] * len(TOLD)
+    assert [gauge_value(name) for name in EXPECTED] == [None] * len(EXPECTED)
