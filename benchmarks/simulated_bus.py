@@ -218,9 +218,7 @@ class SimulatedStage:
         return self._leases.fences
 
     def _hire(self) -> Worker:
-        worker = Worker(self.stage, self._settings, Shutdown(0), self._bus)  # type: ignore[arg-type]
-        worker._leases = self._leases  # type: ignore[assignment]  # noqa: SLF001 - the broker's side of it is simulated
-        return worker
+        return Worker(self.stage, self._settings, Shutdown(0), self._bus, self._leases)  # type: ignore[arg-type]
 
     def take(self, stream: bytes, entry_id: str, frame: Frame, fence: int = 1) -> None:
         """Work has come, or has come back."""

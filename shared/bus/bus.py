@@ -13,7 +13,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgpack
 
@@ -47,12 +47,20 @@ class Target(NamedTuple):
     """False: append only if the stream exists."""
 
 
+class Appender(Protocol):
+    """The part of the bus that a channel writes to."""
+
+    @property
+    def keys(self) -> Keys: ...
+    def append(self, target: Target, packed: bytes, fence: int, *, urgent: bool) -> None: ...
+
+
 class Channel:
     """Publishes one stage's frames about one session, routed by `shared.protocol.streams.ROUTES`."""
 
     __slots__ = ("_bus", "_session", "_stage", "_targets", "fence")
 
-    def __init__(self, bus: "Bus", stage: str, session: str, fence: int) -> None:
+    def __init__(self, bus: Appender, stage: str, session: str, fence: int) -> None:
         self._bus, self._stage, self._session, self.fence = bus, stage, session, fence
         self._targets: dict[type[Frame], list[Target]] = {}
 

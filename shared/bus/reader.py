@@ -5,7 +5,7 @@ Every XREAD includes a wake-up stream. An entry there ends the block, so that a 
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from shared.bus.connection import RedisConnection
 from shared.protocol.entry_id import order
@@ -32,11 +32,17 @@ class Subscription:
 
     __slots__ = ("_reader", "deliver", "key", "last_id")
 
-    def __init__(self, reader: "Reader", key: bytes, last_id: bytes, deliver: EntryCallback) -> None:
+    def __init__(self, reader: "Unfollower", key: bytes, last_id: bytes, deliver: EntryCallback) -> None:
         self._reader, self.key, self.last_id, self.deliver = reader, key, last_id, deliver
 
     def close(self) -> None:
         self._reader.unfollow(self)
+
+
+class Unfollower(Protocol):
+    """The part of the reader that a subscription uses."""
+
+    def unfollow(self, subscription: Subscription) -> None: ...
 
 
 class Reader:

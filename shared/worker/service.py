@@ -11,6 +11,7 @@ import uvloop
 
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerRefused
+from shared.bus.leases import Leases
 from shared.engines.registry import EngineLost, UnknownEngine
 from shared.observability.logs import configure_logging
 from shared.observability.process_stats import ProcessStats, serve_metrics, set_build_info
@@ -62,7 +63,8 @@ def run_stage(role: str, build: Callable[[Settings], Stage]) -> int:
         stage = build(settings)
 
         async def body(bus: Bus) -> None:
-            await Worker(stage, settings, shutdown, bus, stats.load).run()
+            leases = Leases(bus, stage.name, settings.lease_ms)
+            await Worker(stage, settings, shutdown, bus, leases, stats.load).run()
 
         try:
             await stage.load()

@@ -10,10 +10,10 @@ from typing import Any
 from opentelemetry.trace import INVALID_SPAN, Span
 
 from shared.audio.voices import ClonedVoice
-from shared.bus.bus import Bus
 from shared.bus.leases import Lease, Leases
 from shared.bus.reader import EntryCallback, Subscription
 from shared.bus.records import unpack_settings
+from shared.bus.session_store import SessionStore
 from shared.observability import metrics, tracing
 from shared.protocol.frames import Frame
 from shared.protocol.session import Message, SessionSettings
@@ -26,7 +26,7 @@ FEED_LIMIT = 2_000
 class Work:
     """One job in progress. The stage reads and publishes through it and never sees the broker."""
 
-    def __init__(self, bus: Bus, leases: Leases, stage: str, lease: Lease) -> None:
+    def __init__(self, bus: SessionStore, leases: Leases, stage: str, lease: Lease) -> None:
         self.lease = lease
         self.frame = lease.frame
         self.session: str = lease.frame.session  # type: ignore[attr-defined]  # every frame of a jobs stream has one

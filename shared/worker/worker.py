@@ -14,9 +14,9 @@ from typing import Any, Protocol
 import structlog
 from structlog.contextvars import bind_contextvars
 
-from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone
 from shared.bus.leases import Lease, Leases
+from shared.bus.session_store import SessionStore
 from shared.engines.registry import EngineLost
 from shared.observability import metrics, tracing
 from shared.protocol.frames import Frame, StageFailed, codec
@@ -70,11 +70,16 @@ class Worker:
     """Runs one stage on one bus."""
 
     def __init__(
-        self, stage: Stage, settings: Settings, shutdown: Shutdown, bus: Bus, process_load: LoadCallback = dict
+        self,
+        stage: Stage,
+        settings: Settings,
+        shutdown: Shutdown,
+        bus: SessionStore,
+        leases: Leases,
+        process_load: LoadCallback = dict,
     ) -> None:
         """`process_load`: the load of the process, sent with the worker's own in the heartbeat."""
-        self._stage, self._settings, self._shutdown, self._bus = stage, settings, shutdown, bus
-        self._leases = Leases(bus, stage.name, settings.lease_ms)
+        self._stage, self._settings, self._shutdown, self._bus, self._leases = stage, settings, shutdown, bus, leases
         self._gates = TurnGates()
         self._in_hand: dict[str, Work] = {}
         self._freed = asyncio.Event()

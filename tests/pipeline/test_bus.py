@@ -161,7 +161,7 @@ async def test_work_that_fails_is_tried_again_then_set_aside_and_the_session_is_
     async with Bus.connect(where, "tts") as bus, Bus.connect(where, "edge") as edge, asyncio.TaskGroup() as tasks:
         await edge.call(b"XADD", edge.keys.stream(StreamKind.OUT, "s"), b"*", b"x", b"")
         edge.follow(StreamKind.OUT, "s", "0-0", lambda at, _, frames: told.extend(frames))
-        running = tasks.create_task(Worker(Stage(fail), where, shutdown, bus).run())
+        running = tasks.create_task(Worker(Stage(fail), where, shutdown, bus, Leases(bus, "tts", where.lease_ms)).run())
         bus.channel("llm", "s").publish(sentence())
         await until(lambda: any(isinstance(frame, StageFailed) for frame in told))
         assert attempts == [1, 2, 3]
@@ -188,7 +188,9 @@ async def test_a_stop_message_ends_work_that_is_in_vain_and_shutdown_finishes_th
 
     shutdown = Shutdown(5)
     async with Bus.connect(where, "tts") as bus, asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(Worker(Stage(speak), where, shutdown, bus).run())
+        running = tasks.create_task(
+            Worker(Stage(speak), where, shutdown, bus, Leases(bus, "tts", where.lease_ms)).run()
+        )
         for turn in (1, 2):
             bus.channel("llm", "s").publish(sentence(turn=turn))
         await until(lambda: len(begun) == 2)
@@ -324,7 +326,9 @@ async def test_whole_frames_that_are_not_work_of_this_stage_are_set_aside_and_th
             await bus.call(b"XADD", stream, b"*", b"f", codec.entry([codec.encode(frame) for frame in frames]))
         # One of them was handed to a worker that died: it comes back by a takeover.
         await dead.call(b"XREADGROUP", b"GROUP", b"tts", dead.consumer, b"COUNT", 1, b"STREAMS", stream, b">")
-        running = tasks.create_task(Worker(Stage(speak), where, shutdown, bus).run())
+        running = tasks.create_task(
+            Worker(Stage(speak), where, shutdown, bus, Leases(bus, "tts", where.lease_ms)).run()
+        )
         bus.channel("llm", "s").publish(sentence(turn=7))
         await until(lambda: done)
         async with asyncio.timeout(10):

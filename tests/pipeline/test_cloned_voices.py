@@ -13,6 +13,7 @@ from services.tts.engines.scripted import ScriptedSynthesizer
 from services.tts.stage import TtsStage
 from shared.audio.voices import ClonedVoice, cloned_voice
 from shared.bus.bus import Bus
+from shared.bus.leases import Leases
 from shared.protocol.frames import Frame, ReplySentence, StageFailed, VoiceChunk, VoiceDone
 from shared.protocol.streams import StreamKind
 from shared.settings import Settings
@@ -96,7 +97,9 @@ async def speaking(where: Settings, engine: Any) -> AsyncIterator[Speaking]:
     shutdown = Shutdown(1)
     async with Bus.connect(where, "tts") as bus, Bus.connect(where, "edge") as edge, asyncio.TaskGroup() as tasks:
         await edge.call(b"XADD", edge.keys.stream(StreamKind.OUT, "s"), b"*", b"x", b"")
-        tasks.create_task(Worker(TtsStage(engine, "test"), where, shutdown, bus).run())
+        tasks.create_task(
+            Worker(TtsStage(engine, "test"), where, shutdown, bus, Leases(bus, "tts", where.lease_ms)).run()
+        )
         said = Speaking(edge)
         edge.follow(StreamKind.OUT, "s", "0-0", lambda at, _, frames: said.frames.extend(frames))
         yield said

@@ -22,6 +22,7 @@ from services.llm.__main__ import build as build_llm
 from services.tts.__main__ import build as build_tts
 from services.vad.__main__ import build as build_vad
 from shared.bus.bus import Bus
+from shared.bus.leases import Leases
 from shared.bus.records import pack_settings
 from shared.observability.otel import make_provider
 from shared.observability.tracing import session_label, start_tracing, stop_tracing
@@ -106,7 +107,9 @@ async def working(settings: Settings, *stages: Stage) -> AsyncIterator[None]:
             await stage.load()
             stack.push_async_callback(stage.close)
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
-            tasks.create_task(Worker(stage, settings, shutdowns[-1], bus).run())
+            tasks.create_task(
+                Worker(stage, settings, shutdowns[-1], bus, Leases(bus, stage.name, settings.lease_ms)).run()
+            )
         yield
         for shutdown in shutdowns:
             shutdown.request()

@@ -164,5 +164,5 @@ def test_alertmanager_accepts_its_configuration_and_routes_alerts() -> None:
     amtool = need("amtool")
     run(amtool, "check-config", str(ALERTMANAGER))
     for severity in ("page", "ticket"):
-        told = run(amtool, "config", "routes", "test", f"--config.file={ALERTMANAGER}", f"severity={severity}")
-        assert told.strip() == severity
+        receiver = run(amtool, "config", "routes", "test", f"--config.file={ALERTMANAGER}", f"severity={severity}")
+        assert receiver.strip() == severity

@@ -158,8 +158,8 @@ def test_process_memory_is_torchs_if_nvml_does_not_list_the_process(
     "code", [pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_NO_PERMISSION, pynvml.NVML_ERROR_UNKNOWN]
 )
 def test_unsupported_values_are_none(driver: Driver, code: int) -> None:
-    told = ("Name", "UtilizationRates", "MemoryInfo", "PowerUsage", "Temperature", "ComputeRunningProcesses")
-    driver.broken = {f"nvmlDeviceGet{name}": code for name in told} | {"nvmlDeviceIsMigDeviceHandle": code}
+    queries = ("Name", "UtilizationRates", "MemoryInfo", "PowerUsage", "Temperature", "ComputeRunningProcesses")
+    driver.broken = {f"nvmlDeviceGet{name}": code for name in queries} | {"nvmlDeviceIsMigDeviceHandle": code}
     assert GpuMeter().read() == (GpuLoad("1", None, None, None, None, 4 * GIB, None, None),)
 
 
