@@ -120,8 +120,8 @@ CAUSES = (
         '"stage", "$1", "stream", ".*jobs:(.+)")',
         "30s",
         "A job of the {{ $labels.stage }} stage is stuck",
-        "A worker has not renewed the lease of a job in {{ $labels.stream }} for {{ $value | humanizeDuration }}, and no "
-        "other worker has taken the job over.",
+        "A worker has not renewed the lease of a job in {{ $labels.stream }} for {{ $value | humanizeDuration }}, "
+        "and no other worker has taken the job over.",
         "parley-stages",
     ),
     Cause(
@@ -139,7 +139,8 @@ CAUSES = (
         f"> {BROKER_MEMORY:g}",
         "5m",
         "The broker's memory is almost full",
-        "{{ $value | humanizePercentage }} of the broker's memory is used. When it is full, the broker refuses all writes.",
+        "{{ $value | humanizePercentage }} of the broker's memory is used. When it is full, the broker refuses all "
+        "writes.",
         "parley-broker",
     ),
     Cause(
@@ -147,8 +148,8 @@ CAUSES = (
         f"{promql.gauge(metrics.broker_up, 'max', ['instance'])} < 1",
         "15s",
         "The broker does not answer",
-        "The broker does not answer the edge {{ $labels.instance }} (parley_broker_up is {{ $value }}). All sessions of "
-        "this edge have ended, and new sessions are refused.",
+        "The broker does not answer the edge {{ $labels.instance }} (parley_broker_up is {{ $value }}). All sessions "
+        "of this edge have ended, and new sessions are refused.",
         "parley-broker",
     ),
     Cause(
@@ -165,8 +166,8 @@ CAUSES = (
         failing_endpoints(),
         "5m",
         "An endpoint of the {{ $labels.stage }} stage fails",
-        "{{ $value | humanizePercentage }} of the requests of the {{ $labels.stage }} stage to its {{ $labels.endpoint }} "
-        f"endpoint failed, in the last {ENDPOINT_WINDOW}.",
+        "{{ $value | humanizePercentage }} of the requests of the {{ $labels.stage }} stage to its "
+        f"{{{{ $labels.endpoint }}}} endpoint failed, in the last {ENDPOINT_WINDOW}.",
         "parley-stages",
     ),
     Cause(

@@ -66,7 +66,8 @@ def _health() -> list[Panel]:
         lines(
             16,
             "Commands per second",
-            "Commands that the broker processes, in one thread. If the rate stops growing with the calls, it is the limit.",
+            "Commands that the broker processes, in one thread. If the rate stops growing with the calls, it is the "
+            "limit.",
             units.OpsPerSecond,
             {"commands": gauge(metrics.broker_commands, "max")},
             span=12,
@@ -95,8 +96,8 @@ def _streams() -> list[Panel]:
         lines(
             23,
             "Oldest lease renewal",
-            "Longest time since a worker renewed the lease of a job. Above lease_ms, another worker should have taken the "
-            "job over.",
+            "Longest time since a worker renewed the lease of a job. Above lease_ms, another worker should have "
+            "taken the job over.",
             SECONDS,
             {"{{stream}}": gauge(metrics.oldest_pending, "max", ("stream",))},
             runbooks=["LeaseSilent"],
@@ -109,15 +110,16 @@ def _latency() -> list[Panel]:
         lines(
             31,
             "Write latency",
-            "From the gathering of a write to the broker's reply, by stage. If all stages are slow, check the broker and "
-            "the network; if one is, check its event loop.",
+            "From the gathering of a write to the broker's reply, by stage. If all stages are slow, check the broker "
+            "and the network; if one is, check its event loop.",
             SECONDS,
             percentiles(metrics.publish_seconds, (0.5, 0.99), by=("stage",)),
         ),
         lines(
             32,
             "Read latency",
-            "From the writing of an entry to its reader, by stage. Most of it is the pause between reads (read_pace_ms).",
+            "From the writing of an entry to its reader, by stage. Most of it is the pause between reads "
+            "(read_pace_ms).",
             SECONDS,
             percentiles(metrics.read_seconds, (0.5, 0.99), by=("stage",)),
         ),

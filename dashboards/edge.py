@@ -22,7 +22,8 @@ def _sessions() -> list[Panel]:
         lines(
             11,
             "Connections",
-            "Sessions in progress, by edge and protocol. If edges are uneven, the load balancer does not spread new ones.",
+            "Sessions in progress, by edge and protocol. If edges are uneven, the load balancer does not spread new "
+            "ones.",
             COUNT,
             {"{{protocol}} {{instance}}": gauge(metrics.sessions_active, by=("protocol", "instance"))},
             stacked=True,
@@ -30,9 +31,9 @@ def _sessions() -> list[Panel]:
         lines(
             12,
             "Closed, per minute",
-            "Closed connections by close code. 1000: normal; 1008: invalid message from the client; 1011: internal error, "
-            "see the logs; 1012: the server stopped or lost its broker; 1013: the client reads too slowly; client: the "
-            "client closed.",
+            "Closed connections by close code. 1000: normal; 1008: invalid message from the client; 1011: internal "
+            "error, see the logs; 1012: the server stopped or lost its broker; 1013: the client reads too slowly; "
+            "client: the client closed.",
             PER_MINUTE,
             {"{{code}} {{protocol}}": per_minute(metrics.closes, ("code", "protocol"))},
             runbooks=["SessionsRefused"],
@@ -47,8 +48,8 @@ def _sessions() -> list[Panel]:
         lines(
             14,
             "Session set-up",
-            "From the client's request to the session's first log entry, read back from the broker. If it is slow, check "
-            "the broker's latency and the edge's event loop.",
+            "From the client's request to the session's first log entry, read back from the broker. If it is slow, "
+            "check the broker's latency and the edge's event loop.",
             SECONDS,
             percentiles(metrics.session_setup),
             runbooks=["SessionSetupBudget"],
@@ -64,7 +65,8 @@ def _sessions() -> list[Panel]:
         lines(
             16,
             "Barge-in, by protocol",
-            "From speech during a reply to its silence. If one protocol is slow, its clients send audio in large chunks.",
+            "From speech during a reply to its silence. If one protocol is slow, its clients send audio in large "
+            "chunks.",
             SECONDS,
             percentiles(metrics.barge_in, (0.5, 0.95), by=("protocol",)),
             runbooks=["BargeInBudget"],
@@ -106,7 +108,8 @@ def _audio() -> list[Panel]:
         lines(
             25,
             "Interrupted turns, per minute",
-            "Turns whose reply was interrupted. If there are many, replies are too long, or echo is detected as speech.",
+            "Turns whose reply was interrupted. If there are many, replies are too long, or echo is detected as "
+            "speech.",
             PER_MINUTE,
             {"interrupted": or_zero(per_minute(metrics.turns_total, outcome="interrupted"))},
         ),
@@ -127,7 +130,8 @@ def _processes() -> list[Panel]:
         lines(
             31,
             "CPU",
-            "CPU cores used by each process. An edge near 1 is at its limit, as its event loop uses one core: start another.",
+            "CPU cores used by each process. An edge near 1 is at its limit, as its event loop uses one core: start "
+            "another.",
             COUNT,
             {"{{stage}} {{instance}}": foreign("process_cpu_seconds_total", window=WINDOW, by=process)},
             runbooks=["EventLoopLag"],
@@ -142,7 +146,8 @@ def _processes() -> list[Panel]:
         lines(
             33,
             "Open files",
-            "Open file descriptors as a share of the process's limit. At 100 % it accepts no connections: raise ulimit -n.",
+            "Open file descriptors as a share of the process's limit. At 100 % it accepts no connections: raise "
+            "ulimit -n.",
             SHARE,
             {
                 "{{stage}} {{instance}}": f"{foreign('process_open_fds', by=process)} / "

@@ -71,8 +71,8 @@ def _ours() -> list[Panel]:
         lines(
             16,
             "Xid errors, per minute",
-            "Errors reported by the driver. Every one is serious: take the machine out of service, and find the Xid number "
-            "in its kernel log.",
+            "Errors reported by the driver. Every one is serious: take the machine out of service, and find the Xid "
+            "number in its kernel log.",
             PER_MINUTE,
             {"all": or_zero(per_minute(metrics.gpu_xid_errors)), _SEES: per_minute(metrics.gpu_xid_errors, _GPU)},
             runbooks=["GpuXid"],
@@ -86,7 +86,7 @@ def _dcgm() -> list[Panel]:
         ("Engine active", "Share of time in which the GPU computed.", SHARE, "DCGM_FI_PROF_GR_ENGINE_ACTIVE"),
         (
             "Tensor cores active",
-            "Share of cycles in which they worked. If it is low under load, batches are small or models run in float32.",
+            "Share of cycles in which they worked. Low under load: small batches, or models in float32.",
             SHARE,
             "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE",
         ),
@@ -99,7 +99,7 @@ def _dcgm() -> list[Panel]:
         ("Temperature", "Above about 85 °C a GPU throttles.", units.Celsius, "DCGM_FI_DEV_GPU_TEMP"),
         (
             "Last Xid error",
-            "Number of the latest Xid error; 0: none. Take the machine out of service; NVIDIA's list explains the number.",
+            "Number of the latest Xid error; 0: none. Take the machine out of service, and look the number up.",
             COUNT,
             "DCGM_FI_DEV_XID_ERRORS",
         ),

@@ -121,8 +121,8 @@ def _latency() -> list[timeseries.Panel]:
         lines(
             31,
             "Voice to voice, sent",
-            "From the end of speech to the first audio sent by the edge. If it is above the line, the turn waterfall shows "
-            "which segment is slow.",
+            "From the end of speech to the first audio sent by the edge. If it is above the line, the turn waterfall "
+            "shows which segment is slow.",
             SECONDS,
             percentiles(metrics.turn_latency),
             limit=TURN_LATENCY_S,
@@ -131,8 +131,8 @@ def _latency() -> list[timeseries.Panel]:
         lines(
             32,
             "Voice to voice, heard",
-            "From the end of speech to the first audio played, for clients that report playback. If it is far above the "
-            "time until it was sent, check the network and the client's buffer.",
+            "From the end of speech to the first audio played, for clients that report playback. If it is far above "
+            "the time until it was sent, check the network and the client's buffer.",
             SECONDS,
             percentiles(metrics.turn_heard_latency),
             runbooks=["TurnLatencyBudget"],
@@ -140,8 +140,8 @@ def _latency() -> list[timeseries.Panel]:
         lines(
             33,
             "Barge-in",
-            "From the first sample of speech during a reply to the message that silences it. If it is above the line, check "
-            "the vad stage's queue and event loop.",
+            "From the first sample of speech during a reply to the message that silences it. If it is above the "
+            "line, check the vad stage's queue and event loop.",
             SECONDS,
             percentiles(metrics.barge_in),
             limit=BARGE_IN_S,
@@ -159,8 +159,8 @@ def _failures() -> list[stat.Panel | timeseries.Panel]:
         lines(
             45,
             "Refused, per minute",
-            "Refused sessions, by reason: full (too many), or a stage without workers or too far behind. Scale the edge or "
-            "that stage.",
+            "Refused sessions, by reason: full (too many), or a stage without workers or too far behind. Scale the "
+            "edge or that stage.",
             PER_MINUTE,
             failures(metrics.sessions_refused, "reason"),
             span=12,
@@ -169,8 +169,8 @@ def _failures() -> list[stat.Panel | timeseries.Panel]:
         lines(
             46,
             "Dropped, per minute",
-            "Dropped data, by reason. Stale frames and frames of an old fence are dropped by design; a slow reader or a "
-            "broker error causes audible gaps.",
+            "Dropped data, by reason. Stale frames and frames of an old fence are dropped by design; a slow reader "
+            "or a broker error causes audible gaps.",
             PER_MINUTE,
             failures(metrics.dropped, "reason"),
             span=12,

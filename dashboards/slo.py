@@ -75,7 +75,7 @@ def burns(slo: Slo) -> tuple[Burn, ...]:
 
 
 def least_events(slo: Slo, burn: Burn) -> int:
-    """Return the number of events in the long window that must be exceeded, so that one bad event cannot raise the alert."""
+    """Return the minimum number of events in the long window: one bad event must not raise the alert."""
     return max(slo.least, ceil(round(1 / threshold(slo, burn), 6)))
 
 

@@ -55,8 +55,8 @@ def _capacity() -> list[Panel]:
         lines(
             12,
             "Queue age",
-            "Age of the oldest job that waits for a worker. Use it as the scaling signal: above the line, start workers of "
-            "that stage.",
+            "Age of the oldest job that waits for a worker. Use it as the scaling signal: above the line, start "
+            "workers of that stage.",
             SECONDS,
             {"{{stage}}": gauge(metrics.queue_age, "max", _BY, stage=STAGE)},
             limit=QUEUE_AGE_S,
@@ -111,8 +111,8 @@ def _speed() -> list[Panel]:
         lines(
             22,
             "Real-time factor",
-            "Seconds of processing per second of audio. Above the line the stage does not keep up, and playback has gaps: "
-            "use a smaller model, a faster device or fewer slots.",
+            "Seconds of processing per second of audio. Above the line the stage does not keep up, and playback has "
+            "gaps: use a smaller model, a faster device or fewer slots.",
             SHARE,
             percentiles(metrics.realtime_factor, (0.5, 0.95), by=_WITH_ENGINE, stage=STAGE, engine=ENGINE),
             limit=1.0,
@@ -120,8 +120,8 @@ def _speed() -> list[Panel]:
         lines(
             23,
             "Batch size",
-            "Requests in one call of the model, across sessions. If it is 1 under load, batch_ms is too short, or batch is "
-            "1.",
+            "Requests in one call of the model, across sessions. If it is 1 under load, batch_ms is too short, or "
+            "batch is 1.",
             COUNT,
             {
                 "mean {{stage}}": mean(metrics.batch_size, by=_BY, stage=STAGE),
@@ -140,8 +140,8 @@ def _usage() -> list[Panel]:
         lines(
             51,
             "Tokens, per minute",
-            "Tokens of chat models, if the engine reports them. Prompt: not cached; cached: prompt tokens from the cache. If "
-            "little is cached, turns do not share a prefix.",
+            "Tokens of chat models, if the engine reports them. Prompt: not cached; cached: prompt tokens from the "
+            "cache. If little is cached, turns do not share a prefix.",
             PER_MINUTE,
             {"{{engine}} {{direction}}": per_minute(metrics.llm_tokens, ("engine", "direction"), engine=ENGINE)},
             stacked=True,
@@ -172,8 +172,8 @@ def _usage() -> list[Panel]:
         lines(
             55,
             "Requests to endpoints, per minute",
-            "Requests by outcome. The fallback is used if the first endpoint failed twice, or with an error that a retry "
-            "cannot fix.",
+            "Requests by outcome. The fallback is used if the first endpoint failed twice, or with an error that a "
+            "retry cannot fix.",
             PER_MINUTE,
             {"{{stage}} {{endpoint}} {{outcome}}": per_minute(requests, ("stage", "endpoint", "outcome"), stage=STAGE)},
             runbooks=["EndpointFailing"],
@@ -206,7 +206,7 @@ def _failures() -> list[Panel]:
         ),
         (
             "Dead letters",
-            "Jobs given up after their last attempt: the turn got no reply. The broker's stream dead:<stage> has the errors.",
+            "Jobs given up after their last attempt: the turn failed. The broker's stream dead:<stage> has the errors.",
             metrics.dead_letters,
             ["DeadLetters"],
         ),

@@ -39,7 +39,7 @@ def _all_segments() -> list[Panel]:
         lines(
             12,
             "Segments of a turn, p95",
-            f"{_ABOUT} The sum is above the p95 of the whole turn, because the segments are rarely slow at the same time.",
+            f"{_ABOUT} The sum is above the p95 of the whole turn: segments are rarely slow at the same time.",
             SECONDS,
             _stacked(0.95),
             stacked=True,
@@ -48,8 +48,8 @@ def _all_segments() -> list[Panel]:
         bars(
             13,
             "Mean of each segment, over the time range",
-            "The sum is above the mean latency if replies are prepared at pauses, because that work overlaps the endpoint "
-            "wait.",
+            "The sum is above the mean latency if replies are prepared at pauses, because that work overlaps the "
+            "endpoint wait.",
             SECONDS,
             {_legend(segment): mean(metrics.turn_segment, RANGE, segment=segment) for segment in SEGMENTS},
         ),
@@ -80,11 +80,11 @@ def _each_segment() -> list[Panel]:
 
 _MEANING = {
     "endpoint": "Silence before the turn was committed, set by the session or by the end-of-turn engine.",
-    "transcript": "From the pause to the final transcript. Slow: too few asr workers, or a model too large for the device.",
+    "transcript": "From the pause to the final transcript. Slow: too few asr workers, or a slow model.",
     "first_token": "From the transcript to the first token. Slow: too few llm workers, or long prompts.",
     "first_sentence": "From the first token to the first complete clause. Slow: few tokens per second.",
     "first_audio": "From the first clause to its first audio. Slow: too few tts workers, or a long first clause.",
-    "release": "From the first audio and the commit to the sending by the edge. Above a few ms: the edge's loop is busy.",
+    "release": "From first audio and commit to the sending by the edge. Above a few ms: its event loop is busy.",
 }
 
 
@@ -97,8 +97,8 @@ def _speculation() -> list[Panel]:
         figure(
             31,
             "Speculative replies reused",
-            "Share of the replies prepared before the end of the turn that were sent, over the time range. If it is low, "
-            "people pause long within their turns: raise pause_ms.",
+            "Share of the replies prepared before the end of the turn that were sent, over the time range. If it is "
+            "low, people pause long within their turns: raise pause_ms.",
             SHARE,
             promql.share(reused, total),
             span=4,
@@ -117,8 +117,8 @@ def _speculation() -> list[Panel]:
         lines(
             33,
             "Outcomes of speculative replies",
-            "Reused: sent as prepared. Redone: the person went on speaking, and the reply was prepared again. Wasted: the "
-            "turn was discarded.",
+            "Reused: sent as prepared. Redone: the person went on speaking, and the reply was prepared again. "
+            "Wasted: the turn was discarded.",
             SHARE,
             {"{{outcome}}": f"{outcomes} / on () group_left () {rate(metrics.speculations)}"},
             stacked=True,
@@ -126,8 +126,8 @@ def _speculation() -> list[Panel]:
         lines(
             34,
             "Wasted work",
-            "Seconds of cancelled work per second, by stage: the price of speculation. Close to the number of workers, it "
-            "delays other jobs: raise pause_ms, or lower speculations.",
+            "Seconds of cancelled work per second, by stage: the price of speculation. Close to the number of "
+            "workers, it delays other jobs: raise pause_ms, or lower speculations.",
             SECONDS,
             {"{{stage}}": rate(metrics.wasted_work, by=("stage",))},
             stacked=True,
@@ -135,8 +135,8 @@ def _speculation() -> list[Panel]:
         lines(
             35,
             "Speculative replies, per minute",
-            "Pauses at which a reply was prepared, and the outcomes. If there are many more than turns, people pause often, "
-            "and a longer pause_ms saves work.",
+            "Pauses at which a reply was prepared, and the outcomes. If there are many more than turns, people pause "
+            "often, and a longer pause_ms saves work.",
             PER_MINUTE,
             {
                 "begun": promql.or_zero(per_minute(metrics.speculations_begun)),

@@ -32,7 +32,7 @@ MIN_DBFS = -60.0
 MAX_VOICES = 64
 """Most recently used voices that are remembered, 24 kB each. Limited because clients choose the names."""
 RAMP_MS = 5
-"""Shortest time in which the gain may fall to zero: a faster fall clicks. Samples that are too loud meanwhile are clipped."""
+"""Shortest time in which the gain may fall to zero: a faster fall clicks. Louder samples are clipped meanwhile."""
 
 _MARGIN_DB = 15.9  # ITU-T P.56
 _FULL = 32_768
@@ -79,13 +79,13 @@ class Leveller:
         self._voices: OrderedDict[str, Powers] = OrderedDict()
 
     def gain_db(self, voice: str) -> float:
-        """Return the gain for the voice's next sentence: the median of the other voices for a new one, 0 for the first."""
+        """Return the gain for the voice's next sentence; for a new voice the median of the others, or 0."""
         if voice in self._voices:
             return _gain_db(self._voices[voice])
         return median(_gain_db(powers) for powers in self._voices.values()) if self._voices else 0.0
 
     def sentence(self, voice: str) -> "LevelledSentence":
-        """Return a context manager to feed with the sentence's slices. On exit its level is learnt, even if it is incomplete."""
+        """Return a context manager that levels a sentence's slices; on exit it learns the level, even if incomplete."""
         return LevelledSentence(self, voice)
 
     def learn(self, voice: str, powers: Powers) -> None:

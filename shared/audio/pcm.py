@@ -19,7 +19,7 @@ LAW_RATE_HZ = 8000
 """The sample rate of G.711."""
 
 QUALITY = "sinc_fastest"
-"""80 % of the bandwidth and 97 dB SNR according to libsamplerate; the better qualities delay more than twice as long."""
+"""80 % of the bandwidth and 97 dB SNR, says libsamplerate; the better qualities delay more than twice as long."""
 FLUSH_SAMPLES = 2000
 """More input samples than the resampler ever delays."""
 
@@ -80,7 +80,7 @@ def encode_law(law: Law, pcm: bytes) -> bytes:
 
 
 class Resampler:
-    """Converts one stream of PCM to another sample rate. The output does not depend on how the input is cut into pieces."""
+    """Converts one stream of PCM to another sample rate. The output does not depend on the chunks of the input."""
 
     def __init__(self, from_hz: int, to_hz: int) -> None:
         self._from_hz, self._to_hz = from_hz, to_hz

@@ -84,7 +84,7 @@ class Channel:
         return found
 
     def publish(self, frame: Frame, *, urgent: bool = True) -> None:
-        """Append the frame to its streams, at the end of this event-loop iteration or, if not urgent, within `gather_ms`."""
+        """Append the frame to its streams: in this event-loop iteration or, if not urgent, within `gather_ms`."""
         packed = codec.encode(frame)
         for target in self.targets(type(frame)):
             self._bus.append(target, packed, self.fence, urgent=urgent)
@@ -260,7 +260,7 @@ class Bus(Records):
     # -- stop messages ----------------------------------------------------------------------------
 
     def stop(self, session: str, turn: int, revision: int, *, only: bool = False) -> None:
-        """Tell all workers to stop work below (turn, revision) of a session; `only`: earlier revisions of this turn only."""
+        """Tell all workers to stop work below (turn, revision); with `only`, earlier revisions of this turn only."""
         self.send(b"PUBLISH", self.keys.stop_channel(), msgpack.packb((session, turn, revision, only)))
 
     async def listen_for_stops(self, on_stop: StopCallback) -> None:

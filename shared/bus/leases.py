@@ -132,7 +132,7 @@ class Leases:
         done: bool,
         checkpoint: bytes = b"",
     ) -> None:
-        """Publish frames, save a checkpoint and, if `done`, end the lease; atomically, and only while the lease is ours.
+        """Publish frames, save a checkpoint and, if `done`, end the lease: atomically, and only while it is ours.
 
         `on_reply` takes 1, or 0 if the lease was lost and nothing was done, or an exception.
         """

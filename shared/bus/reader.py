@@ -15,7 +15,7 @@ from shared.protocol.streams import SESSION_TTL_S
 BLOCK_MS = 1000
 READ_COUNT = 256
 PACED_COUNT = 8
-"""A read that returned this many entries or more is followed by the whole pause, a smaller one by a proportional pause."""
+"""A read that returns this many entries is followed by the whole pause, a smaller one by a proportional pause."""
 
 EntryDecoder = Callable[[bytes, bytes, Any], tuple[int, list[Frame]] | None]
 """Takes a key, an entry's id and its fields; returns its fence and frames, or None for a bad entry."""

@@ -123,7 +123,7 @@ class Records(ABC):
         return {info.name: info for info in sorted(filter(None, found), key=lambda info: info.name)}
 
     async def voice(self, name: str, known: ClonedVoice | None = None) -> ClonedVoice | None:
-        """Return a cloned voice, or None if there is none; `known` itself if it is still current, without a download."""
+        """Return a cloned voice, or None if there is none; `known` itself if it is still current."""
         for _ in range(2):  # it may be replaced between the two reads
             info = await self.voice_info(name)
             if info is None:

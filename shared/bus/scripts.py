@@ -14,7 +14,8 @@ COMMIT = (
     _OURS
     + """
 -- KEYS: jobs stream, session hash, then one stream per entry to append
--- ARGV: group, consumer, id, fence, done ('1' acks and deletes), checkpoint ('' keeps), then per stream (maxlen, create, body);
+-- ARGV: group, consumer, id, fence, done ('1': ack and delete), checkpoint ('': none),
+-- then per stream (maxlen, create, body);
 -- create '0' appends only to a stream that exists
 if not ours(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then return 0 end
 for i = 3, #KEYS do
@@ -37,7 +38,7 @@ return 1
 RENEW = (
     _OURS
     + """
--- KEYS: jobs stream. ARGV: group, consumer, idle time in ms to set on the entries, ids. Returns the ids that are not ours.
+-- KEYS: jobs stream. ARGV: group, consumer, idle time in ms to set, ids. Returns the ids that are not ours.
 local lost = {}
 for i = 4, #ARGV do
   if ours(KEYS[1], ARGV[1], ARGV[2], ARGV[i], '') then
@@ -85,7 +86,7 @@ return 1
 
 STATUS = """
 -- KEYS: ready set, hash of loads, jobs stream. ARGV: group.
--- Returns (ready members, age in ms of the oldest waiting job, jobs in progress, loads as alternating consumer and JSON)
+-- Returns (ready members, age in ms of the oldest waiting job, jobs in progress, loads as consumer and JSON in turn)
 local now = redis.call('TIME')
 local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
 local age, held = 0, 0

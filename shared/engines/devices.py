@@ -1,4 +1,4 @@
-"""The device and number format that a model runs with. The only file of `shared` that imports torch, and only when called."""
+"""The device and number format that a model runs with. The only file of `shared` that imports torch, lazily."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -77,7 +77,7 @@ def _dtype(settings: Settings, kind: str) -> Any:
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     if kind == "mps":
         return torch.float16
-    # On a CPU with native bfloat16, Whisper takes 0.57 s instead of 1.02 s for 5 s of speech, a chat model a third per token.
+    # On a CPU with native bfloat16, Whisper takes 0.57 of the time, a chat model a third.
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     fast = settings.quantize == "none" and any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
     return torch.bfloat16 if fast else torch.float32

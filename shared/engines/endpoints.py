@@ -19,7 +19,7 @@ NO_KEY = "none"
 PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
 """Back-off before a retry: the default, and the limit for a Retry-After header."""
 KEEP_S = 60.0
-"""How long an idle connection is kept. Many turns last longer than the client's 5 s, and a new one costs a handshake."""
+"""How long an idle connection is kept. Turns last longer than the client's 5 s, and a new one costs a handshake."""
 LONGEST_REASON = 300
 
 BAD_REQUEST = (400, 413, 422)
@@ -33,7 +33,7 @@ Place = Literal["first", "fallback"]
 
 
 class EndpointFailed(RuntimeError):
-    """A request to an endpoint failed; the message names the endpoint. `status` is the HTTP status, 0 if there is none."""
+    """A request to an endpoint failed; the message names it. `status` is the HTTP status, 0 if there is none."""
 
     def __init__(self, message: str, status: int = 0, pause_s: float = PAUSE_S, *, late: bool = False) -> None:
         """`late`: the request timed out."""

@@ -1,4 +1,4 @@
-"""The models that the engines load, and their files on this machine. Nothing is downloaded here: a call must never wait."""
+"""The models that the engines load, and their files on this machine. Nothing is downloaded here."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence

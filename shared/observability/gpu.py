@@ -42,7 +42,7 @@ class _Gpu:
     index: str
     handle: Any
     board: Any
-    """Handle of the physical card, which reports power and temperature; equal to `handle` unless it is a MIG instance."""
+    """Handle of the physical card, which reports power and temperature; `handle` itself without MIG."""
     events: Any | None
     """NVML event set for Xid errors; None if they cannot be registered."""
 
@@ -155,7 +155,7 @@ class GpuMeter:
         )
 
     def _memory_of_process(self, gpu: _Gpu, reserved: int) -> int:
-        """Return the bytes in NVML's process list, which includes the CUDA context; at least the bytes that torch holds.
+        """Return the bytes in NVML's process list, which includes the CUDA context; at least what torch holds.
 
         In a container the list has the host's process ids, so this process may be missing or mistaken for another.
         """

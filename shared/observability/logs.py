@@ -1,7 +1,7 @@
-"""Logging: structlog to stderr, as text in a terminal and as JSON lines elsewhere. What was said is never logged by default.
+"""Logging with structlog to stderr: text in a terminal, JSON lines elsewhere, and by default never what was said.
 
-Logs and warnings of libraries and uncaught exceptions go the same way. Each line of a job has its session, turn, revision
-and trace, which the worker binds to the context.
+Logs and warnings of libraries and uncaught exceptions go the same way. Each line of a job has its session, turn,
+revision and trace, which the worker binds to the context.
 """
 
 import logging

@@ -36,13 +36,13 @@ turn_segment = Histogram(
 )
 turns_total = Counter(
     "parley_turns_total",
-    "Finished turns that required a reply, including typed turns and the agent's own, by outcome: completed, interrupted, "
-    "cancelled (by the client, or because it left), failed, or empty (no words).",
+    "Finished turns that required a reply, including typed turns and the agent's own, by outcome: completed, "
+    "interrupted, cancelled (by the client, or because it left), failed, or empty (no words).",
     ["outcome"],
 )
 barge_in = Histogram(
     "parley_barge_in_seconds",
-    "First sample of speech during a reply to the message that silences the client. Only sessions that interrupt at once.",
+    "First sample of speech during a reply to the message that silences the client. Only sessions that do so at once.",
     ["protocol"],
     buckets=BARGE_IN_BUCKETS_S,
 )

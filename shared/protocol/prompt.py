@@ -21,7 +21,7 @@ SOUND = "(sound)"
 def prompt(
     settings: SessionSettings, options: ReplyOptions, history: Sequence[Message], turn: int, text: str
 ) -> list[Message]:
-    """Return the model's input: the instructions, the history before this turn, and this turn's text if there is any."""
+    """Return the model's input: the instructions, the history before this turn, and this turn's text, if any."""
     instructions = settings.instructions if options.instructions is None else options.instructions
     messages = [Message("system", instructions, 0)] if instructions else []
     messages += _with_results([message for message in history if message.turn < turn])

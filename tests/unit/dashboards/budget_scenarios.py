@@ -44,8 +44,8 @@ class Series:
         return (
             {"severity": severity, "slo": self.slo, "window": window},
             (
-                f"{100 * share:.4g}% {self.what} in the last {window}. The error budget is {100 * self.budget:g} % over 30 "
-                f"days; it burns more than {factor:g} times too fast."
+                f"{100 * share:.4g}% {self.what} in the last {window}. The error budget is {100 * self.budget:g} % "
+                f"over 30 days; it burns more than {factor:g} times too fast."
             ),
         )
 

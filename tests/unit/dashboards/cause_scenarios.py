@@ -56,8 +56,8 @@ CAUSES = (
                 (
                     ticket(stage="tts", stream="jobs:tts"),
                     (
-                        "A worker has not renewed the lease of a job in jobs:tts for 7s, and no other worker has taken the "
-                        "job over."
+                        "A worker has not renewed the lease of a job in jobs:tts for 7s, and no other worker has "
+                        "taken the job over."
                     ),
                 )
             ],

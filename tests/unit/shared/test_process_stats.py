@@ -66,7 +66,7 @@ def scrape(port: int, accept: str = "text/plain") -> tuple[str, str]:
         connection.close()
 
 
-# -- the server -------------------------------------------------------------------------------------------------------
+# -- the server ------------------------------------------------------------------------------------
 
 
 def test_metrics_have_no_created_series(port: int) -> None:
@@ -130,7 +130,7 @@ def test_a_bad_client_does_not_block_others(port: int, sent: bytes) -> None:
         assert "parley_turns_total" in scrape(port)[1]
 
 
-# -- build information ---------------------------------------------------------------------------------------------------
+# -- build information -----------------------------------------------------------------------------
 
 
 def test_the_build_is_one_series_that_a_later_one_replaces() -> None:
@@ -149,7 +149,7 @@ def test_the_version_is_unknown_if_parley_is_not_installed(monkeypatch: pytest.M
     assert sample.labels["version"] == "unknown"
 
 
-# -- the event loop ---------------------------------------------------------------------------------------------------------
+# -- the event loop --------------------------------------------------------------------------------
 
 
 @asynccontextmanager
@@ -193,7 +193,7 @@ def test_lag_is_forgotten_after_five_seconds() -> None:
     assert own.loop_lag_ms == 20.0
 
 
-# -- the GPUs ---------------------------------------------------------------------------------------------------------------
+# -- the GPUs --------------------------------------------------------------------------------------
 
 
 EXPECTED = {
@@ -211,7 +211,7 @@ def gauge_value(name: str) -> float | None:
 
 
 class Card:
-    """A fake GPU on which torch holds memory, with its driver's answers; other queries fail as in NVML before its init."""
+    """A fake GPU on which torch holds memory, with its driver's answers; other queries fail."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.held = 5
