@@ -217,7 +217,7 @@ class Worker:
             await work.finish(())
             return "stale"
         if work.attempt > CRASHES * self._settings.max_deliveries and not self._stage.long_lived:
-            return await self._give_up(work, f"{work.attempt - 1} workers died while they worked on it")
+            return await self._give_up(work, f"{work.attempt - 1} workers died or stopped while they worked on it")
         try:
             frames = await self._stage.work(work)
         except BrokerGone:
