@@ -1,4 +1,4 @@
-"""`python -m dashboards` builds the dashboards and the alert rules; `--check` says what differs from them on disk."""
+"""`python -m dashboards` builds the dashboards and alert rules; `--check` lists built files that are out of date."""
 
 import argparse
 import sys
@@ -9,13 +9,13 @@ from dashboards import alerts, boards
 
 BUILT = Path(__file__).parent / "built"
 BUILDERS: tuple[Callable[[], dict[str, str]], ...] = (boards.build, alerts.build)
-"""Each gives the text of files by their names; no two the same name."""
+"""Each returns file contents by name; names are unique across builders."""
 
 
 def main(argv: Sequence[str] | None = None, folder: Path = BUILT) -> int:
-    """Build, or with `--check` compare. Returns 1 where something differs."""
+    """Build the files, or compare them with `--check`. Returns 1 if any differs."""
     parser = argparse.ArgumentParser(prog="python -m dashboards", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where a file is not as it is built")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a built file is out of date")
     check = parser.parse_args(argv).check
     files = build()
     if not check:
@@ -28,10 +28,10 @@ def main(argv: Sequence[str] | None = None, folder: Path = BUILT) -> int:
 
 
 def build() -> dict[str, str]:
-    """All files.
+    """Return the contents of all files, by name.
 
     Raises:
-        ValueError: two builders gave a file of the same name.
+        ValueError: two builders returned a file of the same name.
     """
     files: dict[str, str] = {}
     for builder in BUILDERS:
@@ -43,7 +43,7 @@ def build() -> dict[str, str]:
 
 
 def write(files: dict[str, str], folder: Path) -> None:
-    """Make the folder hold these files and no others."""
+    """Write the files, and delete all other files in the folder."""
     folder.mkdir(exist_ok=True)
     for path in _present(folder):
         if path.name not in files:
@@ -53,7 +53,7 @@ def write(files: dict[str, str], folder: Path) -> None:
 
 
 def differences(files: dict[str, str], folder: Path) -> list[str]:
-    """A line for each file that is missing, differs or is superfluous."""
+    """Return a line for each file that is missing, out of date or superfluous."""
     present = {path.name: path for path in _present(folder)}
     wrong = [f"{name}: missing" for name in files.keys() - present.keys()]
     wrong += [f"{name}: superfluous" for name in present.keys() - files.keys()]

@@ -1,7 +1,7 @@
-"""The alert rules of Prometheus, made from the table of SLOs and the metric objects.
+"""The Prometheus alert rules, built from the SLO table and the metric objects.
 
-A page is for what callers suffer: an error budget that burns fast. Its causes, seen from inside, are tickets: they say
-where to look, and wake nobody while no caller suffers.
+Only SLO burn-rate alerts page, because they show that callers are affected. Internal causes open tickets: they help to
+find the reason, and wake nobody while callers are not affected.
 """
 
 from collections.abc import Sequence
@@ -30,41 +30,41 @@ from shared.settings import STAGES, Settings
 
 RUNBOOKS = "docs/runbooks"
 JOB = "parley"
-"""The name that the scrape configuration gives the job."""
+"""The job name in the scrape configuration."""
 LONG_INTERVAL = "2m"
-"""Below the 5 minutes after which Prometheus takes a series for gone."""
+"""Evaluation interval of the long windows; less than the 5 minutes after which Prometheus treats a series as stale."""
 
-DEFAULTS = Settings.model_construct()  # not of this environment: the rules are the same wherever they are built
+DEFAULTS = Settings.model_construct()  # independent of the environment in which the rules are built
 QUEUE_AGE_S = DEFAULTS.queue_age_limit_ms / 2000
 """Half of the age at which sessions are refused."""
 SILENCE_S = 3 * DEFAULTS.lease_ms / 1000
-"""Somebody should have taken the work over after one lease."""
+"""Another worker should take a job over after one lease time."""
 LOOP_LAG_S = 0.125
 CLOCK_SKEW_S = 0.25
 BROKER_MEMORY = 0.8
 GPU_MEMORY = 0.95
 ENDPOINT_FAILURES, LEAST_REQUESTS = 0.1, 5
-"""Share of the requests to an endpoint, in `ENDPOINT_WINDOW`; and of how many at least."""
+"""Share of failed requests within `ENDPOINT_WINDOW`, and the minimum number of requests for the alert."""
 ENDPOINT_WINDOW = "5m"
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Something within that may be why callers suffer."""
+    """An internal condition that may affect callers."""
 
     alert: str
     expr: str
     hold: str
-    """It must have been so for so long."""
+    """How long the expression must be true before the alert fires."""
     summary: str
     description: str
     dashboard: str
     stage: str | None = None
-    """A label that the expression cannot give."""
+    """The label `stage`, if the expression does not have it."""
 
 
 def build(*, runbooks: str = RUNBOOKS, hold: str | None = None) -> dict[str, str]:
-    """The text of each rule file by its name. `hold`: how long causes must last, instead of each one's own time."""
+    """Return the contents of the rule file by its name. `hold` overrides the `hold` of every cause."""
     import yaml
 
     groups = [
@@ -81,14 +81,14 @@ def build(*, runbooks: str = RUNBOOKS, hold: str | None = None) -> dict[str, str
 
 
 def happened(counter: Counter, window: str, by: Sequence[str]) -> str:
-    """More than no events within the window; also the one with which a series began, which `increase` does not see."""
+    """Expression: any event within the window, including the first one of a new series, which `increase` misses."""
     one = promql.series(counter, "_total")
     began = f"sum by ({', '.join(by)}) ({one} unless {one} offset {window})"
     return f"{promql.increase(counter, window, by)} > 0 or {began} > 0"
 
 
 def failing_endpoints() -> str:
-    """Share of the requests to an endpoint that failed; those that nobody wanted to the end are not among them."""
+    """Expression: the share of failed requests per endpoint, without cancelled requests, is above the limit."""
     by, requests = ("stage", "endpoint"), metrics.endpoint_requests
     done = promql.increase(requests, ENDPOINT_WINDOW, by, outcome="done")
     cancelled = promql.increase(requests, ENDPOINT_WINDOW, by, outcome="cancelled")
@@ -102,8 +102,8 @@ CAUSES = (
         f"{promql.gauge(metrics.queue_age, 'max', ['stage'])} > {QUEUE_AGE_S:g}",
         "1m",
         "The {{ $labels.stage }} stage does not keep up",
-        "The oldest {{ $labels.stage }} work that no worker has taken is {{ $value | humanizeDuration }} old; "
-        f"sessions are refused from {2 * QUEUE_AGE_S:g} s on.",
+        "The oldest waiting {{ $labels.stage }} job is {{ $value | humanizeDuration }} old. "
+        f"New sessions are refused from {2 * QUEUE_AGE_S:g} s on.",
         "parley-stages",
     ),
     Cause(
@@ -111,7 +111,7 @@ CAUSES = (
         f"{promql.gauge(metrics.ready_workers, 'max', ['stage'])} < 1",
         "1m",
         "No {{ $labels.stage }} worker is ready",
-        "{{ $value }} {{ $labels.stage }} workers are ready: sessions are refused, and turns wait for one.",
+        "{{ $value }} {{ $labels.stage }} workers are ready. New sessions are refused, and turns wait.",
         "parley-stages",
     ),
     Cause(
@@ -119,18 +119,18 @@ CAUSES = (
         f"label_replace({promql.gauge(metrics.oldest_pending, 'max', ['stream'])} > {SILENCE_S:g}, "
         '"stage", "$1", "stream", ".*jobs:(.+)")',
         "30s",
-        "Work of the {{ $labels.stage }} stage is held by a worker that is silent",
-        "A worker has been silent for {{ $value | humanizeDuration }} over work that it took from "
-        "{{ $labels.stream }}, and no other worker takes it over.",
+        "A job of the {{ $labels.stage }} stage is stuck",
+        "A worker has not renewed the lease of a job in {{ $labels.stream }} for {{ $value | humanizeDuration }}, "
+        "and no other worker has taken the job over.",
         "parley-stages",
     ),
     Cause(
         "DeadLetters",
         happened(metrics.dead_letters, "15m", ["stage"]),
         "0s",
-        "The {{ $labels.stage }} stage gave up work",
-        '{{ $value | printf "%.0f" }} pieces of {{ $labels.stage }} work were given up after their last attempt, '
-        "in the last 15 minutes.",
+        "The {{ $labels.stage }} stage gave up jobs",
+        '{{ $value | printf "%.0f" }} {{ $labels.stage }} jobs were given up after their last attempt, in the last 15 '
+        "minutes.",
         "parley-stages",
     ),
     Cause(
@@ -138,8 +138,9 @@ CAUSES = (
         f"{promql.gauge(metrics.broker_memory, 'max')} / {promql.gauge(metrics.broker_memory_limit, 'max')} "
         f"> {BROKER_MEMORY:g}",
         "5m",
-        "The broker's memory runs full",
-        "{{ $value | humanizePercentage }} of the broker's memory is taken; when it is full, it refuses every write.",
+        "The broker's memory is almost full",
+        "{{ $value | humanizePercentage }} of the broker's memory is used. When it is full, the broker refuses all "
+        "writes.",
         "parley-broker",
     ),
     Cause(
@@ -147,16 +148,16 @@ CAUSES = (
         f"{promql.gauge(metrics.broker_up, 'max', ['instance'])} < 1",
         "15s",
         "The broker does not answer",
-        "The broker does not answer the edge {{ $labels.instance }} (parley_broker_up is {{ $value }}): every session "
-        "there has ended, and new ones are refused.",
+        "The broker does not answer the edge {{ $labels.instance }} (parley_broker_up is {{ $value }}). All sessions "
+        "of this edge have ended, and new sessions are refused.",
         "parley-broker",
     ),
     Cause(
         "SessionsRefused",
         happened(metrics.sessions_refused, "5m", ["reason"]),
         "5m",
-        "Callers are turned away",
-        '{{ $value | printf "%.0f" }} sessions were refused in the last 5 minutes, and some in the 5 minutes before: '
+        "Sessions are refused",
+        '{{ $value | printf "%.0f" }} sessions were refused in the last 5 minutes, for at least 5 minutes. Reason: '
         "{{ $labels.reason }}.",
         "parley-edge",
     ),
@@ -165,15 +166,15 @@ CAUSES = (
         failing_endpoints(),
         "5m",
         "An endpoint of the {{ $labels.stage }} stage fails",
-        "{{ $value | humanizePercentage }} of the requests of the {{ $labels.stage }} stage to its {{ $labels.endpoint }} "
-        f"endpoint failed, in the last {ENDPOINT_WINDOW}.",
+        "{{ $value | humanizePercentage }} of the requests of the {{ $labels.stage }} stage to its "
+        f"{{{{ $labels.endpoint }}}} endpoint failed, in the last {ENDPOINT_WINDOW}.",
         "parley-stages",
     ),
     Cause(
         "EventLoopLag",
         f"{promql.quantile(0.99, metrics.loop_lag, '5m', ['stage', 'instance'])} > {LOOP_LAG_S:g}",
         "5m",
-        "A process of the {{ $labels.stage }} stage stalls",
+        "The event loop of a {{ $labels.stage }} process is blocked",
         "The event loop of {{ $labels.instance }} wakes up {{ $value | humanizeDuration }} late (99th percentile).",
         "parley-stages",
     ),
@@ -183,8 +184,8 @@ CAUSES = (
         f"{promql.gauge(metrics.gpu_memory_total, 'max', ['stage', 'instance', 'gpu'])} > {GPU_MEMORY:g}",
         "5m",
         "A GPU's memory is full",
-        "{{ $value | humanizePercentage }} of the memory of GPU {{ $labels.gpu }} is taken, as the {{ $labels.stage }} "
-        "worker {{ $labels.instance }} sees it.",
+        "{{ $value | humanizePercentage }} of the memory of GPU {{ $labels.gpu }} is used, according to the "
+        "{{ $labels.stage }} worker {{ $labels.instance }}.",
         "parley-gpu",
     ),
     Cause(
@@ -192,18 +193,18 @@ CAUSES = (
         happened(metrics.gpu_xid_errors, "15m", ["stage", "instance", "gpu"]),
         "0s",
         "A GPU reports errors",
-        'The driver reported {{ $value | printf "%.0f" }} errors of GPU {{ $labels.gpu }} to the {{ $labels.stage }} '
-        "worker {{ $labels.instance }}, in the last 15 minutes.",
+        'The driver reported {{ $value | printf "%.0f" }} Xid errors of GPU {{ $labels.gpu }} in the last 15 minutes, '
+        "according to the {{ $labels.stage }} worker {{ $labels.instance }}.",
         "parley-gpu",
     ),
-    # One rule for each stage, and of any target of it: where a stage is scaled in, the others of it still answer.
+    # One rule per stage, for all of its targets together: scaling a stage in must not fire the alert.
     *(
         Cause(
             "ExporterAbsent",
             f'absent(up{{job="{JOB}", stage="{stage}"}} == 1)',
             "2m",
-            f"Nothing is measured of {stage}",
-            f"No process of {stage} answers Prometheus: no other alert of this stage can fire.",
+            f"No metrics from {stage}",
+            f"Prometheus reaches no process of {stage}. No other alert of this stage can fire.",
             "parley-overview",
             stage,
         )
@@ -214,8 +215,8 @@ CAUSES = (
         f"max by (stage, instance) (abs({promql.series(metrics.clock_skew)})) > {CLOCK_SKEW_S:g}",
         "5m",
         "A host's clock is wrong",
-        "The clock of {{ $labels.instance }} ({{ $labels.stage }}) and the broker's are "
-        "{{ $value | humanizeDuration }} apart.",
+        "The clock of {{ $labels.instance }} ({{ $labels.stage }}) differs from the broker's by "
+        "{{ $value | humanizeDuration }}.",
         "parley-broker",
     ),
 )
@@ -244,8 +245,8 @@ def _budget(slo: Slo, burn: Burn, runbooks: str) -> dict[str, Any]:
         f"{recorded_events(slo, burn.long)} > {least_events(slo, burn)}",
     )
     description = (
-        f"{{{{ $value | humanizePercentage }}}} {slo.broken}, in the last {burn.long}. {100 * slo.budget:g} % may, "
-        f"over 30 days: this is more than {burn.factor:g} times as fast."
+        f"{{{{ $value | humanizePercentage }}}} {slo.broken} in the last {burn.long}. The error budget is "
+        f"{100 * slo.budget:g} % over 30 days; it burns more than {burn.factor:g} times too fast."
     )
     return {
         "alert": slo.alert,

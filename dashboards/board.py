@@ -1,4 +1,4 @@
-"""A dashboard out of its rows: the variables, the links and the settings that all of them share."""
+"""Builds a dashboard from its rows, with the variables, links and settings that all dashboards share."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ TAG = "parley"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Panels under a title. The number of a row is a multiple of ten, and its panels' follow it."""
+    """A titled row of panels. Its number is a multiple of ten; its panels have the numbers after it."""
 
     number: int
     title: str
@@ -38,11 +38,11 @@ class Row:
 def board(
     name: str, title: str, about: str, rows: Sequence[Row], choices: Sequence[dashboard.QueryVariable] = ()
 ) -> dict[str, str]:
-    """The dashboard's file name and its JSON; `choices` are variables beside the environment."""
+    """Return the dashboard's JSON by its file name. `choices` are variables in addition to the environment."""
     built = dashboard.Dashboard(f"Parley: {title}").uid(f"parley-{name}").description(about).tags([TAG])
     built.refresh("10s").time("now-1h", "now").timezone("browser").readonly().tooltip(DashboardCursorSync.CROSSHAIR)
     built.with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
-    # Written out, as a dashboard without a list of them is one that Grafana repairs at every load.
+    # Grafana adds this annotation to dashboards that lack it, and then reports unsaved changes.
     built.annotation(
         dashboard.AnnotationQuery()
         .name("Annotations & Alerts")
@@ -77,7 +77,7 @@ def board(
         built.with_row(header)
     model = built.build()
     for link in [*(model.links or []), *(link for panel in _panels(model.panels or []) for link in panel.links or [])]:
-        # What the library fills in hides the link in a menu, in newer Grafanas; without it, it is beside the variables.
+        # The library's default moves the link into a menu in newer Grafanas; None keeps it beside the variables.
         link.placement = None  # type: ignore[assignment] # the library itself checks for None
     return {f"parley-{name}.json": JSONEncoder(sort_keys=True, indent=2).encode(model) + "\n"}
 
@@ -91,7 +91,7 @@ def _panels(panels: Iterable[Panel | RowPanel]) -> Iterator[Panel]:
 
 
 def choice(name: str, query: str) -> dashboard.QueryVariable:
-    """A variable of one or more values of a label: all of them at first."""
+    """Create a multi-value variable of a label's values; all are selected initially."""
     variable = dashboard.QueryVariable(name).label(name.capitalize()).datasource(SOURCE).query(query)
     variable.definition(query).refresh(VariableRefresh.ON_TIME_RANGE_CHANGED).sort(VariableSort.ALPHABETICAL_ASC)
     variable.multi(True).include_all(True).all_value(".*")

@@ -1,10 +1,10 @@
-"""All dashboards of Grafana."""
+"""All Grafana dashboards."""
 
 from dashboards import broker, edge, gpu, overview, stages, waterfall
 
 
 def build() -> dict[str, str]:
-    """The JSON of each by its file name."""
+    """Return the JSON of all dashboards by file name."""
     built: dict[str, str] = {}
     for dashboard in (overview, waterfall, stages, gpu, broker, edge):
         built |= dashboard.build()

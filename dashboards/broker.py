@@ -1,4 +1,4 @@
-"""Broker: whether Redis answers, how full it is, how far behind its readers are, and how long the way through it takes."""
+"""The broker dashboard: availability, memory, queue lag and latency of Redis."""
 
 from grafana_foundation_sdk.models import units
 
@@ -9,12 +9,12 @@ from shared.observability import metrics
 
 
 def build() -> dict[str, str]:
-    """Its file name and its JSON."""
+    """Return the dashboard's JSON by its file name."""
     return board(
         "broker",
         "Broker",
-        "The one thing that all processes share. Its gauges are told by each edge; the largest is shown.",
-        [Row(10, "Its health", _health()), Row(20, "Its streams", _streams()), Row(30, "The way through it", _way())],
+        "Redis or Valkey, which all processes share. Every edge reports its gauges; the panels show the maximum.",
+        [Row(10, "Health", _health()), Row(20, "Streams", _streams()), Row(30, "Latency and connections", _latency())],
     )
 
 
@@ -23,8 +23,8 @@ def _health() -> list[Panel]:
     return [
         figure(
             11,
-            "Answers",
-            "Share of the edges that the broker answers. Below 100 %: no session there can go on.",
+            "Reachable",
+            "Share of the edges that the broker answers. On the others, all sessions have ended.",
             SHARE,
             gauge(metrics.broker_up, "avg"),
             steps=((None, RED), (1, GREEN)),
@@ -33,7 +33,7 @@ def _health() -> list[Panel]:
         figure(
             12,
             "Memory in use",
-            "Of its limit. Full, it refuses every write: raise maxmemory, or see which stream grows.",
+            "Share of its limit. A full broker refuses all writes: raise maxmemory, or find the stream that grows.",
             SHARE,
             f"{memory} / {limit}",
             steps=((None, GREEN), (0.8, RED)),
@@ -43,21 +43,21 @@ def _health() -> list[Panel]:
         figure(
             13,
             "Clients",
-            "Connections that it has. Each process has a few; more and more of them are leaked.",
+            "Connections to the broker. Each process has a few; a constant rise means that connections leak.",
             COUNT,
             gauge(metrics.broker_clients, "max"),
         ),
         figure(
             14,
             "Keys",
-            "What it holds; some for each session. It must fall again when sessions end.",
+            "Keys in the broker, several per session. The number must fall when sessions end.",
             COUNT,
             gauge(metrics.broker_keys, "max"),
         ),
         lines(
             15,
             "Memory",
-            "What its data takes, and its limit: maxmemory, or the machine's memory.",
+            "Memory used, and its limit: maxmemory, or the machine's memory if that is not set.",
             BYTES,
             {"in use": memory, "limit": limit},
             span=12,
@@ -66,7 +66,8 @@ def _health() -> list[Panel]:
         lines(
             16,
             "Commands per second",
-            "What it does. It has one thread: when this no longer grows with the calls, it is the limit.",
+            "Commands that the broker processes, in one thread. If the rate stops growing with the calls, it is the "
+            "limit.",
             units.OpsPerSecond,
             {"commands": gauge(metrics.broker_commands, "max")},
             span=12,
@@ -78,25 +79,25 @@ def _streams() -> list[Panel]:
     return [
         lines(
             21,
-            "Entries",
-            "Length of each shared stream. One that only grows is not read, or not trimmed.",
+            "Stream length",
+            "Entries in each jobs and dead-letter stream. A stream that only grows is not read or not trimmed.",
             COUNT,
             {"{{stream}}": gauge(metrics.stream_length, "max", ("stream",))},
             runbooks=["BrokerMemory"],
         ),
         lines(
             22,
-            "Entries that no worker has taken",
-            "Lag of each jobs stream. It stays near 0; where it grows, that stage needs more workers.",
+            "Waiting jobs",
+            "Jobs that wait for a worker, by stream. Normally near 0; if it grows, that stage needs more workers.",
             COUNT,
             {"{{stream}}": gauge(metrics.stream_lag, "max", ("stream",))},
             runbooks=["QueueTooOld", "NoReadyWorker"],
         ),
         lines(
             23,
-            "Oldest silence over taken work",
-            "Longest time for which a worker has not renewed a lease. Beyond lease_ms another worker should have taken "
-            "the work over.",
+            "Oldest lease renewal",
+            "Longest time since a worker renewed the lease of a job. Above lease_ms, another worker should have "
+            "taken the job over.",
             SECONDS,
             {"{{stream}}": gauge(metrics.oldest_pending, "max", ("stream",))},
             runbooks=["LeaseSilent"],
@@ -104,27 +105,28 @@ def _streams() -> list[Panel]:
     ]
 
 
-def _way() -> list[Panel]:
+def _latency() -> list[Panel]:
     return [
         lines(
             31,
-            "Writing",
-            "From the first command of a gathered write to the broker's answer, by process. Slow everywhere: the broker "
-            "or the network; in one stage: its event loop.",
+            "Write latency",
+            "From the gathering of a write to the broker's reply, by stage. If all stages are slow, check the broker "
+            "and the network; if one is, check its event loop.",
             SECONDS,
             percentiles(metrics.publish_seconds, (0.5, 0.99), by=("stage",)),
         ),
         lines(
             32,
-            "Reading",
-            "From the writing of an entry to its reader, by process. Most of it is the pace of reading (read_pace_ms).",
+            "Read latency",
+            "From the writing of an entry to its reader, by stage. Most of it is the pause between reads "
+            "(read_pace_ms).",
             SECONDS,
             percentiles(metrics.read_seconds, (0.5, 0.99), by=("stage",)),
         ),
         lines(
             33,
-            "Broken connections, per minute",
-            "Connections to the broker that were lost, by process. Sessions survive a short loss of it, not a long one.",
+            "Lost connections, per minute",
+            "Lost connections to the broker, by stage. If an edge loses its connection, all of its sessions end.",
             PER_MINUTE,
             failures(metrics.reconnects, "stage"),
             runbooks=["BrokerGone"],
@@ -132,7 +134,7 @@ def _way() -> list[Panel]:
         lines(
             34,
             "Clock skew",
-            "Each host's clock less the broker's. Times are corrected for it, traces and logs are not: see to NTP.",
+            "Each host's clock minus the broker's. Metrics are corrected for it, traces and logs are not: check NTP.",
             SECONDS,
             {"{{stage}} {{instance}}": gauge(metrics.clock_skew, "max", ("stage", "instance"))},
             runbooks=["ClockSkew"],

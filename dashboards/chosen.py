@@ -1,4 +1,4 @@
-"""The expressions of `promql` within the environment that a dashboard has chosen: no panel mixes two of them."""
+"""The expressions of `promql`, restricted to the environment selected in the dashboard."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -9,7 +9,7 @@ from dashboards import promql
 
 ENVIRONMENT, STAGE, ENGINE = "$environment", "$stage", "$engine"
 RANGE = "$__range"
-"""The whole time that the dashboard shows."""
+"""Grafana's variable for the time range of the dashboard."""
 
 rate = partial(promql.rate, environment=ENVIRONMENT)
 count = partial(promql.count, environment=ENVIRONMENT)
@@ -27,7 +27,7 @@ def per_minute(counter: Counter, by: Sequence[str] = (), **labels: str) -> str:
 
 
 def failures(counter: Counter, by: str) -> Mapping[str, str]:
-    """What should not happen, per minute, by a label; a line at 0 says that it did not."""
+    """Errors per minute, in total and by a label; the total is 0 if there were none."""
     return {"all": promql.or_zero(per_minute(counter)), f"{{{{{by}}}}}": per_minute(counter, (by,))}
 
 

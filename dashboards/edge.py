@@ -1,4 +1,4 @@
-"""Edge: who is connected, how sessions begin and end, the audio both ways, and what each process takes of its machine."""
+"""The edge dashboard: sessions, audio in both directions, and the resources of all processes."""
 
 from dashboards.board import Row, board
 from dashboards.chosen import failures, foreign, gauge, per_minute, percentiles, rate
@@ -8,11 +8,11 @@ from shared.observability import metrics
 
 
 def build() -> dict[str, str]:
-    """Its file name and its JSON."""
+    """Return the dashboard's JSON by its file name."""
     return board(
         "edge",
         "Edge",
-        "The side that clients see, and the processes of all stages.",
+        "Client connections and audio, and the processes of all stages.",
         [Row(10, "Sessions", _sessions()), Row(20, "Audio", _audio()), Row(30, "Processes", _processes())],
     )
 
@@ -22,7 +22,8 @@ def _sessions() -> list[Panel]:
         lines(
             11,
             "Connections",
-            "Sessions that each edge serves, by protocol. Uneven edges: the balancer keeps to old connections.",
+            "Sessions in progress, by edge and protocol. If edges are uneven, the load balancer does not spread new "
+            "ones.",
             COUNT,
             {"{{protocol}} {{instance}}": gauge(metrics.sessions_active, by=("protocol", "instance"))},
             stacked=True,
@@ -30,9 +31,9 @@ def _sessions() -> list[Panel]:
         lines(
             12,
             "Closed, per minute",
-            "Connections by the code that the edge closed them with. 1000: in order; 1008: refused what the client "
-            "sent; 1011: an error of ours, see the logs; 1012: the server or its broker went away; 1013: too much is "
-            "unread; client: it left.",
+            "Closed connections by close code. 1000: normal; 1008: invalid message from the client; 1011: internal "
+            "error, see the logs; 1012: the server stopped or lost its broker; 1013: the client reads too slowly; "
+            "client: the client closed.",
             PER_MINUTE,
             {"{{code}} {{protocol}}": per_minute(metrics.closes, ("code", "protocol"))},
             runbooks=["SessionsRefused"],
@@ -40,16 +41,15 @@ def _sessions() -> list[Panel]:
         lines(
             13,
             "Ended, per minute",
-            "Sessions by how they ended, by protocol. Failed: by an error of ours, or as the server or its broker went "
-            "away.",
+            "Ended sessions by outcome and protocol. Failed: an internal error, a stopped server or a lost broker.",
             PER_MINUTE,
             {"{{outcome}} {{protocol}}": per_minute(metrics.sessions_total, ("outcome", "protocol"))},
         ),
         lines(
             14,
-            "Set-up",
-            "From the client's wish to begin to its session's first entry, read back from the broker. Slow: the broker "
-            "is, or the edge stalls.",
+            "Session set-up",
+            "From the client's request to the session's first log entry, read back from the broker. If it is slow, "
+            "check the broker's latency and the edge's event loop.",
             SECONDS,
             percentiles(metrics.session_setup),
             runbooks=["SessionSetupBudget"],
@@ -57,7 +57,7 @@ def _sessions() -> list[Panel]:
         lines(
             15,
             "Refused, per minute",
-            "Sessions that were turned away, by reason.",
+            "Refused sessions, by reason.",
             PER_MINUTE,
             failures(metrics.sessions_refused, "reason"),
             runbooks=["SessionsRefused", "SessionSetupBudget"],
@@ -65,7 +65,8 @@ def _sessions() -> list[Panel]:
         lines(
             16,
             "Barge-in, by protocol",
-            "From speech into a reply to its silence, p95. One protocol alone: its clients send audio in large pieces.",
+            "From speech during a reply to its silence. If one protocol is slow, its clients send audio in large "
+            "chunks.",
             SECONDS,
             percentiles(metrics.barge_in, (0.5, 0.95), by=("protocol",)),
             runbooks=["BargeInBudget"],
@@ -78,14 +79,14 @@ def _audio() -> list[Panel]:
         lines(
             21,
             "Audio in and out",
-            "Seconds of audio per second. In: near the number of calls, as microphones never stop.",
+            "Seconds of audio per second. In: close to the number of calls, as microphones send all the time.",
             SECONDS,
             {"{{direction}} {{protocol}}": rate(metrics.audio_seconds, by=("direction", "protocol"))},
         ),
         lines(
             22,
-            "Underruns, per minute",
-            "A client had played all of a reply before the next of it came: a gap was heard. Look at the tts stage's "
+            "Playback underruns, per minute",
+            "Gaps in playback: the client had played all received audio of an unfinished reply. Check the tts stage's "
             "real-time factor.",
             PER_MINUTE,
             failures(metrics.underruns, "protocol"),
@@ -93,28 +94,29 @@ def _audio() -> list[Panel]:
         lines(
             23,
             "Dropped, per minute",
-            "Data that was thrown away, by reason.",
+            "Dropped data, by reason.",
             PER_MINUTE,
             failures(metrics.dropped, "reason"),
         ),
         lines(
             24,
             "Replies resumed, per minute",
-            "Replies that went on after an interruption that was none: a cough, an echo.",
+            "Replies resumed after a false interruption, such as a cough or an echo.",
             PER_MINUTE,
             {"resumed": or_zero(per_minute(metrics.resumes))},
         ),
         lines(
             25,
             "Interrupted turns, per minute",
-            "People who spoke into a reply. Many: replies are too long, or an echo is taken for speech.",
+            "Turns whose reply was interrupted. If there are many, replies are too long, or echo is detected as "
+            "speech.",
             PER_MINUTE,
             {"interrupted": or_zero(per_minute(metrics.turns_total, outcome="interrupted"))},
         ),
         lines(
             26,
             "Voice to voice, by protocol",
-            "From the end of speech to the first audio sent.",
+            "From the end of speech to the first audio sent by the edge.",
             SECONDS,
             percentiles(metrics.turn_latency, (0.5, 0.95), by=("protocol",)),
             runbooks=["TurnLatencyBudget"],
@@ -128,7 +130,8 @@ def _processes() -> list[Panel]:
         lines(
             31,
             "CPU",
-            "Cores that each process takes. An edge near 1 is full, as its event loop has one: start another.",
+            "CPU cores used by each process. An edge near 1 is at its limit, as its event loop uses one core: start "
+            "another.",
             COUNT,
             {"{{stage}} {{instance}}": foreign("process_cpu_seconds_total", window=WINDOW, by=process)},
             runbooks=["EventLoopLag"],
@@ -136,14 +139,15 @@ def _processes() -> list[Panel]:
         lines(
             32,
             "Memory",
-            "Resident memory of each process. It rises with sessions and falls, or stays, when they end.",
+            "Resident memory of each process. It rises with sessions, and must not rise further after they end.",
             BYTES,
             {"{{stage}} {{instance}}": foreign("process_resident_memory_bytes", by=process)},
         ),
         lines(
             33,
             "Open files",
-            "Share of the files and connections that each process may open. Near 100 % it takes no more: ulimit -n.",
+            "Open file descriptors as a share of the process's limit. At 100 % it accepts no connections: raise "
+            "ulimit -n.",
             SHARE,
             {
                 "{{stage}} {{instance}}": f"{foreign('process_open_fds', by=process)} / "

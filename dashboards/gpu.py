@@ -1,4 +1,4 @@
-"""GPU: what each process has of it, as it sees it itself; and on clusters what NVIDIA's DCGM exporter says."""
+"""The GPU dashboard: figures from Parley's own processes and, on clusters, from NVIDIA's DCGM exporter."""
 
 from grafana_foundation_sdk.models import units
 
@@ -13,14 +13,14 @@ _SEES = "{{instance}} GPU {{gpu}}"
 
 
 def build() -> dict[str, str]:
-    """Its file name and its JSON."""
+    """Return the dashboard's JSON by its file name."""
     return board(
         "gpu",
         "GPU",
         "Load, memory, power and errors of the GPUs that Parley's models run on.",
         [
-            Row(10, "As Parley's processes see them", _ours()),
-            Row(20, "As the DCGM exporter sees them, on a cluster", _dcgm(), collapsed=True),
+            Row(10, "Reported by Parley's processes", _ours()),
+            Row(20, "Reported by the DCGM exporter", _dcgm(), collapsed=True),
         ],
     )
 
@@ -30,17 +30,17 @@ def _ours() -> list[Panel]:
     return [
         lines(
             11,
-            "Running",
-            "Share of time in which the GPU ran anything at all. 100 % does not mean that nothing more fits: queue age "
-            "and real-time factor say that.",
+            "Utilisation",
+            "Share of time in which any kernel ran. 100 % does not mean that the GPU is full: queue age and real-time "
+            "factor show that.",
             SHARE,
             {_SEES: gauge(metrics.gpu_utilization, "max", _GPU)},
         ),
         lines(
             12,
             "Memory in use",
-            "Of the whole GPU, by all that use it. Above the line the next model call may fail: lower device_memory, "
-            "cache_memory or batch.",
+            "Share of the GPU's memory that all processes use. Above the line the next model call may fail: lower "
+            "device_memory, cache_memory or batch.",
             SHARE,
             {_SEES: f"{used} / {total}"},
             limit=0.95,
@@ -48,8 +48,8 @@ def _ours() -> list[Panel]:
         ),
         lines(
             13,
-            "Memory of each process",
-            "What each worker has. It grows with its batches and conversations to a limit, not beyond.",
+            "Memory by process",
+            "GPU memory of each worker. It grows with batches and conversations up to a limit.",
             BYTES,
             {"{{stage}} {{instance}} GPU {{gpu}}": gauge(metrics.gpu_process_memory, "max", ("stage", *_GPU))},
             runbooks=["GpuMemory"],
@@ -57,21 +57,22 @@ def _ours() -> list[Panel]:
         lines(
             14,
             "Power",
-            "What the GPU draws. Far below its limit under full load: it waits for the processor or for work.",
+            "Power draw. If it is far below the card's limit under full load, the GPU waits for the CPU or for work.",
             units.Watt,
             {_SEES: gauge(metrics.gpu_power, "max", _GPU)},
         ),
         lines(
             15,
             "Temperature",
-            "Above some 85 °C a GPU slows itself down: see to its cooling.",
+            "Above about 85 °C a GPU throttles: check its cooling.",
             units.Celsius,
             {_SEES: gauge(metrics.gpu_temperature, "max", _GPU)},
         ),
         lines(
             16,
-            "Errors of the driver, per minute",
-            "Any at all is serious: take the machine out, and read its kernel log for the number (Xid).",
+            "Xid errors, per minute",
+            "Errors reported by the driver. Every one is serious: take the machine out of service, and find the Xid "
+            "number in its kernel log.",
             PER_MINUTE,
             {"all": or_zero(per_minute(metrics.gpu_xid_errors)), _SEES: per_minute(metrics.gpu_xid_errors, _GPU)},
             runbooks=["GpuXid"],
@@ -81,19 +82,24 @@ def _ours() -> list[Panel]:
 
 def _dcgm() -> list[Panel]:
     panels = (
-        ("Running", "A kernel ran in this share of the time, however small.", units.Percent, "DCGM_FI_DEV_GPU_UTIL"),
-        ("Engine active", "Share of time in which it computed: the load.", SHARE, "DCGM_FI_PROF_GR_ENGINE_ACTIVE"),
+        ("Utilisation", "Share of time in which any kernel ran.", units.Percent, "DCGM_FI_DEV_GPU_UTIL"),
+        ("Engine active", "Share of time in which the GPU computed.", SHARE, "DCGM_FI_PROF_GR_ENGINE_ACTIVE"),
         (
             "Tensor cores active",
-            "Share of cycles in which they worked. Low under load: small batches, or numbers of 32 bits.",
+            "Share of cycles in which they worked. Low under load: small batches, or models in float32.",
             SHARE,
             "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE",
         ),
-        ("Power", "Far below its limit under full load: it waits.", units.Watt, "DCGM_FI_DEV_POWER_USAGE"),
-        ("Temperature", "Above some 85 °C it slows itself down.", units.Celsius, "DCGM_FI_DEV_GPU_TEMP"),
         (
-            "Last error",
-            "Number of the last Xid error; 0: none. Look the number up in NVIDIA's list, and take the machine out.",
+            "Power",
+            "Power draw. If it is far below the card's limit under full load, the GPU waits.",
+            units.Watt,
+            "DCGM_FI_DEV_POWER_USAGE",
+        ),
+        ("Temperature", "Above about 85 °C a GPU throttles.", units.Celsius, "DCGM_FI_DEV_GPU_TEMP"),
+        (
+            "Last Xid error",
+            "Number of the latest Xid error; 0: none. Take the machine out of service, and look the number up.",
             COUNT,
             "DCGM_FI_DEV_XID_ERRORS",
         ),
@@ -101,7 +107,7 @@ def _dcgm() -> list[Panel]:
     memory = lines(
         27,
         "Memory",
-        "Used and free, in MiB. Little free: the next model call may fail.",
+        "Used and free memory, in MiB. If little is free, the next model call may fail.",
         MEBIBYTES,
         {
             "used {{Hostname}} GPU {{gpu}}": foreign("DCGM_FI_DEV_FB_USED", "max", by=("Hostname", "gpu")),

@@ -1,4 +1,4 @@
-"""Overview: are the promises kept, how many talk, how long do they wait, and what went wrong."""
+"""The overview dashboard: SLOs, calls, latency and errors."""
 
 from grafana_foundation_sdk.builders import stat, timeseries
 
@@ -19,48 +19,56 @@ GOOD = {
     "barge-in": share_within(metrics.barge_in, BARGE_IN_S, RANGE),
     "session-setup": f"1 - ({_REFUSED}) / (({_REFUSED}) + ({_SERVED}))",
 }
-"""Share of good events of each SLO, over the time shown."""
+"""Expression for the share of good events of each SLO, over the dashboard's time range."""
 
-_PROMISES = {
-    "turn-latency": (f"Replies within {TURN_LATENCY_S:g} s", "from the end of speech to the first audio sent"),
-    "turn-success": ("Turns without failure", "of all turns, those that did not fail"),
-    "barge-in": (f"Silent within {BARGE_IN_S * 1000:g} ms", "from speech into a reply to its silence"),
-    "session-setup": ("Sessions taken", "of all who called, those who were not refused"),
+_INDICATORS = {
+    "turn-latency": (
+        f"Replies within {TURN_LATENCY_S:g} s",
+        f"Share of turns with at most {TURN_LATENCY_S:g} s from the end of speech to the first audio sent",
+    ),
+    "turn-success": ("Turns without failure", "Share of turns that did not fail"),
+    "barge-in": (
+        f"Silent within {BARGE_IN_S * 1000:g} ms",
+        f"Share of interrupted replies that fell silent within {BARGE_IN_S * 1000:g} ms after speech began",
+    ),
+    "session-setup": ("Sessions accepted", "Share of requested sessions that were not refused"),
 }
 
 
 def build() -> dict[str, str]:
-    """Its file name and its JSON."""
-    promises = [_kept(11 + place, slo) for place, slo in enumerate(SLOS)]
-    budgets = [_left(15 + place, slo) for place, slo in enumerate(SLOS)]
+    """Return the dashboard's JSON by its file name."""
+    indicators = [_indicator(11 + place, slo) for place, slo in enumerate(SLOS)]
+    budgets = [_budget(15 + place, slo) for place, slo in enumerate(SLOS)]
     return board(
         "overview",
         "Overview",
-        "Whether callers get what they are promised; the other dashboards say why not.",
+        "Whether the SLOs are met. The other dashboards help to find the reason if they are not.",
         [
-            Row(10, "Promises, over the time shown", [*promises, *budgets]),
+            Row(10, "SLOs, over the time range", [*indicators, *budgets]),
             Row(20, "Calls", _calls()),
-            Row(30, "Waiting", _waiting()),
-            Row(40, "What went wrong", _failures()),
+            Row(30, "Latency", _latency()),
+            Row(40, "Errors", _failures()),
         ],
     )
 
 
-def _kept(number: int, slo: Slo) -> stat.Panel:
-    title, meaning = _PROMISES[slo.name]
+def _indicator(number: int, slo: Slo) -> stat.Panel:
+    title, meaning = _INDICATORS[slo.name]
     steps = ((None, RED), (round(slo.objective - slo.budget, 6), AMBER), (slo.objective, GREEN))
-    about = f"Share, {meaning}. Promised are {100 * slo.objective:g} %; below that, see which row beneath shows why."
+    about = (
+        f"{meaning}. The objective is {100 * slo.objective:g} %; below that, the rows beneath help to find the reason."
+    )
     return figure(number, title, about, SHARE, GOOD[slo.name], steps=steps, decimals=2, runbooks=[slo.alert])
 
 
-def _left(number: int, slo: Slo) -> stat.Panel:
+def _budget(number: int, slo: Slo) -> stat.Panel:
     left = f"1 - (1 - ({GOOD[slo.name]})) / {slo.budget:g}"
     steps = ((None, RED), (0, AMBER), (0.5, GREEN))
     about = (
-        f"How much of the {100 * slo.budget:g} % that may go wrong is left, for the time shown; below 0 the promise is "
-        "broken. When little is left, put off what is risky."
+        f"Remaining share of the error budget ({100 * slo.budget:g} % of events) over the time range. Below 0 the "
+        "objective is missed. If little is left, postpone risky changes."
     )
-    title = f"Budget left: {_PROMISES[slo.name][0].lower()}"
+    title = f"Budget left: {_INDICATORS[slo.name][0].lower()}"
     return figure(number, title, about, SHARE, left, steps=steps, decimals=1, runbooks=[slo.alert])
 
 
@@ -70,7 +78,7 @@ def _calls() -> list[timeseries.Panel]:
         lines(
             21,
             "Calls in progress",
-            "Sessions on all edges, by protocol. A sudden fall means that an edge or the broker died.",
+            "Sessions on all edges, by protocol. A sudden drop means that an edge or the broker died.",
             COUNT,
             {"{{protocol}}": gauge(metrics.sessions_active, by=("protocol",))},
             span=6,
@@ -80,7 +88,7 @@ def _calls() -> list[timeseries.Panel]:
         lines(
             22,
             "Calls per minute",
-            "Sessions that began, and that ended, by how. Many that ended other than by hanging up: see the edge.",
+            "Begun sessions, and ended sessions by outcome. If many failed, see the edge dashboard.",
             PER_MINUTE,
             {"begun": begun, "ended: {{outcome}}": per_minute(metrics.sessions_total, ("outcome",))},
             span=6,
@@ -89,7 +97,7 @@ def _calls() -> list[timeseries.Panel]:
         lines(
             23,
             "Turns per minute",
-            "Turns by outcome. An empty one held no words: noise, or a recogniser that hears nothing.",
+            "Turns by outcome. Empty turns had no words: noise, or the recogniser does not understand the speech.",
             PER_MINUTE,
             {"{{outcome}}": per_minute(metrics.turns_total, ("outcome",))},
             span=6,
@@ -98,8 +106,8 @@ def _calls() -> list[timeseries.Panel]:
         ),
         lines(
             24,
-            "Processes that tell",
-            "Processes that Prometheus reads, by stage. One that is missing has died, or is not scraped.",
+            "Processes",
+            "Processes that Prometheus scrapes, by stage. A missing process has died, or is not a scrape target.",
             COUNT,
             {"{{stage}}": gauge(metrics.build_info, "count", ("stage",))},
             span=6,
@@ -108,13 +116,13 @@ def _calls() -> list[timeseries.Panel]:
     ]
 
 
-def _waiting() -> list[timeseries.Panel]:
+def _latency() -> list[timeseries.Panel]:
     return [
         lines(
             31,
             "Voice to voice, sent",
-            "From the end of speech to the first audio that left the edge. Above the line: the turn waterfall says in "
-            "which part of the turn the time is lost.",
+            "From the end of speech to the first audio sent by the edge. If it is above the line, the turn waterfall "
+            "shows which segment is slow.",
             SECONDS,
             percentiles(metrics.turn_latency),
             limit=TURN_LATENCY_S,
@@ -123,8 +131,8 @@ def _waiting() -> list[timeseries.Panel]:
         lines(
             32,
             "Voice to voice, heard",
-            "The same until the client played it, where clients report that. Much above what was sent: the network, or "
-            "the client's buffer.",
+            "From the end of speech to the first audio played, for clients that report playback. If it is far above "
+            "the time until it was sent, check the network and the client's buffer.",
             SECONDS,
             percentiles(metrics.turn_heard_latency),
             runbooks=["TurnLatencyBudget"],
@@ -132,8 +140,8 @@ def _waiting() -> list[timeseries.Panel]:
         lines(
             33,
             "Barge-in",
-            "From the first sample of speech into a reply to the message that silences it. Above the line: look at the "
-            "vad stage's queue and event loop.",
+            "From the first sample of speech during a reply to the message that silences it. If it is above the "
+            "line, check the vad stage's queue and event loop.",
             SECONDS,
             percentiles(metrics.barge_in),
             limit=BARGE_IN_S,
@@ -151,8 +159,8 @@ def _failures() -> list[stat.Panel | timeseries.Panel]:
         lines(
             45,
             "Refused, per minute",
-            "Sessions that were turned away, by reason: too many, or a stage too far behind. Scale the edge, or that "
-            "stage.",
+            "Refused sessions, by reason: full (too many), or a stage without workers or too far behind. Scale the "
+            "edge or that stage.",
             PER_MINUTE,
             failures(metrics.sessions_refused, "reason"),
             span=12,
@@ -161,8 +169,8 @@ def _failures() -> list[stat.Panel | timeseries.Panel]:
         lines(
             46,
             "Dropped, per minute",
-            "Data that was thrown away, by reason. What is stale or of an old fence is meant to go; a slow reader or a "
-            "broker's error is heard.",
+            "Dropped data, by reason. Stale frames and frames of an old fence are dropped by design; a slow reader "
+            "or a broker error causes audible gaps.",
             PER_MINUTE,
             failures(metrics.dropped, "reason"),
             span=12,
@@ -174,25 +182,25 @@ _NONE = ((None, GREEN), (1, RED))
 _FIGURES: tuple[tuple[str, str, str, list[str]], ...] = (
     (
         "Sessions refused",
-        "In the time shown; each is a caller who was turned away. The reasons are below.",
+        "Refused sessions in the time range; the reasons are below.",
         count(metrics.sessions_refused, RANGE),
         ["SessionsRefused", "SessionSetupBudget"],
     ),
     (
         "Turns failed",
-        "In the time shown; each is a person who got no reply. The logs of the stages say why.",
+        "Turns without a reply in the time range. The reason is in the stages' logs.",
         count(metrics.turns_total, RANGE, outcome="failed"),
         ["TurnSuccessBudget"],
     ),
     (
         "Dead letters",
-        "Work that was given up after its last attempt, in the time shown. Its error lies with it in the broker.",
+        "Jobs given up after their last attempt, in the time range. The broker's stream dead:<stage> has the errors.",
         count(metrics.dead_letters, RANGE),
         ["DeadLetters"],
     ),
     (
         "Data dropped",
-        "In the time shown, for any reason. What is stale is meant to go; the reasons are below.",
+        "Dropped data in the time range. Stale data is dropped by design; the reasons are below.",
         count(metrics.dropped, RANGE),
         [],
     ),

@@ -1,6 +1,6 @@
-"""The panels that all dashboards are made of: each has a number that stays, and says what it tells and what to do.
+"""The kinds of panels. Each panel has a stable number and a description of what it shows and what to do.
 
-A number is that of its row times ten and its place in it. It must not change: links and screenshots name it.
+The number is its row's number plus its position in the row. It must not change, because links contain it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,7 +54,7 @@ def lines(
     limit: float | None = None,
     runbooks: Sequence[str] = (),
 ) -> timeseries.Panel:
-    """Values over time: `queries` are legend and expression; a dashed red line at `limit`."""
+    """A time series. `queries` maps legends to expressions; `limit` draws a dashed red line."""
     panel = _describe(timeseries.Panel(), number, title, about, unit, span, 8, runbooks)
     for ref, (legend, expression) in zip(_REFS, queries.items(), strict=False):
         panel.with_target(_query(ref, expression, legend).range())
@@ -90,7 +90,7 @@ def figure(
     decimals: int | None = None,
     runbooks: Sequence[str] = (),
 ) -> stat.Panel:
-    """One number; `steps` are the values from which it has a colour, `None` first."""
+    """A single number. `steps` are the lower bounds of its colours, `None` first."""
     panel = _describe(stat.Panel(), number, title, about, unit, span, height, runbooks)
     panel.with_target(_query("A", expression, title).instant())
     panel.thresholds(_steps(*steps)).reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
@@ -101,7 +101,7 @@ def figure(
 def bars(
     number: int, title: str, about: str, unit: str, queries: Mapping[str, str], *, span: int = 8
 ) -> bargauge.Panel:
-    """One bar for each query, from above in their order."""
+    """A horizontal bar for each query, in order from the top."""
     panel = _describe(bargauge.Panel(), number, title, about, unit, span, 8, ())
     for ref, (legend, expression) in zip(_REFS, queries.items(), strict=False):
         panel.with_target(_query(ref, expression, legend).instant())
@@ -122,7 +122,7 @@ _NOTHING = dashboard.SpecialValueMap(
         dashboard.SpecialValueMatch.NULL_AND_NAN, dashboard.ValueMappingResult(text="–")
     )
 )
-"""A share of no events is no number."""
+"""Shows a dash if there were no events to compute a share of."""
 _REFS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -134,7 +134,7 @@ def _describe(
     panel: AnyPanel, number: int, title: str, about: str, unit: str, span: int, height: int, runbooks: Sequence[str]
 ) -> AnyPanel:
     panel.id(number).title(title).unit(unit).span(span).height(height).datasource(SOURCE)
-    # In the text too: the link leads somewhere only where the dashboard has been told where the runbooks are.
+    # In the text, too: the links work only if the dashboard's variable `runbooks` is set.
     files = ", ".join(f"{RUNBOOKS}/{alert}.md" for alert in runbooks)
     panel.description(f"{about} Runbooks: {files}." if files else about)
     panel.links([_runbook(alert) for alert in runbooks])

@@ -1,7 +1,7 @@
-"""Expressions of Prometheus, made from the metric objects: what is renamed, or has lost a label, does not build.
+"""Prometheus expressions, built from the metric objects, so that a renamed metric or a missing label fails the build.
 
-A window is a duration of Prometheus ("5m") or a variable of Grafana. Labels are matched as they are given: `"tts"` by
-`=`, and what begins with `$` as a variable of Grafana, by `=~`.
+A window is a Prometheus duration ("5m") or a Grafana variable. A label value is matched with `=`; a value that begins
+with `$` is a Grafana variable and is matched with `=~`.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ Instrument = Counter | Gauge | Histogram
 
 WINDOW = "$__rate_interval"
 SCRAPED = frozenset({"environment", "job", "instance", "stage"})
-"""Labels that the scrape configuration gives to every series, whether the metric has them or not."""
+"""Labels that the scrape configuration adds to every series."""
 
 _DCGM = frozenset({"gpu", "UUID", "modelName", "Hostname"})
 FOREIGN: dict[str, frozenset[str]] = {
@@ -29,7 +29,7 @@ FOREIGN: dict[str, frozenset[str]] = {
     "DCGM_FI_PROF_GR_ENGINE_ACTIVE": _DCGM,
     "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE": _DCGM,
 }
-"""Metrics that are not ours, and the labels of each: of the Prometheus client, and of NVIDIA's DCGM exporter."""
+"""Metrics of the Prometheus client and of NVIDIA's DCGM exporter, with their labels."""
 
 
 def rate(counter: Counter, window: str = WINDOW, by: Sequence[str] = (), **labels: str) -> str:
@@ -43,7 +43,7 @@ def increase(counter: Counter, window: str, by: Sequence[str] = (), **labels: st
 
 
 def count(counter: Counter, window: str, by: Sequence[str] = (), **labels: str) -> str:
-    """Events within the window, also those with which a series began: `increase` takes a first value for an old one."""
+    """Events within the window, including the first value of a new series, which `increase` ignores."""
     total = series(counter, "_total", **labels)
     return _sum(f"({total} unless {total} offset {window}) or increase({total}[{window}])", counter, by)
 
@@ -54,13 +54,13 @@ def observed(histogram: Histogram, window: str = WINDOW, by: Sequence[str] = (),
 
 
 def mean(histogram: Histogram, window: str = WINDOW, by: Sequence[str] = (), **labels: str) -> str:
-    """Mean of what was observed."""
+    """Mean of the observations."""
     total = _sum(f"rate({series(histogram, '_sum', **labels)}[{window}])", histogram, by)
     return f"{total} / {observed(histogram, window, by, **labels)}"
 
 
 def quantile(share: float, histogram: Histogram, window: str = WINDOW, by: Sequence[str] = (), **labels: str) -> str:
-    """The value that this share of the observations does not exceed, interpolated within its bucket."""
+    """Quantile of the observations, interpolated within its bucket. `share` is 0..1."""
     buckets = f"rate({series(histogram, '_bucket', **labels)}[{window}])"
     return f"histogram_quantile({share:g}, {_sum(buckets, histogram, ('le', *by))})"
 
@@ -68,63 +68,63 @@ def quantile(share: float, histogram: Histogram, window: str = WINDOW, by: Seque
 def share_within(
     histogram: Histogram, limit_s: float, window: str = WINDOW, by: Sequence[str] = (), **labels: str
 ) -> str:
-    """Share of the observations up to `limit_s`: exact, without interpolation.
+    """Share of the observations up to `limit_s`, exact.
 
     Raises:
-        ValueError: the limit is not the edge of a bucket.
+        ValueError: the limit is not a bucket boundary.
     """
-    edges = histogram._upper_bounds  # noqa: SLF001 - the library has no other name for them
-    if limit_s not in edges:
-        raise ValueError(f"{name(histogram)}: {limit_s} is no edge of a bucket; these are: {edges}")
+    bounds = histogram._upper_bounds  # noqa: SLF001 - the library has no public name for them
+    if limit_s not in bounds:
+        raise ValueError(f"{name(histogram)}: {limit_s} is not a bucket boundary; these are: {bounds}")
     within = f"rate({series(histogram, '_bucket', **labels, le=f'{float(limit_s)}')}[{window}])"
     return f"{_sum(within, histogram, by)} / {observed(histogram, window, by, **labels)}"
 
 
 def gauge(metric: Gauge, over: str = "sum", by: Sequence[str] = (), **labels: str) -> str:
-    """The value now; `over` processes: sum, max, min or avg."""
+    """Current value, aggregated over processes by `over`: sum, max, min or avg."""
     return _sum(series(metric, **labels), metric, by, over)
 
 
 def foreign(metric: str, over: str = "sum", window: str = "", by: Sequence[str] = (), **labels: str) -> str:
-    """A metric that is not ours: its value now or, with a window, its rate per second; `over` processes or GPUs.
+    """A metric of `FOREIGN`: its current value or, with a window, its rate per second, aggregated by `over`.
 
     Raises:
-        ValueError: it is none of `FOREIGN`, or has no such label.
+        ValueError: the metric is not in `FOREIGN`, or does not have the label.
     """
     if metric not in FOREIGN:
-        raise ValueError(f"{metric} is no metric that is known here; these are: {', '.join(sorted(FOREIGN))}")
+        raise ValueError(f"unknown metric {metric}; known are: {', '.join(sorted(FOREIGN))}")
     _check(metric, FOREIGN[metric] | SCRAPED, (*labels, *by))
     selector = metric + _matching(labels)
     return _over(f"rate({selector}[{window}])" if window else selector, by, over)
 
 
 def share(part: str, whole: str) -> str:
-    """Share of one rate in another with the same labels: 0 where the part never happened, NaN where nothing did."""
+    """Share of one rate in another with the same labels: 0 if the part never happened, NaN if the whole never did."""
     return f"({part} or {whole} * 0) / {whole}"
 
 
 def or_zero(expression: str) -> str:
-    """Of a single number without labels: 0 where there is none, as with errors that have not happened yet."""
+    """The expression, which has no labels, or 0 if it has no value, such as a counter without events."""
     return f"({expression}) or vector(0)"
 
 
 def series(metric: Instrument, suffix: str = "", **labels: str) -> str:
-    """The selector of one metric.
+    """The selector of a metric.
 
     Raises:
-        ValueError: it has no such label.
+        ValueError: the metric does not have the label.
     """
     check_labels(metric, tuple(labels))
     return name(metric) + suffix + _matching(labels)
 
 
 def name(metric: Instrument) -> str:
-    """As it is exposed, less the suffix of its samples."""
+    """The metric's exposed name, without the suffix of its samples."""
     return next(iter(metric.describe())).name
 
 
 def check_labels(metric: Instrument, labels: Sequence[str]) -> None:
-    """Raises `ValueError` where a label is none of the metric's."""
+    """Raises `ValueError` if the metric does not have one of the labels."""
     _check(name(metric), {*metric._labelnames, *SCRAPED, "le"}, labels)  # noqa: SLF001 - as above
 
 

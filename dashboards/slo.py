@@ -1,7 +1,7 @@
-"""What callers are promised: the table of SLOs, and how fast each of their error budgets may burn.
+"""The SLOs, and the burn rates of their error budgets that raise alerts.
 
-An SLO allows a share of bad events over 30 days: its budget. A burn rate of 1 spends exactly that; 14.4 spends a
-fiftieth of it within an hour.
+An SLO's error budget is the share of events that may be bad over 30 days. A burn rate of 1 spends exactly the budget;
+a burn rate of 14.4 spends 2 % of it per hour (Google SRE Workbook, chapter 5).
 """
 
 from collections.abc import Callable
@@ -19,21 +19,21 @@ BARGE_IN_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Slo:
-    """One promise."""
+    """A service-level objective."""
 
     name: str
     """The label `slo` of its rules."""
     alert: str
     objective: float
-    """Share of good events that is promised."""
+    """Share of events that must be good."""
     errors: Callable[[str], str]
-    """Expression: share of bad events within a window. No events: NaN, or nothing."""
+    """Expression: share of bad events within a window; NaN or no value without events."""
     events: Callable[[str], str]
     """Expression: number of events within a window."""
     least: int
-    """In a window with fewer events than this, no share means anything."""
+    """Minimum number of events in a window for the share to be meaningful."""
     broken: str
-    """What happened to the bad share of events, as a sentence goes on after it."""
+    """The end of a sentence that begins with the share of bad events."""
     summary: str
     dashboard: str
 
@@ -45,7 +45,7 @@ class Slo:
 
 @dataclass(frozen=True, slots=True)
 class Burn:
-    """A speed of burning at which somebody is told: seen over the long window, and still so in the short one."""
+    """A burn rate that raises an alert if both the long and the short window exceed it."""
 
     severity: str
     factor: float
@@ -61,21 +61,21 @@ BURNS = (
 )
 SHORT_WINDOWS = ("5m", "30m", "1h", "2h", "6h")
 LONG_WINDOWS = ("1d", "3d")
-"""Of these, the shares are taken less often: they are dear, and change slowly."""
+"""Windows that are evaluated less often: they are expensive and change slowly."""
 
 
 def threshold(slo: Slo, burn: Burn) -> float:
-    """Share of bad events that the burn rate stands for."""
+    """Return the share of bad events at the burn rate."""
     return round(burn.factor * slo.budget, 6)
 
 
 def burns(slo: Slo) -> tuple[Burn, ...]:
-    """Those that can happen: no more than all events can be bad."""
+    """Return the burn rates that are possible: those below a share of 1."""
     return tuple(burn for burn in BURNS if threshold(slo, burn) < 1)
 
 
 def least_events(slo: Slo, burn: Burn) -> int:
-    """Events within the long window above which the burn is believed: so many that one bad one is not enough for it."""
+    """Return the minimum number of events in the long window: one bad event must not raise the alert."""
     return max(slo.least, ceil(round(1 / threshold(slo, burn), 6)))
 
 
@@ -106,7 +106,7 @@ def _observed(histogram: Histogram) -> Callable[[str], str]:
 
 
 def _failed_turns(window: str) -> str:
-    # A counter that never counted is not there: without a failure there would be no share, and not a share of 0.
+    # A counter without events has no series: without the 0, the share would have no value before the first failure.
     failed = promql.rate(metrics.turns_total, window, outcome="failed")
     return f"({failed} or vector(0)) / {promql.rate(metrics.turns_total, window)}"
 
@@ -132,7 +132,7 @@ SLOS = (
         events=_observed(metrics.turn_latency),
         least=30,
         broken=f"of the replies began later than {TURN_LATENCY_S:g} s after the end of speech",
-        summary="Callers wait too long for replies",
+        summary="Replies are too slow",
         dashboard="parley-overview",
     ),
     Slo(
@@ -143,7 +143,7 @@ SLOS = (
         events=lambda window: promql.increase(metrics.turns_total, window),
         least=30,
         broken="of the turns failed",
-        summary="Callers get no reply",
+        summary="Too many turns fail",
         dashboard="parley-overview",
     ),
     Slo(
@@ -153,8 +153,8 @@ SLOS = (
         errors=_late(metrics.barge_in, BARGE_IN_S),
         events=_observed(metrics.barge_in),
         least=10,
-        broken=f"of the replies that were spoken into fell silent later than after {BARGE_IN_S:g} s",
-        summary="Replies go on while callers speak",
+        broken=f"of the interrupted replies took longer than {BARGE_IN_S:g} s to fall silent",
+        summary="Replies continue while callers speak",
         dashboard="parley-edge",
     ),
     Slo(
@@ -165,7 +165,7 @@ SLOS = (
         events=_sessions,
         least=10,
         broken="of the sessions were refused",
-        summary="Callers are turned away",
+        summary="Too many sessions are refused",
         dashboard="parley-edge",
     ),
 )

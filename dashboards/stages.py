@@ -1,4 +1,4 @@
-"""Stages: are there enough workers, how fast are they, what went wrong, and what runs."""
+"""The stages dashboard: capacity, speed, errors, usage and versions of the workers."""
 
 from prometheus_client import Counter
 
@@ -22,32 +22,32 @@ _WITH_ENGINE = ("stage", "engine")
 
 
 def build() -> dict[str, str]:
-    """Its file name and its JSON."""
+    """Return the dashboard's JSON by its file name."""
     engines = promql.series(metrics.stage_duration, "_count", environment=ENVIRONMENT, stage=STAGE)
     stages = promql.series(metrics.build_info, environment=ENVIRONMENT)
     return board(
         "stages",
         "Stages",
-        "Each stage's workers: enough of them, fast enough, without errors.",
+        "The workers of each stage: capacity, speed and errors.",
         [
-            Row(10, "Are there enough", _enough()),
-            Row(20, "How fast are they", _speed()),
-            Row(30, "What went wrong", _failures()),
+            Row(10, "Capacity", _capacity()),
+            Row(20, "Speed", _speed()),
+            Row(30, "Errors", _failures()),
             Row(50, "Usage", _usage()),
-            Row(40, "What runs", _running()),
+            Row(40, "Versions", _versions()),
         ],
         [choice("stage", f"label_values({stages}, stage)"), choice("engine", f"label_values({engines}, engine)")],
     )
 
 
-def _enough() -> list[Panel]:
+def _capacity() -> list[Panel]:
     busy = gauge(metrics.work_busy, by=_BY, stage=STAGE)
     slots = gauge(metrics.slots, by=_BY, stage=STAGE)
     return [
         lines(
             11,
             "Ready workers",
-            "Workers that say that they are ready, as the edges see it. 0: new sessions are refused.",
+            "Ready workers, as the edges see them. At 0, new sessions are refused.",
             COUNT,
             {"{{stage}}": gauge(metrics.ready_workers, "max", _BY, stage=STAGE)},
             runbooks=["NoReadyWorker", "ExporterAbsent"],
@@ -55,8 +55,8 @@ def _enough() -> list[Panel]:
         lines(
             12,
             "Queue age",
-            "Age of the oldest work that no worker has taken: the signal to scale by. Above the line, start workers of "
-            "that stage.",
+            "Age of the oldest job that waits for a worker. Use it as the scaling signal: above the line, start "
+            "workers of that stage.",
             SECONDS,
             {"{{stage}}": gauge(metrics.queue_age, "max", _BY, stage=STAGE)},
             limit=QUEUE_AGE_S,
@@ -64,8 +64,8 @@ def _enough() -> list[Panel]:
         ),
         lines(
             13,
-            "Wait in the queue",
-            "From the making of a piece of work to the worker that took it. It is part of every turn's wait.",
+            "Queueing delay",
+            "From the creation of a job to its delivery to a worker. It adds to the latency of turns.",
             SECONDS,
             percentiles(metrics.queue_wait, by=_BY, stage=STAGE),
             runbooks=["QueueTooOld"],
@@ -73,14 +73,14 @@ def _enough() -> list[Panel]:
         lines(
             14,
             "Slots",
-            "Pieces of work in hand, and how many more would be taken. None free: work waits in the queue.",
+            "Busy slots (jobs in progress) and free slots. Without free slots, jobs wait in the queue.",
             COUNT,
             {"{{stage}} busy": busy, "{{stage}} free": f"{slots} - {busy}"},
         ),
         lines(
             15,
             "Share of slots busy",
-            "Near 100 % for long: that stage needs another worker before its queue grows.",
+            "If it stays near 100 %, the stage needs another worker.",
             SHARE,
             {"{{stage}}": f"{busy} / {slots}"},
             limit=0.9,
@@ -88,8 +88,8 @@ def _enough() -> list[Panel]:
         lines(
             16,
             "Event loop lag, p99",
-            "How much later than asked for each process woke up. Above the line something blocks it, or the machine "
-            "has too few cores.",
+            "Delay of the event loop's wake-ups. Above the line, something blocks the loop, or the machine has too few "
+            "cores.",
             SECONDS,
             percentiles(metrics.loop_lag, (0.99,), by=("stage", "instance"), stage=STAGE),
             limit=LOOP_LAG_S,
@@ -102,17 +102,17 @@ def _speed() -> list[Panel]:
     return [
         lines(
             21,
-            "Duration of work",
-            "From the taking of a piece of work to its end: an utterance, a reply, a sentence, by engine. Sessions of vad "
-            "last as long as the call, and are not among them.",
+            "Job duration",
+            "Duration of jobs (utterances, replies, sentences) by engine, excluding queueing. The vad stage is not "
+            "included: its jobs last as long as the session.",
             SECONDS,
             percentiles(metrics.stage_duration, by=_WITH_ENGINE, stage=STAGE, engine=ENGINE),
         ),
         lines(
             22,
             "Real-time factor",
-            "Seconds of work for a second of audio. Above the line it does not keep up, and gaps are heard: a smaller "
-            "model, a faster device, fewer slots.",
+            "Seconds of processing per second of audio. Above the line the stage does not keep up, and playback has "
+            "gaps: use a smaller model, a faster device or fewer slots.",
             SHARE,
             percentiles(metrics.realtime_factor, (0.5, 0.95), by=_WITH_ENGINE, stage=STAGE, engine=ENGINE),
             limit=1.0,
@@ -120,7 +120,8 @@ def _speed() -> list[Panel]:
         lines(
             23,
             "Batch size",
-            "Sessions that went into one call of the model. 1 under load: batch_ms is too short, or batch is 1.",
+            "Requests in one call of the model, across sessions. If it is 1 under load, batch_ms is too short, or "
+            "batch is 1.",
             COUNT,
             {
                 "mean {{stage}}": mean(metrics.batch_size, by=_BY, stage=STAGE),
@@ -139,38 +140,40 @@ def _usage() -> list[Panel]:
         lines(
             51,
             "Tokens, per minute",
-            "Of chat models, as far as their engine knows: prompt is what was read anew, cached the rest of the prompt. "
-            "Much prompt and little cached: no prefix is shared between turns.",
+            "Tokens of chat models, if the engine reports them. Prompt: not cached; cached: prompt tokens from the "
+            "cache. If little is cached, turns do not share a prefix.",
             PER_MINUTE,
             {"{{engine}} {{direction}}": per_minute(metrics.llm_tokens, ("engine", "direction"), engine=ENGINE)},
             stacked=True,
         ),
         lines(
             52,
-            "Time to the first token",
-            "Of the chat model alone, without queue and bus. Slow: long prompts, a busy device, or the endpoint.",
+            "Time to first token",
+            "Of the chat model, excluding queueing. If it is slow, check the prompts' length, the device's load or the "
+            "endpoint.",
             SECONDS,
             percentiles(metrics.llm_first_token, by=("engine",), engine=ENGINE),
             runbooks=["TurnLatencyBudget"],
         ),
         lines(
             53,
-            "Characters spoken, per minute",
-            "Given to the synthesiser, also for replies that were interrupted, and again by a second attempt.",
+            "Characters synthesised, per minute",
+            "Characters sent to the synthesiser, including interrupted replies and retries.",
             PER_MINUTE,
             {"{{engine}}": per_minute(metrics.tts_characters, ("engine",), engine=ENGINE)},
         ),
         lines(
             54,
-            "Speech heard, seconds per minute",
-            "Given to the recogniser: 60 is one person who talks all the time.",
+            "Speech recognised, seconds per minute",
+            "Audio sent to the recogniser; 60 is one person who talks all the time.",
             PER_MINUTE,
             {"{{engine}}": per_minute(metrics.asr_seconds, ("engine",), engine=ENGINE)},
         ),
         lines(
             55,
             "Requests to endpoints, per minute",
-            "By outcome. Any to the fallback: the first endpoint has failed twice, or will not work again by itself.",
+            "Requests by outcome. The fallback is used if the first endpoint failed twice, or with an error that a "
+            "retry cannot fix.",
             PER_MINUTE,
             {"{{stage}} {{endpoint}} {{outcome}}": per_minute(requests, ("stage", "endpoint", "outcome"), stage=STAGE)},
             runbooks=["EndpointFailing"],
@@ -178,7 +181,7 @@ def _usage() -> list[Panel]:
         lines(
             56,
             "Share of requests to endpoints that failed",
-            "Of those that somebody wanted to the end. Above the line for minutes, an alert fires.",
+            "Without cancelled requests. If it stays above the line for minutes, an alert fires.",
             SHARE,
             {"{{stage}} {{endpoint}}": f"1 - {done} / {wanted}"},
             limit=ENDPOINT_FAILURES,
@@ -190,34 +193,34 @@ def _usage() -> list[Panel]:
 def _failures() -> list[Panel]:
     panels: tuple[tuple[str, str, Counter, list[str]], ...] = (
         (
-            "Work taken over",
-            "Work of a worker that fell silent, which another took. Some with every deployment; else a worker died.",
+            "Jobs reclaimed",
+            "Jobs taken over from another worker. A few are normal during a deployment; otherwise a worker died.",
             metrics.reclaims,
             ["LeaseSilent"],
         ),
         (
             "Leases lost",
-            "Work that another took while this worker still had it: it stalled for longer than lease_ms.",
+            "Jobs of this worker that another worker took over: this worker stalled for longer than lease_ms.",
             metrics.leases_lost,
             ["LeaseSilent", "EventLoopLag"],
         ),
         (
             "Dead letters",
-            "Work that was given up after its last attempt: a person got no reply. Its error lies with it in the broker.",
+            "Jobs given up after their last attempt: the turn failed. The broker's stream dead:<stage> has the errors.",
             metrics.dead_letters,
             ["DeadLetters"],
         ),
         (
             "Bad frames",
-            "Entries that were no frame of ours: written by another version of Parley, or by something foreign.",
+            "Invalid entries, written by another version of Parley or by another program.",
             metrics.bad_frames,
             ["DeadLetters"],
         ),
     )
     work = {"{{stage}} {{outcome}}": per_minute(metrics.work_done, ("stage", "outcome"), stage=STAGE)}
-    about = "Pieces of work by how they ended. Failed ones are tried again, then become dead letters."
+    about = "Ended jobs by outcome. Failed jobs are retried, and finally become dead letters."
     return [
-        lines(31, "Work done, per minute", about, PER_MINUTE, work, runbooks=["DeadLetters"]),
+        lines(31, "Jobs ended, per minute", about, PER_MINUTE, work, runbooks=["DeadLetters"]),
         *(
             lines(
                 32 + place,
@@ -235,7 +238,9 @@ def _failures() -> list[Panel]:
     ]
 
 
-def _running() -> list[Panel]:
-    what = gauge(metrics.build_info, "count", ("stage", "version", "python", "engine"), stage=STAGE)
-    about = "How many processes of what. Two versions of a stage: a deployment is under way, or has stopped half-way."
-    return [rows(41, "Processes", about, COUNT, what)]
+def _versions() -> list[Panel]:
+    processes = gauge(metrics.build_info, "count", ("stage", "version", "python", "engine"), stage=STAGE)
+    about = (
+        "Number of processes by version and engine. Two versions of a stage: a deployment is in progress or incomplete."
+    )
+    return [rows(41, "Processes", about, COUNT, processes)]

@@ -1,4 +1,4 @@
-"""Turn waterfall: in which part of a turn, and in which stage, the time goes; and what preparing replies early is worth."""
+"""The turn waterfall dashboard: the segments of a turn's latency, and the benefit of speculative replies."""
 
 from dashboards import promql
 from dashboards.board import Row, board
@@ -8,32 +8,29 @@ from shared.observability import metrics
 from shared.protocol.turn_record import SEGMENTS
 
 _SEGMENT = "segment"
-_ABOUT = (
-    "Parts of a turn, in their order from below. A part that grew is where to look: its stage on the dashboard of the "
-    "stages."
-)
+_ABOUT = "Segments of a turn, in order from the bottom. If one has grown, look at its stage on the stages dashboard."
 
 
 def build() -> dict[str, str]:
-    """Its file name and its JSON."""
+    """Return the dashboard's JSON by its file name."""
     return board(
         "waterfall",
         "Turn waterfall",
         "Where the time goes between the end of speech and the reply.",
         [
-            Row(10, "All parts of a turn", _parts()),
-            Row(20, "Each part", _stages()),
-            Row(30, "Prepared early", _early()),
+            Row(10, "All segments", _all_segments()),
+            Row(20, "Each segment", _each_segment()),
+            Row(30, "Speculative replies", _speculation()),
         ],
     )
 
 
-def _parts() -> list[Panel]:
+def _all_segments() -> list[Panel]:
     return [
         lines(
             11,
-            "Parts of a turn, p50",
-            f"{_ABOUT} Medians of the parts: their sum is near the median of the whole, not equal to it.",
+            "Segments of a turn, p50",
+            f"{_ABOUT} The sum of the medians is close to the median of the whole turn, not equal to it.",
             SECONDS,
             _stacked(0.5),
             stacked=True,
@@ -41,8 +38,8 @@ def _parts() -> list[Panel]:
         ),
         lines(
             12,
-            "Parts of a turn, p95",
-            f"{_ABOUT} Seldom are all parts slow at once: their sum is more than the whole's p95.",
+            "Segments of a turn, p95",
+            f"{_ABOUT} The sum is above the p95 of the whole turn: segments are rarely slow at the same time.",
             SECONDS,
             _stacked(0.95),
             stacked=True,
@@ -50,9 +47,9 @@ def _parts() -> list[Panel]:
         ),
         bars(
             13,
-            "Mean of each part, over the time shown",
-            "Means add up: together they are the mean wait, less what was done while the person might still have gone "
-            "on speaking.",
+            "Mean of each segment, over the time range",
+            "The sum is above the mean latency if replies are prepared at pauses, because that work overlaps the "
+            "endpoint wait.",
             SECONDS,
             {_legend(segment): mean(metrics.turn_segment, RANGE, segment=segment) for segment in SEGMENTS},
         ),
@@ -67,12 +64,12 @@ def _legend(segment: str) -> str:
     return f"{segment} ({SEGMENTS[segment]})"
 
 
-def _stages() -> list[Panel]:
+def _each_segment() -> list[Panel]:
     return [
         lines(
             21 + place,
             f"{segment} ({stage})",
-            f"{_EACH[segment]} By engine, where more than one runs.",
+            f"{_MEANING[segment]} By engine.",
             SECONDS,
             percentiles(metrics.turn_segment, (0.5, 0.95), by=("engine",), segment=segment),
             runbooks=["TurnLatencyBudget"],
@@ -81,17 +78,17 @@ def _stages() -> list[Panel]:
     ]
 
 
-_EACH = {
-    "endpoint": "The silence after which a turn is over: a setting of the session, or the end-of-turn engine's judgement.",
-    "transcript": "From the pause to the final transcript. Slow: too few asr workers, or a model too large for the device.",
-    "first_token": "From the transcript to the reply's first word. Slow: the chat model's queue or its prompt's length.",
-    "first_sentence": "From the first word to the first clause that can be spoken. Slow: few tokens per second.",
-    "first_audio": "From that clause to its first audio. Slow: too few tts workers, or a long first clause.",
-    "release": "From what was ready to what left the edge. More than some milliseconds: a busy event loop at the edge.",
+_MEANING = {
+    "endpoint": "Silence before the turn was committed, set by the session or by the end-of-turn engine.",
+    "transcript": "From the pause to the final transcript. Slow: too few asr workers, or a slow model.",
+    "first_token": "From the transcript to the first token. Slow: too few llm workers, or long prompts.",
+    "first_sentence": "From the first token to the first complete clause. Slow: few tokens per second.",
+    "first_audio": "From the first clause to its first audio. Slow: too few tts workers, or a long first clause.",
+    "release": "From first audio and commit to the sending by the edge. Above a few ms: its event loop is busy.",
 }
 
 
-def _early() -> list[Panel]:
+def _speculation() -> list[Panel]:
     outcomes = rate(metrics.speculations, by=("outcome",))
     total = rate(metrics.speculations, RANGE)
     reused = rate(metrics.speculations, RANGE, outcome="reused")
@@ -99,9 +96,9 @@ def _early() -> list[Panel]:
     return [
         figure(
             31,
-            "Prepared replies that were used",
-            "Of the replies begun before the turn was over, those that were released, over the time shown. Few: people "
-            "pause long within their turns; a longer pause_ms makes fewer of them.",
+            "Speculative replies reused",
+            "Share of the replies prepared before the end of the turn that were sent, over the time range. If it is "
+            "low, people pause long within their turns: raise pause_ms.",
             SHARE,
             promql.share(reused, total),
             span=4,
@@ -109,8 +106,9 @@ def _early() -> list[Panel]:
         ),
         figure(
             32,
-            "Prepared replies that were wasted",
-            "Those that no turn came of. It costs work, never time: where workers are scarce, lower speculations.",
+            "Speculative replies wasted",
+            "Share of the prepared replies whose turn was discarded. It costs computing, not latency: if workers are "
+            "scarce, lower speculations.",
             SHARE,
             promql.share(wasted, total),
             span=4,
@@ -118,26 +116,27 @@ def _early() -> list[Panel]:
         ),
         lines(
             33,
-            "What came of prepared replies",
-            "Reused: released as prepared. Redone: speech went on, and the reply was begun anew. Wasted: no turn came.",
+            "Outcomes of speculative replies",
+            "Reused: sent as prepared. Redone: the person went on speaking, and the reply was prepared again. "
+            "Wasted: the turn was discarded.",
             SHARE,
             {"{{outcome}}": f"{outcomes} / on () group_left () {rate(metrics.speculations)}"},
             stacked=True,
         ),
         lines(
             34,
-            "Work for turns that were none",
-            "Seconds of work per second that no reply came of, by stage: the price of preparing. Near the number of "
-            "workers it takes room from others: raise pause_ms, or lower speculations.",
+            "Wasted work",
+            "Seconds of cancelled work per second, by stage: the price of speculation. Close to the number of "
+            "workers, it delays other jobs: raise pause_ms, or lower speculations.",
             SECONDS,
             {"{{stage}}": rate(metrics.wasted_work, by=("stage",))},
             stacked=True,
         ),
         lines(
             35,
-            "Prepared replies, per minute",
-            "Pauses at which a reply was prepared, and what came of them. Many more than turns: people pause often, and "
-            "a longer pause_ms saves work.",
+            "Speculative replies, per minute",
+            "Pauses at which a reply was prepared, and the outcomes. If there are many more than turns, people pause "
+            "often, and a longer pause_ms saves work.",
             PER_MINUTE,
             {
                 "begun": promql.or_zero(per_minute(metrics.speculations_begun)),
@@ -147,7 +146,7 @@ def _early() -> list[Panel]:
         lines(
             36,
             "Replies resumed, per minute",
-            "Replies that went on after a noise that was no speech. Many: the detector takes noise or echo for speech.",
+            "Replies resumed after a false interruption. If there are many, noise or echo is detected as speech.",
             PER_MINUTE,
             {"resumed": promql.or_zero(per_minute(metrics.resumes))},
         ),

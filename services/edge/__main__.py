@@ -9,7 +9,7 @@ import uvicorn
 from services.edge.gateway.gateway import Edge
 from services.edge.gateway.socket import DirectWebSocket
 from services.edge.http.app import create_app
-from shared.observability.process_stats import ProcessStats, tell_build
+from shared.observability.process_stats import ProcessStats, set_build_info
 from shared.settings import Settings
 from shared.worker.lifecycle import Shutdown, with_broker
 from shared.worker.service import run_service
@@ -39,7 +39,7 @@ def server(edge: Edge, settings: Settings) -> uvicorn.Server:
 
 async def serve(settings: Settings, shutdown: Shutdown, vitals: ProcessStats) -> None:
     """Serve until told to stop; while there is no broker, say so to whoever asks."""
-    tell_build("edge", "")
+    set_build_info("edge", "")
     edge = Edge(settings, shutdown)
     http = server(edge, settings)
     async with asyncio.TaskGroup() as tasks:

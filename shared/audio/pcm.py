@@ -1,9 +1,9 @@
-"""Sound as arithmetic: the G.711 laws and a streaming resampler.
+"""G.711 µ-law and A-law, and a streaming resampler. Pure.
 
-Pure. All PCM is `bytes`: s16le, mono. Which rate is spoken where is not decided here.
+All PCM is `bytes`: s16le, mono.
 
-The resampler is libsamplerate's: fed with 20 ms it holds back 1 to 2.5 ms, where libsoxr's stream holds back 20 to
-118 ms at every quality that has an anti-alias filter worth the name, since it works in large blocks.
+The resampler is libsamplerate: fed with 20 ms chunks it delays 1 to 2.5 ms. libsoxr works in large blocks and delays
+20 to 118 ms at every quality with a usable anti-alias filter.
 """
 
 from typing import Literal
@@ -16,12 +16,12 @@ Floats = NDArray[np.float32]
 
 Law = Literal["ulaw", "alaw"]
 LAW_RATE_HZ = 8000
-"""G.711 knows no other rate."""
+"""The sample rate of G.711."""
 
 QUALITY = "sinc_fastest"
-"""80 % of the band and 97 dB of signal to noise by libsamplerate's own account; the better ones hold back more than twice as long."""
+"""80 % of the bandwidth and 97 dB SNR, says libsamplerate; the better qualities delay more than twice as long."""
 FLUSH_SAMPLES = 2000
-"""More than is ever held back."""
+"""More input samples than the resampler ever delays."""
 
 
 def _ulaw_values() -> NDArray[np.int16]:
@@ -64,13 +64,13 @@ _CODES = {"ulaw": _ulaw_codes(), "alaw": _alaw_codes()}
 
 
 def decode_law(law: Law, codes: bytes) -> bytes:
-    """G.711 to PCM: two bytes for each one."""
+    """Decode G.711 to PCM, two bytes for each code."""
     values: NDArray[np.int16] = _VALUES[law][np.frombuffer(codes, np.uint8)]
     return values.astype("<i2", copy=False).tobytes()
 
 
 def encode_law(law: Law, pcm: bytes) -> bytes:
-    """PCM to G.711: one byte for each two.
+    """Encode PCM as G.711, one byte for each sample.
 
     Raises:
         ValueError: an odd number of bytes.
@@ -80,7 +80,7 @@ def encode_law(law: Law, pcm: bytes) -> bytes:
 
 
 class Resampler:
-    """One stream of PCM from one rate to another; cut into pieces in any way it gives the same samples."""
+    """Converts one stream of PCM to another sample rate. The output does not depend on the chunks of the input."""
 
     def __init__(self, from_hz: int, to_hz: int) -> None:
         self._from_hz, self._to_hz = from_hz, to_hz
@@ -90,7 +90,7 @@ class Resampler:
         self._reset()
 
     def process(self, pcm: bytes) -> bytes:
-        """The output that this input completes; equal rates give back the same object.
+        """Return the output that this input completes; with equal rates, the input itself.
 
         Raises:
             ValueError: an odd number of bytes.
@@ -100,11 +100,11 @@ class Resampler:
         return self._convert(np.frombuffer(pcm, "<i2").astype(np.float32))
 
     def flush(self) -> bytes:
-        """What is held back, as if silence followed. The next `process` begins a new stream."""
+        """Return the delayed rest of the stream, as if silence followed. The next `process` begins a new stream."""
         if self._identity:
             return b""
         missing = -(-self._taken * self._to_hz // self._from_hz) - self._given
-        # Silence pushes it out: the library's own end of input gives no room for more than was put in.
+        # Silence pushes the rest out: the library's end of input returns at most as many samples as were put in.
         rest = self._convert(np.zeros(FLUSH_SAMPLES, np.float32))[: 2 * missing]
         self._reset()
         return rest

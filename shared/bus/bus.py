@@ -1,10 +1,10 @@
-"""The bus: one process's connection to the broker, its streams and its keys.
+"""The bus: a process's access to the broker, its streams and its keys.
 
-A `Bus` is one generation of connections. It does not mend itself: when any of its connections breaks,
-everything that runs inside it ends with `BrokerGone`, and `shared/worker/lifecycle.py` begins a new one. What
-was in flight is then unknown, and the design stands that: readers know offsets, leases come back.
+A `Bus` is one generation of connections and does not reconnect. When one of its connections breaks, everything
+inside it ends with `BrokerGone`, and `shared/worker/lifecycle.py` creates a new bus. Commands in flight may be lost
+or done; readers detect duplicates by offset, and leases are taken over.
 
-How it reads is `shared/bus/reader.py`, what it keeps beside the streams `shared/bus/records.py`.
+`shared/bus/reader.py` reads the streams; `shared/bus/records.py` keeps the other keys.
 """
 
 import asyncio
@@ -15,14 +15,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, Protocol
 
-import hiredis
 import msgpack
-import redis.asyncio as redis
-from redis.asyncio.connection import parse_url
 
 from shared.bus import scripts
+from shared.bus.address import broker_address
 from shared.bus.broker_clock import BrokerClock
-from shared.bus.connection import Address, BrokerRefused, RedisConnection
+from shared.bus.connection import RedisConnection, ReplyCallback, ReplyError
 from shared.bus.reader import EntryCallback, Reader, Subscription
 from shared.bus.records import Records
 from shared.bus.versions import check_version
@@ -33,44 +31,44 @@ from shared.protocol.streams import DEAD_MAXLEN, MAXLEN, ROUTES, Keys, StreamKin
 from shared.settings import Settings
 
 GATHER_BYTES = 64 * 1024
+"""Size above which frames are not added to an entry."""
 
 StopCallback = Callable[[str, int, int, bool], None]
-"""Takes a session, the lowest (turn, revision) of it that still counts, and whether that is said of this turn alone."""
+"""Takes a session, its lowest valid turn and revision, and whether only earlier revisions of that turn are stale."""
 
 
 class Target(NamedTuple):
-    """A stream that frames are appended to."""
+    """A stream to append to."""
 
     key: bytes
     maxlen: int
-    """Entries that it keeps, roughly."""
+    """Approximate number of entries at which it is trimmed."""
     create: bool
-    """False: append only to a stream that exists."""
+    """False: append only if the stream exists."""
 
 
-class Appends(Protocol):
-    """What a channel writes to."""
+class Appender(Protocol):
+    """The part of the bus that a channel writes to."""
 
     @property
     def keys(self) -> Keys: ...
-
     def append(self, target: Target, packed: bytes, fence: int, *, urgent: bool) -> None: ...
 
 
 class Channel:
-    """Where one stage's frames about one session go, by the table of routes."""
+    """Publishes one stage's frames about one session, routed by `shared.protocol.streams.ROUTES`."""
 
     __slots__ = ("_bus", "_session", "_stage", "_targets", "fence")
 
-    def __init__(self, bus: Appends, stage: str, session: str, fence: int) -> None:
+    def __init__(self, bus: Appender, stage: str, session: str, fence: int) -> None:
         self._bus, self._stage, self._session, self.fence = bus, stage, session, fence
         self._targets: dict[type[Frame], list[Target]] = {}
 
     def targets(self, kind: type[Frame]) -> list[Target]:
-        """The streams that a frame of this kind goes to.
+        """Return the streams that a frame of this type goes to.
 
         Raises:
-            KeyError: this stage has no business with such a frame.
+            KeyError: this stage does not publish such frames.
         """
         found = self._targets.get(kind)
         if found is None:
@@ -78,7 +76,7 @@ class Channel:
                 Target(
                     self._bus.keys.stream(stream, self._session),
                     MAXLEN[stream],
-                    # Only the edge creates a session's log: nobody brings it back after the session has ended.
+                    # Only the edge creates a session's log: a late frame must not recreate it after the session's end.
                     create=self._stage == "edge" or stream is not StreamKind.OUT,
                 )
                 for stream in ROUTES[self._stage][kind]
@@ -86,22 +84,23 @@ class Channel:
         return found
 
     def publish(self, frame: Frame, *, urgent: bool = True) -> None:
-        """Append the frame to its streams: in this turn of the event loop, or (not urgent) within the gather time."""
+        """Append the frame to its streams: in this event-loop iteration or, if not urgent, within `gather_ms`."""
         packed = codec.encode(frame)
         for target in self.targets(type(frame)):
             self._bus.append(target, packed, self.fence, urgent=urgent)
 
 
 class Bus(Records):
-    """Streams and keys of one process, for as long as its connections live."""
+    """Streams and keys for one process, as long as its connections last."""
 
     def __init__(self, settings: Settings, role: str) -> None:
         self.keys = Keys()
         self.role = role
         self.consumer = f"{role}:{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        """Unique to this connection generation: two of them never share a pending list."""
-        self.address, self._url = parse_address(settings)
+        """Unique to this generation of connections, so that two of them never share a pending list."""
+        self.address = broker_address(settings)
         self._gather_s = settings.gather_ms / 1000
+        # The entry that is being gathered: its target and fence, its frames and their size.
         self._tail: tuple[Target, int] | None = None
         self._tail_frames: list[bytes] = []
         self._tail_bytes = 0
@@ -116,11 +115,11 @@ class Bus(Records):
     @classmethod
     @asynccontextmanager
     async def connect(cls, settings: Settings, role: str) -> AsyncIterator["Bus"]:
-        """Connect; while the context lasts, the streams that are followed are read.
+        """Connect, and read the followed streams while the context lasts.
 
         Raises:
-            BrokerGone: there is no broker (alone, or in a group with what else ended because of it).
-            BrokerRefused: it is too old, or does not let us in.
+            BrokerGone: the broker is not reachable or a connection broke, possibly in an exception group.
+            BrokerRefused: the broker is too old or denies access.
         """
         bus = cls(settings, role)
         try:
@@ -151,15 +150,11 @@ class Bus(Records):
                 connection.close()
 
     async def open_connection(self, *, gather_s: float = 0.0) -> RedisConnection:
-        """One more connection; its loss ends the bus like that of any other."""
+        """Open another connection. Its loss ends the bus, like the loss of any other."""
         connection = await RedisConnection.connect(self.address, self.consumer, gather_s=gather_s)
         self._connections.append(connection)
         self._background.append(self._tasks.create_task(_watch(connection)))
         return connection
-
-    def client(self) -> redis.Redis:
-        """A redis-py client for what is rare and not on the path of audio; close it after use."""
-        return redis.Redis.from_url(self._url, protocol=2)
 
     # -- writing ----------------------------------------------------------------------------------
 
@@ -167,7 +162,7 @@ class Bus(Records):
         return Channel(self, stage, session, fence)
 
     def append(self, target: Target, packed: bytes, fence: int, *, urgent: bool) -> None:
-        """Append an encoded frame to a stream; consecutive ones to the same stream share an entry."""
+        """Append an encoded frame to a stream; consecutive frames for the same stream share an entry."""
         tail = (target, fence)
         if self._tail != tail or self._tail_bytes > GATHER_BYTES:
             self._seal()
@@ -193,19 +188,17 @@ class Bus(Records):
         self._seal()
         self.writer.flush()
 
-    def send(self, *args: str | bytes | int | float, on_reply: Callable[[Any], None] | None = None) -> None:
-        """A command in order with what was published."""
+    def send(self, *args: str | bytes | int | float, on_reply: ReplyCallback | None = None) -> None:
+        """Send a command, after the frames published so far."""
         self._seal()
         self.writer.send(*args, on_reply=on_reply or _expect_no_error)
 
     async def call(self, *args: str | bytes | int | float) -> Any:
-        """A command in order with what was published, and its reply."""
+        """Send a command, after the frames published so far, and return its reply. Raises as `RedisConnection.call`."""
         self._seal()
         return await self.writer.call(*args)
 
-    def send_script(
-        self, script: str, keys: Sequence[bytes], args: Sequence[Any], on_reply: Callable[[Any], None]
-    ) -> None:
+    def send_script(self, script: str, keys: Sequence[bytes], args: Sequence[Any], on_reply: ReplyCallback) -> None:
         self._seal()
         self.writer.send(b"EVALSHA", self._shas[script], len(keys), *keys, *args, on_reply=on_reply)
 
@@ -213,7 +206,7 @@ class Bus(Records):
         return await self.call(b"EVALSHA", self._shas[script], len(keys), *keys, *args)
 
     def dead_letter(self, stage: str, source: bytes, entry_id: str, body: bytes, error: str) -> None:
-        """Set data aside that could not be used, with where it stood and why."""
+        """Move an unusable entry to the stage's dead letters, with its stream, its id and the error."""
         self.send(
             b"XADD", self.keys.dead(stage), b"MAXLEN", b"~", DEAD_MAXLEN, b"*",
             b"stream", source, b"id", entry_id, b"error", error, b"body", body[:65_536],
@@ -221,17 +214,17 @@ class Bus(Records):
 
     # -- reading ----------------------------------------------------------------------------------
 
-    def follow(self, place: StreamKind, session: str, after: str, deliver: EntryCallback) -> Subscription:
-        """Read a session's stream from the entry after `after` on, until the subscription is closed."""
-        return self._reader.follow(self.keys.stream(place, session), after, deliver)
+    def follow(self, kind: StreamKind, session: str, after: str, deliver: EntryCallback) -> Subscription:
+        """Deliver the entries of a session's stream that follow `after`, until the subscription is closed."""
+        return self._reader.follow(self.keys.stream(kind, session), after, deliver)
 
     def decode(self, key: bytes, entry_id: bytes, fields: Any) -> tuple[int, list[Frame]] | None:
-        """Fence and frames of an entry; None for one that is bad, which is counted and set aside."""
+        """Return an entry's fence and frames; None for a bad entry, which is counted and dead-lettered."""
         if fields is None:
-            return None  # trimmed between its reading and its delivery
+            return None  # trimmed before it was read
         body = b""
         try:
-            if len(fields) == 2 and fields[0] == b"f":  # nearly all
+            if len(fields) == 2 and fields[0] == b"f":  # nearly all entries
                 body, fence = fields[1], 1
             else:
                 values = dict(zip(fields[::2], fields[1::2], strict=False))
@@ -243,21 +236,35 @@ class Bus(Records):
             self.dead_letter(self.role, key, entry_id.decode(), body, reason)
             return None
 
-    async def log(self, place: StreamKind, session: str, after: str = "-") -> list[tuple[int, list[Frame]]]:
-        """What stands in a session's stream now: fence and frames of each entry."""
-        key = self.keys.stream(place, session)
+    async def log(self, kind: StreamKind, session: str, after: str = "-") -> list[tuple[int, list[Frame]]]:
+        """Return fence and frames of each entry of a session's stream, from `after` (inclusive) on."""
+        key = self.keys.stream(kind, session)
         entries = await self.call(b"XRANGE", key, after, b"+")
         decoded = (self.decode(key, entry_id, fields) for entry_id, fields in entries)
         return [found for found in decoded if found is not None]
 
+    async def raw_log(
+        self, kind: StreamKind, session: str, after: str, limit: int
+    ) -> list[tuple[bytes, list[bytes]]] | None:
+        """Return id and fields of the newest entries after `after` ("-": of all), oldest first; None without a stream.
+
+        The entries are not decoded: bad ones are not dead-lettered.
+        """
+        key = self.keys.stream(kind, session)
+        begin = after if after == "-" else f"({after}"
+        entries = await self.call(b"XREVRANGE", key, b"+", begin, b"COUNT", limit)
+        if not entries and not await self.call(b"EXISTS", key):
+            return None
+        return [(entry_id, fields) for entry_id, fields in reversed(entries)]
+
     # -- stop messages ----------------------------------------------------------------------------
 
     def stop(self, session: str, turn: int, revision: int, *, only: bool = False) -> None:
-        """Tell all workers that work on this session below (turn, revision) is in vain; `only`: of this turn alone."""
+        """Tell all workers to stop work below (turn, revision); with `only`, earlier revisions of this turn only."""
         self.send(b"PUBLISH", self.keys.stop_channel(), msgpack.packb((session, turn, revision, only)))
 
     async def listen_for_stops(self, on_stop: StopCallback) -> None:
-        """Call `on_stop` for every stop message from now on."""
+        """Call `on_stop` for every stop message while the bus lasts."""
         connection = await self.open_connection()
 
         def push(message: list[Any]) -> None:
@@ -271,33 +278,8 @@ class Bus(Records):
         await connection.call("SUBSCRIBE", self.keys.stop_channel())
 
 
-def parse_address(settings: Settings) -> tuple[Address, str]:
-    """Where the broker is, from the settings' URL.
-
-    Raises:
-        BrokerRefused: no URL, or one that is none.
-    """
-    if settings.redis_url is None:
-        raise BrokerRefused("PARLEY_REDIS_URL is not set")
-    url = settings.redis_url.get_secret_value()
-    try:
-        found = parse_url(url)
-    except ValueError as error:
-        raise BrokerRefused(f"PARLEY_REDIS_URL: {error}") from None
-    address = Address(
-        host=found.get("host") or "127.0.0.1",
-        port=int(found.get("port") or 6379),
-        path=found.get("path"),
-        username=found.get("username"),
-        password=found.get("password"),
-        database=int(found.get("db") or 0),
-        tls=url.startswith("rediss://"),
-    )
-    return address, url
-
-
 def _expect_no_error(reply: Any) -> None:
-    if isinstance(reply, hiredis.ReplyError):
+    if isinstance(reply, ReplyError):
         metrics.dropped.labels("broker_error").inc()
 
 

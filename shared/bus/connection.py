@@ -1,8 +1,8 @@
-"""One pipelined connection to the broker: commands go out in order, replies come back in order.
+"""A pipelined connection to the broker: commands are sent in order, replies come back in the same order.
 
-It owns packing, gathering of writes, matching of replies, and the end of the connection. It does not
-reconnect and knows no streams: `shared/bus/bus.py` does. Written on hiredis itself because a client library's
-per-reply coroutines cost three times the work of the command (DESIGN.md, decision 4).
+It packs commands, gathers writes, matches replies and reports the end of the connection. It does not reconnect and
+does not know streams. It uses hiredis directly because a client library's coroutine per reply costs three times as
+much as the command (DESIGN.md, decision 4).
 """
 
 import asyncio
@@ -15,32 +15,34 @@ from typing import Any, cast
 import hiredis
 
 Reply = Any
-"""bytes, int, None, a list of replies, or a `hiredis.ReplyError`."""
+"""bytes, int, None, a list of replies, or a `ReplyError`."""
 ReplyCallback = Callable[[Reply], None]
+ReplyError = hiredis.ReplyError
+"""An error reply of the broker."""
 
 MAX_BACKLOG = 20_000
-"""Commands that may wait for their reply; a broker that is so far behind is treated as gone."""
-PASSING = frozenset({"OOM", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"})
-"""First words of errors that are the broker's and pass: it is full, loads its data, is no master just now, is busy."""
+"""Commands without a reply at which the broker is treated as gone."""
+TRANSIENT = frozenset({"OOM", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"})
+"""First words of transient errors: the broker is full, loads its data, is not the master at the moment, or is busy."""
 _NOTHING = object()
 
 
 class BrokerGone(ConnectionError):
-    """The broker does not answer, or the connection to it broke."""
+    """The broker does not answer, cannot serve at the moment, or the connection broke."""
 
 
 class BrokerRefused(RuntimeError):
-    """The broker answered a command with an error."""
+    """The broker replied to a command with an error that retrying does not fix."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the broker is and who we are to it."""
+    """Where the broker listens, and the credentials for it."""
 
     host: str = "127.0.0.1"
     port: int = 6379
     path: str | None = None
-    """Unix socket; it goes before host and port."""
+    """Path of a unix socket; it takes precedence over host and port."""
     username: str | None = None
     password: str | None = None
     database: int = 0
@@ -51,13 +53,13 @@ class Address:
 
 
 class RedisConnection(asyncio.Protocol):
-    """A connection on which many parts of a process send without waiting for each other."""
+    """A connection that all parts of a process share without waiting for each other."""
 
     def __init__(self, gather_s: float) -> None:
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done, with `BrokerGone`, when the connection is over."""
+        """Fails with `BrokerGone` when the connection ends."""
         self.on_push: Callable[[list[Any]], None] | None = None
-        """Takes every message once the connection is subscribed to a channel."""
+        """Takes every Pub/Sub message, after a SUBSCRIBE."""
         self._loop = asyncio.get_running_loop()
         self._gather_s = gather_s
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
@@ -71,17 +73,17 @@ class RedisConnection(asyncio.Protocol):
         self._writable.set()
         self._transport: asyncio.Transport | None = None
         self.before_flush: Callable[[], None] | None = None
-        """Called before what was gathered is written; may send more."""
+        """Called before the gathered commands are written; may send more."""
 
     @classmethod
     async def connect(
         cls, address: Address, name: str, *, gather_s: float = 0.0, timeout_s: float = 5.0
     ) -> "RedisConnection":
-        """Open a connection and greet the broker.
+        """Open a connection, authenticate, and set its client name.
 
         Raises:
-            BrokerGone: there is none, or it does not answer in time.
-            BrokerRefused: it does not let us in.
+            BrokerGone: no broker answers at the address in time.
+            BrokerRefused: the broker denies access.
         """
         loop = asyncio.get_running_loop()
         try:
@@ -112,9 +114,9 @@ class RedisConnection(asyncio.Protocol):
     def send(
         self, *args: str | bytes | int | float, on_reply: ReplyCallback | None = None, urgent: bool = True
     ) -> None:
-        """Send a command; `on_reply` gets its reply. Not urgent: it may wait for company for the gather time.
+        """Send a command; `on_reply` takes its reply. If not urgent, it may wait for further commands for `gather_s`.
 
-        After the connection is lost this does nothing: whoever uses it learns that from `lost`.
+        On a lost connection this does nothing; callers watch `lost`.
         """
         if self._transport is None:
             return
@@ -123,7 +125,7 @@ class RedisConnection(asyncio.Protocol):
         self.wake(urgent=urgent)
 
     def wake(self, *, urgent: bool) -> None:
-        """See to it that what was gathered is written: in this turn of the event loop, or within the gather time."""
+        """Schedule a flush: at the end of this event-loop iteration or, if not urgent, within `gather_s`."""
         if self._flushing:
             return
         if urgent or not self._gather_s:
@@ -131,15 +133,15 @@ class RedisConnection(asyncio.Protocol):
                 self._soon = True
                 self._loop.call_soon(self.flush)
         elif self._later is None and not self._soon:
-            # Counted from the last write: what comes after a lull does not wait for company.
+            # Counted from the last flush: the first command after an idle time is sent at once.
             self._later = self._loop.call_at(self._flushed_at_s + self._gather_s, self.flush)
 
     async def call(self, *args: str | bytes | int | float, timeout_s: float = 5.0) -> Reply:
         """Send a command and wait for its reply.
 
         Raises:
-            BrokerGone: the connection broke, the reply took longer than `timeout_s`, or the broker cannot serve just now.
-            BrokerRefused: the reply is another error.
+            BrokerGone: the connection broke, the reply took longer than `timeout_s`, or it is a transient error.
+            BrokerRefused: the reply is any other error.
         """
         if self._transport is None:
             raise BrokerGone("connection lost")
@@ -154,22 +156,22 @@ class RedisConnection(asyncio.Protocol):
         if isinstance(value, Exception):
             if isinstance(value, BrokerGone):
                 raise value
-            passing = str(value).partition(" ")[0] in PASSING
-            raise BrokerGone(str(value)) if passing else BrokerRefused(str(value))
+            transient = str(value).partition(" ")[0] in TRANSIENT
+            raise BrokerGone(str(value)) if transient else BrokerRefused(str(value))
         return value
 
     async def drain(self) -> None:
-        """Wait while the broker takes our data more slowly than we make it."""
+        """Wait until the transport's write buffer has room again."""
         if not self._writable.is_set():
             await self._writable.wait()
 
     @property
     def backlog(self) -> int:
-        """Commands that wait for their reply."""
+        """Number of commands that wait for their reply."""
         return len(self._callbacks)
 
     def flush(self) -> None:
-        """Write what was gathered."""
+        """Write the gathered commands."""
         self._soon = False
         if self._later is not None:
             self._later.cancel()
@@ -214,7 +216,7 @@ class RedisConnection(asyncio.Protocol):
         self._end(BrokerGone(f"connection lost: {exc}" if exc else "connection lost"))
 
     def close(self, reason: BrokerGone | None = None) -> None:
-        """End the connection; every command that waits gets `BrokerGone`."""
+        """End the connection; every waiting callback gets `BrokerGone`."""
         if self._transport is not None:
             if reason is None:
                 self._transport.close()
@@ -235,4 +237,4 @@ class RedisConnection(asyncio.Protocol):
                 on_reply(reason)
         if not self.lost.done():
             self.lost.set_exception(reason)
-            self.lost.exception()  # whoever awaits it gets it; nobody need
+            self.lost.exception()  # mark it as retrieved: not everyone awaits it

@@ -1,7 +1,7 @@
-"""Leases on work: one stage's consumer group, its pending list, and who of its workers is ready.
+"""Leases on jobs: a stage's consumer group, its pending list, and its ready workers.
 
-A job's entry in the group is the lease: it is renewed while the work goes on, deleted when it is done, and
-taken over when its worker falls silent. The delivery count is the fence.
+A job's entry in the pending list is its lease. The worker renews it while it works and deletes it at the end. If the
+worker stops renewing it, another worker takes it over. The delivery count is the fencing token.
 """
 
 import json
@@ -22,25 +22,27 @@ READY_TTL_MS = 3000
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """One piece of work that this process holds."""
+    """A job that this process holds."""
 
     stream: bytes
     id: str
     fence: int
-    """How often it was handed out, this time included."""
+    """Number of deliveries, including this one."""
     frame: Frame
 
 
 @dataclass(frozen=True, slots=True)
 class StageStatus:
-    """How a stage is doing, seen from the broker."""
+    """A stage's workers and jobs, according to the broker."""
 
     workers: tuple[dict[str, Any], ...]
+    """What each ready worker says about itself: see `Stage.info`."""
     queue_age_ms: int
-    """Age of the oldest work that nobody has taken."""
+    """Age of the oldest job that waits for a worker."""
     in_hand: int
+    """Jobs in progress."""
     loads: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By consumer, how busy each ready worker is: see `Worker.load`."""
+    """The load of each ready worker, by consumer: see `Worker.load`."""
 
 
 class Leases:
@@ -52,7 +54,7 @@ class Leases:
         self._connection: RedisConnection
 
     async def open(self) -> None:
-        """Make the group where it is not there, and the connection that waits for work."""
+        """Create the group if it is missing, and open the connection that waits for jobs."""
         try:
             await self._bus.call(b"XGROUP", b"CREATE", self._stream, self._stage, b"0", b"MKSTREAM")
         except BrokerRefused as error:
@@ -61,60 +63,59 @@ class Leases:
         self._connection = await self._bus.open_connection()
 
     async def take(self, count: int) -> list[Lease]:
-        """Wait, a second at most, for work that nobody has; `count` pieces at most."""
+        """Wait at most a second for new jobs; return at most `count`."""
         try:
             reply = await self._connection.call(
                 b"XREADGROUP", b"GROUP", self._stage, self._bus.consumer, b"COUNT", count, b"BLOCK", BLOCK_MS,
                 b"STREAMS", self._stream, b">", timeout_s=BLOCK_MS / 1000 + 5,
             )  # fmt: skip
         except BrokerRefused as error:
-            if str(error).startswith("NOGROUP"):  # the broker lost its data: begin again
+            if str(error).startswith("NOGROUP"):  # the broker lost its data: a new bus creates the group again
                 raise BrokerGone(str(error)) from None
             raise
-        found = [(entry_id, fields, 1) for _, entries in reply or () for entry_id, fields in entries]
+        taken = [(entry_id, fields, 1) for _, entries in reply or () for entry_id, fields in entries]
         waited = metrics.queue_wait.labels(self._stage)
-        for entry_id, _, _ in found:
+        for entry_id, _, _ in taken:
             waited.observe(self._bus.clock.age_s(entry_id))
-        return self._leases(found)
+        return self._leases(taken)
 
     async def sweep(self, count: int) -> list[Lease]:
-        """Take over work whose worker has been silent for the time of a lease."""
+        """Take over at most `count` jobs whose lease was not renewed for `lease_ms`."""
         args = (self._stage, self._bus.consumer, self._lease_ms, count)
-        found = await self._bus.call_script(scripts.SWEEP, [self._stream], args)
-        metrics.reclaims.labels(self._stage).inc(len(found))
-        return self._leases(found)
+        taken = await self._bus.call_script(scripts.SWEEP, [self._stream], args)
+        metrics.reclaims.labels(self._stage).inc(len(taken))
+        return self._leases(taken)
 
-    def _leases(self, found: list[Any]) -> list[Lease]:
-        """The work in these entries. What is no work of this stage is set aside: it would end every worker that takes it."""
+    def _leases(self, taken: list[Any]) -> list[Lease]:
+        """Decode the jobs. Entries that are not jobs of this stage are dead-lettered: they would crash every worker."""
         leases = []
-        for entry_id, fields, fence in found:
+        for entry_id, fields, fence in taken:
             decoded = self._bus.decode(self._stream, entry_id, fields)
             if decoded is not None and len(decoded[1]) == 1 and type(decoded[1][0]) in JOB_KINDS[self._stage]:
                 leases.append(Lease(self._stream, entry_id.decode(), fence, decoded[1][0]))
                 continue
             if decoded is not None:
-                self._set_aside(entry_id, decoded[1])
+                self._dead_letter(entry_id, decoded[1])
             self._bus.send(b"XACK", self._stream, self._stage, entry_id)
             self._bus.send(b"XDEL", self._stream, entry_id)
         return leases
 
-    def _set_aside(self, entry_id: bytes, frames: Sequence[Frame]) -> None:
+    def _dead_letter(self, entry_id: bytes, frames: Sequence[Frame]) -> None:
         metrics.bad_frames.labels(self._stage).inc()
         kinds = ", ".join(type(frame).__name__ for frame in frames)
         body = codec.entry([codec.encode(frame) for frame in frames])
-        self._bus.dead_letter(
-            self._stage, self._stream, entry_id.decode(), body, f"not work of stage {self._stage}: {kinds}"
-        )
+        error = f"not a job of stage {self._stage}: {kinds}"
+        self._bus.dead_letter(self._stage, self._stream, entry_id.decode(), body, error)
 
     async def renew(self, leases: Sequence[Lease]) -> set[str]:
-        """Keep hold of these. Returns the ids of those that are no longer ours."""
-        return await self._touch(leases, idle_ms=0)
+        """Renew these leases. Return the ids of those that another worker holds."""
+        return await self._set_idle(leases, idle_ms=0)
 
     async def hand_back(self, leases: Sequence[Lease]) -> None:
-        """Let others take these at once."""
-        await self._touch(leases, idle_ms=2 * self._lease_ms)
+        """Expire these leases, so that other workers take them over at once."""
+        await self._set_idle(leases, idle_ms=2 * self._lease_ms)
 
-    async def _touch(self, leases: Sequence[Lease], idle_ms: int) -> set[str]:
+    async def _set_idle(self, leases: Sequence[Lease], idle_ms: int) -> set[str]:
         if not leases:
             return set()
         args = (self._stage, self._bus.consumer, idle_ms, *(lease.id for lease in leases))
@@ -131,9 +132,9 @@ class Leases:
         done: bool,
         checkpoint: bytes = b"",
     ) -> None:
-        """All at once, if the lease is still ours: publish frames, save a checkpoint, end the lease.
+        """Publish frames, save a checkpoint and, if `done`, end the lease: atomically, and only while it is ours.
 
-        `on_reply` gets 1, or 0 if the lease is not ours and nothing was done, or an exception.
+        `on_reply` takes 1, or 0 if the lease was lost and nothing was done, or an exception.
         """
         keys, args = [lease.stream, session_key], []
         for frame in frames:
@@ -145,7 +146,7 @@ class Leases:
         self._bus.send_script(scripts.COMMIT, keys, (*head, *args), on_reply)
 
     async def ready(self, info: dict[str, Any], load: dict[str, Any] | None = None, *, ready: bool = True) -> None:
-        """Say that this worker is ready, and how busy; or that it is no longer."""
+        """Announce that this worker is ready, with its load, for `READY_TTL_MS`; or that it is no longer ready."""
         consumer, keys = self._bus.consumer, self._bus.keys
         member = json.dumps({"consumer": consumer, **info}, sort_keys=True)
         args = (member, READY_TTL_MS if ready else 0, consumer, json.dumps(load or {}))
@@ -153,7 +154,7 @@ class Leases:
 
 
 async def stage_status(bus: Bus, stage: str) -> StageStatus:
-    """Ready workers, queue age and work in hand of a stage."""
+    """Return a stage's ready workers, queue age, jobs in progress and loads."""
     keys = [bus.keys.ready(stage), bus.keys.load(stage), bus.keys.jobs(stage)]
     members, age_ms, held, loads = await bus.call_script(scripts.STATUS, keys, (stage,))
     by_consumer = {name.decode(): json.loads(load) for name, load in zip(loads[::2], loads[1::2], strict=True)}

@@ -1,16 +1,16 @@
-"""What the broker keeps beside the streams: a session's settings, checkpoint and history, and cloned voices.
+"""The broker's keys besides the session streams: settings, checkpoints and histories, turn records, cloned voices.
 
-Which key and field holds what, and in what order they are written. It knows no connection: the three things that it
-is written on, a command, its reply and the reading of an entry, come from the bus (`shared/bus/bus.py`), which is one.
+This file defines what each key and field holds and the order of writes. The bus, its subclass, sends the commands.
 """
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 from shared.audio.voices import ClonedVoice, VoiceInfo
+from shared.bus.connection import ReplyCallback
 from shared.observability import metrics
 from shared.protocol.codec import BadFrame
 from shared.protocol.frames import Frame, History, SettingsChanged, codec
@@ -20,39 +20,40 @@ from shared.protocol.turn_record import BadRecord, TurnRecord
 
 
 class Records(ABC):
-    """Records of sessions and of cloned voices, on what runs commands in order."""
+    """Reads and writes the records of sessions, turns and cloned voices."""
 
     keys: Keys
     role: str
 
     @abstractmethod
-    def send(self, *args: str | bytes | int | float, on_reply: Callable[[Any], None] | None = None) -> None:
-        """A command; `on_reply` takes its reply."""
+    def send(self, *args: str | bytes | int | float, on_reply: ReplyCallback | None = None) -> None:
+        """Send a command; `on_reply` takes its reply."""
 
     @abstractmethod
     async def call(self, *args: str | bytes | int | float) -> Any:
-        """A command, and its reply."""
+        """Send a command and return its reply."""
 
     @abstractmethod
     def decode(self, key: bytes, entry_id: bytes, fields: Any) -> tuple[int, list[Frame]] | None:
-        """Fence and frames of an entry; None for one that is bad."""
+        """Return an entry's fence and frames; None for a bad entry."""
 
     # -- turns ------------------------------------------------------------------------------------
 
     def keep_turn(self, record: TurnRecord) -> None:
-        """Keep a record of a turn that is over; the oldest of all sessions' are dropped."""
+        """Add the record of a finished turn; the oldest records of all sessions are trimmed."""
         self.send(b"XADD", self.keys.turns(), b"MAXLEN", b"~", TURNS_MAXLEN, b"*", b"t", record.pack())
 
-    async def turns(self, most: int, after: str = "-") -> list[tuple[str, TurnRecord]]:
-        """Id and record of the newest turns that are over, the oldest of them first; `after`: an id, exclusive."""
+    async def turns(self, limit: int, after: str = "-") -> list[tuple[str, TurnRecord]]:
+        """Return id and record of the newest finished turns after the id `after`, at most `limit`, oldest first."""
         begin = after if after == "-" else f"({after}"
-        found = []
-        for entry_id, fields in reversed(await self.call(b"XREVRANGE", self.keys.turns(), b"+", begin, b"COUNT", most)):
+        entries = await self.call(b"XREVRANGE", self.keys.turns(), b"+", begin, b"COUNT", limit)
+        records = []
+        for entry_id, fields in reversed(entries):
             try:
-                found.append((entry_id.decode(), TurnRecord.unpack(fields[1])))
+                records.append((entry_id.decode(), TurnRecord.unpack(fields[1])))
             except BadRecord:
                 metrics.bad_frames.labels(self.role).inc()
-        return found
+        return records
 
     # -- sessions ---------------------------------------------------------------------------------
 
@@ -64,7 +65,7 @@ class Records(ABC):
         self.send(b"SET", self.keys.history(session), body, b"EX", SESSION_TTL_S)
 
     async def conversation(self, session: str) -> tuple[bytes | None, tuple[Message, ...]]:
-        """The session's packed settings, and what was said in it, in one round trip."""
+        """Return the session's packed settings (None: not set) and its history, in one round trip."""
         loop = asyncio.get_running_loop()
         settings: asyncio.Future[Any] = loop.create_future()
         self.send(b"HGET", self.keys.session(session), b"settings", on_reply=settings.set_result)
@@ -78,36 +79,37 @@ class Records(ABC):
         return packed, frame.messages if isinstance(frame, History) else ()
 
     async def checkpoint(self, session: str) -> bytes | None:
-        """What the session's vad worker saved last."""
+        """Return the latest checkpoint of the session's vad worker; None if there is none."""
         found: bytes | None = await self.call(b"HGET", self.keys.session(session), b"checkpoint")
         return found
 
     async def session_lives(self, session: str) -> bool:
+        """Return whether the session's keys exist: its edge has sent a keep-alive within `SESSION_TTL_S`."""
         return bool(await self.call(b"EXISTS", self.keys.session(session)))
 
     def forget(self, session: str) -> None:
-        """Nobody will ask for this session again: its keys go now."""
+        """Delete the keys of a session that cannot be resumed any more."""
         self.send(b"UNLINK", *self.keys.of_session(session))
 
     def keep_alive(self, session: str) -> None:
-        """A sign of life: the session's keys last for another while."""
+        """Extend the life of the session's keys by `SESSION_TTL_S`."""
         for key in self.keys.of_session(session):
             self.send(b"EXPIRE", key, SESSION_TTL_S)
 
     # -- cloned voices ----------------------------------------------------------------------------
 
     async def put_voice(self, voice: ClonedVoice, *, replace: bool) -> bool:
-        """Give a cloned voice to all workers. False: there is another of that name, and it was not to be replaced."""
+        """Save a cloned voice for all workers. Return False if the name is taken and `replace` is false."""
         before = await self.voice_info(voice.name)
         if before == voice.info:
             return True
-        # The recording first: who finds the voice finds its sound.
+        # The recording first: whenever the metadata exists, so does the recording.
         await self.call(b"HSET", self.keys.recordings(), voice.info.digest, voice.pcm)
         put = b"HSET" if replace else b"HSETNX"
         added = await self.call(put, self.keys.voices(), voice.name, voice.info.pack())
         if not replace and not added:
             if await self.voice_info(voice.name) == voice.info:
-                return True  # the same request, twice at once
+                return True  # the same request at the same time
             await self.call(b"HDEL", self.keys.recordings(), voice.info.digest)
             return False
         if before is not None:
@@ -115,14 +117,14 @@ class Records(ABC):
         return True
 
     async def voices(self) -> dict[str, VoiceInfo]:
-        """All cloned voices, by name in order."""
+        """Return the metadata of all cloned voices, sorted by name."""
         fields = await self.call(b"HGETALL", self.keys.voices())
         found = (self._unpack_voice(packed) for packed in fields[1::2])
         return {info.name: info for info in sorted(filter(None, found), key=lambda info: info.name)}
 
     async def voice(self, name: str, known: ClonedVoice | None = None) -> ClonedVoice | None:
-        """A cloned voice with its sound; the one that is known already, where it is still the same."""
-        for _ in range(2):  # it may be replaced between its two parts
+        """Return a cloned voice, or None if there is none; `known` itself if it is still current."""
+        for _ in range(2):  # it may be replaced between the two reads
             info = await self.voice_info(name)
             if info is None:
                 return None
@@ -134,7 +136,7 @@ class Records(ABC):
         return None
 
     async def drop_voice(self, name: str) -> bool:
-        """Take a cloned voice from all workers. False: there was none."""
+        """Delete a cloned voice. Return False if there is none of that name."""
         info = await self.voice_info(name)
         dropped = bool(await self.call(b"HDEL", self.keys.voices(), name))
         if info is not None:
@@ -142,7 +144,7 @@ class Records(ABC):
         return dropped
 
     async def voice_info(self, name: str) -> VoiceInfo | None:
-        """All of a cloned voice but its sound."""
+        """Return the metadata of a cloned voice; None if there is none of that name, or it cannot be read."""
         packed = await self.call(b"HGET", self.keys.voices(), name)
         return None if packed is None else self._unpack_voice(packed)
 
@@ -155,12 +157,12 @@ class Records(ABC):
 
 
 def pack_settings(settings: SessionSettings) -> bytes:
-    """Settings as they lie in the session's hash."""
+    """Encode settings for the session's hash."""
     return codec.entry([codec.encode(SettingsChanged(settings))])
 
 
 def unpack_settings(packed: bytes | None) -> SessionSettings:
-    """Settings from the session's hash; the defaults where there are none to be read."""
+    """Decode settings from the session's hash; the defaults if they are missing or invalid."""
     with suppress(BadFrame):
         if packed is not None:
             frame = codec.decode_entry(packed)[0]

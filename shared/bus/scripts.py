@@ -1,5 +1,7 @@
-"""The Lua scripts that make a lease safe. Each first asks the pending list whether the entry is still ours:
-a worker that was taken for dead must not write over its successor."""
+"""The Lua scripts for leases, heartbeats and queue status.
+
+COMMIT and RENEW check the pending list first: a worker that lost its lease must not overwrite its successor's results.
+"""
 
 _OURS = """
 local function ours(stream, group, consumer, id, fence)
@@ -12,7 +14,8 @@ COMMIT = (
     _OURS
     + """
 -- KEYS: jobs stream, session hash, then one stream per entry to append
--- ARGV: group, consumer, id, fence, done ('1' acks and deletes), checkpoint ('' keeps), then per stream (maxlen, create, body);
+-- ARGV: group, consumer, id, fence, done ('1': ack and delete), checkpoint ('': none),
+-- then per stream (maxlen, create, body);
 -- create '0' appends only to a stream that exists
 if not ours(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then return 0 end
 for i = 3, #KEYS do
@@ -35,7 +38,7 @@ return 1
 RENEW = (
     _OURS
     + """
--- KEYS: jobs stream. ARGV: group, consumer, idle in ms that the entries shall have, ids. Returns the ids that are not ours.
+-- KEYS: jobs stream. ARGV: group, consumer, idle time in ms to set, ids. Returns the ids that are not ours.
 local lost = {}
 for i = 4, #ARGV do
   if ours(KEYS[1], ARGV[1], ARGV[2], ARGV[i], '') then
@@ -49,7 +52,8 @@ return lost
 )
 
 SWEEP = """
--- KEYS: jobs stream. ARGV: group, consumer, least idle in ms, most entries. Returns (id, fields, deliveries) of what was taken over.
+-- KEYS: jobs stream. ARGV: group, consumer, minimum idle time in ms, maximum number of entries.
+-- Returns (id, fields, deliveries) of each entry that was taken over.
 local taken, cursor = {}, '0-0'
 repeat
   local reply = redis.call('XAUTOCLAIM', KEYS[1], ARGV[1], ARGV[2], ARGV[3], cursor, 'COUNT', ARGV[4] - #taken)
@@ -63,7 +67,7 @@ return taken
 """
 
 HEARTBEAT = """
--- KEYS: ready set, hash of loads. ARGV: member, milliseconds for which it is ready ('0': no longer), consumer, its load.
+-- KEYS: ready set, hash of loads. ARGV: member, milliseconds until it expires ('0' removes it), consumer, its load.
 local now = redis.call('TIME')
 local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
 for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now_ms)) do
@@ -81,8 +85,8 @@ return 1
 """
 
 STATUS = """
--- KEYS: ready set, hash of loads, the jobs stream. ARGV: group.
--- Returns (ready members, age in ms of the oldest work not handed out, work in hand, loads as consumer and JSON in turn)
+-- KEYS: ready set, hash of loads, jobs stream. ARGV: group.
+-- Returns (ready members, age in ms of the oldest waiting job, jobs in progress, loads as consumer and JSON in turn)
 local now = redis.call('TIME')
 local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
 local age, held = 0, 0

@@ -1,6 +1,6 @@
-"""What an edge session, and a worker's piece of work, use of the broker.
+"""The part of the bus that edge sessions and workers use, as a protocol.
 
-`shared.bus.bus.Bus` is the real one. Tests and the simulation use one in memory, in virtual time.
+`shared.bus.bus.Bus` implements it with a broker. Tests and the simulation use an implementation in memory.
 """
 
 from collections.abc import Sequence
@@ -16,26 +16,21 @@ from shared.protocol.turn_record import TurnRecord
 
 
 class Clock(Protocol):
-    """The broker's clock."""
+    """The broker's clock: see `BrokerClock`."""
 
     def now_ms(self) -> int: ...
 
 
 class Writer(Protocol):
-    """The connection on which everything is written."""
+    """The connection for all writes: see `RedisConnection`."""
 
     @property
-    def backlog(self) -> int:
-        """Commands that wait for their reply."""
-        ...
-
-    async def drain(self) -> None:
-        """Wait while the broker takes data more slowly than it is made."""
-        ...
+    def backlog(self) -> int: ...
+    async def drain(self) -> None: ...
 
 
 class SessionStore(Protocol):
-    """The streams and keys of sessions."""
+    """Streams and keys of sessions: see `Bus` and `Records`."""
 
     @property
     def keys(self) -> Keys: ...
@@ -47,8 +42,8 @@ class SessionStore(Protocol):
     # -- streams ----------------------------------------------------------------------------------
 
     def channel(self, stage: str, session: str, fence: int = 1) -> Channel: ...
-    def follow(self, place: StreamKind, session: str, after: str, deliver: EntryCallback) -> Subscription: ...
-    async def log(self, place: StreamKind, session: str, after: str = "-") -> list[tuple[int, list[Frame]]]: ...
+    def follow(self, kind: StreamKind, session: str, after: str, deliver: EntryCallback) -> Subscription: ...
+    async def log(self, kind: StreamKind, session: str, after: str = "-") -> list[tuple[int, list[Frame]]]: ...
     def dead_letter(self, stage: str, source: bytes, entry_id: str, body: bytes, error: str) -> None: ...
 
     # -- stop messages ----------------------------------------------------------------------------
@@ -66,7 +61,7 @@ class SessionStore(Protocol):
     def keep_alive(self, session: str) -> None: ...
     def forget(self, session: str) -> None: ...
 
-    # -- what all sessions share ------------------------------------------------------------------
+    # -- records of all sessions ------------------------------------------------------------------
 
     def keep_turn(self, record: TurnRecord) -> None: ...
     async def voice(self, name: str, known: ClonedVoice | None = None) -> ClonedVoice | None: ...

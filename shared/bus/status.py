@@ -1,37 +1,40 @@
-"""How the broker and the shared streams are doing."""
+"""The status of the broker, its jobs streams and its dead-letter streams."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerRefused
+from shared.bus.versions import parse_info, server_version
 from shared.settings import STAGES
 
-MOST_PENDING = 1_000
-"""Leases that are looked at: those that were renewed lately are not among them."""
+MAX_PENDING = 1_000
+"""Leases that are examined per stream."""
 SILENT_MS = 500
+"""Leases renewed within this time are skipped."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamStatus:
-    """One stream that all sessions share."""
+    """A stream that all sessions share."""
 
     name: str
     length: int
     lag: int | None = None
-    """Entries that were not handed out; None: not known, or nobody hands them out."""
+    """Entries not yet delivered to a worker; None if unknown, or if no group reads the stream."""
     oldest_pending_s: float = 0.0
-    """Longest silence of a worker over work that it has in hand."""
+    """Longest time since a lease in the stream was renewed."""
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerStatus:
-    """The broker, as it says itself."""
+    """The broker's own figures."""
 
     server: str
+    """Name and version."""
     memory_bytes: int
     memory_limit_bytes: int
-    """Its maxmemory, or else the machine's memory."""
+    """Its maxmemory; the machine's memory if that is not set."""
     clients: int
     commands_per_s: int
     keys: int
@@ -39,13 +42,13 @@ class BrokerStatus:
 
 
 async def broker_status(bus: Bus) -> BrokerStatus:
-    """Ask for all of it; a handful of commands."""
-    info = _parse(await bus.call("INFO"))
-    name = "valkey" if "valkey_version" in info else "redis"
+    """Query the broker, with about 20 commands. Raises as `Bus.call`."""
+    info = parse_info(await bus.call("INFO"))
+    name, version = server_version(info)
     streams = [await _jobs(bus, stage) for stage in STAGES]
     dead = [StreamStatus(f"dead:{stage}", int(await bus.call("XLEN", bus.keys.dead(stage)))) for stage in STAGES]
     return BrokerStatus(
-        f"{name} {info.get(f'{name}_version', '?')}",
+        f"{name.lower()} {version}",
         int(info.get("used_memory", 0)),
         int(info.get("maxmemory", 0)) or int(info.get("total_system_memory", 0)),
         int(info.get("connected_clients", 0)),
@@ -56,14 +59,14 @@ async def broker_status(bus: Bus) -> BrokerStatus:
 
 
 async def _jobs(bus: Bus, stage: str) -> StreamStatus:
-    """The stream of a stage's jobs."""
+    """Return the status of a stage's jobs stream."""
     name, stream = f"jobs:{stage}", bus.keys.jobs(stage)
     length = int(await bus.call("XLEN", stream))
     try:
         groups = [_pairs(group) for group in await bus.call("XINFO", "GROUPS", stream)]
-        held = await bus.call("XPENDING", stream, stage, "IDLE", SILENT_MS, "-", "+", MOST_PENDING)
-    except BrokerRefused:
-        return StreamStatus(name, length, lag=length)  # no worker of this stage has ever been here
+        held = await bus.call("XPENDING", stream, stage, "IDLE", SILENT_MS, "-", "+", MAX_PENDING)
+    except BrokerRefused:  # there is no group: no worker of this stage has ever connected
+        return StreamStatus(name, length, lag=length)
     lag = next((group.get(b"lag") for group in groups if group.get(b"name") == stage.encode()), None)
     silent_ms = max((int(entry[2]) for entry in held), default=0)
     return StreamStatus(name, length, None if lag is None else int(lag), silent_ms / 1000)
@@ -71,9 +74,3 @@ async def _jobs(bus: Bus, stage: str) -> StreamStatus:
 
 def _pairs(flat: list[Any]) -> dict[bytes, Any]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
-
-
-def _parse(info: bytes) -> dict[str, str]:
-    """The lines `name:value` of INFO."""
-    lines = info.decode(errors="replace").splitlines()
-    return dict(line.split(":", 1) for line in lines if ":" in line and not line.startswith("#"))

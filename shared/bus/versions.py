@@ -1,4 +1,6 @@
-"""The oldest brokers that Parley runs on."""
+"""The broker's INFO, and the oldest versions that Parley runs on."""
+
+from collections.abc import Mapping
 
 from shared.bus.connection import BrokerRefused, RedisConnection
 
@@ -6,18 +8,27 @@ OLDEST_REDIS = (7, 0)
 OLDEST_VALKEY = (7, 2)
 
 
+def parse_info(reply: bytes) -> dict[str, str]:
+    """Parse the `name:value` lines of an INFO reply."""
+    lines = reply.decode(errors="replace").splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line and not line.startswith("#"))
+
+
+def server_version(info: Mapping[str, str]) -> tuple[str, str]:
+    """Return the server's name, `Redis` or `Valkey`, and its version; version `0` if INFO does not contain it."""
+    if valkey := info.get("valkey_version"):  # Valkey reports a redis_version, too
+        return "Valkey", valkey
+    return "Redis", info.get("redis_version", "0")
+
+
 async def check_version(connection: RedisConnection) -> str:
-    """Name and version of the server.
+    """Return the broker's name and version.
 
     Raises:
-        BrokerRefused: it is older than what Parley needs.
+        BrokerRefused: it is too old.
     """
-    text = (await connection.call("INFO", "server")).decode()
-    info = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-    valkey = info.get("valkey_version")
-    name, version, least = (
-        ("Valkey", valkey, OLDEST_VALKEY) if valkey else ("Redis", info.get("redis_version", "0"), OLDEST_REDIS)
-    )
-    if tuple(int(part) for part in version.split(".")[:2]) < least:
+    name, version = server_version(parse_info(await connection.call("INFO", "server")))
+    oldest = OLDEST_VALKEY if name == "Valkey" else OLDEST_REDIS
+    if tuple(int(part) for part in version.split(".")[:2]) < oldest:
         raise BrokerRefused(f"{name} {version} is too old: Redis >= 7.0 or Valkey >= 7.2 is needed")
     return f"{name} {version}"

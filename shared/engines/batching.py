@@ -1,4 +1,4 @@
-"""One thread calls a model for many sessions: what is asked within a few milliseconds goes into one call."""
+"""Batches model calls across sessions: one thread calls the model with all requests of a few milliseconds."""
 
 import asyncio
 import threading
@@ -15,13 +15,14 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 
 CLOSE_S = 5.0
+"""How long `close` waits for the running call."""
 
 
 class Batcher(Generic[Q, A]):
-    """Questions from the event loop, answers from the model's thread.
+    """Takes requests from the event loop and answers them from the model's thread.
 
-    The urgent go first; a question that was cancelled before its call is not asked. No more wait than there is work in
-    hand: a session has one question at a time.
+    Urgent requests go first. Requests that are cancelled before their call are skipped. The queue is bounded by the
+    worker's slots, as each job has one request at a time.
     """
 
     def __init__(
@@ -34,9 +35,9 @@ class Batcher(Generic[Q, A]):
         timeout_s: float = 60.0,
         cost: Callable[[Q], float] | None = None,
     ) -> None:
-        """`answer` gives one answer for each question, in order; it runs in the thread, for `most` at a time.
+        """`answer` runs in the thread; it takes at most `most` requests and returns one answer for each, in order.
 
-        `cost`: questions of like cost go together, because a batch takes as long as its longest.
+        `cost`: requests of similar cost are batched together, because a batch takes as long as its longest request.
         """
         self._answer, self._most, self._wait_s, self._timeout_s = answer, most, wait_ms / 1000, timeout_s
         self._cost = cost
@@ -44,15 +45,15 @@ class Batcher(Generic[Q, A]):
         self._waiting: list[tuple[bool, Q, Future[A]]] = []
         self._changed = threading.Condition()
         self._closed = False
-        # A daemon: a call that hangs must not keep the process.
+        # A daemon: a call that hangs must not keep the process alive.
         self._thread = threading.Thread(target=self._run, name=stage, daemon=True)
         self._thread.start()
 
     async def ask(self, question: Q, *, urgent: bool = True) -> A:
-        """The answer to one question.
+        """Return the answer to one request.
 
         Raises:
-            EngineLost: the device has failed, or the call takes longer than any should.
+            EngineLost: the device has failed, or there was no answer within `timeout_s`.
         """
         future = self.submit(question, urgent=urgent)
         try:
@@ -62,7 +63,7 @@ class Batcher(Generic[Q, A]):
             raise EngineLost(f"the model has not answered for {self._timeout_s:g} s") from None
 
     def submit(self, question: Q, *, urgent: bool = False) -> Future[A]:
-        """Ask without waiting; the future may be cancelled."""
+        """Add a request without waiting for its answer; the future may be cancelled."""
         future: Future[A] = Future()
         with self._changed:
             if self._closed:
@@ -73,14 +74,14 @@ class Batcher(Generic[Q, A]):
         return future
 
     async def close(self) -> None:
-        """Cancel what waits, and give the call in hand a little time to end."""
+        """Cancel the waiting requests, and wait up to `CLOSE_S` for the running call."""
         with self._changed:
             self._closed = True
             waiting, self._waiting = self._waiting, []
             self._changed.notify()
         for _, _, future in waiting:
             future.cancel()
-        # Without a thread that lives on: a library that is torn down under one aborts the process.
+        # A library that is unloaded while its thread still runs aborts the process.
         await asyncio.to_thread(self._thread.join, CLOSE_S)
 
     def _run(self) -> None:
@@ -112,10 +113,10 @@ class Batcher(Generic[Q, A]):
     def _call(self, asked: list[tuple[bool, Q, Future[A]]]) -> None:
         try:
             answers = self._answer([question for _, question, _ in asked])
-        except BaseException as error:  # noqa: BLE001 - it belongs to those who asked
+        except BaseException as error:  # noqa: BLE001 - it is raised again to the callers
             gone = lost(error)
             if gone is None and len(asked) > 1:
-                for one in asked:  # one bad question must not fail the others
+                for one in asked:  # one bad request must not fail the others
                     self._call([one])
                 return
             for _, _, future in asked:
@@ -132,4 +133,4 @@ def _settle(future: "Future[A]", outcome: A | BaseException) -> None:
         else:
             future.set_result(outcome)
     except (InvalidStateError, CancelledError):
-        pass  # nobody waits for it any more
+        pass  # the caller was cancelled

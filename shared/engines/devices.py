@@ -1,24 +1,24 @@
-"""Where a model calculates and with which numbers. The one file of `shared` that knows torch, and only when it is called."""
+"""The device and number format that a model runs with. The only file of `shared` that imports torch, lazily."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from shared.distribution import not_installed
-from shared.engines.registry import EngineLost, UnknownEngine
+from shared.engines.registry import EngineLost, UnknownEngine, first_line
 from shared.settings import Settings
 
 _LOST = ("out of memory", "cuda error", "cublas_status", "cudnn_status", "device-side assert", "mps backend")
-"""What the messages of an accelerator that will not calculate any more have in common, in small letters."""
+"""Parts of the messages, in lower case, with which accelerators fail for good."""
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device of this machine, made ready."""
+    """A device of this machine that this process is set up for."""
 
     name: str
-    """As torch calls it: `cpu`, `cuda:0`, `mps`."""
+    """Torch's name of it: `cpu`, `cuda:0`, `mps`."""
     dtype: Any
-    """A `torch.dtype`."""
+    """The `torch.dtype` that models use on it."""
 
     @property
     def kind(self) -> str:
@@ -26,7 +26,7 @@ class Device:
 
 
 def device_kind(settings: Settings) -> str:
-    """`cpu`, `cuda` or `mps`: what the setting says, or what there is."""
+    """Return `cpu`, `cuda` or `mps`: the configured device or, with `auto`, the fastest available one."""
     if settings.device != "auto":
         return settings.device.partition(":")[0]
     try:
@@ -39,10 +39,10 @@ def device_kind(settings: Settings) -> str:
 
 
 def open_device(settings: Settings) -> Device:
-    """Find the device that the settings name, and set this process up for it: threads, its share of the memory.
+    """Find the configured device, and set this process's threads and share of its memory.
 
     Raises:
-        UnknownEngine: there is no such device here, or no torch.
+        UnknownEngine: this machine does not have the device, or torch is not installed.
     """
     try:
         import torch
@@ -61,7 +61,7 @@ def open_device(settings: Settings) -> Device:
         torch.cuda.set_device(index)
         if settings.device_memory < 1:
             torch.cuda.set_per_process_memory_fraction(settings.device_memory, index)
-        torch.set_float32_matmul_precision("high")  # TF32, where something is left in float32
+        torch.set_float32_matmul_precision("high")  # TF32 for layers that stay in float32
     elif kind == "mps" and not torch.backends.mps.is_available():
         raise UnknownEngine(f"PARLEY_DEVICE={settings.device!r}: torch sees no such device on this machine")
     if settings.threads:
@@ -78,17 +78,17 @@ def _dtype(settings: Settings, kind: str) -> Any:
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     if kind == "mps":
         return torch.float16
-    # Where the processor multiplies 16 bits itself, Whisper takes 0.57 instead of 1.02 of the time and a chat model a third.
-    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    fast = settings.quantize == "none" and any(known.get(name) for name in ("avx512_bf16", "amx_bf16"))
+    # On a CPU with native bfloat16, Whisper takes 0.57 of the time, a chat model a third.
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    fast = settings.quantize == "none" and any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
     return torch.bfloat16 if fast else torch.float32
 
 
 def quantized(model: Any, settings: Settings, device: Device) -> Any:
-    """The model with its linear layers in eight bits, where the settings ask for it.
+    """Return the model with its linear layers quantised to int8, if `PARLEY_QUANTIZE` says so; else the model itself.
 
     Raises:
-        UnknownEngine: on a GPU, where it would be slower.
+        UnknownEngine: the device is not a CPU; int8 is slower there.
     """
     if settings.quantize == "none":
         return model
@@ -99,21 +99,20 @@ def quantized(model: Any, settings: Settings, device: Device) -> Any:
     import torch
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it is deprecated for a package of its own, and says so in two ways
+        warnings.simplefilter("ignore")  # deprecated in favour of another package, with two warnings
         return torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)  # type: ignore[no-untyped-call]
 
 
 def lost(error: BaseException) -> EngineLost | None:
-    """What to end the worker with, if the device that raised this will not calculate any more; else None."""
+    """Return an `EngineLost` if the error means that the device has failed for good; else None."""
     text = f"{type(error).__name__}: {error}".lower()
     if not isinstance(error, RuntimeError | MemoryError) or not any(
         mark in text for mark in (*_LOST, "memoryerror", "outofmemory")
     ):
         return None
-    first = (str(error) or type(error).__name__).splitlines()[0]
     if "memory" in text:
         return EngineLost(
-            f"the device has no memory left ({first}). Lower PARLEY_BATCH or PARLEY_MODEL_SLOTS, choose a smaller "
-            "model, or give the stages devices of their own (PARLEY_DEVICE)."
+            f"the device has no memory left ({first_line(error)}). Lower PARLEY_BATCH or PARLEY_MODEL_SLOTS, choose a "
+            "smaller model, or put the stages on different devices (PARLEY_ASR_DEVICE and the like)."
         )
-    return EngineLost(f"the device does not calculate any more ({first}). This process ends; a new one begins afresh.")
+    return EngineLost(f"the device has failed ({first_line(error)}). This process exits and must be restarted.")

@@ -1,4 +1,4 @@
-"""A server that speaks OpenAI's protocol, somebody's own or a hosted one: its client, and what its failures mean."""
+"""The client of a server with OpenAI's API, hosted or self-hosted, and the meaning of its errors."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -16,36 +16,36 @@ from shared.observability import metrics
 HOSTED = (".openai.com", ".openai.azure.com")
 """Hosts of OpenAI's own models."""
 NO_KEY = "none"
-"""Servers of one's own want no key, the client wants one."""
+"""Self-hosted servers need no key, but the client requires one."""
 PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
-"""Before an endpoint is asked again: as it is, and the most that its Retry-After can make of it."""
+"""Back-off before a retry: the default, and the limit for a Retry-After header."""
 KEEP_S = 60.0
-"""An idle connection is kept so long: the client's own 5 s are less than many a turn, and a new one costs a handshake."""
+"""How long an idle connection is kept. Turns last longer than the client's 5 s, and a new one costs a handshake."""
 LONGEST_REASON = 300
 
 BAD_REQUEST = (400, 413, 422)
-"""HTTP statuses with which the request is at fault, and not the server."""
+"""HTTP statuses of an invalid request."""
 NO_ROUTE = (404, 405, 501)
 TOO_LATE, TOO_MANY = (408, 504), 429
 OUTCOMES = ("done", "cancelled", "timeout", "limited", "refused", "failed")
 
 Place = Literal["first", "fallback"]
-"""Which one of a stage's endpoints; metrics say no more of it, as a URL may hold a key."""
+"""Which of a stage's endpoints. Metrics do not contain the URL, as it may contain a key."""
 
 
 class EndpointFailed(RuntimeError):
-    """An endpoint did not answer as it should; the message names it. `status` is its HTTP status, 0 without one."""
+    """A request to an endpoint failed; the message names it. `status` is the HTTP status, 0 if there is none."""
 
     def __init__(self, message: str, status: int = 0, pause_s: float = PAUSE_S, *, late: bool = False) -> None:
-        """`late`: it was not waited for any longer."""
+        """`late`: the request timed out."""
         super().__init__(message)
         self.status, self._late = status, late
         self.pause_s = pause_s
-        """How long to wait before it is asked again."""
+        """Back-off before a retry."""
 
     @property
-    def passing(self) -> bool:
-        """It may be over soon; else asking the same endpoint again is in vain."""
+    def transient(self) -> bool:
+        """Whether a retry of the same endpoint may succeed."""
         return self.status in (0, 408, TOO_MANY) or self.status >= 500
 
     @property
@@ -59,7 +59,7 @@ class EndpointFailed(RuntimeError):
 
 
 class Endpoint:
-    """The client of one server. To be made off the event loop: the import takes most of a second."""
+    """The client of one server. Create it off the event loop: the import takes most of a second."""
 
     def __init__(
         self,
@@ -71,10 +71,10 @@ class Endpoint:
         stage: str,
         place: Place = "first",
     ) -> None:
-        """An empty `url` is OpenAI's own; without a key it is the one that the environment has.
+        """An empty `url` means OpenAI's own endpoint; without `key` the client reads the key from the environment.
 
         Raises:
-            UnknownEngine: the client is not installed, that is no URL, or a key is missing.
+            UnknownEngine: the client is not installed, the URL is invalid, or a key is missing.
         """
         try:
             import openai
@@ -82,13 +82,13 @@ class Endpoint:
             raise UnknownEngine(not_installed("The client library for endpoints", "openai", error.name)) from error
 
         if url and not _is_url(url):
-            raise UnknownEngine(f"{url!r} is no URL of an endpoint: one is http:// or https://, a host, and mostly /v1")
+            raise UnknownEngine(f"{url!r} is not a valid URL: use http(s)://HOST[:PORT]/v1 or the like")
 
         def connect(key: str | None) -> openai.AsyncOpenAI:
-            # Attributes are all that is read of it, so that the limits of httpx do for its successor too.
+            # The client only reads attributes, so httpx's limits also work with the successor that it may use.
             limits = cast("Any", httpx.Limits(max_connections=1000, keepalive_expiry=KEEP_S))
             transport = openai.DefaultAsyncHttpxClient(limits=limits)
-            # The time is a backstop: each wait has its own, shorter one. Trying again is the engine's business.
+            # The timeout is a backstop: each wait has its own, shorter one. The engine decides about retries.
             return openai.AsyncOpenAI(
                 base_url=url or None, api_key=key, timeout=2 * longest_wait_s, max_retries=0, http_client=transport
             )
@@ -99,7 +99,7 @@ class Endpoint:
             if not url:
                 raise UnknownEngine(f"OpenAI's own endpoint needs a key: set {key_names}") from error
             client = connect(NO_KEY)
-        # What the client would import at its first use is imported here.
+        # Trigger the client's lazy imports now.
         _ = (client.chat.completions, client.audio.speech)
         self.client: Any = client
         self.url = str(client.base_url.copy_with(userinfo=b"")).rstrip("/")
@@ -108,8 +108,8 @@ class Endpoint:
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        """For one request, from its beginning to the end of its answer: it is counted by how it ended."""
-        outcome = "cancelled"  # whoever leaves in another way does not want the answer any more
+        """Count one request, from its beginning to the end of its response, by its outcome."""
+        outcome = "cancelled"  # left by a cancellation
         try:
             yield
             outcome = "done"
@@ -121,13 +121,17 @@ class Endpoint:
 
     @asynccontextmanager
     async def until(self, deadline: float) -> AsyncIterator[None]:
-        """For one wait for the server: what goes wrong in it, or takes longer than the loop's clock says, is an `EndpointFailed`."""
+        """Limit one wait for the server to `deadline`, a time of the event loop's clock.
+
+        Raises:
+            EndpointFailed: the deadline has passed, or the request failed in any other way.
+        """
         try:
             async with asyncio.timeout_at(deadline):
                 yield
         except TimeoutError as error:
             raise EndpointFailed(f"{self.url}: no answer in time", late=True) from error
-        except Exception as error:  # the client's own errors, its HTTP library's, and those of bytes that are no JSON
+        except Exception as error:  # from the client, its HTTP library and its JSON parser
             headers = getattr(getattr(error, "response", None), "headers", {})
             status, pause_s = getattr(error, "status_code", 0), _pause_s(headers.get("retry-after", ""))
             raise EndpointFailed(f"{self.url}: {_reason(error)}", status, pause_s) from error
@@ -145,7 +149,7 @@ def _is_url(url: str) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """What the server said, else what happened to the connection."""
+    """Return the server's error message, or else the connection error."""
     status, body = getattr(error, "status_code", ""), getattr(error, "body", None)
     said: Any = None
     if isinstance(body, dict):

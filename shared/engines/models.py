@@ -1,4 +1,4 @@
-"""Which models the engines load, and their files on this machine. Nothing is downloaded here, and so never in the middle of a call."""
+"""The models that the engines load, and their files on this machine. Nothing is downloaded here."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +9,7 @@ from shared.distribution import not_installed
 from shared.engines.registry import UnknownEngine
 
 VOCODER = "charactr/vocos-mel-24khz"
-"""What turns F5's spectrograms into sound."""
+"""The vocoder of F5."""
 
 DEFAULTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "asr": {"transformers": {"cuda": "openai/whisper-large-v3-turbo", "cpu": "openai/whisper-base"}},
@@ -23,7 +23,7 @@ DEFAULTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         "f5": {"cuda": "SWivid/F5-TTS", "cpu": "SWivid/F5-TTS"},
     },
 }
-"""What each engine of a stage loads where the setting is empty, by kind of device."""
+"""The default model by stage, engine and kind of device."""
 
 NEEDS: Mapping[str, tuple[str, ...]] = {
     "kokoro": ("config.json", "kokoro-v1_0.pth", "voices/af_heart.pt"),
@@ -50,55 +50,56 @@ PATTERNS: Mapping[str, tuple[str, ...]] = {
 }
 
 FOLDERS = ("additional_chat_templates/", "speaker_embeddings/")
+"""Folders of a repository that transformers reads besides the top level."""
 VOICES = "spk_dict.pt"
-"""The voices of a model that speaks; Bark's are in the second folder."""
+"""The voices of a speaking model; Bark's are in `speaker_embeddings/`."""
 
 WEIGHTS = ("*.safetensors", "*.bin", "*.pth", "*.pt", "*.onnx")
-"""What a model's numbers lie in; one such file at least makes a folder a model."""
+"""Patterns of weight files; a model's folder has at least one."""
 
 LAYOUTS = (
     ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors"),
     ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*.bin"),
 )
-"""Weights in one file, or an index and the parts that it names, in the order in which transformers looks for them."""
+"""Weights as one file, or as an index and its parts, in the order in which transformers looks for them."""
 
 
 class ModelMissing(UnknownEngine):
-    """A model, or a file of it, is not on this machine; the message says which, and how to bring it."""
+    """A model, or one of its files, is not on this machine. The message says which, and how to download it."""
 
 
 def model_name(stage: str, engine: str, configured: str, device_kind: str) -> str:
-    """The model that an engine loads: the `configured` one, else its default for the kind of device: cuda, cpu or mps.
+    """Return the `configured` model, or else the engine's default for the kind of device: cuda, cpu or mps.
 
     Raises:
-        UnknownEngine: nothing is configured, and the engine has no default.
+        UnknownEngine: no model is configured, and the engine has no default.
     """
     if configured:
         return configured
     defaults = DEFAULTS.get(stage, {}).get(engine)
     if defaults is None:
-        raise UnknownEngine(f"PARLEY_{stage.upper()}_MODEL is empty, and {engine} has no model of its own: name one")
-    # A Mac's GPU has the memory for the larger chat model, but not the speed for the larger recogniser.
+        raise UnknownEngine(f"PARLEY_{stage.upper()}_MODEL is empty, and the engine {engine} has no default: set it")
+    # A Mac's GPU has enough memory for the larger chat model, but is too slow for the larger recogniser.
     large = device_kind.startswith("cuda") or (device_kind == "mps" and stage == "llm")
     return defaults["cuda" if large else "cpu"]
 
 
 def needs_of(engine: str) -> tuple[str, ...]:
-    """The files without which an engine cannot load its model, besides the weights that an index may name."""
+    """Return the files that an engine needs to load its model, besides the weights that an index may list."""
     return NEEDS.get(engine, ("config.json",))
 
 
 def allow_patterns_of(engine: str) -> tuple[str, ...]:
-    """Names of the files of a repository that an engine may use, as `fnmatch` takes them."""
+    """Return the `fnmatch` patterns of the files of a repository that an engine may use."""
     return PATTERNS.get(engine) or needs_of(engine)
 
 
 def wanted_files(engine: str, files: Iterable[str]) -> list[str]:
-    """What an engine uses of a repository's `files`: each weight once, where a repository has them in several forms."""
+    """Return those of a repository's `files` that an engine uses, with the weights in one format only."""
     wanted = [file for file in files if any(fnmatchcase(file, pattern) for pattern in allow_patterns_of(engine))]
     if allow_patterns_of(engine) is not _OF_TRANSFORMERS:
         return wanted
-    # Folders hold the same model in other forms (onnx, original, …); only these hold something of this one.
+    # Other folders hold the same model in other formats (onnx, original, …).
     wanted = [file for file in wanted if "/" not in file or file.startswith(FOLDERS)]
     weights = _weights(wanted)
     return [file for file in wanted if file in weights or not are_weights(file) or file == VOICES]
@@ -115,18 +116,17 @@ def _weights(files: Sequence[str]) -> set[str]:
 
 
 def are_weights(file: str) -> bool:
-    """Whether a file of that name holds a model's numbers."""
+    """Return whether a file of that name contains weights."""
     return any(fnmatchcase(file, pattern) for pattern in WEIGHTS)
 
 
 def find_model(name: str, needs: Sequence[str] = ("config.json",), cache: Path | None = None) -> Path:
-    """The folder of a model: `name` itself if it is one, else that of the hub's model `owner/name` in the cache.
+    """Return the folder of a complete model: `name` itself if it is a folder, else the hub's `owner/name` in the cache.
 
-    `needs` are the files that must be there, besides the weights: all parts that an index names. The cache is that of
-    `HF_HOME`, where no other is given.
+    `needs` are the files that must exist besides the weights. The default cache is the one of `HF_HOME`.
 
     Raises:
-        ModelMissing: naming the file.
+        ModelMissing: there is no such model, or files are missing; the message lists them.
     """
     folder = find_folder(name, cache)
     if missing := missing_files(folder, needs):
@@ -135,21 +135,21 @@ def find_model(name: str, needs: Sequence[str] = ("config.json",), cache: Path |
 
 
 def find_folder(name: str, cache: Path | None = None) -> Path:
-    """The folder of a model that is here, in whole or in part. Raises `ModelMissing` where there is none."""
+    """Return the folder of a model, complete or not. Raises `ModelMissing` if there is none."""
     return as_folder(name) or _cached(name, cache)
 
 
 def as_folder(name: str) -> Path | None:
-    """The folder with that path, if there is one."""
+    """Return the path if it is an existing folder, else None."""
     try:
         folder = Path(name).expanduser()
         return folder if folder.is_dir() else None
-    except (OSError, ValueError, RuntimeError):  # too long, a null byte, a home of nobody
+    except (OSError, ValueError, RuntimeError):  # too long, a null byte, an unknown user's home
         return None
 
 
 def missing_files(folder: Path, needs: Sequence[str] = ("config.json",)) -> list[str]:
-    """What a model's folder lacks of what it needs, of the parts of its weights, or weights at all.
+    """Return the files that a model's folder lacks: those in `needs`, and weights.
 
     Raises:
         ModelMissing: an index is damaged.
@@ -162,7 +162,7 @@ def missing_files(folder: Path, needs: Sequence[str] = ("config.json",)) -> list
             return missing
         if (folder / index).is_file():
             return missing + [part for part in _parts(folder / index) if not (folder / part).is_file()]
-    # A link of the cache can be there when what it points to is gone.
+    # A link in the cache may point to a deleted file.
     if not any(path.is_file() for pattern in WEIGHTS for path in folder.glob(pattern)):
         missing.append(LAYOUTS[0][0])
     return missing
@@ -172,16 +172,16 @@ def _parts(index: Path) -> list[str]:
     try:
         return sorted(set(map(str, json.loads(index.read_bytes())["weight_map"].values())))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelMissing(f"{index} is damaged: delete it and bring it again") from error
+        raise ModelMissing(f"{index} is damaged: delete it and download it again") from error
 
 
 def how_to_bring(name: str) -> str:
-    """What to type where there is a network, and where there is none."""
+    """Return how to download the model, and how to install it without a network."""
     if Path(name).is_absolute() or name.startswith((".", "~")):
         return "It is a folder: put the model's files there."
     return (
-        f"Where there is a network: parley models pull {name}; "
-        "else copy the folder of such a cache here and set HF_HOME to it, or name a folder with the files."
+        f"Run: parley models pull {name}. Without a network: copy the cache of another machine here and set HF_HOME to "
+        "it, or set the model to a folder with its files."
     )
 
 
@@ -192,9 +192,9 @@ def _cached(name: str, cache: Path | None) -> Path:
     except ImportError as error:
         raise UnknownEngine(not_installed(f"The library that finds {name}", "neural", error.name)) from error
     try:
-        # No pattern: only part of a repository is ever pulled, and the hub's library would take that for broken.
+        # No patterns: Parley downloads only part of a repository, which the hub's library would report as incomplete.
         return Path(snapshot_download(name, cache_dir=cache, local_files_only=True, allow_patterns=[]))
     except HFValidationError as error:
-        raise ModelMissing(f"{name!r} is neither a folder nor a model of the hub (owner/name)") from error
+        raise ModelMissing(f"{name!r} is neither a folder nor a model on the hub (owner/name)") from error
     except LocalEntryNotFoundError as error:
         raise ModelMissing(f"{name} is not on this machine. {how_to_bring(name)}") from error

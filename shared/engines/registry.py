@@ -1,4 +1,4 @@
-"""Find an engine by name: one that comes with Parley, or any `module:Class`."""
+"""Create an engine by name: one that comes with Parley, or any `module:Class`."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -19,21 +19,26 @@ E = TypeVar("E", bound=Loads)
 
 
 class UnknownEngine(ValueError):
-    """No engine goes by that name, or it cannot be loaded."""
+    """There is no engine of that name, or it cannot be loaded. The message says what to do."""
 
 
 class EngineLost(RuntimeError):
-    """An engine will not work again in this process: no memory, a dead device, a call that does not return.
+    """The engine cannot work again in this process: no memory, a failed device, a call that does not return.
 
-    The worker hands its work back and ends; whoever started it starts it again.
+    The worker hands its jobs back and exits; its supervisor restarts it.
     """
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its type if the message is empty."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def create_engine(stage: str, name: str, builtin: Mapping[str, str], settings: Settings) -> Any:
-    """Make the engine that `name` stands for; it is called with the settings as its only argument.
+    """Create the engine called `name`, a key of `builtin` or a `module:Class`; its only argument is the settings.
 
     Raises:
-        UnknownEngine: no such name, module or class; the message says which and what there is.
+        UnknownEngine: the name, module or class does not exist; the message lists the known names.
     """
     path = builtin.get(name, name)
     module_name, _, class_name = path.partition(":")

@@ -1,4 +1,4 @@
-"""How busy the GPUs are that this process uses, as NVML tells it. It looks at torch only where the process has it."""
+"""Reads the load of the GPUs that this process uses, from NVML. It never imports torch itself."""
 
 import os
 import sys
@@ -15,18 +15,18 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 LARGEST_EVENTS = 64
-"""Errors of one GPU that one reading takes up; a GPU in trouble reports without end."""
+"""Maximum number of errors of one GPU per reading: a failing GPU may report without end."""
 
 
 @dataclass(frozen=True, slots=True)
 class GpuLoad:
-    """One GPU at one moment. None: the card, or its driver, does not tell it."""
+    """The load of one GPU. None: the card or its driver does not report the value."""
 
     index: str
-    """As NVML counts, whatever CUDA_VISIBLE_DEVICES says: `0`; of a MIG instance also its own: `0:2`."""
+    """NVML's index, regardless of CUDA_VISIBLE_DEVICES: `0`, or `0:2` for a MIG instance."""
     name: str | None
     utilization: float | None
-    """Share of the last moments in which anything ran, 0 to 1."""
+    """Share of the latest sampling period in which a kernel ran, 0 to 1."""
     memory_used: int | None
     """Bytes, of all processes."""
     memory_total: int | None
@@ -42,13 +42,13 @@ class _Gpu:
     index: str
     handle: Any
     board: Any
-    """What has the power supply and the thermometer: the card that a MIG instance is part of, or itself."""
+    """Handle of the physical card, which reports power and temperature; `handle` itself without MIG."""
     events: Any | None
-    """A set of its own, which gets what the driver reports of it; None: it reports nothing here."""
+    """NVML event set for Xid errors; None if they cannot be registered."""
 
 
 class GpuMeter:
-    """Reads them; one for each process, used by one thread at a time. NVML is opened when torch first has a GPU."""
+    """Reads the GPUs of a process; one thread at a time. It opens NVML when torch first uses a GPU."""
 
     def __init__(self) -> None:
         self._nvml: Any = None
@@ -57,19 +57,19 @@ class GpuMeter:
         self._failed: set[str] = set()
 
     def read(self) -> tuple[GpuLoad, ...]:
-        """The load of each GPU that this process has memory on, and count what the driver reported of it.
+        """Return the load of each GPU on which this process holds memory, and count its new Xid errors.
 
-        It takes milliseconds, or as long as a broken driver likes: call it in a thread. It raises nothing; a GPU that
-        cannot be read is left out.
+        It takes milliseconds, but a broken driver may block it for ever: call it in a thread. It raises nothing; GPUs
+        that cannot be read are left out.
         """
         try:
             used = _used_devices()
             if not used or not self._open():
                 return ()
             return tuple(load for uuid, reserved in used if (load := self._read_one(uuid, reserved)) is not None)
-        except Exception:  # a library that changed costs the figures, never the process
+        except Exception:  # an incompatible library must not end the process
             if not self._absent:
-                log.warning("GPU load cannot be read", exc_info=True)
+                log.warning("GPU metrics disabled: reading failed", exc_info=True)
             self._absent = True
             return ()
 
@@ -81,7 +81,7 @@ class GpuMeter:
                 pynvml.nvmlInit()
             except pynvml.NVMLError as error:
                 self._absent = True
-                log.debug("no NVML: the load of the GPU is not known", reason=str(error))
+                log.debug("GPU metrics disabled: no NVML", reason=str(error))
             else:
                 self._nvml = pynvml
         return not self._absent
@@ -97,26 +97,26 @@ class GpuMeter:
         except nvml.NVMLError as error:
             if uuid not in self._failed:
                 self._failed.add(uuid)
-                log.warning("a GPU cannot be read", uuid=uuid, reason=str(error))
+                log.warning("GPU reading failed", uuid=uuid, reason=str(error))
                 if isinstance(error, nvml.NVMLError_GpuIsLost):
-                    # Its own report of that may never come: there is nobody left to make it.
+                    # The driver of a lost GPU may never report the error itself.
                     metrics.gpu_xid_errors.labels(self._gpus[uuid].index if uuid in self._gpus else uuid).inc()
             return None
         self._failed.discard(uuid)
         return load
 
     def _find(self, uuid: str) -> _Gpu:
-        """Raises NVMLError where there is no such GPU, or it is lost."""
+        """Find a GPU by its UUID. Raises NVMLError if it does not exist or is lost."""
         nvml = self._nvml
         try:
             handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
-        except nvml.NVMLError_NotFound:  # torch gives a part of a card in the same form
+        except nvml.NVMLError_NotFound:  # torch reports the UUID of a MIG instance without its prefix
             handle = nvml.nvmlDeviceGetHandleByUUID(f"MIG-{uuid}")
         board, index = handle, str(nvml.nvmlDeviceGetIndex(handle))
         if self._ask(lambda: nvml.nvmlDeviceIsMigDeviceHandle(handle)):
             board = nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)
             index = f"{nvml.nvmlDeviceGetIndex(board)}:{index}"
-        metrics.gpu_xid_errors.labels(index)  # at 0 from the beginning, else the first error would be no increase
+        metrics.gpu_xid_errors.labels(index)  # starts at 0, so that `increase` sees the first error
         return _Gpu(index, handle, board, self._ask(lambda: self._register(board)))
 
     def _register(self, board: Any) -> Any:
@@ -132,11 +132,11 @@ class GpuMeter:
     def _count_errors(self, gpu: _Gpu) -> None:
         nvml = self._nvml
         for _ in range(LARGEST_EVENTS if gpu.events is not None else 0):
-            event = self._ask(lambda: nvml.nvmlEventSetWait(gpu.events, 0))  # a timeout where there are no more
+            event = self._ask(lambda: nvml.nvmlEventSetWait(gpu.events, 0))  # times out when there are no more
             if event is None:
                 return
             metrics.gpu_xid_errors.labels(gpu.index).inc()
-            log.warning("the GPU's driver reports an error", gpu=gpu.index, xid=int(event.eventData))
+            log.warning("GPU error reported", gpu=gpu.index, xid=int(event.eventData))
 
     def _load_of(self, gpu: _Gpu, reserved: int) -> GpuLoad:
         nvml = self._nvml
@@ -155,15 +155,15 @@ class GpuMeter:
         )
 
     def _memory_of_process(self, gpu: _Gpu, reserved: int) -> int:
-        """Bytes by the list of NVML, which has the CUDA context, too; at least what torch holds.
+        """Return the bytes in NVML's process list, which includes the CUDA context; at least what torch holds.
 
-        In a container the list has the host's numbers of processes: this one is not found, or is another.
+        In a container the list has the host's process ids, so this process may be missing or mistaken for another.
         """
         listed = self._ask(lambda: self._nvml.nvmlDeviceGetComputeRunningProcesses(gpu.handle)) or ()
         return max(reserved, sum(process.usedGpuMemory or 0 for process in listed if process.pid == os.getpid()))
 
     def _ask(self, call: Callable[[], T]) -> T | None:
-        """What NVML answers, or None where it does not tell; raises only NVMLError_GpuIsLost."""
+        """Return NVML's answer; None if it does not support the query. Raises only NVMLError_GpuIsLost."""
         nvml = self._nvml
         try:
             return call()
@@ -174,8 +174,8 @@ class GpuMeter:
 
 
 def _used_devices() -> list[tuple[str, int]]:
-    """Of each device that torch holds memory of in this process: its UUID and the bytes."""
-    cuda = getattr(sys.modules.get("torch"), "cuda", None)  # another thread may just be importing it
+    """Return UUID and bytes for each device on which torch holds memory in this process."""
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)  # missing while another thread imports torch
     if cuda is None or not cuda.is_initialized():
         return []
     held = [(index, cuda.memory_reserved(index)) for index in range(cuda.device_count())]

@@ -1,7 +1,7 @@
-"""How a process logs: structlog, readable in a terminal and a JSON object a line elsewhere, to stderr, never what was said.
+"""Logging with structlog to stderr: text in a terminal, JSON lines elsewhere, and by default never what was said.
 
-What libraries log, warn of, or die of goes the same way. What is bound to the context (session, turn, revision, trace) is
-on each line of a piece of work.
+Logs and warnings of libraries and uncaught exceptions go the same way. Each line of a job has its session, turn,
+revision and trace, which the worker binds to the context.
 """
 
 import logging
@@ -19,13 +19,13 @@ log = structlog.get_logger()
 
 
 class _Content:
-    """Of this process."""
+    """The process-wide switch for content."""
 
     shown = False
 
 
 def shows_content() -> bool:
-    """Whether logs and traces may hold what was said."""
+    """Return whether logs and traces may contain what was said (`PARLEY_LOG_CONTENT`)."""
     return _Content.shown
 
 
@@ -45,7 +45,7 @@ def configure_logging(settings: Settings, role: str) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    # Tracebacks are plain in both: the pretty ones show local variables, and so what was said.
+    # Plain tracebacks in both formats: the pretty ones show local variables, and with them what was said.
     last: list[structlog.types.Processor] = [structlog.processors.format_exc_info, _renderer(text=text)]
     structlog.configure(
         processors=[*common, *last],
@@ -60,7 +60,7 @@ def configure_logging(settings: Settings, role: str) -> None:
             processors=[ProcessorFormatter.remove_processors_meta, *last],
         )
     )
-    # Below warnings, what a library says of the calls it makes may hold what was said.
+    # Below WARNING, libraries may log the contents of their requests, and with them what was said.
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler], force=True)
     logging.setLoggerClass(_LibraryLogger)
     logging.captureWarnings(True)
@@ -75,8 +75,8 @@ def _renderer(*, text: bool) -> structlog.types.Processor:
 
 
 class _LibraryLogger(logging.Logger):
-    """A library's logger: whatever the library thinks of it, as transformers does, it does not write to the console
-    itself, and leaves that to the root's handler."""
+    """A library's logger that leaves output to the root's handler: some libraries, such as transformers, add their own
+    console handler and stop propagation."""
 
     def addHandler(self, hdlr: logging.Handler) -> None:  # noqa: N802 - the standard library's name
         if type(hdlr) is not logging.StreamHandler:
@@ -92,8 +92,8 @@ class _LibraryLogger(logging.Logger):
 
 
 def _died(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
-    """Nobody has caught this."""
+    """Log an uncaught exception."""
     if error is None or issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error or kind(), traceback)
     else:
-        log.critical("died", exc_info=(kind, error, traceback))
+        log.critical("uncaught exception", exc_info=(kind, error, traceback))

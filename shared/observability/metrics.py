@@ -1,7 +1,7 @@
-"""Every metric, in one place; dashboards and alert rules are built from these very objects.
+"""All metrics. The dashboards and alert rules are built from these objects.
 
-Labels are bounded: never a session, a turn or a person. `stage` is the process that says it: vad, asr, llm, tts or
-edge. Times between hosts are taken on the broker's clock. The thresholds of the SLOs are edges of buckets.
+Labels are bounded: never a session, a turn or a person. `stage` is the process that reports: vad, asr, llm, tts or
+edge. Times between hosts are measured on the broker's clock. The thresholds of the SLOs are bucket boundaries.
 """
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -18,187 +18,198 @@ BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 turn_latency = Histogram(
     "parley_turn_latency_seconds",
-    "End of speech, or the client's word that it is over, to the first reply audio that left the edge.",
+    "Voice-to-voice latency: end of speech, or the client's manual commit, to the first reply audio sent by the edge.",
     ["protocol"],
     buckets=TURN_BUCKETS_S,
 )
 turn_heard_latency = Histogram(
     "parley_turn_heard_latency_seconds",
-    "The same to the first reply audio that the client played, where it reports that.",
+    "End of speech to the first reply audio played by the client. Only for clients that report playback.",
     ["protocol"],
     buckets=TURN_BUCKETS_S,
 )
 turn_segment = Histogram(
     "parley_turn_segment_seconds",
-    "Part of a turn's waterfall, by the stage and the engine that it was spent in.",
+    "Time of each segment of a turn, by the stage and engine that it was spent in.",
     ["segment", "stage", "engine"],
     buckets=SEGMENT_BUCKETS_S,
 )
 turns_total = Counter(
     "parley_turns_total",
-    "Turns that were to be answered, also typed ones and the agent's own: completed, interrupted, cancelled (the client "
-    "did not want the reply, or left), failed or empty.",
+    "Finished turns that required a reply, including typed turns and the agent's own, by outcome: completed, "
+    "interrupted, cancelled (by the client, or because it left), failed, or empty (no words).",
     ["outcome"],
 )
 barge_in = Histogram(
     "parley_barge_in_seconds",
-    "First sample of speech into a reply to the message that silences it, where it is set to do so at once.",
+    "First sample of speech during a reply to the message that silences the client. Only sessions that do so at once.",
     ["protocol"],
     buckets=BARGE_IN_BUCKETS_S,
 )
 speculations_begun = Counter("parley_speculations_begun_total", "Pauses at which a reply was prepared.")
-resumes = Counter("parley_resumes_total", "Replies that went on after an interruption that was none.")
+resumes = Counter("parley_resumes_total", "Replies resumed after a false interruption.")
 speculations = Counter(
     "parley_speculations_total",
-    "Replies begun before the turn was over, by what came of them: reused, redone or wasted.",
+    "Replies prepared before the end of the turn, by outcome: reused, redone (the turn went on) or wasted (no turn).",
     ["outcome"],
 )
 wasted_work = Counter(
     "parley_wasted_work_seconds_total",
-    "Time that a worker gave to work that was cut off, as unwanted by then.",
+    "Seconds of work on jobs that were cancelled because their turn was stale.",
     ["stage"],
 )
 
 # -- sessions -------------------------------------------------------------------------------------
 
-sessions_active = Gauge("parley_sessions_active", "Sessions that this edge serves.", ["protocol"])
+sessions_active = Gauge("parley_sessions_active", "Sessions in progress on this edge.", ["protocol"])
 sessions_total = Counter(
     "parley_sessions_total",
-    "Sessions by how they ended: left (by the client), closed (by the edge, as it is meant to be) or failed (a fault, or "
-    "the server or its broker went away).",
+    "Ended sessions by outcome: left (the client closed), closed (the edge closed, as intended) or failed (an error, a "
+    "stopped server or a lost broker).",
     ["protocol", "outcome"],
 )
-sessions_refused = Counter("parley_sessions_refused_total", "Sessions that were refused, by reason.", ["reason"])
+sessions_refused = Counter("parley_sessions_refused_total", "Refused sessions, by reason.", ["reason"])
 session_setup = Histogram(
     "parley_session_setup_seconds",
-    "The client's wish to begin to its session's first entry, read back from the broker.",
+    "Client's request for a session to the session's first log entry, read back from the broker.",
     ["protocol"],
     buckets=SEGMENT_BUCKETS_S,
 )
 closes = Counter(
     "parley_websocket_closes_total",
-    "Connections by the code that the edge closed them with, or `client`.",
+    "Closed connections by the edge's close code; `client` if the client closed first.",
     ["protocol", "code"],
 )
 audio_seconds = Counter(
     "parley_audio_seconds_total",
-    "Audio by direction: in, or out, where sound that is sent again after a pause counts again.",
+    "Audio by direction, in or out. Audio that is sent again after a pause counts twice.",
     ["direction", "protocol"],
 )
 underruns = Counter(
-    "parley_playback_underruns_total", "Times that a client had played all of a reply before the next of it came.",
+    "parley_playback_underruns_total",
+    "Playback gaps: the client had played all audio that it had received of an unfinished reply.",
     ["protocol"],
-)  # fmt: skip
-dropped = Counter("parley_dropped_total", "Data that was dropped, by reason.", ["reason"])
+)
+dropped = Counter("parley_dropped_total", "Dropped frames, audio slices and broker replies, by reason.", ["reason"])
 
 # -- workers --------------------------------------------------------------------------------------
 
-work_done = Counter("parley_work_total", "Pieces of work by how they ended.", ["stage", "outcome"])
-work_busy = Gauge("parley_work_in_hand", "Pieces of work that this process has in hand.", ["stage"])
-slots = Gauge("parley_slots", "Pieces of work that this process takes at once.", ["stage"])
+work_done = Counter(
+    "parley_work_total",
+    "Ended jobs by outcome: done, stale (cancelled), failed (handed back for a retry), lost (another worker took the "
+    "lease), handed_back (at shutdown) or dead (given up).",
+    ["stage", "outcome"],
+)
+work_busy = Gauge("parley_work_in_hand", "Jobs in progress in this process.", ["stage"])
+slots = Gauge("parley_slots", "Maximum number of concurrent jobs of this process.", ["stage"])
 queue_wait = Histogram(
     "parley_queue_wait_seconds",
-    "From the making of a piece of work to the worker that took it first.",
+    "Queueing delay: creation of a job to its first delivery to a worker.",
     ["stage"],
     buckets=QUEUE_BUCKETS_S,
 )
 stage_duration = Histogram(
     "parley_stage_duration_seconds",
-    "From the taking of a piece of work to its end, where it was done.",
+    "Duration of finished jobs, excluding queueing.",
     ["stage", "engine"],
     buckets=TURN_BUCKETS_S,
 )
 realtime_factor = Histogram(
     "parley_realtime_factor_ratio",
-    "Seconds of work for a second of audio: below 1 it keeps up.",
+    "Real-time factor: seconds of processing per second of audio. Below 1 the stage keeps up.",
     ["stage", "engine"],
     buckets=REALTIME_BUCKETS,
 )
 batch_size = Histogram(
-    "parley_batch_size", "Sessions that went into one call of a model.", ["stage"], buckets=BATCH_BUCKETS
+    "parley_batch_size", "Requests in one call of a model, across sessions.", ["stage"], buckets=BATCH_BUCKETS
 )
-reclaims = Counter(
-    "parley_reclaims_total", "Work that a worker let go of, by silence or by handing it back, taken over.", ["stage"]
-)
-leases_lost = Counter("parley_leases_lost_total", "Work that another worker took from this one.", ["stage"])
-dead_letters = Counter("parley_dead_letters_total", "Work that was given up after its last attempt.", ["stage"])
-bad_frames = Counter("parley_bad_frames_total", "Entries that were no frame of ours, set aside.", ["stage"])
+reclaims = Counter("parley_reclaims_total", "Jobs taken over after their lease expired or was handed back.", ["stage"])
+leases_lost = Counter("parley_leases_lost_total", "Jobs of this worker that another worker took over.", ["stage"])
+dead_letters = Counter("parley_dead_letters_total", "Jobs given up after their last attempt.", ["stage"])
+bad_frames = Counter("parley_bad_frames_total", "Invalid entries or records, dropped or dead-lettered.", ["stage"])
 
-# -- each process and its way to the broker -------------------------------------------------------
+# -- processes and their connections to the broker ------------------------------------------------
 
 publish_seconds = Histogram(
     "parley_bus_publish_seconds",
-    "From the first command of a gathered write to the broker's answer.",
+    "Gathering of a write to the broker's reply.",
     ["stage"],
     buckets=HOP_BUCKETS_S,
 )
 read_seconds = Histogram(
     "parley_bus_read_seconds",
-    "From the writing of an entry, on the broker's clock, to its reader.",
+    "Writing of an entry, on the broker's clock, to its delivery to the reader.",
     ["stage"],
     buckets=HOP_BUCKETS_S,
 )
 clock_skew = Gauge(
-    "parley_clock_skew_seconds", "This host's clock less the broker's, corrected for in all other times.", ["stage"]
+    "parley_clock_skew_seconds",
+    "This host's clock minus the broker's. All other times are corrected for it.",
+    ["stage"],
 )
-reconnects = Counter("parley_broker_reconnects_total", "Connections to the broker that broke.", ["stage"])
+reconnects = Counter("parley_broker_reconnects_total", "Lost connections to the broker.", ["stage"])
 loop_lag = Histogram(
-    "parley_event_loop_lag_seconds", "How much later than asked for the event loop woke up.", ["stage"],
-    buckets=HOP_BUCKETS_S,
-)  # fmt: skip
-build_info = Gauge("parley_build_info", "1; what runs here.", ["stage", "version", "python", "engine"])
+    "parley_event_loop_lag_seconds", "Delay of the event loop's wake-ups.", ["stage"], buckets=HOP_BUCKETS_S
+)
+build_info = Gauge(
+    "parley_build_info", "Always 1; the labels say what runs here.", ["stage", "version", "python", "engine"]
+)
 
 # -- the broker and the stages, as each edge sees them: take the maximum over edges ------------------
 
-ready_workers = Gauge("parley_ready_workers", "Workers of a stage that say that they are ready.", ["stage"])
-queue_age = Gauge("parley_queue_age_seconds", "Age of the oldest work that no worker has taken.", ["stage"])
+ready_workers = Gauge("parley_ready_workers", "Ready workers of a stage.", ["stage"])
+queue_age = Gauge("parley_queue_age_seconds", "Age of the oldest job that waits for a worker.", ["stage"])
 oldest_pending = Gauge(
-    "parley_stream_oldest_pending_seconds", "Longest silence of a worker over work that it has in hand.", ["stream"]
+    "parley_stream_oldest_pending_seconds", "Longest time since a worker renewed the lease of a job.", ["stream"]
 )
-stream_length = Gauge("parley_stream_length", "Entries of a shared stream.", ["stream"])
-stream_lag = Gauge("parley_stream_lag", "Entries of a jobs stream that no worker has taken.", ["stream"])
-broker_up = Gauge("parley_broker_up", "1 while the broker answers this edge.", ["stage"])
-broker_memory = Gauge("parley_broker_memory_bytes", "Memory that the broker's data takes.", ["stage"])
-broker_memory_limit = Gauge("parley_broker_memory_limit_bytes", "Its maxmemory, or the machine's memory.", ["stage"])
-broker_clients = Gauge("parley_broker_clients", "Connections that the broker has.", ["stage"])
-broker_commands = Gauge("parley_broker_commands_per_second", "Commands that the broker does.", ["stage"])
-broker_keys = Gauge("parley_broker_keys", "Keys that the broker holds.", ["stage"])
+stream_length = Gauge("parley_stream_length", "Entries in a jobs or dead-letter stream.", ["stream"])
+stream_lag = Gauge("parley_stream_lag", "Jobs in a stream that wait for a worker.", ["stream"])
+broker_up = Gauge("parley_broker_up", "1 if the broker answers this edge, else 0.", ["stage"])
+broker_memory = Gauge("parley_broker_memory_bytes", "Memory used by the broker.", ["stage"])
+broker_memory_limit = Gauge(
+    "parley_broker_memory_limit_bytes", "The broker's maxmemory; the machine's memory if that is not set.", ["stage"]
+)
+broker_clients = Gauge("parley_broker_clients", "Connections to the broker.", ["stage"])
+broker_commands = Gauge(
+    "parley_broker_commands_per_second", "Commands per second that the broker processes.", ["stage"]
+)
+broker_keys = Gauge("parley_broker_keys", "Keys in the broker.", ["stage"])
 
-# -- usage: what providers of models bill, and operators of their own plan by ------------------------
+# -- usage, for billing and capacity planning -----------------------------------------------------
 
 llm_tokens = Counter(
     "parley_llm_tokens_total",
-    "Tokens of replies, as far as the engine knows them: prompt (read anew), cached (the rest of the prompt) and reply.",
+    "Tokens, if the engine reports them: prompt (not cached), cached (prompt tokens from the cache) and reply.",
     ["engine", "direction"],
 )
 llm_first_token = Histogram(
     "parley_llm_first_token_seconds",
-    "From the chat model's being asked to its first token, without queue and bus.",
+    "Time to first token of the chat model, excluding queueing.",
     ["engine"],
     buckets=SEGMENT_BUCKETS_S,
 )
-tts_characters = Counter("parley_tts_characters_total", "Characters that were given to be spoken.", ["engine"])
-asr_seconds = Counter("parley_asr_seconds_total", "Audio that was given to be recognised.", ["engine"])
+tts_characters = Counter("parley_tts_characters_total", "Characters sent to the synthesiser.", ["engine"])
+asr_seconds = Counter("parley_asr_seconds_total", "Audio sent to the recogniser.", ["engine"])
 endpoint_requests = Counter(
     "parley_endpoint_requests_total",
-    "Requests to an endpoint, first or fallback, by outcome: done, cancelled (nobody wanted it any more), timeout, limited "
-    "(too many requests), refused (what was asked, or the key) or failed.",
+    "Requests to a model endpoint, first or fallback, by outcome: done, cancelled (no longer needed), timeout, limited "
+    "(rate limit), refused (invalid request or key) or failed.",
     ["stage", "endpoint", "outcome"],
 )
 
-# -- GPUs, filled in by `shared.observability.gpu` where there are any ----------------------------------------------
+# -- GPUs, set by `shared.observability.process_stats` ----------------------------------------------
 
-gpu_utilization = Gauge("parley_gpu_utilization_ratio", "Share of time in which the GPU ran anything.", ["gpu"])
-gpu_memory_used = Gauge("parley_gpu_memory_used_bytes", "Memory of the GPU in use, by all.", ["gpu"])
-gpu_memory_total = Gauge("parley_gpu_memory_total_bytes", "Memory of the GPU.", ["gpu"])
-gpu_process_memory = Gauge("parley_gpu_process_memory_bytes", "Memory of the GPU that this process has.", ["gpu"])
-gpu_power = Gauge("parley_gpu_power_watts", "Power that the GPU draws.", ["gpu"])
+gpu_utilization = Gauge("parley_gpu_utilization_ratio", "Share of time in which a kernel ran on the GPU.", ["gpu"])
+gpu_memory_used = Gauge("parley_gpu_memory_used_bytes", "GPU memory used by all processes.", ["gpu"])
+gpu_memory_total = Gauge("parley_gpu_memory_total_bytes", "Total GPU memory.", ["gpu"])
+gpu_process_memory = Gauge("parley_gpu_process_memory_bytes", "GPU memory used by this process.", ["gpu"])
+gpu_power = Gauge("parley_gpu_power_watts", "Power draw of the GPU.", ["gpu"])
 gpu_temperature = Gauge("parley_gpu_temperature_celsius", "Temperature of the GPU.", ["gpu"])
-gpu_xid_errors = Counter("parley_gpu_xid_errors_total", "Errors that the GPU's driver reported.", ["gpu"])
+gpu_xid_errors = Counter("parley_gpu_xid_errors_total", "Xid errors reported by the GPU's driver.", ["gpu"])
 
 
 def start_at_zero(stage: str) -> None:
-    """Bring the counters of this process into being: `rate` does not see the step of one that first appears at 1."""
+    """Create this process's counters at 0: `rate` would miss the first event of a counter that appears at 1."""
     for counter in (reclaims, leases_lost, dead_letters, bad_frames, reconnects, wasted_work):
         counter.labels(stage)
     if stage != "edge":

@@ -1,4 +1,4 @@
-"""OpenTelemetry's SDK as traces use it; imported only where there are any."""
+"""The part of tracing that uses OpenTelemetry's SDK; imported only if tracing is on."""
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
@@ -11,7 +11,7 @@ from shared.settings import Settings
 
 
 class Ids(RandomIdGenerator):
-    """Random ids; or those of a span that another process began, and that is to be ended here."""
+    """Generates random ids, or reuses the ids of a span that another process began and this one continues."""
 
     def __init__(self) -> None:
         self.given: SpanContext | None = None
@@ -24,19 +24,19 @@ class Ids(RandomIdGenerator):
 
 
 def make_provider(role: str, version: str, share: float, processor: SpanProcessor) -> TracerProvider:
-    """What makes the spans of this process; a turn that was begun as traced stays so, whatever its share."""
+    """Create the tracer provider. `share` of the turns are traced; other processes' decisions about a turn are kept."""
     provider = TracerProvider(
         sampler=ParentBased(TraceIdRatioBased(share)),
         resource=Resource.create({"service.name": f"parley-{role}", "service.version": version}),
         id_generator=Ids(),
-        shutdown_on_exit=False,  # that has no limit in time
+        shutdown_on_exit=False,  # it has no timeout
     )
     provider.add_span_processor(processor)
     return provider
 
 
 def make_processor(settings: Settings) -> SpanProcessor:
-    """What takes the spans away: a thread, which sends them in batches."""
+    """Create the processor, which exports the spans in batches from a thread."""
     return BatchSpanProcessor(_exporter(settings))
 
 

@@ -1,7 +1,7 @@
-"""Traces: one for each turn, through all processes; OpenTelemetry's, and off unless the settings say otherwise.
+"""OpenTelemetry traces, one per turn across all processes; off by default.
 
-Where a span belongs travels on the frames, as W3C traceparent; empty: the turn is not traced. Nothing is asked of the SDK
-but by `configure_tracing`: with the API alone every span is one that does nothing.
+Frames carry the parent span as a W3C traceparent, empty if the turn is not traced. Only `configure_tracing` uses the
+SDK. Until it is called, all spans are no-ops of the API.
 """
 
 import threading
@@ -24,13 +24,13 @@ from shared.distribution import not_installed, version
 from shared.settings import BadSettings, Settings
 
 FLUSH_S = 2.0
-"""A process that ends waits no longer than this for its spans to be taken."""
+"""How long an ending process waits for the export of its spans."""
 
 Attributes = Mapping[str, str | int | float | bool]
 
 
 class _Tracing:
-    """Of this process."""
+    """The process-wide state."""
 
     provider: Any = None
     tracer: Tracer | None = None
@@ -41,11 +41,10 @@ _propagator = TraceContextTextMapPropagator()
 
 
 def configure_tracing(settings: Settings, role: str) -> None:
-    """Trace from now on, if the settings say so.
+    """Start tracing if the settings ask for it.
 
     Raises:
-        BadSettings: traces are asked for, and the SDK or its exporter is not installed, or one of its own settings
-            (`OTEL_…`) is wrong.
+        BadSettings: the SDK or its exporter is not installed, or one of its own settings (`OTEL_…`) is wrong.
     """
     if settings.traces == "off":
         return
@@ -58,17 +57,17 @@ def configure_tracing(settings: Settings, role: str) -> None:
             f"PARLEY_TRACES={settings.traces!r}: {not_installed('The SDK of OpenTelemetry', 'otel', error.name)}"
         ) from None
     except ValueError as error:
-        raise BadSettings(f"PARLEY_TRACES={settings.traces!r}: one of OTEL_… is wrong: {error}") from None
+        raise BadSettings(f"PARLEY_TRACES={settings.traces!r}: a setting OTEL_… is wrong: {error}") from None
     start_tracing(make_provider(role, version(), settings.traces_share, processor))
 
 
 def start_tracing(provider: Any) -> None:
-    """Trace with this provider of the SDK, made by `shared.observability.otel.make_provider`."""
+    """Start tracing with a provider made by `shared.observability.otel.make_provider`."""
     _now.provider, _now.tracer = provider, provider.get_tracer("parley")
 
 
 def stop_tracing() -> None:
-    """Trace no more. Waits up to `FLUSH_S` for what was traced to be taken."""
+    """Stop tracing. Waits up to `FLUSH_S` for the export of the remaining spans."""
     provider, _now.provider, _now.tracer = _now.provider, None, None
     if provider is not None:
         ending = threading.Thread(target=provider.shutdown, name="last spans", daemon=True)
@@ -77,13 +76,15 @@ def stop_tracing() -> None:
 
 
 def is_tracing() -> bool:
-    """Whether any turn is traced."""
+    """Return whether tracing is on."""
     return _now.tracer is not None
 
 
 def begin_turn(attributes: Attributes, began_ns: int, resumed: str = "") -> Span:
-    """The span of a whole turn, from this time (since 1970) on. `resumed`: its traceparent, where another process began
-    it and will not end it."""
+    """Begin the root span of a turn, at a time in ns since 1970.
+
+    `resumed`: the traceparent of a span that another process began and does not end; this process continues it.
+    """
     if _now.tracer is None:
         return INVALID_SPAN
     ids, context = _now.provider.id_generator, _context_of(resumed)
@@ -95,14 +96,14 @@ def begin_turn(attributes: Attributes, began_ns: int, resumed: str = "") -> Span
 
 
 def begin_span(name: str, parent: str, attributes: Attributes, began_ns: int | None = None) -> Span:
-    """A span below the one whose traceparent this is; one that does nothing where that is empty or none."""
+    """Begin a child span of a traceparent; a no-op span if the traceparent is empty or invalid."""
     if _now.tracer is None or (context := _context_of(parent)) is None:
         return INVALID_SPAN
     return _now.tracer.start_span(name, context, attributes=attributes, start_time=began_ns)
 
 
 def traceparent(span: Span) -> str:
-    """What goes on the frames; empty for a span that is not recorded."""
+    """Return the traceparent for frames; empty if the span is not recorded."""
     if not span.is_recording():
         return ""
     context = span.get_span_context()
@@ -110,14 +111,13 @@ def traceparent(span: Span) -> str:
 
 
 def trace_id(parent: str) -> str:
-    """The trace's id in hex, out of a traceparent (`version-trace-parent-flags`); empty where there is none, or nothing is
-    recorded of it."""
+    """Return the trace id, in hex, of a traceparent (`version-trace-parent-flags`); empty if it is not sampled."""
     parts = parent.split("-")
     return parts[1] if len(parts) == 4 and parts[3] == "01" else ""
 
 
 def stage_attributes(stage: str, engine: str, settings: Settings) -> Attributes:
-    """What is the same for all spans of a stage. The chat model's follow OpenTelemetry's conventions for generative AI."""
+    """Return the common attributes of a stage's spans. The chat model's follow OpenTelemetry's GenAI conventions."""
     own = {"parley.stage": stage, "parley.engine": engine}
     if stage != "llm":
         return own
@@ -133,18 +133,18 @@ def stage_attributes(stage: str, engine: str, settings: Settings) -> Attributes:
 
 
 def fail(span: Span, error: BaseException) -> None:
-    """The span ends in this error. Its message is left out: it may hold what was said."""
+    """Mark the span as failed. The error's message is left out: it may contain what was said."""
     span.set_attribute("error.type", type(error).__name__)
     span.set_status(Status(StatusCode.ERROR, type(error).__name__))
 
 
 def session_label(session: str) -> str:
-    """What traces know a session by: who has its id could listen in."""
+    """Return a hash of a session's id for use in traces: with the id itself, a reader could join the session."""
     return sha256(session.encode()).hexdigest()[:12]
 
 
 def _context_of(parent: str) -> Context | None:
-    """None where this is no traceparent: what came with a frame is no error of ours."""
+    """Return the context of a traceparent; None if it is empty or invalid."""
     if not parent:
         return None
     context = _propagator.extract({"traceparent": parent}, Context())

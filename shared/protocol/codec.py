@@ -1,7 +1,7 @@
-"""Frames to MessagePack and back, checked against the dataclasses' own annotations.
+"""Encode frames as MessagePack and decode them, checked against the dataclasses' annotations.
 
-A plan for each class is compiled once. A value is checked exactly (`type(v) is int`), so that a bool
-is no int and a str no bytes; an int is taken where a float is due. Nested dataclasses are arrays.
+The checks of each class are compiled once. Types are compared exactly (`type(v) is int`): a bool does not
+pass as an int, nor a str as bytes. An int is accepted for a float. Nested dataclasses are arrays.
 """
 
 import dataclasses
@@ -16,11 +16,11 @@ F = TypeVar("F")
 Check = Callable[[Any], Any]
 
 MAX_ENTRY_BYTES = 4 * 1024 * 1024
-"""A larger entry is refused unread: nothing that Parley writes comes near it."""
+"""Larger entries are rejected without decoding; Parley writes far smaller ones."""
 
 
 class BadFrame(ValueError):
-    """Bytes that are no frame of ours; the message says what is wrong, never the content."""
+    """Bytes that are not a valid frame. The message says what is wrong and never contains the content."""
 
 
 class _Mismatch(Exception):
@@ -36,38 +36,38 @@ class FrameCodec(Generic[F]):
         self._decoders = {cls.__name__: _decoder(cls) for cls in classes}
 
     def encode(self, frame: F) -> bytes:
-        """One frame as a MessagePack array `[tag, field, …]`."""
+        """Return the frame as a MessagePack array `[tag, field, …]`."""
         packed: bytes = self._pack(self._encoders[type(frame)](frame))
         return packed
 
     @staticmethod
     def entry(packed: Sequence[bytes]) -> bytes:
-        """The body of a stream entry: an array of frames that are encoded already."""
+        """Return the body of a stream entry: a MessagePack array of the encoded frames."""
         count = len(packed)
         if count < 16:
             return b"".join((bytes((0x90 | count,)), *packed))
         return b"".join((b"\xdc", count.to_bytes(2, "big"), *packed))
 
     def decode_entry(self, body: bytes) -> list[F]:
-        """The frames of a stream entry.
+        """Return the frames of a stream entry.
 
         Raises:
-            BadFrame: the body is no MessagePack, no array of frames, or a frame has an unknown tag,
-                a wrong number of fields, or a field of the wrong type.
+            BadFrame: the body is not MessagePack or not an array of frames, or a frame has an unknown
+                tag, a wrong number of fields, or a field of the wrong type.
         """
         if len(body) > MAX_ENTRY_BYTES:
             raise BadFrame(f"entry of {len(body)} bytes")
         try:
             items = msgpack.unpackb(body, raw=False, use_list=True, strict_map_key=True)
-        except Exception as error:  # msgpack raises a dozen unrelated types on foreign bytes
-            raise BadFrame(f"no MessagePack: {type(error).__name__}") from None
+        except Exception as error:  # msgpack raises a dozen unrelated types on arbitrary bytes
+            raise BadFrame(f"not MessagePack: {type(error).__name__}") from None
         if type(items) is not list or not items:
-            raise BadFrame("an entry is a non-empty array of frames")
+            raise BadFrame("not a non-empty array of frames")
         return [self._decode(item) for item in items]
 
     def _decode(self, item: Any) -> F:
         if type(item) is not list or not item or type(item[0]) is not str:
-            raise BadFrame("a frame is an array that begins with its tag")
+            raise BadFrame("a frame is not an array that begins with its tag")
         decode = self._decoders.get(item[0])
         if decode is None:
             raise BadFrame(f"unknown tag {item[0][:40]!r}")
@@ -101,7 +101,7 @@ def _encode_fields(cls: Any) -> Callable[[Any], tuple[Any, ...]]:
 
 
 def _encode_value(hint: Any) -> Callable[[Any], Any] | None:
-    """What turns a value of this type into what msgpack can pack; None where it packs as it is."""
+    """Return the conversion of a value of this type for msgpack; None if msgpack packs it as it is."""
     if dataclasses.is_dataclass(hint):
         return _encode_fields(hint)
     if get_origin(hint) is tuple:
@@ -114,14 +114,14 @@ def _decoder(cls: Any) -> Check:
     fields = dataclasses.fields(cls)
     hints = get_type_hints(cls)
     checks = tuple((field.name, _check(hints[field.name])) for field in fields)
-    most = len(fields)
-    least = sum(
+    maximum = len(fields)
+    minimum = sum(
         field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING for field in fields
     )
 
     def decode(values: list[Any]) -> Any:
-        if not least <= len(values) <= most:
-            raise _Mismatch(f"{len(values)} fields where {least} to {most} are due")
+        if not minimum <= len(values) <= maximum:
+            raise _Mismatch(f"{len(values)} fields, expected {minimum} to {maximum}")
         for position, value in enumerate(values):
             name, check = checks[position]
             try:
@@ -154,9 +154,9 @@ def _check(hint: Any) -> Check:
 
         return array
     if origin in (Union, UnionType):
-        (some,) = (arg for arg in get_args(hint) if arg is not NoneType)
-        present = _check(some)
-        return lambda value: None if value is None else present(value)
+        (inner_hint,) = (arg for arg in get_args(hint) if arg is not NoneType)
+        check = _check(inner_hint)
+        return lambda value: None if value is None else check(value)
     if hint is float:
 
         def number(value: Any) -> float:

@@ -1,12 +1,13 @@
-"""The frames: everything that Parley's processes tell each other, as facts with units.
+"""The frames: all messages between Parley's processes. Each states a fact, with units.
 
-On the wire a frame is a MessagePack array of its tag and its fields in order; an entry of a stream
-holds an array of frames. Fields may be added at the end, with a default; nothing else may change.
-Decoding checks tag, number of fields and every type, and raises `BadFrame` on anything else.
+On the wire a frame is a MessagePack array of its tag and its fields in order. A stream entry holds an
+array of frames. The format may only be extended by fields at the end, with a default. Decoding checks
+the tag, the number of fields and every type, and raises `BadFrame` if any of them does not match.
 
-`session` is a field only of frames that travel through a consumer group, where the stream's key does
-not tell it. Offsets and lengths are samples at 16 kHz since the session began unless a field says
-otherwise; `turn` rises within a session, `revision` within a turn.
+Only frames in jobs streams have a `session` field; for the others the stream's key names the session.
+Unless a field says otherwise, offsets and lengths are in samples at 16 kHz since the session began.
+`turn` rises within a session, `revision` within a turn. `trace` is a W3C traceparent, the parent of the
+receiver's spans; it is empty if the turn is not traced.
 """
 
 from dataclasses import dataclass
@@ -21,12 +22,12 @@ class Frame:
     __slots__ = ()
 
 
-# -- what the client does: edge to vad ------------------------------------------------------------
+# -- client input: edge to vad --------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class SessionStarted(Frame):
-    """A client is there; a vad worker is to listen to it."""
+    """A client has connected; a vad worker takes the session."""
 
     session: str
     settings: SessionSettings
@@ -34,24 +35,24 @@ class SessionStarted(Frame):
 
 @dataclass(frozen=True, slots=True)
 class SessionEnded(Frame):
-    """The client is gone, or the session was closed."""
+    """The client has left, or the session was closed."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class SettingsChanged(Frame):
-    """The session goes on with these settings."""
+    """The session's settings were replaced."""
 
     settings: SessionSettings
 
 
 @dataclass(frozen=True, slots=True)
 class AudioChunk(Frame):
-    """A slice of what the microphone heard: s16le, mono, 16 kHz."""
+    """A slice of microphone audio: s16le, mono, 16 kHz."""
 
     offset: int
-    """Samples since the session began, of the first sample."""
+    """Position of the first sample, in samples since the session began."""
     pcm: bytes
 
 
@@ -65,23 +66,23 @@ class TextTyped(Frame):
 
 @dataclass(frozen=True, slots=True)
 class InputCommitted(Frame):
-    """The client says that what it spoke so far is a turn."""
+    """The client ended its spoken turn (push-to-talk or a manual commit)."""
 
     options: ReplyOptions
 
 
 @dataclass(frozen=True, slots=True)
 class InputCleared(Frame):
-    """The client takes back what it spoke since the last turn."""
+    """The client discarded the audio since the last turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyRequested(Frame):
-    """The agent is to speak: in reply to the conversation as it stands, or what the options say."""
+    """The client asked for a reply to the conversation so far, or for the text given in the options."""
 
     options: ReplyOptions
     unless_spoken: bool = False
-    """Not if someone is speaking just now."""
+    """Ignore the request if the person is speaking."""
 
 
 # -- turn-taking: vad to asr and edge -------------------------------------------------------------
@@ -89,43 +90,43 @@ class ReplyRequested(Frame):
 
 @dataclass(frozen=True, slots=True)
 class SpeechStarted(Frame):
-    """Someone speaks: an utterance to be recognised."""
+    """Speech has begun; an asr worker recognises the utterance."""
 
     session: str
     turn: int
     revision: int
     start: int
-    """First sample the recogniser is to hear (pre-roll included)."""
+    """First sample for the recogniser, including the pre-roll."""
     onset: int
     """First sample of speech."""
     cursor: str
-    """Id on the `speech` stream after which the utterance's audio comes."""
+    """Id on the `speech` stream; the utterance's audio follows it."""
     language: str
     interrupts: bool
-    """It stops a reply that is playing."""
+    """The speech stops a reply that is playing."""
     hints: str = ""
-    """Words and names that may be heard."""
+    """Words and names for the recogniser to expect."""
     route: str = CASCADE
-    """`omni`: the turn is answered as it sounds (`TurnAudioReady`); the transcript is for the record, and for who interrupts."""
+    """`omni`: a chat model that takes audio answers the turn (`TurnAudioReady`). The transcript serves the history and
+    the check of interruptions only."""
     trace: str = ""
-    """Where its spans belong: W3C traceparent; empty: the turn is not traced."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechPaused(Frame):
-    """Silence since `end`: the turn may be over."""
+    """The person has been silent since `end`; the turn may be over."""
 
     turn: int
     revision: int
     end: int
     """One past the last sample of speech."""
     speculate: bool = False
-    """A reply is to be prepared, in case that it is."""
+    """Prepare a reply now, in case the turn is over."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechResumed(Frame):
-    """Speech again before the commit: all work on earlier revisions is stale."""
+    """Speech resumed before the commit; all work on earlier revisions is stale."""
 
     turn: int
     revision: int
@@ -143,19 +144,19 @@ class TurnCommitted(Frame):
     end: int
     """One past the last sample of speech; equal to `start` for a turn that was not spoken."""
     decided_at: int
-    """One past the last sample heard when this was decided."""
+    """One past the last sample received when the turn was committed."""
     input_ms: int
-    """Redis clock when that sample reached the broker."""
+    """Broker's clock, in ms, when that sample reached the broker."""
     options: ReplyOptions
 
 
 EMPTY = "empty"
-"""The reason of a `TurnDiscarded` that says: the client committed, and nothing had been spoken."""
+"""Reason of `TurnDiscarded`: the client committed a turn without speech."""
 
 
 @dataclass(frozen=True, slots=True)
 class TurnDiscarded(Frame):
-    """The turn was none; nothing of it counts."""
+    """The turn was discarded: it did not contain speech for the agent."""
 
     turn: int
     revision: int
@@ -164,7 +165,7 @@ class TurnDiscarded(Frame):
 
 @dataclass(frozen=True, slots=True)
 class TurnInterrupted(Frame):
-    """The reply of this turn, and of every earlier one, is not to be heard any further."""
+    """Playback of this turn's reply, and of all earlier replies, was interrupted."""
 
     turn: int
     reason: str
@@ -173,12 +174,12 @@ class TurnInterrupted(Frame):
     """Samples of the reply that were played, at the client's rate."""
 
 
-# -- hearing: asr to llm and edge -----------------------------------------------------------------
+# -- recognition: asr to llm and edge -------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class TranscriptPartial(Frame):
-    """What was understood so far; replaces the partial before it."""
+    """The transcript so far; it replaces the previous partial transcript."""
 
     turn: int
     revision: int
@@ -187,9 +188,9 @@ class TranscriptPartial(Frame):
 
 @dataclass(frozen=True, slots=True)
 class TranscriptFinal(Frame):
-    """What the person said, as heard in this revision: a reply to be made. Empty if there were no words.
+    """The transcript of this revision; an llm worker prepares the reply. Empty if there were no words.
 
-    There is one for each revision at most. One that comes before its turn is committed starts the work early.
+    There is at most one per revision. If it comes before the commit, the reply is prepared speculatively.
     """
 
     session: str
@@ -198,30 +199,28 @@ class TranscriptFinal(Frame):
     text: str
     options: ReplyOptions
     trace: str = ""
-    """Where its spans belong: W3C traceparent; empty: the turn is not traced."""
 
 
 @dataclass(frozen=True, slots=True)
 class TurnAudioReady(Frame):
-    """What the person said in this revision, as it sounds: a reply to be made, where the route is `omni`.
+    """The audio of this revision is ready; on the route `omni` an llm worker prepares the reply from it.
 
-    There is one for each revision at most. One that comes before its turn is committed starts the work early.
+    There is at most one per revision. If it comes before the commit, the reply is prepared speculatively.
     """
 
     session: str
     turn: int
     revision: int
     cursor: str
-    """Id on the `speech` stream after which the turn's audio comes."""
+    """Id on the `speech` stream; the turn's audio follows it."""
     start: int
-    """First sample of it (pre-roll included)."""
+    """First sample of the audio, including the pre-roll."""
     end: int
     """One past the last sample of speech."""
     options: ReplyOptions
     spoken: int = 0
-    """The turn in which it was said, where the reply was asked for later, and so has a turn of its own; 0: this one."""
+    """The turn that contains the audio, if the reply was requested later and has its own turn; 0: this turn."""
     trace: str = ""
-    """Where its spans belong: W3C traceparent; empty: the turn is not traced."""
 
 
 # -- the reply: llm to tts and edge ---------------------------------------------------------------
@@ -229,14 +228,14 @@ class TurnAudioReady(Frame):
 
 @dataclass(frozen=True, slots=True)
 class ReplyStarted(Frame):
-    """The chat model was asked."""
+    """The request to the chat model has begun."""
 
     turn: int
     revision: int
     prompt_hash: int
-    """Checksum of all that it was told: see `shared.protocol.prompt.prompt_hash`."""
+    """See `shared.protocol.prompt.prompt_hash`."""
     voiced: bool = False
-    """It speaks the reply itself: there are no sentences to be spoken."""
+    """The chat model produces speech itself; there are no sentences to synthesise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +251,7 @@ class ReplyDelta(Frame):
 
 @dataclass(frozen=True, slots=True)
 class ReplySentence(Frame):
-    """A sentence of the reply, to be spoken."""
+    """A sentence of the reply; a tts worker synthesises it."""
 
     session: str
     turn: int
@@ -264,12 +263,11 @@ class ReplySentence(Frame):
     speed: float
     language: str
     trace: str = ""
-    """Where its spans belong: W3C traceparent; empty: the turn is not traced."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCalled(Frame):
-    """The chat model asks for a tool in this reply; to be run only if the reply is heard."""
+    """The chat model calls a tool in this reply. The client gets the call only if the reply is played."""
 
     turn: int
     revision: int
@@ -284,15 +282,15 @@ class ReplyDone(Frame):
     revision: int
     text: str
     sentences: int
-    """How many sentences were given to be spoken."""
+    """Number of sentences sent to the tts stage."""
 
 
-# -- the voice: tts, or an llm that speaks, to edge -----------------------------------------------------------------------
+# -- speech: tts, or an llm that speaks, to edge --------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class VoiceChunk(Frame):
-    """A slice of a spoken sentence: s16le, mono, at the engine's rate. What a chat model speaks itself is one sentence."""
+    """A slice of a spoken sentence: s16le, mono. The whole reply of a chat model that speaks counts as one sentence."""
 
     turn: int
     revision: int
@@ -300,6 +298,7 @@ class VoiceChunk(Frame):
     offset: int
     """Samples of the sentence before this slice, at `rate_hz`."""
     rate_hz: int
+    """The engine's sample rate."""
     pcm: bytes
     words: tuple[Word, ...]
     """The words that begin in this slice."""
@@ -307,7 +306,7 @@ class VoiceChunk(Frame):
 
 @dataclass(frozen=True, slots=True)
 class VoiceDone(Frame):
-    """The sentence is spoken to its end."""
+    """The speech of the sentence is complete."""
 
     turn: int
     revision: int
@@ -316,12 +315,12 @@ class VoiceDone(Frame):
     """Length of the whole sentence, at the engine's rate."""
 
 
-# -- what came of it ------------------------------------------------------------------------------
+# -- outcomes -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class PlayedOut(Frame):
-    """The edge's account of a reply that is over, played to the end or not."""
+    """A reply has ended, whether or not it was played to the end."""
 
     turn: int
     revision: int
@@ -333,7 +332,7 @@ class PlayedOut(Frame):
 
 @dataclass(frozen=True, slots=True)
 class StageFailed(Frame):
-    """A stage gave this turn up; the session goes on."""
+    """A stage gave up on this turn; the session continues."""
 
     stage: str
     turn: int
@@ -343,7 +342,7 @@ class StageFailed(Frame):
 
 @dataclass(frozen=True, slots=True)
 class History(Frame):
-    """The conversation so far: what the key `history:<session>` holds."""
+    """The conversation so far: the value of the key `history:<session>`."""
 
     messages: tuple[Message, ...]
 

@@ -1,4 +1,4 @@
-"""What a chat model is told, and a checksum of it by which a reply made early is known to be still the right one. Pure."""
+"""The prompt of a chat model, and its hash, which tells whether a speculative reply is still valid. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,71 +9,69 @@ import msgpack
 from shared.protocol.session import Message, ReplyOptions, SessionSettings, Tool
 
 INTERRUPTED = "(The person interrupted you here and heard nothing beyond this.)"
-"""Said by the system, not put into the model's own words: a model writes on as it believes to have written."""
+"""A system message, not part of the assistant's message: a model imitates what it seems to have written before."""
 UNANSWERED = "(No result yet.)"
-"""Stands for the answer to a call while there is none: chat models take no call without one."""
+"""Stands for the missing result of a tool call: chat models reject a call without a result."""
 NO_TOOLS = "none"
-"""The `tool_choice` with which a model is told of no tools."""
-
-
+"""The `tool_choice` that offers the model no tools."""
 SOUND = "(sound)"
-"""Stands, in the checksum, for what the person said where a model hears it itself."""
+"""Stands in the prompt hash for the person's words if the model takes the audio itself."""
 
 
 def prompt(
     settings: SessionSettings, options: ReplyOptions, history: Sequence[Message], turn: int, text: str
 ) -> list[Message]:
-    """The conversation as the model gets it: instructions, what was said and heard before this turn, this turn."""
+    """Return the model's input: the instructions, the history before this turn, and this turn's text, if any."""
     instructions = settings.instructions if options.instructions is None else options.instructions
     messages = [Message("system", instructions, 0)] if instructions else []
-    messages += _told([message for message in history if message.turn < turn])
+    messages += _with_results([message for message in history if message.turn < turn])
     if text:
         messages.append(Message("user", text, turn))
     return messages
 
 
-def _told(history: Sequence[Message]) -> list[Message]:
-    """What was said, each call of a tool together with its answer, whenever that came; an answer to no call is left out."""
-    answers = {message.answers: message for message in history if message.role == "tool"}
-    told: list[Message] = []
-    for message in _joined(history):
+def _with_results(history: Sequence[Message]) -> list[Message]:
+    """Put the result of each tool call directly after it, whenever it came. Results without a call are left out."""
+    results = {message.answers: message for message in history if message.role == "tool"}
+    ordered: list[Message] = []
+    for message in _with_calls_merged(history):
         if message.text or message.calls:
-            told.append(message)
-        told += [
-            answers.get(call.id) or Message("tool", UNANSWERED, message.turn, answers=call.id) for call in message.calls
+            ordered.append(message)
+        ordered += [
+            results.get(call.id) or Message("tool", UNANSWERED, message.turn, answers=call.id) for call in message.calls
         ]
         if message.interrupted:
-            told.append(Message("system", INTERRUPTED, message.turn))
-    return told
+            ordered.append(Message("system", INTERRUPTED, message.turn))
+    return ordered
 
 
-def _joined(history: Sequence[Message]) -> list[Message]:
-    """All but the answers; calls belong to the message before them, which is of the same reply."""
-    joined: list[Message] = []
-    begins = True
+def _with_calls_merged(history: Sequence[Message]) -> list[Message]:
+    """Merge a message of calls into the previous message of the same reply; drop the tool messages."""
+    merged: list[Message] = []
+    new_reply = True
     for message in history:
         if message.role == "tool":
-            begins = True
-        elif not begins and message.calls and not message.text and joined[-1].turn == message.turn:
-            joined[-1] = replace(joined[-1], calls=joined[-1].calls + message.calls)
+            new_reply = True
+        elif not new_reply and message.calls and not message.text and merged[-1].turn == message.turn:
+            merged[-1] = replace(merged[-1], calls=merged[-1].calls + message.calls)
         else:
-            joined.append(message)
-            begins = message.role != "assistant"
-    return joined
+            merged.append(message)
+            new_reply = message.role != "assistant"
+    return merged
 
 
 def offered(settings: SessionSettings, options: ReplyOptions) -> tuple[Tool, ...]:
-    """The tools that the model may ask for in this reply."""
+    """Return the tools that the model may call in this reply."""
     return () if _choice(settings, options) == NO_TOOLS else options.tools or settings.tools
 
 
 def prompt_hash(settings: SessionSettings, options: ReplyOptions, messages: Sequence[Message]) -> int:
-    """Checksum of all that a reply depends on: the messages, the tools, and how it is to be spoken."""
+    """Return a CRC-32 of everything that the reply depends on: the messages, the tools and the voice."""
     spoken = settings.spoken if options.spoken is None else options.spoken
-    told = [(message.role, message.text, message.answers, *_calls(message)) for message in messages]
+    said = [(message.role, message.text, message.answers, *_calls(message)) for message in messages]
     tools = [(tool.name, tool.description, tool.parameters) for tool in offered(settings, options)]
     voiced = (spoken, settings.voice, settings.speed, settings.language, options.say)
-    packed: bytes = msgpack.packb((told, tools, _choice(settings, options), *voiced))
+    packed: bytes = msgpack.packb((said, tools, _choice(settings, options), *voiced))
     return crc32(packed)
 
 

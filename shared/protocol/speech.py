@@ -1,4 +1,4 @@
-"""A slice of speech, as the engines that speak give it: synthesisers, and chat models with a voice of their own. Pure."""
+"""The output of engines that speak: synthesisers, and chat models that produce speech. Pure."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from shared.protocol.session import Word
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """A slice of speech, s16le mono at the engine's rate, and the words that begin in it."""
+    """A slice of speech, s16le mono at the engine's sample rate, with the words that begin in it."""
 
     pcm: bytes
     words: tuple[Word, ...] = ()

@@ -1,7 +1,4 @@
-"""The streams: their keys, how long they are kept, and which frame goes where from whom.
-
-The one place that says it. Pure.
-"""
+"""The streams: their keys, their lengths, and the routes of each stage's frames. Pure."""
 
 from enum import Enum
 
@@ -37,7 +34,7 @@ from shared.protocol.frames import (
 
 
 class StreamKind(Enum):
-    """A kind of stream. The jobs streams are read by consumer groups, the others plainly, in order."""
+    """A kind of stream. Consumer groups read the jobs streams; the others are read in order, without a group."""
 
     IN = "in"
     SPEECH = "speech"
@@ -49,9 +46,9 @@ class StreamKind(Enum):
 
 
 JOBS = {"vad": StreamKind.JOBS_VAD, "asr": StreamKind.JOBS_ASR, "llm": StreamKind.JOBS_LLM, "tts": StreamKind.JOBS_TTS}
-"""The stream that hands out each stage's work."""
+"""The stream of each stage's jobs."""
 
-# Where one frame goes to several places, the edge's log comes last: what stands in the log was handed on.
+# If a frame goes to several streams, the edge's log (OUT) comes last: every frame in the log has been handed on.
 ROUTES: dict[str, dict[type[Frame], tuple[StreamKind, ...]]] = {
     "edge": {
         SessionStarted: (StreamKind.JOBS_VAD, StreamKind.OUT),
@@ -89,7 +86,7 @@ ROUTES: dict[str, dict[type[Frame], tuple[StreamKind, ...]]] = {
         ReplySentence: (StreamKind.JOBS_TTS, StreamKind.OUT),
         ToolCalled: (StreamKind.OUT,),
         ReplyDone: (StreamKind.OUT,),
-        VoiceChunk: (StreamKind.OUT,),  # of a model that speaks itself
+        VoiceChunk: (StreamKind.OUT,),  # from a chat model that speaks
         VoiceDone: (StreamKind.OUT,),
         StageFailed: (StreamKind.OUT,),
     },
@@ -101,13 +98,13 @@ ROUTES: dict[str, dict[type[Frame], tuple[StreamKind, ...]]] = {
 }
 
 JOB_KINDS: dict[str, frozenset[type[Frame]]] = {
-    stage: frozenset(kind for routes in ROUTES.values() for kind, places in routes.items() if place in places)
-    for stage, place in JOBS.items()
+    stage: frozenset(frame for routes in ROUTES.values() for frame, kinds in routes.items() if jobs in kinds)
+    for stage, jobs in JOBS.items()
 }
-"""The frames that are work for each stage."""
+"""The frames that are jobs of each stage."""
 
 MAXLEN: dict[StreamKind, int] = {
-    StreamKind.IN: 1_500,  # 30 s of 20 ms chunks: what a takeover needs, several times over
+    StreamKind.IN: 1_500,  # 30 s of 20 ms chunks: several times as much as a takeover needs
     StreamKind.SPEECH: 1_200,  # the longest turn in 100 ms chunks, twice
     StreamKind.OUT: 4_000,
     StreamKind.JOBS_VAD: 100_000,
@@ -115,25 +112,25 @@ MAXLEN: dict[StreamKind, int] = {
     StreamKind.JOBS_LLM: 100_000,
     StreamKind.JOBS_TTS: 100_000,
 }
-"""Entries that a stream keeps, roughly; work is deleted when it is done, long before."""
+"""Approximate number of entries at which a stream is trimmed. Finished jobs are deleted much earlier."""
 
 DEAD_MAXLEN = 1_000
 TURNS_MAXLEN = 5_000
 SESSION_TTL_S = 120
-"""A session's keys outlive its last sign of life by this."""
+"""A session's keys expire this long after its last keep-alive."""
 
 
 class Keys:
-    """Names of the broker's keys. All have the hash tag `{0}`, so that scripts and reads of several keys stay in one slot."""
+    """Names of the broker's keys. All have the hash tag `{0}`, so that commands and scripts may use several of them."""
 
-    def stream(self, place: StreamKind, session: str) -> bytes:
-        """The stream of that kind on which frames of this session travel."""
-        if place in _SHARED:
-            return b"parley:{0}:%s" % place.value.encode()
-        return b"parley:{0}:%s:%s" % (place.value.encode(), session.encode())
+    def stream(self, kind: StreamKind, session: str) -> bytes:
+        """Return the stream of that kind for this session; all sessions share the jobs streams."""
+        if kind in _SHARED:
+            return b"parley:{0}:%s" % kind.value.encode()
+        return b"parley:{0}:%s:%s" % (kind.value.encode(), session.encode())
 
     def jobs(self, stage: str) -> bytes:
-        """The stream of the stage's jobs."""
+        """Return the stream of the stage's jobs."""
         return b"parley:{0}:%s" % JOBS[stage].value.encode()
 
     def session(self, session: str) -> bytes:
@@ -141,42 +138,42 @@ class Keys:
         return b"parley:{0}:session:%s" % session.encode()
 
     def history(self, session: str) -> bytes:
-        """The conversation so far, as a frame `History`."""
+        """The conversation so far, as a `History` frame."""
         return b"parley:{0}:history:%s" % session.encode()
 
     def of_session(self, session: str) -> list[bytes]:
-        """Every key that belongs to this session alone."""
-        streams = [self.stream(place, session) for place in (StreamKind.IN, StreamKind.SPEECH, StreamKind.OUT)]
+        """Return all keys that belong to this session only."""
+        streams = [self.stream(kind, session) for kind in (StreamKind.IN, StreamKind.SPEECH, StreamKind.OUT)]
         return [*streams, self.session(session), self.history(session)]
 
     def dead(self, stage: str) -> bytes:
         return b"parley:{0}:dead:%s" % stage.encode()
 
     def ready(self, stage: str) -> bytes:
-        """Sorted set of the stage's ready workers, scored by when they must have renewed it."""
+        """Sorted set: the stage's ready workers, scored by the time (ms) at which they expire."""
         return b"parley:{0}:ready:%s" % stage.encode()
 
     def load(self, stage: str) -> bytes:
-        """Hash: by consumer, how busy each of the stage's ready workers is, as JSON."""
+        """Hash: the load of each ready worker of the stage as JSON, by consumer."""
         return b"parley:{0}:load:%s" % stage.encode()
 
     def turns(self) -> bytes:
-        """Stream: a record of each turn that is over."""
+        """Stream: a record of each finished turn."""
         return b"parley:{0}:turns"
 
     def wake(self, consumer: str) -> bytes:
         return b"parley:{0}:wake:%s" % consumer.encode()
 
     def voices(self) -> bytes:
-        """Hash: of each cloned voice, by name, all but its sound."""
+        """Hash: the metadata of each cloned voice, by name."""
         return b"parley:{0}:voices"
 
     def recordings(self) -> bytes:
-        """Hash: the sound of the cloned voices, by digest."""
+        """Hash: the recordings of the cloned voices, by digest."""
         return b"parley:{0}:recordings"
 
     def stop_channel(self) -> bytes:
-        """Pub/Sub: work on turns below a number is in vain."""
+        """Pub/Sub channel: tells workers to stop work on stale turns."""
         return b"parley:stop"
 
 

@@ -1,7 +1,7 @@
-"""Where the time of a turn went: its marks, the parts between them, and the record that is kept of it. Pure.
+"""Where the time of a turn was spent: its marks, the segments between them, and the record that is kept. Pure.
 
-A mark is the time since the end of speech, in ms of the broker's clock, at which something first happened. Work is
-prepared at a pause, so the marks of a turn need not come in the order of its parts.
+A mark is the time at which something first happened, in ms of the broker's clock since the end of speech. Replies are
+prepared at pauses, so the marks of a turn are not necessarily in the order of its segments.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ import msgpack
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One part of a turn: what the person waited for, had nothing else been done meanwhile."""
+    """One part of a turn. Segments may overlap: each begins when its input was ready, not when another one ended."""
 
     name: str
     stage: str
@@ -25,7 +25,7 @@ class Segment:
 
 
 _PARTS = (
-    # name, stage, mark at its end, the marks at which it can begin: the latest that there is
+    # name, stage, mark at its end, marks at which it can begin (the latest of those that exist)
     ("transcript", "asr", "transcript", ("paused",)),
     ("first_token", "llm", "first_token", ("transcript", "sounded", "asked")),
     ("first_sentence", "llm", "first_sentence", ("first_token",)),
@@ -34,18 +34,18 @@ _PARTS = (
 )
 
 SEGMENTS: dict[str, str] = {"endpoint": "vad", **{name: stage for name, stage, _, _ in _PARTS}}
-"""The stage of each part, in order."""
+"""The stage of each segment, in order."""
 
 
 INNER = frozenset({"paused", "sounded", "asked", "voice"})
-"""Marks at which parts begin and end that are no step on the way to the ear: clients are not told of them."""
+"""Internal marks, needed to compute segments and not sent to clients."""
 
 
 def segments(marks: Mapping[str, float]) -> list[Segment]:
-    """The parts whose both ends are known. What was not prepared at a pause begins at the endpoint.
+    """Return the segments of which both ends are known. Work that was not prepared at a pause begins at the endpoint.
 
-    What is answered as it sounds waits for no transcript, and what the chat model speaks itself for no sentence and no
-    synthesis.
+    A turn that is answered from its audio has no transcript segment. If the chat model speaks itself, there is no
+    sentence segment, and the first audio counts for the llm stage.
     """
     found = []
     if "sounded" in marks:
@@ -61,30 +61,30 @@ def segments(marks: Mapping[str, float]) -> list[Segment]:
 
 
 class BadRecord(ValueError):
-    """Bytes that are no record of a turn."""
+    """Bytes that are not a valid turn record."""
 
 
 @dataclass(frozen=True, slots=True)
 class TurnRecord:
-    """What is kept of a turn that is over, for people who look after it; nothing of what was said."""
+    """The record of a finished turn, for operators. It contains nothing that was said."""
 
     session: str
     turn: int
     at_ms: int
-    """Broker's clock when it was over."""
+    """Broker's clock at the end of the turn."""
     protocol: str
     route: str
     outcome: str
     """completed, interrupted, cancelled, failed, empty."""
     revision: int
     heard_ms: int
-    """How much of the reply was played."""
+    """Reply audio that was played."""
     reply_ms: int
-    """How much of it was sent."""
+    """Reply audio that was sent."""
     trace: str
-    """Id of its trace; empty where it has none."""
+    """Trace id; empty if the turn was not traced."""
     spoken: bool = False
-    """The person spoke; a turn that was typed, or asked for, says nothing of the time that a voice takes."""
+    """The person spoke the turn; typed and requested turns do not count for voice latency."""
     marks: dict[str, float] = field(default_factory=dict)
 
     def pack(self) -> bytes:
@@ -96,10 +96,10 @@ class TurnRecord:
         try:
             record = cls(*msgpack.unpackb(data))
         except (ValueError, TypeError, msgpack.UnpackException) as error:
-            raise BadRecord(f"no record of a turn: {error}") from error
+            raise BadRecord(f"not a turn record: {error}") from error
         for name, kind in cls.__annotations__.items():
             if not isinstance(getattr(record, name), dict if name == "marks" else kind):
-                raise BadRecord(f"no record of a turn: {name} is {getattr(record, name)!r}")
+                raise BadRecord(f"not a turn record: {name} is {getattr(record, name)!r}")
         if not all(type(name) is str and type(ms) in (int, float) for name, ms in record.marks.items()):
-            raise BadRecord(f"no record of a turn: marks are {record.marks!r}")
+            raise BadRecord(f"not a turn record: marks are {record.marks!r}")
         return record

@@ -1,6 +1,6 @@
-"""Stale is a number: which turn and revision of a session still count.
+"""Staleness: which turns and revisions of a session are still valid.
 
-Every reader asks a gate before it uses a frame, the edge last of all. Pure.
+Every reader checks the gate before it uses a frame; the edge checks last, before it sends. Pure.
 """
 
 from collections import OrderedDict
@@ -8,14 +8,14 @@ from collections import OrderedDict
 Position = tuple[int, int]
 """(turn, revision)"""
 WHOLE_TURN = WHOLE_SESSION = 2**31
-"""A revision, or a turn, above all: nothing of it counts."""
+"""A revision (or turn) above all others: advancing to it makes the whole turn (or session) stale."""
 
 
 class TurnGate:
-    """The lowest (turn, revision) of one session that still counts, and the lowest revision of its newest turn.
+    """The lowest valid (turn, revision) of one session, and the lowest valid revision of its newest turn.
 
-    Both only ever rise. The second is there because a reply may still be wanted while someone speaks into it: what
-    is revised then is the new turn, and not the reply to the one before.
+    Both only rise. They are separate because the previous turn's reply may stay valid while the person speaks over it:
+    only the new turn is being revised then.
     """
 
     __slots__ = ("_newest", "floor")
@@ -25,14 +25,14 @@ class TurnGate:
         self._newest: Position = (0, 0)
 
     def advance(self, turn: int, revision: int = 0) -> bool:
-        """Everything before this position is stale from now on. Returns whether that is news."""
+        """Make everything before this position stale. Return whether this changed anything."""
         if (turn, revision) <= self.floor:
             return False
         self.floor = (turn, revision)
         return True
 
     def supersede(self, turn: int, revision: int) -> bool:
-        """Earlier revisions of this turn are stale from now on, earlier turns are not. Returns whether that is news."""
+        """Make earlier revisions of this turn stale, but not earlier turns. Return whether this changed anything."""
         if (turn, revision) <= self._newest:
             return False
         self._newest = (turn, revision)
@@ -43,7 +43,7 @@ class TurnGate:
 
 
 class TurnGates:
-    """Gates of the sessions that were heard of most recently; forgetting one costs work, never rightness."""
+    """Gates of the most recently used sessions. Evicting one costs wasted work, never a wrong result."""
 
     def __init__(self, limit: int = 10_000) -> None:
         self._gates: OrderedDict[str, TurnGate] = OrderedDict()

@@ -1,4 +1,4 @@
-"""From the start of a process to its end: two-phase shutdown, and the loop that outlives the broker."""
+"""A process's life: two-phase shutdown, and the loop that reconnects to the broker."""
 
 import asyncio
 import signal
@@ -17,7 +17,7 @@ FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 2.0
 
 
 class Shutdown:
-    """Phase one: take no new work (`stopping`). Phase two: the deadline for the work in hand. A second signal ends it at once."""
+    """A request to stop. First the process takes no new work (`stopping`), then it has `drain_s` to finish its work."""
 
     def __init__(self, drain_s: float) -> None:
         self.stopping = asyncio.Event()
@@ -25,13 +25,14 @@ class Shutdown:
         self._main: asyncio.Task[None] | None = None
 
     def install(self) -> None:
-        """Make SIGINT and SIGTERM call `request`; call it from the main task."""
+        """Call `request` on SIGINT and SIGTERM. Must be called from the main task."""
         self._main = asyncio.current_task()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.request)
 
     def request(self) -> None:
+        """Begin the shutdown; the second request cancels the main task."""
         if self.stopping.is_set() and self._main is not None:
             self._main.cancel()
         self.stopping.set()
@@ -40,12 +41,12 @@ class Shutdown:
 async def with_broker(
     settings: Settings, role: str, shutdown: Shutdown, body: Callable[[Bus], Awaitable[None]]
 ) -> None:
-    """Run `body` on a connected bus; when the broker goes, wait for it to come back and run `body` anew.
+    """Run `body` on a connected bus; when the connection is lost, reconnect with back-off and run it again.
 
-    Returns when `body` returns, or when shutdown was requested while there was no broker.
+    Returns when `body` returns, or when a shutdown is requested while the broker is not reachable.
 
     Raises:
-        BrokerRefused: the broker is too old, or does not let us in.
+        BrokerRefused: the broker is too old or denies access.
     """
     loop = asyncio.get_running_loop()
     pause_s = FIRST_RETRY_S
@@ -65,7 +66,7 @@ async def with_broker(
         if reason is None:
             return
         metrics.reconnects.labels(role).inc()
-        log.warning("broker gone", reason=first_message(reason), retry_s=pause_s)
+        log.warning("broker lost", reason=first_message(reason), retry_s=pause_s)
         if loop.time() - began > LONGEST_RETRY_S:
             pause_s = FIRST_RETRY_S
         try:
@@ -76,7 +77,7 @@ async def with_broker(
 
 
 def first_message(error: BaseException | None) -> str:
-    """What the first of a group of errors says."""
+    """Return the message of an error, or of the first error in an exception group."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return str(error)

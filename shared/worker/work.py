@@ -1,4 +1,4 @@
-"""One piece of work in hand: what a stage gets of the bus, of its lease and of the session it works for."""
+"""A stage's view of one job: its frame, its lease, its session and its streams."""
 
 import asyncio
 import time
@@ -20,11 +20,11 @@ from shared.protocol.session import Message, SessionSettings
 from shared.protocol.streams import StreamKind
 
 FEED_LIMIT = 2_000
-"""Entries that may wait for a handler: more than the longest turn holds. One more, and the work fails."""
+"""Frames that may wait for a handler, more than the longest turn has. Above that the job fails."""
 
 
 class Work:
-    """One piece of work in hand: the frame it is about, and all that its stage may do to the outside."""
+    """One job in progress. The stage reads and publishes through it and never sees the broker."""
 
     def __init__(self, bus: SessionStore, leases: Leases, stage: str, lease: Lease) -> None:
         self.lease = lease
@@ -33,14 +33,14 @@ class Work:
         self.turn: int = getattr(lease.frame, "turn", 0)
         self.revision: int = getattr(lease.frame, "revision", 0)
         self.ended: str | None = None
-        """Why the work must stop: `stale`, `lost` or `handed_back`; None while it is wanted."""
+        """Why the job must end: `stale`, `lost` or `handed_back`; None while it goes on."""
         self.begun = False
         """Its task has taken its first step."""
         self.task: asyncio.Task[None] | None = None
         self.span: Span = INVALID_SPAN
-        """Of this work, within its turn's trace; does nothing where that is not traced."""
+        """The job's span in its turn's trace; does nothing if the turn is not traced."""
         self.trace = ""
-        """The span's traceparent, for the frames that hand the turn on."""
+        """The span's traceparent, for the frames that the job publishes."""
         self._traced_s = 0.0
         self._bus, self._leases, self._stage = bus, leases, stage
         self._channel = bus.channel(stage, self.session, lease.fence)
@@ -48,27 +48,27 @@ class Work:
 
     @property
     def attempt(self) -> int:
-        """1 for the first; above that, an earlier worker may have published a part already."""
+        """Number of this attempt, from 1. Above 1, an earlier worker may have published some of the results."""
         return self.lease.fence
 
     def publish(self, frame: Frame, *, urgent: bool = True) -> None:
-        """Publish a frame where the table of routes says."""
+        """Publish a frame; see `Channel.publish`."""
         self._channel.publish(frame, urgent=urgent)
 
     def age_s(self, clock_ms: int) -> float:
-        """How long ago the broker's clock stood there."""
+        """Return the seconds since a moment of the broker's clock; never negative."""
         return max(0.0, (self._bus.clock.now_ms() - clock_ms) / 1000)
 
     async def drain(self) -> None:
-        """Wait while the broker takes data more slowly than it is made; to be called by who publishes much."""
+        """Wait until the connection accepts more data. Stages that publish much call it."""
         await self._bus.writer.drain()
 
     def commit(self, frames: Sequence[Frame]) -> None:
-        """Publish frames to all their places or, if the lease is lost, to none; the work goes on."""
+        """Publish frames to all their streams, or to none if the lease was lost; the job goes on."""
         self.checkpoint(frames, b"")
 
     def checkpoint(self, frames: Sequence[Frame], state: bytes) -> None:
-        """Publish frames and save the state from which a successor goes on: both or, if the lease is lost, neither."""
+        """Publish frames and save the state for a successor; neither if the lease was lost."""
 
         def on_reply(reply: Any) -> None:
             if reply != 1:
@@ -78,7 +78,7 @@ class Work:
         self._leases.commit(self.lease, self._channel, key, frames, on_reply, done=False, checkpoint=state)
 
     async def finish(self, frames: Sequence[Frame]) -> bool:
-        """Publish the last frames and end the lease. False if the lease was not ours any more: nothing was done."""
+        """Publish the last frames and end the lease. Return False if the lease was lost; then nothing was published."""
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
         def on_reply(value: Any) -> None:
@@ -93,13 +93,17 @@ class Work:
             raise value
         return bool(value)
 
-    def follow(self, place: StreamKind, after: str, deliver: EntryCallback) -> None:
-        """Call `deliver` with id, fence and frames of every entry of a stream of this session, until the work ends."""
-        self._subscriptions.append(self._bus.follow(place, self.session, after, deliver))
+    def follow(self, kind: StreamKind, after: str, deliver: EntryCallback) -> None:
+        """Deliver the entries of a stream of this session that follow `after`, until the job ends."""
+        self._subscriptions.append(self._bus.follow(kind, self.session, after, deliver))
 
     @asynccontextmanager
-    async def feed(self, place: StreamKind, after: str) -> AsyncIterator[AsyncGenerator[Frame, None]]:
-        """Frames of a stream of this session, in order; those of an earlier fence than the newest are left out."""
+    async def feed(self, kind: StreamKind, after: str) -> AsyncIterator[AsyncGenerator[Frame, None]]:
+        """Yield an iterator of a stream's frames. Frames with a lower fence than an earlier frame are dropped.
+
+        Raises:
+            OverflowError: from the iterator, if more than `FEED_LIMIT` frames wait.
+        """
         waiting: deque[Frame] = deque()
         arrived = asyncio.Event()
         newest = 0
@@ -122,20 +126,20 @@ class Work:
                 arrived.clear()
                 await arrived.wait()
 
-        self.follow(place, after, deliver)
+        self.follow(kind, after, deliver)
         subscription = self._subscriptions[-1]
         try:
             yield frames()
-        finally:  # what comes after that is nothing to this work, however long it goes on
+        finally:  # the job may go on for long without these frames
             subscription.close()
             self._subscriptions.remove(subscription)
 
     async def log(self) -> list[Frame]:
-        """What stands in the session's log now; for a second attempt that goes on where the first one ended."""
+        """Return the frames of the session's log, with which a second attempt continues the first one."""
         return [frame for _, frames in await self._bus.log(StreamKind.OUT, self.session) for frame in frames]
 
     async def conversation(self) -> tuple[SessionSettings, tuple[Message, ...]]:
-        """The session's settings and what was said in it."""
+        """Return the session's settings and history."""
         packed, messages = await self._bus.conversation(self.session)
         return unpack_settings(packed), messages
 
@@ -143,19 +147,19 @@ class Work:
         return await self._bus.checkpoint(self.session)
 
     async def voice(self, name: str, known: ClonedVoice | None = None) -> ClonedVoice | None:
-        """The cloned voice of that name, or None; the one that is known already, where it is still the same."""
+        """Return the cloned voice of that name; None if there is none. See `Records.voice`."""
         return await self._bus.voice(name, known)
 
     async def session_lives(self) -> bool:
-        """Whether the session's edge has given a sign of life lately."""
+        """Return whether the session's edge has sent a keep-alive recently."""
         return await self._bus.session_lives(self.session)
 
     def forget_session(self) -> None:
-        """The session is over, and nobody was there to end it."""
+        """Delete the keys of a session whose edge has died."""
         self._bus.forget(self.session)
 
     def begin_span(self, attributes: tracing.Attributes) -> None:
-        """Trace this work, if its turn is traced."""
+        """Begin the job's span, if its turn is traced."""
         parent: str = getattr(self.frame, "trace", "")
         own: tracing.Attributes = {
             "parley.session": tracing.session_label(self.session),
@@ -167,15 +171,18 @@ class Work:
         self.trace, self._traced_s = tracing.traceparent(self.span), time.monotonic()
 
     def note(self, event: str, seconds: str = "") -> None:
-        """Mark this moment in the trace; `seconds` names the attribute that tells how long the work had taken by then."""
+        """Add an event to the span. `seconds` names an attribute that gets the time since the span began."""
         if self.trace:
             self.span.add_event(event)
             if seconds:
                 self.span.set_attribute(seconds, round(time.monotonic() - self._traced_s, 6))
 
     def stop(self, reason: str) -> None:
-        """End this work now. A task that has not begun is not cancelled: it would never enter its coroutine, and nothing
-        would end the lease; it sees `ended` in its first step."""
+        """End this job now.
+
+        A task that has not begun is not cancelled: it would never enter its coroutine, and nothing would end the lease.
+        It checks `ended` in its first step instead.
+        """
         if self.ended is None and self.task is not None:
             self.ended = reason
             if self.begun:

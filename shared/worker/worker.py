@@ -1,8 +1,8 @@
-"""The worker: takes work of one stage, keeps its leases, hands the results on.
+"""The worker: takes jobs of one stage, renews their leases and publishes the results.
 
-One task group with named parts: producer (asks for as many jobs as there are free slots), sweeper (takes over
-what others left), keeper (renews leases, says that it is ready) and a bounded number of handlers. The stage
-itself speaks frames and never sees the broker: it gets a `Work` (`shared/worker/work.py`).
+One task group with named parts: the producer takes as many jobs as there are free slots, the sweeper takes over
+expired leases, the keeper renews leases and sends heartbeats, and a bounded number of handlers do the jobs. The stage
+works with frames and never sees the broker: it gets a `Work` (`shared/worker/work.py`).
 """
 
 import asyncio
@@ -28,39 +28,46 @@ from shared.worker.work import Work
 log = structlog.get_logger()
 
 CRASHES = 2
-"""Times `max_deliveries`: work that outlives so many of its workers is given up. More than failures, as the work beside it counts too."""
+"""A job is given up after `CRASHES * max_deliveries` deliveries without a result: its worker died each time.
 
+The limit is higher than for failures because another job may have killed the worker.
+"""
 
 LoadCallback = Callable[[], dict[str, Any]]
+"""Returns the process's load, as JSON types."""
 
 
 class Stage(Protocol):
-    """What a worker runs."""
+    """The part of a worker that does the jobs."""
 
     name: str
     slots: int
-    """Pieces of work in hand at once."""
+    """Number of concurrent jobs."""
     long_lived: bool
-    """Its work lasts as long as a session: at shutdown it is handed back at once, not finished."""
+    """Its jobs last as long as a session. At shutdown they are handed back at once instead of being finished."""
 
     interruptible: bool
-    """Its work is in vain once its turn is stale."""
+    """Its jobs are stopped when their turn is stale."""
 
-    async def load(self) -> None: ...
+    async def load(self) -> None:
+        """Load the engine and warm it up."""
+        ...
 
     def info(self) -> dict[str, Any]:
-        """What clients may want to know of a ready worker."""
+        """Return what a ready worker tells clients: `engine` and more, as JSON types."""
         ...
 
     async def work(self, work: Work) -> Sequence[Frame]:
-        """Do one piece of work. The frames it returns are published together with the end of the lease."""
+        """Do one job. The returned frames are published together with the end of the lease."""
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Release the engine."""
+        ...
 
 
 class Worker:
-    """One stage on one bus."""
+    """Runs one stage on one bus."""
 
     def __init__(
         self,
@@ -69,24 +76,24 @@ class Worker:
         shutdown: Shutdown,
         bus: SessionStore,
         leases: Leases,
-        vitals: LoadCallback = dict,
+        process_load: LoadCallback = dict,
     ) -> None:
-        """`vitals`: how the process is, to be told with how busy the worker is."""
+        """`process_load`: the load of the process, sent with the worker's own in the heartbeat."""
         self._stage, self._settings, self._shutdown, self._bus, self._leases = stage, settings, shutdown, bus, leases
         self._gates = TurnGates()
         self._in_hand: dict[str, Work] = {}
         self._freed = asyncio.Event()
-        self._vitals, self._engine = vitals, str(stage.info().get("engine", ""))
+        self._process_load, self._engine = process_load, str(stage.info().get("engine", ""))
         self._attributes = tracing.stage_attributes(stage.name, self._engine, settings)
         metrics.slots.labels(stage.name).set(stage.slots)
         metrics.work_busy.labels(stage.name).set(0)
 
     async def run(self) -> None:
-        """Work until shutdown, then finish or hand back what is in hand.
+        """Work until shutdown, then finish or hand back the jobs in progress.
 
         Raises:
-            BrokerGone: in a group; the work in hand was ended, its leases come back to someone.
-            EngineLost: in a group; the work in hand was handed back.
+            BrokerGone: in a group; the jobs in progress were stopped, and their leases expire.
+            EngineLost: in a group; the jobs in progress were handed back.
         """
         await self._leases.open()
         await self._bus.listen_for_stops(self._on_stop)
@@ -112,7 +119,7 @@ class Worker:
             free = self._stage.slots - len(self._in_hand)
             if free > 0:
                 for lease in await self._leases.sweep(free):
-                    log.info("took over work", session=_session_of(lease), attempt=lease.fence)
+                    log.info("work reclaimed", session=_session_of(lease), attempt=lease.fence)
                     self._begin(tasks, lease)
 
     async def _free_slots(self) -> int:
@@ -122,7 +129,7 @@ class Worker:
         return free
 
     async def _keep(self) -> None:
-        """Renew the leases and say that we are ready, often enough to survive one miss."""
+        """Renew the leases and send heartbeats, often enough that one may be missed."""
         while True:
             if not self._shutdown.stopping.is_set():
                 await self._leases.ready(self._stage.info(), self.load())
@@ -134,11 +141,11 @@ class Worker:
             await asyncio.sleep(self._settings.lease_ms / 3000)
 
     def load(self) -> dict[str, Any]:
-        """How busy this worker is, for who looks at all of them: in JSON's types."""
-        return {"slots": self._stage.slots, "in_hand": len(self._in_hand), **self._vitals()}
+        """Return this worker's slots and jobs in progress, and the process's load, as JSON types."""
+        return {"slots": self._stage.slots, "in_hand": len(self._in_hand), **self._process_load()}
 
     def _begin(self, tasks: asyncio.TaskGroup, lease: Lease) -> None:
-        if lease.id in self._in_hand:  # our own, taken for dead while this process was stalled: the new lease counts
+        if lease.id in self._in_hand:  # our own job, reclaimed after this process had stalled: the new lease is valid
             self._in_hand.pop(lease.id).stop("lost")
         work = Work(self._bus, self._leases, self._stage.name, lease)
         self._in_hand[lease.id] = work
@@ -147,7 +154,7 @@ class Worker:
         work.task.add_done_callback(lambda _: self._release(work))
 
     def _release(self, work: Work) -> None:
-        """Free the slot of work whose task is over, however it ended."""
+        """Free the slot of a job whose task has ended in any way."""
         work.close()
         if self._in_hand.get(work.lease.id) is work:
             del self._in_hand[work.lease.id]
@@ -173,7 +180,7 @@ class Worker:
             outcome = await self._do(work)
         except asyncio.CancelledError:
             if work.ended is None:
-                raise  # the whole worker ends
+                raise  # the whole worker is cancelled
             task = asyncio.current_task()
             if task is not None:
                 task.uncancel()
@@ -187,7 +194,7 @@ class Worker:
                 work.span.end()
 
     def _bind_logs(self, work: Work) -> None:
-        """Whatever this task logs from now on says what it was about."""
+        """Add session, turn, revision and trace to everything that this task logs."""
         if self._stage.long_lived:
             bind_contextvars(session=work.session)
             return
@@ -210,7 +217,7 @@ class Worker:
             await work.finish(())
             return "stale"
         if work.attempt > CRASHES * self._settings.max_deliveries and not self._stage.long_lived:
-            return await self._give_up(work, f"its workers ended {work.attempt - 1} times in the middle of it")
+            return await self._give_up(work, f"{work.attempt - 1} workers died or stopped while they worked on it")
         try:
             frames = await self._stage.work(work)
         except BrokerGone:
@@ -218,17 +225,17 @@ class Worker:
         except EngineLost as error:
             tracing.fail(work.span, error)
             held = [one.lease for one in self._in_hand.values()]
-            if work.attempt >= self._settings.max_deliveries:  # it may be this very work that no device stands
+            if work.attempt >= self._settings.max_deliveries:  # this job may be the cause of the failure
                 await self._give_up(work, f"{type(error).__name__}: {error}")
                 held.remove(work.lease)
             await self._leases.hand_back(held)
             raise
-        except Exception as error:  # the rim: whatever one piece of work does, the others go on
+        except Exception as error:  # one failed job must not affect the others
             return await self._failed(work, error)
         return "done" if await work.finish(frames) else "lost"
 
     async def _failed(self, work: Work, error: Exception) -> str:
-        """Try again elsewhere, or give up: the session is told and lives on."""
+        """Hand the job back for another attempt, or give up; the session continues."""
         log.error("work failed", attempt=work.attempt, exc_info=error)
         tracing.fail(work.span, error)
         if work.attempt < self._settings.max_deliveries:
@@ -244,7 +251,7 @@ class Worker:
         return "dead"
 
     async def _drain(self) -> None:
-        """Finish what is in hand until the deadline, hand back the rest."""
+        """Finish the jobs in progress until the deadline, then hand back the rest."""
         deadline_s = 0.0 if self._stage.long_lived else self._shutdown.drain_s
         with suppress(TimeoutError):
             async with asyncio.timeout(deadline_s):

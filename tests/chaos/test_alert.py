@@ -187,7 +187,7 @@ async def test_a_stage_that_dies_calls_the_webhook_and_again_when_it_is_back(tmp
         assert told["labels"]["severity"] == "ticket"
         assert told["annotations"] == {
             "summary": "No tts worker is ready",
-            "description": "0 tts workers are ready: sessions are refused, and turns wait for one.",
+            "description": "0 tts workers are ready. New sessions are refused, and turns wait.",
             "runbook_url": "docs/runbooks/NoReadyWorker.md",
             "dashboard": "parley-stages",
         }

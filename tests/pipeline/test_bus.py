@@ -331,7 +331,7 @@ async def test_whole_frames_that_are_not_work_of_this_stage_are_set_aside_and_th
         letters = await bus.call(b"XRANGE", bus.keys.dead("tts"), b"-", b"+")
         errors = {dict(zip(fields[::2], fields[1::2], strict=True))[b"error"].decode() for _, fields in letters}
         kinds = ", ".join(type(frame).__name__ for frame in frames)
-        assert (len(letters), errors) == (2, {f"not work of stage tts: {kinds}"})
+        assert (len(letters), errors) == (2, {f"not a job of stage tts: {kinds}"})
         assert await bus.call(b"XLEN", stream) == 0
         assert not running.done()
         shutdown.request()

@@ -36,12 +36,17 @@ def test_each_direct_dependency_is_in_the_table_and_nothing_else() -> None:
     assert set(ROWS) == set(packages())
 
 
-@pytest.mark.parametrize("name", sorted(packages()))
-def test_what_says_that_it_is_under_a_gpl_is_said_to_be(name: str) -> None:
+def is_installed(name: str) -> bool:
     try:
-        about = metadata(name)
+        metadata(name)
     except PackageNotFoundError:
-        pytest.skip(f"{name} is not installed")
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", sorted(filter(is_installed, packages())))
+def test_an_installed_package_under_a_gpl_is_named_so_in_the_table(name: str) -> None:
+    about = metadata(name)
     classifiers = [line for line in about.get_all("Classifier", []) if line.startswith("License")]
     said = " ".join([about["License-Expression"] or "", (about["License"] or "")[:100], *classifiers])
     assert ("GPL" in said) <= ("GPL" in ROWS[name])

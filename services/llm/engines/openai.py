@@ -55,7 +55,7 @@ class OpenAIModel:
                 await chat.check()
             except EndpointFailed as error:
                 failures.append(error)
-                if not error.passing or len(failures) == len(self._chats):
+                if not error.transient or len(failures) == len(self._chats):
                     raise UnknownEngine(f"{error} (model {chat.model or 'not set'})") from error
                 log.warning("endpoint is down", endpoint=chat.url, reason=str(error))
         if not self._chats[0].model:
@@ -94,7 +94,7 @@ class OpenAIModel:
             except EndpointFailed as error:
                 if error.status in BAD_REQUEST:
                     raise ValueError(str(error)) from error
-                if not error.passing:
+                if not error.transient:
                     attempts = [other for other in attempts if other is not chat]
                 if begun or not attempts:
                     raise

@@ -85,7 +85,7 @@ class OpenAISynthesizer:
             async with self._endpoint.until(self._after(self._settings.first_token_s)):
                 answer = await self._endpoint.client.get("/audio/voices", cast_to=object)
         except EndpointFailed as error:
-            if error.passing or error.status in REFUSED:
+            if error.transient or error.status in REFUSED:
                 raise
             return ()
         listed = answer.get("voices") if isinstance(answer, dict) else answer
@@ -126,7 +126,7 @@ class OpenAISynthesizer:
                 except EndpointFailed as error:
                     if error.status in BAD_REQUEST:
                         raise ValueError(f"{error} (voices: {self._some_voices()})") from error
-                    if begun or tried or not error.passing:
+                    if begun or tried or not error.transient:
                         raise
                     log.warning("endpoint failed", endpoint=self._endpoint.url, reason=str(error))
                     await asyncio.sleep(error.pause_s)

@@ -1,4 +1,4 @@
-"""What goes wrong within, and the alert that tells of it."""
+"""Internal conditions, and the alerts that they must raise."""
 
 from tests.unit.dashboards.scenario import ABSENT, STALE, Scenario, counts, holds, ticket
 
@@ -17,11 +17,11 @@ CAUSES = (
         },
         {
             4: (),
-            5: (),  # not for long enough yet
+            5: (),  # too short so far
             9: [
                 (
                     ticket(stage="asr"),
-                    "The oldest asr work that no worker has taken is 3s old; sessions are refused from 5 s on.",
+                    "The oldest waiting asr job is 3s old. New sessions are refused from 5 s on.",
                 )
             ],
             10: (),
@@ -38,7 +38,7 @@ CAUSES = (
             4: (),
             5: (),
             9: [
-                (ticket(stage="tts"), "0 tts workers are ready: sessions are refused, and turns wait for one."),
+                (ticket(stage="tts"), "0 tts workers are ready. New sessions are refused, and turns wait."),
             ],
             10: (),
         },
@@ -56,8 +56,8 @@ CAUSES = (
                 (
                     ticket(stage="tts", stream="jobs:tts"),
                     (
-                        "A worker has been silent for 7s over work that it took from jobs:tts, and no other worker takes "
-                        "it over."
+                        "A worker has not renewed the lease of a job in jobs:tts for 7s, and no other worker has "
+                        "taken the job over."
                     ),
                 )
             ],
@@ -75,13 +75,13 @@ CAUSES = (
             5: [
                 (
                     ticket(stage="tts"),
-                    "3 pieces of tts work were given up after their last attempt, in the last 15 minutes.",
+                    "3 tts jobs were given up after their last attempt, in the last 15 minutes.",
                 )
             ],
             21: (),
         },
     ),
-    Scenario(  # the first of a process: the series is not there before, and begins with 1
+    Scenario(  # the first dead letter of a process: its series appears with the value 1
         "DeadLetters",
         {f"parley_dead_letters_total{{{SCRAPED}}}": holds((ABSENT, 5), (1, 30))},
         {
@@ -89,7 +89,7 @@ CAUSES = (
             6: [
                 (
                     ticket(stage="tts"),
-                    "1 pieces of tts work were given up after their last attempt, in the last 15 minutes.",
+                    "1 tts jobs were given up after their last attempt, in the last 15 minutes.",
                 )
             ],
             21: (),
@@ -104,7 +104,7 @@ CAUSES = (
         {
             9: (),
             12: (),
-            18: [(ticket(), "85% of the broker's memory is taken; when it is full, it refuses every write.")],
+            18: [(ticket(), "85% of the broker's memory is used. When it is full, the broker refuses all writes.")],
             20: (),
         },
     ),
@@ -121,8 +121,8 @@ CAUSES = (
                 (
                     ticket(instance="edge-1:9104"),
                     (
-                        "The broker does not answer the edge edge-1:9104 (parley_broker_up is 0): every session there has "
-                        "ended, and new ones are refused."
+                        "The broker does not answer the edge edge-1:9104 (parley_broker_up is 0). All sessions of this "
+                        "edge have ended, and new sessions are refused."
                     ),
                 )
             ],
@@ -138,7 +138,7 @@ CAUSES = (
             18: [
                 (
                     ticket(reason="unavailable"),
-                    "10 sessions were refused in the last 5 minutes, and some in the 5 minutes before: unavailable.",
+                    "10 sessions were refused in the last 5 minutes, for at least 5 minutes. Reason: unavailable.",
                 )
             ],
             30: (),
@@ -146,7 +146,7 @@ CAUSES = (
     ),
     Scenario("SessionsRefused", {ONE_REFUSAL: counts((0, 5), (1, 1), (0, 15))}, dict.fromkeys(range(6, 20), ())),
     Scenario("SessionsRefused", {ONE_REFUSAL: holds((ABSENT, 5), (1, 15))}, dict.fromkeys(range(6, 20), ())),
-    Scenario(  # the first endpoint fails, and the fallback does; what nobody wanted to the end counts for nothing
+    Scenario(  # the first endpoint fails, and the fallback works; cancelled requests do not count
         "EndpointFailing",
         {
             **{
@@ -175,7 +175,7 @@ CAUSES = (
             36: (),
         },
     ),
-    Scenario(  # too few to say
+    Scenario(  # too few requests
         "EndpointFailing",
         {
             f'parley_endpoint_requests_total{{stage="tts", endpoint="first", outcome="{outcome}"}}': counts(*phases)
@@ -217,7 +217,7 @@ CAUSES = (
             18: [
                 (
                     ticket(stage="tts", instance="gpu-1:9100", gpu="0"),
-                    "96% of the memory of GPU 0 is taken, as the tts worker gpu-1:9100 sees it.",
+                    "96% of the memory of GPU 0 is used, according to the tts worker gpu-1:9100.",
                 )
             ],
             20: (),
@@ -231,7 +231,10 @@ CAUSES = (
             6: [
                 (
                     ticket(stage="tts", instance="gpu-1:9100", gpu="0"),
-                    "The driver reported 2 errors of GPU 0 to the tts worker gpu-1:9100, in the last 15 minutes.",
+                    (
+                        "The driver reported 2 Xid errors of GPU 0 in the last 15 minutes, according to the tts worker "
+                        "gpu-1:9100."
+                    ),
                 )
             ],
             21: (),
@@ -246,11 +249,11 @@ CAUSES = (
         },
         {
             9: (),  # one of two is down
-            10: (),  # the other is taken away
+            10: (),  # the other is removed
             15: [
                 (
                     ticket(stage="tts"),
-                    "No process of tts answers Prometheus: no other alert of this stage can fire.",
+                    "Prometheus reaches no process of tts. No other alert of this stage can fire.",
                 )
             ],
             26: (),
@@ -268,7 +271,7 @@ CAUSES = (
             18: [
                 (
                     ticket(stage="tts", instance="gpu-1:9100"),
-                    "The clock of gpu-1:9100 (tts) and the broker's are 300ms apart.",
+                    "The clock of gpu-1:9100 (tts) differs from the broker's by 300ms.",
                 )
             ],
             20: (),

@@ -1,6 +1,6 @@
-"""What the alerts are shown, and what they are to make of it: the input of `promtool test rules`.
+"""Test scenarios of alerts: series and the alerts that must fire, as input of `promtool test rules`.
 
-A sample each minute. A scenario has phases; each alert is asked for at the end of some of them.
+Series have one sample per minute. A scenario has phases; the alerts are checked at the end of some of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 
 Labels = dict[str, str]
 Fired = tuple[Labels, str]
-"""The labels of an alert that fires, `alertname` left out, and its description."""
+"""The labels of a firing alert, without `alertname`, and its description."""
 
 STEP_S = 60
 ABSENT, STALE = "_", "stale"
@@ -21,12 +21,12 @@ class Scenario:
     series: Mapping[str, str]
     """In the notation of promtool."""
     expected: Mapping[int, Sequence[Fired]]
-    """By minute: what fires then, and nothing else of this alert."""
+    """All alerts of this name that fire at a minute."""
     values: Mapping[str, float] = field(default_factory=dict)
-    """Expressions, and what they are at the first of these minutes."""
+    """Values of expressions at the first of these minutes."""
 
     def as_test(self, rules: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-        """`rules`: by alert, for the annotations that do not change."""
+        """`rules`: the rule of each alert, from which the constant annotations are taken."""
         fixed = {key: rules[self.alert]["annotations"][key] for key in ("runbook_url", "dashboard")}
         return {
             "interval": f"{STEP_S}s",
@@ -61,7 +61,7 @@ def summary_of(rule: Mapping[str, Any], labels: Labels) -> str:
 
 
 def holds(*phases: tuple[float | str, int]) -> str:
-    """A gauge: each value for so many minutes. In promtool's notation `1x4` are five samples, and `_x4` four gaps."""
+    """A gauge: values and their minutes. In promtool's notation `1x4` means five samples, and `_x4` four gaps."""
     return " ".join(
         STALE if value == STALE else f"{value}x{minutes if value == ABSENT else minutes - 1}"
         for value, minutes in phases
@@ -69,7 +69,7 @@ def holds(*phases: tuple[float | str, int]) -> str:
 
 
 def counts(*phases: tuple[float, int]) -> str:
-    """A counter from 0 on: each number of events a minute, for so many minutes."""
+    """A counter that starts at 0: events per minute and the number of minutes."""
     total, parts = 0.0, ["0"]
     for each, minutes in phases:
         parts.append(f"{total + each:g}+{each:g}x{minutes - 1}")

@@ -1,4 +1,4 @@
-"""The alert rules: each one fires, stays silent and resolves, as promtool sees it; each one says what to do."""
+"""The alert rules: each fires, stays silent and resolves according to promtool, and has a runbook."""
 
 import json
 import re
@@ -32,17 +32,17 @@ NAMES = sorted({rule["alert"] for rule in ALERTS})
 
 
 def run(*argv: str) -> str:
-    """What the program writes; it has to succeed."""
+    """Run a program, which must succeed, and return its output."""
     done = subprocess.run(argv, capture_output=True, text=True, timeout=HANG_S, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     return done.stdout
 
 
-def test_what_is_committed_is_what_is_built() -> None:
+def test_the_committed_rules_are_up_to_date() -> None:
     assert alerts.build() == {"alerts.yaml": BUILT.read_text()}
 
 
-def test_prometheus_takes_the_rules() -> None:
+def test_prometheus_accepts_the_rules() -> None:
     assert "SUCCESS" in run(need("promtool"), "check", "rules", "--lint=all", "--lint-fatal", str(BUILT))
 
 
@@ -71,7 +71,7 @@ def test_each_alert_fires_stays_silent_and_resolves(
     run(need("promtool"), "test", "rules", str(file))
 
 
-def test_every_rule_is_in_a_group_that_is_tested() -> None:
+def test_every_rule_is_tested() -> None:
     assert [group["name"] for group in GROUPS] == ["parley-slo", "parley-slo-long", "parley-causes"]
 
 
@@ -103,7 +103,7 @@ def test_each_alert_has_a_runbook_and_each_runbook_an_alert() -> None:
         assert f"({name}.md)" in index
 
 
-def test_runbooks_name_only_keys_and_metrics_that_there_are() -> None:
+def test_runbooks_name_only_existing_keys_and_metrics() -> None:
     from prometheus_client import REGISTRY
 
     known = {sample for family in REGISTRY.collect() for sample in (family.name, f"{family.name}_total")}
@@ -115,7 +115,7 @@ def test_runbooks_name_only_keys_and_metrics_that_there_are() -> None:
             assert key in {"jobs", "dead", "ready", "in", "out", "speech", "session", "history"}, f"{page.name}: {key}"
 
 
-def test_runbooks_name_only_panels_settings_and_commands_that_there_are() -> None:
+def test_runbooks_name_only_existing_panels_settings_and_commands() -> None:
     titles = {title for board in BUILT.parent.glob("*.json") for title in _titles(json.loads(board.read_text()))}
     settings = {row.variable for row in TABLE.values()}
     commands = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
@@ -136,34 +136,34 @@ def _titles(board: dict[str, Any]) -> Iterator[str]:
         yield from _titles(panel)
 
 
-def test_only_what_callers_suffer_wakes_somebody() -> None:
+def test_only_burn_rate_alerts_page() -> None:
     paged = {rule["alert"] for rule in ALERTS if rule["labels"]["severity"] == "page"}
     assert paged == {one.alert for one in slo.SLOS}
 
 
-def test_a_burn_that_cannot_happen_has_no_alert() -> None:
+def test_an_impossible_burn_rate_has_no_alert() -> None:
     lax = replace(slo.SLOS[0], objective=0.9)
     assert [burn.factor for burn in slo.burns(slo.SLOS[0])] == [14.4, 6, 3, 1]
     assert [burn.factor for burn in slo.burns(lax)] == [6, 3, 1]
 
 
-def test_a_burn_is_not_believed_for_a_single_bad_event() -> None:
+def test_a_single_bad_event_raises_no_alert() -> None:
     for one in slo.SLOS:
         for burn in slo.burns(one):
             assert slo.least_events(one, burn) >= one.least
             assert 1 / (slo.least_events(one, burn) + 1) < slo.threshold(one, burn)
 
 
-def test_where_runbooks_lie_and_how_long_causes_last_can_be_said() -> None:
+def test_runbook_url_and_hold_can_be_set() -> None:
     document = yaml.safe_load(alerts.build(runbooks="https://wiki.example/parley", hold="2s")["alerts.yaml"])
     built = [rule for group in document["groups"] for rule in group["rules"] if "alert" in rule]
     assert {rule["for"] for rule in built if "slo" not in rule["labels"]} == {"2s"}
     assert all(rule["annotations"]["runbook_url"].startswith("https://wiki.example/parley/") for rule in built)
 
 
-def test_alertmanager_takes_its_configuration_and_knows_whom_to_tell() -> None:
+def test_alertmanager_accepts_its_configuration_and_routes_alerts() -> None:
     amtool = need("amtool")
     run(amtool, "check-config", str(ALERTMANAGER))
     for severity in ("page", "ticket"):
-        told = run(amtool, "config", "routes", "test", f"--config.file={ALERTMANAGER}", f"severity={severity}")
-        assert told.strip() == severity
+        receiver = run(amtool, "config", "routes", "test", f"--config.file={ALERTMANAGER}", f"severity={severity}")
+        assert receiver.strip() == severity

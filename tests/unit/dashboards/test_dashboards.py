@@ -1,4 +1,4 @@
-"""The dashboards: built from the metrics, complete, well-formed, and the same as the files that are committed."""
+"""The dashboards: complete, well-formed, and equal to the committed files."""
 
 import json
 import re
@@ -23,7 +23,7 @@ from tests.support.waiting import HANG_S
 UIDS = [f"parley-{name}" for name in ("overview", "waterfall", "stages", "gpu", "broker", "edge")]
 KINDS = {"timeseries", "stat", "bargauge", "table"}
 ON_NO_PANEL: dict[str, str] = {}
-"""Metrics that no panel shows, and why."""
+"""Metrics without a panel, and the reason."""
 
 
 @cache
@@ -32,7 +32,7 @@ def built() -> dict[str, dict[str, Any]]:
 
 
 def panels(board: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Of all rows, also the collapsed ones."""
+    """The panels of all rows, including collapsed ones."""
     for panel in board["panels"]:
         if panel["type"] == "row":
             yield from panel["panels"]
@@ -41,7 +41,7 @@ def panels(board: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def expressions() -> Iterator[tuple[str, str]]:
-    """Where it stands, and the expression."""
+    """The place of each expression, and the expression."""
     for uid, board in built().items():
         for panel in panels(board):
             for target in panel["targets"]:
@@ -96,7 +96,7 @@ def test_numbers_follow_their_row_and_are_unique(uid: str) -> None:
 
 
 @pytest.mark.parametrize("uid", UIDS)
-def test_no_panel_lies_on_another(uid: str) -> None:
+def test_panels_do_not_overlap(uid: str) -> None:
     taken: set[tuple[int, int]] = set()
     for panel in built()[uid]["panels"]:
         for one in [panel, *panel.get("panels", ())]:
@@ -128,7 +128,7 @@ def test_variables_and_links(uid: str) -> None:
     assert '"placement"' not in json.dumps(board["links"])
 
 
-def test_every_selector_is_within_the_environment() -> None:
+def test_every_selector_has_the_environment() -> None:
     selector = re.compile(r"\b(?:parley|process|DCGM)_\w+(\{[^}]*\})?")
     for where, expression in expressions():
         found = list(selector.finditer(expression))
@@ -147,7 +147,7 @@ def test_every_metric_is_on_a_panel() -> None:
             assert is_shown != (name in ON_NO_PANEL), name
 
 
-def test_every_alert_leads_to_a_dashboard_with_its_runbook() -> None:
+def test_every_alert_names_a_dashboard_with_its_runbook() -> None:
     for alert, uid in [
         *((slo.alert, slo.dashboard) for slo in SLOS),
         *((cause.alert, cause.dashboard) for cause in CAUSES),
@@ -156,7 +156,7 @@ def test_every_alert_leads_to_a_dashboard_with_its_runbook() -> None:
         assert f"${{runbooks:raw}}/{alert}.md" in [link["url"] for link in links], f"{alert} on {uid}"
 
 
-def test_runbooks_are_those_of_alerts() -> None:
+def test_runbook_links_name_alerts() -> None:
     known = {slo.alert for slo in SLOS} | {cause.alert for cause in CAUSES}
     for board in built().values():
         for panel in panels(board):
@@ -166,7 +166,7 @@ def test_runbooks_are_those_of_alerts() -> None:
                 assert f"/{alert}.md" in panel["description"]
 
 
-def test_the_promises_shown_are_those_that_alerts_watch() -> None:
+def test_the_overview_shows_the_slos_of_the_alerts() -> None:
     assert list(overview.GOOD) == [slo.name for slo in SLOS]
     for slo in SLOS:
         shown = re.sub(r'environment=~"\$environment"(, )?', "", overview.GOOD[slo.name]).replace("{}", "")
@@ -174,7 +174,7 @@ def test_the_promises_shown_are_those_that_alerts_watch() -> None:
 
 
 def _bare(expression: str) -> str:
-    """Without parentheses and spaces: the same numbers in the same order."""
+    """The expression without parentheses and spaces, for comparison."""
     return re.sub(r"[()\s]", "", expression)
 
 
@@ -194,7 +194,7 @@ def test_every_expression_parses(tmp_path: Path) -> None:
 
 
 def filled(expression: str) -> str:
-    """With values in place of Grafana's variables."""
+    """The expression with values instead of Grafana's variables."""
     for variable, value in (("$__rate_interval", "5m"), ("$__range", "1h")):
         expression = expression.replace(variable, value)
     return re.sub(r"\$\w+", ".*", expression)
@@ -203,11 +203,11 @@ def filled(expression: str) -> str:
 # -- the command ----------------------------------------------------------------------------------
 
 
-def test_the_committed_files_are_as_they_are_built() -> None:
+def test_the_committed_dashboards_are_up_to_date() -> None:
     assert not [line for line in command.differences(command.build(), command.BUILT) if "parley-" in line]
 
 
-def test_the_check_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_lists_the_differences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "built"
     assert command.main([], folder) == 0
     assert command.main(["--check"], folder) == 0
@@ -226,12 +226,12 @@ def test_the_check_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFix
     assert command.main(["--check"], folder) == 0
 
 
-def test_a_folder_that_is_not_there_lacks_every_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_in_a_missing_folder_all_files_are_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--check"], tmp_path / "none") == 1
     assert len(capsys.readouterr().err.splitlines()) == len(command.build())
 
 
-def test_two_builders_do_not_give_the_same_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_builders_with_the_same_file_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "BUILDERS", (boards.build, boards.build))
     with pytest.raises(ValueError, match=r"built twice: parley-broker\.json, "):
         command.build()

@@ -1,4 +1,4 @@
-"""Expressions: what they say, and that a renamed metric or a lost label does not build."""
+"""Expressions and their values; a renamed metric or a missing label fails the build."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ LEVEL = Gauge("tested_level", "A level.", ["stage"], registry=_ALONE)
 TIMES = Histogram("tested_seconds", "Times.", ["protocol"], buckets=(0.1, 0.8, 2), registry=_ALONE)
 
 
-def test_what_the_expressions_say() -> None:
+def test_expressions() -> None:
     assert promql.rate(EVENTS, "5m") == "sum(rate(tested_events_total[5m]))"
     assert promql.increase(EVENTS, "1h", ("outcome",)) == "sum by (outcome) (increase(tested_events_total[1h]))"
     assert promql.observed(TIMES, "5m") == "sum(rate(tested_seconds_count[5m]))"
@@ -34,7 +34,7 @@ def test_what_the_expressions_say() -> None:
     assert promql.or_zero("a") == "(a) or vector(0)"
 
 
-def test_a_whole_limit_is_the_edge_as_it_is_exposed() -> None:
+def test_an_integer_limit_is_written_as_a_float() -> None:
     assert 'le="2.0"' in promql.share_within(TIMES, 2)
 
 
@@ -45,20 +45,18 @@ def test_labels_are_matched_as_given_and_variables_as_patterns() -> None:
     )
 
 
-def test_metrics_of_others() -> None:
+def test_foreign_metrics() -> None:
     assert promql.foreign("DCGM_FI_DEV_GPU_UTIL", "max", by=("gpu",)) == "max by (gpu) (DCGM_FI_DEV_GPU_UTIL)"
     assert promql.foreign("process_cpu_seconds_total", window="5m", stage="edge") == (
         'sum(rate(process_cpu_seconds_total{stage="edge"}[5m]))'
     )
-    with pytest.raises(
-        ValueError, match=r"DCGM_FI_DEV_UTIL is no metric that is known here; these are: DCGM_FI_DEV_FB"
-    ):
+    with pytest.raises(ValueError, match=r"unknown metric DCGM_FI_DEV_UTIL; known are: DCGM_FI_DEV_FB"):
         promql.foreign("DCGM_FI_DEV_UTIL")
     with pytest.raises(ValueError, match="process_open_fds has no label 'gpu'"):
         promql.foreign("process_open_fds", by=("gpu",))
 
 
-def test_chosen_is_within_the_environment() -> None:
+def test_chosen_expressions_have_the_environment() -> None:
     assert chosen.per_minute(EVENTS, ("outcome",)) == (
         '60 * sum by (outcome) (rate(tested_events_total{environment=~"$environment"}[$__rate_interval]))'
     )
@@ -70,7 +68,7 @@ SAMPLES = {
     'tested_events_total{instance="new", outcome="failed"}': "_x24 2x5",
     'tested_events_total{instance="old", outcome="completed"}': "0+3x30",
 }
-"""At one a minute. In the last 20 of 30 minutes: none; two, with which the series began; sixty."""
+"""One sample per minute. Events in the last 20 of 30 minutes: none; two, with which the series began; sixty."""
 
 
 @pytest.mark.parametrize(
@@ -85,7 +83,7 @@ SAMPLES = {
         (promql.share(promql.rate(EVENTS, "20m", instance="old"), promql.rate(EVENTS, "20m", instance="old")), 1),
     ],
 )
-def test_what_the_expressions_give(expression: str, value: float, tmp_path: Path) -> None:
+def test_values_of_expressions(expression: str, value: float, tmp_path: Path) -> None:
     asked = {"expr": expression, "eval_time": "30m", "exp_samples": [{"labels": "{}", "value": value}]}
     series = [{"series": name, "values": values} for name, values in SAMPLES.items()]
     tests = {"tests": [{"interval": "1m", "input_series": series, "promql_expr_test": [asked]}]}
@@ -96,29 +94,31 @@ def test_what_the_expressions_give(expression: str, value: float, tmp_path: Path
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_label_that_the_metric_has_not_does_not_build() -> None:
+def test_an_unknown_label_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"tested_events has no label 'stages'; it has .*outcome.*stage"):
         promql.rate(EVENTS, by=("stages",))
     with pytest.raises(ValueError, match="tested_level has no label 'outcome'"):
         promql.gauge(LEVEL, outcome="failed")
 
 
-def test_a_limit_between_buckets_does_not_build() -> None:
-    with pytest.raises(ValueError, match=r"tested_seconds: 0\.7 is no edge of a bucket; these are: \[0\.1, 0\.8, 2\.0"):
+def test_a_limit_between_bucket_boundaries_is_an_error() -> None:
+    with pytest.raises(
+        ValueError, match=r"tested_seconds: 0\.7 is not a bucket boundary; these are: \[0\.1, 0\.8, 2\.0"
+    ):
         promql.share_within(TIMES, 0.7)
 
 
 def test_a_lost_label_fails_the_build_of_its_dashboard(monkeypatch: pytest.MonkeyPatch) -> None:
     without = Gauge("parley_queue_age_seconds", "Age.", ["step"], registry=CollectorRegistry())
     monkeypatch.setattr(metrics, "queue_age", without)
-    stages.build()  # `stage` is also a label that every scraped series has
+    stages.build()  # the scrape configuration adds `stage` to every series
     lost = Histogram("parley_stage_duration_seconds", "Time.", ["stage"], registry=CollectorRegistry())
     monkeypatch.setattr(metrics, "stage_duration", lost)
     with pytest.raises(ValueError, match="parley_stage_duration_seconds has no label 'engine'"):
         stages.build()
 
 
-def test_a_metric_that_is_gone_fails_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_metric_fails_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(metrics, "batch_size")
     with pytest.raises(AttributeError, match="batch_size"):
         stages.build()

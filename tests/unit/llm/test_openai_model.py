@@ -648,7 +648,7 @@ async def test_nobody_there(fallback: OpenAIServer) -> None:
 
 @pytest.mark.parametrize("url", ["nonsense", "ftp://here/v1", "http://[::1", "http://", "http://host:x/v1"])
 async def test_a_url_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(UnknownEngine, match="no URL of an endpoint"):
+    with pytest.raises(UnknownEngine, match="not a valid URL"):
         await load(url, llm_model="tiny")
 
 

@@ -1,4 +1,4 @@
-"""One thread answers for many: together what comes together, each its own answer, and nobody waits for what is lost."""
+"""One thread batches the requests of many callers, and a failed or hanging call reaches all of them."""
 
 import asyncio
 import threading
@@ -12,7 +12,7 @@ from tests.support.waiting import HANG_S
 
 
 class Model:
-    """Doubles numbers; a negative one is a bad question. Its gate holds a call back."""
+    """Doubles numbers; a negative number is a bad request. The gate blocks a call."""
 
     def __init__(self) -> None:
         self.calls: list[list[int]] = []
@@ -45,7 +45,7 @@ async def batcher(model: Model) -> AsyncIterator[Batcher[int, int]]:
 
 
 async def held(model: Model, batcher: Batcher[int, int], question: int = 0) -> "asyncio.Future[int]":
-    """A call that is under way and stays so until the gate opens."""
+    """Start a call that is blocked until the gate opens."""
     model.gate.clear()
     model.entered.clear()
     first = asyncio.wrap_future(batcher.submit(question))
@@ -53,7 +53,7 @@ async def held(model: Model, batcher: Batcher[int, int], question: int = 0) -> "
     return first
 
 
-async def test_what_comes_during_a_call_goes_into_one(model: Model, batcher: Batcher[int, int]) -> None:
+async def test_requests_during_a_call_share_the_next_call(model: Model, batcher: Batcher[int, int]) -> None:
     first = await held(model, batcher)
     rest = [asyncio.wrap_future(batcher.submit(number)) for number in (1, 2, 3)]
     model.gate.set()
@@ -61,9 +61,7 @@ async def test_what_comes_during_a_call_goes_into_one(model: Model, batcher: Bat
     assert model.calls == [[0], [1, 2, 3]]
 
 
-async def test_no_call_is_larger_than_it_may_be_and_like_goes_with_like(
-    model: Model, batcher: Batcher[int, int]
-) -> None:
+async def test_batches_are_limited_and_group_similar_costs(model: Model, batcher: Batcher[int, int]) -> None:
     first = await held(model, batcher)
     rest = [asyncio.wrap_future(batcher.submit(number)) for number in (1, 90, 2, 80, 3, 70)]
     model.gate.set()
@@ -72,7 +70,7 @@ async def test_no_call_is_larger_than_it_may_be_and_like_goes_with_like(
     assert set(model.calls[2]) == {90, 80}
 
 
-async def test_the_urgent_go_first(model: Model, batcher: Batcher[int, int]) -> None:
+async def test_urgent_requests_go_first(model: Model, batcher: Batcher[int, int]) -> None:
     first = await held(model, batcher)
     idle = asyncio.wrap_future(batcher.submit(1))
     urgent = asyncio.wrap_future(batcher.submit(2, urgent=True))
@@ -81,7 +79,7 @@ async def test_the_urgent_go_first(model: Model, batcher: Batcher[int, int]) -> 
     assert model.calls == [[0], [2], [1]]
 
 
-async def test_what_was_cancelled_is_not_asked(model: Model, batcher: Batcher[int, int]) -> None:
+async def test_cancelled_requests_are_skipped(model: Model, batcher: Batcher[int, int]) -> None:
     first = await held(model, batcher)
     vain, kept = batcher.submit(1), batcher.submit(2)
     vain.cancel()
@@ -90,7 +88,7 @@ async def test_what_was_cancelled_is_not_asked(model: Model, batcher: Batcher[in
     assert model.calls == [[0], [2]]
 
 
-async def test_a_bad_question_fails_alone(model: Model, batcher: Batcher[int, int]) -> None:
+async def test_a_bad_request_fails_alone(model: Model, batcher: Batcher[int, int]) -> None:
     first = await held(model, batcher)
     asked = [asyncio.wrap_future(batcher.submit(number)) for number in (1, -1, 3)]
     model.gate.set()
@@ -105,11 +103,11 @@ async def test_a_bad_question_fails_alone(model: Model, batcher: Batcher[int, in
     ("error", "says"),
     [
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "no memory left"),
-        (RuntimeError("CUDA error: device-side assert triggered"), "does not calculate any more"),
+        (RuntimeError("CUDA error: device-side assert triggered"), "the device has failed"),
         (MemoryError(), "no memory left"),
     ],
 )
-async def test_a_lost_device_is_told_to_all(error: Exception, says: str) -> None:
+async def test_a_failed_device_fails_all_requests(error: Exception, says: str) -> None:
     def answer(questions: Sequence[int]) -> list[int]:
         raise error
 
@@ -121,7 +119,7 @@ async def test_a_lost_device_is_told_to_all(error: Exception, says: str) -> None
     assert all(isinstance(answer, EngineLost) and says in str(answer) for answer in answers)
 
 
-async def test_a_call_that_hangs_is_a_lost_engine(model: Model) -> None:
+async def test_a_hanging_call_loses_the_engine(model: Model) -> None:
     batcher = Batcher("hangs", model.answer, most=4, wait_ms=0, timeout_s=0.05)
     model.gate.clear()
     with pytest.raises(EngineLost, match=r"not answered for 0\.05 s"):
@@ -130,7 +128,7 @@ async def test_a_call_that_hangs_is_a_lost_engine(model: Model) -> None:
     await batcher.close()
 
 
-async def test_closing_cancels_what_waits(model: Model, batcher: Batcher[int, int]) -> None:
+async def test_close_cancels_waiting_requests(model: Model, batcher: Batcher[int, int]) -> None:
     first = await held(model, batcher)
     waits = batcher.submit(1)
     closing = asyncio.ensure_future(batcher.close())
@@ -142,7 +140,7 @@ async def test_closing_cancels_what_waits(model: Model, batcher: Batcher[int, in
     await closing
 
 
-async def test_an_answer_that_nobody_waits_for_any_more_harms_nobody(model: Model, batcher: Batcher[int, int]) -> None:
+async def test_an_answer_to_a_cancelled_request_is_ignored(model: Model, batcher: Batcher[int, int]) -> None:
     model.gate.clear()
     asking = asyncio.ensure_future(batcher.ask(1))
     assert await asyncio.to_thread(model.entered.wait, HANG_S)

@@ -1,4 +1,4 @@
-"""The broker's clock, estimated: what the estimate may be wrong by, and that a set clock does not stay wrong."""
+"""The estimate of the broker's clock: its maximum error, and its recovery after a clock was set."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +9,9 @@ ways = st.tuples(st.floats(0, 0.2), st.floats(0, 0.2))
 
 
 @given(st.floats(-1e4, 1e4), st.lists(ways, min_size=1, max_size=30))
-def test_the_error_is_at_most_half_of_the_quickest_answer(offset_s: float, answers: list[tuple[float, float]]) -> None:
+def test_the_error_is_at_most_half_of_the_fastest_round_trip(
+    offset_s: float, answers: list[tuple[float, float]]
+) -> None:
     clock = ClockOffset()
     now_s = 1_700_000_000.0
     for there_s, back_s in answers:
@@ -19,15 +21,15 @@ def test_the_error_is_at_most_half_of_the_quickest_answer(offset_s: float, answe
     assert abs(clock.offset_s - offset_s) <= quickest_s / 2 + 1e-6
 
 
-def test_ages_are_of_the_brokers_clock_and_never_negative() -> None:
+def test_ages_use_the_brokers_clock_and_are_never_negative() -> None:
     clock = ClockOffset()
-    clock.learn(100.0, 100.002, 40.001)  # a minute before us
+    clock.learn(100.0, 100.002, 40.001)  # a minute behind this host
     assert abs(clock.offset_s - 60.0) < 1e-9
     assert abs(clock.age_s(40_000, 100.5) - 0.5) < 1e-9
     assert clock.age_s(41_000, 100.5) == 0.0
 
 
-def test_a_clock_that_was_set_back_between_question_and_answer_teaches_nothing() -> None:
+def test_a_clock_that_was_set_back_discards_the_samples() -> None:
     clock = ClockOffset()
     clock.learn(100.0, 100.001, 100.0)
     clock.learn(200.0, 100.0, 150.0)
@@ -35,7 +37,7 @@ def test_a_clock_that_was_set_back_between_question_and_answer_teaches_nothing()
     assert abs(clock.offset_s - 50.0) < 1e-6
 
 
-def test_an_old_quick_answer_is_forgotten() -> None:
+def test_an_old_fast_reply_is_forgotten() -> None:
     clock = ClockOffset()
     clock.learn(0.0, 0.0001, 0.0)
     for number in range(SAMPLES):

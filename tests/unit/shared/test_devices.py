@@ -112,8 +112,8 @@ def test_eight_bits_are_for_a_cpu() -> None:
     [
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB\nmore"), "no memory left"),
         (MemoryError(), "no memory left"),
-        (RuntimeError("CUDA error: device-side assert triggered"), "does not calculate any more"),
-        (RuntimeError("MPS backend failed"), "does not calculate any more"),
+        (RuntimeError("CUDA error: device-side assert triggered"), "the device has failed"),
+        (RuntimeError("MPS backend failed"), "the device has failed"),
     ],
 )
 def test_a_device_that_is_lost_ends_the_worker(error: BaseException, says: str) -> None:

@@ -1,4 +1,4 @@
-"""Every frame type survives the wire, and nothing else does."""
+"""Every frame type round-trips, and everything else is rejected."""
 
 import dataclasses
 import inspect
@@ -15,8 +15,8 @@ from shared.protocol.codec import MAX_ENTRY_BYTES, BadFrame
 from shared.protocol.frames import FRAMES, AudioChunk, Frame, InputCleared, SettingsChanged, TurnDiscarded, codec
 from shared.protocol.session import SessionSettings
 
-st.register_type_strategy(int, st.integers(-(2**63), 2**63 - 1))  # what MessagePack can hold
-st.register_type_strategy(float, st.floats(allow_nan=False))  # one that equals itself
+st.register_type_strategy(int, st.integers(-(2**63), 2**63 - 1))  # the range of MessagePack
+st.register_type_strategy(float, st.floats(allow_nan=False))  # NaN is not equal to itself
 any_frame = st.one_of([st.from_type(cls) for cls in FRAMES])
 
 
@@ -24,7 +24,7 @@ def entry(*frames: Frame) -> bytes:
     return codec.entry([codec.encode(frame) for frame in frames])
 
 
-def test_the_union_holds_every_frame_of_the_module() -> None:
+def test_frames_lists_every_frame_of_the_module() -> None:
     declared = {
         cls
         for _, cls in inspect.getmembers(frames_module, inspect.isclass)
@@ -36,7 +36,7 @@ def test_the_union_holds_every_frame_of_the_module() -> None:
 @pytest.mark.parametrize("cls", FRAMES)
 def test_each_type_is_frozen_slotted_and_documented(cls: type[Frame]) -> None:
     assert cls.__doc__
-    assert "(" not in cls.__doc__.splitlines()[0][:20]  # not the signature that dataclasses make up
+    assert "(" not in cls.__doc__.splitlines()[0][:20]  # not the signature that dataclasses generate
     assert "__slots__" in vars(cls)
     assert cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
 
@@ -49,8 +49,8 @@ def test_round_trip(frames: list[Frame]) -> None:
 
 @settings(max_examples=60)
 @given(frame=any_frame)
-def test_another_reader_sees_the_tag_and_the_fields(frame: Frame) -> None:
-    """An independent MessagePack implementation, in another language (Rust), reads the same values."""
+def test_another_msgpack_library_decodes_tag_and_fields(frame: Frame) -> None:
+    """An independent MessagePack implementation (in Rust) decodes the same values."""
     (read,) = ormsgpack.unpackb(entry(frame))
     assert read == [type(frame).__name__, *plain(dataclasses.astuple(frame))]  # type: ignore[call-overload]
 
@@ -63,12 +63,12 @@ def plain(value: Any) -> Any:
 
 @settings(max_examples=60)
 @given(body=st.binary(max_size=200))
-def test_foreign_bytes_are_a_bad_frame(body: bytes) -> None:
+def test_arbitrary_bytes_are_a_bad_frame(body: bytes) -> None:
     try:
         codec.decode_entry(body)
     except BadFrame:
         return
-    pytest.fail("bytes that nobody wrote were taken for frames")
+    pytest.fail("arbitrary bytes were decoded as frames")
 
 
 wire_values = st.recursive(
@@ -85,7 +85,7 @@ wire_values = st.recursive(
 
 @settings(max_examples=60)
 @given(frame=any_frame, where=st.integers(0, 50), value=wire_values)
-def test_a_field_of_another_type_is_a_bad_frame_or_a_value_of_that_type(frame: Frame, where: int, value: Any) -> None:
+def test_a_field_of_the_wrong_type_is_a_bad_frame(frame: Frame, where: int, value: Any) -> None:
     fields = msgpack.unpackb(codec.encode(frame))
     if len(fields) == 1:
         return
@@ -104,27 +104,27 @@ def test_a_field_of_another_type_is_a_bad_frame_or_a_value_of_that_type(frame: F
     [
         ([], "non-empty"),
         ({}, "non-empty"),
-        ([[]], "begins with its tag"),
+        ([[]], "that begins with its tag"),
         ([["NoSuch", 1]], "unknown tag 'NoSuch'"),
         ([["Frame"]], "unknown tag"),
-        ([["AudioChunk", 1]], "1 fields where 2 to 2"),
-        ([["AudioChunk", 1, b"", 3]], "3 fields where 2 to 2"),
+        ([["AudioChunk", 1]], "1 fields, expected 2 to 2"),
+        ([["AudioChunk", 1, b"", 3]], "3 fields, expected 2 to 2"),
         ([["AudioChunk", True, b""]], "offset: int expected, not bool"),
         ([["AudioChunk", 1, "text"]], "pcm: bytes expected, not str"),
-        ([["AudioChunk", 1, b""], 7], "begins with its tag"),
+        ([["AudioChunk", 1, b""], 7], "that begins with its tag"),
     ],
 )
-def test_what_is_wrong_is_said(items: Any, said: str) -> None:
+def test_a_bad_frame_names_the_error(items: Any, said: str) -> None:
     with pytest.raises(BadFrame, match=said):
         codec.decode_entry(msgpack.packb(items))
 
 
-def test_a_huge_entry_is_refused_unread() -> None:
+def test_a_huge_entry_is_rejected_without_decoding() -> None:
     with pytest.raises(BadFrame, match="entry of"):
         codec.decode_entry(bytes(MAX_ENTRY_BYTES + 1))
 
 
-def test_a_cut_off_entry_is_a_bad_frame() -> None:
+def test_a_truncated_entry_is_a_bad_frame() -> None:
     whole = entry(AudioChunk(1, b"12345678"), TurnDiscarded(1, 0, "x"), InputCleared())
     for length in range(len(whole)):
         with pytest.raises(BadFrame):

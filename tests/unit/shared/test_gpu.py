@@ -1,4 +1,4 @@
-"""What is read of the GPUs that torch uses, from NVML as it is here and as drivers and cards have been seen to answer."""
+"""Reading GPUs through NVML: the real library, and a fake with answers that were seen from drivers and cards."""
 
 import os
 import sys
@@ -17,7 +17,7 @@ GIB = 2**30
 
 
 def torch_with(monkeypatch: pytest.MonkeyPatch, reserved: dict[str, int], *, initialized: bool = True) -> None:
-    """A torch that sees these UUIDs and holds so many bytes on each: a machine for tests has none."""
+    """A fake torch with memory on GPUs: UUIDs and bytes."""
     uuids = list(reserved)
     cuda = SimpleNamespace(
         is_initialized=lambda: initialized,
@@ -29,7 +29,7 @@ def torch_with(monkeypatch: pytest.MonkeyPatch, reserved: dict[str, int], *, ini
 
 
 class Driver:
-    """NVML's answers; a card is known by its UUID, and `broken` maps a function to the code of its error."""
+    """A fake NVML. GPUs are named by UUID; `broken` maps functions to error codes."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, cards: list[str]) -> None:
         self.cards = cards
@@ -109,7 +109,7 @@ def read_one(meter: GpuMeter) -> GpuLoad:
     return load
 
 
-def test_a_card_tells_all_and_has_the_number_that_nvml_gives_it(driver: Driver) -> None:
+def test_a_gpu_reports_everything_under_its_nvml_index(driver: Driver) -> None:
     driver.processes = [(1, 9 * GIB), (os.getpid(), 5 * GIB)]
     assert GpuMeter().read() == (GpuLoad("1", "Card GPU-aaaa", 0.37, 30 * GIB, 80 * GIB, 5 * GIB, 250.5, 61.0),)
 
@@ -120,19 +120,17 @@ def test_nvml_is_opened_once(driver: Driver) -> None:
     assert driver.opened == 1
 
 
-def test_only_the_devices_that_this_process_has_memory_on(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_devices_with_memory_of_this_process_are_read(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     torch_with(monkeypatch, {"aaaa": 0, "bbbb": GIB})
     assert read_one(GpuMeter()).index == "0"
     torch_with(monkeypatch, {"aaaa": GIB, "bbbb": GIB})
     assert [load.index for load in GpuMeter().read()] == ["1", "0"]
 
 
-def test_without_torch_or_before_it_has_a_gpu_nvml_is_left_alone(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nvml_is_not_opened_before_torch_uses_a_gpu(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     torch_with(monkeypatch, {"aaaa": GIB}, initialized=False)
     assert GpuMeter().read() == ()
-    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace())  # just being imported by another thread
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace())  # while another thread imports it
     assert GpuMeter().read() == ()
     monkeypatch.delitem(sys.modules, "torch")
     assert GpuMeter().read() == ()
@@ -142,14 +140,14 @@ def test_without_torch_or_before_it_has_a_gpu_nvml_is_left_alone(
 @pytest.mark.parametrize(
     ("processes", "expected"),
     [
-        ([], 4 * GIB),  # a container, which sees none
+        ([], 4 * GIB),  # in a container the list is empty
         ([(os.getpid() + 1, 9 * GIB)], 4 * GIB),
-        ([(os.getpid(), None)], 4 * GIB),  # the driver keeps the size to itself
-        ([(os.getpid(), GIB)], 4 * GIB),  # the host's process of the same number
+        ([(os.getpid(), None)], 4 * GIB),  # the driver does not report the size
+        ([(os.getpid(), GIB)], 4 * GIB),  # the host's process with the same pid
         ([(os.getpid(), 3 * GIB), (os.getpid(), 2 * GIB)], 5 * GIB),
     ],
 )
-def test_memory_of_this_process_is_what_torch_holds_where_nvml_does_not_know_it(
+def test_process_memory_is_torchs_if_nvml_does_not_list_the_process(
     driver: Driver, processes: list[tuple[int, int | None]], expected: int
 ) -> None:
     driver.processes = processes
@@ -159,13 +157,13 @@ def test_memory_of_this_process_is_what_torch_holds_where_nvml_does_not_know_it(
 @pytest.mark.parametrize(
     "code", [pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_NO_PERMISSION, pynvml.NVML_ERROR_UNKNOWN]
 )
-def test_what_a_card_does_not_tell_is_none(driver: Driver, code: int) -> None:
-    told = ("Name", "UtilizationRates", "MemoryInfo", "PowerUsage", "Temperature", "ComputeRunningProcesses")
-    driver.broken = {f"nvmlDeviceGet{name}": code for name in told} | {"nvmlDeviceIsMigDeviceHandle": code}
+def test_unsupported_values_are_none(driver: Driver, code: int) -> None:
+    queries = ("Name", "UtilizationRates", "MemoryInfo", "PowerUsage", "Temperature", "ComputeRunningProcesses")
+    driver.broken = {f"nvmlDeviceGet{name}": code for name in queries} | {"nvmlDeviceIsMigDeviceHandle": code}
     assert GpuMeter().read() == (GpuLoad("1", None, None, None, None, 4 * GIB, None, None),)
 
 
-def test_an_old_driver_without_a_function_of_the_library(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_that_lacks_a_function(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     def mismatch(card: str) -> None:
         raise pynvml.NVMLLibraryMismatchError("use a versioned function")
 
@@ -173,17 +171,17 @@ def test_an_old_driver_without_a_function_of_the_library(driver: Driver, monkeyp
     assert read_one(GpuMeter()).memory_process == 4 * GIB
 
 
-def test_a_mig_instance_has_its_own_memory_and_its_cards_thermometer(
+def test_a_mig_instance_has_its_own_memory_and_its_cards_temperature(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver.cards = ["GPU-bbbb", "MIG-eeee", "MIG-aaaa"]
-    heat = {"board of MIG-aaaa": 50}  # nothing else has a thermometer
+    heat = {"board of MIG-aaaa": 50}  # only the physical card reports it
     monkeypatch.setattr(pynvml, "nvmlDeviceGetTemperature", lambda card, sensor: heat[card])
     load = read_one(GpuMeter())
     assert (load.index, load.name, load.temperature_c) == ("0:2", "Card MIG-aaaa", 50.0)
 
 
-def test_errors_that_the_driver_reports_are_counted_from_zero(driver: Driver) -> None:
+def test_xid_errors_are_counted_from_zero(driver: Driver) -> None:
     meter = GpuMeter()
     meter.read()
     assert ("1",) in metrics.gpu_xid_errors._metrics
@@ -194,14 +192,14 @@ def test_errors_that_the_driver_reports_are_counted_from_zero(driver: Driver) ->
     assert xids("1") == 2
 
 
-def test_a_card_that_reports_errors_without_end_does_not_hold_up_the_reading(driver: Driver) -> None:
+def test_endless_errors_do_not_block_the_reading(driver: Driver) -> None:
     driver.xids = [48] * (LARGEST_EVENTS + 3)
     meter = GpuMeter()
     assert meter.read() != ()
     assert xids("1") == LARGEST_EVENTS
 
 
-def test_where_errors_cannot_be_asked_for_the_load_is_told_all_the_same(driver: Driver) -> None:
+def test_the_load_is_read_without_support_for_error_events(driver: Driver) -> None:
     driver.broken = {"nvmlDeviceRegisterEvents": pynvml.NVML_ERROR_NOT_SUPPORTED}
     driver.xids = [79]
     assert GpuMeter().read() != ()
@@ -209,7 +207,7 @@ def test_where_errors_cannot_be_asked_for_the_load_is_told_all_the_same(driver: 
     assert driver.freed == 1
 
 
-def test_a_card_that_fell_off_the_bus_is_left_out_and_counted_once(driver: Driver) -> None:
+def test_a_lost_gpu_is_left_out_and_counted_once(driver: Driver) -> None:
     meter = GpuMeter()
     assert meter.read() != ()
     driver.fall_off_the_bus()
@@ -219,7 +217,7 @@ def test_a_card_that_fell_off_the_bus_is_left_out_and_counted_once(driver: Drive
     assert meter.read() != ()
 
 
-def test_a_lost_card_does_not_hide_the_other(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_gpu_does_not_hide_the_other(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     torch_with(monkeypatch, {"gone": GIB, "aaaa": GIB})
     meter = GpuMeter()
     assert [load.index for load in meter.read()] == ["1"]
@@ -227,7 +225,7 @@ def test_a_lost_card_does_not_hide_the_other(driver: Driver, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("code", [pynvml.NVML_ERROR_DRIVER_NOT_LOADED, pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH])
-def test_without_a_working_driver_there_is_nothing_and_it_is_not_tried_again(driver: Driver, code: int) -> None:
+def test_without_a_working_driver_nvml_is_tried_once(driver: Driver, code: int) -> None:
     driver.broken = {"nvmlInit": code}
     meter = GpuMeter()
     with capture_logs() as logs:
@@ -235,24 +233,20 @@ def test_without_a_working_driver_there_is_nothing_and_it_is_not_tried_again(dri
         driver.broken = {}
         assert meter.read() == ()
     assert driver.opened == 0
-    assert [(entry["log_level"], entry["event"]) for entry in logs] == [
-        ("debug", "no NVML: the load of the GPU is not known")
-    ]
+    assert [(entry["log_level"], entry["event"]) for entry in logs] == [("debug", "GPU metrics disabled: no NVML")]
 
 
-def test_a_torch_that_changed_costs_the_figures_and_nothing_else(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_incompatible_torch_only_disables_the_metrics(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = SimpleNamespace(is_initialized=lambda: True, device_count=lambda: 1)
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
     meter = GpuMeter()
     with capture_logs() as logs:
         assert meter.read() == meter.read() == ()
-    assert [entry["event"] for entry in logs] == ["GPU load cannot be read"]
+    assert [entry["event"] for entry in logs] == ["GPU metrics disabled: reading failed"]
 
 
-def test_the_real_library_without_a_card_of_that_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With no driver here, that is what is found; with one, that it knows no such card."""
+def test_the_real_nvml_library_without_such_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a driver NVML cannot be opened; with one, it does not know the GPU."""
     torch_with(monkeypatch, {"01234567-89ab-cdef-0123-456789abcdef": GIB})
     meter = GpuMeter()
     assert meter.read() == meter.read() == ()

@@ -1,4 +1,4 @@
-"""The lines of a process: all of them JSON in production, with role and context; in a terminal they are to be read."""
+"""A process's log lines: JSON with role and context in production, text in a terminal."""
 
 import json
 import os
@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 
 def lines(code: str, **env: str) -> list[str]:
-    """What a process that runs this writes to stderr."""
+    """Run the code in a process and return the lines of its stderr."""
     environ = {**os.environ, **{f"PARLEY_{name}": value for name, value in env.items()}}
     argv = (sys.executable, "-W", "default", "-c", CODE + code)
     return subprocess.run(
@@ -33,7 +33,7 @@ def records(code: str, **env: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines(code, **env)]
 
 
-def test_whoever_says_it_it_is_a_line_of_json() -> None:
+def test_every_log_line_is_json() -> None:
     found = records(
         """
 log.info("ours", turn=3)
@@ -61,10 +61,10 @@ raise LookupError("the end")
         ("bad {'a': 1}", "error"),
         ("from below\nin two lines", "warning"),
         ("", "warning"),
-        ("died", "critical"),
+        ("uncaught exception", "critical"),
         ("failed", "error"),
         ("odd", "info"),
-        ("died", "critical"),
+        ("uncaught exception", "critical"),
     ]
     assert all(one["role"] == "llm" and one["timestamp"] for one in found)
     assert found[2]["logger"] == "library.part"
@@ -75,7 +75,7 @@ raise LookupError("the end")
     assert "LookupError: the end" in found[7]["exception"]
 
 
-def test_what_is_bound_to_a_task_is_on_its_lines_and_on_those_of_libraries() -> None:
+def test_bound_context_is_on_our_lines_and_on_those_of_libraries() -> None:
     found = records(
         """
 def work(turn):
@@ -112,7 +112,7 @@ early.error("theirs")
     assert '{"' not in found
 
 
-def test_the_level_holds_for_all() -> None:
+def test_the_level_applies_to_libraries_too() -> None:
     code = 'log.warning("ours"); early.warning("theirs"); log.error("ours too"); early.error("and theirs")'
     assert [one["event"] for one in records(code, LOG_LEVEL="error")] == ["ours too", "and theirs"]
     chatty = 'log.debug("ours"); early.debug("what was said"); early.info("what was said")'

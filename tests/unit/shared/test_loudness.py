@@ -1,4 +1,4 @@
-"""Voices come out equally loud, whole or in slices, and nothing clicks, pumps or clips."""
+"""All voices get the same level, whole or in slices, without clicks, pumping or clipping."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from shared.audio.loudness import (
-    HEARD_S,
     LEVEL_DBFS,
-    MOST_GAIN_DB,
-    MOST_VOICES,
+    MAX_GAIN_DB,
+    MAX_VOICES,
     PEAK,
     RAMP_MS,
+    WINDOW_S,
     Floats,
     Leveller,
     level,
@@ -32,7 +32,7 @@ def tone(ms: int, amplitude: float = 0.3) -> Floats:
 
 
 def voice(dbfs: float, ms: int = 1000, seed: int = 0) -> Floats:
-    """Syllables and pauses at this active level, as far as int16 goes."""
+    """Syllables and pauses at this active level, limited by int16."""
     samples = RATE * ms // 1000
     syllables = np.clip(np.sin(np.arange(samples) * 2 * np.pi * 4 / RATE + 1), 0, 1)
     wave: Floats = (np.random.default_rng(seed).normal(0, 1, samples) * syllables).astype(np.float32)
@@ -49,7 +49,7 @@ def wave_of(data: bytes) -> Floats:
 
 
 def spoken(leveller: Leveller, name: str, said: bytes, cuts: Sequence[int] = ()) -> bytes:
-    """One sentence, in slices of so many samples."""
+    """Level one sentence in slices of these lengths, in samples."""
     out, place = b"", 0
     with leveller.sentence(name) as sentence:
         for cut in [*cuts, len(said) // 2]:
@@ -67,11 +67,11 @@ CUTS = st.lists(st.integers(1, 4800), max_size=30)
 
 
 @pytest.mark.parametrize("amplitude", [0.03, 0.1, 0.9])
-def test_loud_and_soft_come_out_alike(amplitude: float) -> None:
+def test_loud_and_soft_waves_get_the_same_level(amplitude: float) -> None:
     assert level_dbfs(level(tone(500, amplitude), RATE), RATE) == pytest.approx(LEVEL_DBFS, abs=0.1)
 
 
-def test_what_is_nearly_silent_is_not_made_noise_of() -> None:
+def test_nearly_silent_audio_is_not_amplified_to_noise() -> None:
     hiss = np.random.default_rng(1).normal(0, 1e-4, RATE).astype(np.float32)
     assert np.abs(level(hiss, RATE)).max() < 0.01
 
@@ -103,9 +103,7 @@ def test_from_its_second_sentence_on_every_voice_is_equally_loud(
     arrays(np.int16, st.integers(0, 20_000), elements=st.integers(-32_768, 32_767), fill=st.just(32_767)),
     CUTS,
 )
-def test_whatever_comes_nothing_is_louder_than_the_peak_and_none_is_lost(
-    dbfs: float, samples: Any, cuts: list[int]
-) -> None:
+def test_no_sample_exceeds_the_peak_and_none_is_lost(dbfs: float, samples: Any, cuts: list[int]) -> None:
     leveller = Leveller(RATE)
     leveller.learn("a", np.full(100, 10 ** (dbfs / 10)))
     said = samples.astype("<i2").tobytes()
@@ -122,7 +120,7 @@ def test_silence_stays_silence(dbfs: float, samples: int, cuts: list[int]) -> No
 
 
 @given(st.floats(-35, -10), CUTS)
-def test_the_gain_is_one_in_all_of_a_sentence_however_it_is_cut(dbfs: float, cuts: list[int]) -> None:
+def test_the_gain_is_constant_within_a_sentence_for_any_slices(dbfs: float, cuts: list[int]) -> None:
     wholes, sliced = Leveller(RATE), Leveller(RATE)
     for seed, loudness in enumerate((dbfs, dbfs + 6, dbfs - 6)):
         said = pcm(voice(loudness, 700, seed))
@@ -136,15 +134,15 @@ def test_the_gain_is_one_in_all_of_a_sentence_however_it_is_cut(dbfs: float, cut
 
 @given(st.integers(0, 9000), st.floats(0.08, 1.0), CUTS)
 def test_a_peak_lowers_the_gain_by_a_ramp_until_the_sentence_ends(place: int, height: float, cuts: list[int]) -> None:
-    """Without waves in it, so that the gain of each sample is seen."""
+    """A constant signal, so that the output shows the gain of each sample."""
     said = np.full(9600, 0.08)
     said[place : place + 100] = height
     leveller = Leveller(RATE)
     leveller.learn("a", np.full(100, 10**-3.8))
     out = np.frombuffer(spoken(leveller, "a", pcm(said), cuts), "<i2").astype(float)
     gains = out / np.frombuffer(pcm(said), "<i2")
-    before = 10 ** (MOST_GAIN_DB / 20)
-    whole = np.abs(out) < LOUDEST - 1  # and not clipped
+    before = 10 ** (MAX_GAIN_DB / 20)
+    whole = np.abs(out) < LOUDEST - 1  # not clipped
     falls = -np.diff(gains)[whole[1:] & whole[:-1]]
     assert falls.min(initial=0) >= -0.001
     assert falls.max(initial=0) <= before * 1000 / RAMP_MS / RATE + 0.001
@@ -153,17 +151,17 @@ def test_a_peak_lowers_the_gain_by_a_ramp_until_the_sentence_ends(place: int, he
     assert (~whole[place + 100 :]).sum() == 0
 
 
-def test_a_peak_that_is_seen_coming_is_met_slowly() -> None:
+def test_the_ramp_lasts_until_the_peak() -> None:
     leveller = Leveller(RATE)
     leveller.learn("a", np.full(100, 10**-3.8))
     said = np.repeat((0.1, 0.8), 2400)
     gains = wave_of(spoken(leveller, "a", pcm(said))) / said
-    before, after = 10 ** (MOST_GAIN_DB / 20), PEAK / 0.8
+    before, after = 10 ** (MAX_GAIN_DB / 20), PEAK / 0.8
     assert gains[2400:] == pytest.approx(after, rel=0.001)
     assert gains[:2400] == pytest.approx(np.linspace(before, after, 2400), abs=0.01)
 
 
-def test_what_is_known_of_others_serves_a_voice_that_is_new() -> None:
+def test_a_new_voice_gets_the_median_gain_of_the_others() -> None:
     leveller = Leveller(RATE)
     assert leveller.gain_db("a") == 0
     for name, dbfs in (("a", -30), ("b", -28), ("c", -10)):
@@ -175,7 +173,7 @@ def test_what_is_known_of_others_serves_a_voice_that_is_new() -> None:
 
 
 @pytest.mark.parametrize("said", [b"", bytes(48_000), pcm(voice(-70)), pcm(tone(290)), pcm(tone(5))])
-def test_silence_and_what_is_short_teach_nothing(said: bytes) -> None:
+def test_silent_and_short_sentences_are_not_learnt(said: bytes) -> None:
     leveller = Leveller(RATE)
     assert spoken(leveller, "a", said) == said
     assert leveller.gain_db("a") == 0
@@ -183,19 +181,19 @@ def test_silence_and_what_is_short_teach_nothing(said: bytes) -> None:
     assert leveller.gain_db("a") != 0
 
 
-def test_pauses_do_not_count() -> None:
+def test_pauses_do_not_change_the_level() -> None:
     leveller = Leveller(RATE)
     spoken(leveller, "a", bytes(96_000) + pcm(voice(-26)) + bytes(96_000))
     assert leveller.gain_db("a") == pytest.approx(6, abs=0.1)
 
 
-def test_a_very_soft_voice_is_left_soft() -> None:
+def test_the_gain_of_a_very_soft_voice_is_limited() -> None:
     leveller = Leveller(RATE)
     spoken(leveller, "a", pcm(voice(-50)))
-    assert leveller.gain_db("a") == MOST_GAIN_DB
+    assert leveller.gain_db("a") == MAX_GAIN_DB
 
 
-def test_a_sentence_that_is_cut_off_teaches_what_was_heard_of_it() -> None:
+def test_an_incomplete_sentence_is_learnt() -> None:
     leveller = Leveller(RATE)
     sentence = leveller.sentence("a")
     with suppress(TimeoutError), sentence:
@@ -204,7 +202,7 @@ def test_a_sentence_that_is_cut_off_teaches_what_was_heard_of_it() -> None:
     assert leveller.gain_db("a") == pytest.approx(10, abs=0.1)
 
 
-def test_two_sentences_at_once_keep_their_gains() -> None:
+def test_concurrent_sentences_keep_their_gains() -> None:
     leveller = Leveller(RATE)
     said = pcm(voice(-30))
     with leveller.sentence("a") as first:
@@ -214,20 +212,20 @@ def test_two_sentences_at_once_keep_their_gains() -> None:
     assert leveller.gain_db("a") == pytest.approx(10, abs=0.1)
 
 
-def test_the_latest_counts_and_what_is_remembered_is_bounded() -> None:
+def test_only_the_latest_speech_counts_and_memory_is_bounded() -> None:
     leveller = Leveller(RATE)
     for dbfs in (-12, -30):
-        for _ in range(round(HEARD_S) + 2):
+        for _ in range(round(WINDOW_S) + 2):
             leveller.learn("a", np.full(100, 10 ** (dbfs / 10)))
     assert leveller.gain_db("a") == pytest.approx(10, abs=0.1)
-    for number in range(MOST_VOICES):
+    for number in range(MAX_VOICES):
         leveller.learn(str(number), np.full(100, 0.001))
-    assert len(leveller._heard) == MOST_VOICES
-    assert "a" not in leveller._heard
+    assert len(leveller._voices) == MAX_VOICES
+    assert "a" not in leveller._voices
     with leveller.sentence("long") as sentence:
         for _ in range(200):
             sentence.feed(pcm(voice(-25)))
-    assert len(leveller._heard["long"]) <= HEARD_S * 100
+    assert len(leveller._voices["long"]) <= WINDOW_S * 100
 
 
 def test_half_a_sample_is_an_error() -> None:

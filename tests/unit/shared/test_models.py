@@ -1,4 +1,4 @@
-"""Which model an engine loads, which of a repository's files it uses, and what is missing of a folder."""
+"""Default models, the files that an engine uses, and the files missing in a folder."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def index(folder: Path, *parts: str) -> None:
 
 
 def cached(cache: Path, name: str, *files: str) -> Path:
-    """A snapshot in a cache, as the hub's library lays it."""
+    """Create a snapshot in a cache, with the layout of the hub's library."""
     repository = cache / f"models--{name.replace('/', '--')}"
     put(repository, "refs/main", text="a" * 40)
     return put(repository / "snapshots" / ("a" * 40), *files)
@@ -44,13 +44,13 @@ def test_the_setting_comes_before_the_default() -> None:
     assert model_name("asr", "transformers", "", "cuda:1") == "openai/whisper-large-v3-turbo"
 
 
-def test_a_mac_takes_the_large_chat_model_and_the_small_recogniser() -> None:
+def test_a_mac_uses_the_large_chat_model_and_the_small_recogniser() -> None:
     assert model_name("llm", "transformers", "", "mps") == DEFAULTS["llm"]["transformers"]["cuda"]
     assert model_name("asr", "transformers", "", "mps") == DEFAULTS["asr"]["transformers"]["cpu"]
 
 
 def test_an_engine_without_a_default_asks_for_a_name() -> None:
-    with pytest.raises(UnknownEngine, match="PARLEY_LLM_MODEL is empty, and openai"):
+    with pytest.raises(UnknownEngine, match="PARLEY_LLM_MODEL is empty, and the engine openai"):
         model_name("llm", "openai", "", "cpu")
 
 
@@ -79,21 +79,21 @@ def test_an_engine_without_a_default_asks_for_a_name() -> None:
         ([], []),
     ],
 )
-def test_each_weight_is_brought_once(files: list[str], wanted: list[str]) -> None:
+def test_weights_are_downloaded_in_one_format(files: list[str], wanted: list[str]) -> None:
     assert wanted_files("transformers", files) == wanted_files("omni", files) == wanted
 
 
 @pytest.mark.parametrize("engine", ["kokoro", "f5", "vocos"])
-def test_what_an_engine_needs_is_brought(engine: str) -> None:
+def test_needed_files_are_downloaded(engine: str) -> None:
     needs = needs_of(engine)
     assert wanted_files(engine, [*needs, "README.md", "samples/one.wav", "F5TTS_Base/model.pt"]) == list(needs)
 
 
-def test_kokoro_brings_all_voices() -> None:
+def test_all_voices_of_kokoro_are_downloaded() -> None:
     assert wanted_files("kokoro", ["voices/bf_emma.pt", "VOICES.md"]) == ["voices/bf_emma.pt"]
 
 
-def test_a_folder_is_a_model_of_its_own(tmp_path: Path) -> None:
+def test_a_model_may_be_a_folder(tmp_path: Path) -> None:
     put(tmp_path, "config.json", "model.safetensors")
     assert find_model(str(tmp_path)) == tmp_path
 
@@ -104,19 +104,19 @@ def test_weights_can_be_among_the_needs_and_in_folders(tmp_path: Path) -> None:
     assert missing_files(put(tmp_path, *needs), needs) == []
 
 
-def test_every_part_of_an_index_has_to_be_there(tmp_path: Path) -> None:
+def test_every_part_of_an_index_is_required(tmp_path: Path) -> None:
     put(tmp_path, "config.json", "model-1.safetensors")
     index(tmp_path, "model-1.safetensors", "model-2.safetensors", "model-3.safetensors")
     assert missing_files(tmp_path) == ["model-2.safetensors", "model-3.safetensors"]
 
 
-def test_one_file_of_weights_makes_an_index_needless(tmp_path: Path) -> None:
+def test_an_index_is_ignored_beside_a_single_weights_file(tmp_path: Path) -> None:
     put(tmp_path, "config.json", "model.safetensors")
     index(tmp_path, "model-1.safetensors")
     assert missing_files(tmp_path) == []
 
 
-def test_a_link_to_nothing_is_no_file(tmp_path: Path) -> None:
+def test_a_dangling_link_counts_as_missing(tmp_path: Path) -> None:
     put(tmp_path, "config.json")
     (tmp_path / "weights.safetensors").symlink_to(tmp_path / "gone")
     assert missing_files(tmp_path) == ["model.safetensors"]
@@ -138,16 +138,16 @@ def test_a_model_in_the_cache(tmp_path: Path) -> None:
         find_model(NAME, cache=tmp_path)
 
 
-def test_a_model_that_is_not_here_says_how_to_bring_it(tmp_path: Path) -> None:
+def test_a_missing_model_says_how_to_download_it(tmp_path: Path) -> None:
     with pytest.raises(ModelMissing, match=r"someone/something is not on this machine.*parley models pull"):
         find_model(NAME, cache=tmp_path)
 
 
 @pytest.mark.parametrize("name", ["", "a/b/c", "a b", "/no/such/folder", "../up", "x" * 300, "~nobody/x", "a\0b"])
-def test_what_can_be_no_name(name: str, tmp_path: Path) -> None:
+def test_invalid_model_names(name: str, tmp_path: Path) -> None:
     with pytest.raises(ModelMissing):
         find_model(name or str(tmp_path), cache=tmp_path)
 
 
-def test_the_vocoder_is_a_model_of_the_hub() -> None:
+def test_the_vocoder_is_a_model_on_the_hub() -> None:
     assert VOCODER.count("/") == 1

@@ -1,4 +1,4 @@
-"""Traces: off they are nothing, what comes with a frame is never an error, and no process waits long for its spans."""
+"""Tracing: no-op when off, tolerant of invalid traceparents, and with a limited wait at the end of the process."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def spans() -> Iterator[InMemorySpanExporter]:
     tracing.stop_tracing()
 
 
-def test_off_there_are_no_spans_and_the_sdk_is_not_imported() -> None:
+def test_without_tracing_spans_are_no_ops_and_the_sdk_is_not_imported() -> None:
     code = (
         "import sys; from shared.observability import tracing; import shared.worker.service; from shared.settings import Settings;"
         "tracing.configure_tracing(Settings(), 'llm');"
@@ -41,7 +41,7 @@ def test_off_there_are_no_spans_and_the_sdk_is_not_imported() -> None:
 
 
 @pytest.mark.parametrize("where", ["otlp", "console"])
-def test_without_the_sdk_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+def test_a_missing_sdk_says_what_to_install(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     monkeypatch.delitem(sys.modules, "shared.observability.otel", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(BadSettings, match=rf"PARLEY_TRACES='{where}'.* make install EXTRAS=otel$"):
@@ -49,7 +49,7 @@ def test_without_the_sdk_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPa
     assert not tracing.is_tracing()
 
 
-def test_a_wrong_setting_of_the_sdk_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_setting_of_the_sdk_is_bad_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "-1")
     with pytest.raises(BadSettings, match=r"OTEL_.* wrong: schedule_delay_millis must be positive"):
         tracing.configure_tracing(Settings(traces="otlp"), "llm")
@@ -61,18 +61,18 @@ def test_a_wrong_setting_of_the_sdk_is_a_wrong_setting(monkeypatch: pytest.Monke
         "",
         "-",
         "traceparent",
-        PARENT[:-4],  # cut off
+        PARENT[:-4],  # truncated
         PARENT + PARENT,  # doubled
         PARENT.upper().replace("0", "x"),
         f"ff-{1:032x}-{2:016x}-01",
         f"00-{0:032x}-{2:016x}-01",
         f"00-{1:032x}-{0:016x}-01",
-        f"00-{1:032x}-{2:016x}-00",  # not recorded by who began it
+        f"00-{1:032x}-{2:016x}-00",  # not sampled by the process that began it
         "\0\ud800",
         "9" * 1_000_000,
     ],
 )
-def test_what_is_no_traceparent_is_no_trace(spans: InMemorySpanExporter, parent: str) -> None:
+def test_an_invalid_traceparent_is_ignored(spans: InMemorySpanExporter, parent: str) -> None:
     span = tracing.begin_span("llm", parent, {"parley.turn": 1})
     assert tracing.traceparent(span) == ""
     tracing.fail(span, ValueError())
@@ -80,7 +80,7 @@ def test_what_is_no_traceparent_is_no_trace(spans: InMemorySpanExporter, parent:
     assert not spans.get_finished_spans()
 
 
-def test_a_span_hangs_below_what_the_frame_says(spans: InMemorySpanExporter) -> None:
+def test_a_span_is_a_child_of_the_frames_traceparent(spans: InMemorySpanExporter) -> None:
     span = tracing.begin_span("llm", PARENT, {"parley.turn": 1}, 5)
     below = tracing.begin_span("tts", tracing.traceparent(span), {})
     assert tracing.trace_id(tracing.traceparent(below)) == f"{0xABC:032x}"
@@ -94,7 +94,7 @@ def test_a_span_hangs_below_what_the_frame_says(spans: InMemorySpanExporter) -> 
     assert outer.resource.attributes["service.name"] == "parley-test"
 
 
-def test_a_turn_that_another_process_began_keeps_its_ids_and_the_next_has_its_own(spans: InMemorySpanExporter) -> None:
+def test_a_resumed_turn_keeps_its_ids_and_the_next_turn_gets_new_ones(spans: InMemorySpanExporter) -> None:
     for resumed in (PARENT, "", "no traceparent", PARENT):
         tracing.begin_turn({}, 7, resumed).end()
     tracing.begin_span("llm", PARENT, {}).end()
@@ -107,21 +107,21 @@ def test_a_turn_that_another_process_began_keeps_its_ids_and_the_next_has_its_ow
     assert len({one.context.trace_id for one in (first, *others) if one.context}) == 3
 
 
-def test_the_share_is_kept() -> None:
+def test_only_the_configured_share_is_traced() -> None:
     exporter = InMemorySpanExporter()
     tracing.start_tracing(make_provider("test", "1", 0.25, SimpleSpanProcessor(exporter)))
     try:
         begun = [tracing.begin_turn({}, 0) for _ in range(400)]
         traced = sum(bool(tracing.traceparent(span)) for span in begun)
         assert 50 < traced < 150
-        tracing.begin_span("llm", PARENT, {}).end()  # whoever began it has decided
+        tracing.begin_span("llm", PARENT, {}).end()  # the process that began the trace has decided
         assert len(exporter.get_finished_spans()) == 1
     finally:
         tracing.stop_tracing()
 
 
 class Stuck(SpanExporter):
-    """A collector that takes everything and answers nothing."""
+    """An exporter that never returns."""
 
     def __init__(self) -> None:
         self.over = threading.Event()
@@ -131,7 +131,7 @@ class Stuck(SpanExporter):
         return SpanExportResult.SUCCESS
 
 
-def test_nobody_waits_for_a_collector_that_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_wait_for_a_stuck_collector_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracing, "FLUSH_S", 0.2)
     exporter = Stuck()
     tracing.start_tracing(make_provider("test", "1", 1.0, BatchSpanProcessor(exporter)))
@@ -141,7 +141,7 @@ def test_nobody_waits_for_a_collector_that_is_stuck(monkeypatch: pytest.MonkeyPa
     exporter.over.set()
 
 
-def test_a_collector_that_is_not_there_costs_a_line_of_the_log_and_no_more() -> None:
+def test_a_missing_collector_is_only_logged() -> None:
     code = (
         "from shared.observability import logs, tracing; from shared.settings import Settings;"
         "settings = Settings(traces='otlp', log_format='json'); logs.configure_logging(settings, 'llm');"
@@ -155,7 +155,7 @@ def test_a_collector_that_is_not_there_costs_a_line_of_the_log_and_no_more() -> 
     assert "export" in done.stderr
 
 
-def test_a_session_is_known_by_a_label_from_which_it_cannot_be_told() -> None:
+def test_a_session_label_does_not_reveal_the_id() -> None:
     label = tracing.session_label("an-unguessable-id")
     assert len(label) == 12
     assert label == tracing.session_label("an-unguessable-id") != tracing.session_label("another")

@@ -1,4 +1,4 @@
-"""The worker's slots: whatever happens to a piece of work, its slot is free again and its lease is ended."""
+"""The worker's slots: however a job ends, its slot is freed and its lease ends."""
 
 import asyncio
 import random
@@ -20,7 +20,7 @@ STALE, NEWEST = 1, 2
 
 
 class Slow:
-    """A stage whose work takes a second."""
+    """A stage whose jobs take a second."""
 
     name, slots, long_lived, interruptible = "llm", 4, False, True
 
@@ -60,7 +60,7 @@ def stop_while_it_works(bus: SimulatedBus) -> None:
 
 
 def burst(bus: SimulatedBus) -> None:
-    """A client types faster than anybody answers: each text makes the one before it stale."""
+    """A client types faster than the agent replies: each text makes the previous turn stale."""
     for number in range(-48, NEWEST):
         bus.stop("s", number, 0)
         bus.add(StreamKind.JOBS_LLM, "s", 1, turn(number))
@@ -69,7 +69,7 @@ def burst(bus: SimulatedBus) -> None:
 
 @pytest.mark.parametrize("arrival", [stop_after_job, stop_before_job, stop_while_it_works, burst])
 def test_a_stop_frees_the_slot_whenever_it_arrives(arrival: Callable[[SimulatedBus], None]) -> None:
-    """All that arrives at one moment is delivered in one turn of the event loop, as from one read of the socket."""
+    """Messages of the same time are delivered in one event-loop iteration, as from one read of the socket."""
 
     async def main() -> None:
         bus, stage = SimulatedBus(random.Random(0), (0.0, 0.0)), Slow()

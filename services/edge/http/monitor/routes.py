@@ -150,13 +150,11 @@ def is_loopback(host: str) -> bool:
 
 
 async def _log(bus: Bus, session: str, after: str, *, content: bool) -> list[dict[str, Any]] | None:
-    """Rows of the session's log after an entry, or of its newest entries, the oldest first; None: it is not there."""
-    key = bus.keys.stream(StreamKind.OUT, session)
-    begin = after if after == "-" else f"({after}"
-    entries = await bus.call(b"XREVRANGE", key, b"+", begin, b"COUNT", ENTRIES)
-    if not entries and not await bus.call(b"EXISTS", key):
+    """Return rows of the newest entries of the session's log after `after`, oldest first; None without a log."""
+    entries = await bus.raw_log(StreamKind.OUT, session, after, ENTRIES)
+    if entries is None:
         return None
-    return [row for entry_id, values in reversed(entries) for row in log_rows(entry_id, values, content=content)]
+    return [row for entry_id, values in entries for row in log_rows(entry_id, values, content=content)]
 
 
 def _unknown(session: str) -> JSONResponse:

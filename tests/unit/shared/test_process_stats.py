@@ -1,4 +1,4 @@
-"""What a process offers of its metrics, to whom, and what it measures of itself while it runs."""
+"""The metrics server of a process, its build information, event-loop lag and GPU load."""
 
 import asyncio
 import http.client
@@ -22,7 +22,7 @@ from prometheus_client import REGISTRY, enable_created_metrics
 from shared.distribution import version
 from shared.observability import metrics, process_stats
 from shared.observability.gpu import GpuLoad
-from shared.observability.process_stats import ProcessStats, serve_metrics, tell_build
+from shared.observability.process_stats import ProcessStats, serve_metrics, set_build_info
 from shared.settings import BadSettings, Settings
 from tests.support.free_ports import free_ports
 from tests.support.waiting import HANG_S, until
@@ -45,14 +45,14 @@ def served(host: str = "127.0.0.1") -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    """Where the metrics of this process are offered; one server for all who only ask it, for stopping one takes half a second."""
+    """Port of a metrics server that several tests share, because stopping one takes half a second."""
     enable_created_metrics()  # type: ignore[no-untyped-call]
     with served() as its_port:
         yield its_port
 
 
 def scrape(port: int, accept: str = "text/plain") -> tuple[str, str]:
-    """Type and text of what is offered."""
+    """Fetch the metrics: content type and text."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", "/metrics", headers={"Accept": accept})
@@ -63,10 +63,10 @@ def scrape(port: int, accept: str = "text/plain") -> tuple[str, str]:
         connection.close()
 
 
-# -- the port ---------------------------------------------------------------------------------------------------------
+# -- the server ------------------------------------------------------------------------------------
 
 
-def test_metrics_are_offered_without_the_times_of_their_making(port: int) -> None:
+def test_metrics_have_no_created_series(port: int) -> None:
     metrics.turns_total.labels("completed").inc()
     kind, text = scrape(port)
     assert kind.startswith("text/plain")
@@ -78,19 +78,19 @@ def test_metrics_are_offered_without_the_times_of_their_making(port: int) -> Non
     assert text.endswith("# EOF\n")
 
 
-def test_exemplars_are_told_to_whom_they_can_be_told(port: int) -> None:
+def test_exemplars_are_only_in_the_openmetrics_format(port: int) -> None:
     metrics.turn_latency.labels("exemplary").observe(0.42, {"trace_id": "abc123"})
     assert 'trace_id="abc123"' in scrape(port, OPENMETRICS)[1]
     assert "abc123" not in scrape(port)[1]
 
 
-def test_port_0_offers_nothing() -> None:
+def test_port_0_starts_no_server() -> None:
     threads = threading.active_count()
     assert serve_metrics(Settings(metrics_port=0), "llm") is None
     assert threading.active_count() == threads
 
 
-def test_only_this_machine_is_served_unless_the_settings_say_otherwise(port: int) -> None:
+def test_metrics_are_local_by_default(port: int) -> None:
     with pytest.raises(OSError, match=r"refused|unreachable|No route"):
         socket.create_connection((other_address(), port), timeout=2).close()
     with served("0.0.0.0") as everywhere:
@@ -98,7 +98,7 @@ def test_only_this_machine_is_served_unless_the_settings_say_otherwise(port: int
 
 
 def other_address() -> str:
-    """An address of this machine that a server on 127.0.0.1 does not have."""
+    """An address of this machine other than 127.0.0.1."""
     return "127.0.0.2" if sys.platform == "linux" else socket.gethostbyname(socket.gethostname())
 
 
@@ -111,7 +111,7 @@ def test_a_taken_port_names_the_setting_and_the_stage() -> None:
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "..", "no such host", "x" * 300])
-def test_a_host_that_is_none_of_this_machines_names_the_setting(host: str) -> None:
+def test_an_address_of_another_machine_names_the_setting(host: str) -> None:
     with pytest.raises(BadSettings, match=re.escape(f"PARLEY_METRICS_HOST={host!r}: ")):
         serve_metrics(Settings(metrics_port=free_ports(1), metrics_host=host), "asr")
 
@@ -121,25 +121,25 @@ def test_a_host_that_is_none_of_this_machines_names_the_setting(host: str) -> No
     [b"", b"\r\n\r\n", b"\x16\x03\x01" + bytes(range(256)), b"GET /metr", b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\n"],
     ids=["nothing", "empty", "tls", "cut off", "huge"],
 )
-def test_who_does_not_ask_properly_keeps_nobody_else_waiting(port: int, sent: bytes) -> None:
+def test_a_bad_client_does_not_block_others(port: int, sent: bytes) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=5) as odd:
         odd.sendall(sent)
         assert "parley_turns_total" in scrape(port)[1]
 
 
-# -- what runs here -------------------------------------------------------------------------------------------------------
+# -- build information -----------------------------------------------------------------------------
 
 
 def test_the_build_is_one_series_that_a_later_one_replaces() -> None:
-    tell_build("llm", "eliza")
-    tell_build("llm", "transformers")
+    set_build_info("llm", "eliza")
+    set_build_info("llm", "transformers")
     (sample,) = next(iter(metrics.build_info.collect())).samples
     assert (sample.labels["stage"], sample.labels["engine"], sample.value) == ("llm", "transformers", 1)
     assert sample.labels["python"] == platform.python_version()
     assert sample.labels["version"] == version()
 
 
-# -- the event loop ---------------------------------------------------------------------------------------------------------
+# -- the event loop --------------------------------------------------------------------------------
 
 
 @asynccontextmanager
@@ -154,18 +154,18 @@ async def watching(own: ProcessStats) -> AsyncIterator[None]:
 
 
 def observed(stage: str, most_s: float = float("inf")) -> float:
-    """How many wake-ups of this process were at most so late."""
+    """Number of wake-ups that were at most `most_s` late."""
     bound = "+Inf" if most_s == float("inf") else str(most_s)
     labels = {"stage": stage, "le": bound}
     return REGISTRY.get_sample_value("parley_event_loop_lag_seconds_bucket", labels) or 0.0
 
 
-async def test_a_callback_that_blocks_the_loop_is_seen() -> None:
+async def test_a_blocking_callback_is_measured() -> None:
     own = ProcessStats("blocked")
     assert own.loop_lag_ms == 0.0
     async with watching(own):
         await until(lambda: observed("blocked") >= 1)
-        time.sleep(0.7)  # noqa: ASYNC251 - what it is to find
+        time.sleep(0.7)  # noqa: ASYNC251 - the lag to be measured
         await until(lambda: own.loop_lag_ms >= 250)
     assert observed("blocked") - observed("blocked", 0.25) >= 1
 
@@ -177,10 +177,10 @@ def test_lag_is_forgotten_after_five_seconds() -> None:
     assert own.loop_lag_ms == 20.0
 
 
-# -- the GPUs ---------------------------------------------------------------------------------------------------------------
+# -- the GPUs --------------------------------------------------------------------------------------
 
 
-TOLD = {
+EXPECTED = {
     "utilization_ratio": 0.37,
     "memory_used_bytes": 30,
     "memory_total_bytes": 80,
@@ -190,12 +190,12 @@ TOLD = {
 }
 
 
-def told(name: str) -> float | None:
+def gauge_value(name: str) -> float | None:
     return REGISTRY.get_sample_value(f"parley_gpu_{name}", {"gpu": "1"})
 
 
 class Card:
-    """A GPU that torch has memory on, and what its driver answers; what it does not answer, NVML refuses unopened."""
+    """A fake GPU on which torch holds memory, with its driver's answers; other queries fail."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.held = 5
@@ -245,30 +245,30 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Card:
     return Card(monkeypatch)
 
 
-async def test_loads_are_set_into_the_gauges_and_kept_until_they_are_none(card: Card) -> None:
+async def test_gauges_are_set_and_removed_with_the_gpus(card: Card) -> None:
     own = ProcessStats("llm", gpus_every_s=0.01)
     async with watching(own):
         await until(lambda: own.gpus == (GPU,))
-        assert {name: told(name) for name in TOLD} == TOLD
+        assert {name: gauge_value(name) for name in EXPECTED} == EXPECTED
         own._lags.append((time.monotonic(), 9.0314159))
         assert json.loads(json.dumps(own.load())) == {"loop_lag_ms": 9031.4, "gpus": [asdict(GPU)]}
         card.held = 0
         await until(lambda: own.gpus == ())
-    assert [told(name) for name in TOLD] == [None] * len(TOLD)
+    assert [gauge_value(name) for name in EXPECTED] == [None] * len(EXPECTED)
 
 
-async def test_what_a_card_does_not_tell_is_no_series(card: Card) -> None:
+async def test_unreported_values_have_no_series(card: Card) -> None:
     own = ProcessStats("llm", gpus_every_s=0.01)
     async with watching(own):
         await until(lambda: own.gpus == (GPU,))
         card.power_mw = None
         await until(lambda: own.gpus == (replace(GPU, power_w=None),))
-        assert (told("power_watts"), told("temperature_celsius")) == (None, 61)
+        assert (gauge_value("power_watts"), gauge_value("temperature_celsius")) == (None, 61)
         card.held = 0
         await until(lambda: own.gpus == ())
 
 
-async def test_a_driver_that_hangs_is_asked_no_second_time_and_holds_up_nothing(
+async def test_a_hanging_driver_blocks_nothing_and_is_not_called_again(
     card: Card, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process_stats, "READ_TIMEOUT_S", 0.05)
@@ -277,11 +277,11 @@ async def test_a_driver_that_hangs_is_asked_no_second_time_and_holds_up_nothing(
         await until(lambda: own.gpus == (GPU,))
         card.hangs = True
         await until(lambda: own.gpus == ())
-        assert told("utilization_ratio") is None
+        assert gauge_value("utilization_ratio") is None
         asked, woken = len(card.readers), observed("hanging")
         await until(lambda: observed("hanging") >= woken + 2)
         assert len(card.readers) == asked
-        assert all(thread.daemon for thread in card.readers)  # else they would hold up the end of the process
+        assert all(thread.daemon for thread in card.readers)  # otherwise they would block the end of the process
         card.hangs = False
         card.released.set()
         await until(lambda: own.gpus == (GPU,))
@@ -290,7 +290,7 @@ async def test_a_driver_that_hangs_is_asked_no_second_time_and_holds_up_nothing(
 
 
 @pytest.mark.parametrize("timeout_s", [0.02, 2.0], ids=["after the timeout", "before it"])
-async def test_a_reading_that_ends_after_the_watch_did_is_dropped(
+async def test_a_reading_that_ends_after_the_task_is_dropped(
     card: Card, monkeypatch: pytest.MonkeyPatch, timeout_s: float
 ) -> None:
     monkeypatch.setattr(process_stats, "READ_TIMEOUT_S", timeout_s)
@@ -307,10 +307,10 @@ async def test_a_reading_that_ends_after_the_watch_did_is_dropped(
     assert (own.gpus, wrong) == ((), [])
 
 
-async def test_a_process_without_torch_has_no_series_of_any(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_process_without_torch_has_no_gpu_series(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "torch", raising=False)
     own = ProcessStats("vad", gpus_every_s=0.01)
     async with watching(own):
         await until(lambda: observed("vad") >= 1)
     assert own.gpus == ()
-    assert [told(name) for name in TOLD] == [None] * len(TOLD)
+    assert [gauge_value(name) for name in EXPECTED] == [None] * len(EXPECTED)

@@ -1,4 +1,4 @@
-"""The parts of a turn, and the record that is kept of it."""
+"""The segments of a turn, and its record."""
 
 from dataclasses import replace
 
@@ -38,7 +38,7 @@ def lengths(found: dict[str, float]) -> dict[str, float]:
     return {part.name: round(1000 * part.seconds) for part in segments(found)}
 
 
-def test_what_was_prepared_at_a_pause_counts_from_there() -> None:
+def test_work_prepared_at_a_pause_begins_at_the_pause() -> None:
     parts = {
         "endpoint": 500,
         "transcript": 80,
@@ -51,13 +51,13 @@ def test_what_was_prepared_at_a_pause_counts_from_there() -> None:
     assert list(lengths(PREPARED)) == list(SEGMENTS)
 
 
-def test_what_was_not_prepared_counts_from_the_endpoint() -> None:
+def test_other_work_begins_at_the_endpoint() -> None:
     late = {"endpoint": 500.0, "transcript": 700.0, "first_token": 900.0, "voice": 1000.0, "first_audio": 1001.0}
     assert lengths(late) == {"endpoint": 500, "transcript": 200, "first_token": 200, "first_audio": 100, "release": 1}
-    assert [part.stage for part in segments(late) if part.name == "first_audio"] == ["llm"]  # it spoke itself
+    assert [part.stage for part in segments(late) if part.name == "first_audio"] == ["llm"]  # the chat model spoke
 
 
-def test_what_is_answered_as_it_sounds_waits_for_no_transcript() -> None:
+def test_a_turn_answered_from_audio_has_no_transcript_segment() -> None:
     omni = {
         "paused": 160.0, "sounded": 162.0, "transcript": 400.0, "first_token": 300.0, "voice": 290.0,
         "endpoint": 500.0, "first_audio": 503.0,
@@ -69,7 +69,7 @@ def test_what_is_answered_as_it_sounds_waits_for_no_transcript() -> None:
     assert lengths(wordless) == {"endpoint": 500, "first_audio": 128, "release": 3}
 
 
-def test_a_reply_that_was_made_anew_counts_from_when_it_was_asked_for() -> None:
+def test_a_redone_reply_begins_at_its_request() -> None:
     again = {
         **PREPARED,
         "asked": 505.0,
@@ -82,13 +82,13 @@ def test_a_reply_that_was_made_anew_counts_from_when_it_was_asked_for() -> None:
 
 
 @given(marks)
-def test_no_part_is_negative_and_each_comes_once(found: dict[str, float]) -> None:
+def test_segments_are_unique_and_never_negative(found: dict[str, float]) -> None:
     parts = segments(found)
     assert all(part.seconds >= 0 and part.stage in (SEGMENTS[part.name], "llm") for part in parts)
     assert len({part.name for part in parts}) == len(parts)
 
 
-def test_a_record_comes_back_as_it_was() -> None:
+def test_a_record_round_trips() -> None:
     assert TurnRecord.unpack(RECORD.pack()) == RECORD
     assert TurnRecord.unpack(replace(RECORD, marks={}).pack()).marks == {}
 
@@ -109,13 +109,13 @@ def test_a_record_comes_back_as_it_was() -> None:
         msgpack.packb(["s", 3, 1, "", "", "", 1, 1, 1, "", True, {}, "one too many"]),
     ],
 )
-def test_what_is_no_record_is_refused(data: bytes) -> None:
+def test_invalid_records_are_rejected(data: bytes) -> None:
     with pytest.raises(BadRecord):
         TurnRecord.unpack(data)
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_a_record_or_refused(data: bytes) -> None:
+def test_arbitrary_bytes_are_a_record_or_rejected(data: bytes) -> None:
     try:
         TurnRecord.unpack(data)
     except BadRecord:

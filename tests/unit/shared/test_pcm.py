@@ -1,4 +1,4 @@
-"""The laws against the standard library's own, the resampler against libsoxr's best quality."""
+"""G.711 compared with `audioop`, the resampler compared with libsoxr's best quality."""
 
 import warnings
 from typing import Any
@@ -30,7 +30,7 @@ pcm16 = st.binary(max_size=4000).map(lambda data: data[: len(data) & ~1])
 
 
 @pytest.mark.parametrize("law", LAWS)
-def test_every_code_and_every_sample_as_audioop_has_it(law: Law) -> None:
+def test_every_code_and_sample_agrees_with_audioop(law: Law) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         audioop: Any = pytest.importorskip("audioop", reason="the standard library has no audioop from 3.13 on")
@@ -42,21 +42,21 @@ def test_every_code_and_every_sample_as_audioop_has_it(law: Law) -> None:
 
 @pytest.mark.parametrize("law", LAWS)
 @given(pcm=pcm16)
-def test_a_second_pass_through_a_law_changes_nothing(law: Law, pcm: bytes) -> None:
+def test_encoding_is_idempotent(law: Law, pcm: bytes) -> None:
     once = decode_law(law, encode_law(law, pcm))
     assert decode_law(law, encode_law(law, once)) == once
 
 
 @pytest.mark.parametrize("law", LAWS)
 @given(pcm=pcm16)
-def test_a_law_errs_by_less_than_a_step(law: Law, pcm: bytes) -> None:
+def test_the_error_is_below_one_quantisation_step(law: Law, pcm: bytes) -> None:
     before = np.frombuffer(pcm, "<i2").astype(int)
     after = np.frombuffer(decode_law(law, encode_law(law, pcm)), "<i2").astype(int)
     assert np.all(np.abs(after - before) <= np.maximum(np.abs(before) // 16, 16) + 4)
 
 
 @pytest.mark.parametrize("law", LAWS)
-def test_an_odd_number_of_bytes_is_no_pcm(law: Law) -> None:
+def test_an_odd_number_of_bytes_is_an_error(law: Law) -> None:
     with pytest.raises(ValueError, match="multiple of element size"):
         encode_law(law, b"\0\0\0")
     with pytest.raises(ValueError, match="multiple of element size"):
@@ -64,7 +64,7 @@ def test_an_odd_number_of_bytes_is_no_pcm(law: Law) -> None:
 
 
 def noise(rate_hz: int, top_hz: float, seconds: float = 1.0) -> NDArray[np.int16]:
-    """Noise with nothing above `top_hz`."""
+    """Noise, band-limited to `top_hz`."""
     count = int(rate_hz * seconds)
     spectrum = np.fft.rfft(np.random.default_rng(7).standard_normal(count))
     spectrum[np.fft.rfftfreq(count, 1 / rate_hz) > top_hz] = 0
@@ -78,7 +78,7 @@ def level_db(wave: NDArray[Any]) -> float:
 
 
 @pytest.mark.parametrize(("from_hz", "to_hz"), RATES)
-def test_what_it_gives_is_what_libsoxr_gives(from_hz: int, to_hz: int) -> None:
+def test_the_output_agrees_with_libsoxr(from_hz: int, to_hz: int) -> None:
     wave = noise(from_hz, 0.3 * min(from_hz, to_hz))
     resampler = Resampler(from_hz, to_hz)
     ours = np.frombuffer(resampler.process(wave.tobytes()) + resampler.flush(), "<i2").astype(float)
@@ -89,14 +89,14 @@ def test_what_it_gives_is_what_libsoxr_gives(from_hz: int, to_hz: int) -> None:
 
 
 @pytest.mark.parametrize(("from_hz", "to_hz"), [rates for rates in RATES if rates[1] < rates[0]])
-def test_what_the_new_rate_cannot_hold_is_silenced(from_hz: int, to_hz: int) -> None:
+def test_frequencies_above_the_new_nyquist_limit_are_removed(from_hz: int, to_hz: int) -> None:
     tone = (10000 * np.sin(2 * np.pi * 0.51 * to_hz / from_hz * np.arange(from_hz // 2))).astype(np.int16)
     out = np.frombuffer(Resampler(from_hz, to_hz).process(tone.tobytes()), "<i2")
     assert level_db(out[200:]) < level_db(tone) - 70
 
 
 @pytest.mark.parametrize(("from_hz", "to_hz"), RATES)
-def test_it_never_holds_back_more_than_five_milliseconds(from_hz: int, to_hz: int) -> None:
+def test_the_delay_is_at_most_five_milliseconds(from_hz: int, to_hz: int) -> None:
     resampler, chunk = Resampler(from_hz, to_hz), from_hz // 50
     given_samples = 0
     for number in range(1, 30):
@@ -109,7 +109,9 @@ def test_it_never_holds_back_more_than_five_milliseconds(from_hz: int, to_hz: in
     pcm=pcm16,
     cuts=st.lists(st.integers(0, 2000), max_size=8),
 )
-def test_how_the_input_is_cut_changes_nothing(rates: tuple[int, int], pcm: bytes, cuts: list[int]) -> None:
+def test_the_output_does_not_depend_on_how_the_input_is_cut(
+    rates: tuple[int, int], pcm: bytes, cuts: list[int]
+) -> None:
     whole = Resampler(*rates)
     expected = whole.process(pcm) + whole.flush()
     pieces = Resampler(*rates)
@@ -119,7 +121,7 @@ def test_how_the_input_is_cut_changes_nothing(rates: tuple[int, int], pcm: bytes
         start = max(start, cut)
     got += pieces.flush()
     difference = np.frombuffer(got, "<i2").astype(int) - np.frombuffer(expected, "<i2")
-    # A sum of floats may be taken in another order and then be rounded the other way.
+    # Float sums in another order may round differently.
     assert len(got) == len(expected)
     assert np.all(np.abs(difference) <= 1)
 
@@ -131,7 +133,7 @@ def test_after_a_flush_a_new_stream_begins() -> None:
     assert resampler.process(wave) + resampler.flush() == first
 
 
-def test_equal_rates_pass_the_same_object() -> None:
+def test_equal_rates_return_the_input_itself() -> None:
     pcm = bytes(640)
     resampler = Resampler(16000, 16000)
     assert resampler.process(pcm) is pcm
@@ -144,5 +146,5 @@ def test_full_scale_is_clipped_and_not_wrapped() -> None:
     assert out.max() == 32767
     assert out.min() == -32768
     half = soxr.resample(square // 2, 48000, 16000, "VHQ")[: len(out)]
-    plateau = np.abs(half) > 8000  # wrapped, the overshoot beside an edge would come out with the other sign
+    plateau = np.abs(half) > 8000  # if it wrapped, the overshoot at an edge would have the wrong sign
     assert np.array_equal(np.sign(out[plateau]), np.sign(half[plateau]))
