@@ -125,7 +125,7 @@ def _final(
     work.note("transcript")
     work.span.set_attribute("parley.revision", revision)
     if shows_content():
-        log.info("heard", revision=revision, text=text)
+        log.info("turn transcribed", revision=revision, text=text)
         work.span.set_attribute("parley.transcript", text)
     return TranscriptFinal(job.session, job.turn, revision, text, options, work.trace)
 
