@@ -15,7 +15,7 @@ class SpeechDetector(Protocol[DetectorState]):
     """The loaded model, shared by all sessions of a worker."""
 
     blocking: bool
-    """True: `judge` is slow and is called in a thread. False: a window takes microseconds, `judge` runs on the event loop."""
+    """True: `judge` is called in a thread. False: it takes microseconds and is called on the event loop."""
 
     async def load(self) -> None:
         """Load and warm up. The worker is ready when this returns.

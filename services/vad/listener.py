@@ -106,7 +106,7 @@ class Listener:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def accept(self, entry_id: str, frames: Sequence[Frame], probabilities: Iterator[float]) -> Detection:
-        """Process an entry whose windows have been judged. Entries are accepted in the order in which they were taken."""
+        """Process an entry whose windows have been judged. Entries are accepted in the order they were taken."""
         facts: list[Frame] = []
         speech: list[AudioChunk] = []
         ended = False
@@ -252,6 +252,6 @@ class Listener:
         return [float(value) for value in speaker]
 
     def recent(self, seconds: float) -> bytes:
-        """Return the latest audio of the turn, at most so many seconds: s16le, 16 kHz, mono."""
+        """Return the latest audio of the turn, at most `seconds` long: s16le, 16 kHz, mono."""
         first = max(self._first, self._judged - 2 * int(seconds * RATE_HZ), 2 * self.turns.turn_start)
         return bytes(self._audio[first - self._first : self._judged - self._first])

@@ -34,13 +34,13 @@ class TurnState:
     speculated: int = 0
     """Pauses of this turn at which a reply was prepared."""
     endpoint: int = 0
-    """Windows of silence that end the turn, as the endpointing engine answered for this pause; 0: as in the settings."""
+    """Windows of silence that end the turn, from the endpointing engine for this pause; 0: from the settings."""
     omni: int = 0
     """1: the turn is answered from its audio. Fixed when the turn begins, even if the settings change."""
     began_ms: int = 0
     """The broker's clock when the turn began. All audio of the turn was published after that."""
     audio_revision: int = -1
-    """The latest revision whose audio was published to be answered (`TurnAudioReady`); -1: none."""
+    """The latest revision whose audio was published to be answered (`TurnAudioReady`); -1: no revision of this turn."""
 
 
 def state_fields(turn: TurnState) -> list[int]:

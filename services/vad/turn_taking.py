@@ -30,7 +30,7 @@ ONSET_GAP = 3
 
 
 class TurnTaker:
-    """The turns of one session. Takes every window in order, with the id of the stream entry that brought it."""
+    """The turns of one session. Takes every window in order, with the id of the stream entry that contained it."""
 
     def __init__(self, session: str, settings: SessionSettings, turn: TurnState | None = None) -> None:
         """`turn` is the state to continue from, of a checkpoint."""
@@ -110,7 +110,7 @@ class TurnTaker:
     def ask(self, entry_id: str, text: str, options: ReplyOptions, *, unless_spoken: bool = False) -> Sequence[Frame]:
         """Begin and commit a turn that is not spoken: typed text, or a reply requested without text.
 
-        A spoken turn in progress is committed first, without a reply. With `unless_spoken` it goes on instead, and
+        A spoken turn in progress is committed first, without a reply. With `unless_spoken` it continues instead, and
         nothing is published.
         """
         if unless_spoken and self.in_turn:
@@ -226,7 +226,7 @@ class TurnTaker:
         return [self._audio_ready(options)]
 
     def _audio_ready(self, options: ReplyOptions, spoken_turn: int = 0) -> Frame:
-        """Say where the audio of the latest spoken turn is; `spoken_turn`: its number, if the reply belongs to another."""
+        """Say where the latest spoken turn's audio is; `spoken_turn`: its number, if the reply is another turn's."""
         turn = self.turn
         cursor, end = _cursor_before(turn.began_ms), turn.last * WINDOW_SAMPLES
         return TurnAudioReady(

@@ -70,7 +70,7 @@ class TurnTrace:
         self._span = INVALID_SPAN
 
     def state(self) -> Sequence[str | int]:
-        """Return the span in progress as plain values, for a checkpoint; empty: no turn is in progress, or not traced."""
+        """Return the span in progress as plain values, for a checkpoint; empty: there is no traced turn."""
         return (self._trace, self._turn, self._began_ns) if self._span is not INVALID_SPAN and self._trace else ()
 
     def restore(self, state: Sequence[str | int]) -> None:

@@ -1,4 +1,4 @@
-"""Endpointing: how long a pause may last before the turn is over. The contract, the fixed engine, and the engines' names."""
+"""Endpointing: how long a pause may last before the turn is over. The contract, the engines, the fixed one."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -47,7 +47,7 @@ class TurnDetector(Protocol):
         ...
 
     def open(self) -> Speaker:
-        """Return a speaker about whom nothing is known."""
+        """Return the initial state of one session's speaker."""
         ...
 
     async def close(self) -> None: ...

@@ -1,8 +1,8 @@
 """Endpointing from the speaker's own pauses: a running estimate, without a model. Pure.
 
-The wait is mean + 2.5 mean deviations of the pauses within turns, smoothed as in RFC 6298 (Jacobson and Karels) with gains
-of 1/8 and 1/4. A pause that ends in a commit has an unknown length and is ignored. A turn without any pause counts as a
-short one.
+The wait is mean + 2.5 mean deviations of the pauses within turns, smoothed as in RFC 6298 (Jacobson and Karels) with
+gains of 1/8 and 1/4. A pause that ends in a commit has an unknown length and is ignored. A turn without any pause
+counts as a short one.
 """
 
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ class PaceSpeaker:
 
     async def wait_ms(self, pcm: bytes, settings: SessionSettings) -> int:
         if not self._initialised:
-            # A small mean and a large deviation: the first wait is `endpoint_ms`, and the first pauses change it little.
+            # Small mean, large deviation: the first wait is `endpoint_ms`, and the first pauses change it little.
             self._initialised = True
             self._mean_ms = settings.endpoint_ms / 2
             self._deviation_ms = (settings.endpoint_ms - self._mean_ms) / DEVIATIONS

@@ -1,8 +1,8 @@
 """Smart Turn v3 predicts from the audio whether a turn is complete. An ONNX model of 8 MB, from the hub or from a file.
 
-Input and output as in the reference (github.com/pipecat-ai/smart-turn, `inference.py`, BSD-2-Clause). Input: the last 8 s
-at 16 kHz, left-padded with zeros, as Whisper's log-mel features [1, 80, 800], normalised to mean 0 and variance 1. Output:
-the probability, after the sigmoid, that the turn is complete.
+Input and output as in the reference (github.com/pipecat-ai/smart-turn, `inference.py`, BSD-2-Clause). Input: the last
+8 s at 16 kHz, left-padded with zeros, as Whisper's log-mel features [1, 80, 800], normalised to mean 0 and variance 1.
+Output: the probability, after the sigmoid, that the turn is complete.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ class SmartTurnDetector:
         self.probability(b"")
 
     def probability(self, pcm: bytes) -> float:
-        """Return the probability, 0..1, that this turn (s16le, 16 kHz, mono) is complete. Takes tens of milliseconds."""
+        """Return the probability, 0..1, that this turn (s16le, 16 kHz, mono) is complete. Takes tens of ms."""
         samples = np.zeros(AUDIO_S * RATE_HZ, np.float32)
         turn = np.frombuffer(pcm, "<i2")[-len(samples) :].astype(np.float32) / 32_768
         samples[len(samples) - len(turn) :] = turn

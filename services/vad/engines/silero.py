@@ -1,7 +1,7 @@
 """Silero VAD, version 6: a small recurrent network that onnxruntime runs for all sessions of a worker in one call.
 
-The model file comes with the package `silero-vad`, which is not imported because it loads torch. Shapes as in the package's
-own wrapper, at 16 kHz: input [sessions, 64 samples of context + 512 new ones], state [2, sessions, 128].
+The model file comes with the package `silero-vad`, which is not imported because it loads torch. Shapes as in the
+package's own wrapper, at 16 kHz: input [sessions, 64 samples of context + 512 new ones], state [2, sessions, 128].
 """
 
 import asyncio

@@ -1,9 +1,9 @@
 """The default detector: WebRTC's, corrected by the level above the noise floor.
 
-WebRTC's detector alone takes any loud noise for speech, however long it lasts, and reports speech for 60 to 140 ms after
-the end. So the probability grows with the level above the noise floor, and a nearly constant level is noise: over 16
-windows, the level of hiss, hum or a fan between about 0.5 and 2 kHz varies by less than 5 dB. Speech always varied by
-more than 7 dB.
+WebRTC's detector alone takes any loud noise for speech, however long it lasts, and reports speech for 60 to 140 ms
+after the end. So the probability grows with the level above the noise floor, and a nearly constant level is noise:
+over 16 windows, the level of hiss, hum or a fan between about 0.5 and 2 kHz varies by less than 5 dB. Speech always
+varied by more than 7 dB.
 """
 
 from collections import deque
@@ -28,13 +28,13 @@ FLOOR_BLOCK, FLOOR_BLOCKS = 25, 6
 """Windows in a block, and blocks kept: the floor is the lowest level of the last 2.5 to 3 s, in blocks of 0.5 s."""
 
 STEADY_WINDOWS, STEADY_DB = 16, 5.0
-"""A level that varies by less than this over so many windows is noise, and becomes the floor."""
+"""A level that varies by less than this over this many windows is noise, and becomes the floor."""
 EARLY_STEADY_WINDOWS, EARLY_STEADY_DB = 8, 3.5
 """The same while nobody speaks. A vowel can be as constant as this, but not at the beginning of speech."""
 FLAT_WINDOWS, FLAT_VOICE_DB, FLAT_FULL_DB = 3, 3.2, 2.0
 """While nobody speaks, a level that varies by less than this in both bands is probably noise that has set in."""
 EVEN_WINDOWS = 5
-"""Windows compared at the last of ESTABLISHED_WINDOWS, so that a constant vowel after an onset is not taken for noise."""
+"""Windows compared at the last of ESTABLISHED_WINDOWS: a constant vowel after an onset is not noise."""
 
 ESTABLISHED_WINDOWS = 5
 """Windows of speech in a row after which somebody is speaking."""
@@ -43,9 +43,9 @@ RELEASE_WINDOWS = 15
 RANGE_DB = 32.0
 """A window this far below the loudest window of the speech is reverberation or breath."""
 
-# Levels are in dB relative to a full-scale square wave, in two bands. "Full" is the first difference of the samples: it
-# removes rumble and hum and keeps sibilants. "Voice" is the difference of sums of four samples: it keeps the band of the
-# vowels, where a voice stands out from hiss.
+# Levels are in dB relative to a full-scale square wave, in two bands. "Full" is the first difference of the samples:
+# it removes rumble and hum and keeps sibilants. "Voice" is the difference of sums of four samples: it keeps the band
+# of the vowels, where a voice stands out from hiss.
 _DECIMATE = 4
 _SUM = np.ones(_DECIMATE, np.float32)
 _FULL_OFFSET_DB = 10 * log10(WINDOW_SAMPLES * 32768.0**2)

@@ -1,4 +1,4 @@
-"""Turns on the omni route: the audio of each revision is published once (`TurnAudioReady`), at its pause or at the commit."""
+"""Turns on the omni route: the audio of each revision is published once, at its pause or at the commit."""
 
 from collections.abc import Sequence
 from dataclasses import replace
