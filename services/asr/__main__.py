@@ -1,4 +1,4 @@
-"""Run a asr worker: `python -m services.asr`."""
+"""Run an asr worker: `python -m services.asr`."""
 
 import sys
 
@@ -10,7 +10,7 @@ from shared.worker.service import run_stage
 
 
 def build(settings: Settings) -> AsrStage:
-    """The stage with the engine that the settings name."""
+    """Create the stage with the engine that the settings name."""
     recognizer = create_engine("asr", settings.asr_engine, ENGINES, settings)
     return AsrStage(recognizer, settings.asr_engine)
 

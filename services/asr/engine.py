@@ -1,4 +1,4 @@
-"""What turns an utterance into words: the contract, and the names of the recognisers that come with Parley."""
+"""The contract of a recogniser, and the names of the recognisers that come with Parley."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,44 +8,51 @@ from shared.protocol.session import Word
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """What was understood; an empty text says that there were no words."""
+    """The recognised text; empty: there were no words."""
 
     text: str
     language: str = ""
     words: tuple[Word, ...] = ()
-    """When its words were said, in samples at 16 kHz since the utterance began; all of them, or none: few models tell."""
+    """The words with timestamps, in samples at 16 kHz since the utterance began: all words, or an empty tuple."""
 
 
 class Utterance(Protocol):
-    """One utterance being heard. Used by one task, in order; `close` is called exactly once, whatever happened."""
+    """One utterance being recognised. Used by one task, in order. `close` is called exactly once, also after errors."""
 
     async def accept(self, pcm: bytes) -> str | None:
-        """Hear more (s16le, 16 kHz, mono). Returns the partial transcript if it changed."""
+        """Take more audio (s16le, 16 kHz, mono). Returns the partial transcript, or None if it has not changed."""
         ...
 
     async def finish(self) -> Transcript:
-        """The transcript of all that was accepted. `accept` and `finish` may be called again after it."""
+        """Return the transcript of all audio so far. `accept` and `finish` may be called again after it."""
         ...
 
     def close(self) -> None:
-        """Free what the utterance holds."""
+        """Release what the utterance holds."""
         ...
 
 
 class Recognizer(Protocol):
-    """The loaded model, shared by all utterances of a worker. Its work is done off the event loop."""
+    """The loaded model, shared by all utterances of a worker. It computes off the event loop."""
 
     slots: int
-    """How many utterances it can hear at once."""
+    """Utterances that it can recognise at the same time."""
 
     async def load(self) -> None:
-        """Load and warm up; the worker is ready when this returns."""
+        """Load and warm up. The worker is ready when this returns.
+
+        Raises:
+            UnknownEngine: the model or its library is missing, or cannot be loaded.
+        """
         ...
 
     async def open(self, language: str, hints: str = "") -> Utterance:
-        """Begin an utterance in a BCP 47 language; waits while all decoders are busy.
+        """Begin an utterance in a BCP 47 language. Waits while all decoders are busy.
 
-        `hints` are words and names that may be said, for recognisers that can use them.
+        `hints` are words and names that are likely to occur; a recogniser that cannot use them ignores them.
+
+        Raises:
+            ValueError: the recogniser does not know the language.
         """
         ...
 

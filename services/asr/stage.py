@@ -1,4 +1,4 @@
-"""The asr stage: hears an utterance while it is spoken, and says what it was when the turn is over, or may be."""
+"""The asr stage: transcribes an utterance while it is spoken, and publishes the transcript at a pause or the commit."""
 
 import time
 from collections.abc import Sequence
@@ -30,11 +30,11 @@ log = structlog.get_logger()
 
 
 class AsrStage:
-    """Its work is an utterance; it lasts as long as the turn."""
+    """Each piece of work is an utterance and lasts as long as its turn."""
 
     name = "asr"
     long_lived = False
-    interruptible = False  # what the person said counts, also when they go on speaking
+    interruptible = False  # a transcript stays valid when the person speaks on
 
     def __init__(self, recognizer: Recognizer, engine: str) -> None:
         self._recognizer, self._engine = recognizer, engine
@@ -42,20 +42,25 @@ class AsrStage:
 
     async def load(self) -> None:
         await self._recognizer.load()
-        metrics.asr_seconds.labels(self._engine)  # from 0 on
+        metrics.asr_seconds.labels(self._engine)  # export the counter from 0 on
 
     def info(self) -> dict[str, Any]:
         return {"engine": self._engine, "slots": self.slots}
 
     async def work(self, work: Work) -> Sequence[Frame]:
-        """Hear the utterance to its end."""
+        """Transcribe the utterance until its turn is committed or discarded.
+
+        Raises:
+            TypeError: the job is not a `SpeechStarted`.
+            ValueError: the recogniser does not know the language.
+        """
         job = work.frame
         if not isinstance(job, SpeechStarted):
-            raise TypeError(f"{type(job).__name__} is no utterance")
+            raise TypeError(f"the asr stage takes SpeechStarted, not {type(job).__name__}")
         revision, partial, position = job.revision, "", job.start
-        said = await _said_before(work) if work.attempt > 1 else set[int]()
-        heard_s = metrics.asr_seconds.labels(self._engine)
-        utterance = _Timed(await self._recognizer.open(job.language, job.hints))
+        published = await _published_revisions(work) if work.attempt > 1 else set[int]()
+        audio_seconds = metrics.asr_seconds.labels(self._engine)
+        utterance = _TimedUtterance(await self._recognizer.open(job.language, job.hints))
         try:
             async with work.feed(StreamKind.SPEECH, job.cursor) as feed, aclosing(feed):
                 async for frame in feed:
@@ -63,19 +68,19 @@ class AsrStage:
                         case AudioChunk(offset, pcm) if offset + len(pcm) // 2 > position:
                             fresh = pcm[2 * max(0, position - offset) :]
                             position = offset + len(pcm) // 2
-                            heard_s.inc(len(fresh) / (2 * RATE_HZ))
+                            audio_seconds.inc(len(fresh) / (2 * RATE_HZ))
                             text = await utterance.accept(fresh)
                             if text and text != partial:
                                 partial = text
                                 work.publish(TranscriptPartial(job.turn, revision, text), urgent=False)
                         case SpeechResumed() if frame.turn == job.turn:
                             revision = frame.revision
-                        case SpeechPaused(speculate=True) if frame.turn == job.turn and frame.revision not in said:
-                            said.add(frame.revision)
+                        case SpeechPaused(speculate=True) if frame.turn == job.turn and frame.revision not in published:
+                            published.add(frame.revision)
                             work.commit([_final(work, job, frame.revision, await utterance.finish(), ReplyOptions())])
                         case TurnCommitted() if frame.turn == job.turn:
-                            if frame.revision in said:
-                                return ()  # no audio has come since: this is what was said
+                            if frame.revision in published:
+                                return ()  # no audio comes between a pause and the commit: the transcript is the same
                             return [_final(work, job, frame.revision, await utterance.finish(), frame.options)]
                         case TurnDiscarded() if frame.turn == job.turn:
                             return ()
@@ -84,7 +89,7 @@ class AsrStage:
             return ()
         finally:
             if position > job.start:
-                factor = utterance.spent_s * RATE_HZ / (position - job.start)
+                factor = utterance.engine_s * RATE_HZ / (position - job.start)
                 metrics.realtime_factor.labels(self.name, self._engine).observe(factor)
             utterance.close()
 
@@ -92,12 +97,12 @@ class AsrStage:
         await self._recognizer.close()
 
 
-class _Timed:
-    """An utterance, and the time that its engine took for it."""
+class _TimedUtterance:
+    """An utterance that measures the time its engine takes."""
 
     def __init__(self, utterance: Utterance) -> None:
         self._utterance = utterance
-        self.spent_s = 0.0
+        self.engine_s = 0.0
         self.close = utterance.close
 
     async def accept(self, pcm: bytes) -> str | None:
@@ -105,33 +110,33 @@ class _Timed:
         try:
             return await self._utterance.accept(pcm)
         finally:
-            self.spent_s += time.monotonic() - began_s
+            self.engine_s += time.monotonic() - began_s
 
     async def finish(self) -> Transcript:
         began_s = time.monotonic()
         try:
             return await self._utterance.finish()
         finally:
-            self.spent_s += time.monotonic() - began_s
+            self.engine_s += time.monotonic() - began_s
 
 
 def _final(
     work: Work, job: SpeechStarted, revision: int, transcript: Transcript, options: ReplyOptions
 ) -> TranscriptFinal:
-    """What was said; nobody answers what had no words, or what is answered as it sounds."""
+    """Make the final transcript. It asks for no reply if it is empty, or if the turn is answered from its audio."""
     text = transcript.text
     if not text or job.route == OMNI:
         options = replace(options, wants_reply=False)
     work.note("transcript")
     work.span.set_attribute("parley.revision", revision)
     if shows_content():
-        log.info("heard", revision=revision, text=text)
+        log.info("turn transcribed", revision=revision, text=text)
         work.span.set_attribute("parley.transcript", text)
     return TranscriptFinal(job.session, job.turn, revision, text, options, work.trace)
 
 
-async def _said_before(work: Work) -> set[int]:
-    """The revisions that an earlier attempt has closed: each has one transcript, whoever hears it."""
+async def _published_revisions(work: Work) -> set[int]:
+    """Return the revisions whose transcripts an earlier attempt has published. Each is published only once."""
     return {
         frame.revision for frame in await work.log() if isinstance(frame, TranscriptFinal) and frame.turn == work.turn
     }

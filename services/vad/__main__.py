@@ -2,7 +2,7 @@
 
 import sys
 
-from services.vad.endpointing.engine import ENGINES as ENDPOINTING
+from services.vad.endpointing.engine import ENGINES as ENDPOINTING_ENGINES
 from services.vad.engine import ENGINES
 from services.vad.stage import VadStage
 from shared.engines.registry import create_engine
@@ -11,9 +11,9 @@ from shared.worker.service import run_stage
 
 
 def build(settings: Settings) -> VadStage:
-    """The stage with the engine that the settings name."""
+    """Create the stage with the engines that the settings name."""
     detector = create_engine("vad", settings.vad_engine, ENGINES, settings)
-    turn_detector = create_engine("endpoint", settings.endpoint_engine, ENDPOINTING, settings)
+    turn_detector = create_engine("endpoint", settings.endpoint_engine, ENDPOINTING_ENGINES, settings)
     return VadStage(detector, turn_detector, settings.vad_slots, settings.vad_engine, settings.endpoint_engine)
 
 

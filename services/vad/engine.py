@@ -1,4 +1,4 @@
-"""What tells speech from everything else: the contract, and the names of the detectors that come with Parley."""
+"""The contract of a speech detector, and the names of the detectors that come with Parley."""
 
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
@@ -8,28 +8,32 @@ WINDOW_SAMPLES = 320
 WINDOW_BYTES = 2 * WINDOW_SAMPLES
 
 DetectorState = TypeVar("DetectorState")
-"""What a detector keeps of one session: cheap, fed with consecutive windows."""
+"""What a detector remembers of one session. Cheap to create."""
 
 
 class SpeechDetector(Protocol[DetectorState]):
     """The loaded model, shared by all sessions of a worker."""
 
     blocking: bool
-    """True: `judge` takes long and is called in a thread. False: a window takes microseconds, `judge` runs on the event loop."""
+    """True: `judge` is called in a thread. False: it takes microseconds and is called on the event loop."""
 
     async def load(self) -> None:
-        """Load and warm up; the worker is ready when this returns."""
+        """Load and warm up. The worker is ready when this returns.
+
+        Raises:
+            UnknownEngine: the model or its library is not installed.
+        """
         ...
 
     def open(self) -> DetectorState:
-        """A fresh state for one session."""
+        """Return the initial state of one session."""
         ...
 
     def judge(self, batch: Sequence[tuple[DetectorState, bytes]]) -> list[list[float]]:
-        """For each session its new windows (s16le, 16 kHz, mono; a whole number of 320 samples), in order; each state at
-        most once. Returns the probability, 0..1, that each window holds speech.
+        """Return the speech probability, 0..1, of each window of each session.
 
-        One call at a time, and none that `load` or `close` overlaps.
+        `batch` has each session at most once, with its next windows in order: s16le, 16 kHz, mono, a multiple of 320
+        samples. Updates the states. Calls never overlap, neither with each other nor with `load` and `close`.
         """
         ...
 

@@ -1,9 +1,8 @@
-"""One session being listened to: microphone audio in, speech and facts about turns out.
+"""The input of one session: microphone audio in, speech and facts about turns out.
 
-Pure: entries of the `in` stream go in, in two steps. `take` gives the windows that are to be judged, so that those of
-all sessions can be judged in one call; `accept` gets what was judged, and says what is to be published.
-Its checkpoint is where a successor goes on: the turn-taking machine's standing, and the entry from which
-the audio that may still be needed has to be read again.
+Pure. Each entry of the `in` stream passes in two steps. `take` returns the windows to judge, so that one detector call
+serves all sessions. `accept` gets the probabilities and returns what to publish. The checkpoint is all that another
+worker needs to take over: the state of turn-taking, and the entry from which to read the audio again.
 """
 
 from collections import deque
@@ -30,22 +29,23 @@ from shared.protocol.frames import (
 from shared.protocol.session import RATE_HZ, ReplyOptions, SessionSettings
 
 GATHER_BYTES = 3_200
-"""Speech goes to the recogniser in slices of 100 ms."""
+"""Speech is published in chunks of at least this size, 100 ms."""
 SPARE_MS = 400
-"""Audio kept before the pre-roll: the longest onset, with the gaps it may have."""
+"""Audio kept before the pre-roll: the longest onset, gaps included."""
 LONGEST_GAP_BYTES = 320_000
-"""A hole in the input up to this long (10 s) is silence; over a longer one time is skipped."""
+"""Missing input up to this length (10 s) is filled with silence. A longer gap is skipped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """What one entry led to, in the order in which it has to be published."""
+    """What to publish for one entry, in this order."""
 
     speech: Sequence[AudioChunk] = ()
     facts: Sequence[Frame] = ()
     late_speech: Sequence[AudioChunk] = ()
-    """Speech to be published after the facts: the pre-roll of a turn that begins."""
+    """Speech to publish after the facts: the pre-roll of a turn that begins."""
     ended: bool = False
+    """The session is over."""
 
 
 NOTHING = Detection()
@@ -53,36 +53,37 @@ NOTHING = Detection()
 
 @dataclass(frozen=True, slots=True)
 class _Windows:
-    """What one chunk of audio brought to be judged."""
+    """The windows that one audio chunk completed."""
 
     first: int
-    """Byte offset of the first window, since the session began."""
+    """Byte offset of the first window since the session began."""
     count: int
     skipped: bool
-    """Time was skipped before it."""
+    """A gap before the first window was skipped."""
 
 
 class Listener:
-    """Feed it every entry of a session's input in order."""
+    """Takes every entry of a session's input in order. All byte offsets count from the beginning of the session."""
 
     def __init__(self, session: str, settings: SessionSettings, memory_s: float = 0.0) -> None:
+        """`memory_s`: how much of a turn's latest audio `recent` must be able to return."""
         self.settings = settings
         self.turns = TurnTaker(session, settings)
         self.replay_from = "0-0"
-        """Entry after which to read, when it was restored from a checkpoint."""
+        """The entry after which to start reading; set by `restore`."""
         self.trace: Sequence[str | int] = ()
-        """See `TurnTrace.state`; nothing is made of it here."""
+        """See `TurnTrace.state`. Stored in the checkpoint, not used here."""
         self._audio = bytearray()
-        self._first = 0  # byte offset, since the session began, of what `_audio` begins with
-        self._taken = 0  # byte offset up to which windows were taken to be judged
-        self._judged = 0  # byte offset up to which they were
-        self._sent = 0  # byte offset up to which speech was published
-        self._due: deque[_Windows] = deque()  # for each chunk that was taken and not accepted yet
-        self._entries: deque[tuple[str, int]] = deque()  # (entry before, first byte) of the audio that is kept
-        self._last_id = "0-0"  # of the entry taken last
+        self._first = 0  # offset of the first byte in `_audio`
+        self._taken = 0  # offset up to which windows were taken
+        self._judged = 0  # offset up to which windows were judged
+        self._sent = 0  # offset up to which speech was published
+        self._due: deque[_Windows] = deque()  # of each chunk that was taken and is not accepted yet
+        self._entries: deque[tuple[str, int]] = deque()  # (id of the entry before, first offset) of the audio kept
+        self._taken_id = "0-0"
         self._accepted_id = "0-0"
-        self._known_until = "0-0"  # entries up to this one were heard before the checkpoint
-        self._memory = 2 * int(memory_s * RATE_HZ)  # bytes of the turn that `recent` may be asked for
+        self._known_until = "0-0"  # the checkpoint covers the entries up to this one
+        self._memory = 2 * int(memory_s * RATE_HZ)
         self._keep = 0
         self._configure(settings)
 
@@ -94,28 +95,27 @@ class Listener:
     # -- entries ----------------------------------------------------------------------------------
 
     def take(self, entry_id: str, frames: Sequence[Frame]) -> bytes:
-        """The windows that this entry completes: to be judged, and then accepted with it."""
+        """Return the windows that this entry completes, for the detector."""
         first = self._taken
         pieces: list[bytes] = []
         for frame in frames:
             if type(frame) is AudioChunk:
                 first = self._ingest(frame)
                 pieces.append(bytes(self._audio[first - self._first : self._taken - self._first]))
-        self._last_id = entry_id
+        self._taken_id = entry_id
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def accept(self, entry_id: str, frames: Sequence[Frame], probabilities: Iterator[float]) -> Detection:
-        """What this entry leads to, now that its windows were judged. Entries are accepted in the order in which they
-        were taken."""
+        """Process an entry whose windows have been judged. Entries are accepted in the order they were taken."""
         facts: list[Frame] = []
         speech: list[AudioChunk] = []
         ended = False
-        known = self._known_until != "0-0" and not _after(entry_id, self._known_until)
+        known = self._known_until != "0-0" and order(entry_id) <= order(self._known_until)
         for frame in frames:
             if type(frame) is AudioChunk:
-                self._hear(entry_id, probabilities, facts)
+                self._accept_windows(entry_id, probabilities, facts)
             elif not known:
-                ended |= self._control(frame, entry_id, facts)
+                ended |= self._accept_control(frame, entry_id, facts)
         self._accepted_id = entry_id
         begins = any(type(fact) is SpeechStarted for fact in facts)
         if self.turns.in_turn and not begins and not self.turns.paused:
@@ -132,16 +132,16 @@ class Listener:
         return Detection(speech, facts, late, ended)
 
     def _ingest(self, chunk: AudioChunk) -> int:
-        """Put the chunk where it belongs. Returns the byte offset of the first new window."""
+        """Place the chunk at its offset. Returns the byte offset of the first new window."""
         at = 2 * chunk.offset
         expected = self._first + len(self._audio)
         pcm = chunk.pcm
         skipped = False
         if at != expected:
-            if not self._audio:  # a successor begins in the middle, on a window's edge
+            if not self._audio:  # after a takeover, reading starts in the middle: begin at the next whole window
                 self._first = self._taken = self._judged = -(-at // WINDOW_BYTES) * WINDOW_BYTES
                 pcm = pcm[self._first - at :]
-            elif at < expected:  # doubled
+            elif at < expected:  # a duplicate
                 pcm = pcm[expected - at :]
             elif at - expected <= LONGEST_GAP_BYTES:
                 self._audio += bytes(at - expected)
@@ -149,17 +149,17 @@ class Listener:
                 skipped = True
                 self._skip_to(at)
                 pcm = pcm[self._first - at :]
-        self._entries.append((self._last_id, self._first + len(self._audio)))
+        self._entries.append((self._taken_id, self._first + len(self._audio)))
         self._audio += pcm
         first, end = self._taken, self._first + len(self._audio)
         self._taken = end - (end - first) % WINDOW_BYTES
         self._due.append(_Windows(first, (self._taken - first) // WINDOW_BYTES, skipped))
         return first
 
-    def _hear(self, entry_id: str, probabilities: Iterator[float], facts: list[Frame]) -> None:
+    def _accept_windows(self, entry_id: str, probabilities: Iterator[float], facts: list[Frame]) -> None:
         windows, turns = self._due.popleft(), self.turns
         if windows.skipped:
-            turns.now.window = windows.first // WINDOW_BYTES
+            turns.turn.window = windows.first // WINDOW_BYTES
         self._judged = windows.first
         for _, probability in zip(range(windows.count), probabilities, strict=False):
             self._judged += WINDOW_BYTES
@@ -169,8 +169,8 @@ class Listener:
                 if turns.in_turn and not was_in_turn:
                     self._sent = max(self._sent, 2 * turns.turn_start)
 
-    def _control(self, frame: Frame, entry_id: str, facts: list[Frame]) -> bool:
-        """What the client does besides speaking. Returns whether the session is over."""
+    def _accept_control(self, frame: Frame, entry_id: str, facts: list[Frame]) -> bool:
+        """Process a frame that is not audio. Returns whether the session is over."""
         match frame:
             case SettingsChanged(settings):
                 if self.settings.detect_turns != settings.detect_turns:
@@ -192,20 +192,19 @@ class Listener:
         return False
 
     def stalled(self) -> Sequence[Frame]:
-        """The client stopped sending in the middle of a turn: what it said is a turn."""
+        """Commit the turn in progress: the client has stopped sending audio."""
         return self.turns.commit(self._accepted_id, ReplyOptions(wants_reply=self.settings.create_reply))
 
     # -- audio ------------------------------------------------------------------------------------
 
     def _turn_end(self) -> int:
-        return (
-            self._judged
-            if self.settings.detect_turns is False
-            else max(self._sent, 2 * WINDOW_SAMPLES * self.turns.now.last)
-        )
+        """Return the offset at which the latest turn's speech ends."""
+        if not self.settings.detect_turns:
+            return self._judged
+        return max(self._sent, 2 * WINDOW_SAMPLES * self.turns.turn.last)
 
     def _speech(self, until: int, least: int) -> list[AudioChunk]:
-        """The speech that was not published yet, up to a byte offset, if there is enough of it."""
+        """Return the unpublished speech up to an offset; empty if it has fewer than `least` bytes."""
         start = max(self._sent, self._first)
         if until - start < least:
             return []
@@ -214,7 +213,7 @@ class Listener:
         return [AudioChunk(start // 2, pcm)] if pcm else []
 
     def _trim(self) -> None:
-        """Forget audio that no turn can need any more."""
+        """Drop audio that no turn can need any more."""
         needed = self._judged - self._keep
         if self.turns.in_turn:
             needed = min(self._sent, needed)
@@ -231,31 +230,28 @@ class Listener:
 
     # -- checkpoint -------------------------------------------------------------------------------
 
-    def checkpoint(self, pace: Sequence[float] = ()) -> bytes:
-        """All that a successor needs to go on after the last entry that was accepted; `pace` is what is known of the
-        speaker."""
+    def checkpoint(self, speaker: Sequence[float] = ()) -> bytes:
+        """Return the state after the last accepted entry. `speaker` is what `endpointing.Speaker.state` returns."""
         replay_from = self._entries[0][0] if self._entries else self._accepted_id
-        fields = [self._accepted_id, replay_from, self._sent, state_fields(self.turns.now), list(pace)]
+        fields = [self._accepted_id, replay_from, self._sent, state_fields(self.turns.turn), list(speaker)]
         if self.trace:
             fields.append(list(self.trace))
         packed: bytes = msgpack.packb(fields)
         return packed
 
     def restore(self, checkpoint: bytes, settings: SessionSettings) -> list[float]:
-        """Go on from a predecessor's checkpoint; entries are then due from `replay_from` on. Returns what is known of
-        the speaker."""
-        self._known_until, self.replay_from, self._sent, fields, pace, *trace = msgpack.unpackb(checkpoint)
+        """Continue from another worker's checkpoint; then feed the entries after `replay_from`.
+
+        Returns the state of the speaker that was passed to `checkpoint`.
+        """
+        self._known_until, self.replay_from, self._sent, fields, speaker, *trace = msgpack.unpackb(checkpoint)
         self.trace = trace[0] if trace else ()
-        self._last_id = self._accepted_id = self.replay_from
-        self.turns.now = TurnState(*fields)
+        self._taken_id = self._accepted_id = self.replay_from
+        self.turns.turn = TurnState(*fields)
         self._configure(settings)
-        return [float(value) for value in pace]
+        return [float(value) for value in speaker]
 
     def recent(self, seconds: float) -> bytes:
-        """The turn's latest audio, up to now."""
+        """Return the latest audio of the turn, at most `seconds` long: s16le, 16 kHz, mono."""
         first = max(self._first, self._judged - 2 * int(seconds * RATE_HZ), 2 * self.turns.turn_start)
         return bytes(self._audio[first - self._first : self._judged - self._first])
-
-
-def _after(entry_id: str, other: str) -> bool:
-    return order(entry_id) > order(other)

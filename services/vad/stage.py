@@ -1,4 +1,4 @@
-"""The vad stage: listens to sessions, decides on turns, and gives every turn its number."""
+"""The vad stage: detects speech in sessions, decides on turns, and numbers every turn."""
 
 import asyncio
 from collections.abc import Sequence
@@ -32,17 +32,17 @@ log = structlog.get_logger()
 
 CHECK_S = 1.0
 STALLED_S = 2.0
-"""A client that is silent on the wire for so long within a turn has ended it."""
+"""A turn is committed when the client has sent nothing for this long."""
 ABANDONED_S = 30.0
-"""After so long without input it is asked whether the session still lives."""
+"""After this time without input, the worker checks whether the session still exists."""
 WENT_ON_MS = 1_000
-"""Speech so soon after the end of a turn belonged to it: the turn was cut off."""
-JUDGE_S = 1.0
-"""The engine for the end of turns has to answer by then; after that the constant holds."""
+"""Speech within this time after a turn ended shows that the turn was cut off."""
+ENDPOINTING_S = 1.0
+"""Timeout of the endpointing engine. After it, the endpoint of the settings holds."""
 
 
 class VadStage:
-    """Its work is a session; it lasts until the session ends."""
+    """Each piece of work is a session and lasts until the session ends."""
 
     name = "vad"
     long_lived = True
@@ -64,9 +64,13 @@ class VadStage:
         return {"engine": self._engine, "endpointing": self._endpointing, "slots": self.slots}
 
     async def work(self, work: Work) -> Sequence[Frame]:
-        """Listen until the session ends."""
+        """Process the session's input until the session ends.
+
+        Raises:
+            TypeError: the job is not a `SessionStarted`.
+        """
         if not isinstance(work.frame, SessionStarted):
-            raise TypeError(f"{type(work.frame).__name__} is no session")
+            raise TypeError(f"the vad stage takes SessionStarted, not {type(work.frame).__name__}")
         listener = Listener(work.session, work.frame.settings, self._turn_detector.audio_s)
         session = _Session(work, listener, self._batcher, self._turn_detector)
         if work.attempt > 1 and (checkpoint := await work.load_checkpoint()) is not None:
@@ -75,7 +79,7 @@ class VadStage:
             session.restore_trace()
         work.follow(StreamKind.IN, listener.replay_from, session.deliver)
         try:
-            await session.over()
+            await session.run()
         finally:
             session.detector_session.close()
         return ()
@@ -87,66 +91,67 @@ class VadStage:
 
 
 class _Session:
-    """Publishes what the listener says, asks how long a pause may last, and notices when the client has gone."""
+    """Publishes the listener's detections, asks the endpointing engine at pauses, notices when the client is gone."""
 
     def __init__(self, work: Work, listener: Listener, batcher: DetectorBatcher, turn_detector: TurnDetector) -> None:
-        self.detector_session = DetectorSession(batcher, listener, self._answer, self._fail)
+        self.detector_session = DetectorSession(batcher, listener, self._on_detection, self._on_error)
         self.speaker = turn_detector.open()
         self._audio_s = turn_detector.audio_s
         self._work, self._listener = work, listener
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
-        self._heard_at_s = self._loop.time()
-        self._pause: SpeechPaused | None = None  # of which it is still to be asked how long it may last
-        self._news = asyncio.Event()  # a pause to ask about, or the end
+        self._latest_input_s = self._loop.time()
+        self._pause: SpeechPaused | None = None  # for the endpointing engine
+        self._wake = asyncio.Event()  # there is such a pause, or the session ended
         self._trace = TurnTrace(work.session) if is_tracing() else None
         self._silent_since = 0  # sample at which the latest pause began, or the latest turn ended
 
     def restore_trace(self) -> None:
-        """Go on with the span of the turn that a predecessor has begun."""
+        """Continue the span of the turn in progress, which another worker began."""
         if self._trace is not None:
             self._trace.restore(self._listener.trace)
 
     def deliver(self, entry_id: str, fence: int, frames: list[Frame]) -> None:
-        """The next entry of the input."""
-        self._heard_at_s = self._loop.time()
+        """Take the next entry of the input stream."""
+        self._latest_input_s = self._loop.time()
         self.detector_session.add(entry_id, frames)
 
-    def _fail(self, error: Exception) -> None:
+    def _on_error(self, error: Exception) -> None:
         self.detector_session.close()
         if not self._ended.done():
             self._ended.set_exception(error)
-            self._news.set()
+            self._wake.set()
 
-    def _answer(self, heard: Detection) -> None:
-        self._publish(heard.speech)
-        if heard.facts:
-            for fact in heard.facts:
-                self._learn(fact)
-            self._save(heard.facts)
-            self._publish(heard.late_speech)
-        if heard.ended and not self._ended.done():
+    def _on_detection(self, detection: Detection) -> None:
+        self._publish(detection.speech)
+        if detection.facts:
+            for fact in detection.facts:
+                self._observe(fact)
+            self._save(detection.facts)
+            self._publish(detection.late_speech)
+        if detection.ended and not self._ended.done():
             self._ended.set_result(None)
-            self._news.set()
+            self._wake.set()
 
     def _save(self, facts: Sequence[Frame]) -> None:
-        """Publish the facts, together with where a successor goes on."""
+        """Publish the facts and the checkpoint together."""
         if self._trace is not None:
-            facts = self._trace.follow(facts, self._spoken_ago_s())
+            facts = self._trace.follow(facts, self._onset_age_s())
             self._listener.trace = self._trace.state()
         self._work.checkpoint(facts, self._listener.checkpoint(self.speaker.state()))
 
-    def _spoken_ago_s(self) -> float:
-        """How long ago the first sample of the latest speech was spoken, as far as the broker's clock tells."""
+    def _onset_age_s(self) -> float:
+        """Estimate how long ago the latest onset was spoken, by the broker's clock."""
         turns = self._listener.turns
-        within_s = (turns.position - turns.now.onset * WINDOW_SAMPLES) / RATE_HZ
-        return within_s + self._work.age_s(turns.now.began_ms)
+        since_onset_s = (turns.position - turns.turn.onset * WINDOW_SAMPLES) / RATE_HZ
+        return since_onset_s + self._work.age_s(turns.turn.began_ms)
 
     def _publish(self, speech: Sequence[AudioChunk]) -> None:
         for chunk in speech:
             self._work.publish(chunk, urgent=False)
 
-    def _learn(self, fact: Frame) -> None:
+    def _observe(self, fact: Frame) -> None:
+        """Tell the endpointing engine about pauses and ends of turns."""
         match fact:
             case SpeechStarted(onset=onset) if self._silent_since:
                 pause_ms = (onset - self._silent_since) * 1000 // RATE_HZ
@@ -156,49 +161,53 @@ class _Session:
                 self._silent_since = fact.end
                 if self._listener.settings.adapt_endpoint:
                     self._pause = fact
-                    self._news.set()
+                    self._wake.set()
             case SpeechResumed(onset=onset):
                 self.speaker.resumed((onset - self._silent_since) * 1000 // RATE_HZ)
             case TurnCommitted(end=end, decided_at=decided_at):
                 self._silent_since = end
                 self.speaker.committed((decided_at - end) * 1000 // RATE_HZ)
             case TranscriptFinal(turn=turn, text=text) if text and shows_content():
-                log.info("heard", session=self._work.session, turn=turn, revision=0, text=text)
+                log.info("turn typed", session=self._work.session, turn=turn, revision=0, text=text)
             case _:
                 pass
 
-    async def over(self) -> None:
-        """Returns when the session is."""
+    async def run(self) -> None:
+        """Serve the session until it ends.
+
+        Raises:
+            Exception: the detector, or the processing of an entry, failed.
+        """
         while not self._ended.done():
             try:
                 async with asyncio.timeout(CHECK_S):
-                    await self._news.wait()
+                    await self._wake.wait()
             except TimeoutError:
-                if await self._abandoned():
+                if await self._is_abandoned():
                     return
                 continue
-            self._news.clear()
+            self._wake.clear()
             if self._pause is not None:
-                await self._ask(self._pause)
+                await self._set_endpoint(self._pause)
         self._ended.result()
 
-    async def _ask(self, pause: SpeechPaused) -> None:
-        """How long may this pause last?"""
+    async def _set_endpoint(self, pause: SpeechPaused) -> None:
+        """Ask the endpointing engine how long this pause may last."""
         self._pause = None
         listener = self._listener
         with suppress(TimeoutError):
-            async with asyncio.timeout(JUDGE_S):
+            async with asyncio.timeout(ENDPOINTING_S):
                 wait_ms = await self.speaker.wait_ms(listener.recent(self._audio_s), listener.settings)
                 listener.turns.wait(pause.turn, pause.revision, wait_ms)
 
-    async def _abandoned(self) -> bool:
-        """Nothing has come for a while: the turn may be over, or the client gone without a word."""
-        silent_s = self._loop.time() - self._heard_at_s
+    async def _is_abandoned(self) -> bool:
+        """Commit a turn that has stalled. Returns whether the session has ended without a `SessionEnded`."""
+        silent_s = self._loop.time() - self._latest_input_s
         if silent_s > STALLED_S and self._listener.turns.in_turn and self._listener.settings.detect_turns:
             self._save(self._listener.stalled())
         if silent_s > ABANDONED_S:
             if not await self._work.session_lives():
                 self._work.forget_session()
                 return True
-            self._heard_at_s = self._loop.time()
+            self._latest_input_s = self._loop.time()
         return False

@@ -1,4 +1,4 @@
-"""The table of turn-taking: in which state what follows from which signal. Pure."""
+"""The state table of turn-taking: (state, signal) -> next state and action. Pure."""
 
 from enum import IntEnum
 
@@ -10,22 +10,22 @@ class State(IntEnum):
 
 
 class Signal(IntEnum):
-    """What a window, or the client, amounts to."""
+    """What can change the state: detected in the audio, or sent by the client."""
 
     ONSET = 0
     """Speech for `start_ms`."""
     PAUSE = 1
     """Silence for `pause_ms`."""
     RESUME = 2
-    """Speech within a pause."""
+    """Speech during a pause."""
     ENDPOINT = 3
     """Silence for `endpoint_ms`."""
     LONGEST = 4
-    """The turn has lasted for `longest_ms`."""
+    """The turn has reached `longest_ms`."""
     COMMIT = 5
-    """The client says that the turn is over."""
+    """The client ends the turn."""
     CLEAR = 6
-    """The client takes the turn back."""
+    """The client discards the turn."""
 
 
 TABLE: dict[tuple[State, Signal], tuple[State, str]] = {
@@ -40,11 +40,11 @@ TABLE: dict[tuple[State, Signal], tuple[State, str]] = {
     (State.SPEAKING, Signal.CLEAR): (State.SILENT, "discard"),
     (State.PAUSED, Signal.CLEAR): (State.SILENT, "discard"),
 }
-"""(state, signal) -> (next state, what is said). A pair that is not here changes nothing."""
+"""(state, signal) -> (next state, action). A signal without an entry for the current state is ignored."""
 
 
 def print_table() -> None:
-    """The machine as a table, for the documentation."""
-    print("| state | signal | next state | what is said |\n|---|---|---|---|")
-    for (state, signal), (following, said) in TABLE.items():
-        print(f"| {state.name.lower()} | {signal.name.lower()} | {following.name.lower()} | {said} |")
+    """Print the table in Markdown, for DESIGN.md."""
+    print("| state | signal | next state | action |\n|---|---|---|---|")
+    for (state, signal), (next_state, action) in TABLE.items():
+        print(f"| {state.name.lower()} | {signal.name.lower()} | {next_state.name.lower()} | {action} |")

@@ -1,7 +1,7 @@
-"""Turn-taking: speech probability in, facts about turns out.
+"""Turn-taking: speech probabilities in, facts about turns out.
 
-A pure state machine: no clock, no I/O; it counts windows of 20 ms. Its table, in `turn_table`, is the whole of it; the
-functions named in it make the facts. `python -m services.vad.turn_taking` prints it.
+A pure state machine: no clock, no I/O. It counts windows of 20 ms. `turn_table` says which signal leads to which state
+and action; each action has a method here. `python -m services.vad.turn_taking` prints the table.
 """
 
 from collections.abc import Sequence
@@ -24,21 +24,22 @@ from shared.protocol.frames import (
 from shared.protocol.session import OMNI, ReplyOptions, SessionSettings
 
 RESUME_MS = 60
-"""Speech needed within a pause before the turn goes on: a click is none. Never more than the start takes."""
+"""Speech during a pause that resumes the turn, or `start_ms` if that is less. A click is shorter."""
 ONSET_GAP = 3
-"""Windows without speech that an onset may have inside."""
+"""Windows without speech in a row that an onset may contain."""
 
 
 class TurnTaker:
-    """One session's turns. Feed it every window in order; entry ids are the broker's, of the entry the window came in."""
+    """The turns of one session. Takes every window in order, with the id of the stream entry that contained it."""
 
-    def __init__(self, session: str, settings: SessionSettings, standing: TurnState | None = None) -> None:
+    def __init__(self, session: str, settings: SessionSettings, turn: TurnState | None = None) -> None:
+        """`turn` is the state to continue from, of a checkpoint."""
         self.session = session
-        self.now = standing or TurnState()
+        self.turn = turn or TurnState()
         self.configure(settings)
 
     def configure(self, settings: SessionSettings) -> None:
-        """Go on with other settings; a turn that is being spoken goes on under them."""
+        """Apply new settings, also to a turn in progress."""
         self.settings = settings
         self._start = max(1, settings.start_ms // WINDOW_MS)
         self._resume = min(self._start, RESUME_MS // WINDOW_MS)
@@ -49,203 +50,216 @@ class TurnTaker:
 
     @property
     def in_turn(self) -> bool:
-        """Someone has begun to speak and the turn is not over."""
-        return self.now.state != State.SILENT
+        """Whether a turn has begun and is not over."""
+        return self.turn.state != State.SILENT
 
     @property
     def paused(self) -> bool:
-        return self.now.state == State.PAUSED
+        return self.turn.state == State.PAUSED
 
     @property
     def position(self) -> int:
-        """Samples heard."""
-        return self.now.window * WINDOW_SAMPLES
+        """Samples processed so far."""
+        return self.turn.window * WINDOW_SAMPLES
 
     @property
     def turn_start(self) -> int:
         """First sample of the turn, pre-roll included."""
-        return self.now.start * WINDOW_SAMPLES
+        return self.turn.start * WINDOW_SAMPLES
 
     def hear(self, probability: float, entry_id: str) -> Sequence[Frame]:
-        """The next window."""
-        now = self.now
-        now.window += 1
+        """Process the next window, given its speech probability."""
+        turn = self.turn
+        turn.window += 1
         if not self.settings.detect_turns:
-            return self._hear_manual(entry_id)
+            return self._process_undetected(entry_id)
         voiced = probability >= self.settings.threshold
-        if now.state == State.SILENT:
-            if not voiced:
-                if now.run:
-                    now.gap += 1
-                    if now.gap > ONSET_GAP:
-                        now.run = 0
-                return ()
-            return self._onset(entry_id)
-        if now.state == State.SPEAKING:
+        if turn.state == State.SILENT:
             if voiced:
-                now.last = now.window
+                return self._onset(entry_id)
+            if turn.run:
+                turn.gap += 1
+                if turn.gap > ONSET_GAP:
+                    turn.run = 0
+            return ()
+        if turn.state == State.SPEAKING:
+            if voiced:
+                turn.last = turn.window
         else:
-            now.run = now.run + 1 if voiced else max(0, now.run - 1)
+            turn.run = turn.run + 1 if voiced else max(0, turn.run - 1)
         facts: list[Frame] = []
         while (signal := self._signal()) is not None:
-            facts += self._step(signal, entry_id, self._options())
+            facts += self._step(signal, entry_id, self._default_options())
         return facts
 
-    def wait(self, turn: int, revision: int, endpoint_ms: int) -> None:
-        """So much silence ends the turn, if it is still the same pause."""
-        now = self.now
-        if now.state == State.PAUSED and (now.turn, now.revision) == (turn, revision):
-            now.endpoint = max(self._pause, endpoint_ms // WINDOW_MS)
+    def wait(self, number: int, revision: int, endpoint_ms: int) -> None:
+        """Set the silence that ends this turn. Ignored unless the same pause of the same turn still lasts."""
+        turn = self.turn
+        if turn.state == State.PAUSED and (turn.number, turn.revision) == (number, revision):
+            turn.endpoint = max(self._pause, endpoint_ms // WINDOW_MS)
 
     def commit(self, entry_id: str, options: ReplyOptions) -> Sequence[Frame]:
-        """The client says that the turn is over. It is always answered: where there was none, it is discarded as empty."""
-        return self._step(Signal.COMMIT, entry_id, options) or [TurnDiscarded(self.now.turn, self.now.revision, EMPTY)]
+        """End the turn at the client's request. Without a turn, answers with an empty `TurnDiscarded`."""
+        facts = self._step(Signal.COMMIT, entry_id, options)
+        return facts or [TurnDiscarded(self.turn.number, self.turn.revision, EMPTY)]
 
     def clear(self, entry_id: str, reason: str) -> Sequence[Frame]:
-        """What is being spoken is no turn."""
+        """Discard the turn in progress, if any."""
         return self._step(Signal.CLEAR, entry_id, ReplyOptions(), reason)
 
     def ask(self, entry_id: str, text: str, options: ReplyOptions, *, unless_spoken: bool = False) -> Sequence[Frame]:
-        """A turn that is not spoken. What is being spoken ends as a turn of its own, without a reply; or
-        (`unless_spoken`) goes on, and there is no other."""
+        """Begin and commit a turn that is not spoken: typed text, or a reply requested without text.
+
+        A spoken turn in progress is committed first, without a reply. With `unless_spoken` it continues instead, and
+        nothing is published.
+        """
         if unless_spoken and self.in_turn:
             return ()
         facts = self._step(Signal.COMMIT, entry_id, ReplyOptions(wants_reply=False))
-        now = self.now
-        sounds = now.omni and now.heard != now.revision and not text and options.say is None
-        spoken = now.turn
-        now.turn, now.revision, now.heard = now.turn + 1, 0, 0
+        turn = self.turn
+        unanswered_audio = turn.omni and turn.audio_revision != turn.revision and not text and options.say is None
+        spoken_turn = turn.number
+        turn.number, turn.revision, turn.audio_revision = turn.number + 1, 0, 0
         at = self.position
-        facts.append(TurnCommitted(now.turn, 0, at, at, at, milliseconds(entry_id), options))
-        if sounds and options.wants_reply:
-            facts.append(self._sound(options, spoken))
+        facts.append(TurnCommitted(turn.number, 0, at, at, at, milliseconds(entry_id), options))
+        if unanswered_audio and options.wants_reply:
+            facts.append(self._audio_ready(options, spoken_turn))
         else:
-            facts.append(TranscriptFinal(self.session, now.turn, 0, text, options))
+            facts.append(TranscriptFinal(self.session, turn.number, 0, text, options))
         return facts
 
     # -- signals ----------------------------------------------------------------------------------
 
     def _onset(self, entry_id: str) -> Sequence[Frame]:
-        now = self.now
-        if now.run == 0:
-            now.onset = now.window - 1
-        now.run, now.gap = now.run + 1, 0
-        if now.run < self._start:
+        turn = self.turn
+        if turn.run == 0:
+            turn.onset = turn.window - 1
+        turn.run, turn.gap = turn.run + 1, 0
+        if turn.run < self._start:
             return ()
-        return self._step(Signal.ONSET, entry_id, self._options())
+        return self._step(Signal.ONSET, entry_id, self._default_options())
 
-    def _hear_manual(self, entry_id: str) -> Sequence[Frame]:
-        """Without detection everything is speech, from the first window to the client's commit."""
-        now = self.now
-        if now.state == State.SILENT:
-            now.onset = now.window - 1
-            return self._step(Signal.ONSET, entry_id, self._options())
-        now.last = now.window
-        if now.window - now.start >= self._longest:
+    def _process_undetected(self, entry_id: str) -> Sequence[Frame]:
+        """Without turn detection, every window up to the client's commit counts as speech."""
+        turn = self.turn
+        if turn.state == State.SILENT:
+            turn.onset = turn.window - 1
+            return self._step(Signal.ONSET, entry_id, self._default_options())
+        turn.last = turn.window
+        if turn.window - turn.start >= self._longest:
             return self._step(Signal.LONGEST, entry_id, ReplyOptions(wants_reply=False))
         return ()
 
     def _signal(self) -> Signal | None:
-        now = self.now
-        if now.state == State.SILENT:
+        turn = self.turn
+        if turn.state == State.SILENT:
             return None
-        if now.window - now.start >= self._longest:
+        if turn.window - turn.start >= self._longest:
             return Signal.LONGEST
-        silence = now.window - now.last
-        if now.state == State.SPEAKING:
+        silence = turn.window - turn.last
+        if turn.state == State.SPEAKING:
             return Signal.PAUSE if silence >= self._pause else None
-        if now.run >= self._resume:
+        if turn.run >= self._resume:
             return Signal.RESUME
-        return Signal.ENDPOINT if silence >= (now.endpoint or self._endpoint) and now.run == 0 else None
+        return Signal.ENDPOINT if silence >= (turn.endpoint or self._endpoint) and turn.run == 0 else None
 
-    def _options(self) -> ReplyOptions:
+    def _default_options(self) -> ReplyOptions:
         return ReplyOptions(wants_reply=self.settings.create_reply)
 
-    # -- the table at work ------------------------------------------------------------------------
+    # -- actions ----------------------------------------------------------------------------------
 
     def _step(self, signal: Signal, entry_id: str, options: ReplyOptions, reason: str = "") -> list[Frame]:
-        found = TABLE.get((State(self.now.state), signal))
+        """Apply the table. Returns the facts of the action; empty: the signal is ignored in this state."""
+        found = TABLE.get((State(self.turn.state), signal))
         if found is None:
             return []
-        self.now.state = found[0]
+        self.turn.state = found[0]
         match found[1]:
             case "begin":
                 return [self._begin(entry_id)]
             case "pause":
-                return self._paused()
+                return self._begin_pause()
             case "resume":
-                return [self._resumed()]
+                return [self._resume_turn()]
             case "commit":
-                return self._committed(entry_id, options)
+                return self._commit_turn(entry_id, options)
             case _:
-                return [self._discarded(reason)]
+                return [self._discard(reason)]
 
     def _begin(self, entry_id: str) -> Frame:
-        now, settings = self.now, self.settings
-        now.turn, now.revision = now.turn + 1, 0
-        now.start = max(now.floor, now.onset - self._preroll, 0)
-        now.last, now.run, now.gap, now.speculated = now.window, 0, 0, 0
-        now.omni, now.began_ms, now.heard = int(settings.route == OMNI), milliseconds(entry_id), -1
+        turn, settings = self.turn, self.settings
+        turn.number, turn.revision = turn.number + 1, 0
+        turn.start = max(turn.floor, turn.onset - self._preroll, 0)
+        turn.last, turn.run, turn.gap, turn.speculated = turn.window, 0, 0, 0
+        turn.omni, turn.began_ms, turn.audio_revision = int(settings.route == OMNI), milliseconds(entry_id), -1
         return SpeechStarted(
             self.session,
-            now.turn,
+            turn.number,
             0,
             self.turn_start,
-            now.onset * WINDOW_SAMPLES,
-            _before(now.began_ms),
+            turn.onset * WINDOW_SAMPLES,
+            _cursor_before(turn.began_ms),
             settings.language,
             settings.interrupt_reply and settings.detect_turns,
             settings.hints,
             settings.route,
         )
 
-    def _paused(self) -> list[Frame]:
-        now, settings = self.now, self.settings
-        now.run, now.endpoint = 0, 0
-        short = (now.last - now.start) * WINDOW_MS <= settings.speculate_longest_ms
-        speculate = settings.create_reply and short and now.speculated < settings.speculations
-        now.speculated += speculate
-        pause = SpeechPaused(now.turn, now.revision, now.last * WINDOW_SAMPLES, speculate)
-        return [pause, *(self._heard(self._options()) if speculate else ())]
+    def _begin_pause(self) -> list[Frame]:
+        turn, settings = self.turn, self.settings
+        turn.run, turn.endpoint = 0, 0
+        short = (turn.last - turn.start) * WINDOW_MS <= settings.speculate_longest_ms
+        speculate = settings.create_reply and short and turn.speculated < settings.speculations
+        turn.speculated += speculate
+        pause = SpeechPaused(turn.number, turn.revision, turn.last * WINDOW_SAMPLES, speculate)
+        return [pause, *(self._publish_audio(self._default_options()) if speculate else ())]
 
-    def _heard(self, options: ReplyOptions) -> list[Frame]:
-        """This revision, to be answered as it sounds; once, as no speech comes between a pause and the commit."""
-        now = self.now
-        if not now.omni or now.heard == now.revision:
+    def _publish_audio(self, options: ReplyOptions) -> list[Frame]:
+        """On the omni route, publish this revision's audio to be answered.
+
+        Once for each revision: between a pause and the commit there is no speech, so the audio is the same.
+        """
+        turn = self.turn
+        if not turn.omni or turn.audio_revision == turn.revision:
             return []
-        now.heard = now.revision
-        return [self._sound(options)]
+        turn.audio_revision = turn.revision
+        return [self._audio_ready(options)]
 
-    def _sound(self, options: ReplyOptions, spoken: int = 0) -> Frame:
-        """Where the latest turn that was spoken sounds."""
-        now = self.now
-        cursor, end = _before(now.began_ms), now.last * WINDOW_SAMPLES
-        return TurnAudioReady(self.session, now.turn, now.revision, cursor, self.turn_start, end, options, spoken)
+    def _audio_ready(self, options: ReplyOptions, spoken_turn: int = 0) -> Frame:
+        """Say where the latest spoken turn's audio is; `spoken_turn`: its number, if the reply is another turn's."""
+        turn = self.turn
+        cursor, end = _cursor_before(turn.began_ms), turn.last * WINDOW_SAMPLES
+        return TurnAudioReady(
+            self.session, turn.number, turn.revision, cursor, self.turn_start, end, options, spoken_turn
+        )
 
-    def _resumed(self) -> Frame:
-        now = self.now
-        onset = now.window - now.run
-        now.revision += 1
-        now.last, now.run = now.window, 0
-        return SpeechResumed(now.turn, now.revision, onset * WINDOW_SAMPLES)
+    def _resume_turn(self) -> Frame:
+        turn = self.turn
+        onset = turn.window - turn.run
+        turn.revision += 1
+        turn.last, turn.run = turn.window, 0
+        return SpeechResumed(turn.number, turn.revision, onset * WINDOW_SAMPLES)
 
-    def _committed(self, entry_id: str, options: ReplyOptions) -> list[Frame]:
-        now = self.now
-        now.floor, now.run, now.gap = now.last, 0, 0
-        end = now.last * WINDOW_SAMPLES
+    def _commit_turn(self, entry_id: str, options: ReplyOptions) -> list[Frame]:
+        turn = self.turn
+        turn.floor, turn.run, turn.gap = turn.last, 0, 0
+        end = turn.last * WINDOW_SAMPLES
         clock_ms = milliseconds(entry_id)
-        over = TurnCommitted(now.turn, now.revision, self.turn_start, end, self.position, clock_ms, options)
-        return [over, *(self._heard(options) if options.wants_reply else ())]
+        committed = TurnCommitted(turn.number, turn.revision, self.turn_start, end, self.position, clock_ms, options)
+        return [committed, *(self._publish_audio(options) if options.wants_reply else ())]
 
-    def _discarded(self, reason: str) -> Frame:
-        now = self.now
-        now.floor, now.run, now.gap = now.window, 0, 0
-        now.heard = now.revision  # and nobody answers it later
-        return TurnDiscarded(now.turn, now.revision, reason)
+    def _discard(self, reason: str) -> Frame:
+        turn = self.turn
+        turn.floor, turn.run, turn.gap = turn.window, 0, 0
+        turn.audio_revision = turn.revision  # so that a reply requested later does not answer it
+        return TurnDiscarded(turn.number, turn.revision, reason)
 
 
-def _before(clock_ms: int) -> str:
-    """An id older than all that is published from then on: what comes within the same millisecond may get the same id."""
+def _cursor_before(clock_ms: int) -> str:
+    """Return an entry id older than every entry published from now on.
+
+    An entry written within the same millisecond may get the same id, so the cursor lies one millisecond earlier.
+    """
     return f"{clock_ms - 1}-{2**64 - 1}"
 
 

@@ -1,4 +1,4 @@
-"""The span of each whole turn, from the first sample of speech until it is over, or none."""
+"""Tracing: one span for each turn, from its first sample of speech until it is committed or discarded."""
 
 import time
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from shared.protocol.frames import (
 
 
 class TurnTrace:
-    """One session's turns. A worker that goes on for another ends the span that the other had begun."""
+    """The spans of one session's turns. After a takeover, the new worker ends the span that the old one began."""
 
     def __init__(self, session: str) -> None:
         self._session = session_label(session)
@@ -29,8 +29,10 @@ class TurnTrace:
         self._trace = ""
 
     def follow(self, facts: Sequence[Frame], ago_s: float) -> list[Frame]:
-        """The next facts, with where their turns' spans belong. `ago_s`: since the speech that begins with them, if some
-        does, was spoken."""
+        """Update the spans from these facts. Returns the facts with their `trace` set.
+
+        `ago_s`: seconds since the onset was spoken, if the facts contain a `SpeechStarted`.
+        """
         return [self._follow(fact, ago_s) for fact in facts]
 
     def _follow(self, fact: Frame, ago_s: float) -> Frame:
@@ -41,9 +43,9 @@ class TurnTrace:
             case SpeechPaused():
                 self._span.add_event("pause", {"parley.revision": fact.revision})
             case SpeechResumed():
-                self._span.add_event("speech again", {"parley.revision": fact.revision})
+                self._span.add_event("speech resumed", {"parley.revision": fact.revision})
             case TurnCommitted():
-                if fact.end == fact.start:  # it was not spoken
+                if fact.end == fact.start:  # typed or requested: its span has not begun yet
                     self._begin(fact.turn, time.time_ns())
                 self._end(fact, "committed")
             case TurnDiscarded():
@@ -68,11 +70,11 @@ class TurnTrace:
         self._span = INVALID_SPAN
 
     def state(self) -> Sequence[str | int]:
-        """Of the turn that is being spoken, for a successor; empty where none is, or it is not traced."""
+        """Return the span in progress as plain values, for a checkpoint; empty: there is no traced turn."""
         return (self._trace, self._turn, self._began_ns) if self._span is not INVALID_SPAN and self._trace else ()
 
     def restore(self, state: Sequence[str | int]) -> None:
-        """Go on with a predecessor's."""
+        """Continue the span that another worker began."""
         if state:
             trace, turn, began_ns = state
             self._begin(int(turn), int(began_ns), str(trace))

@@ -62,12 +62,16 @@ async def test_nothing_that_was_said_is_logged(parley_server: System, words: byt
 async def test_what_was_said_is_logged_where_that_is_asked_for(outspoken_server: System, words: bytes) -> None:
     session = await converse(outspoken_server, words)
     found = records(outspoken_server)
-    heard, replied = named(found, "heard", session), named(found, "replied", session)
-    assert [(one["role"], one["turn"], one["text"]) for one in heard] == [("asr", 1, HEARD), ("vad", 2, TYPED)]
+    replied = named(found, "replied", session)
+    transcribed, typed = named(found, "turn transcribed", session), named(found, "turn typed", session)
+    assert [(one["role"], one["turn"], one["text"]) for one in (*transcribed, *typed)] == [
+        ("asr", 1, HEARD),
+        ("vad", 2, TYPED),
+    ]
     assert [(one["role"], one["turn"]) for one in replied] == [("llm", 1), ("llm", 2)]
     assert all(REPLIED in one["text"] for one in replied)
-    assert len({heard[0]["trace_id"], replied[0]["trace_id"], replied[1]["trace_id"]}) == 2
-    assert heard[0]["trace_id"] == replied[0]["trace_id"]
+    assert len({transcribed[0]["trace_id"], replied[0]["trace_id"], replied[1]["trace_id"]}) == 2
+    assert transcribed[0]["trace_id"] == replied[0]["trace_id"]
     async with asyncio.timeout(HANG_S):
         while not (spans := [one for one in records(outspoken_server) if one.get("name") == "llm"]):
             await asyncio.sleep(0.05)

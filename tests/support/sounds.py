@@ -1,18 +1,18 @@
-"""Sounds for recognisers: some pass for a voice, some do not."""
+"""Test sounds for recognisers: synthetic voices, noise and hum."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from services.asr.engine import Utterance
-from services.asr.engines.clips import Clip, Recognition
+from services.asr.engines.model import Clip, Recognition
 from shared.protocol.session import RATE_HZ
 
 CHUNK_BYTES = 2 * RATE_HZ // 10
 
 
 def voice(seconds: float, seed: int = 0) -> bytes:
-    """A sound with the spectrum of a changing vowel. No two seconds of it are the same."""
+    """A sound with the spectrum of a vowel that changes all the time: no two seconds are the same."""
     chance = np.random.default_rng(seed)
     at = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
     pitch = 2 * np.pi * np.cumsum(140 + 30 * np.sin(2 * np.pi * 0.7 * at + seed)) / RATE_HZ
@@ -35,9 +35,10 @@ def clip(seconds: float, seed: int = 0, language: str = "", hints: str = "") -> 
 
 
 async def feed(utterance: Utterance, pcm: bytes) -> list[str]:
+    """Pass the audio to the utterance in chunks of 100 ms. Returns the partial transcripts."""
     partials = [await utterance.accept(pcm[at : at + CHUNK_BYTES]) for at in range(0, len(pcm), CHUNK_BYTES)]
     return [partial for partial in partials if partial is not None]
 
 
-def texts(heard: Sequence[Recognition]) -> list[str]:
-    return [one.text for one in heard]
+def texts(recognitions: Sequence[Recognition]) -> list[str]:
+    return [recognition.text for recognition in recognitions]

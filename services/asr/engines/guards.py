@@ -1,89 +1,89 @@
-"""What keeps a recogniser that writes from inventing text: is anybody speaking, was it sure, does it go round in circles. Pure."""
+"""Guards against hallucinated text: is there a voice, was the model confident, does the text repeat itself. Pure."""
 
 import re
+from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import webrtcvad
-from numpy.typing import NDArray
 
+from services.asr.engines.model import Recognition
 from shared.protocol.session import RATE_HZ
 
-Samples = NDArray[np.float32]
-
 VOICED_MS = 100
-"""Less voice than this in an utterance is no word."""
+"""An utterance with less voice than this has no words."""
 
 NO_SPEECH, UNSURE = 0.6, -1.0
-"""Whisper's own thresholds (OpenAI, `transcribe.py`): probability of no speech, mean log-probability of the words."""
+"""Whisper's own thresholds (OpenAI, `transcribe.py`): probability of no speech, mean log-probability of the tokens."""
 
 LOOPS = 4
-"""So many times the same words in a row are a loop: nobody says "thank you thank you thank you thank you"."""
+"""Repetitions that make a loop. Nobody says "thank you thank you thank you thank you"."""
 
-MOST_WORDS_PER_S = 9.0
-"""The fastest talkers say six or seven."""
+MAX_WORDS_PER_S = 9.0
+"""The fastest speakers say six or seven words a second."""
 
 HISS = 0.6
-"""Flatness of the mean spectrum (geometric by arithmetic mean) from which there is nothing but hiss: it has 0.9, vowels 0.1."""
+"""Spectral flatness (geometric by arithmetic mean of the power) from which audio is noise: hiss has 0.9, vowels 0.1."""
 
 HUM = 0.9
-"""Part of the power outside the band of voices from which there is nothing but hum."""
+"""Share of the power outside the voice band from which audio is mains hum."""
 
 _WINDOW_BYTES = 2 * RATE_HZ // 50
-_BAND = slice(200 // 50, 4_000 // 50)  # bins of 50 Hz; below 200 Hz, the window smears a hum of 100 or 120 Hz
+_VOICE_BAND = slice(200 // 50, 4_000 // 50)  # bins of 50 Hz; the window smears a hum of 100 or 120 Hz up to 200 Hz
 _HANN = np.hanning(_WINDOW_BYTES // 2).astype(np.float32)
 _WORD = re.compile(r"\S+")
 
 
-class Voice:
-    """Whether what was heard so far sounds like a voice; s16le, 16 kHz, in pieces of any length."""
+class VoiceGate:
+    """Detects whether an utterance contains a voice. Takes s16le at 16 kHz in pieces of any length."""
 
     def __init__(self) -> None:
         self._detector = webrtcvad.Vad(2)
         self._rest = b""
-        self._windows: list[bytes] = []  # that the detector takes for speech
-        self.heard = False
-        """Whether at least `VOICED_MS` of it did."""
+        self._voiced: list[bytes] = []  # windows that WebRTC's detector takes for speech
+        self.is_open = False
+        """Whether at least `VOICED_MS` of the audio was a voice."""
 
-    def hear(self, pcm: bytes) -> None:
-        if self.heard:
+    def add(self, pcm: bytes) -> None:
+        if self.is_open:
             return
         pcm = self._rest + pcm
         whole = len(pcm) - len(pcm) % _WINDOW_BYTES
         for start in range(0, whole, _WINDOW_BYTES):
             window = pcm[start : start + _WINDOW_BYTES]
             if self._detector.is_speech(window, RATE_HZ):
-                self._windows.append(window)
-            if len(self._windows) == VOICED_MS // 20:
-                if _is_voiced(b"".join(self._windows)):
-                    self.heard, self._windows = True, []
+                self._voiced.append(window)
+            if len(self._voiced) == VOICED_MS // 20:
+                if _is_voice(b"".join(self._voiced)):
+                    self.is_open, self._voiced = True, []
                     return
-                self._windows.clear()
+                self._voiced.clear()
         self._rest = pcm[whole:]
 
 
-def _is_voiced(pcm: bytes) -> bool:
-    """Whether windows that a detector takes for speech are neither hiss nor mains hum, which it takes for speech too."""
+def _is_voice(pcm: bytes) -> bool:
+    """Whether whole windows are neither hiss nor mains hum. WebRTC's detector takes both for speech."""
     windows = np.frombuffer(pcm, "<i2").astype(np.float32).reshape(-1, _WINDOW_BYTES // 2) * _HANN
     power = np.square(np.abs(np.fft.rfft(windows))).mean(axis=0) + 1e-9
-    band = power[_BAND]
+    band = power[_VOICE_BAND]
     flatness = np.exp(np.log(band).mean()) / band.mean()
     return bool(flatness < HISS and band.sum() > (1 - HUM) * power.sum())
 
 
 def has_voice(pcm: bytes) -> bool:
-    """Whether at least `VOICED_MS` of the audio (s16le, 16 kHz) sound like a voice."""
-    voice = Voice()
-    voice.hear(pcm)
-    return voice.heard
+    """Whether at least `VOICED_MS` of the audio (s16le, 16 kHz) is a voice."""
+    gate = VoiceGate()
+    gate.add(pcm)
+    return gate.is_open
 
 
-def is_invented(no_speech: float | None, confidence: float | None) -> bool:
-    """Whether the model says itself that there was nobody, and was not sure of what it wrote."""
+def is_no_speech(no_speech: float | None, confidence: float | None) -> bool:
+    """Whether the model itself reports that there was no speech and that it is unsure of the text."""
     return no_speech is not None and confidence is not None and no_speech > NO_SPEECH and confidence < UNSURE
 
 
 def without_loops(text: str) -> str:
-    """The text up to where it begins to repeat itself, the repeated words once."""
+    """Return the text up to where it begins to repeat itself, with the repeated words once."""
     words = _WORD.findall(text)
     keys = [re.sub(r"\W", "", word).lower() or word for word in words]
     for start in range(len(keys)):
@@ -96,6 +96,32 @@ def without_loops(text: str) -> str:
     return text
 
 
-def is_too_much(text: str, seconds: float) -> bool:
-    """Whether these are more words than anybody says in that time."""
-    return len(_WORD.findall(text)) > MOST_WORDS_PER_S * seconds + 3
+def is_too_fast(text: str, seconds: float) -> bool:
+    """Whether the text has more words than anybody can say in this time."""
+    return len(_WORD.findall(text)) > MAX_WORDS_PER_S * seconds + 3
+
+
+def without_hallucinations(recognition: Recognition, seconds: float) -> Recognition:
+    """Return an offline model's result for a clip of this length, without hallucinated text."""
+    text = without_loops(recognition.text)
+    if is_no_speech(recognition.no_speech, recognition.confidence) or is_too_fast(text, seconds):
+        text = ""
+    if text == recognition.text:
+        return recognition
+    return replace(recognition, text=text, words=recognition.words[: len(text.split())])
+
+
+def streamed_without_hallucinations(text: str, seconds: float) -> str:
+    """Return the text that a streaming model wrote for this much audio, without hallucinated text.
+
+    A loop is cut only at the end of the text. Other words after it show that it was spoken: "no, no, no, no, not this".
+    """
+    words, kept = text.split(), without_loops(text).split()
+    if _bare(words[len(kept) :]) <= _bare(kept):
+        text = " ".join(kept)
+    return "" if is_too_fast(text, seconds) else text
+
+
+def _bare(words: Iterable[str]) -> set[str]:
+    """Return the set of the words, without case and punctuation."""
+    return {"".join(filter(str.isalnum, word.casefold())) for word in words} - {""}

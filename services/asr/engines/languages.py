@@ -1,4 +1,4 @@
-"""What a model calls a language, from what BCP 47 calls it. Pure."""
+"""Maps BCP 47 language tags to the codes that a model uses. Pure."""
 
 from collections.abc import Set as AbstractSet
 
@@ -14,19 +14,21 @@ OTHER_NAMES = {
     "tl": "fil",
     "yue": "zh",
 }
-"""Codes that mean the same, or what a model knows it as, where it does not know the code itself. Whisper's are not all ISO's."""
+"""A code to try if the model does not know the tag's own: a synonym, or Whisper's, which is not always ISO's."""
 
 UNKNOWN = frozenset({"", "auto", "und", "mul"})
-"""Whatever is spoken."""
+"""Tags that ask for language detection."""
 
 _SHOWN = 12
 
 
 def model_language(language: str, known: AbstractSet[str], *, detects: bool) -> str:
-    """The model's code for a BCP 47 tag; empty where it is to find out, or says of no language that it knows it.
+    """Return the model's code for a BCP 47 tag; empty: the model detects the language.
+
+    `known` are the model's codes; empty if it does not list them: then any code is passed on.
 
     Raises:
-        ValueError: it does not know the language, or cannot find out.
+        ValueError: the model does not know the language, or cannot detect it.
     """
     code = language.lower().replace("_", "-").partition("-")[0]
     if code in UNKNOWN:
@@ -39,5 +41,5 @@ def model_language(language: str, known: AbstractSet[str], *, detects: bool) -> 
     elif OTHER_NAMES.get(code) in known:
         return OTHER_NAMES[code]
     shown = ", ".join(sorted(known)[:_SHOWN]) + (", …" if len(known) > _SHOWN else "")
-    found = "cannot find out the language" if code in UNKNOWN else f"has no {language!r}"
-    raise ValueError(f"the recogniser {found}: it knows {len(known)} ({shown})")
+    problem = "cannot detect the language" if code in UNKNOWN else f"does not know the language {language!r}"
+    raise ValueError(f"the recogniser {problem}; it knows {len(known)} ({shown})")

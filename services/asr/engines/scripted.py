@@ -1,4 +1,4 @@
-"""A recogniser with a script: it understands a given text after a given delay. For benchmarks and tests."""
+"""A scripted recogniser: a given text after a given delay. For benchmarks and tests."""
 
 import asyncio
 
@@ -28,12 +28,12 @@ class ScriptedRecognizer:
 
 
 class ScriptedUtterance:
-    """See `engine.Utterance`. The first audio, or enough of it, brings the first word as a partial transcript."""
+    """See `engine.Utterance`. Its only partial transcript is the first word, once there is enough audio."""
 
     def __init__(self, transcript: Transcript, delay_s: float, least_bytes: int) -> None:
         self._transcript = transcript
         self._delay_s = delay_s
-        self._missing = least_bytes  # audio that is to come before there are words
+        self._missing = least_bytes  # audio still needed before there are words
         self._partial: str | None = transcript.text.partition(" ")[0] or None
 
     async def accept(self, pcm: bytes) -> str | None:

@@ -1,8 +1,8 @@
-"""The embedded recogniser: PocketSphinx with the US-English model that comes in its wheel.
+"""The embedded recogniser: PocketSphinx with the US-English model of its wheel.
 
-Its Python binding holds the interpreter's lock while it decodes, a second or more at a time. So the C interface is
-called, which the same shared object exports, through ctypes, which lets the lock go. An utterance borrows a decoder
-from a pool; nothing of one utterance is left in it for the next.
+Its Python binding holds the interpreter lock while it decodes, for a second or more. So its C interface, which the
+same shared object exports, is called through ctypes, which releases the lock. An utterance borrows a decoder from a
+pool, and leaves no state in it for the next utterance.
 """
 
 import asyncio
@@ -25,21 +25,22 @@ from shared.settings import Settings
 T = TypeVar("T")
 
 FIRST_MS = 1000
-"""Decoding begins with so much audio (or at the end): the cepstral mean that it needs is taken from it."""
-AGAIN_MS = 2000
-"""Here the mean is taken once more, and decoding begins anew: one word in six that would be wrong comes right."""
+"""Decoding begins with this much audio, or at the end. The cepstral mean for decoding is measured on it."""
+RESTART_MS = 2000
+"""Here the mean is measured again and decoding restarts. This corrects one in six of the wrong words."""
 PAUSE_MS, PAUSE_LEVEL = 100, 0.05
-"""But not while so much of the newest audio stays below this part of the loudest: the end may be near."""
+"""No restart while the latest audio of this length stays below this share of the peak: the utterance may be ending."""
 PARTIAL_MS = 250
+"""New audio needed for the next partial transcript."""
 FEED_MS = 80
-"""The least audio that is worth a way to the thread and back."""
+"""Audio that is passed to the thread in one call. Less is not worth the thread switch."""
 SOFTEST = 8
-"""Blocks of 10 ms that never exceed this (of 32768) are digital silence and say nothing about the channel."""
+"""Blocks of 10 ms with no sample above this (of 32768) are digital silence and are left out of the cepstral mean."""
 TYPICAL_MEAN = (40.0, 3.0, -1.0, *(0.0,) * 10)
-"""PocketSphinx's own first guess, for audio too short to measure."""
+"""PocketSphinx's default, for audio that is too short to measure."""
 
-# The second pass (fwdflat) costs 50 ms for each second of speech at the very end, and makes nothing better here.
-# A third of the usual number of active states costs no word and keeps noisy speech from running late.
+# The second pass (fwdflat) takes 50 ms for each second of speech, at the end, without a gain in accuracy here.
+# A third of the default number of active states does not change any word, and keeps up with noisy speech.
 _CONFIG = {"fwdflat": False, "maxhmmpf": 10_000, "loglevel": "FATAL"}
 _BYTES_PER_MS = 2 * RATE_HZ // 1000
 _BLOCK = RATE_HZ // 100  # samples of a frame
@@ -49,7 +50,7 @@ _NO_WORDS = re.compile(r"<[^>]*>|\[[^\]]*\]|\+\+[^+]*\+\+|\(\d+\)")
 
 
 class _Decoder:
-    """One PocketSphinx decoder. Blocks; used by one thread at a time."""
+    """One PocketSphinx decoder. Blocking, for one thread at a time."""
 
     def __init__(self) -> None:
         lib = self._lib = _library()
@@ -62,7 +63,7 @@ class _Decoder:
         parsed = lib.ps_config_parse_json(None, json.dumps(config).encode())
         self._ps = lib.ps_init(parsed) if parsed else None
         lib.ps_config_free(parsed)
-        # Another search is measured with, because ending an utterance decodes what was held back: it spots one word.
+        # `measure` uses a search for one keyphrase. Ending an utterance decodes its frames, and this search is cheap.
         if not self._ps or lib.ps_add_keyphrase(self._ps, _MEASURE, b"forward") != 0:
             raise RuntimeError(f"PocketSphinx cannot load its model in {model}")
 
@@ -71,7 +72,7 @@ class _Decoder:
         self._ps = None
 
     def start(self, mean: tuple[float, ...], search: bytes = _DECODE) -> None:
-        """Begin an utterance as if it were the decoder's first."""
+        """Begin an utterance, without state of earlier ones."""
         self._lib.ps_activate_search(self._ps, search)
         self._lib.ps_start_stream(self._ps)
         self._lib.ps_set_cmn(self._ps, ",".join(f"{value:g}" for value in mean).encode())
@@ -84,12 +85,12 @@ class _Decoder:
         self._lib.ps_end_utt(self._ps)
 
     def words(self) -> str:
-        """What is understood so far."""
+        """Return the words recognised so far."""
         words: bytes | None = self._lib.ps_get_hyp(self._ps, None)
         return " ".join(_NO_WORDS.sub("", (words or b"").decode()).split())
 
     def measure(self, pcm: bytes) -> tuple[float, ...]:
-        """The cepstral mean of the audio."""
+        """Return the cepstral mean of the audio; `TYPICAL_MEAN` if it is too short."""
         samples = np.frombuffer(pcm, np.int16)
         blocks = samples[: samples.size // _BLOCK * _BLOCK].reshape(-1, _BLOCK)
         blocks = blocks[(blocks.max(axis=1) > SOFTEST) | (blocks.min(axis=1) < -SOFTEST)]
@@ -104,7 +105,11 @@ class _Decoder:
 
 
 def _library() -> ctypes.CDLL:
-    """PocketSphinx's C interface (pocketsphinx.h)."""
+    """Return PocketSphinx's C interface (pocketsphinx.h), with signatures.
+
+    Raises:
+        RuntimeError: this build does not export a function.
+    """
     lib = ctypes.CDLL(_pocketsphinx.__file__)
     decoder, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
     signatures = {
@@ -133,7 +138,7 @@ def _library() -> ctypes.CDLL:
 class SphinxRecognizer:
     """See `engine.Recognizer`.
 
-    A decoder takes 0.3 to 0.7 s to make and 95 MB; one is made at load and more as utterances overlap.
+    A decoder takes 0.3 to 0.7 s to create and 95 MB. One is created by `load`, more when utterances overlap.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -155,11 +160,13 @@ class SphinxRecognizer:
             ValueError: the language is not English.
         """
         if language.lower().replace("_", "-").partition("-")[0] != "en":
-            raise ValueError(f"the recogniser sphinx has no {language!r}: it understands English (en) only")
+            raise ValueError(
+                f"the recogniser sphinx does not know the language {language!r}; it knows English (en) only"
+            )
         await self._free.acquire()
         try:
             decoder = self._idle.pop() if self._idle else await asyncio.wrap_future(self._threads.submit(_Decoder))
-        except BaseException:  # also cancelled: the place must not be lost
+        except BaseException:  # also when cancelled, so that the slot is not lost
             self._free.release()
             raise
         return SphinxUtterance(decoder, self._threads, self._give_back)
@@ -175,7 +182,7 @@ class SphinxRecognizer:
 
 
 class SphinxUtterance:
-    """See `engine.Utterance`. All audio is kept, so that decoding can begin anew."""
+    """See `engine.Utterance`. Keeps all audio, so that decoding can restart."""
 
     def __init__(self, decoder: _Decoder, threads: ThreadPoolExecutor, give_back: Callable[[_Decoder], None]) -> None:
         self._decoder = decoder
@@ -184,12 +191,12 @@ class SphinxUtterance:
         self._loop = asyncio.get_running_loop()
         self._job: Future[str] | None = None
         self._pcm = bytearray()
-        self._fed = 0  # bytes of it that the decoder was given; 0: it has not begun
-        self._begun_at = 0  # bytes of it that were there when its mean was taken
+        self._fed = 0  # bytes passed to the decoder; 0: decoding has not begun
+        self._measured = 0  # bytes on which the mean was measured
         self._mean: tuple[float, ...] = TYPICAL_MEAN
-        self._asked = 0  # bytes of it that the last partial transcript stands for
+        self._partial_at = 0  # bytes decoded at the latest partial transcript
         self._partial = ""
-        self._final: Transcript | None = None  # of all of it, where it is known
+        self._final: Transcript | None = None  # of all audio so far; None: not decoded yet
 
     async def accept(self, pcm: bytes) -> str | None:
         self._pcm += pcm
@@ -204,14 +211,14 @@ class SphinxUtterance:
 
     async def finish(self) -> Transcript:
         if self._final is None:
-            self._final = Transcript(await self._run(self._conclude), "en")
+            self._final = Transcript(await self._run(self._decode_to_end), "en")
         return self._final
 
     def close(self) -> None:
         job, self._job = self._job, None
         if job is None or job.done():
             self._give_back(self._decoder)
-        else:  # cancelled in the middle: the thread is still at it
+        else:  # cancelled while the thread still decodes
             job.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._give_back, self._decoder))
 
     async def _run(self, work: Callable[[], str]) -> str:
@@ -221,15 +228,15 @@ class SphinxUtterance:
     # -- in the thread ------------------------------------------------------------------------------
 
     def _decode(self) -> str:
-        """Decode what has come. Returns the transcript so far, unless the last one is too fresh."""
+        """Decode new audio. Returns the partial transcript, updated at most every `PARTIAL_MS` of audio."""
         self._feed()
-        if self._fed - self._asked < PARTIAL_MS * _BYTES_PER_MS:
+        if self._fed - self._partial_at < PARTIAL_MS * _BYTES_PER_MS:
             return self._partial
-        self._asked = self._fed
+        self._partial_at = self._fed
         return self._decoder.words()
 
-    def _conclude(self) -> str:
-        """Decode to the end. What comes after it begins anew, with all that was heard."""
+    def _decode_to_end(self) -> str:
+        """Decode all audio and return the transcript. Decoding restarts from the beginning when more audio comes."""
         if not self._pcm:
             return ""
         self._feed(to_the_end=True)
@@ -242,17 +249,18 @@ class SphinxUtterance:
         return bool(samples[-PAUSE_MS * RATE_HZ // 1000 :].max() < samples.max() * PAUSE_LEVEL)
 
     def _feed(self, *, to_the_end: bool = False) -> None:
-        again = self._begun_at < AGAIN_MS * _BYTES_PER_MS <= len(self._pcm)
-        if self._fed and again and not self._is_pausing():
+        """Pass new audio to the decoder; begin or restart decoding where due."""
+        restart = self._measured < RESTART_MS * _BYTES_PER_MS <= len(self._pcm)
+        if self._fed and restart and not self._is_pausing():
             self._decoder.end()
             self._fed = 0
         if not self._fed:
-            # After a pause that did not end the turn it decodes as if it had never concluded: with the mean that it had.
-            if self._begun_at < AGAIN_MS * _BYTES_PER_MS:
+            # After a pause within the turn, keep the mean: the transcript must be the same as without the pause.
+            if self._measured < RESTART_MS * _BYTES_PER_MS:
                 self._mean = self._decoder.measure(bytes(self._pcm))
-                self._begun_at = len(self._pcm)
+                self._measured = len(self._pcm)
             self._decoder.start(self._mean)
-        # In equal steps, however the audio came: the library moves its mean on after every step.
+        # In equal steps, however the audio arrived: the library updates its mean after every step.
         step = FEED_MS * _BYTES_PER_MS
         while len(self._pcm) - self._fed >= (1 if to_the_end else step):
             self._decoder.feed(bytes(self._pcm[self._fed : self._fed + step]))

@@ -1,8 +1,8 @@
-"""Voxtral Realtime: hears as it is spoken, and writes one token for each 80 ms that it has heard. Blocking; for one thread.
+"""Voxtral Realtime, a streaming model: it writes one token for each 80 ms of audio. Blocking, for one thread.
 
-Not with `generate`: that keeps whether the audio is over on the model, for all who use it at once, waits inside the thread
-for the audio of one person, and cannot go back. Here a call is one step of all streams whose next audio is there, and all
-that a stream is, is its row and how far it is.
+It does not use `generate`: that keeps the end of the audio on the model, shared by all streams; it waits inside the
+thread for one person's audio; and it cannot go back. Here a call is one step of all streams whose next audio has
+arrived. The state of a stream is its row in the caches and its position.
 """
 
 from collections.abc import Sequence
@@ -12,31 +12,31 @@ from typing import Any
 
 import numpy as np
 
-from services.asr.engines.clips import Clip, Recognition
+from services.asr.engines.kv_cache import RingKvCache
+from services.asr.engines.model import Clip, Recognition
 from services.asr.engines.pretrained import Pretrained
-from services.asr.engines.ring_cache import RingCache
 from shared.engines.devices import Device
 from shared.engines.registry import UnknownEngine
 from shared.settings import Settings
 
 _CONTEXT = 4
-"""Frames before those of a step that its two convolutions look back at, rounded up to whole ones of theirs."""
+"""Frames before a step that the encoder's two convolutions need, rounded up to whole output frames."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a stream asks: the token that follows these, when this was heard."""
+    """One step of a stream: predict the token that follows `tokens`, given the audio."""
 
     row: int
     at: int
-    """Position of the first of the tokens; may lie before what was asked last: what followed is taken back."""
+    """Position of the first token. If it lies before an earlier step, that step and all after it are undone."""
     tokens: tuple[int, ...]
     pcm: bytes
-    """Exactly what `Realtime.span` says; s16le, 16 kHz."""
+    """The samples that `VoxtralRealtime.span` returns; s16le, 16 kHz."""
 
 
-class Realtime(Pretrained):
-    """A decoder that hears one token's time of audio with each token that it writes. See also `clips.Model`."""
+class VoxtralRealtime(Pretrained):
+    """A streaming decoder: with each token it takes the audio of one token, 80 ms. Also a `model.Model`."""
 
     detects = True
 
@@ -45,91 +45,97 @@ class Realtime(Pretrained):
         processor, extractor = self._processor, self._processor.feature_extractor
         encoder = processor.tokenizer.tokenizer.instruct_tokenizer.audio_encoder
         if encoder is None or not encoder.audio_config.is_streaming or extractor.global_log_mel_max is None:
-            raise UnknownEngine(f"{folder}: the tokenizer (tekken.json) or processor says nothing of streaming")
+            raise UnknownEngine(f"{folder}: the tokenizer (tekken.json) or the processor has no settings for streaming")
         self.prefix = (*processor.tokenizer.tokenizer.instruct_tokenizer.start(), *encoder.encode_streaming_tokens())
         self.pad: int = encoder.streaming_pad
         self.special = frozenset(processor.tokenizer.all_special_ids)
-        self.left: int = encoder.audio_config.n_left_pad_tokens
+        self.left_padding: int = encoder.audio_config.n_left_pad_tokens
         """Tokens of silence before the audio."""
         self.delay: int = processor.num_delay_tokens
-        """Tokens between what is heard and what is written."""
-        self.right: int = processor.num_right_pad_tokens
-        """Tokens of silence after the audio, in which the last word is written, however long."""
-        self.samples: int = processor.raw_audio_length_per_tok
-        """Of one token."""
+        """Tokens between the audio of a word and its text."""
+        self.right_padding: int = processor.num_right_pad_tokens
+        """Tokens of silence after the audio in which even the longest last word is written completely."""
+        self.samples_per_token: int = processor.raw_audio_length_per_tok
         self._hop, self._window = extractor.hop_length, extractor.win_length
         config = self._model.config
-        self._frames = config.downsample_factor  # of the encoder, a token
-        kept = device.name, device.dtype
-        spare, most = self.right + 1, len(self.prefix)
-        self._ears = RingCache(config.audio_config, self._frames * spare, self._frames * most, *kept)
-        self._memory = RingCache(config.text_config, spare, most, *kept)
+        self._frames = config.downsample_factor  # encoder frames in a token
+        spare, most = self.right_padding + 1, len(self.prefix)
+        memory = device.name, device.dtype
+        self._encoder_cache = RingKvCache(config.audio_config, self._frames * spare, self._frames * most, *memory)
+        self._decoder_cache = RingKvCache(config.text_config, spare, most, *memory)
         ends = config.text_config.eos_token_id
         self._ends = frozenset(ends if isinstance(ends, list) else [ends])
-        self._pace: Any = None
+        self._delay_embedding: Any = None
 
     def span(self, at: int, count: int) -> tuple[int, int]:
-        """Which samples of the audio so many tokens hear, from a position on: (first, end); those before 0 are silence."""
-        begin = (at - self.left) * self.samples - self._window // 2
-        end = begin + count * self.samples - self._hop + self._window
+        """Return the samples (first, end) needed by `count` tokens from position `at` on; before 0 is silence."""
+        begin = (at - self.left_padding) * self.samples_per_token - self._window // 2
+        end = begin + count * self.samples_per_token - self._hop + self._window
         return begin - _CONTEXT * self._hop if at else begin, end
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of tokens; quick."""
+        """Return the text of tokens. Fast enough for the event loop."""
         return str(self._processor.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
     def advance(self, steps: Sequence[Step]) -> list[int]:
-        """The next token of each stream. There is at most one step of a row."""
+        """Return the next token of each stream. Each row occurs at most once."""
         import torch
 
-        found: dict[int, int] = {}
+        next_tokens: dict[int, int] = {}
         with torch.inference_mode():
-            for count in {len(step.tokens) for step in steps}:  # those who begin have more to hear
+            for count in {len(step.tokens) for step in steps}:  # a first step has more tokens
                 group = sorted((step for step in steps if len(step.tokens) == count), key=lambda step: step.row)
-                found.update(zip((step.row for step in group), self._next(group, count), strict=True))
-        # An end in the middle of the audio is nothing said: there is more to hear.
-        return [self.pad if found[step.row] in self._ends else found[step.row] for step in steps]
+                next_tokens.update(zip((step.row for step in group), self._advance(group, count), strict=True))
+        # There may be more audio: an end token counts as padding.
+        return [self.pad if (token := next_tokens[step.row]) in self._ends else token for step in steps]
 
-    def _next(self, steps: Sequence[Step], count: int) -> list[int]:
+    def _advance(self, steps: Sequence[Step], count: int) -> list[int]:
+        """Run one step of streams that all have `count` tokens."""
         import torch
 
         parts, device = self._model.model, self._device.name
         rows, starts = [step.row for step in steps], [step.at for step in steps]
-        heard = parts.audio_tower.embedder(self._features(steps))
+        audio = parts.audio_tower.embedder(self._features(steps))
         if starts[0]:
-            heard = heard[:, _CONTEXT // 2 :]
-        positions, mask = self._ears.begin(rows, [at * self._frames for at in starts], count * self._frames)
-        heard = parts.audio_tower(
-            inputs_embeds=heard, position_ids=positions, attention_mask=mask, past_key_values=self._ears, use_cache=True
-        ).last_hidden_state
-        heard = parts.multi_modal_projector(heard.reshape(len(steps), count, -1))
-        ids = torch.tensor([step.tokens for step in steps], device=device)
-        positions, mask = self._memory.begin(rows, starts, count)
-        if self._pace is None:
-            self._pace = parts.time_embedding(torch.full((1,), self.delay, device=device, dtype=heard.dtype))[None]
-        states = parts.language_model(
-            inputs_embeds=parts.language_model.embed_tokens(ids) + heard,
+            audio = audio[:, _CONTEXT // 2 :]
+        positions, mask = self._encoder_cache.begin(rows, [at * self._frames for at in starts], count * self._frames)
+        audio = parts.audio_tower(
+            inputs_embeds=audio,
             position_ids=positions,
             attention_mask=mask,
-            past_key_values=self._memory,
+            past_key_values=self._encoder_cache,
             use_cache=True,
-            t_cond=self._pace,
+        ).last_hidden_state
+        audio = parts.multi_modal_projector(audio.reshape(len(steps), count, -1))
+        ids = torch.tensor([step.tokens for step in steps], device=device)
+        positions, mask = self._decoder_cache.begin(rows, starts, count)
+        if self._delay_embedding is None:
+            self._delay_embedding = parts.time_embedding(
+                torch.full((1,), self.delay, device=device, dtype=audio.dtype)
+            )[None]
+        states = parts.language_model(
+            inputs_embeds=parts.language_model.embed_tokens(ids) + audio,
+            position_ids=positions,
+            attention_mask=mask,
+            past_key_values=self._decoder_cache,
+            use_cache=True,
+            t_cond=self._delay_embedding,
         ).last_hidden_state
         tokens: list[int] = self._model.lm_head(states[:, -1]).argmax(-1).tolist()
         return tokens
 
     def _features(self, steps: Sequence[Step]) -> Any:
-        # The last frame is thrown away: it may hear nothing, where others would wait for its audio.
+        # The feature extractor drops the last frame. Padding it with silence avoids waiting for its audio.
         rest = bytes(2 * self._hop)
         audio = [np.frombuffer(step.pcm + rest, "<i2").astype(np.float32) / np.float32(32_768) for step in steps]
-        made = self._processor.feature_extractor(
+        features = self._processor.feature_extractor(
             audio, center=False, sampling_rate=self._processor.feature_extractor.sampling_rate, return_tensors="pt"
         )
-        return made.input_features.to(self._device.name, self._device.dtype)
+        return features.input_features.to(self._device.name, self._device.dtype)
 
     def _transcribe(self, clips: Sequence[Clip]) -> list[Recognition]:
         inputs = self._inputs(clips)
-        most = inputs["input_features"].shape[-1] * self._hop // self.samples
+        most = inputs["input_features"].shape[-1] * self._hop // self.samples_per_token
         rows = self._model.generate(**inputs, max_length=most, do_sample=False, num_beams=1)
         texts = self._texts([row[len(self.prefix) :] for row in rows])
         return [Recognition(text, clip.language) for text, clip in zip(texts, clips, strict=True)]

@@ -1,4 +1,4 @@
-"""Whether a turn that has paused is over: the contract, the constant, and the names of the engines that come with Parley."""
+"""Endpointing: how long a pause may last before the turn is over. The contract, the engines, the fixed one."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,49 +8,53 @@ from shared.settings import Settings
 
 
 class Speaker(Protocol):
-    """One session's speaker: what is known of how they pause."""
+    """What an engine has learned about the pauses of one session's speaker."""
 
     def resumed(self, pause_ms: int) -> None:
-        """They went on after a pause of this length: it was within their turn."""
+        """Learn from a pause of this length that was within a turn: the person spoke again."""
         ...
 
     def committed(self, pause_ms: int) -> None:
-        """The turn was taken to be over after so much silence."""
+        """Learn that a turn was committed after this silence."""
         ...
 
     async def wait_ms(self, pcm: bytes, settings: SessionSettings) -> int:
-        """Silence after which the turn that has just paused is over.
+        """Return the silence after which the turn that has just paused is over.
 
-        `pcm` is the end of the turn up to now, the last `audio_s` seconds at most: s16le, 16 kHz, mono.
+        `pcm` is the turn up to now, its last `audio_s` seconds at most: s16le, 16 kHz, mono.
         """
         ...
 
     def state(self) -> list[float]:
-        """What a successor has to know; given to its `restore`."""
+        """Return what `restore` needs in another worker."""
         ...
 
     def restore(self, state: Sequence[float]) -> None: ...
 
 
 class TurnDetector(Protocol):
-    """The loaded model, shared by all sessions of a worker. Its work is done off the event loop."""
+    """The loaded model, shared by all sessions of a worker. It computes off the event loop."""
 
     audio_s: float
-    """How much of a turn it wants to hear; 0: none."""
+    """Seconds of the turn that `Speaker.wait_ms` needs; 0: no audio."""
 
     async def load(self) -> None:
-        """Load and warm up; the worker is ready when this returns."""
+        """Load and warm up. The worker is ready when this returns.
+
+        Raises:
+            UnknownEngine: the model or its library is not installed.
+        """
         ...
 
     def open(self) -> Speaker:
-        """A speaker of whom nothing is known yet."""
+        """Return the initial state of one session's speaker."""
         ...
 
     async def close(self) -> None: ...
 
 
 class FixedDetector:
-    """The constant that the session is set to."""
+    """Uses the session's `endpoint_ms` for every pause."""
 
     audio_s = 0.0
 
@@ -68,7 +72,7 @@ class FixedDetector:
 
 
 class FixedSpeaker:
-    """See `Speaker`. Nothing is learned."""
+    """See `Speaker`. Learns nothing."""
 
     def resumed(self, pause_ms: int) -> None:
         pass

@@ -1,8 +1,8 @@
-"""Smart Turn v3: does this sound like the end of a turn? An ONNX model of 8 MB, from the hub or from a file.
+"""Smart Turn v3 predicts from the audio whether a turn is complete. An ONNX model of 8 MB, from the hub or from a file.
 
-Input and output as the model's authors use it (github.com/pipecat-ai/smart-turn, `inference.py`, BSD-2-Clause): the last
-8 s at 16 kHz, with zeros before a shorter turn, as Whisper's log-mel features [1, 80, 800] normalised to mean 0 and variance 1;
-a probability, sigmoid applied, that the turn is complete.
+Input and output as in the reference (github.com/pipecat-ai/smart-turn, `inference.py`, BSD-2-Clause). Input: the last
+8 s at 16 kHz, left-padded with zeros, as Whisper's log-mel features [1, 80, 800], normalised to mean 0 and variance 1.
+Output: the probability, after the sigmoid, that the turn is complete.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ from shared.settings import Settings
 
 AUDIO_S = 8
 COMPLETE = 0.5
-"""The model's authors' threshold."""
+"""Threshold of the reference implementation."""
 
 
 class SmartTurnDetector:
-    """See `endpointing.TurnDetector`. Questions of all sessions go through one thread, one after another."""
+    """See `endpointing.TurnDetector`. One thread runs the model for all sessions, one call at a time."""
 
     audio_s = float(AUDIO_S)
 
@@ -35,7 +35,7 @@ class SmartTurnDetector:
         self._features: Any = None
 
     async def load(self) -> None:
-        """Raises `UnknownEngine` if the model, or what runs it, is not there."""
+        """Raises `UnknownEngine` if the model, onnxruntime or transformers is missing."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._load)
 
     def _load(self) -> None:
@@ -50,15 +50,15 @@ class SmartTurnDetector:
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise UnknownEngine(f"smart-turn: {path} is no model that can be loaded: {error}") from error
+            raise UnknownEngine(f"smart-turn: the model {path} cannot be loaded: {error}") from error
         self._features = WhisperFeatureExtractor(chunk_length=AUDIO_S)  # type: ignore[no-untyped-call]
         self.probability(b"")
 
     def probability(self, pcm: bytes) -> float:
-        """Probability, 0..1, that a turn that ends so (s16le, 16 kHz, mono) is complete. Takes tens of milliseconds."""
+        """Return the probability, 0..1, that this turn (s16le, 16 kHz, mono) is complete. Takes tens of ms."""
         samples = np.zeros(AUDIO_S * RATE_HZ, np.float32)
-        heard = np.frombuffer(pcm, "<i2")[-len(samples) :].astype(np.float32) / 32_768
-        samples[len(samples) - len(heard) :] = heard
+        turn = np.frombuffer(pcm, "<i2")[-len(samples) :].astype(np.float32) / 32_768
+        samples[len(samples) - len(turn) :] = turn
         features = self._features(samples, sampling_rate=RATE_HZ, return_tensors="np", do_normalize=True)
         (answer, *_) = self._session.run(None, {"input_features": features["input_features"].astype(np.float32)})
         return float(np.asarray(answer).reshape(-1)[0])
@@ -66,8 +66,8 @@ class SmartTurnDetector:
     def open(self) -> "SmartTurnSpeaker":
         return SmartTurnSpeaker(self)
 
-    async def ask(self, pcm: bytes) -> float:
-        """`probability`, off the event loop."""
+    async def predict(self, pcm: bytes) -> float:
+        """Run `probability` off the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self.probability, pcm)
 
     async def close(self) -> None:
@@ -75,7 +75,7 @@ class SmartTurnDetector:
 
 
 class SmartTurnSpeaker:
-    """See `endpointing.Speaker`. Each pause is judged by its sound alone."""
+    """See `endpointing.Speaker`. Learns nothing: each pause is judged by the audio alone."""
 
     def __init__(self, detector: SmartTurnDetector) -> None:
         self._detector = detector
@@ -87,7 +87,7 @@ class SmartTurnSpeaker:
         pass
 
     async def wait_ms(self, pcm: bytes, settings: SessionSettings) -> int:
-        complete = await self._detector.ask(pcm) >= COMPLETE
+        complete = await self._detector.predict(pcm) >= COMPLETE
         return settings.complete_ms if complete else settings.incomplete_ms
 
     def state(self) -> list[float]:
@@ -98,17 +98,17 @@ class SmartTurnSpeaker:
 
 
 def find_model(name: str) -> str:
-    """The path of a model: `name` itself if it is one, else the file `owner/repository/file` of the hub.
+    """Return the path of a model: `name` if that is a file, else the file `owner/repository/file.onnx` of the hub.
 
     Raises:
-        UnknownEngine: it is neither here nor can it be brought; the message says how to bring it.
+        UnknownEngine: the file is not on this machine and cannot be downloaded; the message says what to do.
     """
     if Path(name).is_file():
         return name
     parts = name.split("/")
     if len(parts) != 3 or not name.endswith(".onnx"):
         raise UnknownEngine(
-            f"PARLEY_SMART_TURN_MODEL={name!r}: neither a file nor owner/repository/file.onnx of the hub"
+            f"PARLEY_SMART_TURN_MODEL={name!r} is neither a file nor owner/repository/file.onnx on the hub"
         )
     repository, file = "/".join(parts[:2]), parts[2]
     try:
@@ -117,9 +117,9 @@ def find_model(name: str) -> str:
         raise UnknownEngine(not_installed("The smart-turn engine", "neural", error.name)) from error
     try:
         return str(hf_hub_download(repository, file))
-    except Exception as error:  # the hub has a dozen ways to say no
+    except Exception as error:  # the hub's client raises many unrelated types
         raise UnknownEngine(
-            f"smart-turn: {file} of {repository} is not on this machine and could not be brought "
-            f"({type(error).__name__}). Where there is a network: hf download {repository} {file}; "
-            "then copy it here and set PARLEY_SMART_TURN_MODEL to its path."
+            f"smart-turn: {file} of {repository} is not on this machine and cannot be downloaded "
+            f"({type(error).__name__}). On a machine with a network, run: hf download {repository} {file}; "
+            "then copy the file here and set PARLEY_SMART_TURN_MODEL to its path."
         ) from error

@@ -1,7 +1,7 @@
-"""Silero's detector, version 6: a small recurrent network, run by onnxruntime for all sessions of a worker in one call.
+"""Silero VAD, version 6: a small recurrent network that onnxruntime runs for all sessions of a worker in one call.
 
-The model comes in the package `silero-vad`, and is used without it: the package would load torch. Shapes as in the package's
-own wrapper: input [sessions, 64 samples of context + 512 new ones], state [2, sessions, 128], at 16 kHz.
+The model file comes with the package `silero-vad`, which is not imported because it loads torch. Shapes as in the
+package's own wrapper, at 16 kHz: input [sessions, 64 samples of context + 512 new ones], state [2, sessions, 128].
 """
 
 import asyncio
@@ -20,23 +20,23 @@ from shared.protocol.session import RATE_HZ
 from shared.settings import Settings
 
 BLOCK, CONTEXT, STATE = 512, 64, 128
-"""Samples that the model judges at once, samples before them that it sees again, width of its memory."""
+"""Samples in a block of the model, samples of context before it, width of the recurrent state."""
 
 Floats = npt.NDArray[np.float32]
 
 
-class SileroEar:
-    """One session. Windows of 320 samples are not blocks of 512: what is left over waits for the next window."""
+class SileroState:
+    """What the detector remembers of one session. Windows have 320 samples and blocks 512: the remainder is kept."""
 
-    __slots__ = ("context", "latest", "rest", "state")
+    __slots__ = ("context", "latest", "recurrent", "rest")
 
     def __init__(self) -> None:
-        self.state: Floats = np.zeros((2, STATE), np.float32)
+        self.recurrent: Floats = np.zeros((2, STATE), np.float32)
         self.context: Floats = np.zeros(CONTEXT, np.float32)
         self.rest: Floats = np.zeros(0, np.float32)
         self.latest = 0.0
-        """Of the newest block. A window gets that of the last block that was complete when it ended: that block ended up to
-        28 ms before, and is 32 ms long."""
+        """Probability of the latest block. A window gets the probability of the last block that was complete when the
+        window ended: that block is 32 ms long and ended up to 28 ms earlier."""
 
 
 class SileroDetector:
@@ -49,7 +49,7 @@ class SileroDetector:
         self._rate = np.array(RATE_HZ, np.int64)
 
     async def load(self) -> None:
-        """Raises `UnknownEngine` if the model, or what runs it, is not installed."""
+        """Raises `UnknownEngine` if silero-vad or onnxruntime is not installed."""
         await asyncio.to_thread(self._load)
 
     def _load(self) -> None:
@@ -62,12 +62,12 @@ class SileroDetector:
         self._session = onnxruntime.InferenceSession(_model(), options, providers=["CPUExecutionProvider"])
         self.judge([(self.open(), bytes(2 * WINDOW_BYTES))])
 
-    def open(self) -> SileroEar:
-        return SileroEar()
+    def open(self) -> SileroState:
+        return SileroState()
 
-    def judge(self, batch: Sequence[tuple[SileroEar, bytes]]) -> list[list[float]]:
-        heard = [np.frombuffer(pcm, "<i2").astype(np.float32) / 32_768 for _, pcm in batch]
-        pending = [np.concatenate([ear.rest, samples]) for (ear, _), samples in zip(batch, heard, strict=True)]
+    def judge(self, batch: Sequence[tuple[SileroState, bytes]]) -> list[list[float]]:
+        chunks = [np.frombuffer(pcm, "<i2").astype(np.float32) / 32_768 for _, pcm in batch]
+        pending = [np.concatenate([state.rest, chunk]) for (state, _), chunk in zip(batch, chunks, strict=True)]
         found: list[list[float]] = [[] for _ in batch]
         for step in range(max((len(samples) // BLOCK for samples in pending), default=0)):
             due = [index for index, samples in enumerate(pending) if len(samples) >= (step + 1) * BLOCK]
@@ -75,22 +75,23 @@ class SileroDetector:
             for index, probability in zip(due, self._run([batch[index][0] for index in due], blocks), strict=True):
                 found[index].append(float(probability))
         answers = []
-        for (ear, pcm), samples, blocks_found in zip(batch, pending, found, strict=True):
-            left = len(ear.rest)
-            known = [ear.latest, *blocks_found]
+        for (state, pcm), samples, blocks_found in zip(batch, pending, found, strict=True):
+            left = len(state.rest)
+            known = [state.latest, *blocks_found]
             ends = range(left + WINDOW_BYTES // 2, left + len(pcm) // 2 + 1, WINDOW_BYTES // 2)
             answers.append([known[end // BLOCK] for end in ends])
-            ear.latest = known[-1]
-            ear.rest = samples[len(blocks_found) * BLOCK :]
+            state.latest = known[-1]
+            state.rest = samples[len(blocks_found) * BLOCK :]
         return answers
 
-    def _run(self, ears: Sequence[SileroEar], blocks: Floats) -> Floats:
-        inputs = np.concatenate([np.stack([ear.context for ear in ears]), blocks], axis=1)
-        state = np.stack([ear.state for ear in ears], axis=1)
-        probabilities, states = self._session.run(None, {"input": inputs, "state": state, "sr": self._rate})
-        for index, ear in enumerate(ears):
-            ear.state = states[:, index]
-            ear.context = blocks[index, -CONTEXT:]
+    def _run(self, states: Sequence[SileroState], blocks: Floats) -> Floats:
+        """Return the probability of one block [sessions, 512] of each session."""
+        inputs = np.concatenate([np.stack([state.context for state in states]), blocks], axis=1)
+        recurrent = np.stack([state.recurrent for state in states], axis=1)
+        probabilities, recurrent = self._session.run(None, {"input": inputs, "state": recurrent, "sr": self._rate})
+        for index, state in enumerate(states):
+            state.recurrent = recurrent[:, index]
+            state.context = blocks[index, -CONTEXT:]
         answer: Floats = probabilities[:, 0]
         return answer
 
@@ -99,7 +100,7 @@ class SileroDetector:
 
 
 def _model() -> str:
-    """Where the package has its model."""
+    """Return the path of the model file in the package silero-vad. Raises `UnknownEngine` if it is not installed."""
     found = find_spec("silero_vad")
     for folder in (found.submodule_search_locations or ()) if found else ():
         path = Path(folder) / "data" / "silero_vad.onnx"

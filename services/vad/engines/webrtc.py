@@ -1,9 +1,9 @@
-"""The embedded ear: WebRTC's detector, and beside it a guard that knows the level of the room.
+"""The default detector: WebRTC's, corrected by the level above the noise floor.
 
-WebRTC's detector alone takes any loud noise for speech, for good, and goes on saying "speech" for 60 to 140 ms after
-the end. So a window counts only as far as it stands out from the noise floor, and a level that hardly moves is noise:
-over 16 windows, the level of hiss, hum or a fan between about 0.5 and 2 kHz stays within 5 dB; that of speech was
-never seen to move less than 7 dB.
+WebRTC's detector alone takes any loud noise for speech, however long it lasts, and reports speech for 60 to 140 ms
+after the end. So the probability grows with the level above the noise floor, and a nearly constant level is noise:
+over 16 windows, the level of hiss, hum or a fan between about 0.5 and 2 kHz varies by less than 5 dB. Speech always
+varied by more than 7 dB.
 """
 
 from collections import deque
@@ -18,34 +18,34 @@ from shared.protocol.session import RATE_HZ
 from shared.settings import Settings
 
 MODE = 1
-"""WebRTC's aggressiveness, 0 to 3; from 2 on it misses up to a quarter of soft speech (peaks at -35 dBFS)."""
+"""WebRTC's aggressiveness, 0 to 3. From 2 on it misses up to a quarter of soft speech (peaks at -35 dBFS)."""
 
 QUIETEST_DB = -75.0
-"""The floor never goes below: what is softer is silence, digital silence included."""
+"""The lowest level and noise floor. Everything below is silence, digital silence included."""
 HALF_DB = 6.0
-"""A window so far above the floor is as likely speech as not; each further HALF_DB halves the doubt."""
+"""At this level above the noise floor the probability is 0.5; each further HALF_DB halves the rest to 1."""
 FLOOR_BLOCK, FLOOR_BLOCKS = 25, 6
-"""The floor is the lowest level of the last 2.5 to 3 s, kept as the minima of blocks of 0.5 s."""
+"""Windows in a block, and blocks kept: the floor is the lowest level of the last 2.5 to 3 s, in blocks of 0.5 s."""
 
 STEADY_WINDOWS, STEADY_DB = 16, 5.0
-"""What moves less in so many windows is noise, and is the floor from then on."""
+"""A level that varies by less than this over this many windows is noise, and becomes the floor."""
 EARLY_STEADY_WINDOWS, EARLY_STEADY_DB = 8, 3.5
-"""The same while nobody speaks: a vowel may be as even as that, but not the first thing that is heard."""
+"""The same while nobody speaks. A vowel can be as constant as this, but not at the beginning of speech."""
 FLAT_WINDOWS, FLAT_VOICE_DB, FLAT_FULL_DB = 3, 3.2, 2.0
-"""While nobody speaks, what moves less in both bands is doubted: noise that sets in does not begin a turn."""
+"""While nobody speaks, a level that varies by less than this in both bands is probably noise that has set in."""
 EVEN_WINDOWS = 5
-"""The same for the last window of ESTABLISHED_WINDOWS: an even vowel after an uneven start is none of that."""
+"""Windows compared at the last of ESTABLISHED_WINDOWS: a constant vowel after an onset is not noise."""
 
 ESTABLISHED_WINDOWS = 5
-"""So many windows of speech in a row: somebody speaks."""
+"""Windows of speech in a row after which somebody is speaking."""
 RELEASE_WINDOWS = 15
-"""So many windows without: nobody does."""
+"""Windows without speech after which nobody is speaking."""
 RANGE_DB = 32.0
-"""What is so far below the loudest of the speech is its echo in the room, or breath."""
+"""A window this far below the loudest window of the speech is reverberation or breath."""
 
-# A window's level is taken twice, in dB relative to a full-scale square wave. The first difference of the samples
-# takes rumble and hum away and keeps sibilants; sums of four samples, differenced, leave the band of the vowels,
-# where a voice stands out of hiss.
+# Levels are in dB relative to a full-scale square wave, in two bands. "Full" is the first difference of the samples:
+# it removes rumble and hum and keeps sibilants. "Voice" is the difference of sums of four samples: it keeps the band
+# of the vowels, where a voice stands out from hiss.
 _DECIMATE = 4
 _SUM = np.ones(_DECIMATE, np.float32)
 _FULL_OFFSET_DB = 10 * log10(WINDOW_SAMPLES * 32768.0**2)
@@ -63,21 +63,21 @@ class WebRtcDetector:
     async def load(self) -> None:
         self.open().probability(bytes(WINDOW_BYTES))
 
-    def open(self) -> "WebRtcStream":
-        return WebRtcStream()
+    def open(self) -> "WebRtcState":
+        return WebRtcState()
 
-    def judge(self, batch: Sequence[tuple["WebRtcStream", bytes]]) -> list[list[float]]:
+    def judge(self, batch: Sequence[tuple["WebRtcState", bytes]]) -> list[list[float]]:
         return [
-            [ear.probability(pcm[at : at + WINDOW_BYTES]) for at in range(0, len(pcm), WINDOW_BYTES)]
-            for ear, pcm in batch
+            [state.probability(pcm[at : at + WINDOW_BYTES]) for at in range(0, len(pcm), WINDOW_BYTES)]
+            for state, pcm in batch
         ]
 
     async def close(self) -> None:
         pass
 
 
-class _Floor:
-    """The level of what is always there, in one band."""
+class _NoiseFloor:
+    """The noise floor of one band, in dB."""
 
     __slots__ = ("_minima", "level")
 
@@ -99,8 +99,8 @@ class _Floor:
         self.level = level
 
 
-class WebRtcStream:
-    """One session's ear, fed with consecutive windows."""
+class WebRtcState:
+    """What the detector remembers of one session. Takes consecutive windows."""
 
     __slots__ = (
         "_full",
@@ -118,20 +118,20 @@ class WebRtcStream:
         self._is_speech = webrtcvad.Vad(MODE).is_speech
         self._voice: deque[float] = deque(maxlen=STEADY_WINDOWS)
         self._full: deque[float] = deque(maxlen=STEADY_WINDOWS)
-        self._voice_floor, self._full_floor = _Floor(), _Floor()
+        self._voice_floor, self._full_floor = _NoiseFloor(), _NoiseFloor()
         self._window = 0
-        self._speech = 0  # windows of speech in a row
-        self._quiet = RELEASE_WINDOWS  # windows since somebody spoke
-        self._peak = QUIETEST_DB  # the loudest window since somebody speaks
+        self._speech = 0  # consecutive windows of speech
+        self._quiet = RELEASE_WINDOWS  # windows since somebody was speaking
+        self._peak = QUIETEST_DB  # level of the loudest window of the current speech
 
     def probability(self, window: bytes) -> float:
-        """The probability that it holds speech: 0.5 at HALF_DB above the floor, and always less where WebRTC hears no speech.
+        """Return the speech probability of the next window; below 0.5 where WebRTC's detector finds no speech.
 
         Raises:
             ValueError: the window is not 20 ms long.
         """
         if len(window) != WINDOW_BYTES:
-            raise ValueError(f"a window has {WINDOW_BYTES} bytes, not {len(window)}")
+            raise ValueError(f"a window has {WINDOW_BYTES} bytes, got {len(window)}")
         voiced = self._is_speech(window, RATE_HZ)
         voice, full = _levels(window)
         self._voice.append(voice)
@@ -156,7 +156,7 @@ class WebRtcStream:
         return probability
 
     def _follow_floor(self, voice: float, full: float, *, idle: bool) -> bool:
-        """Returns whether this is steady noise."""
+        """Update the noise floors. Returns whether the level is that of steady noise."""
         recent = self._voice
         steady = len(recent) == STEADY_WINDOWS and max(recent) - min(recent) < STEADY_DB
         windows = STEADY_WINDOWS
@@ -177,6 +177,7 @@ class WebRtcStream:
         return False
 
     def _is_flat(self) -> bool:
+        """Whether the level hardly varies in both bands: noise that has set in."""
         windows = FLAT_WINDOWS if self._speech < ESTABLISHED_WINDOWS - 1 else EVEN_WINDOWS
         if len(self._full) < windows:
             return False
@@ -188,7 +189,7 @@ class WebRtcStream:
 
 
 def _levels(window: bytes) -> tuple[float, float]:
-    """The levels of a window in the band of the vowels and over all, in dB."""
+    """Return the levels of a window in the voice band and in the full band, in dB."""
     samples = np.frombuffer(window, np.int16).astype(np.float32)
     steps = samples[1:] - samples[:-1]
     slow = samples.reshape(-1, _DECIMATE) @ _SUM

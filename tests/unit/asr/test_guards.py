@@ -1,4 +1,4 @@
-"""What was not said is not written: no voice, no words; no loops; partial transcripts that do not flicker."""
+"""Guards against hallucinated text, and stable partial transcripts."""
 
 from collections.abc import Callable
 
@@ -7,9 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.asr.engines.agreement import Agreement
-from services.asr.engines.clips import Clip, Recognition, trusted
-from services.asr.engines.guards import LOOPS, Voice, has_voice, is_invented, is_too_much, without_loops
+from services.asr.engines.guards import (
+    LOOPS,
+    VoiceGate,
+    has_voice,
+    is_no_speech,
+    is_too_fast,
+    streamed_without_hallucinations,
+    without_hallucinations,
+    without_loops,
+)
+from services.asr.engines.local_agreement import LocalAgreement
+from services.asr.engines.model import Recognition
 from shared.protocol.session import Word
 from tests.support.sounds import hum, noise, voice
 
@@ -19,17 +28,17 @@ WORDS = st.lists(st.sampled_from(["yes", "no", "Oh,", "oh", "well.", "…", "好
 @pytest.mark.parametrize(
     "pcm", [b"", bytes(3), bytes(64_000), noise(2, 0.001), noise(2, 0.1), noise(2, 0.3), hum(2), voice(0.06)]
 )
-def test_no_voice_is_no_voice(pcm: bytes) -> None:
+def test_silence_noise_and_hum_are_not_a_voice(pcm: bytes) -> None:
     assert not has_voice(pcm)
 
 
 @pytest.mark.parametrize("silence_s", [0, 1, 3])
-def test_a_voice_is_heard_after_silence(silence_s: int) -> None:
+def test_a_voice_is_detected_after_silence(silence_s: int) -> None:
     assert has_voice(bytes(32_000 * silence_s) + voice(0.5))
 
 
 @pytest.mark.parametrize("word", ["yes", "no", "six", "hi", "stop", "okay", "shush"])
-def test_the_shortest_answers_are_a_voice_in_noise_too(speech_pcm: Callable[[str, int], bytes], word: str) -> None:
+def test_the_shortest_answers_are_detected_in_noise_too(speech_pcm: Callable[[str, int], bytes], word: str) -> None:
     quiet = np.frombuffer(speech_pcm(word, 16_000), "<i2").astype(np.float32)
     assert has_voice(quiet.astype("<i2").tobytes())
     assert has_voice((quiet * 0.05).astype("<i2").tobytes())  # 26 dB softer
@@ -38,13 +47,13 @@ def test_the_shortest_answers_are_a_voice_in_noise_too(speech_pcm: Callable[[str
 
 
 @given(st.lists(st.integers(1, 3_000), min_size=1, max_size=40))
-def test_a_voice_in_pieces_is_the_same_voice(cuts: list[int]) -> None:
+def test_the_voice_gate_does_not_depend_on_the_pieces(cuts: list[int]) -> None:
     pcm = bytes(6_400) + voice(0.3, seed=1)
-    gate, at = Voice(), 0
+    gate, at = VoiceGate(), 0
     for cut in cuts:
-        gate.hear(pcm[at : at + cut])
+        gate.add(pcm[at : at + cut])
         at += cut
-    assert gate.heard == has_voice(pcm[:at])
+    assert gate.is_open == has_voice(pcm[:at])
 
 
 @pytest.mark.parametrize(
@@ -66,7 +75,7 @@ def test_loops_are_cut(text: str, left: str) -> None:
 
 
 @given(WORDS)
-def test_what_is_left_of_a_loop_is_the_beginning_and_has_none(words: list[str]) -> None:
+def test_without_loops_keeps_the_beginning_and_leaves_no_loop(words: list[str]) -> None:
     text = " ".join(words)
     left = without_loops(text)
     assert left.split() == words[: len(left.split())]
@@ -75,51 +84,65 @@ def test_what_is_left_of_a_loop_is_the_beginning_and_has_none(words: list[str]) 
 
 
 @given(WORDS.filter(bool), st.integers(LOOPS, 9))
-def test_what_is_repeated_often_enough_is_never_whole(words: list[str], times: int) -> None:
+def test_frequent_repetitions_are_always_cut(words: list[str], times: int) -> None:
     assert len(without_loops(" ".join(words * times)).split()) <= len(words)
 
 
 @given(st.lists(WORDS, max_size=8))
-def test_words_that_were_agreed_on_stay(hypotheses: list[list[str]]) -> None:
-    agreement, before = Agreement(), ""
+def test_agreed_words_stay(hypotheses: list[list[str]]) -> None:
+    agreement, before = LocalAgreement(), ""
     for hypothesis in hypotheses:
-        agreed = agreement.take(" ".join(hypothesis))
+        agreed = agreement.add(" ".join(hypothesis))
         assert agreed.split()[: len(before.split())] == before.split()
         assert len(agreed.split()) <= max(len(before.split()), len(hypothesis))
         before = agreed
 
 
 @given(WORDS)
-def test_two_that_are_the_same_agree_on_all(hypothesis: list[str]) -> None:
-    agreement = Agreement()
-    assert agreement.take(" ".join(hypothesis)) == ""
-    assert agreement.take(" ".join(hypothesis)).split() == hypothesis
+def test_equal_hypotheses_agree_on_all_words(hypothesis: list[str]) -> None:
+    agreement = LocalAgreement()
+    assert agreement.add(" ".join(hypothesis)) == ""
+    assert agreement.add(" ".join(hypothesis)).split() == hypothesis
 
 
-def test_punctuation_and_capitals_are_no_disagreement() -> None:
-    agreement = Agreement()
-    assert agreement.take("well I") == ""
-    assert agreement.take("Well, I think") == "Well, I"
-    assert agreement.take("Well. I thought") == "Well, I"
+def test_punctuation_and_capitals_are_ignored() -> None:
+    agreement = LocalAgreement()
+    assert agreement.add("well I") == ""
+    assert agreement.add("Well, I think") == "Well, I"
+    assert agreement.add("Well. I thought") == "Well, I"
 
 
 @pytest.mark.parametrize(
-    ("no_speech", "sure", "invented"),
+    ("no_speech", "confidence", "rejected"),
     [(0.9, -2.0, True), (0.9, -0.3, False), (0.1, -2.0, False), (None, -2.0, False), (0.9, None, False)],
 )
-def test_a_model_that_doubts_both_is_not_believed(no_speech: float | None, sure: float | None, invented: bool) -> None:
-    assert is_invented(no_speech, sure) is invented
-    assert (
-        trusted(Recognition("Hi.", no_speech=no_speech, confidence=sure), Clip((bytes(32_000),))).text == ""
-    ) is invented
+def test_a_text_is_rejected_if_the_model_reports_no_speech_and_low_confidence(
+    no_speech: float | None, confidence: float | None, rejected: bool
+) -> None:
+    assert is_no_speech(no_speech, confidence) is rejected
+    recognition = Recognition("Hi.", no_speech=no_speech, confidence=confidence)
+    assert (without_hallucinations(recognition, 1.0).text == "") is rejected
 
 
-def test_nobody_says_so_much() -> None:
-    assert not is_too_much("a b c", 0.1)
-    assert is_too_much("word " * 13, 1)
-    assert trusted(Recognition(" ".join(map(str, range(20)))), Clip((bytes(32_000),))).text == ""
+def test_a_text_that_is_too_long_for_its_audio_is_rejected() -> None:
+    assert not is_too_fast("a b c", 0.1)
+    assert is_too_fast("word " * 13, 1)
+    assert without_hallucinations(Recognition(" ".join(map(str, range(20)))), 1.0).text == ""
 
 
-def test_the_times_of_words_that_were_cut_go_with_them() -> None:
+def test_cut_words_lose_their_timestamps() -> None:
     words = tuple(Word("no", at, at + 1) for at in range(6))
-    assert trusted(Recognition("no no no no no no", words=words), Clip((bytes(64_000),))).words == words[:1]
+    assert without_hallucinations(Recognition("no no no no no no", words=words), 2.0).words == words[:1]
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("No, no, no, no. Not this one.", "No, no, no, no. Not this one."),
+        ("Thank you. Thank you, thank you, thank you! Thank", "Thank you."),
+        ("a b c d e f g h i j k l m n o p q r s t u v w x y z", ""),
+        ("", ""),
+    ],
+)
+def test_a_streamed_loop_is_cut_only_at_the_end(text: str, kept: str) -> None:
+    assert streamed_without_hallucinations(text, 2.0) == kept

@@ -1,4 +1,4 @@
-"""The scripted recogniser understands its script, after its delay."""
+"""The scripted recogniser returns its script after its delay."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from services.asr.engines.scripted import ScriptedRecognizer
 from shared.settings import Settings
 
 
-async def test_audio_brings_the_first_word_once_and_the_end_brings_all() -> None:
+async def test_the_first_audio_gives_the_first_word_and_finish_gives_all() -> None:
     utterance = await ScriptedRecognizer(Settings(scripted_transcript="ten of clubs")).open("en-US")
     assert await utterance.accept(b"") is None
     assert await utterance.accept(bytes(640)) == "ten"
@@ -27,8 +27,8 @@ async def test_an_empty_script_has_no_partial_transcript() -> None:
 async def test_the_transcript_waits_for_its_delay() -> None:
     utterance = await ScriptedRecognizer(Settings(scripted_asr_ms=50)).open("en")
     loop = asyncio.get_running_loop()
-    begun = loop.time()
+    began = loop.time()
     await utterance.accept(bytes(640))
-    assert loop.time() - begun < 0.04
+    assert loop.time() - began < 0.04
     await utterance.finish()
-    assert 0.05 <= loop.time() - begun < 0.5
+    assert 0.05 <= loop.time() - began < 0.5

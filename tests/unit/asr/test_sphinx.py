@@ -1,4 +1,4 @@
-"""The embedded recogniser understands, tells what it has so far, and remembers nothing of the utterance before."""
+"""The embedded recogniser: final and partial transcripts, and independence of earlier utterances."""
 
 import asyncio
 import wave
@@ -41,7 +41,7 @@ async def feed(utterance: Utterance, pcm: bytes) -> list[str]:
     return [partial for partial in partials if partial is not None]
 
 
-async def understand(recognizer: SphinxRecognizer, pcm: bytes) -> str:
+async def transcribe(recognizer: SphinxRecognizer, pcm: bytes) -> str:
     utterance = await recognizer.open("en-US")
     try:
         await feed(utterance, pcm)
@@ -55,11 +55,11 @@ def speech(speech_pcm: Callable[[str, int], bytes]) -> Callable[[str], bytes]:
     return lambda text: room(300) + speech_pcm(text, RATE_HZ) + room(160, seed=1)
 
 
-async def test_it_understands_a_phrase(recognizer: SphinxRecognizer, speech: Callable[[str], bytes]) -> None:
-    assert await understand(recognizer, speech(TEXT)) == TEXT
+async def test_it_recognises_a_phrase(recognizer: SphinxRecognizer, speech: Callable[[str], bytes]) -> None:
+    assert await transcribe(recognizer, speech(TEXT)) == TEXT
 
 
-async def test_partial_transcripts_come_on_the_way(
+async def test_partial_transcripts_come_while_it_is_spoken(
     recognizer: SphinxRecognizer, speech: Callable[[str], bytes]
 ) -> None:
     pcm = speech(LONGER)
@@ -74,23 +74,23 @@ async def test_partial_transcripts_come_on_the_way(
     assert not set("<>[]()") & set(final.text + "".join(partials))
 
 
-async def test_the_result_does_not_depend_on_what_was_heard_before(
+async def test_the_result_does_not_depend_on_earlier_utterances(
     recognizer: SphinxRecognizer, speech: Callable[[str], bytes]
 ) -> None:
     quiet = (np.frombuffer(speech(TEXT), "<i2") // 8).astype("<i2").tobytes()
     hiss = (np.random.default_rng(2).standard_normal(RATE_HZ) * 3000).astype("<i2").tobytes()
-    first = await understand(recognizer, speech(LONGER))
+    first = await transcribe(recognizer, speech(LONGER))
     for other in (quiet, hiss, speech(TEXT)):
-        await understand(recognizer, other)
-    assert await understand(recognizer, speech(LONGER)) == first != ""
+        await transcribe(recognizer, other)
+    assert await transcribe(recognizer, speech(LONGER)) == first != ""
 
 
 async def test_the_level_does_not_matter_much(recognizer: SphinxRecognizer, speech: Callable[[str], bytes]) -> None:
     quiet = (np.frombuffer(speech(TEXT), "<i2") // 8).astype("<i2").tobytes()
-    assert await understand(recognizer, quiet) == TEXT
+    assert await transcribe(recognizer, quiet) == TEXT
 
 
-async def test_it_goes_on_after_finish_with_all_that_was_heard(
+async def test_it_continues_after_finish_with_all_audio(
     recognizer: SphinxRecognizer, speech: Callable[[str], bytes]
 ) -> None:
     utterance = await recognizer.open("en")
@@ -112,16 +112,16 @@ async def test_a_transcript_at_a_pause_does_not_change_the_one_at_the_end(
     second = 2 * RATE_HZ
     assert len(pcm) > 5 * second
     utterance = await recognizer.open("en")
-    for begin, end in ((0, 3), (3, 4), (4, 99)):  # the mean was taken for good before the first
+    for begin, end in ((0, 3), (3, 4), (4, 99)):  # the mean was measured for the last time before the first pause
         await feed(utterance, pcm[begin * second : end * second])
         paused = await utterance.finish()
     utterance.close()
-    assert paused.text == await understand(recognizer, pcm)
+    assert paused.text == await transcribe(recognizer, pcm)
 
 
 @pytest.mark.parametrize("ms", [0, 5, 40, 400, 1200])
 async def test_no_words_in_silence(recognizer: SphinxRecognizer, ms: int) -> None:
-    assert await understand(recognizer, bytes(2 * RATE_HZ * ms // 1000)) == ""
+    assert await transcribe(recognizer, bytes(2 * RATE_HZ * ms // 1000)) == ""
 
 
 async def test_another_language_is_refused_by_name(recognizer: SphinxRecognizer) -> None:
@@ -140,8 +140,8 @@ async def test_open_waits_while_all_decoders_are_busy(recognizer: SphinxRecogniz
     held.pop().close()
 
 
-async def test_utterances_at_once_do_not_mix(recognizer: SphinxRecognizer, speech: Callable[[str], bytes]) -> None:
-    texts = await asyncio.gather(*(understand(recognizer, speech(text)) for text in (TEXT, LONGER, TEXT)))
+async def test_concurrent_utterances_do_not_mix(recognizer: SphinxRecognizer, speech: Callable[[str], bytes]) -> None:
+    texts = await asyncio.gather(*(transcribe(recognizer, speech(text)) for text in (TEXT, LONGER, TEXT)))
     assert texts[0] == texts[2] == TEXT != texts[1]
 
 
@@ -159,7 +159,7 @@ async def test_the_event_loop_runs_while_it_decodes(
     assert turns > 5  # none where it decodes on the event loop
 
 
-async def test_an_utterance_that_is_cancelled_gives_its_decoder_back_unharmed(
+async def test_a_cancelled_utterance_returns_its_decoder_intact(
     recognizer: SphinxRecognizer, speech: Callable[[str], bytes]
 ) -> None:
     for _ in range(2 * recognizer.slots):
@@ -170,12 +170,12 @@ async def test_an_utterance_that_is_cancelled_gives_its_decoder_back_unharmed(
         with pytest.raises(asyncio.CancelledError):
             await work
         utterance.close()
-    assert await understand(recognizer, speech(TEXT)) == TEXT
+    assert await transcribe(recognizer, speech(TEXT)) == TEXT
 
 
-async def test_it_understands_people(recognizer: SphinxRecognizer, clips: Path) -> None:
+async def test_it_recognises_human_speech(recognizer: SphinxRecognizer, clips: Path) -> None:
     for name, text in (("cards-001.wav", "ten of clubs"), ("cards-003.wav", "seven of clubs")):
         with wave.open(str(clips / name)) as clip:
             pcm = clip.readframes(clip.getnframes())
-        assert await understand(recognizer, pcm) == text
-        assert await understand(recognizer, room(300) + pcm + room(160, seed=1)) == text
+        assert await transcribe(recognizer, pcm) == text
+        assert await transcribe(recognizer, room(300) + pcm + room(160, seed=1)) == text

@@ -1,4 +1,4 @@
-"""The asr stage: whose transcripts are to be answered, and whose are for the record."""
+"""The asr stage: which transcripts ask for a reply, and the counter of audio seconds."""
 
 import random
 from dataclasses import replace
@@ -23,7 +23,7 @@ STARTED = fr.SpeechStarted("s", 1, 0, 0, 0, "0-0", "en", True)
 @pytest.mark.parametrize(
     ("route", "speculate"), [("cascade", False), ("cascade", True), ("omni", False), ("omni", True)]
 )
-async def test_a_transcript_is_answered_where_the_sound_is_not(route: str, speculate: bool) -> None:
+async def test_a_transcript_asks_for_a_reply_on_the_cascade_route_only(route: str, speculate: bool) -> None:
     bus = SimulatedBus(random.Random(0), (0.0, 0.0))
     leases = SimulatedLeases(bus)
     leases.fences["1-0"] = 1
@@ -40,8 +40,8 @@ async def test_a_transcript_is_answered_where_the_sound_is_not(route: str, specu
     assert finals == [fr.TranscriptFinal("s", 1, 0, "hello there", ReplyOptions(wants_reply=route == "cascade"))]
 
 
-async def test_the_audio_that_is_heard_is_counted_from_zero_on_and_none_of_it_twice() -> None:
-    def heard_s() -> float | None:
+async def test_audio_seconds_are_counted_once_and_exported_from_zero_on() -> None:
+    def audio_s() -> float | None:
         return REGISTRY.get_sample_value("parley_asr_seconds_total", {"engine": "counts-seconds"})
 
     bus = SimulatedBus(random.Random(0), (0.0, 0.0))
@@ -49,12 +49,12 @@ async def test_the_audio_that_is_heard_is_counted_from_zero_on_and_none_of_it_tw
     leases.fences["1-0"] = 1
     for frame in (
         fr.AudioChunk(0, bytes(3200)),
-        fr.AudioChunk(800, bytes(3200)),  # its first half was there before
+        fr.AudioChunk(800, bytes(3200)),  # its first half is a duplicate
         fr.TurnCommitted(1, 0, 0, 2400, 3200, 0, ReplyOptions()),
     ):
         bus.add(StreamKind.SPEECH, "s", 1, frame)
     stage = AsrStage(ScriptedRecognizer(Settings()), "counts-seconds")
     await stage.load()
-    assert heard_s() == 0
+    assert audio_s() == 0
     await stage.work(Work(bus, leases, "asr", Lease(b"jobs", "1-0", 1, STARTED)))
-    assert heard_s() == pytest.approx(2400 / 16_000)
+    assert audio_s() == pytest.approx(2400 / 16_000)

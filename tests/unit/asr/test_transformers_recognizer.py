@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from services.asr.engines.clips import BYTES_PER_S
+from services.asr.engines.model import BYTES_PER_S
 from services.asr.engines.transformers import TransformersRecognizer
 from shared.engines.models import ModelMissing
 from shared.engines.registry import UnknownEngine
@@ -31,7 +31,7 @@ async def recognizer(folder: Path) -> AsyncIterator[TransformersRecognizer]:
     await recognizer.close()
 
 
-async def understand(recognizer: TransformersRecognizer, pcm: bytes, language: str = "en", hints: str = "") -> str:
+async def transcribe(recognizer: TransformersRecognizer, pcm: bytes, language: str = "en", hints: str = "") -> str:
     utterance = await recognizer.open(language, hints)
     try:
         await feed(utterance, pcm)
@@ -40,42 +40,42 @@ async def understand(recognizer: TransformersRecognizer, pcm: bytes, language: s
         utterance.close()
 
 
-async def test_people_at_once_do_not_mix(recognizer: TransformersRecognizer) -> None:
+async def test_concurrent_utterances_do_not_mix(recognizer: TransformersRecognizer) -> None:
     spoken = [(voice(1 + seed % 3, seed), language) for seed, language in enumerate(("en", "de", "auto", "en"))]
-    alone = [await understand(recognizer, *one) for one in spoken]
+    alone = [await transcribe(recognizer, *one) for one in spoken]
     assert all(alone)
-    assert await asyncio.gather(*(understand(recognizer, *one) for one in spoken)) == alone
+    assert await asyncio.gather(*(transcribe(recognizer, *one) for one in spoken)) == alone
 
 
-async def test_nobody_said_nothing(recognizer: TransformersRecognizer) -> None:
+async def test_audio_without_a_voice_has_no_words(recognizer: TransformersRecognizer) -> None:
     for pcm in (b"", bytes(3 * BYTES_PER_S), noise(3), hum(3)):
-        assert await understand(recognizer, pcm) == ""
+        assert await transcribe(recognizer, pcm) == ""
 
 
-async def test_a_language_is_found_out_or_refused_by_name(recognizer: TransformersRecognizer) -> None:
+async def test_a_language_is_detected_or_refused_by_name(recognizer: TransformersRecognizer) -> None:
     utterance = await recognizer.open("auto")
     await feed(utterance, voice(2, 3))
     assert (await utterance.finish()).language in recognizer._model.languages
     utterance.close()
-    with pytest.raises(ValueError, match="has no 'tlh'"):
+    with pytest.raises(ValueError, match="does not know the language 'tlh'"):
         await recognizer.open("tlh")
 
 
-async def test_the_event_loop_runs_while_it_hears(recognizer: TransformersRecognizer) -> None:
-    turns, hearing = 0, asyncio.ensure_future(understand(recognizer, voice(20)))
-    while not hearing.done():
+async def test_the_event_loop_runs_during_transcription(recognizer: TransformersRecognizer) -> None:
+    turns, transcribing = 0, asyncio.ensure_future(transcribe(recognizer, voice(20)))
+    while not transcribing.done():
         await asyncio.sleep(0.001)
         turns += 1
     assert turns > 10
-    assert await hearing
+    assert await transcribing
 
 
 @pytest.mark.parametrize("build", [random_models.moonshine, lambda folder: random_models.parakeet(folder, tdt=True)])
-async def test_others_are_heard_in_the_same_way(tmp_path: Path, build: Callable[[Path], Path]) -> None:
+async def test_other_architectures_work_alike(tmp_path: Path, build: Callable[[Path], Path]) -> None:
     recognizer = TransformersRecognizer(Settings(asr_model=str(build(tmp_path)), device="cpu", language="de-AT"))
     await recognizer.load()
     try:
-        utterance = await recognizer.open("de-AT", "hints are for others")
+        utterance = await recognizer.open("de-AT", "hints that it ignores")
         await feed(utterance, voice(2))
         assert (await utterance.finish()).language == "de"
         utterance.close()
@@ -83,7 +83,7 @@ async def test_others_are_heard_in_the_same_way(tmp_path: Path, build: Callable[
         await recognizer.close()
 
 
-async def test_what_cannot_be_loaded_is_named(folder: Path, tmp_path: Path) -> None:
+async def test_a_model_that_cannot_be_loaded_is_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelMissing, match=r"config\.json"):
         await TransformersRecognizer(Settings(asr_model=str(tmp_path))).load()
     with pytest.raises(UnknownEngine, match=r"PARLEY_LANGUAGE.*'tlh'"):

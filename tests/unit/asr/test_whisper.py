@@ -1,4 +1,4 @@
-"""Whisper writes what it writes step by step by hand, is as sure, tells the language, and takes hints but does not repeat them."""
+"""Whisper: text and confidence as in greedy decoding by hand; language detection; hints are used and not repeated."""
 
 import json
 import shutil
@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.asr.engines.clips import Clip
-from services.asr.engines.families import load_model
+from services.asr.engines.loading import load_model
+from services.asr.engines.model import Clip
 from services.asr.engines.whisper import Whisper
 from shared.engines.devices import open_device
 from shared.settings import Settings
@@ -39,7 +39,7 @@ def load(folder: Path) -> Whisper:
 
 
 def by_hand(model: Whisper, clip: Clip) -> tuple[str, float]:
-    """Greedy decoding without `generate`, without a cache: the text, and the mean log-probability."""
+    """Decode greedily without `generate` and without a cache. Returns the text and the mean log-probability."""
     import torch
 
     whisper: Any = model._model
@@ -48,35 +48,35 @@ def by_hand(model: Whisper, clip: Clip) -> tuple[str, float]:
     tokens = model._prompt(clip.hints).tolist() if clip.hints else []
     tokens += [config.decoder_start_token_id, config.lang_to_id[f"<|{clip.language}|>"]]
     tokens += [config.task_to_id["transcribe"], config.no_timestamps_token_id]
-    begun, sure = len(tokens), []
+    begin, log_probabilities = len(tokens), []
     with torch.inference_mode():
-        while len(tokens) - begun < min(clip.most_tokens, 224, 448 - begun):
+        while len(tokens) - begin < min(clip.max_tokens, 224, 448 - begin):
             scores = whisper(input_features=features, decoder_input_ids=torch.tensor([tokens])).logits[0, -1]
             scores[config.suppress_tokens] = -torch.inf
-            chances = scores.log_softmax(-1)
-            best = int(chances.argmax())
-            sure.append(float(chances[best]))
+            log_softmax = scores.log_softmax(-1)
+            best = int(log_softmax.argmax())
+            log_probabilities.append(float(log_softmax[best]))
             if best == config.eos_token_id:
                 break
             tokens.append(best)
-    return model._processor.decode(tokens[begun:], skip_special_tokens=True).strip(), float(np.mean(sure))
+    return model._processor.decode(tokens[begin:], skip_special_tokens=True).strip(), float(np.mean(log_probabilities))
 
 
 @pytest.mark.parametrize("hints", ["", "Ada, Boole", LONG])
 @pytest.mark.parametrize("seed", [1, 2])
-def test_it_writes_what_it_would_step_by_step(model: Whisper, hints: str, seed: int) -> None:
+def test_the_result_is_that_of_greedy_decoding(model: Whisper, hints: str, seed: int) -> None:
     one = clip(0.6, seed, "en", hints)
-    (heard,) = model.transcribe([one])
-    text, sure = by_hand(model, one)
-    assert heard.text == text
-    assert heard.confidence == pytest.approx(sure, abs=1e-4)
-    assert heard.language == "en"
-    assert 0 <= (heard.no_speech or 0) <= 1
+    (recognition,) = model.transcribe([one])
+    text, confidence = by_hand(model, one)
+    assert recognition.text == text
+    assert recognition.confidence == pytest.approx(confidence, abs=1e-4)
+    assert recognition.language == "en"
+    assert 0 <= (recognition.no_speech or 0) <= 1
 
 
-def test_clips_together_are_heard_as_alone(model: Whisper) -> None:
+def test_a_batch_gives_the_same_as_each_clip_alone(model: Whisper) -> None:
     asked = [("en", ""), ("", "Ada"), ("de", ""), ("", "Ada"), ("sv", "Boole, Babbage and the others")]
-    clips = [clip(0.5 + seed % 3, seed, *told) for seed, told in enumerate(asked)]
+    clips = [clip(0.5 + seed % 3, seed, *options) for seed, options in enumerate(asked)]
     together = model.transcribe(clips)
     alone = [model.transcribe([one])[0] for one in clips]
     assert texts(together) == texts(alone)
@@ -84,16 +84,16 @@ def test_clips_together_are_heard_as_alone(model: Whisper) -> None:
     assert [one.confidence for one in together] == pytest.approx([one.confidence for one in alone], abs=1e-3)
 
 
-def test_hints_count_and_are_not_repeated(model: Whisper) -> None:
+def test_hints_are_used_and_not_repeated(model: Whisper) -> None:
     pcm = voice(1)
     plain, hinted, long = model.transcribe([Clip((pcm,), "en", hints) for hints in ("", "Zanzibar", LONG)])
     assert len({plain.text, hinted.text, long.text}) == 3
-    assert not any("Zanzibar" in heard.text or "Ada" in heard.text for heard in (plain, hinted, long))
+    assert not any("Zanzibar" in recognition.text or "Ada" in recognition.text for recognition in (plain, hinted, long))
 
 
-def test_hints_are_at_most_what_it_was_trained_with_and_only_words(model: Whisper) -> None:
+def test_hints_are_cut_to_the_trained_length_and_contain_no_special_tokens(model: Whisper) -> None:
     special = model._model.generation_config.prev_sot_token_id
-    assert len(model._prompt("Ada")) == 1 + len(" Ada")  # the tokenizer is one of bytes
+    assert len(model._prompt("Ada")) == 1 + len(" Ada")  # the tokenizer has one token for each byte
     longest = model._prompt(LONG)
     assert len(longest) == 224
     assert longest[0] == special
@@ -103,28 +103,28 @@ def test_hints_are_at_most_what_it_was_trained_with_and_only_words(model: Whispe
     assert all(token not in model._processor.tokenizer.all_special_ids for token in tokens[1:])
 
 
-def test_the_longest_window_with_the_longest_hints_has_room(model: Whisper) -> None:
+def test_the_longest_window_and_the_longest_hints_fit(model: Whisper) -> None:
     assert model.transcribe([clip(28, 1, "en", LONG)])[0].text
 
 
-def test_an_english_only_model_is_told_no_language(folder: Path, tmp_path: Path) -> None:
+def test_an_english_only_model_gets_no_language(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     file = tmp_path / "generation_config.json"
     config = json.loads(file.read_text())
     del config["lang_to_id"], config["task_to_id"]
-    # Of a folder that was made for something else: neither is what a conversation needs.
+    # Beam search and sampling of the folder's settings must be ignored.
     file.write_text(json.dumps({**config, "is_multilingual": False, "num_beams": 3, "do_sample": True}))
     model = load(tmp_path)
     assert (model.languages, model.detects) == ({"en"}, False)
     first, again = (model.transcribe([clip(1, 1, "en"), clip(2, 2, "en")]) for _ in range(2))
     assert texts(first) == texts(again)
-    assert all(heard.language == "en" and heard.text for heard in first)
+    assert all(recognition.language == "en" and recognition.text for recognition in first)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_it_hears_with_half_the_bits(folder: Path, dtype: str) -> None:
+def test_it_transcribes_with_half_the_bits(folder: Path, dtype: str) -> None:
     settings = SETTINGS.model_copy(update={"dtype": dtype})
-    (heard,) = load_model(folder, open_device(settings), settings).transcribe([clip(1, 1, "en", "Ada")])
-    assert heard.text
-    assert heard.confidence is not None
-    assert heard.confidence < 0
+    (recognition,) = load_model(folder, open_device(settings), settings).transcribe([clip(1, 1, "en", "Ada")])
+    assert recognition.text
+    assert recognition.confidence is not None
+    assert recognition.confidence < 0

@@ -1,4 +1,4 @@
-"""All sessions of a worker through one detector: batched, each in order, none harmed by another."""
+"""The detector batcher: one call for all sessions, each in order, and a failing session does not affect the others."""
 
 import asyncio
 import threading
@@ -15,8 +15,8 @@ from shared.protocol.session import ReplyOptions, SessionSettings
 from tests.support.waiting import HANG_S
 
 
-class Loud:
-    """Speech is where there is any sound. Keeps what it was asked."""
+class AnySound:
+    """A detector that takes any non-zero sample for speech. Records its calls."""
 
     def __init__(self, *, blocking: bool) -> None:
         self.blocking = blocking
@@ -42,26 +42,26 @@ class Loud:
 
 
 class Session:
-    """A hearing and what came of it."""
+    """A session in the batcher, its detections and its errors."""
 
     def __init__(self, batcher: DetectorBatcher, name: str) -> None:
-        self.heard: list[Detection] = []
+        self.detections: list[Detection] = []
         self.errors: list[Exception] = []
         self.detector_session = DetectorSession(
-            batcher, Listener(name, SessionSettings()), self.heard.append, self.errors.append
+            batcher, Listener(name, SessionSettings()), self.detections.append, self.errors.append
         )
         self._windows = 0
 
-    def hear(self, *loud: int) -> None:
-        """One entry for each window."""
-        for one in loud:
-            pcm = bytes([one]) * WINDOW_BYTES
+    def add_windows(self, *values: int) -> None:
+        """Add one entry for each window; every byte of the window has the given value."""
+        for value in values:
+            pcm = bytes([value]) * WINDOW_BYTES
             self.detector_session.add(f"{1000 + self._windows}-0", [AudioChunk(self._windows * 320, pcm)])
             self._windows += 1
 
     @property
     def facts(self) -> list[type]:
-        return [type(fact) for heard in self.heard for fact in heard.facts]
+        return [type(fact) for detection in self.detections for fact in detection.facts]
 
 
 async def settled(batcher: DetectorBatcher) -> None:
@@ -71,13 +71,13 @@ async def settled(batcher: DetectorBatcher) -> None:
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-async def test_sessions_are_judged_together_and_heard_apart(blocking: bool) -> None:
-    detector = Loud(blocking=blocking)
+async def test_one_call_serves_all_sessions_and_their_facts_stay_separate(blocking: bool) -> None:
+    detector = AnySound(blocking=blocking)
     batcher = DetectorBatcher(detector)
     speaking, silent = Session(batcher, "a"), Session(batcher, "b")
     for _ in range(50):
-        speaking.hear(1)
-        silent.hear(0)
+        speaking.add_windows(1)
+        silent.add_windows(0)
     await settled(batcher)
     assert detector.batches == [2]
     assert (speaking.facts, silent.facts) == ([SpeechStarted], [])
@@ -85,12 +85,12 @@ async def test_sessions_are_judged_together_and_heard_apart(blocking: bool) -> N
     batcher.close()
 
 
-async def test_what_comes_while_the_model_thinks_waits_its_turn_in_order() -> None:
-    detector = Loud(blocking=True)
+async def test_entries_that_arrive_during_a_call_stay_in_order() -> None:
+    detector = AnySound(blocking=True)
     batcher = DetectorBatcher(detector)
     session = Session(batcher, "a")
     for _ in range(30):
-        session.hear(1)
+        session.add_windows(1)
         await asyncio.sleep(0)
     session.detector_session.add("2000-0", [InputCommitted(ReplyOptions())])
     await settled(batcher)
@@ -98,46 +98,47 @@ async def test_what_comes_while_the_model_thinks_waits_its_turn_in_order() -> No
     batcher.close()
 
 
-async def test_a_commit_without_audio_is_answered_without_the_model() -> None:
-    detector = Loud(blocking=False)
+async def test_a_commit_without_audio_does_not_call_the_detector() -> None:
+    detector = AnySound(blocking=False)
     batcher = DetectorBatcher(detector)
     session = Session(batcher, "a")
     session.detector_session.add("1000-0", [InputCommitted(ReplyOptions())])
     await settled(batcher)
     assert session.facts == [TurnDiscarded]
+    assert detector.batches == []
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-async def test_a_model_that_fails_fails_those_who_asked_and_goes_on(blocking: bool) -> None:
-    detector = Loud(blocking=blocking)
+async def test_a_failing_call_fails_the_sessions_of_its_batch_only(blocking: bool) -> None:
+    detector = AnySound(blocking=blocking)
     batcher = DetectorBatcher(detector)
     first, second = Session(batcher, "a"), Session(batcher, "b")
     detector.broken = True
-    first.hear(1)
+    first.add_windows(1)
     await settled(batcher)
     detector.broken = False
-    second.hear(*[1] * 10)
+    second.add_windows(*[1] * 10)
     await settled(batcher)
     assert [str(error) for error in first.errors] == ["out of memory"]
     assert (second.errors, second.facts) == ([], [SpeechStarted])
     batcher.close()
 
 
-async def test_a_session_that_is_too_far_behind_fails_alone() -> None:
-    batcher = DetectorBatcher(Loud(blocking=False))
+async def test_a_session_over_the_waiting_limit_fails_alone() -> None:
+    batcher = DetectorBatcher(AnySound(blocking=False))
     behind, other = Session(batcher, "a"), Session(batcher, "b")
-    other.hear(1)
-    behind.hear(*[0] * (WAITING_LIMIT + 1))
+    other.add_windows(1)
+    behind.add_windows(*[0] * (WAITING_LIMIT + 1))
     assert [type(error) for error in behind.errors] == [OverflowError]
     await settled(batcher)
     assert other.errors == []
 
 
-async def test_a_closed_hearing_is_told_nothing() -> None:
-    batcher = DetectorBatcher(Loud(blocking=False))
+async def test_a_closed_session_gets_no_callbacks() -> None:
+    batcher = DetectorBatcher(AnySound(blocking=False))
     session = Session(batcher, "a")
-    session.hear(*[1] * 10)
+    session.add_windows(*[1] * 10)
     session.detector_session.close()
-    session.hear(1)
+    session.add_windows(1)
     await settled(batcher)
-    assert session.heard == []
+    assert session.detections == []

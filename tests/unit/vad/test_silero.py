@@ -1,4 +1,4 @@
-"""Silero's detector: many sessions in one call are what each would be alone."""
+"""Silero's detector: a batch of sessions gives the same probabilities as each session alone."""
 
 import asyncio
 import random
@@ -15,7 +15,7 @@ import pytest
 from services.vad.detector_batcher import DetectorBatcher, DetectorSession
 from services.vad.engine import WINDOW_BYTES
 from services.vad.engines import silero
-from services.vad.engines.silero import SileroDetector, SileroEar
+from services.vad.engines.silero import SileroDetector, SileroState
 from services.vad.listener import Detection, Listener
 from shared.engines.registry import UnknownEngine
 from shared.protocol.frames import AudioChunk, SpeechStarted
@@ -47,22 +47,22 @@ async def test_it_tells_speech_from_silence_and_noise(
     assert np.mean(np.array(noisy) > 0.5) < 0.1
 
 
-async def test_it_hears_human_speech(detector: SileroDetector, clips: Path) -> None:
+async def test_it_detects_human_speech(detector: SileroDetector, clips: Path) -> None:
     for path in sorted(clips.glob("*.wav")):
         with wave.open(str(path)) as clip:
             speech = whole(clip.readframes(clip.getnframes()))
-        (before, heard, after) = (10, len(speech) // WINDOW_BYTES, 25)
+        (before, spoken, after) = (10, len(speech) // WINDOW_BYTES, 25)
         pcm = bytes(before * WINDOW_BYTES) + speech + bytes(after * WINDOW_BYTES)
         (found,) = detector.judge([(detector.open(), pcm)])
         assert max(found[:before]) < 0.5
-        assert np.mean(np.array(found[before : before + heard]) >= 0.5) > 0.4, path  # there are pauses in some
+        assert np.mean(np.array(found[before : before + spoken]) >= 0.5) > 0.4, path  # some clips contain pauses
         assert max(found[-5:]) < 0.5
 
 
-async def test_a_window_gets_the_newest_block_that_was_complete(
+async def test_a_window_gets_the_probability_of_the_latest_complete_block(
     detector: SileroDetector, speech_pcm: Callable[[str, int], bytes]
 ) -> None:
-    """The model itself, block by block, says what is due."""
+    """The expected values come from the model itself, block by block."""
     pcm = whole(bytes(7 * WINDOW_BYTES) + speech_pcm("Hello there.", 16_000))
     samples = np.frombuffer(pcm, "<i2").astype(np.float32) / 32_768
     model = onnxruntime.InferenceSession(silero._model(), providers=["CPUExecutionProvider"])
@@ -77,21 +77,21 @@ async def test_a_window_gets_the_newest_block_that_was_complete(
     assert detector.judge([(detector.open(), pcm)])[0] == pytest.approx(due, abs=1e-4)
 
 
-async def test_many_at_once_are_what_each_is_alone(
+async def test_a_batch_gives_the_same_as_each_session_alone(
     detector: SileroDetector, speech_pcm: Callable[[str, int], bytes]
 ) -> None:
-    """However the windows of each come: none, one, or many in a call."""
+    """With none, one or many windows of a session in a call."""
     chance = random.Random(1)
     sounds = [whole(speech_pcm(text, 16_000)) for text in ("Hello there.", "And how are you today?", "No.")]
     alone = [detector.judge([(detector.open(), pcm)])[0] for pcm in sounds]
-    ears, at = [detector.open() for _ in sounds], [0] * len(sounds)
+    states, at = [detector.open() for _ in sounds], [0] * len(sounds)
     found: list[list[float]] = [[] for _ in sounds]
     while any(begin < len(pcm) for begin, pcm in zip(at, sounds, strict=True)):
         batch, who = [], []
         for index, pcm in enumerate(sounds):
             end = min(len(pcm), at[index] + WINDOW_BYTES * chance.choice([0, 1, 2, 7]))
             if end > at[index]:
-                batch.append((ears[index], pcm[at[index] : end]))
+                batch.append((states[index], pcm[at[index] : end]))
                 who.append(index)
             at[index] = end
         for index, probabilities in zip(who, detector.judge(batch), strict=True):
@@ -101,7 +101,7 @@ async def test_many_at_once_are_what_each_is_alone(
         assert mine == pytest.approx(expected, abs=1e-4)
 
 
-async def test_a_window_knows_no_more_than_what_was_heard(
+async def test_a_probability_does_not_depend_on_later_audio(
     detector: SileroDetector, speech_pcm: Callable[[str, int], bytes]
 ) -> None:
     speech = bytes(20 * WINDOW_BYTES) + whole(speech_pcm("Hello there.", 16_000))
@@ -110,30 +110,31 @@ async def test_a_window_knows_no_more_than_what_was_heard(
     assert late[:30] == pytest.approx(early, abs=1e-4)
 
 
-async def test_nothing_is_judged_where_nothing_came(detector: SileroDetector) -> None:
+async def test_an_empty_batch_is_allowed(detector: SileroDetector) -> None:
     assert detector.judge([]) == []
 
 
-async def test_the_event_loop_does_not_wait_for_it(
+async def test_it_runs_off_the_event_loop(
     detector: SileroDetector, speech_pcm: Callable[[str, int], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: set[threading.Thread] = set()
     model = detector.judge
 
-    def judge(batch: Sequence[tuple[SileroEar, bytes]]) -> list[list[float]]:
+    def judge(batch: Sequence[tuple[SileroState, bytes]]) -> list[list[float]]:
         threads.add(threading.current_thread())
         return model(batch)
 
     monkeypatch.setattr(detector, "judge", judge)
-    speech, heard, begun = whole(speech_pcm("Hello there.", 16_000)), list[Detection](), asyncio.Event()
+    speech, begun = whole(speech_pcm("Hello there.", 16_000)), asyncio.Event()
 
-    def answer(found: Detection) -> None:
-        heard.append(found)
+    def on_detection(found: Detection) -> None:
         if any(type(fact) is SpeechStarted for fact in found.facts):
             begun.set()
 
     shared = DetectorBatcher(detector)
-    session = DetectorSession(shared, Listener("s", SessionSettings()), answer, lambda error: pytest.fail(str(error)))
+    session = DetectorSession(
+        shared, Listener("s", SessionSettings()), on_detection, lambda error: pytest.fail(str(error))
+    )
     for number, at in enumerate(range(0, len(speech), WINDOW_BYTES)):
         session.add(f"{1000 + number}-0", [AudioChunk(at // 2, speech[at : at + WINDOW_BYTES])])
     async with asyncio.timeout(HANG_S):
@@ -165,7 +166,7 @@ async def test_without_onnxruntime_it_says_what_to_install(monkeypatch: pytest.M
 
 
 async def test_it_needs_no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch", None)  # whoever imports it now, fails
+    monkeypatch.setitem(sys.modules, "torch", None)  # importing it now fails
     await SileroDetector(Settings()).load()
 
 

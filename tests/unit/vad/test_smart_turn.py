@@ -1,4 +1,4 @@
-"""Smart Turn with a model of a few bytes, which thinks that a loud end is no end."""
+"""Smart Turn with a tiny model that takes a turn with a loud end for incomplete."""
 
 import asyncio
 import threading
@@ -53,13 +53,13 @@ async def detector(model: Path) -> AsyncIterator[SmartTurnDetector]:
 
 
 def turn(*parts: tuple[float, float]) -> bytes:
-    """Noise: (seconds, loudness) one after another."""
+    """Noise in parts of (seconds, loudness)."""
     chance = np.random.default_rng(1)
     pieces = [chance.normal(0, 1, int(RATE_HZ * seconds)) * loudness * 8000 for seconds, loudness in parts]
     return np.concatenate(pieces).clip(-32_768, 32_767).astype("<i2").tobytes()
 
 
-async def test_what_it_hears_decides_how_long_is_waited(detector: SmartTurnDetector) -> None:
+async def test_the_audio_decides_the_wait(detector: SmartTurnDetector) -> None:
     assert detector.audio_s == 8
     speaker = detector.open()
     assert await speaker.wait_ms(turn((2, 1), (1, 0.001)), DEFAULTS) == DEFAULTS.complete_ms
@@ -67,7 +67,7 @@ async def test_what_it_hears_decides_how_long_is_waited(detector: SmartTurnDetec
     assert await speaker.wait_ms(turn((1, 0.001), (2, 1)), SessionSettings(incomplete_ms=4000)) == 4000
 
 
-async def test_a_short_turn_stands_at_the_end_and_of_a_long_one_the_end_counts(detector: SmartTurnDetector) -> None:
+async def test_a_short_turn_is_padded_on_the_left_and_a_long_one_is_cut(detector: SmartTurnDetector) -> None:
     loud_end = turn((0.6, 1))
     assert detector.probability(loud_end) < 0.5
     assert detector.probability(turn((20, 0.001)) + loud_end) == pytest.approx(
@@ -76,8 +76,8 @@ async def test_a_short_turn_stands_at_the_end_and_of_a_long_one_the_end_counts(d
     assert 0 <= detector.probability(b"") <= 1
 
 
-async def test_the_features_are_whispers(detector: SmartTurnDetector) -> None:
-    """80 mel bands of 10 ms; a tone is in the band of its pitch, and the end of the sound at the end."""
+async def test_the_features_are_those_of_whisper(detector: SmartTurnDetector) -> None:
+    """80 mel bands every 10 ms; a tone is in the band of its pitch, and the audio is at the right end."""
     seconds = np.arange(2 * RATE_HZ) / RATE_HZ
     samples = np.zeros(8 * RATE_HZ, np.float32)
     samples[-len(seconds) :] = np.sin(2 * np.pi * 1000 * seconds)
@@ -86,13 +86,11 @@ async def test_the_features_are_whispers(detector: SmartTurnDetector) -> None:
     ]
     assert features.shape == (1, 80, 800)
     loudest = features[0, :, 700].argmax()
-    assert 24 <= loudest <= 27  # 1 kHz is 15 mel of Slaney's scale, of which 8 kHz has 45.2
+    assert 24 <= loudest <= 27  # on Slaney's mel scale 1 kHz is 15 and 8 kHz is 45.2
     assert features[0, loudest, 700] > features[0, loudest, 100] + 0.5
 
 
-async def test_the_model_thinks_off_the_event_loop(
-    detector: SmartTurnDetector, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_model_runs_off_the_event_loop(detector: SmartTurnDetector, monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[str] = []
     probability = detector.probability
 
@@ -107,12 +105,14 @@ async def test_the_model_thinks_off_the_event_loop(
 
 
 @pytest.mark.parametrize("name", ["", "nowhere.onnx", "owner/repository", "owner/repository/model.bin", "a/b/c/d.onnx"])
-def test_a_name_that_is_none_is_refused(name: str) -> None:
+def test_an_invalid_name_is_refused(name: str) -> None:
     with pytest.raises(UnknownEngine, match="PARLEY_SMART_TURN_MODEL"):
         find_model(name)
 
 
-def test_a_model_that_is_not_here_is_named_and_how_to_bring_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_model_is_named_with_the_command_to_download_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
@@ -120,8 +120,8 @@ def test_a_model_that_is_not_here_is_named_and_how_to_bring_it(monkeypatch: pyte
         find_model(Settings().smart_turn_model)
 
 
-async def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+async def test_a_file_that_is_not_a_model_is_refused(tmp_path: Path) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"not a model")
-    with pytest.raises(UnknownEngine, match=r"broken\.onnx is no model"):
+    with pytest.raises(UnknownEngine, match=r"broken\.onnx cannot be loaded"):
         await SmartTurnDetector(Settings(smart_turn_model=str(broken))).load()

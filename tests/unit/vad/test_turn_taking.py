@@ -1,4 +1,4 @@
-"""Turn-taking: the defaults, the table, and what holds whatever is heard."""
+"""Turn-taking: the defaults, the table, and invariants over random input."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,12 +27,12 @@ DEFAULTS = SessionSettings()
 
 
 def hear(taker: TurnTaker, *runs: tuple[float, int]) -> list[tuple[int, Frame]]:
-    """Feed runs of (probability, windows); facts with the number of windows heard when they were said."""
+    """Feed runs of (probability, number of windows). Returns each fact with the number of windows processed by then."""
     facts: list[tuple[int, Frame]] = []
     for probability, windows in runs:
         for _ in range(windows):
-            found = taker.hear(probability, f"{1000 + 20 * taker.now.window}-0")
-            facts += [(taker.now.window, fact) for fact in found]
+            found = taker.hear(probability, f"{1000 + 20 * taker.turn.window}-0")
+            facts += [(taker.turn.window, fact) for fact in found]
     return facts
 
 
@@ -52,19 +52,19 @@ def test_the_defaults_in_windows() -> None:
     assert (committed.end, committed.decided_at) == (90 * WINDOW_SAMPLES, 115 * WINDOW_SAMPLES)
 
 
-def test_the_cursor_is_older_than_anything_that_can_follow() -> None:
+def test_the_cursor_is_older_than_every_later_entry() -> None:
     (_, started), *_ = hear(TurnTaker("s", DEFAULTS), (1, 5))
     assert isinstance(started, SpeechStarted)
     assert started.cursor == f"{1000 + 20 * 4 - 1}-{2**64 - 1}"
 
 
-def test_the_recogniser_is_told_the_language_and_what_it_may_hear() -> None:
+def test_the_start_of_speech_carries_language_and_hints() -> None:
     (_, started), *_ = hear(TurnTaker("s", replace(DEFAULTS, language="de", hints="Ada, Boole")), (1, 5))
     assert isinstance(started, SpeechStarted)
     assert (started.language, started.hints) == ("de", "Ada, Boole")
 
 
-def test_speech_in_the_pause_is_the_same_turn_heard_again() -> None:
+def test_speech_during_a_pause_raises_the_revision() -> None:
     facts = [fact for _, fact in hear(TurnTaker("s", DEFAULTS), (1, 20), (0, 20), (1, 10), (0, 40))]
     assert [(type(fact), getattr(fact, "turn", 0), getattr(fact, "revision", 0)) for fact in facts] == [
         (SpeechStarted, 1, 0),
@@ -75,17 +75,17 @@ def test_speech_in_the_pause_is_the_same_turn_heard_again() -> None:
     ]
 
 
-def test_a_click_in_the_pause_delays_nothing() -> None:
+def test_a_click_during_a_pause_does_not_delay_the_commit() -> None:
     plain = hear(TurnTaker("s", DEFAULTS), (1, 20), (0, 40))
     clicked = hear(TurnTaker("s", DEFAULTS), (1, 20), (0, 12), (1, 2), (0, 26))
     assert plain == clicked
 
 
-def test_a_cough_shorter_than_the_start_is_no_turn() -> None:
+def test_speech_shorter_than_start_ms_begins_no_turn() -> None:
     assert hear(TurnTaker("s", DEFAULTS), (1, 4), (0, 10), (1, 4), (0, 50)) == []
 
 
-def test_the_longest_turn_is_cut_and_the_next_has_no_second_of_it_again() -> None:
+def test_the_longest_turn_is_cut_and_the_next_does_not_overlap_it() -> None:
     taker = TurnTaker("s", replace(DEFAULTS, longest_ms=2000))
     facts = [fact for _, fact in hear(taker, (1, 150))]
     assert [type(fact) for fact in facts] == [SpeechStarted, TurnCommitted, SpeechStarted]
@@ -95,7 +95,7 @@ def test_the_longest_turn_is_cut_and_the_next_has_no_second_of_it_again() -> Non
     assert again.start >= cut.end
 
 
-def test_a_typed_turn_ends_what_is_being_spoken_without_a_reply() -> None:
+def test_a_typed_turn_commits_the_spoken_one_without_a_reply() -> None:
     taker = TurnTaker("s", DEFAULTS)
     hear(taker, (1, 20))
     spoken, typed, text = taker.ask("9000-0", "hello", ReplyOptions())
@@ -113,7 +113,7 @@ def test_every_commit_of_the_client_is_answered() -> None:
     assert [type(fact) for fact in taker.commit("1-0", ReplyOptions())] == [TurnCommitted]
 
 
-def test_without_detection_everything_until_the_commit_is_the_turn() -> None:
+def test_without_turn_detection_everything_up_to_the_commit_is_the_turn() -> None:
     taker = TurnTaker("s", replace(DEFAULTS, detect_turns=False))
     facts = hear(taker, (0, 200))
     assert [type(fact) for _, fact in facts] == [SpeechStarted]
@@ -126,17 +126,17 @@ def test_without_detection_everything_until_the_commit_is_the_turn() -> None:
 
 
 @pytest.mark.parametrize(("state", "signal"), [(state, signal) for state in State for signal in Signal])
-def test_a_pair_that_is_not_in_the_table_changes_nothing(state: State, signal: Signal) -> None:
+def test_a_signal_that_is_not_in_the_table_is_ignored(state: State, signal: Signal) -> None:
     taker = TurnTaker("s", DEFAULTS)
-    taker.now.state = state
-    before = state_fields(taker.now)
-    said = taker._step(signal, "1-0", ReplyOptions())
+    taker.turn.state = state
+    before = state_fields(taker.turn)
+    facts = taker._step(signal, "1-0", ReplyOptions())
     if (state, signal) in TABLE:
-        assert len(said) == 1
-        assert taker.now.state == TABLE[state, signal][0]
+        assert len(facts) == 1
+        assert taker.turn.state == TABLE[state, signal][0]
     else:
-        assert said == []
-        assert state_fields(taker.now) == before
+        assert facts == []
+        assert state_fields(taker.turn) == before
 
 
 Event = float | str
@@ -176,7 +176,7 @@ def feed(taker: TurnTaker, events: Sequence[Event], begin: int = 0) -> list[Fram
 
 @settings(max_examples=150)
 @given(config=session_settings, events=talk)
-def test_whatever_is_heard_turns_are_whole_and_in_order(config: SessionSettings, events: list[Event]) -> None:
+def test_turns_are_complete_and_in_order_for_any_input(config: SessionSettings, events: list[Event]) -> None:
     turn, revision, started, last_end = 0, 0, None, 0
     for fact in feed(TurnTaker("s", config), events):
         match fact:
@@ -209,29 +209,29 @@ def test_whatever_is_heard_turns_are_whole_and_in_order(config: SessionSettings,
 
 @settings(max_examples=100)
 @given(config=session_settings, events=talk, cut=st.integers(0, 500))
-def test_a_successor_goes_on_as_if_nothing_had_happened(config: SessionSettings, events: list[Event], cut: int) -> None:
+def test_a_takeover_does_not_change_the_facts(config: SessionSettings, events: list[Event], cut: int) -> None:
     cut = min(cut, len(events))
     whole = TurnTaker("s", config)
     feed(whole, events[:cut])
     expected = feed(whole, events[cut:], cut)
     first = TurnTaker("s", config)
     feed(first, events[:cut])
-    successor = TurnTaker("s", config, TurnState(*state_fields(first.now)))
+    successor = TurnTaker("s", config, TurnState(*state_fields(first.turn)))
     assert feed(successor, events[cut:], cut) == expected
 
 
 def speculated(settings: SessionSettings, *runs: tuple[float, int]) -> list[bool]:
-    """For each pause whether a reply is prepared."""
+    """Return for each pause whether a reply is prepared."""
     return [fact.speculate for _, fact in hear(TurnTaker("s", settings), *runs) if isinstance(fact, SpeechPaused)]
 
 
-def test_a_reply_is_prepared_at_so_many_pauses_of_a_turn() -> None:
+def test_a_reply_is_prepared_at_a_limited_number_of_pauses() -> None:
     paused = ((1, 20), (0, 12))
     assert speculated(DEFAULTS, *paused * 5, (0, 40)) == [True, True, True, False, False]
     assert speculated(replace(DEFAULTS, speculations=1), *paused * 3) == [True, False, False]
     assert speculated(replace(DEFAULTS, speculations=0), *paused * 2) == [False, False]
     assert speculated(replace(DEFAULTS, create_reply=False), *paused) == [False]
-    # The next turn counts anew.
+    # The count starts again with the next turn.
     assert speculated(replace(DEFAULTS, speculations=1), *paused, (0, 40), *paused) == [True, True]
 
 
@@ -240,7 +240,7 @@ def test_no_reply_is_prepared_within_a_long_turn() -> None:
     assert speculated(settings, (1, 95), (0, 12), (1, 20), (0, 12)) == [True, False]
 
 
-def test_the_wait_of_one_pause_is_what_the_engine_says() -> None:
+def test_the_endpointing_engine_sets_the_wait_of_one_pause() -> None:
     taker = TurnTaker("s", DEFAULTS)
     ((_, started), (_, paused)) = hear(taker, (1, 30), (0, 10))
     assert isinstance(started, SpeechStarted)
@@ -251,15 +251,15 @@ def test_the_wait_of_one_pause_is_what_the_engine_says() -> None:
     assert isinstance(committed, TurnCommitted)
     assert (committed.decided_at - committed.end) / 16 == 1000
     hear(taker, (1, 30), (0, 10))
-    assert [type(fact) for _, fact in hear(taker, (0, 15))] == [TurnCommitted]  # the next pause is the constant's again
+    assert [type(fact) for _, fact in hear(taker, (0, 15))] == [TurnCommitted]  # the next pause uses endpoint_ms again
 
 
-def test_an_answer_that_comes_too_late_changes_nothing() -> None:
+def test_a_late_answer_of_the_endpointing_engine_is_ignored() -> None:
     taker = TurnTaker("s", DEFAULTS)
     hear(taker, (1, 30), (0, 10), (1, 10))  # the person speaks again
     taker.wait(1, 0, 100)
     hear(taker, (0, 10))
-    taker.wait(1, 0, 100)  # of the pause before
+    taker.wait(1, 0, 100)  # for the previous pause
     taker.wait(2, 0, 100)
     assert hear(taker, (0, 14)) == []
     assert [type(fact) for _, fact in hear(taker, (0, 1))] == [TurnCommitted]
@@ -272,12 +272,12 @@ def test_the_wait_is_never_shorter_than_the_pause() -> None:
     assert [type(fact) for _, fact in hear(taker, (0, 1))] == [TurnCommitted]
 
 
-def test_what_the_agent_says_of_its_own_accord_waits_for_no_gap_in_speech() -> None:
+def test_an_unprompted_reply_is_dropped_while_someone_speaks() -> None:
     taker = TurnTaker("s", DEFAULTS)
     hear(taker, (1, 30))
     assert taker.ask("1000-0", "", ReplyOptions(say="Still there?"), unless_spoken=True) == ()
     assert [type(fact) for fact in taker.ask("1000-0", "", ReplyOptions(say="Now!"))] == [
-        TurnCommitted,  # what was spoken, which nobody answers
+        TurnCommitted,  # the spoken turn, without a reply
         TurnCommitted,
         TranscriptFinal,
     ]

@@ -1,4 +1,4 @@
-"""The span of a whole turn: begun with its speech, ended when it is over, however that comes about."""
+"""The span of a turn begins with its speech and ends when the turn is committed or discarded."""
 
 from collections.abc import Iterator
 
@@ -35,13 +35,13 @@ def outcomes(spans: InMemorySpanExporter) -> list[tuple[object, ...]]:
     return [tuple((span.attributes or {}).get(name) for name in names) for span in spans.get_finished_spans()]
 
 
-def test_the_frames_of_a_turn_carry_its_trace_and_the_others_none(spans: InMemorySpanExporter) -> None:
+def test_frames_carry_the_trace_of_their_own_turn_only(spans: InMemorySpanExporter) -> None:
     trace = TurnTrace("s")
-    heard = fr.TurnAudioReady("s", 1, 1, "0-0", 0, 16_000, ReplyOptions())
+    ready = fr.TurnAudioReady("s", 1, 1, "0-0", 0, 16_000, ReplyOptions())
     typed = fr.TranscriptFinal("s", 2, 0, "hello", ReplyOptions())
     start, _, again, _, sound, _, late = trace.follow(
         [
-            started(1), fr.SpeechPaused(1, 0, 8000), fr.SpeechResumed(1, 1, 9000), fr.SpeechPaused(1, 1, 8000), heard,
+            started(1), fr.SpeechPaused(1, 0, 8000), fr.SpeechResumed(1, 1, 9000), fr.SpeechPaused(1, 1, 8000), ready,
             committed(1, 1), fr.TranscriptFinal("s", 9, 0, "of another turn", ReplyOptions()),
         ],
         0.5,
@@ -56,13 +56,13 @@ def test_the_frames_of_a_turn_carry_its_trace_and_the_others_none(spans: InMemor
     assert own.trace not in ("", start.trace)
     assert outcomes(spans) == [(1, 1, "committed"), (2, 0, "committed")]
     turn = spans.get_finished_spans()[0]
-    assert [event.name for event in turn.events] == ["pause", "speech again", "pause"]
+    assert [event.name for event in turn.events] == ["pause", "speech resumed", "pause"]
     assert turn.end_time is not None
     assert turn.start_time is not None
     assert 0.5e9 <= turn.end_time - turn.start_time < 1.5e9
 
 
-def test_a_turn_ends_once_and_what_is_none_is_said(spans: InMemorySpanExporter) -> None:
+def test_a_span_ends_once_and_records_why_a_turn_was_discarded(spans: InMemorySpanExporter) -> None:
     trace = TurnTrace("s")
     trace.follow([started(1), fr.TurnDiscarded(1, 0, "client"), fr.TurnDiscarded(1, 0, fr.EMPTY)], 0)
     trace.follow([started(2), committed(2), committed(2)], 0)
@@ -70,15 +70,15 @@ def test_a_turn_ends_once_and_what_is_none_is_said(spans: InMemorySpanExporter) 
     assert (spans.get_finished_spans()[0].attributes or {})["parley.reason"] == "client"
 
 
-def test_a_successor_goes_on_with_the_trace_out_of_the_checkpoint(spans: InMemorySpanExporter) -> None:
+def test_another_worker_continues_the_span_from_the_checkpoint(spans: InMemorySpanExporter) -> None:
     listener, first = Listener("s", SessionSettings()), TurnTrace("s")
     (start,) = first.follow([started(1)], 2.0)
     listener.trace = first.state()
     successor, second = Listener("s", SessionSettings()), TurnTrace("s")
     assert successor.restore(listener.checkpoint([0.5]), SessionSettings()) == [0.5]
     second.restore(successor.trace)
-    heard = fr.TurnAudioReady("s", 1, 0, "0-0", 0, 16_000, ReplyOptions())
-    found, _ = second.follow([heard, committed(1)], 0)
+    ready = fr.TurnAudioReady("s", 1, 0, "0-0", 0, 16_000, ReplyOptions())
+    found, _ = second.follow([ready, committed(1)], 0)
     assert isinstance(start, fr.SpeechStarted)
     assert isinstance(found, fr.TurnAudioReady)
     assert found.trace == start.trace
@@ -86,7 +86,7 @@ def test_a_successor_goes_on_with_the_trace_out_of_the_checkpoint(spans: InMemor
     assert second.state() == ()
 
 
-def test_a_checkpoint_without_a_trace_is_as_it_was_before_there_were_any(spans: InMemorySpanExporter) -> None:
+def test_an_empty_trace_does_not_change_the_checkpoint(spans: InMemorySpanExporter) -> None:
     plain, traced = Listener("s", SessionSettings()), Listener("s", SessionSettings())
     trace = TurnTrace("s")
     trace.follow([started(1), committed(1)], 0)

@@ -1,4 +1,4 @@
-"""Each family of recognisers loads from its folder and hears several clips as it hears each; what is none is named."""
+"""Every architecture loads from its folder and gives the same result in a batch as alone; other folders are refused."""
 
 import json
 import shutil
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from transformers.utils import import_utils
 
-from services.asr.engines.clips import Clip, Model
-from services.asr.engines.families import load_model
+from services.asr.engines.loading import load_model
+from services.asr.engines.model import Clip, Model
 from shared.engines.devices import open_device
 from shared.engines.registry import UnknownEngine
 from shared.settings import Settings
@@ -49,9 +49,9 @@ def load(folder: Path) -> Model:
 
 
 @pytest.mark.parametrize("kind", BUILDERS)
-def test_clips_together_are_heard_as_alone(models: dict[str, Model], kind: str) -> None:
+def test_a_batch_gives_the_same_as_each_clip_alone(models: dict[str, Model], kind: str) -> None:
     model = models[kind]
-    # Qwen's features of the end of a clip depend a little on what it is padded to.
+    # Qwen's features of the end of a clip depend a little on the padding.
     lengths = (2.0, 2.0, 2.0) if kind == "qwen3_asr" else LENGTHS
     clips = [clip(seconds, seed) for seed, seconds in enumerate(lengths)]
     alone = [model.transcribe([one])[0] for one in clips]
@@ -62,31 +62,31 @@ def test_clips_together_are_heard_as_alone(models: dict[str, Model], kind: str) 
 
 
 @pytest.mark.parametrize("kind", ["parakeet_ctc", "parakeet_tdt", "wav2vec2"])
-def test_words_come_with_their_times(models: dict[str, Model], kind: str) -> None:
+def test_words_have_timestamps(models: dict[str, Model], kind: str) -> None:
     one = clip(2.5, 3)
-    (heard,) = models[kind].transcribe([one])
-    if not heard.words:  # a random model may write bytes between which nobody can tell words
+    (recognition,) = models[kind].transcribe([one])
+    if not recognition.words:  # a random model may write bytes without clear word boundaries
         assert kind != "wav2vec2"
         return
-    assert [word.text for word in heard.words] == heard.text.split()
-    assert all(0 <= word.start < word.end <= len(one.samples) + 1280 for word in heard.words)
-    assert all(before.start <= after.start for before, after in pairwise(heard.words))
+    assert [word.text for word in recognition.words] == recognition.text.split()
+    assert all(0 <= word.start < word.end <= len(one.samples) + 1280 for word in recognition.words)
+    assert all(before.start <= after.start for before, after in pairwise(recognition.words))
 
 
 @pytest.mark.parametrize("kind", BUILDERS)
-def test_it_hears_the_shortest_clip_that_can_be_a_word(models: dict[str, Model], kind: str) -> None:
+def test_it_transcribes_the_shortest_clip_that_passes_the_voice_gate(models: dict[str, Model], kind: str) -> None:
     assert len(models[kind].transcribe([clip(0.1)])) == 1
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("kind", ["moonshine", "wav2vec2", "glmasr"])
-def test_it_hears_with_half_the_bits(folders: dict[str, Path], kind: str, dtype: str) -> None:
+def test_it_transcribes_with_half_the_bits(folders: dict[str, Path], kind: str, dtype: str) -> None:
     settings = SETTINGS.model_copy(update={"dtype": dtype})
     model = load_model(folders[kind], open_device(settings), settings)
     assert model.transcribe([clip(1)])[0].text
 
 
-def test_one_that_chats_is_told_language_and_hints(models: dict[str, Model]) -> None:
+def test_a_chat_model_gets_language_and_hints(models: dict[str, Model]) -> None:
     model, pcm = models["qwen3_asr"], voice(1.5)
     asked = [("", ""), ("en", ""), ("en", "Ada, Boole"), ("de", "")]
     clips = [Clip((pcm,), language, hints) for language, hints in asked]
@@ -96,24 +96,28 @@ def test_one_that_chats_is_told_language_and_hints(models: dict[str, Model]) -> 
     assert [one.language for one in together] == [language for language, _ in asked]
     assert "yue" in model.languages
     assert model.detects
-    # To this one a prompt is what it is to do: hints are none.
-    deaf = models["glmasr"]
-    assert deaf.transcribe([Clip((pcm,), "", "Ada")]) == deaf.transcribe([Clip((pcm,), "", "")])
+    # This model takes a prompt as an instruction, so it gets no hints.
+    without_hints = models["glmasr"]
+    assert without_hints.transcribe([Clip((pcm,), "", "Ada")]) == without_hints.transcribe([Clip((pcm,), "", "")])
 
 
-def test_only_those_that_cannot_be_padded_are_asked_alone(models: dict[str, Model]) -> None:
-    assert {kind for kind, model in models.items() if model.alone} == {"moonshine", "moonshine_streaming", "wav2vec2"}
+def test_models_that_padding_changes_do_not_support_batching(models: dict[str, Model]) -> None:
+    assert {kind for kind, model in models.items() if not model.supports_batching} == {
+        "moonshine",
+        "moonshine_streaming",
+        "wav2vec2",
+    }
 
 
 @pytest.mark.parametrize("kind", ["bert", "vits", "llama", "dia", "speecht5"])
-def test_what_is_no_recogniser_is_named(tmp_path: Path, kind: str) -> None:
+def test_a_model_that_cannot_transcribe_is_refused(tmp_path: Path, kind: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
     with pytest.raises(UnknownEngine, match=kind):
         load(tmp_path)
 
 
 @pytest.mark.parametrize("config", ["", "{", "[]", "{}", '{"model_type": "nonesuch"}', '{"model_type": 7}'])
-def test_a_configuration_that_cannot_be_read_is_named(tmp_path: Path, config: str) -> None:
+def test_a_damaged_configuration_is_named(tmp_path: Path, config: str) -> None:
     (tmp_path / "config.json").write_text(config)
     with pytest.raises(UnknownEngine, match=str(tmp_path)):
         load(tmp_path)
@@ -129,7 +133,7 @@ def test_a_missing_file_is_named(folders: dict[str, Path], tmp_path: Path, kind:
 
 
 @pytest.mark.parametrize("left", [0, 7, 5_000])
-def test_weights_that_were_cut_off_are_named(folders: dict[str, Path], tmp_path: Path, left: int) -> None:
+def test_truncated_weights_are_named(folders: dict[str, Path], tmp_path: Path, left: int) -> None:
     shutil.copytree(folders["moonshine"], tmp_path, dirs_exist_ok=True)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:left])
@@ -137,7 +141,7 @@ def test_weights_that_were_cut_off_are_named(folders: dict[str, Path], tmp_path:
         load(tmp_path)
 
 
-def test_weights_of_which_some_are_missing_are_no_model(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_missing_weights_are_named(folders: dict[str, Path], tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     shutil.copytree(folders["parakeet_ctc"], tmp_path, dirs_exist_ok=True)
@@ -148,7 +152,7 @@ def test_weights_of_which_some_are_missing_are_no_model(folders: dict[str, Path]
         load(tmp_path)
 
 
-def test_another_rate_is_named(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_another_sample_rate_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     shutil.copytree(folders["moonshine"], tmp_path, dirs_exist_ok=True)
     file = tmp_path / "processor_config.json"
     file.write_text(file.read_text().replace("16000", "24000"))
@@ -157,14 +161,14 @@ def test_another_rate_is_named(folders: dict[str, Path], tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("kind", ["voxtral", "voxtral_realtime"])
-def test_what_else_must_be_installed_is_named(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(import_utils, "is_mistral_common_available", lambda: False)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
     with pytest.raises(UnknownEngine, match=rf"of a {kind} .*mistral-common.* make install EXTRAS=voxtral$"):
         load(tmp_path)
 
 
-def test_voxtral_is_asked_in_its_own_way(tmp_path: Path) -> None:
+def test_voxtral_gets_a_transcription_request(tmp_path: Path) -> None:
     model = load(random_models.voxtral(tmp_path))
     clips = [clip(seconds, seed, language) for seed, (seconds, language) in enumerate([(1, "en"), (2, ""), (1, "de")])]
     together = model.transcribe(clips)

@@ -1,4 +1,4 @@
-"""The recogniser of transformers: partial and final transcripts, long turns, who goes first. The model is scripted."""
+"""Utterances of an offline model: partial and final transcripts, long turns, priorities. The model is scripted."""
 
 import asyncio
 import math
@@ -11,8 +11,8 @@ import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.asr.engines.clips import BYTES_PER_S, Clip, Recognition
-from services.asr.engines.transformers import WINDOW_S, TransformersUtterance, quietest
+from services.asr.engines.model import BYTES_PER_S, Clip, Recognition
+from services.asr.engines.offline import WINDOW_S, OfflineUtterance, quietest
 from shared.engines.batching import Batcher
 from shared.engines.registry import EngineLost
 from shared.protocol.session import RATE_HZ, Word
@@ -23,24 +23,24 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 class Scripted:
-    """Hears a word a second, `w0 w1 …` by where in `said` the audio is, and keeps what it was asked."""
+    """Recognises a word a second, `w0 w1 …`, by the position of the audio in `speech`. Records its calls."""
 
-    def __init__(self, said: bytes = b"") -> None:
-        self.said = said
-        self.asked: list[list[Clip]] = []
+    def __init__(self, speech: bytes = b"") -> None:
+        self.speech = speech
+        self.calls: list[list[Clip]] = []
         self.open = threading.Event()
         self.open.set()
         self.fails: BaseException | None = None
 
     def answer(self, clips: Sequence[Clip]) -> list[Recognition]:
-        self.asked.append(list(clips))
+        self.calls.append(list(clips))
         assert self.open.wait(HANG_S)
         if self.fails is not None:
             raise self.fails
-        return [self._heard(b"".join(clip.pieces), clip) for clip in clips]
+        return [self._recognise(b"".join(clip.pieces), clip) for clip in clips]
 
-    def _heard(self, pcm: bytes, clip: Clip) -> Recognition:
-        first = self.said.index(pcm) / BYTES_PER_S
+    def _recognise(self, pcm: bytes, clip: Clip) -> Recognition:
+        first = self.speech.index(pcm) / BYTES_PER_S
         seconds = [at for at in range(100) if first <= at and at + 1 <= first + clip.seconds]
         words = tuple(
             Word(f"w{at}", round((at - first) * RATE_HZ), round((at + 1 - first) * RATE_HZ)) for at in seconds
@@ -48,28 +48,28 @@ class Scripted:
         return Recognition(" ".join(word.text for word in words), clip.language or "de", words=words)
 
     def seconds(self) -> list[list[float]]:
-        return [[round(clip.seconds, 1) for clip in clips] for clips in self.asked]
+        return [[round(clip.seconds, 1) for clip in clips] for clips in self.calls]
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def open_utterance() -> AsyncIterator[Callable[..., TransformersUtterance]]:
+async def open_utterance() -> AsyncIterator[Callable[..., OfflineUtterance]]:
     batchers: list[Batcher[Clip, Recognition]] = []
 
-    def opened(model: Scripted, language: str = "en", hints: str = "", share: bool = False) -> TransformersUtterance:
+    def opened(model: Scripted, language: str = "en", hints: str = "", share: bool = False) -> OfflineUtterance:
         if not share:
             batchers.append(Batcher("asr", model.answer, most=8, wait_ms=0, timeout_s=10))
-        return TransformersUtterance(batchers[-1], language, hints)
+        return OfflineUtterance(batchers[-1], language, hints)
 
     yield opened
     for batcher in batchers:
         await batcher.close()
 
 
-Open = Callable[..., TransformersUtterance]
+Open = Callable[..., OfflineUtterance]
 
 
-async def talk(utterance: TransformersUtterance, pcm: bytes) -> list[str]:
-    """Feed it as time would: each chunk when what was asked has been answered."""
+async def talk(utterance: OfflineUtterance, pcm: bytes) -> list[str]:
+    """Feed the audio in chunks, each after the pending partial decoding is done. Returns the partial transcripts."""
     partials = []
     for at in range(0, len(pcm), CHUNK_BYTES):
         partials += await feed(utterance, pcm[at : at + CHUNK_BYTES])
@@ -78,15 +78,13 @@ async def talk(utterance: TransformersUtterance, pcm: bytes) -> list[str]:
     return partials
 
 
-async def test_partial_transcripts_grow_and_the_final_one_has_all(
+async def test_partial_transcripts_grow_and_the_final_one_is_complete(
     open_utterance: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "services.asr.engines.transformers.PARTIAL_SHARE", math.inf
-    )  # however slow this machine is just now
+    monkeypatch.setattr("services.asr.engines.offline.PARTIAL_SHARE", math.inf)  # however slow this machine is just now
     model = Scripted(voice(5))
     utterance = open_utterance(model, hints="Ada")
-    partials = await talk(utterance, model.said)
+    partials = await talk(utterance, model.speech)
     assert partials
     assert all("w0 w1 w2 w3 w4".startswith(partial) for partial in partials)
     assert partials == sorted(partials, key=len)
@@ -94,44 +92,44 @@ async def test_partial_transcripts_grow_and_the_final_one_has_all(
     utterance.close()
     assert (transcript.text, transcript.language) == ("w0 w1 w2 w3 w4", "en")
     assert transcript.words[4] == Word("w4", 4 * RATE_HZ, 5 * RATE_HZ)
-    assert all(clip.hints == "Ada" and clip.language == "en" for clips in model.asked for clip in clips)
+    assert all(clip.hints == "Ada" and clip.language == "en" for clips in model.calls for clip in clips)
 
 
-async def test_after_a_final_transcript_it_goes_on(open_utterance: Open) -> None:
+async def test_it_continues_after_a_final_transcript(open_utterance: Open) -> None:
     model = Scripted(voice(3))
     utterance = open_utterance(model, language="")
-    await feed(utterance, model.said[:BYTES_PER_S])
+    await feed(utterance, model.speech[:BYTES_PER_S])
     first = await utterance.finish()
-    asked = len(model.asked)
+    asked = len(model.calls)
     assert await utterance.finish() is first
-    assert len(model.asked) == asked
-    await feed(utterance, model.said[BYTES_PER_S:])
+    assert len(model.calls) == asked
+    await feed(utterance, model.speech[BYTES_PER_S:])
     whole = await utterance.finish()
     utterance.close()
     assert (first.text, whole.text, whole.language) == ("w0", "w0 w1 w2", "de")
 
 
 @pytest.mark.parametrize("chunk", [CHUNK_BYTES, 2 * 7_919, 60 * BYTES_PER_S])
-async def test_a_long_turn_is_settled_and_nothing_is_lost(open_utterance: Open, chunk: int) -> None:
+async def test_a_long_turn_is_settled_without_losing_audio(open_utterance: Open, chunk: int) -> None:
     model = Scripted(voice(70))
     utterance = open_utterance(model)
-    for at in range(0, len(model.said), chunk):
-        await utterance.accept(model.said[at : at + chunk])
-        utterance._drop_partial()
+    for at in range(0, len(model.speech), chunk):
+        await utterance.accept(model.speech[at : at + chunk])
+        utterance._cancel_partial()
     transcript = await utterance.finish()
     utterance.close()
-    windows = [clip for clips in model.asked for clip in clips]
+    windows = [clip for clips in model.calls for clip in clips]
     assert all(clip.seconds <= WINDOW_S for clip in windows)
     settled: list[bytes] = []
-    for clip in windows:  # those that were decoded for good follow one another without a gap
+    for clip in windows:  # the settled windows follow one another without a gap
         pcm, before = b"".join(clip.pieces), b"".join(settled[:-1])
-        if settled and len(pcm) > len(settled[-1]) and model.said.startswith(before + pcm):
-            settled[-1] = pcm  # what was taken for one was a partial question that had begun before it was dropped
-        elif model.said.startswith(b"".join(settled) + pcm):
+        if settled and len(pcm) > len(settled[-1]) and model.speech.startswith(before + pcm):
+            settled[-1] = pcm  # the one before was a partial decoding that had begun before it was cancelled
+        elif model.speech.startswith(b"".join(settled) + pcm):
             settled.append(pcm)
-    assert b"".join(settled) == model.said
+    assert b"".join(settled) == model.speech
     assert len(settled) >= 3
-    # A word on a cut is lost by the script, not by the recogniser.
+    # The scripted model loses a word on a cut, the recogniser does not.
     assert len(transcript.text.split()) >= 70 - len(settled)
     for word in transcript.words:
         assert abs(word.start - int(word.text[1:]) * RATE_HZ) <= 1
@@ -144,27 +142,27 @@ async def test_a_window_without_a_voice_is_not_decoded(open_utterance: Open) -> 
         assert await feed(utterance, pcm) == []
         assert (await utterance.finish()).text == ""
         utterance.close()
-    assert model.asked == []
+    assert model.calls == []
 
 
-async def test_closing_takes_back_what_was_asked(open_utterance: Open) -> None:
+async def test_closing_cancels_the_partial_decoding(open_utterance: Open) -> None:
     model = Scripted(voice(3))
     model.open.clear()
     first, second = open_utterance(model), open_utterance(model, share=True)
-    await feed(first, model.said)
-    await until(lambda: len(model.asked) == 1)
-    await feed(second, model.said)
+    await feed(first, model.speech)
+    await until(lambda: len(model.calls) == 1)
+    await feed(second, model.speech)
     second.close()
     model.open.set()
     assert (await first.finish()).text == "w0 w1 w2"
     first.close()
-    assert [len(clips) for clips in model.asked] == [1, 1]
+    assert [len(clips) for clips in model.calls] == [1, 1]
 
 
-async def test_a_final_transcript_that_is_cancelled_can_be_had_again(open_utterance: Open) -> None:
+async def test_a_cancelled_final_transcript_can_be_requested_again(open_utterance: Open) -> None:
     model = Scripted(voice(2))
     utterance = open_utterance(model)
-    await feed(utterance, model.said)
+    await feed(utterance, model.speech)
     model.open.clear()
     finishing = asyncio.ensure_future(utterance.finish())
     await asyncio.sleep(0.01)
@@ -180,20 +178,20 @@ async def test_a_final_transcript_goes_before_partial_ones(open_utterance: Open)
     model = Scripted(voice(9))
     model.open.clear()
     held = open_utterance(model)
-    await feed(held, model.said[:BYTES_PER_S])
-    await until(lambda: len(model.asked) == 1)  # the thread is at it
+    await feed(held, model.speech[:BYTES_PER_S])
+    await until(lambda: len(model.calls) == 1)  # the thread is busy
     waiting = [open_utterance(model, share=True) for _ in range(3)]
     for number, utterance in enumerate(waiting):
-        await feed(utterance, model.said[: (number + 2) * BYTES_PER_S])
+        await feed(utterance, model.speech[: (number + 2) * BYTES_PER_S])
     last = open_utterance(model, share=True)
-    finishing = asyncio.ensure_future(feed(last, model.said[: 8 * BYTES_PER_S]))
+    finishing = asyncio.ensure_future(feed(last, model.speech[: 8 * BYTES_PER_S]))
     await finishing
     finishing = asyncio.ensure_future(last.finish())
     await asyncio.sleep(0.01)
     model.open.set()
     await finishing
     assert model.seconds()[1] == [8.0]
-    await until(lambda: len(model.asked) == 3)
+    await until(lambda: len(model.calls) == 3)
     assert len(model.seconds()[2]) == 3
     for utterance in (held, *waiting, last):
         utterance.close()
@@ -202,37 +200,37 @@ async def test_a_final_transcript_goes_before_partial_ones(open_utterance: Open)
 async def test_a_slow_model_is_asked_for_fewer_partial_transcripts(open_utterance: Open) -> None:
     model = Scripted(voice(20))
     utterance = open_utterance(model)
-    await feed(utterance, model.said[:BYTES_PER_S])
-    await until(lambda: len(model.asked) == 1)
-    utterance._took_s, asked = 60.0, len(model.asked)  # as if it had been slow
-    await talk(utterance, model.said[BYTES_PER_S : 5 * BYTES_PER_S])
-    assert len(model.asked) == asked
+    await feed(utterance, model.speech[:BYTES_PER_S])
+    await until(lambda: len(model.calls) == 1)
+    utterance._took_s, asked = 60.0, len(model.calls)  # pretend that the model was slow
+    await talk(utterance, model.speech[BYTES_PER_S : 5 * BYTES_PER_S])
+    assert len(model.calls) == asked
     utterance._took_s = 0.0
-    await talk(utterance, model.said[5 * BYTES_PER_S : 6 * BYTES_PER_S])
-    assert len(model.asked) > asked
+    await talk(utterance, model.speech[5 * BYTES_PER_S : 6 * BYTES_PER_S])
+    assert len(model.calls) > asked
     utterance.close()
 
 
-async def test_the_time_without_audio_is_not_the_models(open_utterance: Open) -> None:
+async def test_time_without_audio_does_not_count_as_decoding_time(open_utterance: Open) -> None:
     model = Scripted(voice(2))
     utterance = open_utterance(model)
-    await feed(utterance, model.said[:BYTES_PER_S])
+    await feed(utterance, model.speech[:BYTES_PER_S])
     await until(lambda: utterance._pending is not None and utterance._pending.done())
     took_s = utterance._took_s
-    await asyncio.sleep(0.05)  # nothing comes
+    await asyncio.sleep(0.05)  # no audio arrives
     await utterance.accept(b"")
     assert utterance._took_s == took_s > 0
     utterance.close()
 
 
-async def test_a_partial_transcript_that_fails_harms_nobody_but_a_lost_device_does(open_utterance: Open) -> None:
+async def test_a_failed_partial_transcript_is_ignored_but_a_lost_device_is_not(open_utterance: Open) -> None:
     model = Scripted(voice(4))
     utterance = open_utterance(model)
     model.fails = ValueError("no")
-    assert await talk(utterance, model.said[:BYTES_PER_S]) == []
+    assert await talk(utterance, model.speech[:BYTES_PER_S]) == []
     model.fails = RuntimeError("CUDA error: an illegal memory access was encountered")
     with pytest.raises(EngineLost):
-        await talk(utterance, model.said[BYTES_PER_S:])
+        await talk(utterance, model.speech[BYTES_PER_S:])
     utterance.close()
 
 

@@ -1,4 +1,4 @@
-"""A model that hears as it is spoken to: whatever comes in which pieces, it writes what it writes when it hears all at once."""
+"""Utterances of a streaming model: the transcript is that of the whole audio at once, however the audio is cut."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from services.asr.engines import realtime
-from services.asr.engines.clips import BYTES_PER_S
-from services.asr.engines.families import load_model
-from services.asr.engines.realtime import RealtimeUtterance, trusted
+from services.asr.engines import streaming
+from services.asr.engines.guards import streamed_without_hallucinations
+from services.asr.engines.loading import load_model
+from services.asr.engines.model import BYTES_PER_S
+from services.asr.engines.streaming import StreamingUtterance
 from services.asr.engines.transformers import TransformersRecognizer
-from services.asr.engines.voxtral_realtime import Realtime
+from services.asr.engines.voxtral_realtime import VoxtralRealtime
 from shared.engines.devices import open_device
 from shared.engines.registry import EngineLost, UnknownEngine
 from shared.settings import Settings
@@ -39,18 +40,18 @@ async def recognizer(folder: Path) -> AsyncIterator[TransformersRecognizer]:
 
 
 @pytest.fixture
-def model(recognizer: TransformersRecognizer) -> Realtime:
-    assert isinstance(recognizer._model, Realtime)
+def model(recognizer: TransformersRecognizer) -> VoxtralRealtime:
+    assert isinstance(recognizer._model, VoxtralRealtime)
     return recognizer._model
 
 
-async def begin(recognizer: TransformersRecognizer) -> RealtimeUtterance:
+async def begin(recognizer: TransformersRecognizer) -> StreamingUtterance:
     utterance = await recognizer.open("en")
-    assert isinstance(utterance, RealtimeUtterance)
+    assert isinstance(utterance, StreamingUtterance)
     return utterance
 
 
-async def understand(recognizer: TransformersRecognizer, pcm: bytes, chunk: int = CHUNK_BYTES) -> str:
+async def transcribe(recognizer: TransformersRecognizer, pcm: bytes, chunk: int = CHUNK_BYTES) -> str:
     utterance = await begin(recognizer)
     try:
         for at in range(0, len(pcm), chunk):
@@ -60,55 +61,57 @@ async def understand(recognizer: TransformersRecognizer, pcm: bytes, chunk: int 
         utterance.close()
 
 
-def offline(model: Realtime, pcm: bytes) -> str:
-    """What the library makes of it at once, up to where a stream knows that all is written."""
+def offline(model: VoxtralRealtime, pcm: bytes) -> str:
+    """Return the library's transcript of the whole audio, cut where a stream would take it for complete."""
     import torch
 
     audio = np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(32_768)
-    tokens = -(-len(audio) // model.samples)
-    padded = np.zeros((model.left + tokens + model.right) * model.samples, np.float32)
-    padded[model.left * model.samples :][: len(audio)] = audio
+    tokens = -(-len(audio) // model.samples_per_token)
+    padded = np.zeros((model.left_padding + tokens + model.right_padding) * model.samples_per_token, np.float32)
+    padded[model.left_padding * model.samples_per_token :][: len(audio)] = audio
     made = model._processor.feature_extractor(padded, sampling_rate=16_000, return_tensors="pt")
     with torch.inference_mode():
         row = model._model.generate(
             input_ids=torch.tensor([model.prefix]),
             input_features=made.input_features,
             num_delay_tokens=model.delay,
-            max_length=model.left + tokens + model.right,
+            max_length=model.left_padding + tokens + model.right_padding,
             do_sample=False,
         )
     written = row[0, len(model.prefix) :].tolist()
-    heard = model.left + tokens + model.delay + 1 - len(model.prefix) + 1
-    quiet = [end for end in range(heard, len(written)) if written[end - realtime.PAUSE : end] == [model.pad] * 2]
-    return trusted(model.decode(written[: min(quiet, default=len(written))]).strip(), len(audio) / 16_000)
+    first = model.left_padding + tokens + model.delay + 1 - len(model.prefix) + 1
+    quiet = [end for end in range(first, len(written)) if written[end - streaming.PAUSE : end] == [model.pad] * 2]
+    return streamed_without_hallucinations(
+        model.decode(written[: min(quiet, default=len(written))]).strip(), len(audio) / 16_000
+    )
 
 
-async def settled(utterance: RealtimeUtterance) -> None:
-    """All that can be written by now is."""
-    while utterance._asked is not None:
-        await utterance._step()
+async def settled(utterance: StreamingUtterance) -> None:
+    """Wait until all audio so far is processed."""
+    while utterance._pending is not None:
+        await utterance._wait_for_step()
 
 
 @pytest.mark.parametrize("chunk_ms", [10, 80, 370, 5_000])
 @pytest.mark.parametrize("seconds", [2.0, 3.21, 12.0])
-async def test_it_writes_what_it_writes_when_it_hears_all_at_once(
-    recognizer: TransformersRecognizer, model: Realtime, seconds: float, chunk_ms: int
+async def test_the_transcript_is_that_of_the_whole_audio_at_once(
+    recognizer: TransformersRecognizer, model: VoxtralRealtime, seconds: float, chunk_ms: int
 ) -> None:
     pcm = voice(seconds, 3)
     expected = await asyncio.to_thread(offline, model, pcm)
     assert expected
-    assert await understand(recognizer, pcm, chunk_ms * BYTES_PER_S // 1000) == expected
+    assert await transcribe(recognizer, pcm, chunk_ms * BYTES_PER_S // 1000) == expected
 
 
-async def test_people_at_once_do_not_mix(recognizer: TransformersRecognizer, model: Realtime) -> None:
+async def test_concurrent_utterances_do_not_mix(recognizer: TransformersRecognizer, model: VoxtralRealtime) -> None:
     spoken = [voice(seconds, seed) for seed, seconds in enumerate((2.5, 4.0, 2.0, 3.3, 3.7, 6.0))]
     expected = [await asyncio.to_thread(offline, model, pcm) for pcm in spoken]
     assert len(set(expected)) == len(spoken)
-    # There are more of them than rows: two wait, and take rows that others have written in.
-    assert await asyncio.gather(*(understand(recognizer, pcm) for pcm in spoken)) == expected
+    # There are more utterances than rows: two wait, and get rows that others have used.
+    assert await asyncio.gather(*(transcribe(recognizer, pcm) for pcm in spoken)) == expected
 
 
-async def test_words_come_while_the_person_speaks(recognizer: TransformersRecognizer) -> None:
+async def test_partial_transcripts_come_while_the_person_speaks(recognizer: TransformersRecognizer) -> None:
     pcm, utterance, partials = voice(10, 2), await begin(recognizer), list[str]()
     for at in range(0, len(pcm), CHUNK_BYTES):
         await utterance.accept(pcm[at : at + CHUNK_BYTES])
@@ -121,13 +124,13 @@ async def test_words_come_while_the_person_speaks(recognizer: TransformersRecogn
     utterance.close()
 
 
-async def test_it_goes_on_after_a_pause_as_if_there_had_been_none(
-    recognizer: TransformersRecognizer, model: Realtime
+async def test_a_transcript_at_a_pause_does_not_change_the_later_one(
+    recognizer: TransformersRecognizer, model: VoxtralRealtime
 ) -> None:
     pcm, utterance = voice(9, 6), await begin(recognizer)
-    for begun, end in ((0, 2.0), (2.0, 2.05), (2.05, 6.5), (6.5, 9)):
-        await feed(utterance, pcm[round(begun * 16_000) * 2 : round(end * 16_000) * 2])
-        expected = await asyncio.to_thread(offline, model, pcm[: round(end * 16_000) * 2])
+    for begin_s, end_s in ((0, 2.0), (2.0, 2.05), (2.05, 6.5), (6.5, 9)):
+        await feed(utterance, pcm[round(begin_s * 16_000) * 2 : round(end_s * 16_000) * 2])
+        expected = await asyncio.to_thread(offline, model, pcm[: round(end_s * 16_000) * 2])
         first = await utterance.finish()
         assert first.text == expected
         assert first.language == "en"
@@ -135,9 +138,7 @@ async def test_it_goes_on_after_a_pause_as_if_there_had_been_none(
     utterance.close()
 
 
-async def test_a_transcript_that_nobody_waits_for_any_more_is_taken_back(
-    recognizer: TransformersRecognizer, model: Realtime
-) -> None:
+async def test_a_cancelled_finish_is_undone(recognizer: TransformersRecognizer, model: VoxtralRealtime) -> None:
     pcm, utterance = voice(5, 7), await begin(recognizer)
     half = len(pcm) // 4 * 2
     await feed(utterance, pcm[:half])
@@ -151,8 +152,8 @@ async def test_a_transcript_that_nobody_waits_for_any_more_is_taken_back(
     utterance.close()
 
 
-async def test_one_that_is_closed_in_the_middle_leaves_its_row_to_the_next(
-    recognizer: TransformersRecognizer, model: Realtime
+async def test_a_closed_utterance_leaves_its_row_to_the_next(
+    recognizer: TransformersRecognizer, model: VoxtralRealtime
 ) -> None:
     pcm = voice(2, 8)
     expected = await asyncio.to_thread(offline, model, pcm)
@@ -160,21 +161,23 @@ async def test_one_that_is_closed_in_the_middle_leaves_its_row_to_the_next(
         utterance = await begin(recognizer)
         await utterance.accept(voice(20, 9))
         utterance.close()
-    assert await understand(recognizer, pcm) == expected
+    assert await transcribe(recognizer, pcm) == expected
 
 
-async def test_nobody_said_nothing(recognizer: TransformersRecognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_audio_without_a_voice_is_not_decoded(
+    recognizer: TransformersRecognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[object] = []
     monkeypatch.setattr(recognizer._streams._batcher, "submit", asked.append)  # type: ignore[union-attr]
     for pcm in (b"", bytes(3 * BYTES_PER_S), noise(3), hum(3)):
-        assert await understand(recognizer, pcm) == ""
+        assert await transcribe(recognizer, pcm) == ""
     assert not asked
 
 
-async def test_only_the_end_of_the_silence_before_a_voice_is_heard(
-    recognizer: TransformersRecognizer, model: Realtime
+async def test_only_the_last_seconds_before_a_voice_are_kept(
+    recognizer: TransformersRecognizer, model: VoxtralRealtime
 ) -> None:
-    kept, pcm, utterance = round(realtime.LEAD_S * BYTES_PER_S), voice(4, 3), await begin(recognizer)
+    kept, pcm, utterance = round(streaming.LEAD_S * BYTES_PER_S), voice(4, 3), await begin(recognizer)
     await feed(utterance, bytes(2 * kept))
     assert len(utterance._pcm) == kept
     await utterance.accept(pcm)
@@ -184,47 +187,46 @@ async def test_only_the_end_of_the_silence_before_a_voice_is_heard(
     utterance.close()
 
 
-async def test_a_long_turn_takes_no_more_than_what_is_remembered(
-    recognizer: TransformersRecognizer, model: Realtime
-) -> None:
+async def test_the_memory_of_a_long_turn_is_bounded(recognizer: TransformersRecognizer, model: VoxtralRealtime) -> None:
     pcm, utterance = voice(60, 11), await begin(recognizer)
     expected = await asyncio.to_thread(offline, model, pcm)
     for at in range(0, len(pcm), CHUNK_BYTES):
         await utterance.accept(pcm[at : at + CHUNK_BYTES])
-        assert utterance._behind <= realtime.BEHIND_S
+        assert utterance._behind_s <= streaming.BEHIND_S
     await settled(utterance)
     assert len(utterance._pcm) < 3 * BYTES_PER_S
     assert (await utterance.finish()).text == expected
     utterance.close()
-    assert model._memory._room[1] == model._model.config.text_config.sliding_window + model.right + 1
-    assert model._ears._room[1] == 4 * len(model.prefix)  # more than its window: all of the first call is kept
+    assert model._decoder_cache._capacity[1] == model._model.config.text_config.sliding_window + model.right_padding + 1
+    # The first call needs more positions than the window of the encoder.
+    assert model._encoder_cache._capacity[1] == 4 * len(model.prefix)
 
 
-async def test_the_event_loop_runs_while_it_hears(recognizer: TransformersRecognizer) -> None:
-    turns, hearing = 0, asyncio.ensure_future(understand(recognizer, voice(10)))
-    while not hearing.done():
+async def test_the_event_loop_runs_during_transcription(recognizer: TransformersRecognizer) -> None:
+    turns, transcribing = 0, asyncio.ensure_future(transcribe(recognizer, voice(10)))
+    while not transcribing.done():
         await asyncio.sleep(0.001)
         turns += 1
     assert turns > 10
 
 
-async def test_an_end_before_the_audio_has_ended_is_nothing_said(
-    recognizer: TransformersRecognizer, model: Realtime, monkeypatch: pytest.MonkeyPatch
+async def test_an_end_token_within_the_audio_is_padding(
+    recognizer: TransformersRecognizer, model: VoxtralRealtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pcm = voice(6, 3)
-    words = (await understand(recognizer, pcm)).split()
+    words = (await transcribe(recognizer, pcm)).split()
     vocabulary = range(model._model.config.text_config.vocab_size)
     end = next(token for token in vocabulary if model.decode([token]).strip() == words[0])
     monkeypatch.setattr(model, "_ends", frozenset({end}))
-    others = (await understand(recognizer, pcm)).split()
+    others = (await transcribe(recognizer, pcm)).split()
     assert words[0] not in others
     assert len(others) > len(words) // 3
 
 
 class Failing:
-    """In place of the model: fails from the second step on."""
+    """Replaces the model's `advance`: fails from the third step on."""
 
-    def __init__(self, model: Realtime, error: BaseException) -> None:
+    def __init__(self, model: VoxtralRealtime, error: BaseException) -> None:
         self._model, self._error, self._steps = model, error, 0
 
     def __call__(self, steps: Sequence[Any]) -> list[int]:
@@ -237,8 +239,8 @@ class Failing:
 @pytest.mark.parametrize(
     ("error", "kind"), [(RuntimeError("CUDA error: device-side assert"), EngineLost), (ValueError("odd"), ValueError)]
 )
-async def test_a_device_that_fails_is_named(
-    recognizer: TransformersRecognizer, model: Realtime, error: Exception, kind: type[Exception],
+async def test_a_failing_step_fails_the_utterance(
+    recognizer: TransformersRecognizer, model: VoxtralRealtime, error: Exception, kind: type[Exception],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(recognizer._streams._batcher, "_answer", Failing(model, error))  # type: ignore[union-attr]
@@ -251,12 +253,12 @@ async def test_a_device_that_fails_is_named(
     utterance.close()
 
 
-async def test_one_that_does_not_answer_is_lost(
+async def test_a_step_without_an_answer_means_that_the_engine_is_lost(
     recognizer: TransformersRecognizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from concurrent.futures import Future
 
-    monkeypatch.setattr(realtime, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(streaming, "STEP_TIMEOUT_S", 0.01)
     monkeypatch.setattr(recognizer._streams._batcher, "submit", lambda _: Future())  # type: ignore[union-attr]
     utterance = await begin(recognizer)
     await utterance.accept(voice(2))
@@ -265,7 +267,7 @@ async def test_one_that_does_not_answer_is_lost(
     utterance.close()
 
 
-async def test_closing_ends_what_is_still_heard(folder: Path) -> None:
+async def test_closing_the_recogniser_ends_its_utterances(folder: Path) -> None:
     recognizer = TransformersRecognizer(Settings(asr_model=str(folder), device="cpu"))
     await recognizer.load()
     utterance = await begin(recognizer)
@@ -278,7 +280,7 @@ async def test_closing_ends_what_is_still_heard(folder: Path) -> None:
     utterance.close()
 
 
-async def test_a_tokenizer_that_does_not_stream_is_named(folder: Path, tmp_path: Path) -> None:
+async def test_a_processor_without_streaming_settings_is_refused(folder: Path, tmp_path: Path) -> None:
     import shutil
 
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
@@ -291,29 +293,16 @@ async def test_a_tokenizer_that_does_not_stream_is_named(folder: Path, tmp_path:
 
 
 @pytest.mark.parametrize("changed", [{"dtype": "bfloat16"}, {"dtype": "float16"}, {"quantize": "int8"}])
-async def test_it_hears_with_fewer_bits(folder: Path, changed: dict[str, str]) -> None:
+async def test_it_transcribes_with_fewer_bits(folder: Path, changed: dict[str, str]) -> None:
     settings = Settings(asr_model=str(folder), device="cpu").model_copy(update=changed)
     recognizer = TransformersRecognizer(settings)
     await recognizer.load()
     try:
-        assert await understand(recognizer, voice(4, 3))
+        assert await transcribe(recognizer, voice(4, 3))
     finally:
         await recognizer.close()
 
 
-async def test_at_once_too_it_hears_one_as_it_hears_several(model: Realtime) -> None:
+async def test_offline_transcription_does_not_depend_on_the_batch(model: VoxtralRealtime) -> None:
     clips = [clip(2, 1), clip(3, 2)]
     assert model.transcribe(clips) == [model.transcribe([one])[0] for one in clips]
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("No, no, no, no. Not this one.", "No, no, no, no. Not this one."),
-        ("Thank you. Thank you, thank you, thank you! Thank", "Thank you."),
-        ("a b c d e f g h i j k l m n o p q r s t u v w x y z", ""),
-        ("", ""),
-    ],
-)
-async def test_what_is_made_up_is_not_said(text: str, said: str) -> None:
-    assert trusted(text, 2.0) == said

@@ -1,0 +1,158 @@
+"""Utterances of an offline model, which transcribes whole clips.
+
+While a person speaks, the audio so far is decoded again and again. The partial transcript is the words on which two
+consecutive decodings agree. Nobody waits for a partial decoding; a final one is called first. Audio that is more than
+half a minute old is settled: decoded a last time and not again.
+"""
+
+import time
+from concurrent.futures import Future
+
+import numpy as np
+import structlog
+
+from services.asr.engine import Transcript
+from services.asr.engines.guards import VoiceGate, has_voice
+from services.asr.engines.local_agreement import LocalAgreement
+from services.asr.engines.model import BYTES_PER_S, Clip, Recognition
+from shared.engines.batching import Batcher
+from shared.engines.registry import EngineLost
+from shared.protocol.session import RATE_HZ, Word
+
+log = structlog.get_logger()
+
+FIRST_PARTIAL_MS, PARTIAL_MS = 300, 400
+"""New audio needed for the first partial decoding, and for each further one."""
+
+PARTIAL_SHARE = 0.34
+"""Share of the time that partial decodings of an utterance may take. A slow or busy model is asked less often."""
+
+WINDOW_S, KEPT_S = 28.0, 8.0
+"""Whisper takes 30 s at once. A full window is settled up to a quiet place in its last 2 * KEPT_S seconds."""
+
+_WINDOW_BYTES = round(WINDOW_S * BYTES_PER_S)
+_QUIET = RATE_HZ // 5  # samples of the block whose loudness is compared
+
+
+class OfflineUtterance:
+    """See `engine.Utterance`."""
+
+    def __init__(self, batcher: Batcher[Clip, Recognition], language: str, hints: str) -> None:
+        self._batcher, self._language, self._hints = batcher, language, hints
+        self._pieces: list[bytes] = []  # the audio of the current window
+        self._bytes = 0  # length of the current window
+        self._voice = VoiceGate()  # of the current window
+        self._settled: list[Recognition] = []  # of the windows before the current one
+        self._settled_samples = 0
+        self._agreement, self._agreed = LocalAgreement(), ""
+        self._pending: Future[Recognition] | None = None  # the partial decoding
+        self._pending_bytes = 0  # length of the window at the latest partial decoding
+        self._asked_at_s = self._took_s = 0.0  # when the latest partial decoding was requested, and how long it took
+        self._partial = ""
+        self._final: Transcript | None = None  # of all audio so far; None: not decoded yet
+
+    async def accept(self, pcm: bytes) -> str | None:
+        """See `engine.Utterance`.
+
+        Raises:
+            EngineLost: the device has failed, or does not answer.
+        """
+        self._pieces.append(pcm)
+        self._bytes += len(pcm)
+        self._voice.add(pcm)
+        self._final = None
+        while self._bytes > _WINDOW_BYTES:
+            await self._settle()
+        self._take_partial()
+        self._request_partial()
+        partial = " ".join([*(settled.text for settled in self._settled), self._agreed]).strip()
+        if partial == self._partial:
+            return None
+        self._partial = partial
+        return partial
+
+    async def finish(self) -> Transcript:
+        """See `engine.Utterance`.
+
+        Raises:
+            EngineLost: the device has failed, or does not answer.
+        """
+        if self._final is None:
+            self._cancel_partial()
+            latest = await self._batcher.ask(self._window()) if self._voice.is_open else Recognition("")
+            parts = [*self._settled, _shifted(latest, self._settled_samples)]
+            text = " ".join(part.text for part in parts if part.text)
+            words = tuple(word for part in parts for word in part.words)
+            if len(words) != len(text.split()):
+                words = ()
+            language = next((part.language for part in reversed(parts) if part.language), self._language)
+            self._final = Transcript(text, language, words)
+        return self._final
+
+    def close(self) -> None:
+        self._cancel_partial()
+
+    def _window(self) -> Clip:
+        return Clip(tuple(self._pieces), self._language, self._hints)
+
+    def _take_partial(self) -> None:
+        """Take the result of the partial decoding, if it is done."""
+        pending = self._pending
+        if pending is None or not pending.done():
+            return
+        self._pending = None
+        error = None if pending.cancelled() else pending.exception()
+        if isinstance(error, EngineLost):
+            raise error
+        if error is not None:  # a final decoding raises it if it lasts
+            log.warning("partial transcript failed", error=repr(error))
+        elif not pending.cancelled():
+            self._agreed = self._agreement.add(pending.result().text)
+
+    def _request_partial(self) -> None:
+        least_ms = PARTIAL_MS if self._pending_bytes else FIRST_PARTIAL_MS
+        enough = self._bytes - self._pending_bytes >= least_ms * BYTES_PER_S // 1000
+        rested = time.monotonic() - self._asked_at_s >= self._took_s / PARTIAL_SHARE
+        if self._pending is None and enough and rested and self._voice.is_open:
+            self._pending_bytes, self._asked_at_s = self._bytes, time.monotonic()
+            self._pending = self._batcher.submit(self._window())
+            self._pending.add_done_callback(self._measure)
+
+    def _measure(self, done: Future[Recognition]) -> None:
+        """Measure a decoding when it is done; its result may be taken much later, with the next audio."""
+        if not done.cancelled():
+            self._took_s = time.monotonic() - self._asked_at_s
+
+    def _cancel_partial(self) -> None:
+        if self._pending is not None:
+            self._pending.cancel()
+            self._pending = None
+
+    async def _settle(self) -> None:
+        """Decode the window up to its quietest place for the last time, and begin a new window there."""
+        self._cancel_partial()
+        pcm = b"".join(self._pieces)
+        cut = 2 * quietest(np.frombuffer(pcm[:_WINDOW_BYTES], "<i2"))
+        if has_voice(pcm[:cut]):
+            recognition = await self._batcher.ask(Clip((pcm[:cut],), self._language, self._hints))
+            if recognition.text:
+                self._settled.append(_shifted(recognition, self._settled_samples))
+        self._settled_samples += cut // 2
+        self._pieces, self._bytes, self._voice = [pcm[cut:]], len(pcm) - cut, VoiceGate()
+        self._voice.add(pcm[cut:])
+        self._agreement, self._agreed, self._pending_bytes = LocalAgreement(), "", 0
+
+
+def _shifted(recognition: Recognition, samples: int) -> Recognition:
+    """Return the recognition with all its timestamps later by `samples`."""
+    words = tuple(Word(word.text, word.start + samples, word.end + samples) for word in recognition.words)
+    return Recognition(recognition.text, recognition.language, recognition.no_speech, recognition.confidence, words)
+
+
+def quietest(samples: np.ndarray[tuple[int], np.dtype[np.int16]]) -> int:
+    """Return where to cut a full window: the middle of the quietest 200 ms between 12 s and 26 s of 28 s."""
+    first = round((WINDOW_S - 2 * KEPT_S) * RATE_HZ)
+    last = len(samples) - round(KEPT_S / 4 * RATE_HZ)
+    blocks = samples[first:last]
+    blocks = blocks[: len(blocks) // _QUIET * _QUIET].reshape(-1, _QUIET).astype(np.float32)
+    return first + int(np.square(blocks).mean(axis=1).argmin()) * _QUIET + _QUIET // 2
