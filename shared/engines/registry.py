@@ -29,6 +29,11 @@ class EngineLost(RuntimeError):
     """
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its type if the message is empty."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def create_engine(stage: str, name: str, builtin: Mapping[str, str], settings: Settings) -> Any:
     """Make the engine that `name` stands for; it is called with the settings as its only argument.
 
