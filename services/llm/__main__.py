@@ -1,4 +1,4 @@
-"""Run a llm worker: `python -m services.llm`."""
+"""Run an llm worker: `python -m services.llm`."""
 
 import sys
 
@@ -10,7 +10,7 @@ from shared.worker.service import run_stage
 
 
 def build(settings: Settings) -> LlmStage:
-    """The stage with the engine that the settings name."""
+    """Create the stage with the engine that the settings name."""
     model = create_engine("llm", settings.llm_engine, ENGINES, settings)
     return LlmStage(model, settings.llm_engine, settings.first_clause_words)
 

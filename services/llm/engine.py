@@ -1,7 +1,7 @@
-"""What thinks of a reply: the contract, and the names of the chat models that come with Parley.
+"""The contracts of chat models, and the names of the engines that come with Parley.
 
-A model may hear, and answer the sound of a turn instead of its words; and one may speak, and need nobody to read its replies
-aloud. Those that can say so (`OmniModel`); the others know nothing of it.
+Most models take text and write text (`ChatModel`). An `OmniModel` can also take the audio of the user's turn instead of
+its transcript, speak its replies itself, or both.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -14,41 +14,45 @@ from shared.protocol.speech import Speech
 
 @dataclass(slots=True)
 class Usage:
-    """What a reply takes: a model that knows it yields this once among the deltas, and may go on counting in it.
+    """Token counts of one reply. A model that counts yields this object once, and may update it until the reply ends.
 
-    It is read when the reply is over, also where that was cut off: what was calculated for nobody is paid for too.
+    The stage reads it after the reply ends, also after a cancelled one: tokens that nobody receives still cost.
     """
 
     prompt: int = 0
-    """Tokens that were read: the conversation, and what was said of the reply before."""
+    """Tokens of the prompt: the conversation, and the text of an earlier attempt at this reply."""
     cached: int = 0
-    """Those of them that were not calculated anew."""
+    """Prompt tokens that came from the KV cache."""
     reply: int = 0
-    """Tokens that were written, also those that are not said."""
+    """Tokens that were generated, including those that are not spoken."""
     finish_reason: str = ""
-    """Why it ended, in the words of OpenAI's protocol (stop, length, …); empty: nobody knows."""
+    """Why the reply ended, as in OpenAI's protocol (stop, length, …); empty if unknown."""
 
 
 class ChatModel(Protocol):
-    """The loaded model, shared by all conversations of a worker. Its work is done off the event loop."""
+    """A loaded model, shared by all conversations of a worker. It must not block the event loop."""
 
     slots: int
-    """How many replies it can make at once."""
+    """Maximum number of concurrent replies."""
 
     async def load(self) -> None:
-        """Load and warm up; the worker is ready when this returns."""
+        """Load the model and warm it up. The worker is ready when this returns."""
         ...
 
     def reply(
         self, messages: Sequence[Message], *, language: str, prefix: str = "", tools: Sequence[Tool] = ()
     ) -> AsyncGenerator[str | ToolCall | Usage, None]:
-        """The reply to a conversation, in deltas, as they come; each tool that it asks for once the call is complete.
-        Its `Usage`, where the model knows it, at any place among them.
+        """Stream the reply to a conversation: text deltas, each tool call once it is complete, and `Usage` at any
+        point.
 
-        The first message may have the role `system` (the session's instructions); the last one is
-        the user's turn. `prefix` is what an earlier attempt at this very reply has already said: the
-        deltas go on after it. A model that cannot go on from there yields nothing, so that the
-        reply ends where it was.
+        Args:
+            messages: The conversation. The first message may have the role `system` (the session's instructions), the
+            last
+                one is the user's turn.
+            language: BCP 47.
+            prefix: Text of this reply that an earlier attempt has published. The deltas continue after it. A model that
+                cannot continue from there yields nothing: the reply then ends with the prefix.
+            tools: The tools that the model may call.
         """
         ...
 
@@ -56,14 +60,14 @@ class ChatModel(Protocol):
 
 
 class OmniModel(Protocol):
-    """A chat model with ears, with a voice, or with both."""
+    """A chat model with audio input, audio output, or both."""
 
-    hears: bool
-    """It can be given `audio`."""
-    speaks: bool
-    """It can be asked to speak, with `voice`."""
+    audio_input: bool
+    """Whether `reply` accepts `audio`."""
+    audio_output: bool
+    """Whether `reply` accepts `voice`."""
     rate_hz: int
-    """Of its voice; 0 if it has none."""
+    """Sample rate of the model's voice; 0 without audio output."""
     slots: int
 
     async def load(self) -> None: ...
@@ -78,25 +82,27 @@ class OmniModel(Protocol):
         audio: bytes = b"",
         voice: str | None = None,
     ) -> AsyncGenerator[str | ToolCall | Speech | Usage, None]:
-        """As that of a `ChatModel`.
+        """Stream a reply, as `ChatModel.reply` does.
 
-        `audio` is the user's turn as it sounds, s16le mono at 16 kHz; the messages then end before it. With a `voice` (its
-        name, or empty for the model's own) the reply is spoken too: slices of speech between the deltas, in order, always from
-        the first sample on, also where there is a `prefix`; who gives no text after it gives no speech either.
+        Args:
+            audio: The user's turn, s16le mono at 16 kHz. The messages then end before this turn. voice: Speak the
+            reply, too, with this voice; empty for the model's default voice, None for text only. Slices of
+                speech come between the deltas, in order. They start at the first sample even if there is a `prefix`; a
+                model that cannot continue after the prefix yields no speech either.
         """
         ...
 
     async def close(self) -> None: ...
 
 
-def hears(model: Any) -> bool:
-    """Whether it can answer the sound of a turn."""
-    return bool(getattr(model, "hears", False))
+def has_audio_input(model: Any) -> bool:
+    """Whether the model can answer the audio of a turn."""
+    return bool(getattr(model, "audio_input", False))
 
 
-def speaks(model: Any) -> bool:
-    """Whether it has a voice of its own."""
-    return bool(getattr(model, "speaks", False))
+def has_audio_output(model: Any) -> bool:
+    """Whether the model can speak its replies."""
+    return bool(getattr(model, "audio_output", False))
 
 
 ENGINES = {

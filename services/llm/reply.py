@@ -1,4 +1,4 @@
-"""One reply as it grows: deltas for the eye, sentences for who speaks them, or the speech of a model that does so itself."""
+"""One reply while it is generated: its text, and its sentences for the tts stage or the speech of the model itself."""
 
 from collections.abc import Sequence
 
@@ -21,12 +21,12 @@ from shared.worker.work import Work
 
 
 def is_spoken(job: TranscriptFinal | TurnAudioReady, settings: SessionSettings) -> bool:
-    """Whether the reply is to be heard, and not only read."""
+    """Whether the reply is spoken, and not only shown as text."""
     return settings.spoken if job.options.spoken is None else job.options.spoken
 
 
 class Reply:
-    """What is published of it, and what was before, by an attempt that was cut off."""
+    """Publishes the frames of one reply, and continues after the frames of an earlier attempt."""
 
     def __init__(
         self,
@@ -36,36 +36,40 @@ class Reply:
         first_words: int,
         rate_hz: int,
     ) -> None:
-        """`rate_hz` is that of the model's own voice; 0: what is to be heard of it is given to be spoken."""
-        self._given = is_spoken(job, settings) and not rate_hz
+        """`first_words`: see `SentenceCutter`. `rate_hz`: rate of the model's own voice; 0: the tts stage speaks."""
+        self._needs_tts = is_spoken(job, settings) and not rate_hz
         self._work, self._job, self._settings, self._rate_hz = work, job, settings, rate_hz
         self._cutter = SentenceCutter(settings.language, first_words)
-        self._sentences = self._said_before = 0
-        self._voiced = self._voiced_before = 0  # samples
+        self._sentences = self._earlier_sentences = 0
+        self._samples = self._earlier_samples = 0
         self._calls: list[ToolCall] = []
         self._begun = False
         self.text = ""
 
     def add(self, delta: str) -> None:
+        """Publish a delta of text and the sentences that it completes."""
         if not delta:
             return
         self._begin()
         job = self._job
         self._work.publish(ReplyDelta(job.turn, job.revision, len(self.text), delta), urgent=False)
         self.text += delta
-        if self._given:
-            self._say(self._cutter.feed(delta))
+        if self._needs_tts:
+            self._publish_sentences(self._cutter.feed(delta))
 
     def speak(self, piece: Speech) -> None:
-        """The model's own voice: all of it is one sentence. A second attempt speaks it again: the edge drops what it has."""
+        """Publish a slice of the model's own voice. The whole reply is one sentence.
+
+        A second attempt publishes all slices again: the edge drops the samples that it already has.
+        """
         self._begin()
-        job, offset = self._job, self._voiced
+        job, offset = self._job, self._samples
         if not offset:
             self._work.note("first audio", "parley.first_audio_s")
         self._work.publish(
             VoiceChunk(job.turn, job.revision, 0, offset, self._rate_hz, piece.pcm, piece.words), urgent=offset == 0
         )
-        self._voiced += len(piece.pcm) // 2
+        self._samples += len(piece.pcm) // 2
 
     def _begin(self) -> None:
         if not self._begun:
@@ -73,49 +77,52 @@ class Reply:
             self._work.note("first token", "gen_ai.response.time_to_first_chunk")
 
     def call(self, call: ToolCall) -> None:
-        """Kept to the end, as what must not be done twice: the last frames and the end of the work are one step."""
+        """Keep a tool call until the end. The last frames and the job's completion are one atomic step, so that a
+        second attempt cannot repeat the call.
+        """
         self._calls.append(call)
 
     def done(self) -> Sequence[Frame]:
-        if self._given:
-            self._say(self._cutter.finish())
+        """Publish the last sentence, and return the frames that complete the job."""
+        if self._needs_tts:
+            self._publish_sentences(self._cutter.finish())
         at = (self._job.turn, self._job.revision)
         frames: list[Frame] = [ToolCalled(*at, call) for call in self._calls]
-        if samples := max(self._voiced, self._voiced_before):
+        if samples := max(self._samples, self._earlier_samples):
             self._sentences = 1
             frames.append(VoiceDone(*at, 0, samples))
         return [*frames, ReplyDone(*at, self.text, self._sentences)]
 
-    def _say(self, pieces: Sequence[str]) -> None:
-        """Give these to be spoken, but for what an earlier attempt has given."""
+    def _publish_sentences(self, pieces: Sequence[str]) -> None:
+        """Publish pieces of text for the tts stage, except those that an earlier attempt has published."""
         job, settings = self._job, self._settings
         for piece in pieces:
             if text := speakable(piece):
-                if self._sentences >= self._said_before:
+                if self._sentences >= self._earlier_sentences:
                     spoken_as = (settings.voice, settings.speed, settings.language)
                     place = (job.session, job.turn, job.revision, self._sentences)
                     self._work.publish(ReplySentence(*place, text, *spoken_as, self._work.trace))
                 self._sentences += 1
 
     def resume(self, log: Sequence[Frame]) -> None:
-        """An earlier attempt was cut off: go on after what it said, so that nobody hears anything twice."""
+        """Continue after the frames that an earlier attempt published, so that no sentence is played twice."""
         at = (self._job.turn, self._job.revision)
         for frame in log:
             match frame:
                 case ReplyDelta(turn, revision, offset, text) if (turn, revision) == at and offset <= len(self.text):
                     self.text = self.text[:offset] + text
                 case ReplySentence(turn=turn, revision=revision, index=index) if (turn, revision) == at:
-                    self._said_before = max(self._said_before, index + 1)
+                    self._earlier_sentences = max(self._earlier_sentences, index + 1)
                 case VoiceChunk(turn, revision, offset=offset, pcm=pcm) if (turn, revision) == at and self._rate_hz:
-                    self._voiced_before = max(self._voiced_before, offset + len(pcm) // 2)
+                    self._earlier_samples = max(self._earlier_samples, offset + len(pcm) // 2)
                 case _:
                     pass
-        if self._given:
-            self._say(self._cutter.feed(self.text))
+        if self._needs_tts:
+            self._publish_sentences(self._cutter.feed(self.text))
 
 
-def is_mute(job: TranscriptFinal | TurnAudioReady, log: Sequence[Frame]) -> bool:
-    """An earlier attempt has written something of this reply, and spoken nothing: others can still speak all of it."""
+def is_unvoiced(job: TranscriptFinal | TurnAudioReady, log: Sequence[Frame]) -> bool:
+    """Whether an earlier attempt published text of this reply and no speech: the tts stage can then speak all of it."""
     kinds = {
         type(frame)
         for frame in log

@@ -1,4 +1,4 @@
-"""What a person would say of a written text: without Markdown, emoji, tags and the tails of URLs. Pure."""
+"""Convert written text to its spoken form: without Markdown, emoji, HTML tags and the paths of URLs. Pure."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 _MARKDOWN = MarkdownIt("commonmark").enable("table").disable(["code", "heading", "lheading", "reference", "emphasis"])
-# Copyright signs and the like are pictographs to Unicode, and words to a person.
+# Unicode counts signs such as © as pictographs; they are read as words, so they stay.
 _EMOJI = regex.compile(
     r"(?:(?![\u00a9\u00ae\u2122\u2139])\p{Extended_Pictographic}|\p{Regional_Indicator}|[0-9#*]\ufe0f?\u20e3)"
     r"[\ufe0e\ufe0f\u200d\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]*"
@@ -16,10 +16,10 @@ _URL = regex.compile(
     r"\b(?:https?://|www\.)(?:www\.)?([\w.-]*\w)(?:[/:?#](?:[^\s<>\"'()\]]*[\w/=&])?(?:\([^\s()]*\))?)?",
     regex.IGNORECASE,
 )
-_MARKS = (
+_REPLACEMENTS = (
     (regex.compile(r"^\s*(?:#{1,6}\s+|>\s*)+"), ""),
     (regex.compile(r"!?\[([^\[\]]*)\]\(\S*\s*$"), r"\1"),
-    (regex.compile(r"\]\([^)\s]*\)?|!?\[(?=\w[^\]]*$)"), ""),  # halves of a link whose other half is in another piece
+    (regex.compile(r"\]\([^)\s]*\)?|!?\[(?=\w[^\]]*$)"), ""),  # a link that is split over two pieces
     (regex.compile(r"(?<=\d)\s*\*\*\s*(?=\d)"), " to the power of "),
     (regex.compile(r"(?<=\d)\s*[*\u00d7]\s*(?=\d)"), " times "),
     (regex.compile(r"[*`~]+|(?<!\w)_+|_+(?!\w)|^-{2,}|={2,}"), ""),
@@ -32,13 +32,16 @@ _MARKS = (
 
 
 def speakable(text: str) -> str:
-    """The words of a piece of a reply; empty if it has none. Markdown that begins or ends in another piece is dropped too."""
-    said = "".join(_words(_MARKDOWN.parse(text.strip())))
-    said = _URL.sub(r"\1", _EMOJI.sub(" ", said))
-    for pattern, instead in _MARKS:
-        said = pattern.sub(instead, said)
-    said = said.strip(" ,").strip()
-    return said if regex.search(r"\w", said) else ""
+    """Return the spoken form of a piece of a reply; empty if it has no words.
+
+    Markdown that starts or ends in another piece is removed, too.
+    """
+    words = "".join(_words(_MARKDOWN.parse(text.strip())))
+    words = _URL.sub(r"\1", _EMOJI.sub(" ", words))
+    for pattern, replacement in _REPLACEMENTS:
+        words = pattern.sub(replacement, words)
+    words = words.strip(" ,").strip()
+    return words if regex.search(r"\w", words) else ""
 
 
 def _words(tokens: list[Token]) -> Iterator[str]:

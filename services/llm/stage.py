@@ -1,4 +1,4 @@
-"""The llm stage: makes the reply to a turn, in deltas for the eye and sentences for the voice."""
+"""The llm stage: generates the reply to a turn, as text deltas and as sentences for the tts stage."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -6,11 +6,11 @@ from typing import Any
 
 import structlog
 
-from services.llm.engine import ChatModel, OmniModel, hears, speaks
-from services.llm.meter import metered, start_at_zero
-from services.llm.reply import Reply, is_mute, is_spoken
-from services.llm.sound import sound_of
+from services.llm.engine import ChatModel, OmniModel, has_audio_input, has_audio_output
+from services.llm.reply import Reply, is_spoken, is_unvoiced
 from services.llm.tracing import describe_reply, describe_request
+from services.llm.turn_audio import read_turn_audio
+from services.llm.usage_metrics import measured, start_at_zero
 from shared.protocol.frames import Frame, ReplyStarted, TranscriptFinal, TurnAudioReady
 from shared.protocol.prompt import SOUND, offered, prompt, prompt_hash
 from shared.protocol.session import OMNI, Message, SessionSettings, Tool, ToolCall
@@ -24,13 +24,14 @@ Deltas = AsyncGenerator[str | ToolCall | Speech, None]
 
 
 class LlmStage:
-    """Its work is a reply."""
+    """A stage whose unit of work is one reply."""
 
     name = "llm"
     long_lived = False
     interruptible = True
 
     def __init__(self, model: ChatModel | OmniModel, engine: str, first_words: int) -> None:
+        """`first_words`: see `SentenceCutter`."""
         self._model: Any = model
         self._engine, self._first_words = engine, first_words
         self.slots = model.slots
@@ -40,38 +41,49 @@ class LlmStage:
         start_at_zero(self._engine)
 
     def info(self) -> dict[str, Any]:
-        model = self._model
-        return {"engine": self._engine, "slots": self.slots, "hears": hears(model), "speaks": speaks(model)}
+        """What the worker reports about itself in its status."""
+        return {
+            "engine": self._engine,
+            "slots": self.slots,
+            "hears": has_audio_input(self._model),
+            "speaks": has_audio_output(self._model),
+        }
 
     async def work(self, work: Work) -> Sequence[Frame]:
-        """Reply to the turn, if a reply is wanted: to its words, or to its sound."""
+        """Reply to the turn's transcript or to its audio, if a reply is wanted.
+
+        Raises:
+            ValueError: the engine cannot answer audio, or the audio is gone.
+        """
         job = work.frame
         if not isinstance(job, Job):
-            raise TypeError(f"{type(job).__name__} is no turn")
+            raise TypeError(f"expected TranscriptFinal or TurnAudioReady, got {type(job).__name__}")
         if not job.options.wants_reply:
             return ()
         settings, history = await work.conversation()
         earlier = await work.log() if work.attempt > 1 else ()
         audio = b""
         if isinstance(job, TurnAudioReady):
-            audio = await self._sound(work, job, settings)
+            audio = await self._read_audio(work, job, settings)
+            # The model gets the turn as audio only, not its transcript as well.
             history = tuple(one for one in history if one.role != "user" or one.turn != job.spoken)
         messages = prompt(
             settings, job.options, history, job.turn, SOUND if isinstance(job, TurnAudioReady) else job.text
         )
-        rate_hz = 0 if is_mute(job, earlier) else self._voice_hz(job, settings)
-        told = prompt_hash(settings, job.options, messages)
+        rate_hz = 0 if is_unvoiced(job, earlier) else self._voice_hz(job, settings)
+        prompted = prompt_hash(settings, job.options, messages)
         describe_request(work, messages, voiced=bool(rate_hz))
-        work.publish(ReplyStarted(job.turn, job.revision, told, bool(rate_hz)), urgent=False)
+        work.publish(ReplyStarted(job.turn, job.revision, prompted, bool(rate_hz)), urgent=False)
         if audio:
-            messages.pop()  # it was heard, not written
+            messages.pop()  # the placeholder for the audio
         reply = Reply(work, job, settings, self._first_words, rate_hz)
         reply.resume(earlier)
         tools = offered(settings, job.options)
-        also: dict[str, Any] = {"audio": audio} if audio else {}
+        audio_options: dict[str, Any] = {"audio": audio} if audio else {}
         if rate_hz:
-            also["voice"] = settings.voice
-        async with aclosing(self._deltas(work, job, messages, settings.language, reply.text, tools, also)) as deltas:
+            audio_options["voice"] = settings.voice
+        deltas = self._deltas(work, job, messages, settings.language, reply.text, tools, audio_options)
+        async with aclosing(deltas):
             async for delta in deltas:
                 if isinstance(delta, str):
                     reply.add(delta)
@@ -80,21 +92,24 @@ class LlmStage:
                 elif any(tool.name == delta.name for tool in tools):
                     reply.call(delta)
                 else:
-                    log.warning("model asks for no tool of ours", session=job.session, name=delta.name[:64])
+                    log.warning("model called an unknown tool", session=job.session, name=delta.name[:64])
                 await work.drain()
         frames = reply.done()
         describe_reply(work, reply.text)
         return frames
 
-    async def _sound(self, work: Work, job: TurnAudioReady, settings: SessionSettings) -> bytes:
-        if not hears(self._model):
-            raise ValueError(f"the engine {self._engine} cannot hear, and the turn is to be answered as it sounds")
-        return await sound_of(work, job, settings.longest_ms)
+    async def _read_audio(self, work: Work, job: TurnAudioReady, settings: SessionSettings) -> bytes:
+        if not has_audio_input(self._model):
+            raise ValueError(f"the engine {self._engine} has no audio input: it cannot answer the audio of a turn")
+        return await read_turn_audio(work, job, settings.longest_ms)
 
     def _voice_hz(self, job: Job, settings: SessionSettings) -> int:
-        """Rate of the voice with which the model itself speaks this reply; 0: it does not. It says nothing word for word."""
+        """Sample rate of the voice with which the model speaks this reply; 0: the tts stage speaks it, or nobody does.
+
+        A model cannot be made to say a given text word for word, so the tts stage speaks those.
+        """
         omni = isinstance(job, TurnAudioReady) or settings.route == OMNI
-        own = omni and speaks(self._model) and job.options.say is None and is_spoken(job, settings)
+        own = omni and has_audio_output(self._model) and job.options.say is None and is_spoken(job, settings)
         return int(self._model.rate_hz) if own else 0
 
     def _deltas(
@@ -105,18 +120,18 @@ class LlmStage:
         language: str,
         prefix: str,
         tools: Sequence[Tool],
-        also: dict[str, Any],
+        audio_options: dict[str, Any],
     ) -> Deltas:
         if job.options.say is not None:
             return _recite(job.options.say, prefix)
-        asked = self._model.reply(messages, language=language, prefix=prefix, tools=tools, **also)
-        return metered(work, self._engine, asked)
+        deltas = self._model.reply(messages, language=language, prefix=prefix, tools=tools, **audio_options)
+        return measured(work, self._engine, deltas)
 
     async def close(self) -> None:
         await self._model.close()
 
 
 async def _recite(text: str, prefix: str) -> Deltas:
-    """What is to be said word for word, after what was said of it already."""
+    """Yield a given text instead of asking the model, without the prefix that an earlier attempt has published."""
     if text.startswith(prefix):
         yield text[len(prefix) :]

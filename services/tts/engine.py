@@ -1,4 +1,4 @@
-"""What speaks: the contract, and the names of the synthesisers that come with Parley."""
+"""The contract of speech synthesizers, and the names of the engines that come with Parley."""
 
 from collections.abc import AsyncGenerator
 from typing import Protocol, runtime_checkable
@@ -10,25 +10,29 @@ __all__ = ["ENGINES", "Cloner", "Speech", "Synthesizer"]
 
 
 class Synthesizer(Protocol):
-    """The loaded model, shared by all sentences of a worker. Its work is done off the event loop."""
+    """A loaded model, shared by all sentences of a worker. It must not block the event loop."""
 
     rate_hz: int
+    """Sample rate of its speech, s16le mono."""
     slots: int
-    """How many sentences it can speak at once."""
+    """Maximum number of concurrent sentences."""
 
     async def load(self) -> None:
-        """Load and warm up; the worker is ready when this returns."""
+        """Load the model and warm it up. The worker is ready when this returns."""
         ...
 
     def voices(self) -> tuple[str, ...]:
-        """The names that `speak` takes; the first is the default."""
+        """Return the names that `speak` accepts; the first is the default."""
         ...
 
     def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
-        """Speak one sentence, in slices as they come, none longer than 200 ms.
+        """Stream one sentence in slices of at most 200 ms. Closing the generator stops the synthesis within a slice.
 
-        An empty `voice` is the engine's default for `language` (BCP 47). Closing the iterator stops the
-        synthesis within a slice.
+        Args:
+            text: The sentence.
+            voice: A name from `voices`; empty for the default voice of the language.
+            speed: 1.0 is normal.
+            language: BCP 47.
         """
         ...
 
@@ -37,12 +41,12 @@ class Synthesizer(Protocol):
 
 @runtime_checkable
 class Cloner(Protocol):
-    """What a synthesiser is besides that, if it can speak like a recording."""
+    """The additional contract of a synthesizer that can clone a voice from a recording."""
 
     def learn(self, voice: ClonedVoice) -> None:
-        """Take a voice: `speak` knows it by its name from now on, until many others were learnt after it.
+        """Register a voice, so that `speak` accepts its name. The engine may forget it after many other voices.
 
-        Cheap, and called before every sentence; the work is done when the voice speaks.
+        The stage calls this before every sentence, so it must be cheap; `speak` does the expensive part.
         """
         ...
 

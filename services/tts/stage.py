@@ -1,4 +1,4 @@
-"""The tts stage: speaks a sentence, in slices as they come."""
+"""The tts stage: speaks a sentence, and publishes its slices as they are synthesized."""
 
 import time
 from collections import OrderedDict
@@ -13,11 +13,11 @@ from shared.protocol.frames import Frame, ReplySentence, VoiceChunk, VoiceDone
 from shared.worker.work import Work
 
 VOICES_KEPT = 32
-"""Cloned voices whose recordings a worker holds, about half a megabyte each."""
+"""Number of cloned voices whose recordings a worker caches, about half a megabyte each."""
 
 
 class TtsStage:
-    """Its work is a sentence."""
+    """A stage whose unit of work is one sentence."""
 
     name = "tts"
     long_lived = False
@@ -30,9 +30,10 @@ class TtsStage:
 
     async def load(self) -> None:
         await self._synthesizer.load()
-        metrics.tts_characters.labels(self._engine)  # from 0 on
+        metrics.tts_characters.labels(self._engine)  # export 0: a rate needs a sample before the first increment
 
     def info(self) -> dict[str, Any]:
+        """What the worker reports about itself in its status."""
         return {
             "engine": self._engine,
             "slots": self.slots,
@@ -42,15 +43,22 @@ class TtsStage:
         }
 
     async def work(self, work: Work) -> Sequence[Frame]:
-        """Speak the sentence. A second attempt speaks it again from its beginning: the edge drops what it has."""
+        """Speak the sentence. A second attempt starts at the first sample: the edge drops the samples that it already
+        has.
+
+        Raises:
+            ValueError: the engine rejects the sentence, or the voice is unknown.
+        """
         job = work.frame
         if not isinstance(job, ReplySentence):
-            raise TypeError(f"{type(job).__name__} is no sentence")
+            raise TypeError(f"expected ReplySentence, got {type(job).__name__}")
         if job.voice and isinstance(self._synthesizer, Cloner) and job.voice not in self._synthesizer.voices():
-            # From here on the sentence has its voice, even if somebody deletes it meanwhile.
+            # The engine now has the recording: deleting the voice no longer affects this sentence.
             self._synthesizer.learn(await self._find_cloned(work, job.voice))
-        rate_hz, samples, began_s = self._synthesizer.rate_hz, 0, time.monotonic()
-        metrics.tts_characters.labels(self._engine).inc(len(job.text))  # also of an attempt that fails: it is billed
+        rate_hz, samples, started_s = self._synthesizer.rate_hz, 0, time.monotonic()
+        metrics.tts_characters.labels(self._engine).inc(
+            len(job.text)
+        )  # before synthesis: failed attempts are billed, too
         speech = self._synthesizer.speak(job.text, voice=job.voice, speed=job.speed, language=job.language)
         async with aclosing(speech):
             async for piece in speech:
@@ -63,20 +71,20 @@ class TtsStage:
                 samples += len(piece.pcm) // 2
                 await work.drain()
         if samples:
-            factor = (time.monotonic() - began_s) * rate_hz / samples
+            factor = (time.monotonic() - started_s) * rate_hz / samples
             metrics.realtime_factor.labels(self.name, self._engine).observe(factor)
         return [VoiceDone(job.turn, job.revision, job.index, samples)]
 
     async def _find_cloned(self, work: Work, name: str) -> ClonedVoice:
-        """The voice as it is now.
+        """Return the current version of a cloned voice.
 
         Raises:
-            ValueError: there is none of that name.
+            ValueError: there is no cloned voice of that name.
         """
-        known = self._cloned.pop(name, None)
-        voice = await work.voice(name, known)
+        cached = self._cloned.pop(name, None)
+        voice = await work.voice(name, cached)
         if voice is None:
-            raise ValueError(f"unknown voice {name!r}: neither the engine has it, nor is there a cloned one")
+            raise ValueError(f"unknown voice {name!r}: neither a voice of the engine nor a cloned voice")
         self._cloned[name] = voice
         while len(self._cloned) > VOICES_KEPT:
             self._cloned.popitem(last=False)

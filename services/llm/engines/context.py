@@ -1,4 +1,4 @@
-"""Keep a conversation within the model's window: the oldest turns are left out, whole turns at a time. Pure."""
+"""Truncate a conversation to the model's context window: drop the oldest turns, as whole turns. Pure."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
@@ -7,18 +7,18 @@ from itertools import takewhile
 from shared.protocol.session import Message
 
 TURNS_AT_ONCE = 4
-"""So many are left out together: the turns after them stay the same beginning, which a model need not read again."""
+"""Turns that are dropped together, so that the prompt keeps its prefix, and the KV cache its use, for several turns."""
 
 
-def within(
+def truncated(
     messages: Sequence[Message], limit: int, count: Callable[[Sequence[Message]], int]
 ) -> tuple[list[Message], int]:
-    """The conversation, or what of it fits into `limit` tokens by `count`; and how many turns were left out.
+    """Return the part of the conversation that fits into `limit` tokens, and how many turns were dropped.
 
-    The instructions in front and the last turn always stay.
+    The instructions at the start and the last turn always stay. `count` returns the number of tokens of messages.
 
     Raises:
-        ValueError: they alone do not fit.
+        ValueError: the instructions and the last turn alone do not fit.
     """
     if count(messages) <= limit:
         return list(messages), 0
@@ -26,21 +26,21 @@ def within(
     turns = _turns(messages[len(head) :])
     last = max(0, len(turns) - 1)
 
-    def kept(out: int) -> list[Message]:
-        return [*head, *(message for turn in turns[out:] for message in turn)]
+    def without(dropped: int) -> list[Message]:
+        return [*head, *(message for turn in turns[dropped:] for message in turn)]
 
-    # Counting is the tokenizer's work: it is done for few of the places where an hour of talk could be cut.
+    # Counting runs the tokenizer, so a binary search keeps the number of counts small.
     places = [*range(TURNS_AT_ONCE, last, TURNS_AT_ONCE), last]
-    found = bisect_left(places, True, key=lambda out: count(kept(out)) <= limit)
+    found = bisect_left(places, True, key=lambda dropped: count(without(dropped)) <= limit)
     if found == len(places):
         raise ValueError(
-            f"the instructions and the last turn are {count(kept(last))} tokens, and the model takes {limit}"
+            f"the instructions and the last turn are {count(without(last))} tokens long; the model accepts {limit}"
         )
-    return kept(places[found]), places[found]
+    return without(places[found]), places[found]
 
 
 def _turns(messages: Sequence[Message]) -> list[list[Message]]:
-    """The messages by their turns; the answer to a call stays with it, whenever it came."""
+    """Group messages by turn. A tool's result stays with the turn of its call, however late it came."""
     turns: list[list[Message]] = []
     current: int | None = None
     for message in messages:

@@ -1,7 +1,7 @@
-"""The embedded chat model: Eliza, with the rules that come with NLTK.
+"""The embedded chat model: Eliza, with the rules of NLTK.
 
-It answers what was said last and heeds neither instructions nor history; a conversation always gets the same reply,
-so that a second attempt at it goes on where the first one stopped.
+It answers the last message of the user and ignores the instructions. The same conversation always gets the same reply,
+so that a second attempt can continue where the first one stopped.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from random import Random
 from shared.protocol.session import Message, Tool
 from shared.settings import Settings
 
-LONGEST_INPUT = 1000
-"""Characters of the last message that are heard: the rules repeat them in the reply."""
+MAX_INPUT = 1000
+"""Characters of the last message that are used: the rules repeat parts of it in the reply."""
 
 GREETING = "Hello. How are you feeling today?"
 
@@ -24,11 +24,11 @@ _PLACEHOLDER = re.compile(r"%(\d)")
 _WORD = re.compile(r"[\w']+")
 
 Rule = tuple[re.Pattern[str], tuple[str, ...]]
-"""What was said, and the answers to it; `%1` stands for what the first group matched."""
+"""A pattern and its answers; `%1` stands for the text of the first group."""
 
 
 class ElizaModel:
-    """See `engine.ChatModel`. A reply takes well under a millisecond, so it is made on the event loop."""
+    """See `engine.ChatModel`. A reply takes well under a millisecond, so it runs on the event loop."""
 
     slots = 64
 
@@ -42,7 +42,7 @@ class ElizaModel:
     async def reply(
         self, messages: Sequence[Message], *, language: str, prefix: str = "", tools: Sequence[Tool] = ()
     ) -> AsyncIterator[str]:
-        """See `engine.ChatModel`; one word in each delta."""
+        """See `engine.ChatModel`. Each delta is one word."""
         text = answer(messages)
         if text.startswith(prefix):
             for delta in _DELTA.findall(text[len(prefix) :]):
@@ -54,10 +54,9 @@ class ElizaModel:
 
 @cache
 def _rules() -> tuple[tuple[Rule, ...], dict[str, str]]:
-    """NLTK's rules, and the words to turn round in what is repeated ("my" to "your").
+    """Return NLTK's rules, and the words to swap in repeated text ("my" to "your").
 
-    Only its tables are used: its own `Chat` draws from the global random generator and stumbles over a `%` that a
-    person says.
+    Only NLTK's tables are used: its `Chat` draws from the global random generator, and fails if the user says a `%`.
     """
     from nltk.chat.eliza import pairs
     from nltk.chat.util import reflections
@@ -66,34 +65,34 @@ def _rules() -> tuple[tuple[Rule, ...], dict[str, str]]:
 
 
 def answer(messages: Sequence[Message]) -> str:
-    """The reply to the last thing that the user said; a greeting where there is none. The same for the same messages."""
+    """Return the reply to the user's last message; a greeting without one. Equal messages get equal replies."""
     said = next((message.text for message in reversed(messages) if message.role == "user"), None)
     if said is None:
         return GREETING
-    heard = said[:LONGEST_INPUT].encode(errors="replace").decode()  # half a surrogate pair could not be sent
-    heard = " ".join(heard.split()).rstrip("!. ")
+    text = said[:MAX_INPUT].encode(errors="replace").decode()  # a lone surrogate cannot be encoded
+    text = " ".join(text.split()).rstrip("!. ")
     seed = blake2b(digest_size=8)
     for message in messages:
         seed.update(f"{message.role}\0{message.text}\0".encode(errors="replace"))
     rules, _ = _rules()
     for pattern, answers in rules:
-        if (match := pattern.match(heard)) is not None:
+        if (match := pattern.match(text)) is not None:
             return _fill(_choose(answers, match, Random(seed.digest())), match)
-    return GREETING  # not reached with NLTK's rules, whose last one matches everything
+    return GREETING  # unreachable with NLTK's rules: the last one matches everything
 
 
 def _choose(answers: Sequence[str], match: re.Match[str], random: Random) -> str:
-    """Any of the answers, but none that would repeat nothing."""
+    """Choose an answer at random, preferably one whose placeholders all have words."""
     filled = [text for text in answers if all(_WORD.search(match[int(n)] or "") for n in _PLACEHOLDER.findall(text))]
     return random.choice(filled or answers)
 
 
 def _fill(text: str, match: re.Match[str]) -> str:
-    filled = _PLACEHOLDER.sub(lambda place: _turn_round(match[int(place[1])] or ""), text)
-    filled = re.sub(r"\?([?.])$", r"\1", filled)  # what is repeated may end in a mark of its own
+    filled = _PLACEHOLDER.sub(lambda place: _swap_persons(match[int(place[1])] or ""), text)
+    filled = re.sub(r"\?([?.])$", r"\1", filled)  # the repeated text may end in punctuation
     return " ".join(filled.split())
 
 
-def _turn_round(said: str) -> str:
+def _swap_persons(text: str) -> str:
     _, reflections = _rules()
-    return _WORD.sub(lambda word: reflections.get(word[0], word[0]), said.lower())
+    return _WORD.sub(lambda word: reflections.get(word[0], word[0]), text.lower())

@@ -1,10 +1,10 @@
-"""A chat model that hears the person itself, and may speak itself: Qwen2-Audio, Voxtral, Qwen2.5-Omni, Qwen3-Omni.
+"""Chat models with audio input, some also with audio output: Qwen2-Audio, Voxtral, Qwen2.5-Omni, Qwen3-Omni.
 
-One reply at a time, as the library cannot make several with sound in them at once; what comes meanwhile waits its turn, and
-a reply that nobody wants any more ends at its next token. More replies at once are more workers.
+The model generates one reply at a time, because the library cannot batch requests with audio; other replies wait. A
+cancelled reply ends at its next token. For more concurrent replies start more workers.
 
-Models that talk without turns, hearing while they speak (Moshi and its kin), have no place here: they decide themselves when
-to speak and when to stop, which here is done once for all models, by turn-taking and by the edge.
+Full-duplex models such as Moshi are not supported: they decide themselves when to speak and when to stop. Here the vad
+stage and the edge decide that, in the same way for all models.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from services.llm.engine import Usage
-from services.llm.engines.omni_model import TALKER_HZ, HearingModel
+from services.llm.engines.omni_model import TALKER_HZ, AudioChatModel
 from shared.engines.devices import device_kind, lost, open_device
 from shared.engines.models import find_model, model_name
 from shared.engines.registry import EngineLost, UnknownEngine
@@ -27,7 +27,7 @@ from shared.settings import Settings
 log = structlog.get_logger()
 
 STALLED_S = 120.0
-"""A model that gives neither a word nor a sound for so long will give none; the voice of a long reply is made at its end."""
+"""Without any output for this time the model is considered dead. The voice of a long reply is generated at its end."""
 SLICE_BYTES = 2 * TALKER_HZ // 5
 WARM_TOKENS = 4
 
@@ -35,32 +35,32 @@ WARM_TOKENS = 4
 class Omni:
     """See `engine.OmniModel`."""
 
-    hears = True
-    speaks = False
+    audio_input = True
+    audio_output = False
     rate_hz = TALKER_HZ
     slots = 2
-    """One is being made; of the next, what was said is read meanwhile."""
+    """One reply is generated while the stage reads the audio of the next turn."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._model: HearingModel
-        self._free = asyncio.Lock()  # held while a thread is at the model
-        self._told_of_tools = False
+        self._model: AudioChatModel
+        self._free = asyncio.Lock()  # held while a thread uses the model
+        self._warned_of_tools = False
 
     async def load(self) -> None:
-        """Raises `UnknownEngine` if the model, or what runs it, is not there."""
+        """Raises `UnknownEngine` if the model or a library is missing, or the model does not work."""
         self._model = await asyncio.to_thread(self._load)
-        self.speaks = self._model.speaks
+        self.audio_output = self._model.speaks
         try:
             await self._warm_up()
         except EngineLost:
             raise
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
-            raise UnknownEngine(f"the model was loaded, but answers nothing: {error}") from error
+            raise UnknownEngine(f"the model was loaded, but cannot generate a reply: {error}") from error
 
-    def _load(self) -> HearingModel:
+    def _load(self) -> AudioChatModel:
         name = model_name("llm", "omni", self._settings.llm_model, device_kind(self._settings))
-        return HearingModel(find_model(name), open_device(self._settings), self._settings)
+        return AudioChatModel(find_model(name), open_device(self._settings), self._settings)
 
     async def _warm_up(self) -> None:
         async for _ in self._generate((), bytes(2 * RATE_HZ), "", None, WARM_TOKENS):
@@ -76,15 +76,15 @@ class Omni:
         audio: bytes = b"",
         voice: str | None = None,
     ) -> AsyncGenerator[str | ToolCall | Speech | Usage, None]:
-        """See `engine.OmniModel`. It is told of no tools. A reply that it has begun to say aloud cannot be gone on with.
+        """See `engine.OmniModel`. Tools are ignored. A spoken reply cannot be continued after a prefix.
 
         Raises:
             ValueError: the turn is too long for the model.
-            EngineLost: the device has failed, or nothing comes any more.
+            EngineLost: the device failed, or the model stalled.
         """
-        if tools and not self._told_of_tools:
-            self._told_of_tools = True
-            log.warning("the engine omni knows no tools: its model is not told of them")
+        if tools and not self._warned_of_tools:
+            self._warned_of_tools = True
+            log.warning("tools ignored: the engine omni does not support them")
         if voice is not None and prefix:
             return
         tokens = self._settings.reply_tokens
@@ -96,30 +96,30 @@ class Omni:
         self, messages: Sequence[Message], audio: bytes, prefix: str, voice: str | None, tokens: int
     ) -> AsyncGenerator[str | Speech | Usage, None]:
         loop = asyncio.get_running_loop()
-        # Unbounded in name only: a reply has at most `tokens` of them, and a voice.
-        made: asyncio.Queue[str | bytes | Exception | None] = asyncio.Queue()
+        # Bounded by the reply: at most `tokens` items, one for each audio code, and the voice.
+        output: asyncio.Queue[str | bytes | Exception | None] = asyncio.Queue()
         stop, usage = threading.Event(), Usage()
 
-        def tell(item: str | bytes | Exception | None) -> None:
+        def emit(item: str | bytes | Exception | None) -> None:
             if not stop.is_set():
-                with suppress(RuntimeError):
-                    loop.call_soon_threadsafe(made.put_nowait, item)
+                with suppress(RuntimeError):  # the loop may be closed already
+                    loop.call_soon_threadsafe(output.put_nowait, item)
 
         def work() -> None:
-            self._answer(messages, audio, prefix, voice, tokens, tell, stop, usage)
-            with suppress(RuntimeError):  # the loop may have ended before
+            self._run(messages, audio, prefix, voice, tokens, emit, stop, usage)
+            with suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._free.release)
 
         await self._free.acquire()
-        # A daemon: no exit of this process waits for a dead device.
+        # A daemon thread, so that the process can exit even if the device hangs.
         threading.Thread(target=work, name="omni", daemon=True).start()
-        begun, told = bool(prefix), False
+        begun, usage_sent = bool(prefix), False
         try:
-            while (item := await self._next(made)) is not None:
+            while (item := await self._next(output)) is not None:
                 if isinstance(item, Exception):
                     raise lost(item) or item
-                if not told:
-                    told = True
+                if not usage_sent:
+                    usage_sent = True
                     yield usage
                 if isinstance(item, str):
                     text = item if begun else item.lstrip()
@@ -132,18 +132,18 @@ class Omni:
         finally:
             stop.set()
 
-    def _answer(
+    def _run(
         self,
         messages: Sequence[Message],
         audio: bytes,
         prefix: str,
         voice: str | None,
         tokens: int,
-        tell: Callable[[str | bytes | Exception | None], None],
+        emit: Callable[[str | bytes | Exception | None], None],
         stop: threading.Event,
         usage: Usage,
     ) -> None:
-        """In the thread."""
+        """Generate a reply in the model's thread. `emit` gets text, the voice, then None at the end, or the error."""
         import torch
 
         model = self._model
@@ -152,21 +152,21 @@ class Omni:
                 inputs = model.prompt(messages, audio, prefix)
                 usage.prompt = inputs["input_ids"].shape[-1]
                 if voice is None or not model.speaks:
-                    model.write(inputs, tokens, tell, stop.is_set, usage)
+                    model.write(inputs, tokens, emit, stop.is_set, usage)
                 else:
-                    tell(model.speak(inputs, tokens, voice, tell, stop.is_set, usage))
+                    emit(model.speak(inputs, tokens, voice, emit, stop.is_set, usage))
             if not stop.is_set():
                 usage.finish_reason = "stop" if usage.reply < tokens else "length"
-            tell(None)
-        except Exception as error:  # noqa: BLE001 - of whatever kind: it is the reply's, which is told
-            tell(error)
+            emit(None)
+        except Exception as error:  # noqa: BLE001 - any error fails this reply, which raises it on the event loop
+            emit(error)
 
-    async def _next(self, made: asyncio.Queue[Any]) -> Any:
+    async def _next(self, output: asyncio.Queue[Any]) -> Any:
         try:
             async with asyncio.timeout(STALLED_S):
-                return await made.get()
+                return await output.get()
         except TimeoutError:
-            raise EngineLost(f"the chat model has given nothing for {STALLED_S:g} s") from None
+            raise EngineLost(f"the chat model has produced no output for {STALLED_S:g} s") from None
 
     async def close(self) -> None:
         pass

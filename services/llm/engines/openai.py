@@ -1,7 +1,8 @@
-"""A chat model behind an endpoint that speaks OpenAI's protocol: vLLM, SGLang, llama.cpp, Ollama, or a hosted one.
+"""A chat model behind an endpoint with OpenAI's protocol: vLLM, SGLang, llama.cpp, Ollama, or a hosted one.
 
-An endpoint that fails before its first word is asked once more, then the fallback, if there is one. After the first
-word a failure is the worker's: the reply is delivered again, and goes on after what was said.
+A request that fails before its first token is retried once, then sent to the fallback endpoint, if there is one. After
+the first token a failure fails the job: the broker delivers it again, and the new attempt continues after the published
+text.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ import structlog
 from pydantic import SecretStr
 
 from services.llm.engine import Usage
-from services.llm.engines.openai_wire import Calls, message_form, note_usage, tool_form
+from services.llm.engines.openai_wire import ToolCallAssembler, message_object, tool_object, update_usage
 from shared.engines.endpoints import BAD_REQUEST, NO_ROUTE, Endpoint, EndpointFailed, Place
 from shared.engines.registry import UnknownEngine
 from shared.protocol.session import Message, Tool, ToolCall
@@ -22,19 +23,19 @@ from shared.settings import Settings
 log = structlog.get_logger()
 
 TAIL_S = 0.5
-"""After its last word: what is left of the stream is read for so long, so that its connection can be used again."""
+"""Time to read the rest of the stream after the last token, so that its connection can be reused."""
 CHARACTERS_PER_TOKEN = 16
-"""More than any reply has on the average: one that is longer comes from an endpoint that heeds no limit."""
+"""More than the average of any reply. A longer reply comes from an endpoint that ignores the token limit."""
 KEY_NAMES = "PARLEY_LLM_KEY or OPENAI_API_KEY"
-THOUGHT, THOUGHT_END = "<think>", "</think>"
-REASONING = ("reasoning_content", "reasoning")
-"""Where servers put what a model thinks and does not say."""
-LONGEST_REASON = 32
+REASONING_START, REASONING_END = "<think>", "</think>"
+REASONING_FIELDS = ("reasoning_content", "reasoning")
+"""The fields in which servers send the reasoning of a model."""
+MAX_FINISH_REASON = 32
 _END = object()
 
 
 class OpenAIModel:
-    """See `engine.ChatModel`. `language` is not told: the instructions and the person's own words tell it."""
+    """See `engine.ChatModel`. `language` is not sent: the model infers it from the conversation."""
 
     def __init__(self, settings: Settings) -> None:
         self.slots = settings.model_slots
@@ -42,10 +43,10 @@ class OpenAIModel:
         self._chats: list[_Chat] = []
 
     async def load(self) -> None:
-        """Ask the endpoints for their models. A fallback, or what has one, may be down.
+        """Check that the endpoints serve the models. With a fallback, one of the two endpoints may be down.
 
         Raises:
-            UnknownEngine: an endpoint cannot be reached, refuses the key or does not know the model.
+            UnknownEngine: no endpoint can be reached, or one refuses the key or does not have the model.
         """
         self._chats = await asyncio.to_thread(self._open)  # the import alone takes most of a second
         failures = []
@@ -57,31 +58,31 @@ class OpenAIModel:
                 failures.append(error)
                 if not error.transient or len(failures) == len(self._chats):
                     raise UnknownEngine(f"{error} (model {chat.model or 'not set'})") from error
-                log.warning("endpoint is down", endpoint=chat.url, reason=str(error))
+                log.warning("endpoint down at start", endpoint=chat.url, reason=str(error))
         if not self._chats[0].model:
-            raise UnknownEngine(f"{self._chats[0].url} is down and cannot say its model: set PARLEY_LLM_MODEL")
+            raise UnknownEngine(f"{self._chats[0].url} is down, so its model is unknown: set PARLEY_LLM_MODEL")
 
     def _open(self) -> "list[_Chat]":
-        given = self._settings
-        chats = [_Chat(given, given.llm_url, given.llm_key, given.llm_model)]
-        if given.llm_fallback_url:
-            fallback = (given.llm_fallback_url, given.llm_fallback_key, given.llm_fallback_model)
-            chats.append(_Chat(given, *fallback, place="fallback"))
+        settings = self._settings
+        chats = [_Chat(settings, settings.llm_url, settings.llm_key, settings.llm_model)]
+        if settings.llm_fallback_url:
+            fallback = (settings.llm_fallback_url, settings.llm_fallback_key, settings.llm_fallback_model)
+            chats.append(_Chat(settings, *fallback, place="fallback"))
         return chats
 
     async def reply(
         self, messages: Sequence[Message], *, language: str, prefix: str = "", tools: Sequence[Tool] = ()
     ) -> AsyncGenerator[str | ToolCall | Usage, None]:
-        """See `engine.ChatModel`. Its usage comes last; an endpoint tells none of a reply that was cut off.
+        """See `engine.ChatModel`. The usage comes last; endpoints do not report it for a cancelled reply.
 
         Raises:
-            ValueError: the endpoint takes the request for a bad one.
-            EndpointFailed: all failed before their first word, or one after it.
+            ValueError: the endpoint rejects the request as invalid.
+            EndpointFailed: all endpoints failed before the first token, or one failed after it.
         """
         primary, *fallback = self._chats
-        request = {"messages": [message_form(message) for message in messages]}
+        request = {"messages": [message_object(message) for message in messages]}
         if tools:
-            request["tools"] = [tool_form(tool) for tool in tools]
+            request["tools"] = [tool_object(tool) for tool in tools]
         attempts = [primary, primary, *fallback]
         while attempts:
             chat, begun = attempts.pop(0), False
@@ -108,7 +109,7 @@ class OpenAIModel:
 
 
 class _Chat:
-    """One server, and the model that it is asked for."""
+    """One endpoint and the name of its model."""
 
     def __init__(
         self, settings: Settings, url: str, key: SecretStr | None, model: str, *, place: Place = "first"
@@ -117,13 +118,13 @@ class _Chat:
         longest_s = max(settings.first_token_s, settings.next_token_s)
         self.endpoint = Endpoint(url, key, KEY_NAMES, longest_s, stage="llm", place=place)
         self.url = self.endpoint.url
-        self._tells_usage: bool | None = None  # not known yet
+        self._reports_usage: bool | None = None  # None: not known yet
 
     async def check(self) -> None:
-        """Find the model in the server's list, if it has one; without a name take its only one.
+        """Look for the model in the server's list, if it has one. Without a configured name, choose the only model.
 
         Raises:
-            UnknownEngine: it is not there, or there is none or more than one to take.
+            UnknownEngine: the list does not have the model; or no name is configured, and the list has not exactly one.
             EndpointFailed: the server does not answer, or refuses the key.
         """
         served: list[str] = []
@@ -135,26 +136,26 @@ class _Chat:
                 raise
         else:
             if isinstance(answer, str):
-                raise UnknownEngine(f"{self.url}/models answers with a page of text: is the URL whole (…/v1)?")
+                raise UnknownEngine(f"{self.url}/models answers with text, not JSON: is the URL complete (…/v1)?")
             listed = answer.get("data") if isinstance(answer, dict) else answer
             models = [model for model in listed if isinstance(model, dict)] if isinstance(listed, list) else []
             served = [model["id"] for model in models if isinstance(model.get("id"), str)]
-        there_are = f"{self.url} has {', '.join(served[:8]) or 'no list of models'}{', …' if len(served) > 8 else ''}"
+        available = f"{self.url} has {', '.join(served[:8]) or 'no list of models'}{', …' if len(served) > 8 else ''}"
         if not self.model:
             if len(served) != 1:
-                raise UnknownEngine(f"set PARLEY_LLM_MODEL: {there_are}")
+                raise UnknownEngine(f"set PARLEY_LLM_MODEL: {available}")
             (self.model,) = served
         elif served and not {self.model, f"{self.model}:latest", f"models/{self.model}"} & set(served):
-            raise UnknownEngine(f"no model {self.model!r}: {there_are}")
+            raise UnknownEngine(f"no model {self.model!r}: {available}")
 
     async def reply(self, request: dict[str, Any], prefix: str) -> AsyncGenerator[str | ToolCall | Usage, None]:
-        """One attempt at a reply. Whoever closes it closes the connection.
+        """Make one attempt at a reply. Closing the generator closes the connection.
 
         Raises:
-            EndpointFailed: it did not begin, stalled, or ended in the middle.
+            EndpointFailed: no token came in time, the stream stalled, or it ended without a finish_reason.
         """
         if prefix and self.endpoint.hosted:
-            return
+            return  # hosted models cannot continue a message
         with self.endpoint.counted():
             async with aclosing(self._attempt(request, prefix)) as pieces:
                 async for piece in pieces:
@@ -164,13 +165,13 @@ class _Chat:
         now = asyncio.get_running_loop().time
         deadline = now() + self._settings.first_token_s
         try:
-            stream = await self._ask(request, prefix, deadline)
+            stream = await self._start(request, prefix, deadline)
         except EndpointFailed as error:
             if prefix and error.status in BAD_REQUEST:
-                log.info("endpoint cannot go on in a reply", endpoint=self.url, reason=str(error))
+                log.info("endpoint cannot continue a reply", endpoint=self.url, reason=str(error))
                 return
             raise
-        spoken, calls, usage = _Spoken(prefix), Calls(), Usage()
+        answer, calls, usage = _AnswerFilter(prefix), ToolCallAssembler(), Usage()
         left = CHARACTERS_PER_TOKEN * self._settings.reply_tokens
         async with stream:
             finished = False
@@ -179,49 +180,49 @@ class _Chat:
                 content, fragments = getattr(delta, "content", None), getattr(delta, "tool_calls", None)
                 for call in calls.feed(fragments or ()):
                     yield call
-                if content and isinstance(content, str) and (text := spoken.feed(content)):
+                if content and isinstance(content, str) and (text := answer.feed(content)):
                     yield text[:left]
                     left -= len(text)
                     if left <= 0:
-                        log.warning("reply cut off: the endpoint heeds no limit", endpoint=self.url)
+                        log.warning("reply cut off: endpoint ignores the token limit", endpoint=self.url)
                         return
-                if content or fragments or any(getattr(delta, name, None) for name in REASONING):
+                if content or fragments or any(getattr(delta, name, None) for name in REASONING_FIELDS):
                     deadline = now() + self._settings.next_token_s
-            if text := spoken.finish():
+            if text := answer.finish():
                 yield text
             for call in calls.finish():
                 yield call
             await self._read_tail(stream, usage)
             yield usage
 
-    async def _ask(self, request: dict[str, Any], prefix: str, deadline: float) -> Any:
-        """Begin the reply. A server that refuses to be asked what it takes is not asked that."""
+    async def _start(self, request: dict[str, Any], prefix: str, deadline: float) -> Any:
+        """Send the request and return its stream; without `stream_options` once the server has rejected them."""
         limit = "max_completion_tokens" if self.endpoint.hosted else "max_tokens"
-        asked = {**request, limit: self._settings.reply_tokens, "temperature": self._settings.temperature}
-        if said := prefix.rstrip():  # a template may drop a blank at the end, and not find the message again
-            asked["messages"] = [*request["messages"], {"role": "assistant", "content": said}]
-            asked["extra_body"] = {"continue_final_message": True, "add_generation_prompt": False}
-        if self._tells_usage is not False:
+        body = {**request, limit: self._settings.reply_tokens, "temperature": self._settings.temperature}
+        if text := prefix.rstrip():  # a template may strip a trailing space, and then not find the message
+            body["messages"] = [*request["messages"], {"role": "assistant", "content": text}]
+            body["extra_body"] = {"continue_final_message": True, "add_generation_prompt": False}
+        if self._reports_usage is not False:
             try:
-                stream = await self._create({**asked, "stream_options": {"include_usage": True}}, deadline)
+                stream = await self._create({**body, "stream_options": {"include_usage": True}}, deadline)
             except EndpointFailed as error:
-                if self._tells_usage or error.status not in BAD_REQUEST:
+                if self._reports_usage or error.status not in BAD_REQUEST:
                     raise
             else:
-                self._tells_usage = True
+                self._reports_usage = True
                 return stream
-        stream = await self._create(asked, deadline)
-        if self._tells_usage is None:
-            log.info("endpoint cannot tell how many tokens a reply takes", endpoint=self.url)
-            self._tells_usage = False
+        stream = await self._create(body, deadline)
+        if self._reports_usage is None:
+            log.info("endpoint does not report token usage", endpoint=self.url)
+            self._reports_usage = False
         return stream
 
-    async def _create(self, asked: dict[str, Any], deadline: float) -> Any:
+    async def _create(self, body: dict[str, Any], deadline: float) -> Any:
         async with self.endpoint.until(deadline):
-            return await self.endpoint.client.chat.completions.create(model=self.model, stream=True, **asked)
+            return await self.endpoint.client.chat.completions.create(model=self.model, stream=True, **body)
 
     async def _next(self, stream: Any, deadline: float, usage: Usage) -> tuple[Any, bool]:
-        """The next delta, None where a chunk has none, and whether it is the last one. What it says of `usage` goes there."""
+        """Return the next delta, None if the chunk has none, and whether it is the last. Updates `usage`."""
         async with self.endpoint.until(deadline):
             chunk = await anext(stream, _END)
         if chunk is _END:
@@ -229,11 +230,11 @@ class _Chat:
             raise EndpointFailed(f"{self.url}: {self.model} ended without a finish_reason ({kind})")
         choices = getattr(chunk, "choices", None)
         choice = choices[0] if choices and isinstance(choices, list) else None
-        if (told := getattr(chunk, "usage", None)) is not None:
-            note_usage(usage, told)
+        if (reported := getattr(chunk, "usage", None)) is not None:
+            update_usage(usage, reported)
         finish_reason = getattr(choice, "finish_reason", None)
         if finish_reason and isinstance(finish_reason, str):
-            usage.finish_reason = finish_reason[:LONGEST_REASON]
+            usage.finish_reason = finish_reason[:MAX_FINISH_REASON]
         return getattr(choice, "delta", None), bool(finish_reason)
 
     async def _read_tail(self, stream: Any, usage: Usage) -> None:
@@ -243,43 +244,43 @@ class _Chat:
                 await self._next(stream, deadline, usage)
 
 
-class _Spoken:
-    """What is to be said of a reply's text: no thoughts before it, nothing of what was said already."""
+class _AnswerFilter:
+    """Removes from a reply's text the reasoning at its start, and the prefix if the server repeats it."""
 
     def __init__(self, prefix: str) -> None:
-        self._said, self._after_blank = prefix.rstrip(), prefix[-1:].isspace()
-        self._held = ""  # until it is clear what it is
-        self._filters = [self._drop_thoughts, self._drop_prefix]
+        self._prefix, self._ends_with_space = prefix.rstrip(), prefix[-1:].isspace()
+        self._buffer = ""  # text that the current filter has not decided on
+        self._filters = [self._drop_reasoning, self._drop_prefix]
 
     def feed(self, text: str) -> str:
-        """Each filter holds back what it is given until it is sure, lets go the rest, and is gone."""
+        """Return the text that passes. A filter buffers text until it can decide, returns the rest, and is removed."""
         while self._filters and text:
-            self._held += text
-            sure, text = self._filters[0]()
-            if not sure:
+            self._buffer += text
+            decided, text = self._filters[0]()
+            if not decided:
                 return ""
-            self._held = ""
+            self._buffer = ""
             del self._filters[0]
         return text
 
     def finish(self) -> str:
-        """What is held back still. A thought without an end is none of it, nor is what only repeats."""
-        if len(self._filters) < 2 or self._held.lstrip().startswith(THOUGHT):
+        """Return the buffered text at the end of the reply, without unfinished reasoning and repeated prefix."""
+        if len(self._filters) < 2 or self._buffer.lstrip().startswith(REASONING_START):
             return ""
-        text, self._held = self._held, ""
+        text, self._buffer = self._buffer, ""
         del self._filters[0]
         return self.feed(text)
 
-    def _drop_thoughts(self) -> tuple[bool, str]:
-        begun = self._held.lstrip()
-        if not begun.startswith(THOUGHT):
-            return not THOUGHT.startswith(begun), self._held
-        thought, end, rest = begun.removeprefix(THOUGHT).partition(THOUGHT_END)
-        # Of a long thought only so much is kept as may be the beginning of its end.
-        self._held = THOUGHT + (end or thought[-len(THOUGHT_END) :])
+    def _drop_reasoning(self) -> tuple[bool, str]:
+        begun = self._buffer.lstrip()
+        if not begun.startswith(REASONING_START):
+            return not REASONING_START.startswith(begun), self._buffer
+        reasoning, end, rest = begun.removeprefix(REASONING_START).partition(REASONING_END)
+        # Keep only the end of the reasoning: it may be the first part of the closing tag.
+        self._buffer = REASONING_START + (end or reasoning[-len(REASONING_END) :])
         return bool(rest.strip()), rest.lstrip()
 
     def _drop_prefix(self) -> tuple[bool, str]:
-        """Some servers begin anew instead of going on: that is seen where they differ, or when all is repeated."""
-        rest = self._held.removeprefix(self._said)
-        return not self._said.startswith(self._held), rest.lstrip() if self._after_blank else rest
+        """Some servers restart the reply. Decided once the text differs from the prefix, or repeats all of it."""
+        rest = self._buffer.removeprefix(self._prefix)
+        return not self._prefix.startswith(self._buffer), rest.lstrip() if self._ends_with_space else rest

@@ -1,4 +1,4 @@
-"""A chat model with a script: a given text in a given number of deltas, after a given delay. For benchmarks and tests."""
+"""A chat model that says a fixed text, in a fixed number of deltas after a fixed delay. For benchmarks and tests."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -24,22 +24,22 @@ class ScriptedModel:
     async def reply(
         self, messages: Sequence[Message], *, language: str, prefix: str = "", tools: Sequence[Tool] = ()
     ) -> AsyncIterator[str]:
-        """The script, whatever was said; after `prefix` its rest, or nothing where it does not begin so."""
+        """Yield the script, whatever the messages are; only the rest if it starts with `prefix`, else nothing."""
         if not self._text.startswith(prefix):
             return
         if self._delay_s:
             await asyncio.sleep(self._delay_s)
-        said = len(prefix)
+        skipped = len(prefix)
         for delta in self._deltas:
-            if said < len(delta):
-                yield delta[said:]
-            said = max(0, said - len(delta))
+            if skipped < len(delta):
+                yield delta[skipped:]
+            skipped = max(0, skipped - len(delta))
 
     async def close(self) -> None:
         pass
 
 
 def _cut(text: str, count: int) -> tuple[str, ...]:
-    """Cut a text into so many pieces of nearly one length; a text shorter than that has empty ones among them."""
+    """Cut a text into `count` pieces of nearly equal length. Some are empty if the text is shorter than that."""
     marks = [len(text) * index // count for index in range(count + 1)]
     return tuple(text[start:stop] for start, stop in pairwise(marks))

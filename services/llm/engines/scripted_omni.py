@@ -1,5 +1,8 @@
-"""A chat model with a script that hears and speaks, for benchmarks and tests: it says how long what it heard was, after the
-script, and its voice numbers its own samples, as the scripted voice does."""
+"""Scripted chat models with audio input and audio output. For benchmarks and tests.
+
+After the script they say how long the audio was. The voice's sample values count up, as those of the scripted
+synthesizer.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -15,10 +18,10 @@ SLICE_MS = 200
 
 
 class ScriptedOmni(ScriptedModel):
-    """See `engine.OmniModel`; it hears, and has others speak."""
+    """See `engine.OmniModel`. It takes audio, and has no voice of its own."""
 
-    hears = True
-    speaks = False
+    audio_input = True
+    audio_output = False
     rate_hz = 0
 
     def __init__(self, settings: Settings) -> None:
@@ -26,7 +29,7 @@ class ScriptedOmni(ScriptedModel):
         self._samples = max(1, round(settings.scripted_tts_seconds * 16_000))
         self._voice_delay_s = settings.scripted_tts_ms / 1000
 
-    async def reply(  # type: ignore[override]  # it may be asked for more, and gives more
+    async def reply(  # type: ignore[override]  # it takes more arguments and yields more types
         self,
         messages: Sequence[Message],
         *,
@@ -36,14 +39,14 @@ class ScriptedOmni(ScriptedModel):
         audio: bytes = b"",
         voice: str | None = None,
     ) -> AsyncIterator[str | Speech]:
-        """The script, and then what was heard: "I heard 1200 ms." where there was anything to be heard."""
-        heard = f" I heard {len(audio) // 2 * 1000 // RATE_HZ} ms." if audio else ""
-        script = prefix[: -len(heard)] if heard and prefix.endswith(heard) else prefix
+        """Yield the script and, if there was audio, its length: "I heard 1200 ms."."""
+        length = f" I heard {len(audio) // 2 * 1000 // RATE_HZ} ms." if audio else ""
+        script = prefix[: -len(length)] if length and prefix.endswith(length) else prefix
         async for delta in super().reply(messages, language=language, prefix=script, tools=tools):
             yield delta
         if script == prefix:
-            yield heard
-        if voice is not None and self.speaks:
+            yield length
+        if voice is not None and self.audio_output:
             await asyncio.sleep(self._voice_delay_s)
             step = SLICE_MS * self.rate_hz // 1000
             for start in range(0, self._samples, step):
@@ -52,7 +55,7 @@ class ScriptedOmni(ScriptedModel):
 
 
 class ScriptedTalker(ScriptedOmni):
-    """It speaks too: a ramp of `scripted_tts_seconds`."""
+    """It also speaks: a ramp of `scripted_tts_seconds`."""
 
-    speaks = True
+    audio_output = True
     rate_hz = 16_000

@@ -1,8 +1,7 @@
-"""Any chat model of transformers, many conversations at once by the library's continuous batching.
+"""Any transformers chat model, with the library's continuous batching.
 
-Each step of the model advances every reply by a token; a reply begins and ends whenever it does, and a cancelled one leaves
-at the next token. The tokens that two conversations, or two turns of one, begin with are calculated once, where the library
-can share them.
+Each step of the model generates one token for every active reply. Replies join and leave the batch at any step; a
+cancelled reply leaves at the next one. Common prefixes of prompts share the KV cache where the library supports it.
 """
 
 import asyncio
@@ -18,27 +17,27 @@ from typing import Any
 import structlog
 
 from services.llm.engine import Usage
-from services.llm.engines.cache import cache_options
-from services.llm.engines.chat import ChatFormat
-from services.llm.engines.markup import Markup, ReplyReader
+from services.llm.engines.chat_template import ChatTemplate
+from services.llm.engines.kv_cache import cache_options
+from services.llm.engines.reply_parser import ReplyParser, ResponseFormat
 from shared.distribution import not_installed
 from shared.engines.devices import device_kind, lost, open_device, quantized
 from shared.engines.models import find_model, model_name
-from shared.engines.registry import EngineLost, UnknownEngine
+from shared.engines.registry import EngineLost, UnknownEngine, first_line
 from shared.observability import metrics
 from shared.protocol.session import Message, Tool, ToolCall
 from shared.settings import Settings
 
 log = structlog.get_logger()
 
-LONGEST_CONTEXT = 8192
-"""Tokens of a conversation where the settings name none: half an hour of talk, and models promise more than they hold."""
+DEFAULT_CONTEXT = 8192
+"""Maximum tokens of prompt and reply if the settings have none: half an hour of speech. Many models degrade later."""
 
-LEAST_PROMPT = 64
-LOOK_S = 0.5
-"""How often a reply that waits for a token looks whether the model is still at work."""
+MIN_PROMPT = 64
+CHECK_S = 0.5
+"""How often a reply that waits for a token checks whether the model is still running."""
 STALLED_S, COMPILING_S = 60.0, 600.0
-"""A step of the model that takes longer than this, of all replies, will not end."""
+"""Without any step for this time the model is considered dead. Steps take longer while the model is being compiled."""
 STOP_S = 10.0
 
 
@@ -53,14 +52,14 @@ class TransformersModel:
         self._running = 0
         self._name = ""
         self._model: Any = None
-        self._format: ChatFormat
-        self._markup: Markup
+        self._template: ChatTemplate
+        self._response_format: ResponseFormat
         self._manager: Any = None
-        self._ends: list[int] = []
-        self._limit = 0  # tokens of a prompt
+        self._end_ids: list[int] = []
+        self._limit = 0  # maximum tokens of a prompt
 
     async def load(self) -> None:
-        """Raises `UnknownEngine` if the model, or what runs it, is not there."""
+        """Raises `UnknownEngine` if the model or a library is missing, or the model does not work."""
         try:
             await asyncio.to_thread(self._load)
             async for _ in self._generate([Message("user", "Hello.", 1)], "", (), tokens=4):
@@ -69,7 +68,7 @@ class TransformersModel:
             await self.close()
             if lost(error.__cause__ or error) is not None:
                 raise
-            raise UnknownEngine(f"{self._name} does not run: {_first_line(error)}") from error
+            raise UnknownEngine(f"{self._name} cannot generate a reply: {first_line(error)}") from error
         except BaseException:
             await self.close()
             raise
@@ -83,46 +82,46 @@ class TransformersModel:
         self._name = name = model_name("llm", "transformers", settings.llm_model, device_kind(settings))
         folder = find_model(name)
         device = open_device(settings)
-        from_here = {"local_files_only": True, "trust_remote_code": False}
+        local = {"local_files_only": True, "trust_remote_code": False}
         try:
-            config = library.AutoConfig.from_pretrained(folder, **from_here)
+            config = library.AutoConfig.from_pretrained(folder, **local)
             if type(config) not in library.AutoModelForCausalLM._model_mapping or config.is_encoder_decoder:  # noqa: SLF001
-                raise UnknownEngine(f"it is a model of the kind {config.model_type!r}, which is no chat model")
-            tokenizer = library.AutoTokenizer.from_pretrained(folder, **from_here)
-            self._format = ChatFormat(tokenizer)
-            loaded, found = library.AutoModelForCausalLM.from_pretrained(
-                folder, dtype=device.dtype, output_loading_info=True, **from_here
+                raise UnknownEngine(f"a model of the type {config.model_type!r} is not a chat model")
+            tokenizer = library.AutoTokenizer.from_pretrained(folder, **local)
+            self._template = ChatTemplate(tokenizer)
+            model, info = library.AutoModelForCausalLM.from_pretrained(
+                folder, dtype=device.dtype, output_loading_info=True, **local
             )
-            if missing := sorted(found["missing_keys"]):
-                raise UnknownEngine(f"its weights lack {len(missing)} of what it is made of, {missing[0]} the first")
-            if not loaded._supports_attention_backend:  # noqa: SLF001 - without it, replies would be mixed up in silence
-                raise UnknownEngine(f"the kind {config.model_type!r} cannot make many replies at once")
+            if missing := sorted(info["missing_keys"]):
+                raise UnknownEngine(f"{len(missing)} weights are missing, such as {missing[0]}")
+            if not model._supports_attention_backend:  # noqa: SLF001 - without it, replies are mixed up
+                raise UnknownEngine(f"a model of the type {config.model_type!r} does not support continuous batching")
         except UnknownEngine as error:
             raise UnknownEngine(f"{name}: {error}") from None
         except Exception as error:
-            if (gone := lost(error)) is not None:
-                raise gone from error
-            raise UnknownEngine(f"{name} cannot be loaded: {_first_line(error)}") from error
-        self._model = quantized(loaded.to(device.name).eval(), settings, device)
-        self._markup = Markup(tokenizer, self._model)
-        window = getattr(config.get_text_config(), "max_position_embeddings", None) or LONGEST_CONTEXT
-        longest = min(settings.context_tokens or LONGEST_CONTEXT, window)
+            if (device_lost := lost(error)) is not None:
+                raise device_lost from error
+            raise UnknownEngine(f"{name} cannot be loaded: {first_line(error)}") from error
+        self._model = quantized(model.to(device.name).eval(), settings, device)
+        self._response_format = ResponseFormat(tokenizer, self._model)
+        window = getattr(config.get_text_config(), "max_position_embeddings", None) or DEFAULT_CONTEXT
+        longest = min(settings.context_tokens or DEFAULT_CONTEXT, window)
         options, longest = cache_options(config.get_text_config(), device, settings, longest)
         self._limit = longest - settings.reply_tokens
-        if self._limit < LEAST_PROMPT:
+        if self._limit < MIN_PROMPT:
             raise UnknownEngine(
-                f"{name} takes {longest} tokens, and PARLEY_REPLY_TOKENS={settings.reply_tokens} leaves no room to ask"
+                f"{name} has a context of {longest} tokens; PARLEY_REPLY_TOKENS={settings.reply_tokens} leaves no room"
             )
         generation = self._sampling(tokenizer)
         try:
-            self._manager = self._begin(library, generation, options)
+            self._manager = self._start(library, generation, options)
         except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
             raise UnknownEngine(
-                f"{name}: the library cannot run the kind {config.model_type!r} so: {_first_line(error)}"
+                f"{name}: continuous batching fails for the type {config.model_type!r}: {first_line(error)}"
             ) from error
 
     def _sampling(self, tokenizer: Any) -> Any:
-        """How the model's own configuration says to choose words, at the temperature of the settings."""
+        """Return the model's own generation configuration with the temperature of the settings."""
         generation = self._model.generation_config
         generation.max_length = None
         generation.num_beams = generation.num_return_sequences = 1
@@ -130,39 +129,40 @@ class TransformersModel:
         generation.temperature = self._settings.temperature or None
         if not generation.do_sample:
             generation.top_p = generation.top_k = None
-        ends = generation.eos_token_id
-        own = ends if isinstance(ends, list) else [ends]
-        self._ends = sorted({*own, tokenizer.eos_token_id, *self._format.ends()} - {None})
+        eos = generation.eos_token_id
+        eos_ids = eos if isinstance(eos, list) else [eos]
+        self._end_ids = sorted({*eos_ids, tokenizer.eos_token_id, *self._template.end_ids()} - {None})
         return generation
 
-    def _begin(self, library: Any, generation: Any, options: dict[str, Any]) -> Any:
-        """The library's manager, at work."""
+    def _start(self, library: Any, generation: Any, options: dict[str, Any]) -> Any:
+        """Start the library's manager of continuous batching, and return it."""
         config = library.ContinuousBatchingConfig(**options, default_compile_level=int(self._settings.compile))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of what is left out, which we tell better
+            warnings.simplefilter("ignore", UserWarning)  # about dropped options, which are logged below
             manager = self._model.init_continuous_batching(generation, config)
-            self._tell_dropped(manager, generation)
+            self._log_dropped(manager, generation)
         if self._model.device.type == "cuda":
             manager.warmup()
-        # Its thread is a daemon where the one that starts it is: no exit of this process waits for a dead device.
+        # The manager's thread inherits being a daemon from its starter, so that the process can exit even if the device
+        # hangs.
         starter = threading.Thread(target=manager.start, daemon=True)
         starter.start()
         starter.join()
         return manager
 
-    def _tell_dropped(self, manager: Any, generation: Any) -> None:
+    def _log_dropped(self, manager: Any, generation: Any) -> None:
         wanted = {type(one).__name__ for one in self._model._get_logits_processor(generation)}  # noqa: SLF001
         if dropped := wanted - {type(one).__name__ for one in manager.logit_processor.logits_processor}:
-            log.warning("model asks for what cannot be done for many replies at once", left_out=sorted(dropped))
+            log.warning("generation options not supported with continuous batching", dropped=sorted(dropped))
 
     async def reply(
         self, messages: Sequence[Message], *, language: str, prefix: str = "", tools: Sequence[Tool] = ()
     ) -> AsyncGenerator[str | ToolCall | Usage, None]:
-        """See `engine.ChatModel`. What other conversations begin with too is not counted as cached: the library does not tell.
+        """See `engine.ChatModel`. `Usage.cached` stays 0: the library does not report cache hits.
 
         Raises:
             ValueError: the turn is too long for the model.
-            EngineLost: the device has failed, or no token comes any more.
+            EngineLost: the device failed, or the model stalled.
         """
         async with aclosing(self._generate(messages, prefix, tools, tokens=self._settings.reply_tokens)) as items:
             async for item in items:
@@ -171,11 +171,11 @@ class TransformersModel:
     async def _generate(
         self, messages: Sequence[Message], prefix: str, tools: Sequence[Tool], *, tokens: int
     ) -> AsyncGenerator[str | ToolCall | Usage, None]:
-        prompt, said = await asyncio.to_thread(self._format.encode, messages, tools, prefix, self._limit)
-        if len(said) >= tokens:
+        prompt, begun = await asyncio.to_thread(self._template.encode, messages, tools, prefix, self._limit)
+        if len(begun) >= tokens:
             return
-        reader = ReplyReader(self._markup, prompt, prefix, tools)
-        # Unbounded in name only: a reply has at most `tokens` of them.
+        parser = ReplyParser(self._response_format, prompt, prefix, tools)
+        # Bounded by the reply: at most `tokens` items.
         outputs: asyncio.Queue[Any] = asyncio.Queue()
         request, finished, manager = f"reply-{next(self._numbers)}", False, self._manager
         usage = Usage()
@@ -184,29 +184,29 @@ class TransformersModel:
         metrics.batch_size.labels("llm").observe(self._running)
         try:
             accepted = manager.add_request(
-                [*prompt, *said],
+                [*prompt, *begun],
                 request_id=request,
-                max_new_tokens=tokens - len(said),
-                eos_token_id=self._ends,
+                max_new_tokens=tokens - len(begun),
+                eos_token_id=self._end_ids,
                 streaming=True,
             )
             if accepted is None:
-                raise await self._end(None)
+                raise await self._failure(None)
             while not finished:
                 output = await self._next(outputs)
                 finished = output.is_finished()
-                ids, spoken = output.generated_tokens, _without_end(output.generated_tokens, self._ends)
+                ids, text_ids = output.generated_tokens, _without_end(output.generated_tokens, self._end_ids)
                 usage.reply = len(ids)
                 if ids and not usage.prompt:
-                    usage.prompt = len(prompt) + len(said)
+                    usage.prompt = len(prompt) + len(begun)
                     yield usage
                 if finished and output.error is None:
-                    usage.finish_reason = "length" if len(spoken) == len(ids) else "stop"
-                for item in reader.take(spoken):
+                    usage.finish_reason = "length" if len(text_ids) == len(ids) else "stop"
+                for item in parser.take(text_ids):
                     yield item
                 if output.error is not None:
-                    raise await self._end(output.error)
-            for item in reader.finish():
+                    raise await self._failure(output.error)
+            for item in parser.finish():
                 yield item
         finally:
             self._running -= 1
@@ -215,15 +215,15 @@ class TransformersModel:
             self._forget(request)
 
     async def _next(self, outputs: asyncio.Queue[Any]) -> Any:
-        """What the manager says next of a reply. Raises `EngineLost` if it has ended, or hangs."""
+        """Return the next output of a reply. Raises `EngineLost` if the manager has stopped or hangs."""
         step, since = self._steps(), time.monotonic()
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_S):
+                async with asyncio.timeout(CHECK_S):
                     return await outputs.get()
-            if not self._works() and outputs.empty():
-                raise await self._end(None)
-            # A long conversation before this one keeps it waiting; a device that hangs makes no step at all.
+            if not self._is_running() and outputs.empty():
+                raise await self._failure(None)
+            # A reply may wait long behind other prompts, but then the model makes steps. A hanging device makes none.
             if self._steps() != step:
                 step, since = self._steps(), time.monotonic()
             elif time.monotonic() - since > self._stalled_s:
@@ -232,27 +232,27 @@ class TransformersModel:
     def _steps(self) -> int:
         return int(getattr(self._manager, "current_batch", 0))
 
-    def _works(self) -> bool:
+    def _is_running(self) -> bool:
         manager = self._manager
         return manager.is_running() and manager.background_thread_status.can_accept_new_requests() is None
 
-    async def _end(self, error: str | None) -> Exception:
-        """What to raise when the manager does not go on with a reply."""
-        if self._works():
+    async def _failure(self, error: str | None) -> Exception:
+        """Return what to raise when the manager has given up a reply."""
+        if self._is_running():
             return RuntimeError(f"the chat model gave up this reply: {error}")
         status = self._manager.background_thread_status
         with suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_S):
-                # It tells the replies before it notes the cause, of which nobody is told.
+            async with asyncio.timeout(CHECK_S):
+                # The manager fails the replies first, and sets the cause later without any signal.
                 while status.fatal_error is None and self._manager.is_running():  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
         cause = status.fatal_error or RuntimeError(error or "its thread has ended")
-        gone = lost(cause) or EngineLost(f"the chat model has stopped: {_first_line(cause)}")
-        gone.__cause__ = cause
-        return gone
+        failure = lost(cause) or EngineLost(f"the chat model has stopped: {first_line(cause)}")
+        failure.__cause__ = cause
+        return failure
 
     def _forget(self, request: str) -> None:
-        """The library keeps what it would say of a cancelled reply: to a handler, or in a queue that nobody reads."""
+        """Drop the library's references to a reply: its handler, and later outputs in a queue that nobody reads."""
         router = self._manager.output_router
         router.result_handlers.pop(request, None)
         try:
@@ -266,12 +266,8 @@ class TransformersModel:
             await asyncio.to_thread(self._manager.stop, block=True, timeout=STOP_S, hard_stop=True)
 
 
-def _without_end(ids: Sequence[int], ends: Sequence[int]) -> Sequence[int]:
-    return ids[:-1] if ids and ids[-1] in ends else ids
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _without_end(ids: Sequence[int], end_ids: Sequence[int]) -> Sequence[int]:
+    return ids[:-1] if ids and ids[-1] in end_ids else ids
 
 
 def _quiet(library: Any) -> Any:

@@ -1,15 +1,15 @@
-"""F5-TTS v1: speaks with any voice of which it has a few seconds and their text; English and Chinese, 24 kHz.
+"""F5-TTS v1: clones a voice from a few seconds of speech and their transcript. English and Chinese, 24 kHz.
 
-The network (336 million parameters) and the vocoder are run by their authors' packages `f5-tts` and `vocos`, from files
-that are here: SWivid/F5-TTS, whose weights are for non-commercial use (CC BY-NC 4.0), and charactr/vocos-mel-24khz.
+The network (336 million parameters) and the vocoder run with their authors' packages `f5-tts` and `vocos` and local
+files: SWivid/F5-TTS, whose weights are for non-commercial use (CC BY-NC 4.0), and charactr/vocos-mel-24khz.
 
-What was run: this file and `f5_plan.py` with a stand-in for the network, in the tests; and `f5_model.py` once, by hand, with
-the source of both packages (f5-tts 1.1.22, vocos 0.1.0), networks of two layers with random weights, and stand-ins for
-torchaudio, torchdiffeq, x-transformers and the Chinese spelling. What was not: the real weights, on any device, and those
-libraries themselves. How it sounds and how fast it is, is not known here.
+Tested: this file and `f5_inputs.py`, with a fake network; and `f5_model.py` once by hand, with the source of both
+packages (f5-tts 1.1.22, vocos 0.1.0), networks of two layers with random weights, and fakes for torchaudio,
+torchdiffeq, x-transformers and the conversion of Chinese to pinyin. Untested: the real weights, on any device, and
+those libraries themselves. Sound quality and speed are unknown.
 
-Pieces are spoken one at a time: each is one solution of an equation over reference and text together, and nothing can be
-heard of it before its last step. A sentence that nobody wants any more ends at the solver's next step.
+Pieces do not share calls: the solver integrates over reference and text together, and there is no audio before its last
+step. A cancelled sentence ends at the solver's next step.
 """
 
 import asyncio
@@ -19,18 +19,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.tts.engine import Speech
-from services.tts.engines.f5_model import CloningModel, Reference, load_f5
-from services.tts.engines.f5_plan import (
+from services.tts.engines.f5_inputs import (
     FASTEST,
     RATE_HZ,
     SLOWEST,
-    most_bytes,
+    estimated_words,
+    max_bytes,
     piece_frames,
     pieces,
     reference_samples,
     reference_text,
-    spread,
 )
+from services.tts.engines.f5_model import CloningModel, Reference, load_f5
 from services.tts.engines.waveform import active_span, pause_ms, shape, slices
 from shared.audio.voices import ClonedVoice
 from shared.engines.batching import Batcher
@@ -38,17 +38,17 @@ from shared.settings import Settings
 
 VOICES_KEPT = 32
 SLOTS = 4
-"""Sentences in hand: one is spoken while the next ones wait. More would only hide from the queue how far behind it is."""
+"""Maximum sentences of a worker: one is synthesized, the others wait. More would hide the backlog from the queue."""
 CALL_S = 300.0
-"""A CPU takes many times as long for a sentence as it lasts, and three others may be before it."""
+"""Timeout of a call. A CPU is many times slower than real time, and three other sentences may be queued before."""
 WARM_UP = "Ready when you are."
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Text to be spoken like a reference."""
+    """A text to speak in the voice of a reference."""
 
-    heard: Reference
+    reference: Reference
     text: str
     frames: int
     wanted: Callable[[], bool]
@@ -65,12 +65,12 @@ class F5Synthesizer:
         self._model: CloningModel
         self._batcher: Batcher[ClonedVoice | _Piece, Any] | None = None
         self._voices: OrderedDict[str, ClonedVoice] = OrderedDict()
-        self._heard: OrderedDict[str, Reference] = OrderedDict()  # by digest; only the model's thread touches it
+        self._references: OrderedDict[str, Reference] = OrderedDict()  # by digest; used by the model's thread only
 
     async def load(self) -> None:
-        """Raises `UnknownEngine` if the model, or what runs it, is not there."""
+        """Raises `UnknownEngine` if the model or a library is missing."""
         self._model = await asyncio.to_thread(self._load, self._settings)
-        self._batcher = Batcher("tts", self._answer, most=1, wait_ms=0, timeout_s=CALL_S)
+        self._batcher = Batcher("tts", self._run, most=1, wait_ms=0, timeout_s=CALL_S)
         if self._model.own is not None:
             async for _ in self.speak(WARM_UP, voice="", speed=1.0, language="en"):
                 pass
@@ -85,24 +85,25 @@ class F5Synthesizer:
         """See `engine.Synthesizer`.
 
         Raises:
-            ValueError: no such voice was learnt, or its recording is silent.
+            ValueError: the voice is unknown, or its recording is silent.
         """
         chosen = self._choose(voice)
         speed = min(max(speed, SLOWEST), FASTEST)
         assert self._batcher is not None, "load comes first"  # noqa: S101
         wanted = True
         try:
-            heard: Reference = await self._batcher.ask(chosen)
-            parts = pieces(text, most_bytes(heard.frames, heard.text, speed))
-            said = 0
+            reference: Reference = await self._batcher.ask(chosen)
+            parts = pieces(text, max_bytes(reference.frames, reference.text, speed))
+            sent = 0
             for number, part in enumerate(parts):
-                frames = piece_frames(heard.frames, heard.text, part, speed)
-                wave = await self._batcher.ask(_Piece(heard, part, frames, lambda: wanted), urgent=number == 0)
-                words = spread(part, *active_span(wave, RATE_HZ))
+                frames = piece_frames(reference.frames, reference.text, part, speed)
+                job = _Piece(reference, part, frames, lambda: wanted)
+                wave = await self._batcher.ask(job, urgent=number == 0)
+                words = estimated_words(part, *active_span(wave, RATE_HZ))
                 shaped, moved = shape(wave, RATE_HZ, pause_ms(part) / speed, words)
-                for piece in slices(shaped, RATE_HZ, moved, said):
+                for piece in slices(shaped, RATE_HZ, moved, sent):
                     yield piece
-                said += len(shaped)
+                sent += len(shaped)
         finally:
             wanted = False
 
@@ -115,29 +116,30 @@ class F5Synthesizer:
         if own is not None and name in ("", own.name):
             return own
         if not name:
-            raise ValueError("f5 has no voice of its own here: add one (parley voices add) and name it")
+            raise ValueError("f5 has no default voice: add a voice (parley voices add) and select it by name")
         if name not in self._voices:
             raise ValueError(f"unknown voice {name!r}: there is no cloned voice of that name")
         return self._voices[name]
 
-    def _answer(self, questions: Sequence[ClonedVoice | _Piece]) -> list[Any]:
-        """In the model's thread."""
-        return [self._hear(one) if isinstance(one, ClonedVoice) else self._say(one) for one in questions]
+    # The methods below run in the batcher's thread.
 
-    def _hear(self, voice: ClonedVoice) -> Reference:
+    def _run(self, jobs: Sequence[ClonedVoice | _Piece]) -> list[Any]:
+        return [self._encode(job) if isinstance(job, ClonedVoice) else self._synthesize(job) for job in jobs]
+
+    def _encode(self, voice: ClonedVoice) -> Reference:
         digest = voice.info.digest
-        heard = self._heard.get(digest)
-        if heard is None:
-            heard = self._model.listen(reference_samples(voice), reference_text(voice.info.text))
-        _keep(self._heard, digest, heard)
-        return heard
+        reference = self._references.get(digest)
+        if reference is None:
+            reference = self._model.encode(reference_samples(voice), reference_text(voice.info.text))
+        _keep(self._references, digest, reference)
+        return reference
 
-    def _say(self, piece: _Piece) -> Any:
-        return self._model(piece.heard, piece.text, piece.frames, piece.wanted)
+    def _synthesize(self, piece: _Piece) -> Any:
+        return self._model.synthesize(piece.reference, piece.text, piece.frames, piece.wanted)
 
 
 def _keep(kept: OrderedDict[str, Any], key: str, value: Any) -> None:
-    """Put it in as the newest, and let the oldest go where there are too many."""
+    """Insert an entry as the newest, and drop the oldest ones beyond `VOICES_KEPT`."""
     kept[key] = value
     kept.move_to_end(key)
     while len(kept) > VOICES_KEPT:

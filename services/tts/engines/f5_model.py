@@ -1,6 +1,6 @@
-"""F5-TTS itself: the authors' network and the vocoder Vocos, from files that are here.
+"""The network of F5-TTS and the vocoder Vocos, loaded from local files.
 
-See `f5.py` for what of this was run and what was not.
+See `f5.py` for what was tested.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 import soundfile
 
-from services.tts.engines.f5_plan import RATE_HZ
+from services.tts.engines.f5_inputs import RATE_HZ
+from services.tts.engines.model import Abandoned
 from services.tts.engines.waveform import Waveform
 from shared.audio.voices import ClonedVoice, make_voice
 from shared.distribution import not_installed
@@ -30,57 +31,54 @@ SPECTROGRAM = {
     "mel_spec_type": "vocos",
 }
 ARCHITECTURE = {"dim": 1024, "depth": 22, "heads": 16, "ff_mult": 2, "text_dim": 512, "conv_layers": 4}
-"""F5TTS_v1_Base, where it differs from the package's defaults (`configs/F5TTS_v1_Base.yaml`)."""
+"""The parameters of F5TTS_v1_Base that differ from the package's defaults (`configs/F5TTS_v1_Base.yaml`)."""
 OWN_NAME, OWN_FILE = "nature", "infer/examples/basic/basic_ref_en.wav"
 OWN_TEXT = "Some call me nature, others call me mother nature."
-"""The package's own example, which speaks where no cloned voice is asked for."""
-
-
-class Unwanted(Exception):
-    """The piece is not wanted any more."""
+"""The package's example recording, which is the default voice."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A reference as the model holds it."""
+    """The recording of a voice as input of the model."""
 
     text: str
+    """Its transcript."""
     spectrogram: Any
     frames: int
 
 
 class CloningModel(Protocol):
-    """What speaks like a reference. Called from one thread."""
+    """A model that speaks in the voice of a reference. Blocking; used by one thread."""
 
     own: ClonedVoice | None
-    """A voice that comes with it."""
+    """The model's default voice, if it has one."""
 
-    def listen(self, samples: Waveform, text: str) -> Reference:
-        """Take in a reference, 24 kHz, and what is said in it."""
+    def encode(self, samples: Waveform, text: str) -> Reference:
+        """Encode a recording at 24 kHz and its transcript."""
         ...
 
-    def __call__(self, heard: Reference, text: str, frames: int, wanted: Callable[[], bool]) -> Waveform:
-        """The text alone, 24 kHz, about as many frames long.
+    def synthesize(self, reference: Reference, text: str, frames: int, wanted: Callable[[], bool]) -> Waveform:
+        """Return the text as speech at 24 kHz, without the reference, about `frames` frames long.
 
         Raises:
-            Unwanted: `wanted` said no in the middle of it.
+            Abandoned: `wanted` returned False meanwhile.
         """
         ...
 
 
 def load_f5(settings: Settings) -> CloningModel:
-    """Load network and vocoder.
+    """Load the network and the vocoder.
 
     Raises:
-        UnknownEngine: they are not here, or what runs them; the message says how to bring it.
+        UnknownEngine: a model or a library is missing; the message says how to install it.
     """
     for package in ("torch", "torchaudio", "safetensors", "f5_tts.model", "vocos"):
         try:
             import_module(package)
         except ImportError as error:
             raise UnknownEngine(not_installed("The f5 engine", "f5", error.name or package)) from error
-        except OSError as error:  # torchaudio beside another build of torch
-            raise UnknownEngine(f"f5 needs a {package} that fits torch: {error}") from error
+        except OSError as error:  # torchaudio for another build of torch
+            raise UnknownEngine(f"f5 needs a build of {package} that matches torch: {error}") from error
     return F5Model(settings)
 
 
@@ -91,7 +89,7 @@ class F5Model:
         import torch
         from f5_tts.model.utils import convert_char_to_pinyin
 
-        self._torch, self._spell = torch, convert_char_to_pinyin
+        self._torch, self._to_pinyin = torch, convert_char_to_pinyin
         device = open_device(settings)
         self._device = device.name
         self._solver = {
@@ -105,32 +103,32 @@ class F5Model:
         self._model.transformer.register_forward_pre_hook(self._check)  # runs at every step of the solver
         self.own = example_voice()
 
-    def listen(self, samples: Waveform, text: str) -> Reference:
+    def encode(self, samples: Waveform, text: str) -> Reference:
         with self._torch.inference_mode():
             wave = self._torch.from_numpy(samples)[None].to(self._device)
             spectrogram = self._model.mel_spec(wave).permute(0, 2, 1)
         return Reference(text, spectrogram, spectrogram.shape[1])
 
-    def __call__(self, heard: Reference, text: str, frames: int, wanted: Callable[[], bool]) -> Waveform:
+    def synthesize(self, reference: Reference, text: str, frames: int, wanted: Callable[[], bool]) -> Waveform:
         self._wanted = wanted
         try:
             with self._torch.inference_mode():
                 whole, _ = self._model.sample(
-                    cond=heard.spectrogram,
-                    text=self._spell([heard.text + text]),
-                    duration=heard.frames + frames,
+                    cond=reference.spectrogram,
+                    text=self._to_pinyin([reference.text + text]),
+                    duration=reference.frames + frames,
                     **self._solver,
                 )
-                spoken = whole[:, heard.frames :].to(self._torch.float32).permute(0, 2, 1)
+                spoken = whole[:, reference.frames :].to(self._torch.float32).permute(0, 2, 1)
                 wave: Waveform = self._vocoder.decode(spoken).reshape(-1).cpu().numpy()
                 return wave
         finally:
-            # What it keeps of a text between steps would else be taken for the next text's.
+            # The transformer caches the embedded text between steps, and would use it for the next text.
             self._model.transformer.clear_cache()
 
     def _check(self, *_: Any) -> None:
         if not self._wanted():
-            raise Unwanted
+            raise Abandoned
 
 
 def _load_network(settings: Settings, device: Device) -> Any:
@@ -153,15 +151,15 @@ def _load_network(settings: Settings, device: Device) -> Any:
     try:
         model.load_state_dict(network_weights(load_file(weights_file)))
     except (RuntimeError, SafetensorError) as error:
-        raise UnknownEngine(f"{name} is no F5TTS_v1_Base that can be loaded: {error}") from error
+        raise UnknownEngine(f"{name} is not an F5TTS_v1_Base model that can be loaded: {error}") from error
     dtype = device.dtype
-    if settings.dtype == "auto":  # the authors' choice: the solver adds up steps that bfloat16 is too coarse for
+    if settings.dtype == "auto":  # as the authors do: bfloat16 is too coarse for the solver, which adds up small steps
         dtype = torch.float16 if device.kind == "cuda" else torch.float32
     return model.to(dtype).to(device.name).eval()
 
 
 def network_weights(saved: dict[str, Any]) -> dict[str, Any]:
-    """Of a checkpoint what the network is made of: the averaged weights, without what counted the training's steps."""
+    """Return the network's weights in a checkpoint: the averaged ones (EMA), without the counters of the training."""
     named = {key.removeprefix("ema_model."): value for key, value in saved.items()}
     return {
         key: value for key, value in named.items() if key not in ("initted", "step") and not key.startswith("mel_spec.")
@@ -183,7 +181,7 @@ def _load_vocoder(device: Device) -> Any:
 
 
 def example_voice() -> ClonedVoice | None:
-    """The voice that comes with the package, where it was installed with its examples."""
+    """Return the package's example voice; None if the package was installed without its examples."""
     try:
         with files("f5_tts").joinpath(OWN_FILE).open("rb") as file:
             samples, rate_hz = soundfile.read(file, dtype="float32", always_2d=True)

@@ -1,7 +1,7 @@
-"""Kokoro, 82 million parameters, nine languages, 24 kHz; by its authors' package `kokoro`, from files that are here.
+"""Kokoro: 82 million parameters, nine languages, 24 kHz. Runs with its authors' package `kokoro` and local files.
 
-Sentences are spoken one at a time, each in one call for each piece of it: the model normalises over time (instance norms),
-so that the padding of a batch would change what is heard. A GPU speaks a sentence in a few percent of its length.
+Sentences do not share calls: the model normalizes over time (instance norms), so the padding of a batch would change
+the audio. A GPU synthesizes a sentence in a few percent of its length.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from services.tts.engine import Speech
-from services.tts.engines.phonemes import LANGUAGES, Pronounced, Speller, letter, pieces, speller
+from services.tts.engines.phonemes import LANGUAGES, Phonemizer, Pronounced, language_code, load_phonemizer, pieces
 from services.tts.engines.waveform import Waveform, pause_ms, shape, slices
 from shared.distribution import not_installed
 from shared.engines.batching import Batcher
@@ -27,7 +27,7 @@ from shared.settings import Settings
 MODEL = "hexgrad/Kokoro-82M"
 RATE_HZ = 24_000
 SAMPLES_PER_FRAME = 600
-"""Of the durations that the model predicts: 40 in a second (kokoro's `join_timestamps`)."""
+"""The unit of the predicted durations: 40 frames per second (kokoro's `join_timestamps`)."""
 FIRST_VOICE = "af_heart"
 SLOWEST, FASTEST = 0.5, 2.0
 WARM_UP = ("Hi.", "Ready when you are.", "This one is a little longer, so that the usual lengths have been met before.")
@@ -35,15 +35,16 @@ WARM_UP = ("Hi.", "Ready when you are.", "This one is a little longer, so that t
 
 @dataclass(frozen=True, slots=True)
 class _Sentence:
-    """Text to be written in phonemes."""
+    """A text to convert to phonemes."""
 
     text: str
     code: str
+    """Kokoro's letter for the language."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Phonemes to be spoken."""
+    """Phonemes to speak in one call."""
 
     words: Sequence[Pronounced]
     voice: str
@@ -51,7 +52,7 @@ class _Piece:
 
 
 class KokoroSynthesizer:
-    """See `engine.Synthesizer`. A voice may be a mixture: `af_heart+af_bella`, or `af_heart:2+am_adam:1`."""
+    """See `engine.Synthesizer`. A voice may be a mix: `af_heart+af_bella`, or with weights `af_heart:2+am_adam:1`."""
 
     rate_hz = RATE_HZ
 
@@ -64,13 +65,13 @@ class KokoroSynthesizer:
         self._model: Any = None
         self._folder: Path
         self._names: tuple[str, ...] = ()
-        self._spellers: dict[str, Speller] = {}
+        self._phonemizers: dict[str, Phonemizer] = {}
         self._styles: dict[str, Any] = {}
 
     async def load(self) -> None:
-        """Raises `UnknownEngine` if the model, or what runs it, is not there."""
+        """Raises `UnknownEngine` if the model or a library is missing."""
         await asyncio.to_thread(self._load)
-        self._batcher = Batcher("tts", self._answer, most=1, wait_ms=0)
+        self._batcher = Batcher("tts", self._run, most=1, wait_ms=0)
         for text in WARM_UP:
             async for _ in self.speak(text, voice="", speed=1.0, language=self._settings.session.language):
                 pass
@@ -81,21 +82,21 @@ class KokoroSynthesizer:
             from loguru import logger
         except ImportError as error:
             raise UnknownEngine(not_installed("The kokoro engine", "neural", error.name)) from error
-        logger.disable("kokoro")  # it logs what is spoken
+        logger.disable("kokoro")  # it logs the spoken text
         self._folder = find_model(self._name)
         weights = sorted(self._folder.glob("kokoro*.pth"))
         if not weights:
-            raise UnknownEngine(f"{self._name} is no Kokoro: there is no kokoro*.pth in {self._folder}")
-        self._names = _sorted(path.stem for path in self._folder.glob("voices/*.pt"))
+            raise UnknownEngine(f"{self._name} is not a Kokoro model: {self._folder} has no kokoro*.pth")
+        self._names = _default_first(path.stem for path in self._folder.glob("voices/*.pt"))
         if not self._names:
-            raise UnknownEngine(f"{self._name}: there is no voice in {self._folder}/voices")
+            raise UnknownEngine(f"{self._name}: {self._folder}/voices has no voice (*.pt)")
         self._device = open_device(self._settings)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # its way of normalising weights is deprecated
+                warnings.simplefilter("ignore")  # torch deprecates its weight normalization
                 model = KModel(repo_id=self._name, config=str(self._folder / "config.json"), model=str(weights[0]))
         except (KeyError, TypeError, AssertionError, RuntimeError) as error:
-            raise UnknownEngine(f"{self._name} is no Kokoro that can be loaded: {error!r}") from error
+            raise UnknownEngine(f"{self._name} is not a Kokoro model that can be loaded: {error!r}") from error
         self._model = model.to(self._device.name).eval()
 
     def voices(self) -> tuple[str, ...]:
@@ -105,51 +106,51 @@ class KokoroSynthesizer:
         """See `engine.Synthesizer`.
 
         Raises:
-            ValueError: no such voice, or none for that language.
+            ValueError: the voice is unknown, or Kokoro does not speak the language.
         """
         chosen, code = self._choose(voice, language)
         speed = min(max(speed, SLOWEST), FASTEST)
         assert self._batcher is not None, "load comes first"  # noqa: S101
         words: list[Pronounced] = await self._batcher.ask(_Sentence(text, code))
-        parts, said = pieces(words), 0
+        parts, sent = pieces(words), 0
         for number, part in enumerate(parts, 1):
             wave, timings = await self._batcher.ask(_Piece(part, chosen, speed), urgent=number == 1)
             after_ms = pause_ms(text if number == len(parts) else part[-1].phonemes) / speed
             shaped, moved = shape(wave, RATE_HZ, after_ms, timings)
-            for piece in slices(shaped, RATE_HZ, moved, said):
+            for piece in slices(shaped, RATE_HZ, moved, sent):
                 yield piece
-            said += len(shaped)
+            sent += len(shaped)
 
     def _choose(self, voice: str, language: str) -> tuple[str, str]:
-        """The voice, and Kokoro's letter for the language that it is to speak."""
-        wanted = letter(language)
+        """Return the voice, and Kokoro's letter for the language."""
+        wanted = language_code(language)
         if not voice:
             if wanted is None:
                 known = ", ".join(sorted(LANGUAGES))
-                raise ValueError(f"Kokoro does not speak {language!r}: it knows {known}")
+                raise ValueError(f"Kokoro does not speak {language!r}, only {known}")
             voice = next((name for name in self._names if name[0] == wanted), self._names[0])
-        for name, _ in mixture(voice):
+        for name, _ in mix(voice):
             if name not in self._names:
-                raise ValueError(f"unknown voice {name!r}: there are {', '.join(self._names[:8])}, …")
+                raise ValueError(f"unknown voice {name!r}; available: {', '.join(self._names[:8])}, …")
         own = voice[0]
         if wanted is None or (wanted in "ab" and own in "ab"):
-            return voice, own  # a British voice speaks British English
+            return voice, own  # "en" means the voice's own English, British or American
         return voice, wanted
 
-    # What follows runs in the batcher's thread.
+    # The methods below run in the batcher's thread.
 
-    def _answer(self, questions: Sequence[_Sentence | _Piece]) -> list[Any]:
-        return [self._spell(one) if isinstance(one, _Sentence) else self._say(one) for one in questions]
+    def _run(self, jobs: Sequence[_Sentence | _Piece]) -> list[Any]:
+        return [self._phonemize(job) if isinstance(job, _Sentence) else self._synthesize(job) for job in jobs]
 
-    def _spell(self, sentence: _Sentence) -> list[Pronounced]:
-        if sentence.code not in self._spellers:
-            self._spellers[sentence.code] = speller(sentence.code)
-        return self._spellers[sentence.code](sentence.text)
+    def _phonemize(self, sentence: _Sentence) -> list[Pronounced]:
+        if sentence.code not in self._phonemizers:
+            self._phonemizers[sentence.code] = load_phonemizer(sentence.code)
+        return self._phonemizers[sentence.code](sentence.text)
 
-    def _say(self, piece: _Piece) -> tuple[Waveform, list[Word]]:
-        """The piece's waveform, and when each of its words sounds by the durations that the model predicted."""
+    def _synthesize(self, piece: _Piece) -> tuple[Waveform, list[Word]]:
+        """Return the piece's waveform and word times, which come from the durations that the model predicts."""
         vocabulary = self._model.vocab
-        # The model drops the phonemes that it does not know: so must the count of those of each word.
+        # The model drops unknown phonemes, so they must not count for the word times.
         known = ["".join(char for char in word.phonemes if char in vocabulary) for word in piece.words]
         phonemes = " ".join(known)
         if not phonemes.strip():
@@ -157,21 +158,21 @@ class KokoroSynthesizer:
         pack = self._style(piece.voice)
         output = self._model(phonemes, pack[len(phonemes) - 1], piece.speed, return_output=True)
         frames = [0, *np.cumsum(output.pred_dur.numpy()).tolist()]
-        words, at = [], 1  # one frame group for the beginning of the sentence
-        for word, sounds in zip(piece.words, known, strict=True):
-            start, end = frames[at], frames[min(at + len(sounds), len(frames) - 1)]
+        words, at = [], 1  # the first duration belongs to the start of the sentence
+        for word, symbols in zip(piece.words, known, strict=True):
+            start, end = frames[at], frames[min(at + len(symbols), len(frames) - 1)]
             words.append(Word(word.word, start * SAMPLES_PER_FRAME, end * SAMPLES_PER_FRAME))
-            at = min(at + len(sounds) + 1, len(frames) - 1)  # and the blank after it
+            at = min(at + len(symbols) + 1, len(frames) - 1)  # 1 for the space after the word
         return output.audio.numpy(), words
 
     def _style(self, voice: str) -> Any:
-        """The style vectors of a voice or a mixture, by the number of phonemes."""
+        """Return the style vectors of a voice or mix; the index is the number of phonemes minus 1."""
         if voice not in self._styles:
             import torch
 
             packs = [
                 torch.load(self._folder / "voices" / f"{name}.pt", weights_only=True) * share
-                for name, share in mixture(voice)
+                for name, share in mix(voice)
             ]
             self._styles[voice] = torch.stack(packs).sum(dim=0).to(self._device.name)
         return self._styles[voice]
@@ -181,26 +182,26 @@ class KokoroSynthesizer:
             await self._batcher.close()
 
 
-def mixture(voice: str) -> list[tuple[str, float]]:
-    """The voices that a name stands for, and the share of each; the shares add up to 1.
+def mix(voice: str) -> list[tuple[str, float]]:
+    """Return the voices of a mix and their shares, which add up to 1.
 
     Raises:
-        ValueError: a share is no positive number.
+        ValueError: a weight is not a positive number.
     """
     parts = []
     for part in voice.replace(",", "+").split("+"):
-        name, _, share = part.strip().partition(":")
+        name, _, given = part.strip().partition(":")
         try:
-            weight = float(share or 1)
+            weight = float(given or 1)
         except ValueError:
             weight = 0.0
         if not 0 < weight < 1e6:
-            raise ValueError(f"voice {voice!r}: {share!r} is no share; as in af_heart:2+af_bella:1")
+            raise ValueError(f"voice {voice!r}: {given!r} is not a weight; example: af_heart:2+af_bella:1")
         parts.append((name, weight))
     total = sum(weight for _, weight in parts)
     return [(name, weight / total) for name, weight in parts]
 
 
-def _sorted(names: Iterable[str]) -> tuple[str, ...]:
-    """By name, the default voice first."""
+def _default_first(names: Iterable[str]) -> tuple[str, ...]:
+    """Sort by name, with the default voice first."""
     return tuple(sorted(names, key=lambda name: (name != FIRST_VOICE, name)))

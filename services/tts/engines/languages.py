@@ -1,4 +1,4 @@
-"""Languages by two letters (BCP 47, as clients name them) and by three (ISO 639-3, as MMS names its models). Pure."""
+"""Map language codes of three letters (ISO 639-3, in the names of MMS models) to two (BCP 47, from clients). Pure."""
 
 _PAIRS = """
 aar:aa abk:ab afr:af aka:ak amh:am ara:ar arb:ar arg:an asm:as ava:av ave:ae aym:ay ayr:ay azb:az aze:az azj:az
@@ -19,6 +19,9 @@ _TWO_OF = dict(pair.split(":") for pair in _PAIRS.split())
 
 
 def two_letters(language: str) -> str:
-    """The language of a tag in two letters, of a language that has none in three: `hi` of hi-IN, hin and hin-script_x."""
+    """Return the two-letter code of a language tag, or the three-letter code if there is no shorter one.
+
+    hi-IN, hin and hin-script_x all give `hi`.
+    """
     code = language.strip().lower().replace("_", "-").partition("-")[0]
     return _TWO_OF.get(code, code)

@@ -1,6 +1,6 @@
-"""A voice behind any server of `/v1/audio/speech`: OpenAI's own, Kokoro-FastAPI, Speaches, vLLM and others.
+"""A synthesizer behind any server with `/v1/audio/speech`: OpenAI, Kokoro-FastAPI, Speaches, vLLM and others.
 
-It sends no times of words, so what was heard of an interrupted sentence is estimated from its length.
+The protocol has no word times, so the heard part of an interrupted sentence is estimated from its length.
 """
 
 import asyncio
@@ -19,13 +19,13 @@ from shared.settings import Settings
 log = structlog.get_logger()
 
 RATE_HZ = 24_000
-"""What `pcm` means in this protocol: s16le, mono."""
+"""Sample rate of the format `pcm` in this protocol, s16le mono."""
 SLOWEST, FASTEST = 0.25, 4.0
-LEAST_BYTES, MOST_BYTES = RATE_HZ * 2 * 20 // 1000, RATE_HZ * 2 * 200 // 1000
-"""Slices of 20 to 200 ms: a server may send a few bytes at a time, and each slice is a frame."""
-LONGEST_HEADER = 65_536
+MIN_BYTES, MAX_BYTES = RATE_HZ * 2 * 20 // 1000, RATE_HZ * 2 * 200 // 1000
+"""Slices have 20 to 200 ms: a server may send a few bytes at a time, and each slice becomes a frame."""
+MAX_HEADER = 65_536
 DEFAULT_MODEL = "tts-1"
-"""OpenAI's quick one, and a name that most servers of one's own take for theirs."""
+"""OpenAI's fast model. Most self-hosted servers accept the name for their own model."""
 VOICES = (
     "alloy",
     "ash",
@@ -41,11 +41,11 @@ VOICES = (
     "shimmer",
     "verse",
 )
-"""OpenAI's, as documented."""
+"""OpenAI's documented voices."""
 KEY_NAMES = "PARLEY_TTS_KEY or OPENAI_API_KEY"
 REFUSED = (401, 403)
-PACKED = (b"ID3", b"OggS", b"fLaC", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2")
-"""How MP3, Ogg and FLAC begin."""
+COMPRESSED = (b"ID3", b"OggS", b"fLaC", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2")
+"""The first bytes of MP3, Ogg and FLAC."""
 
 
 class OpenAISynthesizer:
@@ -57,21 +57,21 @@ class OpenAISynthesizer:
         self.slots = settings.model_slots
         self._settings = settings
         self._listed: tuple[str, ...] = ()
-        self._opened = AsyncExitStack()
+        self._resources = AsyncExitStack()
         self._leveller = Leveller(RATE_HZ)
 
     async def load(self) -> None:
-        """Ask the server for its voices, and have it speak: so the loudness of the first is known.
+        """List the server's voices, and synthesize once to measure the loudness of the default voice.
 
         Raises:
-            UnknownEngine: it cannot be reached, refuses the key, or does not know the model or the voice.
+            UnknownEngine: the server cannot be reached, refuses the key, or does not have the model or the voice.
         """
-        given = self._settings
-        longest_s = max(given.first_token_s, given.next_token_s)
+        settings = self._settings
+        longest_s = max(settings.first_token_s, settings.next_token_s)
         self._endpoint = await asyncio.to_thread(
-            Endpoint, given.tts_url, given.tts_key, KEY_NAMES, longest_s, stage="tts"
+            Endpoint, settings.tts_url, settings.tts_key, KEY_NAMES, longest_s, stage="tts"
         )
-        self._opened.push_async_callback(self._endpoint.close)
+        self._resources.push_async_callback(self._endpoint.close)
         try:
             self._listed = await self._list_voices()
             async for _ in self.speak("Ready.", voice="", speed=1.0, language="en"):
@@ -80,7 +80,7 @@ class OpenAISynthesizer:
             raise UnknownEngine(f"PARLEY_TTS_ENGINE='openai': {error}") from error
 
     async def _list_voices(self) -> tuple[str, ...]:
-        """The server's own voices; empty where it has no list of them."""
+        """Return the server's voices; empty if it has no list."""
         try:
             async with self._endpoint.until(self._after(self._settings.first_token_s)):
                 answer = await self._endpoint.client.get("/audio/voices", cast_to=object)
@@ -98,10 +98,10 @@ class OpenAISynthesizer:
         return tuple(dict.fromkeys(filter(None, (first, *(self._listed or VOICES)))))
 
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
-        """See `engine.Synthesizer`. What fails before the first audio is tried once more.
+        """See `engine.Synthesizer`. A request that fails before the first audio is retried once.
 
         Raises:
-            ValueError: no such voice, or the server takes the request for a bad one.
+            ValueError: the voice is unknown, or the server rejects the request as invalid.
             EndpointFailed: the server does not answer, stalls, or sends no speech.
         """
         voice = self._find_voice(voice)
@@ -114,7 +114,7 @@ class OpenAISynthesizer:
         }
         if not text.strip():
             return
-        begun = tried = False
+        begun = retried = False
         with self._leveller.sentence(voice) as sentence:
             while True:
                 try:
@@ -126,17 +126,17 @@ class OpenAISynthesizer:
                 except EndpointFailed as error:
                     if error.status in BAD_REQUEST:
                         raise ValueError(f"{error} (voices: {self._some_voices()})") from error
-                    if begun or tried or not error.transient:
+                    if begun or retried or not error.transient:
                         raise
                     log.warning("endpoint failed", endpoint=self._endpoint.url, reason=str(error))
                     await asyncio.sleep(error.pause_s)
-                    tried = True
+                    retried = True
 
     def _find_voice(self, voice: str) -> str:
-        """A server without a list knows best itself which voices it has."""
+        """Return the voice to request. Without a list the server itself decides whether it has the voice."""
         wanted = voice or self.voices()[0]
         if (self._listed or self._endpoint.hosted) and wanted not in (self._listed or self.voices()):
-            raise ValueError(f"unknown voice {wanted!r}: there are {self._some_voices()}")
+            raise ValueError(f"unknown voice {wanted!r}; available: {self._some_voices()}")
         return wanted
 
     def _some_voices(self) -> str:
@@ -144,7 +144,7 @@ class OpenAISynthesizer:
         return ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
 
     async def _ask(self, request: dict[str, Any]) -> AsyncGenerator[bytes, None]:
-        """One attempt at a sentence. Whoever closes it closes the connection."""
+        """Make one attempt at a sentence. Closing the generator closes the connection."""
         deadline = self._after(self._settings.first_token_s)
         speech = self._endpoint.client.audio.speech.with_streaming_response.create(**request)
         async with AsyncExitStack() as stack:
@@ -152,7 +152,7 @@ class OpenAISynthesizer:
             async with self._endpoint.until(deadline):
                 response = await stack.enter_async_context(speech)
             chunks = await stack.enter_async_context(aclosing(response.iter_bytes()))
-            audio = _Audio(self._endpoint.url, response.headers.get("content-type", ""))
+            audio = _PcmReader(self._endpoint.url, response.headers.get("content-type", ""))
             while True:
                 async with self._endpoint.until(deadline):
                     chunk = await anext(chunks, None)
@@ -168,66 +168,66 @@ class OpenAISynthesizer:
         return asyncio.get_running_loop().time() + seconds
 
     async def close(self) -> None:
-        await self._opened.aclose()
+        await self._resources.aclose()
 
 
-class _Audio:
-    """Finds the samples in what a server sends, and cuts them into slices."""
+class _PcmReader:
+    """Finds the samples in the bytes of a response, and cuts them into slices. Skips a WAV header."""
 
-    def __init__(self, url: str, kind: str) -> None:
-        self._url, self._kind = url, kind.lower()
-        self._held = bytearray()
-        self._begun = self._spoken = False
+    def __init__(self, url: str, content_type: str) -> None:
+        self._url, self._content_type = url, content_type.lower()
+        self._buffer = bytearray()
+        self._in_samples = self._any_audio = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The slices that are whole by now; the odd byte and less than a slice are held back.
+        """Yield the slices that are complete. Shorter rests and half samples stay in the buffer.
 
         Raises:
-            EndpointFailed: that is no speech, or of another rate.
+            EndpointFailed: the response is not PCM at 24 kHz mono.
         """
-        self._held += data
-        self._begun = self._begun or self._find_samples()
-        while self._begun and len(self._held) >= LEAST_BYTES:
+        self._buffer += data
+        self._in_samples = self._in_samples or self._find_samples()
+        while self._in_samples and len(self._buffer) >= MIN_BYTES:
             yield self._cut()
 
     def finish(self) -> Iterator[bytes]:
-        """The rest. Raises `EndpointFailed` if there was no audio at all."""
-        while self._begun and len(self._held) > 1:
+        """Yield the rest. Raises `EndpointFailed` if there was no audio at all."""
+        while self._in_samples and len(self._buffer) > 1:
             yield self._cut()
-        if not self._spoken:
+        if not self._any_audio:
             raise EndpointFailed(f"{self._url}: no audio")
 
     def _cut(self) -> bytes:
-        length = min(len(self._held) & ~1, MOST_BYTES)
-        pcm = bytes(self._held[:length])
-        del self._held[:length]
-        self._spoken = True
+        length = min(len(self._buffer) & ~1, MAX_BYTES)
+        pcm = bytes(self._buffer[:length])
+        del self._buffer[:length]
+        self._any_audio = True
         return pcm
 
     def _find_samples(self) -> bool:
-        """Whether the samples have begun; what some servers send before them in spite of `pcm` is passed over."""
-        held = bytes(self._held[:LONGEST_HEADER])
-        if len(held) < 4:
+        """Whether the buffer starts with samples. Removes a WAV header, which some servers send in spite of `pcm`."""
+        head = bytes(self._buffer[:MAX_HEADER])
+        if len(head) < 4:
             return False
-        if self._kind.startswith(("text/", "application/json")) or (
-            "pcm" not in self._kind and held.startswith(PACKED)
+        if self._content_type.startswith(("text/", "application/json")) or (
+            "pcm" not in self._content_type and head.startswith(COMPRESSED)
         ):
-            raise EndpointFailed(f"{self._url}: sends {self._kind or 'something'} instead of pcm")
-        if not held.startswith(b"RIFF"):
+            raise EndpointFailed(f"{self._url}: sends {self._content_type or 'an unknown format'} instead of pcm")
+        if not head.startswith(b"RIFF"):
             return True
-        place, layout = 12, b""
-        while len(held) >= place + 8:
-            kind, size = held[place : place + 4], int.from_bytes(held[place + 4 : place + 8], "little")
-            place += 8
+        position, layout = 12, b""
+        while len(head) >= position + 8:
+            kind, size = head[position : position + 4], int.from_bytes(head[position + 4 : position + 8], "little")
+            position += 8
             if kind == b"data":
                 self._check(layout)
-                del self._held[:place]
+                del self._buffer[:position]
                 return True
             if kind == b"fmt ":
-                layout = held[place : place + 16]
-            place += size + size % 2
-        if place + 8 > LONGEST_HEADER:
-            raise EndpointFailed(f"{self._url}: sends a WAV without samples")
+                layout = head[position : position + 16]
+            position += size + size % 2
+        if position + 8 > MAX_HEADER:
+            raise EndpointFailed(f"{self._url}: sends a WAV file without samples")
         return False
 
     def _check(self, layout: bytes) -> None:

@@ -1,4 +1,4 @@
-"""How Kokoro's authors write speech: misaki's phonemes for nine languages. Used by one thread; nothing is downloaded."""
+"""Grapheme-to-phoneme conversion for Kokoro, with misaki. Used by one thread; nothing is downloaded."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -13,53 +13,53 @@ from shared.distribution import Extra, not_installed
 log = structlog.get_logger()
 
 LANGUAGES = {"en": "a", "es": "e", "fr": "f", "hi": "h", "it": "i", "ja": "j", "pt": "p", "zh": "z"}
-"""By BCP 47, Kokoro's letter; British English (en-GB) is `b`."""
+"""Kokoro's letter by BCP 47 language. British English (en-GB) is `b`."""
 
 _ESPEAK = {"e": "es", "f": "fr-fr", "h": "hi", "i": "it", "p": "pt-br"}
 _SPACY_MODEL = "en_core_web_sm"
 LONGEST = 400
-"""Phonemes in one call: the model takes 510, and time grows with them."""
+"""Maximum phonemes of a call. The model accepts 510; the time of a call grows with them."""
 
 FIRST_LONGEST = 120
-"""Phonemes of the first call for a sentence, where it can be cut: the voice begins after it."""
+"""Maximum phonemes of a sentence's first call, if it can be cut there: speech starts after this call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pronounced:
-    """One word of the text and its phonemes, with the marks that stand at it."""
+    """One word of the text and its phonemes, both with adjacent punctuation."""
 
     word: str
     phonemes: str
 
 
-Speller = Callable[[str], list[Pronounced]]
+Phonemizer = Callable[[str], list[Pronounced]]
 
 
-def letter(language: str) -> str | None:
-    """Kokoro's letter for a BCP 47 language, if it speaks it."""
+def language_code(language: str) -> str | None:
+    """Return Kokoro's letter for a BCP 47 language; None if Kokoro does not speak it."""
     tag = language.lower().replace("_", "-")
     if tag in ("en-gb", "en-au", "en-nz", "en-ie", "en-in", "en-za"):
         return "b"
     return LANGUAGES.get(tag.partition("-")[0])
 
 
-def speller(code: str) -> Speller:
-    """What writes a language's phonemes, loaded.
+def load_phonemizer(code: str) -> Phonemizer:
+    """Load the phonemizer of a language, given as Kokoro's letter.
 
     Raises:
         ValueError: the language needs a package that is not installed; the message says which.
     """
-    made = _speller(code)
-    logging.getLogger("phonemizer").setLevel(logging.ERROR)  # it warns of every word that it takes for two
-    return made
+    phonemizer = _load_phonemizer(code)
+    logging.getLogger("phonemizer").setLevel(logging.ERROR)  # it warns whenever it reads a word as two
+    return phonemizer
 
 
-def _speller(code: str) -> Speller:
+def _load_phonemizer(code: str) -> Phonemizer:
     if code in _ESPEAK:
         from misaki.espeak import EspeakG2P
 
-        spell = EspeakG2P(language=_ESPEAK[code])
-        return lambda text: aligned(text, spell(text)[0])
+        g2p = EspeakG2P(language=_ESPEAK[code])
+        return lambda text: aligned(text, g2p(text)[0])
     if code in "ab":
         return _english(british=code == "b")
     try:
@@ -74,11 +74,11 @@ def _speller(code: str) -> Speller:
         return lambda text: aligned(text, chinese(text)[0])
     except ImportError as error:
         extra: Extra = "japanese" if code == "j" else "chinese"
-        raise ValueError(not_installed(f"Kokoro's reader for {extra.title()}", extra, error.name)) from error
+        raise ValueError(not_installed(f"Kokoro's phonemizer for {extra.title()}", extra, error.name)) from error
 
 
-def _english(*, british: bool) -> Speller:
-    """misaki's own English where spaCy's model for it is installed; else espeak-ng's, in the same alphabet."""
+def _english(*, british: bool) -> Phonemizer:
+    """Return misaki's English phonemizer if its spaCy model is installed, else espeak-ng's with the same phonemes."""
     import spacy.util
     from misaki.espeak import EspeakFallback
 
@@ -86,14 +86,17 @@ def _english(*, british: bool) -> Speller:
     if spacy.util.is_package(_SPACY_MODEL):
         from misaki import en
 
-        spell = en.G2P(trf=False, british=british, fallback=fallback, unk="")
-        return lambda text: from_tokens(spell(text)[1])
-    log.warning("English by espeak-ng", missing=_SPACY_MODEL, bring=f"python -m spacy download {_SPACY_MODEL}")
+        g2p = en.G2P(trf=False, british=british, fallback=fallback, unk="")
+        return lambda text: from_tokens(g2p(text)[1])
+    log.warning(
+        "English pronounced by espeak-ng: the spaCy model is missing",
+        install=f"python -m spacy download {_SPACY_MODEL}",
+    )
     return lambda text: aligned(text, fallback(SimpleNamespace(text=text))[0] or "")
 
 
 def from_tokens(tokens: Sequence[Any]) -> list[Pronounced]:
-    """misaki's tokens, those that no blank parts as one word."""
+    """Join misaki's tokens to words: a word ends at a space."""
     found: list[Pronounced] = []
     word = phonemes = ""
     for token in tokens:
@@ -106,7 +109,7 @@ def from_tokens(tokens: Sequence[Any]) -> list[Pronounced]:
 
 
 def aligned(text: str, phonemes: str) -> list[Pronounced]:
-    """Words and their phonemes where both have the same number of parts; else each word has its share of them."""
+    """Pair words with phonemes. If their numbers differ, each word gets a share in proportion to its length."""
     words, parts = text.split(), phonemes.split()
     if len(words) == len(parts):
         return [Pronounced(word, part) for word, part in zip(words, parts, strict=True)]
@@ -123,31 +126,32 @@ def aligned(text: str, phonemes: str) -> list[Pronounced]:
 
 
 def pieces(words: Sequence[Pronounced]) -> list[list[Pronounced]]:
-    """Cut what is too long for one call, best after a mark; the first piece is short where it can be."""
+    """Cut a sentence into pieces for one call each, preferably after punctuation; the first is short if possible."""
     found: list[list[Pronounced]] = []
     rest = list(words)
     while rest:
-        most = LONGEST if found else FIRST_LONGEST
-        size, fits, mark = 0, 0, 0
+        limit = LONGEST if found else FIRST_LONGEST
+        size, fits, punctuated = 0, 0, 0
         for count, word in enumerate(rest, 1):
             size += len(word.phonemes) + 1
-            if size > most:
+            if size > limit:
                 break
             fits = count
             if word.phonemes[-1:] in tuple(".!?…,;:—"):
-                mark = count
-        if fits < len(rest) and not found and not mark:
-            fits = _fitting(rest, LONGEST)  # no good place for an early beginning
-        cut = fits if fits == len(rest) else mark or fits or 1
+                punctuated = count
+        if fits < len(rest) and not found and not punctuated:
+            fits = _fitting(rest, LONGEST)  # no punctuation for a short first piece
+        cut = fits if fits == len(rest) else punctuated or fits or 1
         found.append(rest[:cut])
         rest = rest[cut:]
     return found
 
 
-def _fitting(words: Sequence[Pronounced], most: int) -> int:
+def _fitting(words: Sequence[Pronounced], limit: int) -> int:
+    """Return how many words fit into `limit` phonemes."""
     size = 0
     for count, word in enumerate(words):
         size += len(word.phonemes) + 1
-        if size > most:
+        if size > limit:
             return count
     return len(words)

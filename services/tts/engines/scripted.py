@@ -1,6 +1,6 @@
-"""A voice with a script: audio of a given length whose samples number themselves. For benchmarks and tests.
+"""A synthesizer with a fixed output: audio of a configured length. For benchmarks and tests.
 
-Sample i of every sentence has the value i modulo 32768, so that a lost or doubled sample shows at the far end.
+Sample i of every sentence has the value i modulo 32768, so that the receiver can detect lost and duplicate samples.
 """
 
 import asyncio
@@ -36,29 +36,29 @@ class ScriptedSynthesizer:
         return ("scripted",)
 
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncIterator[Speech]:
-        """The same audio whatever the text is, its words spread evenly over it; nothing for an empty text.
+        """Yield the same audio for every text, with the words at equal distances; nothing for an empty text.
 
         Raises:
-            ValueError: a voice other than `scripted`.
+            ValueError: the voice is neither empty nor `scripted`.
         """
         if voice not in ("", "scripted"):
-            raise ValueError(f"unknown voice {voice!r}: there is scripted")
+            raise ValueError(f"unknown voice {voice!r}; available: scripted")
         if not text.strip():
             return
-        words = _spread(text.split(), self._samples)
+        words = _word_times(text.split(), self._samples)
         if self._delay_s:
             await asyncio.sleep(self._delay_s)
-        begun = end = 0
+        next_word = end = 0
         for pcm in self._slices:
-            first, end = begun, end + len(pcm) // 2
-            while begun < len(words) and words[begun].start < end:
-                begun += 1
-            yield Speech(pcm, words[first:begun])
+            first, end = next_word, end + len(pcm) // 2
+            while next_word < len(words) and words[next_word].start < end:
+                next_word += 1
+            yield Speech(pcm, words[first:next_word])
 
     async def close(self) -> None:
         pass
 
 
-def _spread(texts: list[str], samples: int) -> tuple[Word, ...]:
+def _word_times(texts: list[str], samples: int) -> tuple[Word, ...]:
     marks = [samples * index // len(texts) for index in range(len(texts) + 1)]
     return tuple(Word(text, start, end) for text, (start, end) in zip(texts, pairwise(marks), strict=True))

@@ -1,7 +1,8 @@
-"""Any model of transformers that speaks: VITS and MMS (a model for each of a thousand languages), SpeechT5, CSM and others.
+"""Any transformers model that speaks: VITS and MMS (a model for each of a thousand languages), SpeechT5, CSM and
+others.
 
-The model's kind is told by its own configuration (see `families`). Sentences of all sessions share calls where the model
-lets them; they gather while the call before them runs, so that nobody waits for others.
+The model's configuration selects the class (see `loading`). Sentences of all sessions share calls if the model allows
+it. A batch collects while the previous call runs, so batching adds no waiting time.
 """
 
 import asyncio
@@ -10,9 +11,9 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
 from services.tts.engine import Speech
-from services.tts.engines.families import Model, load_model
-from services.tts.engines.family import SILENCE, Abandoned
 from services.tts.engines.languages import two_letters
+from services.tts.engines.loading import load_model
+from services.tts.engines.model import SILENCE, Abandoned, Model
 from services.tts.engines.waveform import CLAUSE_PAUSE_MS, Waveform, pause_ms, shape, slices
 from shared.engines.batching import Batcher
 from shared.engines.devices import device_kind, open_device
@@ -22,15 +23,15 @@ from shared.settings import Settings
 
 SLOWEST, FASTEST = 0.5, 2.0
 FIRST_LONGEST = 120
-"""Characters of the first call for a sentence, where it can be cut at a mark: the voice begins after it."""
+"""Characters of a sentence's first call, if it can be cut at punctuation: speech starts after this call."""
 CALL_S = 300.0
-"""The larger models take longer for a sentence on a CPU than it lasts, and others may be before it."""
+"""Timeout of a call. On a CPU large models are slower than real time, and other sentences may be queued before."""
 WARM_UP = ("Hi.", "Ready when you are.", "This one is a little longer, so that the usual lengths have been met before.")
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Text to be spoken in one call."""
+    """A text for one call."""
 
     text: str
     voice: str
@@ -39,9 +40,10 @@ class _Piece:
 
 
 class TransformersSynthesizer:
-    """See `engine.Synthesizer`. Its rate is the model's own, known when it is loaded."""
+    """See `engine.Synthesizer`."""
 
     rate_hz = 16_000
+    """The rate of the model, once it is loaded."""
 
     def __init__(self, settings: Settings) -> None:
         self.slots = settings.model_slots
@@ -51,12 +53,12 @@ class TransformersSynthesizer:
         self._batcher: Batcher[_Piece, Waveform] | None = None
 
     async def load(self) -> None:
-        """Raises `UnknownEngine` if the model, or what runs it, is not there, or it does not speak our language."""
+        """Raises `UnknownEngine` if the model or a library is missing, or it does not speak the language."""
         self._model = await asyncio.to_thread(self._load)
         self.rate_hz = self._model.rate_hz
         most = self._settings.batch if self._model.batches else 1
         self._batcher = Batcher(
-            "tts", self._answer, most=most, wait_ms=0, timeout_s=CALL_S, cost=lambda piece: len(piece.text)
+            "tts", self._speak_batch, most=most, wait_ms=0, timeout_s=CALL_S, cost=lambda piece: len(piece.text)
         )
         try:
             for text in WARM_UP:
@@ -72,16 +74,16 @@ class TransformersSynthesizer:
         return self._model.voices
 
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
-        """See `engine.Synthesizer`; without words, as these models do not tell when they sound.
+        """See `engine.Synthesizer`. The slices have no words: these models do not report word times.
 
         Raises:
-            ValueError: no such voice, or the model speaks another language.
+            ValueError: the voice is unknown, or the model does not speak the language.
         """
         chosen = self._choose(voice, language)
         speed = min(max(speed, SLOWEST), FASTEST)
         assert self._batcher is not None, "load comes first"  # noqa: S101
-        spelt = await asyncio.to_thread(self._model.prepare, text)
-        parts, wanted = pieces(spelt, self._model.longest), True
+        prepared = await asyncio.to_thread(self._model.prepare, text)
+        parts, wanted = pieces(prepared, self._model.longest), True
         try:
             for number, part in enumerate(parts, 1):
                 wave = await self._batcher.ask(_Piece(part, chosen, speed, lambda: wanted), urgent=number == 1)
@@ -97,28 +99,28 @@ class TransformersSynthesizer:
         if language and languages and two_letters(language) not in languages:
             known = ", ".join(sorted(languages))
             raise ValueError(
-                f"{self._name} does not speak {language!r}: it knows {known} (MMS has a model for each language: "
-                "PARLEY_TTS_MODEL=facebook/mms-tts-… with the three letters of ISO 639-3)"
+                f"{self._name} does not speak {language!r}, only {known} (MMS has a model for each language: "
+                "PARLEY_TTS_MODEL=facebook/mms-tts-… with the code of ISO 639-3)"
             )
         if voice and voice not in voices:
-            raise ValueError(f"unknown voice {voice!r}: there are {', '.join(voices[:8])}{', …' * (len(voices) > 8)}")
-        own = re.compile(rf"(^|/){re.escape(two_letters(language))}_")  # Bark's voices begin with their language
-        return voice or next((name for name in voices if own.search(name)), voices[0])
+            raise ValueError(f"unknown voice {voice!r}; available: {', '.join(voices[:8])}{', …' * (len(voices) > 8)}")
+        of_language = re.compile(rf"(^|/){re.escape(two_letters(language))}_")  # in the names of Bark's voices
+        return voice or next((name for name in voices if of_language.search(name)), voices[0])
 
-    def _answer(self, questions: Sequence[_Piece]) -> list[Waveform]:
-        """In the model's thread: those of one voice and speed go together."""
-        waves: list[Waveform] = [SILENCE] * len(questions)
+    def _speak_batch(self, batch: Sequence[_Piece]) -> list[Waveform]:
+        """Speak pieces in the model's thread, one call for each combination of voice and speed."""
+        waves: list[Waveform] = [SILENCE] * len(batch)
         groups: dict[tuple[str, float], list[int]] = {}
-        for place, piece in enumerate(questions):
-            groups.setdefault((piece.voice, piece.speed), []).append(place)
-        for (voice, speed), places in groups.items():
-            members = [questions[place] for place in places]
+        for index, piece in enumerate(batch):
+            groups.setdefault((piece.voice, piece.speed), []).append(index)
+        for (voice, speed), indexes in groups.items():
+            members = [batch[index] for index in indexes]
             try:
-                made = self._model.speak([one.text for one in members], voice, speed, _any_of(members))
+                spoken = self._model.speak([one.text for one in members], voice, speed, _any_of(members))
             except Abandoned:
-                continue  # nobody hears this silence
-            for place, wave in zip(places, made, strict=True):
-                waves[place] = wave
+                continue  # all of them were cancelled
+            for index, wave in zip(indexes, spoken, strict=True):
+                waves[index] = wave
         return waves
 
     async def close(self) -> None:
@@ -131,20 +133,22 @@ def _any_of(pieces: Sequence[_Piece]) -> Callable[[], bool]:
 
 
 def pieces(text: str, longest: int) -> list[str]:
-    """Cut what is too long for one call (characters), best after a mark; the first piece is short where it can be."""
+    """Cut a text into pieces of at most `longest` characters, preferably after punctuation; the first piece is short if
+    possible.
+    """
     found: list[str] = []
     rest = [word[at : at + longest] for word in text.split() for at in range(0, len(word), longest)]
     while rest:
-        size, fits, mark, early = -1, 0, 0, 0
+        size, fits, punctuated, early = -1, 0, 0, 0
         for count, word in enumerate(rest, 1):
             size += 1 + len(word)
             if size > longest:
                 break
             fits = count
             if pause_ms(word) >= CLAUSE_PAUSE_MS:
-                mark = count
+                punctuated = count
                 early = count if size <= FIRST_LONGEST else early
-        cut = fits if fits == len(rest) else mark or fits
+        cut = fits if fits == len(rest) else punctuated or fits
         if not found and early and size > FIRST_LONGEST:
             cut = early
         found.append(" ".join(rest[:cut]))

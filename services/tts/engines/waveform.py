@@ -1,4 +1,4 @@
-"""From a model's waveform to speech that joins well: no silence around it, one loudness, no clicks. Pure."""
+"""Post-process a model's waveform: trim silence, level the loudness, fade the edges, cut into slices. Pure."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -14,10 +14,10 @@ Waveform = NDArray[np.float32]
 
 SLICE_MS = 100
 EDGE_MS = 20
-"""Kept of the silence before and after the speech, faded."""
+"""Length of the fade before and after the speech."""
 
 SENTENCE_PAUSE_MS, CLAUSE_PAUSE_MS, PHRASE_PAUSE_MS = 200, 90, 40
-"""Silence after a full stop, after a comma, and where a text was cut without a mark; at normal speed."""
+"""Silence at normal speed after a full stop, after a comma, and where a text was cut without punctuation."""
 
 CLOSERS = " \"'\u2019\u201c\u201d\u00bb)]}\u300d\u300f\uff09"
 _SENTENCE_MARKS = frozenset(".!?\u2026\u0964\u0965\u061f\u06d4\u3002\uff01\uff1f")
@@ -25,7 +25,7 @@ _CLAUSE_MARKS = frozenset(",;:\u2013\u2014-\u060c\u061b\u3001\uff0c\uff1b\uff1a"
 
 
 def pause_ms(text: str) -> int:
-    """How long a person would pause after this."""
+    """Return the natural pause after a text, by its last punctuation."""
     last = text.rstrip(CLOSERS)[-1:]
     if last in _SENTENCE_MARKS:
         return SENTENCE_PAUSE_MS
@@ -33,7 +33,7 @@ def pause_ms(text: str) -> int:
 
 
 def active_span(wave: Waveform, rate_hz: int) -> tuple[int, int]:
-    """First sample of the speech, and one past its last; (0, 0) where there is none."""
+    """Return the first sample of the speech and one past the last; (0, 0) if the waveform is silent."""
     block = rate_hz * BLOCK_MS // 1000
     powers = block_powers(wave, rate_hz)
     loud = np.flatnonzero(powers > max(powers.max(initial=0.0) * 10 ** (-FLOOR_DB / 10), 1e-9))
@@ -45,7 +45,7 @@ def active_span(wave: Waveform, rate_hz: int) -> tuple[int, int]:
 def shape(
     wave: Waveform, rate_hz: int, after_ms: float, words: Sequence[Word] = ()
 ) -> tuple[Waveform, tuple[Word, ...]]:
-    """Speech as it is to be played, with its words moved along: trimmed, levelled, faded at its edges, and its pause after it."""
+    """Trim, level and fade the speech, and append a pause of `after_ms`. Returns it with the moved words."""
     start, end = active_span(wave, rate_hz)
     edge = rate_hz * EDGE_MS // 1000
     start, end = max(0, start - edge), min(len(wave), end + edge)
@@ -62,7 +62,10 @@ def shape(
 
 
 def slices(wave: Waveform, rate_hz: int, words: Sequence[Word] = (), before: int = 0) -> Iterator[Speech]:
-    """Cut into pieces of `SLICE_MS`, each with the words that begin in it; `before`: samples of the sentence before it."""
+    """Cut a waveform into slices of `SLICE_MS`, each with the words that start in it.
+
+    `before` is the number of samples of the sentence before this waveform; it is added to the times of the words.
+    """
     pcm = (np.clip(wave, -1, 1) * 32_767).astype("<i2").tobytes()
     step = rate_hz * SLICE_MS // 1000
     for start in range(0, len(wave), step):

@@ -1,4 +1,4 @@
-"""Eliza answers anything, always in the same way, and goes on after what was said already."""
+"""Eliza answers any text, always in the same way, and continues after a prefix."""
 
 import random
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.llm.engines.eliza import LONGEST_INPUT, ElizaModel, answer
+from services.llm.engines.eliza import MAX_INPUT, ElizaModel, answer
 from shared.protocol.session import Message
 from shared.settings import Settings
 
@@ -19,7 +19,7 @@ async def reply(messages: tuple[Message, ...], prefix: str = "") -> list[str]:
     return [delta async for delta in ElizaModel(Settings()).reply(messages, language="en", prefix=prefix)]
 
 
-async def test_it_turns_round_what_was_said() -> None:
+async def test_pronouns_are_swapped() -> None:
     model = ElizaModel(Settings())
     await model.load()
     text = "".join(await reply(said("I need my mother.")))
@@ -34,7 +34,7 @@ async def test_a_reply_comes_word_by_word() -> None:
     assert "".join(deltas) == answer(said("I need a holiday"))
 
 
-async def test_it_goes_on_after_a_prefix() -> None:
+async def test_a_reply_continues_after_a_prefix() -> None:
     whole = "".join(await reply(said("I need a holiday")))
     for length in range(len(whole) + 1):
         assert whole[:length] + "".join(await reply(said("I need a holiday"), whole[:length])) == whole
@@ -44,7 +44,7 @@ async def test_a_foreign_prefix_ends_the_reply() -> None:
     assert await reply(said("I need a holiday"), "Something else") == []
 
 
-def test_the_same_conversation_gets_the_same_reply_whatever_the_global_generator_does() -> None:
+def test_replies_do_not_depend_on_the_global_random_generator() -> None:
     state = random.getstate()
     replies = set()
     for seed in range(5):
@@ -62,11 +62,11 @@ def test_the_history_varies_the_reply() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\N{PILE OF POO}", "I need 50% off", "%1 %9 %", "\ud800", "x" * 100_000])
-def test_odd_text_is_answered(text: str) -> None:
+def test_unusual_text_is_answered(text: str) -> None:
     reply = answer(said(text))
     assert reply.strip()
-    assert len(reply) < LONGEST_INPUT + 200
-    reply.encode()  # can be sent
+    assert len(reply) < MAX_INPUT + 200
+    reply.encode()  # has no lone surrogate
 
 
 @given(st.text(max_size=200))

@@ -1,4 +1,4 @@
-"""The chat model behind an endpoint, against a real HTTP server that behaves well, badly, or not at all."""
+"""The chat model behind an endpoint, against a real HTTP server that works, fails, or does not respond."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
 from services.llm.engine import ENGINES, Usage
-from services.llm.engines.openai import OpenAIModel, _Spoken
+from services.llm.engines.openai import OpenAIModel, _AnswerFilter
 from shared.engines.endpoints import OUTCOMES, EndpointFailed
 from shared.engines.registry import UnknownEngine, create_engine
 from shared.protocol.session import Message, Tool, ToolCall
@@ -78,15 +78,15 @@ async def replied(model: OpenAIModel, prefix: str = "", tools: Sequence[Tool] = 
         return [piece async for piece in pieces if not isinstance(piece, Usage)]
 
 
-async def used(model: OpenAIModel) -> Usage:
-    """What a reply took."""
+async def usage_of(model: OpenAIModel) -> Usage:
+    """Return the usage of a reply."""
     async with asyncio.timeout(HANG_S), aclosing(model.reply(HELLO, language="en")) as pieces:
         (usage,) = [piece async for piece in pieces if isinstance(piece, Usage)]
     return usage
 
 
 def requests(endpoint: str, outcome: str) -> float:
-    """How many ended so, by now."""
+    """Return the number of requests with this outcome so far."""
     labels = {"stage": "llm", "endpoint": endpoint, "outcome": outcome}
     return REGISTRY.get_sample_value("parley_endpoint_requests_total", labels) or 0.0
 
@@ -97,7 +97,7 @@ async def reply(server: OpenAIServer, *answers: Answer, prefix: str = "", **give
         return await replied(model, prefix)
 
 
-async def test_deltas_come_as_they_are(server: OpenAIServer) -> None:
+async def test_deltas_are_passed_on_unchanged(server: OpenAIServer) -> None:
     assert await reply(server, said("Well", ", ", "hello \u00fc\U0001f600", "!"), reply_tokens=7, temperature=0.1) == [
         "Well",
         ", ",
@@ -115,7 +115,7 @@ async def test_deltas_come_as_they_are(server: OpenAIServer) -> None:
     }
 
 
-async def test_a_delta_is_not_kept_for_the_next(server: OpenAIServer) -> None:
+async def test_deltas_are_not_buffered(server: OpenAIServer) -> None:
     server.replies = deque([said("first", NEVER_S, "late")])
     async with loaded(server.url, next_token_s=NEVER_S) as model, asyncio.timeout(HANG_S):
         pieces = model.reply(HELLO, language="en")
@@ -123,7 +123,7 @@ async def test_a_delta_is_not_kept_for_the_next(server: OpenAIServer) -> None:
         await pieces.aclose()
 
 
-async def test_replies_at_the_same_time_do_not_mix(server: OpenAIServer) -> None:
+async def test_concurrent_replies_do_not_mix(server: OpenAIServer) -> None:
     server.replies = deque([said(str(number), 0.02, f"{number}!") for number in range(8)])
     async with loaded(server.url) as model, asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(replied(model)) for _ in range(8)]
@@ -134,7 +134,7 @@ async def test_replies_at_the_same_time_do_not_mix(server: OpenAIServer) -> None
 # ---- what was said before
 
 
-async def test_conversation_and_tools_go_out_in_its_own_form(server: OpenAIServer) -> None:
+async def test_the_request_has_the_format_of_the_protocol(server: OpenAIServer) -> None:
     messages = (
         Message("user", "Weather?", 1),
         Message("user", "In Rome.", 1),
@@ -183,19 +183,19 @@ async def test_fragments_of_a_call_become_one(server: OpenAIServer) -> None:
         ]
 
 
-async def test_calls_that_are_all_numbered_0_are_told_apart_by_id(server: OpenAIServer) -> None:
+async def test_calls_with_the_same_index_are_separated_by_id(server: OpenAIServer) -> None:
     calls = await reply(server, said(call(0, '{"a":1}', "one", "x"), call(0, "", "two", "y")))
     assert calls == [ToolCall("x", "one", '{"a":1}'), ToolCall("y", "two", "{}")]
 
 
-async def test_a_call_without_an_id_gets_one_of_its_own(server: OpenAIServer) -> None:
+async def test_a_call_without_an_id_gets_one(server: OpenAIServer) -> None:
     calls = await reply(server, said(call(0, "{}", "one"), call(1, "{}", "two", "")))
     ids = {piece.id for piece in calls if isinstance(piece, ToolCall)}
     assert len(ids) == 2
     assert "" not in ids
 
 
-async def test_a_call_that_is_cut_off_is_not_given(server: OpenAIServer) -> None:
+async def test_an_incomplete_call_is_dropped(server: OpenAIServer) -> None:
     server.replies = deque([said("Wait.", call(0, '{"ci', "weather", "c1"), 0.05, Cut)])
     async with loaded(server.url) as model, aclosing(model.reply(HELLO, language="en")) as pieces:
         assert await anext(pieces) == "Wait."
@@ -203,7 +203,7 @@ async def test_a_call_that_is_cut_off_is_not_given(server: OpenAIServer) -> None
             await anext(pieces)
 
 
-async def test_odd_fragments_do_no_harm(server: OpenAIServer) -> None:
+async def test_malformed_fragments_are_ignored(server: OpenAIServer) -> None:
     fragments: list[Any] = [None, [], [{}], ["x"], [{"index": 0, "function": None}]]
     odd = [{"tool_calls": value} for value in fragments]
     pieces = await reply(server, said(*odd, {"content": None}, {"content": ["x"]}, {}, "Fine."))
@@ -222,20 +222,20 @@ async def test_odd_fragments_do_no_harm(server: OpenAIServer) -> None:
         [{"reasoning_content": "Hm."}, {"reasoning": "Hm."}, {"role": "assistant", "content": ""}, "Yes."],
     ],
 )
-async def test_thoughts_are_not_said(server: OpenAIServer, deltas: list[Any]) -> None:
+async def test_reasoning_is_dropped(server: OpenAIServer, deltas: list[Any]) -> None:
     assert "".join(map(str, await reply(server, said(*deltas)))) == "Yes."
 
 
 @pytest.mark.parametrize("text", ["<this> is", " <thin", "I <think>so</think>.", "<", "\n ", "<thinker>"])
-async def test_what_only_looks_like_a_thought_is_said(server: OpenAIServer, text: str) -> None:
+async def test_text_like_reasoning_is_kept(server: OpenAIServer, text: str) -> None:
     assert "".join(map(str, await reply(server, said(*text)))) == text
 
 
-async def test_an_endless_thought_is_silent(server: OpenAIServer) -> None:
+async def test_unfinished_reasoning_is_dropped(server: OpenAIServer) -> None:
     assert await reply(server, said("<think>I should ", "say")) == []
 
 
-async def test_a_reply_that_heeds_no_limit_is_cut_off(server: OpenAIServer) -> None:
+async def test_a_reply_beyond_the_limit_is_cut_off(server: OpenAIServer) -> None:
     pieces = await reply(server, said("x" * 1_000_000, *["y" * 1000] * 5), reply_tokens=10)
     assert pieces == ["x" * 160]
 
@@ -243,7 +243,7 @@ async def test_a_reply_that_heeds_no_limit_is_cut_off(server: OpenAIServer) -> N
 # ---- going on after a prefix
 
 
-async def test_it_goes_on_after_a_prefix(server: OpenAIServer) -> None:
+async def test_a_reply_continues_after_a_prefix(server: OpenAIServer) -> None:
     assert await reply(server, said(" there", " was"), prefix=PREFIX) == [" there", " was"]
     (asked,) = server.requests(CHAT)
     assert asked["messages"][-1] == {"role": "assistant", "content": PREFIX}
@@ -259,29 +259,29 @@ async def test_it_goes_on_after_a_prefix(server: OpenAIServer) -> None:
         ["<think>again</think>Once ", "upon a time there was"],
     ],
 )
-async def test_a_server_that_begins_anew_is_not_heard_twice(server: OpenAIServer, deltas: list[str]) -> None:
+async def test_a_repeated_prefix_is_dropped(server: OpenAIServer, deltas: list[str]) -> None:
     assert "".join(map(str, await reply(server, said(*deltas), prefix=PREFIX))) == " there was"
 
 
-async def test_a_server_that_only_repeats_says_nothing(server: OpenAIServer) -> None:
+async def test_a_reply_of_only_the_prefix_adds_nothing(server: OpenAIServer) -> None:
     assert await reply(server, said("Once upon", " a time"), prefix=PREFIX) == []
 
 
 @given(st.text(max_size=20), st.text(max_size=20), st.integers(1, 5), st.booleans())
-def test_prefix_and_rest_are_the_whole_whoever_begins_anew(prefix: str, rest: str, size: int, anew: bool) -> None:
-    prefix, rest = f"Hello{prefix}.", f"; {rest}"  # a rest that begins like the prefix cannot be told from it
-    spoken, text = _Spoken(prefix), prefix + rest if anew else rest
+def test_prefix_and_rest_are_the_whole_reply(prefix: str, rest: str, size: int, restarts: bool) -> None:
+    prefix, rest = f"Hello{prefix}.", f"; {rest}"  # a rest that starts like the prefix would be ambiguous
+    spoken, text = _AnswerFilter(prefix), prefix + rest if restarts else rest
     deltas = [spoken.feed(text[at : at + size]) for at in range(0, len(text), size)]
     assert "".join(deltas) + spoken.finish() == rest
 
 
-async def test_a_blank_at_the_end_of_a_prefix_is_not_doubled(server: OpenAIServer) -> None:
+async def test_a_space_at_the_end_of_a_prefix_is_not_doubled(server: OpenAIServer) -> None:
     assert await reply(server, said(" there", " was"), prefix=PREFIX + " ") == ["there", " was"]
     assert server.requests(CHAT)[0]["messages"][-1]["content"] == PREFIX
 
 
 @pytest.mark.parametrize("status", [400, 422])
-async def test_a_server_that_cannot_go_on_ends_the_reply(server: OpenAIServer, status: int) -> None:
+async def test_a_server_that_cannot_continue_ends_the_reply(server: OpenAIServer, status: int) -> None:
     server.replies = deque([said("Hello."), error(status, "continue_final_message is not known")])
     async with loaded(server.url) as model:
         await replied(model)
@@ -290,10 +290,10 @@ async def test_a_server_that_cannot_go_on_ends_the_reply(server: OpenAIServer, s
     assert await reply(server, error(status), prefix=PREFIX) == []
 
 
-async def test_a_hosted_model_is_asked_in_its_way_and_does_not_go_on(
+async def test_a_hosted_model_gets_its_own_fields_and_does_not_continue(
     server: OpenAIServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HTTP_PROXY", server.url.removesuffix("/v1"))  # so that its host is the one that it is
+    monkeypatch.setenv("HTTP_PROXY", server.url.removesuffix("/v1"))  # the host name stays api.openai.com
     server.replies = deque([said("Hosted.")])
     async with loaded("http://api.openai.com/v1", llm_key="secret", llm_model="tiny") as model:
         assert await replied(model) == ["Hosted."]
@@ -328,14 +328,12 @@ async def test_a_hosted_model_is_asked_in_its_way_and_does_not_go_on(
     ],
     ids=lambda answer: f"{answer.status} {answer.steps}"[:40],
 )
-async def test_a_failure_before_the_first_word_is_tried_once_more(server: OpenAIServer, failure: Answer) -> None:
+async def test_a_failure_before_the_first_token_is_retried_once(server: OpenAIServer, failure: Answer) -> None:
     assert await reply(server, failure, said("Here."), **QUICK) == ["Here."]
     assert len(server.requests(CHAT)) == 2
 
 
-async def test_then_the_fallback_is_asked_with_its_own_model_and_key(
-    server: OpenAIServer, fallback: OpenAIServer
-) -> None:
+async def test_the_fallback_gets_its_own_model_and_key(server: OpenAIServer, fallback: OpenAIServer) -> None:
     fallback.models = {"data": [{"id": "other"}]}
     more = {"llm_fallback_url": fallback.url, "llm_fallback_model": "other", "llm_fallback_key": "fallback-key"}
     assert await reply(server, error(502), llm_key="main-key", **more) == ["From the fallback."]
@@ -347,7 +345,7 @@ async def test_then_the_fallback_is_asked_with_its_own_model_and_key(
 
 
 @pytest.mark.parametrize("status", [401, 404])
-async def test_what_will_not_pass_is_not_tried_again(server: OpenAIServer, fallback: OpenAIServer, status: int) -> None:
+async def test_a_permanent_error_is_not_retried(server: OpenAIServer, fallback: OpenAIServer, status: int) -> None:
     assert await reply(server, error(status), llm_fallback_url=fallback.url) == ["From the fallback."]
     assert len(server.requests(CHAT)) == 1
     assert fallback.requests(CHAT)[0]["model"] == "tiny"
@@ -355,7 +353,7 @@ async def test_what_will_not_pass_is_not_tried_again(server: OpenAIServer, fallb
         await reply(server, error(status))
 
 
-async def test_the_pause_before_it_is_what_the_server_asks_for_up_to_a_second(server: OpenAIServer) -> None:
+async def test_the_back_off_follows_retry_after_up_to_a_second(server: OpenAIServer) -> None:
     now = asyncio.get_running_loop().time
     for wait, least_s in (("0.4", 0.4), ("3600", 1.0), ("Wed, 21 Oct 2065 07:28:00 GMT", 1.0)):
         server.replies = deque([error(429, **{"retry-after": wait}), said("Here.")])
@@ -365,7 +363,7 @@ async def test_the_pause_before_it_is_what_the_server_asks_for_up_to_a_second(se
             assert least_s <= now() - begun
 
 
-async def test_when_all_fail_the_last_is_named(server: OpenAIServer, fallback: OpenAIServer) -> None:
+async def test_if_all_fail_the_last_is_named(server: OpenAIServer, fallback: OpenAIServer) -> None:
     fallback.replies = deque([error(500, "also broken")])
     with pytest.raises(EndpointFailed, match=f"{fallback.url}: 500 also broken"):
         await reply(server, error(500), llm_fallback_url=fallback.url)
@@ -383,7 +381,7 @@ async def test_a_server_that_dies_is_replaced_by_the_fallback(fallback: OpenAISe
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
-async def test_a_bad_request_is_nobody_elses_business(
+async def test_a_bad_request_is_not_sent_to_the_fallback(
     server: OpenAIServer, fallback: OpenAIServer, status: int
 ) -> None:
     server.replies = deque([said("Hello."), error(status, "too many tokens")])
@@ -395,20 +393,20 @@ async def test_a_bad_request_is_nobody_elses_business(
     assert fallback.requests(CHAT) == []
 
 
-async def test_a_server_that_never_begins_fails_in_time(server: OpenAIServer) -> None:
+async def test_a_server_without_a_first_token_times_out(server: OpenAIServer) -> None:
     async with loaded(server.url, **QUICK) as model:
         server.replies = deque([said(*(b": keep-alive\n\n", 0.05) * 400)])
         with pytest.raises(EndpointFailed, match="no answer in time"):
             await replied(model)
 
 
-async def test_chunks_without_words_do_not_count_as_a_beginning(server: OpenAIServer) -> None:
+async def test_empty_chunks_do_not_count_as_a_first_token(server: OpenAIServer) -> None:
     empty = b'data: {"choices": []}\n\n'
     with pytest.raises(EndpointFailed, match="no answer in time"):
         await reply(server, said(*(empty, chunk({}), 0.05) * 400), **QUICK)
 
 
-async def test_thinking_counts_as_a_beginning(server: OpenAIServer) -> None:
+async def test_reasoning_counts_as_a_first_token(server: OpenAIServer) -> None:
     thoughts = ({"reasoning_content": "Hm."}, 0.3) * 4
     assert await reply(server, said(*thoughts, "Yes."), **QUICK) == ["Yes."]
 
@@ -421,7 +419,7 @@ async def test_thinking_counts_as_a_beginning(server: OpenAIServer) -> None:
     [(Cut,), (b"data: {garbage\n\n",), (b'data: {"error": "gone"}\n\n',), (NEVER_S, "late"), ()],
     ids=["cut", "garbage", "error", "stall", "no end"],
 )
-async def test_a_failure_after_the_first_word_is_raised(
+async def test_a_failure_after_the_first_token_is_raised(
     server: OpenAIServer, fallback: OpenAIServer, end: tuple[Any, ...]
 ) -> None:
     server.replies = deque([Answer(("Well", 0.05, *end), None)])
@@ -435,7 +433,7 @@ async def test_a_failure_after_the_first_word_is_raised(
     assert fallback.requests(CHAT) == []
 
 
-async def test_the_time_that_the_reader_takes_is_not_the_servers(server: OpenAIServer) -> None:
+async def test_a_slow_consumer_does_not_cause_a_timeout(server: OpenAIServer) -> None:
     server.replies = deque([said("One", 0.05, " two", " three")])
     async with loaded(server.url, **QUICK) as model:
         pieces = []
@@ -447,7 +445,7 @@ async def test_the_time_that_the_reader_takes_is_not_the_servers(server: OpenAIS
     assert pieces == ["One", " two", " three"]
 
 
-async def test_a_stream_that_is_not_closed_after_its_end_is_left(server: OpenAIServer) -> None:
+async def test_a_stream_left_open_after_its_end_is_abandoned(server: OpenAIServer) -> None:
     async with loaded(server.url) as model:
         server.replies = deque([Answer((chunk({"content": "Done."}, "stop"), NEVER_S), None)])
         assert await replied(model) == ["Done."]
@@ -458,7 +456,7 @@ async def test_a_stream_that_is_not_closed_after_its_end_is_left(server: OpenAIS
 USAGE = {"prompt_tokens": 30, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 16}}
 
 
-async def test_the_usage_that_the_server_tells_comes_last(server: OpenAIServer) -> None:
+async def test_usage_comes_last(server: OpenAIServer) -> None:
     server.replies = deque([Answer(("Well,", " yes."), usage=USAGE)])
     async with loaded(server.url) as model:
         pieces = [piece async for piece in model.reply(HELLO, language="en")]
@@ -466,7 +464,7 @@ async def test_the_usage_that_the_server_tells_comes_last(server: OpenAIServer) 
 
 
 @pytest.mark.parametrize(
-    ("told", "counted"),
+    ("reported", "counted"),
     [
         ({}, Usage()),
         ({"prompt_tokens": 7, "completion_tokens": None}, Usage(7)),
@@ -476,21 +474,21 @@ async def test_the_usage_that_the_server_tells_comes_last(server: OpenAIServer) 
         ({**USAGE, "prompt_tokens_details": None}, Usage(30, 0, 5)),
     ],
 )
-async def test_odd_usage_does_no_harm(server: OpenAIServer, told: dict[str, Any], counted: Usage) -> None:
-    server.replies = deque([Answer(("Yes.",), "length", usage=told)])
+async def test_malformed_usage_is_ignored(server: OpenAIServer, reported: dict[str, Any], counted: Usage) -> None:
+    server.replies = deque([Answer(("Yes.",), "length", usage=reported)])
     async with loaded(server.url) as model:
-        assert await used(model) == replace(counted, finish_reason="length")
+        assert await usage_of(model) == replace(counted, finish_reason="length")
 
 
-async def test_a_server_that_tells_the_sum_with_each_chunk_is_not_added_up(server: OpenAIServer) -> None:
+async def test_running_totals_are_not_added_up(server: OpenAIServer) -> None:
     chunks = [{"choices": [{"index": 0, "delta": {"content": "x"}}], "usage": {"completion_tokens": n}} for n in (1, 2)]
     server.replies = deque([said(*(f"data: {json.dumps(one)}\n\n".encode() for one in chunks))])
     async with loaded(server.url) as model:
-        assert await used(model) == Usage(reply=2, finish_reason="stop")
+        assert await usage_of(model) == Usage(reply=2, finish_reason="stop")
 
 
 @pytest.mark.parametrize("status", [400, 422])
-async def test_a_server_that_refuses_to_be_asked_for_it_is_not_asked_again(server: OpenAIServer, status: int) -> None:
+async def test_a_server_that_rejects_stream_options_is_not_asked_again(server: OpenAIServer, status: int) -> None:
     server.replies = deque([error(status, "Extra inputs are not permitted"), said("Here.")])
     async with loaded(server.url) as model:
         assert await replied(model) == ["Here."]
@@ -498,7 +496,7 @@ async def test_a_server_that_refuses_to_be_asked_for_it_is_not_asked_again(serve
     assert ["stream_options" in asked for asked in server.requests(CHAT)] == [True, False, False]
 
 
-async def test_who_has_told_it_once_is_asked_on(server: OpenAIServer) -> None:
+async def test_a_server_that_reported_usage_once_is_always_asked(server: OpenAIServer) -> None:
     server.replies = deque([said("One."), error(400), said("Two.")])
     async with loaded(server.url) as model:
         await replied(model)
@@ -519,7 +517,7 @@ async def test_who_has_told_it_once_is_asked_on(server: OpenAIServer) -> None:
         (said(Cut), "failed"),
     ],
 )
-async def test_requests_are_counted_by_how_they_ended(
+async def test_requests_are_counted_by_outcome(
     server: OpenAIServer, fallback: OpenAIServer, answer: Answer, outcome: str
 ) -> None:
     first, done, fell = requests("first", outcome), requests("first", "done"), requests("fallback", "done")
@@ -529,7 +527,7 @@ async def test_requests_are_counted_by_how_they_ended(
     assert requests("fallback", "done") - fell == 1
 
 
-async def test_a_reply_that_nobody_wants_any_more_did_not_fail(server: OpenAIServer) -> None:
+async def test_a_cancelled_reply_is_not_a_failure(server: OpenAIServer) -> None:
     before = {outcome: requests("first", outcome) for outcome in OUTCOMES}
     server.replies = deque([said("Well", NEVER_S, "late")])
     async with loaded(server.url, next_token_s=60) as model, aclosing(model.reply(HELLO, language="en")) as pieces:
@@ -574,7 +572,7 @@ async def replied_forever(model: OpenAIModel) -> None:
 # ---- load
 
 
-async def test_the_only_model_is_taken_and_one_of_many_is_not(server: OpenAIServer) -> None:
+async def test_the_only_model_is_the_default(server: OpenAIServer) -> None:
     async with loaded(server.url) as model:
         await replied(model)
     assert server.requests(CHAT)[0]["model"] == "tiny"
@@ -589,42 +587,40 @@ async def load(url: str, **given: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["tiny", "llama", "gemini"])
-async def test_a_model_that_is_listed_is_fine(server: OpenAIServer, name: str) -> None:
+async def test_a_listed_model_is_accepted(server: OpenAIServer, name: str) -> None:
     listed = [{"id": "tiny"}, {"id": "llama:latest"}, {"id": "models/gemini"}]
     for server.models in ({"data": listed}, listed):
         await load(server.url, llm_model=name)
 
 
-async def test_a_model_that_is_not_listed_is_refused(server: OpenAIServer) -> None:
+async def test_an_unlisted_model_is_rejected(server: OpenAIServer) -> None:
     with pytest.raises(UnknownEngine, match=f"'huge'.*{server.url} has tiny"):
         await load(server.url, llm_model="huge")
 
 
 @pytest.mark.parametrize("listing", [None, {}, [], 7, {"data": []}, {"data": None}, error(405), {"data": [7, {}]}])
-async def test_a_server_without_a_list_is_trusted_with_a_name(server: OpenAIServer, listing: Any) -> None:
+async def test_a_server_without_a_list_needs_a_model_name(server: OpenAIServer, listing: Any) -> None:
     server.models = listing
     await load(server.url, llm_model="any")
     with pytest.raises(UnknownEngine, match="PARLEY_LLM_MODEL"):
         await load(server.url)
 
 
-async def test_a_key_that_is_refused_is_an_error_with_and_without_a_fallback(
-    server: OpenAIServer, fallback: OpenAIServer
-) -> None:
+async def test_a_rejected_key_is_an_error_even_with_a_fallback(server: OpenAIServer, fallback: OpenAIServer) -> None:
     server.models = error(401, "Incorrect API key")
     for more in ({}, {"llm_fallback_url": fallback.url}):
         with pytest.raises(UnknownEngine, match=f"{server.url}: 401 Incorrect API key.*model tiny"):
             await load(server.url, llm_model="tiny", **more)
 
 
-async def test_a_page_instead_of_a_list_is_an_error(server: OpenAIServer) -> None:
+async def test_a_web_page_instead_of_a_list_is_an_error(server: OpenAIServer) -> None:
     server.models = Answer((b"<html>Welcome</html>",), None, headers={"content-type": "text/html"})
-    with pytest.raises(UnknownEngine, match="is the URL whole"):
+    with pytest.raises(UnknownEngine, match="is the URL complete"):
         await load(server.url, llm_model="tiny")
 
 
 @pytest.mark.parametrize("listing", [error(503), Answer((NEVER_S,)), Answer((b'{"data": [',)), Answer((Cut,))])
-async def test_a_server_that_is_down_is_an_error_unless_there_is_another(
+async def test_a_server_down_at_start_is_an_error_without_a_fallback(
     server: OpenAIServer, fallback: OpenAIServer, listing: Answer
 ) -> None:
     server.models = listing
@@ -634,7 +630,7 @@ async def test_a_server_that_is_down_is_an_error_unless_there_is_another(
     await load(fallback.url, llm_model="tiny", llm_fallback_url=server.url, **QUICK)
 
 
-async def test_nobody_there(fallback: OpenAIServer) -> None:
+async def test_unreachable_servers_are_named(fallback: OpenAIServer) -> None:
     nowhere = free_port_url()
     with pytest.raises(UnknownEngine, match=f"{nowhere}.*onnection.*model tiny"):
         await load(nowhere, llm_model="tiny")
@@ -647,7 +643,7 @@ async def test_nobody_there(fallback: OpenAIServer) -> None:
 
 
 @pytest.mark.parametrize("url", ["nonsense", "ftp://here/v1", "http://[::1", "http://", "http://host:x/v1"])
-async def test_a_url_that_is_none_is_refused(url: str) -> None:
+async def test_an_invalid_url_is_rejected(url: str) -> None:
     with pytest.raises(UnknownEngine, match="not a valid URL"):
         await load(url, llm_model="tiny")
 
@@ -664,13 +660,13 @@ async def test_keys(server: OpenAIServer, monkeypatch: pytest.MonkeyPatch) -> No
     assert server.asked[-1].headers["authorization"] == "Bearer from-settings"
 
 
-async def test_without_the_client_it_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_client_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(UnknownEngine, match=r"openai.* make install EXTRAS=openai$"):
         await load("http://127.0.0.1/v1")
 
 
-async def test_a_password_in_the_url_is_not_told() -> None:
+async def test_a_password_in_the_url_is_not_shown() -> None:
     with pytest.raises(UnknownEngine) as refused:
         await load(free_port_url().replace("//", "//user:secret@"), llm_model="tiny")
     assert "secret" not in str(refused.value)

@@ -1,4 +1,4 @@
-"""The scripted chat model says its script, in so many deltas, after its delay."""
+"""The scripted chat model yields its script in the configured number of deltas, after its delay."""
 
 import asyncio
 
@@ -15,19 +15,19 @@ async def reply(settings: Settings, prefix: str = "") -> list[str]:
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 20])
-async def test_the_script_comes_in_so_many_deltas(count: int) -> None:
+async def test_the_script_comes_in_the_configured_number_of_deltas(count: int) -> None:
     settings = Settings(scripted_deltas=count)
     deltas = await reply(settings)
     assert len(deltas) == count
     assert "".join(deltas) == settings.scripted_text
 
 
-async def test_a_text_shorter_than_its_deltas_is_still_whole() -> None:
+async def test_a_text_shorter_than_its_deltas_is_complete() -> None:
     assert "".join(await reply(Settings(scripted_text="abc", scripted_deltas=10))) == "abc"
 
 
 @given(st.text(max_size=40), st.integers(1, 30), st.data())
-def test_it_goes_on_exactly_after_a_prefix(text: str, count: int, data: st.DataObject) -> None:
+def test_a_reply_continues_exactly_after_a_prefix(text: str, count: int, data: st.DataObject) -> None:
     settings = Settings(scripted_text=text, scripted_deltas=count)
     prefix = text[: data.draw(st.integers(0, len(text)))]
     assert prefix + "".join(asyncio.run(reply(settings, prefix))) == text

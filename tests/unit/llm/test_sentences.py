@@ -1,4 +1,4 @@
-"""Cutting a reply into what is spoken at one go, while it comes."""
+"""Splitting a streamed reply into sentences."""
 
 import random
 
@@ -60,7 +60,7 @@ def test_scripts_without_spaces(language: str, text: str, count: int) -> None:
     assert len(pieces) == count
 
 
-def test_a_short_first_sentence_is_no_first_clause() -> None:
+def test_a_short_first_sentence_does_not_count_as_the_first_clause() -> None:
     pieces = cut(list("Sure! Let me think about that for you, if you like it. Good."), "en", 4)
     assert pieces == ["Sure!", "Let me think about that for you,", "if you like it.", "Good."]
 
@@ -70,17 +70,17 @@ def test_a_long_sentence_is_cut_at_a_comma() -> None:
     assert pieces[0].endswith("so,")
 
 
-def test_a_line_is_a_piece() -> None:
+def test_a_line_break_ends_a_sentence() -> None:
     assert cut(["- one\n- two\n\nThree\nfour"]) == ["- one", "- two", "Three", "four"]
 
 
-def test_a_sentence_is_given_with_the_first_letter_or_word_of_the_next_one() -> None:
+def test_a_sentence_ends_with_the_first_letter_or_word_of_the_next() -> None:
     cutter = SentenceCutter("en")
     assert cutter.feed("Hello there.") == []
     assert cutter.feed(" ") == []
     assert cutter.feed("H") == ["Hello there."]
     cutter = SentenceCutter("en")
-    assert cutter.feed("You said that to me. A") == []  # Maine, for all that is known
+    assert cutter.feed("You said that to me. A") == []  # ME may abbreviate Maine
     assert cutter.feed("gain,") == []
     assert cutter.feed(" ") == ["You said that to me."]
     cutter = SentenceCutter("zh")
@@ -100,13 +100,13 @@ def test_a_sentence_is_given_with_the_first_letter_or_word_of_the_next_one() -> 
         ("One two three four five six seven eight.", "One two three four five six seven eight."),
     ],
 )
-def test_the_first_clause_comes_early(text: str, first: str) -> None:
+def test_the_first_piece_is_a_clause(text: str, first: str) -> None:
     pieces = cut(list(text), "en", 3)
     assert pieces[0] == first
     assert " ".join(pieces) == text
 
 
-def test_only_the_first_piece_is_a_clause() -> None:
+def test_later_pieces_are_sentences() -> None:
     assert cut(["I see, you know, it is so. And then, after that, we go."], "en", 2) == [
         "I see,",
         "you know, it is so.",
@@ -114,12 +114,12 @@ def test_only_the_first_piece_is_a_clause() -> None:
     ]
 
 
-def test_clauses_of_other_scripts() -> None:
+def test_clauses_in_other_scripts() -> None:
     assert cut(["今天天气很好，我们去公园吧！"], "zh", 3) == ["今天天气很好，", "我们去公园吧！"]
     assert cut(["मैं घर गया और सो गया।"], "hi", 3)[0] == "मैं घर गया"
 
 
-def test_nobody_waits_for_the_end_of_a_list() -> None:
+def test_a_long_list_is_cut() -> None:
     cutter = SentenceCutter("en")
     found = cutter.feed("word " * 200)
     assert len(found) == 2
@@ -163,8 +163,8 @@ pieces = st.sampled_from(
     language=st.sampled_from(["en", "de", "zh", "hi", "xx"]),
 )
 @example("word " * 200, 1, 3, "en")
-def test_however_the_text_comes_the_pieces_are_the_same(text: str, seed: int, first_words: int, language: str) -> None:
-    """And nothing is lost: a second worker that has read it in one go counts the pieces that the first one said."""
+def test_the_pieces_do_not_depend_on_the_deltas(text: str, seed: int, first_words: int, language: str) -> None:
+    """A second attempt splits the whole text at once, and must find the pieces of the first. No text is lost."""
     chance, deltas, at = random.Random(seed), [], 0
     while at < len(text):
         size = chance.choice([1, 1, 2, 5, 20])

@@ -1,4 +1,4 @@
-"""What is said of a written text."""
+"""The spoken form of written text."""
 
 import pytest
 from hypothesis import given
@@ -51,17 +51,17 @@ from services.llm.spoken import speakable
         ("यह **अच्छा** है।", "यह अच्छा है।"),
     ],
 )
-def test_a_text_is_said_as_a_person_would(written: str, said: str) -> None:
+def test_spoken_forms(written: str, said: str) -> None:
     assert speakable(written) == said
 
 
 @given(st.text(max_size=100))
-def test_no_text_is_too_strange_and_no_mark_is_left(text: str) -> None:
+def test_any_text_is_converted_without_markup(text: str) -> None:
     said = speakable(text)
     assert said == said.strip()
     assert not set("*`~") & set(said)
 
 
 @given(st.text(alphabet=st.characters(categories=("Ll", "Lu", "Nd", "Zs")), max_size=60))
-def test_plain_words_stay_as_they_are(text: str) -> None:
+def test_plain_text_is_unchanged(text: str) -> None:
     assert speakable(text).split() == (text.split() if any(c.isalnum() for c in text) else [])

@@ -1,4 +1,4 @@
-"""The llm stage with models that hear and speak: what they are given, what is published of them, and second attempts."""
+"""The llm stage with audio input and output: what the model gets, what is published, and second attempts."""
 
 import random
 from collections.abc import AsyncGenerator, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.llm import sound
+from services.llm import turn_audio
 from services.llm.engines.scripted import ScriptedModel
 from services.llm.engines.scripted_omni import ScriptedOmni, ScriptedTalker
 from services.llm.stage import LlmStage
@@ -26,14 +26,14 @@ from tests.support.simulated_workers import SimulatedLeases
 
 OMNI = SessionSettings(route="omni", instructions="Be brief.", voice="anna")
 START, END = 16_000, 16_000 + 4_000
-HEARD = fr.TurnAudioReady("s", 2, 0, "0-0", START, END, ReplyOptions())
+AUDIO_READY = fr.TurnAudioReady("s", 2, 0, "0-0", START, END, ReplyOptions())
 BEFORE = (Message("user", "Hello.", 1), Message("assistant", "Hi.", 1))
 
 
 class Model:
-    """Says what it is given to say; keeps what it was told."""
+    """Yields the given items, and records its arguments."""
 
-    hears = speaks = True
+    audio_input = audio_output = True
     rate_hz = 24_000
     slots = 1
 
@@ -58,7 +58,7 @@ class Model:
 
 
 class Session:
-    """A broker in memory, and one session in which someone has spoken."""
+    """A broker in memory with one session that has had one turn."""
 
     def __init__(self, settings: SessionSettings = OMNI) -> None:
         self.settings = settings
@@ -72,7 +72,7 @@ class Session:
         pcm = b"".join((value or at).to_bytes(2, "little") for at in range(first, first + samples))
         self.bus.add(StreamKind.SPEECH, "s", 1, fr.AudioChunk(first, pcm))
 
-    async def reply(self, model: Any, job: Frame = HEARD, *, attempt: int = 1) -> list[Frame]:
+    async def reply(self, model: Any, job: Frame = AUDIO_READY, *, attempt: int = 1) -> list[Frame]:
         lease = Lease(b"jobs", f"{next(self.numbers)}-0", attempt, job)
         self.leases.fences[lease.id] = attempt
         work = Work(self.bus, self.leases, "llm", lease)
@@ -90,26 +90,26 @@ def ramp(first: int, last: int) -> bytes:
     return b"".join(at.to_bytes(2, "little") for at in range(first, last))
 
 
-async def test_the_model_gets_the_sound_of_the_turn_to_the_sample_and_not_its_words() -> None:
+async def test_the_model_gets_exactly_the_audio_of_the_turn() -> None:
     session, model = Session(), Model("Fine.")
-    session.speech(START - 700, 600, 9)  # of the turn before
+    session.speech(START - 700, 600, 9)  # the previous turn
     session.speech(START - 100, 1600)
-    session.speech(START + 1000, 500)  # doubled
+    session.speech(START + 1000, 500)  # duplicate
     session.speech(START + 1500, 1600)
     session.speech(START + 3100, 1600)
     session.speech(END + 700, 1600, 9)
     log = await session.reply(model)
     assert model.given == {"prefix": "", "audio": ramp(START, END), "voice": "anna"}
     assert model.messages == [Message("system", "Be brief.", 0), *BEFORE]
-    told = prompt(OMNI, ReplyOptions(), BEFORE, 2, SOUND)
+    messages = prompt(OMNI, ReplyOptions(), BEFORE, 2, SOUND)
     assert log == [
-        fr.ReplyStarted(2, 0, prompt_hash(OMNI, ReplyOptions(), told), True),
+        fr.ReplyStarted(2, 0, prompt_hash(OMNI, ReplyOptions(), messages), True),
         fr.ReplyDelta(2, 0, 0, "Fine."),
         fr.ReplyDone(2, 0, "Fine.", 0),
     ]
 
 
-async def test_what_was_said_is_not_told_in_words_and_sound() -> None:
+async def test_the_transcript_of_the_audio_is_not_in_the_prompt() -> None:
     session, model = Session(), Model("Fine.")
     session.bus.save_history("s", (*BEFORE, Message("user", "How are you?", 2)))
     session.speech(START, 4000)
@@ -119,27 +119,27 @@ async def test_what_was_said_is_not_told_in_words_and_sound() -> None:
     assert model.messages[-1].text == "How are you?"
 
 
-async def test_a_long_turn_is_heard_from_its_latest_part_on() -> None:
+async def test_only_the_end_of_a_long_turn_is_sent() -> None:
     session, model = Session(SessionSettings(route="omni", longest_ms=100)), Model("Fine.")
     session.speech(START, 4000)
     await session.reply(model)
     assert model.given["audio"] == ramp(END - 1600, END)
 
 
-async def test_what_of_the_sound_was_lost_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sound, "WAIT_S", 0.05)
+async def test_lost_audio_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turn_audio, "WAIT_S", 0.05)
     session, model = Session(), Model("Fine.")
     session.speech(START, 1600)
     await session.reply(model)
     assert model.given["audio"] == ramp(START, START + 1600)
-    with pytest.raises(ValueError, match="nothing of its sound"):
+    with pytest.raises(ValueError, match="has no audio of turn"):
         await Session().reply(model)
 
 
-async def test_a_model_without_ears_is_asked_for_nothing_it_cannot_do() -> None:
+async def test_a_model_without_audio_input_rejects_audio() -> None:
     session = Session()
     session.speech(START, 4000)
-    with pytest.raises(ValueError, match="test cannot hear"):
+    with pytest.raises(ValueError, match="engine test has no audio input"):
         await session.reply(ScriptedModel(Settings()))
     assert await session.log() == []
     assert LlmStage(ScriptedModel(Settings()), "x", 0).info() == {
@@ -147,7 +147,7 @@ async def test_a_model_without_ears_is_asked_for_nothing_it_cannot_do() -> None:
     }  # fmt: skip
 
 
-async def test_speech_of_the_model_is_one_sentence_and_nothing_is_given_to_be_spoken() -> None:
+async def test_the_models_speech_is_one_sentence_and_needs_no_tts() -> None:
     session = Session()
     session.speech(START, 4000)
     log = await session.reply(Model("Fine. ", Speech(b"ab" * 10), "And you?", Speech(b"cd" * 5)))
@@ -164,20 +164,18 @@ async def test_speech_of_the_model_is_one_sentence_and_nothing_is_given_to_be_sp
 @pytest.mark.parametrize(
     ("settings", "options"),
     [
-        (SessionSettings(), ReplyOptions()),  # who chooses the cascade hears the voice of the cascade
-        (OMNI, ReplyOptions(say="Fine.")),  # a model says nothing word for word
+        (SessionSettings(), ReplyOptions()),  # the route cascade always uses the tts stage
+        (OMNI, ReplyOptions(say="Fine.")),  # a model cannot be made to say a given text
     ],
 )
-async def test_the_voice_of_the_tts_stage_speaks_what_the_model_does_not(
-    settings: SessionSettings, options: ReplyOptions
-) -> None:
+async def test_the_tts_stage_speaks_what_the_model_does_not(settings: SessionSettings, options: ReplyOptions) -> None:
     session, model = Session(settings), Model("Fine.")
     log = await session.reply(model, fr.TranscriptFinal("s", 2, 0, "How are you?", options))
     assert [type(frame) for frame in log] == [fr.ReplyStarted, fr.ReplyDelta, fr.ReplySentence, fr.ReplyDone]
     assert model.given.get("voice") is None
 
 
-async def test_a_reply_that_is_to_be_read_is_not_spoken() -> None:
+async def test_a_text_reply_is_not_spoken() -> None:
     session, model = Session(), Model("Fine.")
     session.speech(START, 4000)
     job = fr.TurnAudioReady("s", 2, 0, "0-0", START, END, ReplyOptions(spoken=False))
@@ -186,7 +184,7 @@ async def test_a_reply_that_is_to_be_read_is_not_spoken() -> None:
     assert log[1:] == [fr.ReplyDelta(2, 0, 0, "Fine."), fr.ReplyDone(2, 0, "Fine.", 0)]
 
 
-async def test_a_typed_turn_is_spoken_by_a_model_that_speaks() -> None:
+async def test_a_model_with_a_voice_speaks_replies_to_typed_turns() -> None:
     session, model = Session(), Model("Fine.", Speech(b"ab"))
     log = await session.reply(model, fr.TranscriptFinal("s", 2, 0, "How are you?", ReplyOptions()))
     assert model.given == {"prefix": "", "audio": b"", "voice": "anna"}
@@ -194,7 +192,7 @@ async def test_a_typed_turn_is_spoken_by_a_model_that_speaks() -> None:
     assert fr.VoiceDone(2, 0, 0, 1) in log
 
 
-async def test_a_second_attempt_speaks_again_from_the_first_sample() -> None:
+async def test_a_second_attempt_starts_at_the_first_sample() -> None:
     session = Session()
     session.speech(START, 4000)
     settings = Settings(scripted_text="I am fine.", scripted_tts_seconds=0.5)
@@ -208,7 +206,7 @@ async def test_a_second_attempt_speaks_again_from_the_first_sample() -> None:
     assert log[-2:] == [fr.VoiceDone(2, 0, 0, 8000), fr.ReplyDone(2, 0, "I am fine. I heard 250 ms.", 1)]
 
 
-async def test_one_that_cannot_go_on_leaves_the_reply_where_it_was() -> None:
+async def test_a_model_that_cannot_continue_ends_the_reply() -> None:
     session = Session()
     session.speech(START, 4000)
     with pytest.raises(ConnectionError):
@@ -217,7 +215,7 @@ async def test_one_that_cannot_go_on_leaves_the_reply_where_it_was() -> None:
     assert log[-2:] == [fr.VoiceDone(2, 0, 0, 50), fr.ReplyDone(2, 0, "I am", 1)]
 
 
-async def test_what_was_written_and_not_spoken_is_given_to_be_spoken() -> None:
+async def test_text_of_an_attempt_without_speech_goes_to_tts() -> None:
     session, model = Session(), Model(" fine.")
     session.speech(START, 4000)
     with pytest.raises(ConnectionError):
@@ -230,7 +228,7 @@ async def test_what_was_written_and_not_spoken_is_given_to_be_spoken() -> None:
     assert log[-1] == fr.ReplyDone(2, 0, "I am fine.", 1)
 
 
-async def test_the_scripted_ones_say_how_long_they_heard() -> None:
+async def test_the_scripted_models_report_the_length_of_the_audio() -> None:
     session = Session()
     session.speech(START, 4000)
     log = await session.reply(ScriptedOmni(Settings(scripted_text="Fine.")))

@@ -1,4 +1,4 @@
-"""Tools in the llm stage: what the model is told of them, and that each call is published once, with the reply's end."""
+"""Tools in the llm stage: the model gets them, and each call is published once, with the end of the reply."""
 
 import random
 from collections.abc import AsyncGenerator, Sequence
@@ -24,7 +24,7 @@ CALL = ToolCall("call_1", "weather", '{"city":"Bonn"}')
 
 
 class Model:
-    """Says what it is given to say; keeps what it was told."""
+    """Yields the given items, and records its arguments."""
 
     slots = 1
 
@@ -51,7 +51,7 @@ class Model:
 
 
 class Session:
-    """A broker in memory, and one session."""
+    """A broker in memory with one session."""
 
     def __init__(self, settings: SessionSettings = BOTH) -> None:
         self.bus = SimulatedBus(random.Random(0), (0.0, 0.0))
@@ -60,7 +60,7 @@ class Session:
         self.numbers = count(1)
 
     async def reply(self, model: Model, options: ReplyOptions | None = None, *, attempt: int = 1) -> list[Frame]:
-        """Have the stage reply; returns the log."""
+        """Run the stage once, and return the session's log."""
         job = TranscriptFinal("s", 1, 0, "What is the weather?", options or ReplyOptions())
         lease = Lease(b"jobs", f"{next(self.numbers)}-0", attempt, job)
         self.leases.fences[lease.id] = attempt
@@ -73,7 +73,7 @@ class Session:
 
 
 @pytest.mark.parametrize(
-    ("settings", "options", "told"),
+    ("settings", "options", "expected"),
     [
         (SessionSettings(), ReplyOptions(), ()),
         (BOTH, ReplyOptions(), (WEATHER, CLOCK)),
@@ -85,12 +85,12 @@ class Session:
         (BOTH, ReplyOptions(tools=(CLOCK,)), (CLOCK,)),
     ],
 )
-async def test_the_model_is_told_of_the_tools_that_count(
-    settings: SessionSettings, options: ReplyOptions, told: tuple[Tool, ...]
+async def test_the_model_gets_the_current_tools(
+    settings: SessionSettings, options: ReplyOptions, expected: tuple[Tool, ...]
 ) -> None:
     model = Model("Hello.")
     await Session(settings).reply(model, options)
-    assert model.tools == told
+    assert model.tools == expected
 
 
 async def test_calls_come_after_the_text_and_before_the_end() -> None:
@@ -104,12 +104,12 @@ async def test_calls_come_after_the_text_and_before_the_end() -> None:
     assert [type(frame) for frame in log[1:-3]] == [ReplyDelta, ReplyDelta, ReplySentence]
 
 
-async def test_a_reply_may_be_nothing_but_a_call() -> None:
+async def test_a_reply_may_consist_of_a_call_only() -> None:
     log = await Session().reply(Model(CALL))
     assert log[1:] == [ToolCalled(1, 0, CALL), ReplyDone(1, 0, "", 0)]
 
 
-async def test_a_call_is_published_once_though_the_first_attempt_died_after_it() -> None:
+async def test_a_call_is_published_once_after_a_failed_attempt() -> None:
     place = Session()
     with pytest.raises(ConnectionError):
         await place.reply(Model("Let me see.", CALL, ConnectionError()))
@@ -125,20 +125,20 @@ async def test_a_worker_that_lost_its_lease_publishes_no_call() -> None:
     place = Session()
     job = TranscriptFinal("s", 1, 0, "Hi", ReplyOptions())
     work = Work(place.bus, place.leases, "llm", Lease(b"jobs", "9-0", 1, job))
-    place.leases.fences["9-0"] = 2  # another has it
+    place.leases.fences["9-0"] = 2  # another worker has the lease
     assert not await work.finish(await LlmStage(Model(CALL), "test", 0).work(work))
     assert not [frame for frame in await place.log() if isinstance(frame, ToolCalled | ReplyDone)]
 
 
 @pytest.mark.parametrize("options", [ReplyOptions(), ReplyOptions(tool_choice="none")])
-async def test_what_is_no_tool_of_the_client_is_not_called(options: ReplyOptions) -> None:
+async def test_unknown_tools_are_not_called(options: ReplyOptions) -> None:
     settings = SessionSettings(tools=(CLOCK,)) if options.tool_choice is None else BOTH
     log = await Session(settings).reply(Model("Well.", CALL), options)
     assert not [frame for frame in log if isinstance(frame, ToolCalled)]
     assert log[-1] == ReplyDone(1, 0, "Well.", 1)
 
 
-async def test_what_is_said_word_for_word_asks_no_model() -> None:
+async def test_a_given_text_does_not_use_the_model() -> None:
     model = Model(CALL)
     log = await Session().reply(model, ReplyOptions(say="Welcome."))
     assert model.tools is None
@@ -156,18 +156,18 @@ def answer(call_id: str, text: str = "rain", turn: int = 1) -> Message:
 USER = Message("user", "What is the weather?", 1)
 
 
-def told(*history: Message, turn: int = 9, text: str = "") -> list[Message]:
+def prompted(*history: Message, turn: int = 9, text: str = "") -> list[Message]:
     return prompt(SessionSettings(), ReplyOptions(), history, turn, text)
 
 
-def test_a_prompt_after_an_answer_ends_with_it() -> None:
-    assert told(USER, call("a"), answer("a")) == [USER, call("a"), answer("a")]
+def test_a_prompt_after_a_tool_result_ends_with_it() -> None:
+    assert prompted(USER, call("a"), answer("a")) == [USER, call("a"), answer("a")]
 
 
 def test_the_text_of_a_reply_and_its_calls_are_one_message() -> None:
     said = Message("assistant", "Let me see.", 1)
     both = (*call("a").calls, *call("b").calls)
-    assert told(USER, said, call("a"), call("b"), answer("b"), answer("a", "")) == [
+    assert prompted(USER, said, call("a"), call("b"), answer("b"), answer("a", "")) == [
         USER,
         Message("assistant", "Let me see.", 1, calls=both),
         answer("a", ""),
@@ -175,25 +175,25 @@ def test_the_text_of_a_reply_and_its_calls_are_one_message() -> None:
     ]
 
 
-def test_calls_one_after_the_other_stay_apart() -> None:
+def test_consecutive_calls_stay_separate() -> None:
     history = (USER, call("a"), answer("a"), call("b"), answer("b"))
-    assert told(*history) == list(history)
+    assert prompted(*history) == list(history)
 
 
-def test_an_answer_stands_with_its_call_however_late_it_came() -> None:
+def test_a_late_result_stands_with_its_call() -> None:
     later = (Message("user", "Hello?", 2), Message("assistant", "Yes.", 2))
-    assert told(USER, call("a"), *later, answer("a", turn=2)) == [USER, call("a"), answer("a", turn=2), *later]
-    asked = told(USER, call("a"), *later, answer("a", turn=2), turn=2, text="Hello?")
+    assert prompted(USER, call("a"), *later, answer("a", turn=2)) == [USER, call("a"), answer("a", turn=2), *later]
+    asked = prompted(USER, call("a"), *later, answer("a", turn=2), turn=2, text="Hello?")
     assert asked == [USER, call("a"), Message("tool", UNANSWERED, 1, answers="a"), Message("user", "Hello?", 2)]
 
 
-def test_of_two_answers_the_later_counts_and_one_to_no_call_does_not() -> None:
-    assert told(answer("x"), USER, call("a"), answer("a", "sun"), answer("a")) == [USER, call("a"), answer("a")]
+def test_the_later_of_two_results_counts_and_orphans_do_not() -> None:
+    assert prompted(answer("x"), USER, call("a"), answer("a", "sun"), answer("a")) == [USER, call("a"), answer("a")]
 
 
-def test_that_a_reply_was_cut_off_is_told_after_its_calls() -> None:
+def test_an_interruption_is_noted_after_the_calls() -> None:
     said = Message("assistant", "Let me", 1, interrupted=True)
-    assert told(USER, said, call("a"), answer("a")) == [
+    assert prompted(USER, said, call("a"), answer("a")) == [
         USER,
         Message("assistant", "Let me", 1, interrupted=True, calls=call("a").calls),
         answer("a"),
@@ -201,7 +201,7 @@ def test_that_a_reply_was_cut_off_is_told_after_its_calls() -> None:
     ]
 
 
-def test_a_reply_depends_on_the_tools() -> None:
+def test_the_prompt_hash_depends_on_the_tools() -> None:
     sums = {
         prompt_hash(settings, options, [USER])
         for settings, options in [

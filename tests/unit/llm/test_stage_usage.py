@@ -1,4 +1,4 @@
-"""What the llm stage tells of what a reply takes: tokens, the time to the first one, and its span."""
+"""Usage of a reply in metrics and traces: tokens, time to first token, and attributes of its span."""
 
 import asyncio
 import random
@@ -28,7 +28,7 @@ TOKENS = ("prompt", "cached", "reply")
 
 
 class Model:
-    """Says what it is given to say; a number is a pause in seconds."""
+    """Yields the given items; a number is a pause in seconds."""
 
     slots = 1
 
@@ -60,7 +60,7 @@ def spans() -> Iterator[InMemorySpanExporter]:
 
 
 async def reply(model: Model, engine: str, options: ReplyOptions | None = None) -> None:
-    """Have a stage of that engine reply."""
+    """Run a stage with that engine name once."""
     bus = SimulatedBus(random.Random(0), (0.0, 0.0))
     leases = SimulatedLeases(bus)
     settings = SessionSettings()
@@ -82,22 +82,22 @@ def tokens(engine: str) -> tuple[float | None, ...]:
 
 
 def first_tokens(engine: str) -> tuple[float, float]:
-    """How many, and their seconds."""
+    """Return the number of observations and their sum in seconds."""
     found = [REGISTRY.get_sample_value(f"parley_llm_first_token_seconds_{part}", {"engine": engine}) for part in ("count", "sum")]  # fmt: skip
     return found[0] or 0.0, found[1] or 0.0
 
 
-def told(spans: InMemorySpanExporter) -> dict[str, Any]:
+def attributes(spans: InMemorySpanExporter) -> dict[str, Any]:
     (span,) = spans.get_finished_spans()
     return {
         key: value for key, value in (span.attributes or {}).items() if key.startswith(("gen_ai.usage", "gen_ai.resp"))
     }
 
 
-async def test_tokens_are_counted_once_each_and_told_to_the_trace(spans: InMemorySpanExporter) -> None:
+async def test_tokens_are_counted_and_traced(spans: InMemorySpanExporter) -> None:
     await reply(Model("Well, ", "yes.", Usage(30, 16, 5, "stop")), "usage-all")
     assert tokens("usage-all") == (14, 16, 5)
-    noted = told(spans)
+    noted = attributes(spans)
     assert noted.pop("gen_ai.response.time_to_first_chunk") >= 0
     assert noted == {
         "gen_ai.usage.input_tokens": 30,
@@ -107,13 +107,13 @@ async def test_tokens_are_counted_once_each_and_told_to_the_trace(spans: InMemor
     }
 
 
-async def test_who_knows_nothing_counts_nothing(spans: InMemorySpanExporter) -> None:
+async def test_a_model_without_usage_counts_nothing(spans: InMemorySpanExporter) -> None:
     await reply(Model("Well."), "usage-none")
     assert tokens("usage-none") == (0, 0, 0)
-    assert list(told(spans)) == ["gen_ai.response.time_to_first_chunk"]
+    assert list(attributes(spans)) == ["gen_ai.response.time_to_first_chunk"]
 
 
-async def test_what_was_made_of_a_reply_that_is_cut_off_counts(spans: InMemorySpanExporter) -> None:
+async def test_tokens_of_a_cancelled_reply_count(spans: InMemorySpanExporter) -> None:
     usage = Usage(20)
     model = Model(usage, "Well, ", 60.0)
     work = asyncio.create_task(reply(model, "usage-cut"))
@@ -124,27 +124,27 @@ async def test_what_was_made_of_a_reply_that_is_cut_off_counts(spans: InMemorySp
     with pytest.raises(asyncio.CancelledError):
         await work
     assert tokens("usage-cut") == (20, 0, 7)
-    assert told(spans)["gen_ai.usage.output_tokens"] == 7
+    assert attributes(spans)["gen_ai.usage.output_tokens"] == 7
 
 
-async def test_odd_usage_does_no_harm() -> None:
+async def test_malformed_usage_is_ignored() -> None:
     await reply(Model("Well.", Usage(3, 9, 1)), "usage-odd")
     assert tokens("usage-odd") == (0, 9, 1)
 
 
-async def test_the_first_token_is_timed_from_the_question_on() -> None:
+async def test_the_time_to_first_token_starts_at_the_request() -> None:
     await reply(Model(Usage(1), "", 0.05, "Well, ", 0.2, "yes."), "usage-first")
     count, seconds = first_tokens("usage-first")
     assert count == 1
     assert 0.05 <= seconds < 0.2
 
 
-async def test_what_is_said_word_for_word_asks_no_model() -> None:
+async def test_a_given_text_does_not_use_the_model() -> None:
     await reply(Model("Well."), "usage-say", ReplyOptions(say="Welcome."))
     assert first_tokens("usage-say") == (0, 0)
     assert tokens("usage-say") == (None, None, None)
 
 
-async def test_tokens_begin_at_zero() -> None:
+async def test_the_counters_start_at_zero() -> None:
     await LlmStage(Model(), "usage-zero", 0).load()
     assert tokens("usage-zero") == (0, 0, 0)

@@ -1,4 +1,4 @@
-"""Chat models of transformers, of the real architectures with random weights, under the library's continuous batching."""
+"""Transformers chat models with continuous batching: the real architectures with random weights."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ import pytest_asyncio
 import structlog
 
 from services.llm.engine import Usage
-from services.llm.engines import cache
+from services.llm.engines import kv_cache
 from services.llm.engines import transformers as engine
 from services.llm.engines.transformers import TransformersModel
 from shared.engines.models import ModelMissing
@@ -68,8 +68,8 @@ async def replied(model: TransformersModel, messages: Sequence[Message], prefix:
         return [str(piece) async for piece in pieces if not isinstance(piece, Usage)]
 
 
-async def used(model: TransformersModel, texts: str, prefix: str = "") -> Usage:
-    """What a reply took."""
+async def usage_of(model: TransformersModel, texts: str, prefix: str = "") -> Usage:
+    """Return the usage of a reply."""
     async with asyncio.timeout(HANG_S), aclosing(model.reply(talk(texts), language="en", prefix=prefix)) as pieces:
         (usage,) = [piece async for piece in pieces if isinstance(piece, Usage)]
     return usage
@@ -80,7 +80,7 @@ def scheduler(model: TransformersModel) -> Any:
 
 
 def idle(model: TransformersModel) -> bool:
-    """Whether nothing is left of any reply."""
+    """Whether the library holds no state of any reply."""
     manager = model._manager
     left = (scheduler(model).has_pending_requests(), manager.input_queue.qsize(), manager.cancel_queue.qsize())
     return not any(left) and not manager.output_router.result_handlers
@@ -96,7 +96,7 @@ async def test_a_reply_comes_word_by_word(model: TransformersModel) -> None:
     await until(lambda: idle(model))
 
 
-async def test_the_first_word_comes_before_the_last_is_made(folder: Path) -> None:
+async def test_text_is_streamed_during_generation(folder: Path) -> None:
     async with loaded(folder, reply_tokens=1000) as model:
         step = model._steps()
         async with asyncio.timeout(HANG_S), aclosing(model.reply(talk("Hello."), language="en")) as pieces:
@@ -105,15 +105,15 @@ async def test_the_first_word_comes_before_the_last_is_made(folder: Path) -> Non
             assert model._steps() - step < 500
 
 
-async def test_many_at_once_say_what_each_says_alone(model: TransformersModel) -> None:
+async def test_concurrent_replies_equal_sequential_ones(model: TransformersModel) -> None:
     asked = [talk(*(["What?", "That."] * (number % 5)), "why " * (number * 7 % 40 + 1)) for number in range(24)]
     alone = [await replied(model, messages) for messages in asked]
     assert await asyncio.gather(*(replied(model, messages) for messages in asked)) == alone
     assert len({tuple(pieces) for pieces in alone}) > 20
 
 
-async def test_a_reply_goes_on_where_it_was(model: TransformersModel) -> None:
-    """In the whole of it, there are not more tokens than there may be."""
+async def test_a_reply_continues_after_its_prefix(model: TransformersModel) -> None:
+    """The limit of tokens applies to prefix and rest together."""
     pieces = await replied(model, talk("Hello."))
     rest = await replied(model, talk("Hello."), prefix="Well,")
     assert len(rest) == TOKENS - len("Well,")
@@ -122,16 +122,16 @@ async def test_a_reply_goes_on_where_it_was(model: TransformersModel) -> None:
     assert await replied(model, talk("Hello."), prefix="x" * TOKENS) == []
 
 
-async def test_it_knows_what_a_reply_takes(model: TransformersModel) -> None:
-    usage = await used(model, "Hello.")
+async def test_usage_is_counted(model: TransformersModel) -> None:
+    usage = await usage_of(model, "Hello.")
     assert (usage.reply, usage.cached, usage.finish_reason) == (TOKENS, 0, "length")
-    longer = await used(model, "Hello." + "x" * 7)
+    longer = await usage_of(model, "Hello." + "x" * 7)
     assert longer.prompt == usage.prompt + 7
-    rest = await used(model, "Hello.", prefix="Well,")
+    rest = await usage_of(model, "Hello.", prefix="Well,")
     assert (rest.prompt, rest.reply) == (usage.prompt + len("Well,"), TOKENS - len("Well,"))
 
 
-async def test_a_reply_that_is_cut_off_has_counted_what_it_took(folder: Path) -> None:
+async def test_usage_of_a_cancelled_reply_is_counted(folder: Path) -> None:
     async with loaded(folder, reply_tokens=1500) as model:
         async with aclosing(model.reply(talk("Hello."), language="en")) as pieces:
             usage = await anext(pieces)
@@ -143,13 +143,13 @@ async def test_a_reply_that_is_cut_off_has_counted_what_it_took(folder: Path) ->
         assert usage.finish_reason == ""
 
 
-async def test_no_instructions_and_no_words_are_no_error(model: TransformersModel) -> None:
+async def test_empty_prompts_are_accepted(model: TransformersModel) -> None:
     assert await replied(model, [])
     assert await replied(model, [Message("system", "Greet them.", 0)])
     assert await replied(model, talk("Hello.", "Hi.", "")[:-1])
 
 
-async def test_one_that_is_closed_leaves_its_place(folder: Path) -> None:
+async def test_a_cancelled_reply_frees_its_slot(folder: Path) -> None:
     async with loaded(folder, reply_tokens=1500) as model:
         async with aclosing(model.reply(talk("Hello."), language="en")) as pieces:
             await anext(pieces)
@@ -160,7 +160,7 @@ async def test_one_that_is_closed_leaves_its_place(folder: Path) -> None:
         assert scheduler(model).cache.compute_free_capacity() > 0.9
 
 
-async def test_two_hundred_that_are_cancelled_leave_nothing_behind(model: TransformersModel) -> None:
+async def test_two_hundred_cancelled_replies_leak_nothing(model: TransformersModel) -> None:
     async def begun(number: int) -> None:
         async with aclosing(model.reply(talk(f"Hello {number}."), language="en")) as pieces:
             async for _ in pieces:
@@ -180,7 +180,7 @@ async def test_two_hundred_that_are_cancelled_leave_nothing_behind(model: Transf
     assert not scheduler(model)._requests_to_cancel
 
 
-async def test_a_second_turn_need_not_read_the_first_again(
+async def test_a_second_turn_reuses_the_cached_prefix(
     model: TransformersModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = scheduler(model).cache
@@ -196,14 +196,14 @@ async def test_a_second_turn_need_not_read_the_first_again(
     first = await replied(model, said)
     said += [Message("assistant", "".join(first), 1), Message("user", "And tomorrow?", 2)]
     await replied(model, said)
-    prompt, _ = model._format.encode(said[:2], (), "", 1000)
-    page = cache.PAGE["cpu"]
+    prompt, _ = model._template.encode(said[:2], (), "", 1000)
+    page = kv_cache.PAGE["cpu"]
     assert shared[1] % page == 0
     assert shared[1] >= len(prompt) // page * page > 2 * page
 
 
-async def test_a_first_word_is_not_waited_for(model: TransformersModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library's thread sleeps where there is nothing to do; a reply wakes it, which would hang otherwise."""
+async def test_a_request_wakes_the_idle_manager(model: TransformersModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library's thread sleeps while it is idle; without the wake-up, the request would hang."""
     wake = model._manager._wake_up_loop
     monkeypatch.setattr(wake, "wait", lambda timeout: threading.Event.wait(wake, HANG_S))
     for number in range(9):
@@ -212,8 +212,8 @@ async def test_a_first_word_is_not_waited_for(model: TransformersModel, monkeypa
     wake.set()  # the next test's patience is shorter
 
 
-async def test_it_stops_at_its_end(folder: Path, tmp_path: Path) -> None:
-    """At a token that only the template names, at the tokenizer's and at those of the model; none of them is heard."""
+async def test_a_reply_stops_at_any_end_token(folder: Path, tmp_path: Path) -> None:
+    """The end tokens come from the template, the tokenizer and the model; none of them is part of the text."""
     import torch
 
     shutil.copytree(folder, tmp_path / "ends")
@@ -231,27 +231,27 @@ async def test_it_stops_at_its_end(folder: Path, tmp_path: Path) -> None:
     about = json.loads((tmp_path / "ends" / "tokenizer_config.json").read_text())
     (tmp_path / "ends" / "tokenizer_config.json").write_text(json.dumps({**about, "eos_token": "<|endoftext|>"}))
     async with loaded(tmp_path / "ends", reply_tokens=200) as made:
-        assert made._ends == sorted([end, other])
+        assert made._end_ids == sorted([end, other])
         replies = [await replied(made, talk("x" * number)) for number in range(1, 9)]
     assert min(map(len, replies)) < 200
     assert not any("<|" in piece for reply in replies for piece in reply)
 
 
-async def test_a_turn_that_is_too_long_is_an_error_of_that_reply(model: TransformersModel) -> None:
-    with pytest.raises(ValueError, match=r"tokens, and the model takes \d+"):
+async def test_a_turn_that_is_too_long_fails_that_reply(model: TransformersModel) -> None:
+    with pytest.raises(ValueError, match=r"tokens long; the model accepts \d+"):
         await replied(model, talk("x" * 5000))
     assert await replied(model, talk("Hello."))
 
 
-async def test_a_long_conversation_is_shortened(folder: Path) -> None:
+async def test_a_long_conversation_is_truncated(folder: Path) -> None:
     async with loaded(folder, context_tokens=300) as model:
         assert len(await replied(model, talk(*["What?", "That."] * 100, "So?"))) == TOKENS
 
 
-async def test_a_cache_too_small_for_all_makes_them_wait(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replies that do not fit are put off, and go on; the model lives."""
-    monkeypatch.setattr(cache, "TOKENS_ON_CPU", 0)
-    monkeypatch.setattr(cache, "BYTES_ON_CPU", 512 * 2 * 2 * 16 * 4 * 2)
+async def test_replies_wait_for_room_in_the_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replies that do not fit are deferred and complete later."""
+    monkeypatch.setattr(kv_cache, "TOKENS_ON_CPU", 0)
+    monkeypatch.setattr(kv_cache, "BYTES_ON_CPU", 512 * 2 * 2 * 16 * 4 * 2)
     async with loaded(folder, reply_tokens=100) as model:
         assert model._limit == 512 - 32 - 100
         alone = [await replied(model, talk(f"{number}" * 300)) for number in range(6)]
@@ -262,26 +262,26 @@ async def test_a_cache_too_small_for_all_makes_them_wait(folder: Path, monkeypat
 async def test_the_cache_is_bounded_by_bytes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with loaded(folder) as model:
         per_token = 2 * 2 * 2 * 16 * 4
-        assert scheduler(model).cache.cache_tensor.numel() <= (cache.TOKENS_ON_CPU + 64) * per_token
-    monkeypatch.setattr(cache, "BYTES_ON_CPU", 50 * per_token)
-    with pytest.raises(UnknownEngine, match="takes 32 tokens, and PARLEY_REPLY_TOKENS=24 leaves no room"):
+        assert scheduler(model).cache.cache_tensor.numel() <= (kv_cache.TOKENS_ON_CPU + 64) * per_token
+    monkeypatch.setattr(kv_cache, "BYTES_ON_CPU", 50 * per_token)
+    with pytest.raises(UnknownEngine, match="context of 32 tokens; PARLEY_REPLY_TOKENS=24 leaves no room"):
         await TransformersModel(settings(folder)).load()
 
 
-async def test_too_little_memory_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "TOKENS_ON_CPU", 10**12)
-    monkeypatch.setattr(cache, "BYTES_ON_CPU", 10**18)
+async def test_too_little_memory_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kv_cache, "TOKENS_ON_CPU", 10**12)
+    monkeypatch.setattr(kv_cache, "BYTES_ON_CPU", 10**18)
     with pytest.raises(EngineLost, match="no memory left"):
         await TransformersModel(settings(folder)).load()
 
 
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
-async def test_eight_bits_are_possible(folder: Path) -> None:
+async def test_quantization_to_eight_bits(folder: Path) -> None:
     async with loaded(folder, quantize="int8") as model:
         assert len(await replied(model, talk("Hello."))) == TOKENS
 
 
-async def test_words_differ_from_time_to_time_where_it_is_warm(folder: Path) -> None:
+async def test_sampling_varies_with_a_temperature(folder: Path) -> None:
     async with loaded(folder, temperature=0.9) as model:
         kinds = {type(one).__name__: one for one in model._manager.logit_processor.logits_processor}
         assert {kind: getattr(kinds[kind], name) for kind, name in WARPERS.items()} == {
@@ -296,7 +296,7 @@ async def test_words_differ_from_time_to_time_where_it_is_warm(folder: Path) -> 
 WARPERS = {"TemperatureLogitsWarper": "temperature", "TopKLogitsWarper": "top_k", "TopPLogitsWarper": "top_p"}
 
 
-async def test_what_cannot_be_done_for_many_is_told_and_left_out(folder: Path, tmp_path: Path) -> None:
+async def test_unsupported_generation_options_are_dropped_with_a_warning(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "asks")
     file = tmp_path / "asks" / "generation_config.json"
     asks = {"repetition_penalty": 1.1, "no_repeat_ngram_size": 3, "num_beams": 4, "num_return_sequences": 2}
@@ -305,12 +305,12 @@ async def test_what_cannot_be_done_for_many_is_told_and_left_out(folder: Path, t
         async with loaded(tmp_path / "asks") as model:
             assert len(await replied(model, talk("Hello."))) == TOKENS
             await until(lambda: idle(model))
-    (told,) = [entry for entry in logs if "many replies" in entry["event"]]
-    assert "RepetitionPenaltyLogitsProcessor" in told["left_out"]
+    (entry,) = [entry for entry in logs if "continuous batching" in entry["event"]]
+    assert "RepetitionPenaltyLogitsProcessor" in entry["dropped"]
 
 
 @pytest.mark.usefixtures("no_network")
-async def test_no_network_is_asked(folder: Path) -> None:
+async def test_no_network_is_used(folder: Path) -> None:
     async with loaded(folder) as model:
         assert await replied(model, talk("Hello."))
 
@@ -335,7 +335,7 @@ def dying() -> Callable[[TransformersModel, BaseException], None]:
         (IndexError(), "has stopped: IndexError"),
     ],
 )
-async def test_all_that_wait_are_told_when_the_model_dies(
+async def test_all_replies_fail_when_the_model_dies(
     folder: Path, dying: Callable[[TransformersModel, BaseException], None], error: BaseException, says: str
 ) -> None:
     async with loaded(folder, reply_tokens=1000) as model:
@@ -355,13 +355,13 @@ async def replied_rest(reply: AsyncIterator[str | ToolCall | Usage]) -> None:
         pass
 
 
-async def test_a_reply_that_nobody_takes_up_ends_soon(folder: Path) -> None:
-    """One that is begun in the moment in which the model stops."""
+async def test_a_reply_to_a_stopped_model_fails_soon(folder: Path) -> None:
+    """The request comes at the moment in which the manager stops."""
     async with loaded(folder) as other:
         status = other._manager.background_thread_status
         accept = status.can_accept_new_requests
         await asyncio.to_thread(other._manager.stop, hard_stop=True)
-        status.can_accept_new_requests = lambda: None  # as it was a moment before
+        status.can_accept_new_requests = lambda: None  # as if it were still running
         asking = asyncio.ensure_future(replied(other, talk("Hello.")))
         await asyncio.sleep(0.05)
         status.can_accept_new_requests = accept
@@ -369,7 +369,7 @@ async def test_a_reply_that_nobody_takes_up_ends_soon(folder: Path) -> None:
             await asyncio.wait_for(asking, HANG_S)
 
 
-async def test_a_step_that_does_not_end_is_noticed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_step_is_detected(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "STOP_S", 0.1)
     go_on = threading.Event()
     async with loaded(folder) as model:
@@ -396,7 +396,7 @@ async def test_it_can_be_closed_twice_and_before_it_is_loaded(folder: Path) -> N
 
 
 def altered(folder: Path, tmp_path: Path, **files: Any) -> Path:
-    """A copy in which files are others, or are none; a dict changes one of JSON."""
+    """Copy a model with some files changed: None deletes a file, bytes replace it, a dict updates its JSON."""
     shutil.copytree(folder, tmp_path / "altered")
     for name, content in files.items():
         path = next(path for path in (tmp_path / "altered").iterdir() if path.name.replace(".", "_") == name)
@@ -422,17 +422,17 @@ def altered(folder: Path, tmp_path: Path, **files: Any) -> Path:
         (
             {"config_json": {"num_hidden_layers": 3, "layer_types": ["full_attention"] * 3}},
             UnknownEngine,
-            r"lack 1\d of what it is made of",
+            r"1\d weights are missing",
         ),
-        ({"config_json": {"max_position_embeddings": 80}}, UnknownEngine, "takes 80 tokens"),
+        ({"config_json": {"max_position_embeddings": 80}}, UnknownEngine, "context of 80 tokens"),
         ({"tokenizer_json": None}, UnknownEngine, "altered"),
         ({"tokenizer_json": b"{no json"}, UnknownEngine, "cannot be loaded"),
         ({"chat_template_jinja": None}, UnknownEngine, "no chat template"),
-        ({"chat_template_jinja": b"{% for"}, UnknownEngine, "takes no conversation"),
+        ({"chat_template_jinja": b"{% for"}, UnknownEngine, "accepts no conversation"),
     ],
     ids=str,
 )
-async def test_what_is_missing_or_damaged_is_named(
+async def test_missing_and_damaged_files_are_named(
     folder: Path, tmp_path: Path, files: dict[str, Any], kind: type[Exception], says: str
 ) -> None:
     with pytest.raises(kind, match=says) as raised:
@@ -440,8 +440,8 @@ async def test_what_is_missing_or_damaged_is_named(
     assert "altered" in str(raised.value)
 
 
-def of_kind(folder: Path, where: Path, name: str, **size: Any) -> Path:
-    """A model of that kind with the tokenizer and the template of the chat model."""
+def of_type(folder: Path, where: Path, name: str, **size: Any) -> Path:
+    """Create a model of that type with the tokenizer and template of the chat model."""
     import torch
     import transformers
 
@@ -455,7 +455,7 @@ def of_kind(folder: Path, where: Path, name: str, **size: Any) -> Path:
         if type(config) in auto._model_mapping:
             model = auto.from_config(config)
             if (head := model.get_output_embeddings()) is not None and not model.config.tie_word_embeddings:
-                with torch.no_grad():  # nothing but words is likely
+                with torch.no_grad():  # make ordinary words likely
                     head.weight[:256] = head.weight[-5:] = 0
             model.save_pretrained(where)
             return where
@@ -465,21 +465,25 @@ def of_kind(folder: Path, where: Path, name: str, **size: Any) -> Path:
 @pytest.mark.parametrize(
     ("name", "size", "says"),
     [
-        ("T5", {"d_model": 32, "d_ff": 64, "d_kv": 8}, "kind 't5', which is no chat model"),
-        ("Mamba", {}, "kind 'mamba' cannot"),
-        ("Bloom", {}, "kind 'bloom' cannot"),
-        ("Lfm2", {"intermediate_size": 64, "layer_types": ["conv", "full_attention"]}, "cannot run the kind 'lfm2'"),
+        ("T5", {"d_model": 32, "d_ff": 64, "d_kv": 8}, "type 't5' is not a chat model"),
+        ("Mamba", {}, "type 'mamba' does not support"),
+        ("Bloom", {}, "type 'bloom' does not support"),
+        (
+            "Lfm2",
+            {"intermediate_size": 64, "layer_types": ["conv", "full_attention"]},
+            "continuous batching fails for the type 'lfm2'",
+        ),
     ],
 )
-async def test_a_kind_that_cannot_be_run_is_named(
+async def test_unsupported_model_types_are_named(
     folder: Path, tmp_path: Path, name: str, size: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(UnknownEngine, match=says):
-        await TransformersModel(settings(of_kind(folder, tmp_path / "kind", name, **size))).load()
+        await TransformersModel(settings(of_type(folder, tmp_path / "kind", name, **size))).load()
 
 
-async def test_a_recogniser_is_no_chat_model(tmp_path: Path) -> None:
-    with pytest.raises(UnknownEngine, match="kind 'whisper', which is no chat model"):
+async def test_a_speech_recognizer_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(UnknownEngine, match="type 'whisper' is not a chat model"):
         await TransformersModel(settings(random_models.whisper(tmp_path))).load()
 
 
@@ -501,11 +505,11 @@ async def test_a_recogniser_is_no_chat_model(tmp_path: Path) -> None:
         ),
     ],
 )
-async def test_other_kinds_reply_too(
+async def test_other_model_types_reply(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, size: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(cache, "TOKENS_ON_CPU", 0)
-    made = of_kind(folder, tmp_path / "kind", name, initializer_range=0.5, tie_word_embeddings=False, **size)
+    monkeypatch.setattr(kv_cache, "TOKENS_ON_CPU", 0)
+    made = of_type(folder, tmp_path / "kind", name, initializer_range=0.5, tie_word_embeddings=False, **size)
     async with loaded(made, context_tokens=400) as model:
         alone = [await replied(model, talk(f"{number}" * 250)) for number in range(4)]
         assert await asyncio.gather(*(replied(model, talk(f"{number}" * 250)) for number in range(4))) == alone

@@ -1,4 +1,4 @@
-"""The embedded voice speaks, names its words, stops when told to, and is none the worse for it."""
+"""The embedded synthesizer: audio, word times, voices and cancellation."""
 
 import asyncio
 import subprocess
@@ -45,7 +45,7 @@ async def test_a_sentence_is_audible_in_slices_of_at_most_200_ms(voice: EspeakSy
     assert np.abs(np.frombuffer(b"".join(slice_.pcm for slice_ in slices), "<i2")).max() > 3000
 
 
-async def test_a_pause_at_slow_speed_comes_in_slices_too(voice: EspeakSynthesizer) -> None:
+async def test_a_long_pause_is_sliced(voice: EspeakSynthesizer) -> None:
     assert max(len(slice_.pcm) for slice_ in await speak(voice, "Hello there.", speed=0.4)) <= 2 * voice.rate_hz // 5
 
 
@@ -76,7 +76,7 @@ async def test_words_are_those_of_the_text_in_order(voice: EspeakSynthesizer, te
     assert len(words) > 1
     assert all(word.start <= word.end for word in words)
     assert all(before.end <= after.start for before, after in pairwise(words))
-    assert 0 <= samples(slices) - words[-1].end <= 0.25 * voice.rate_hz  # the pause after it
+    assert 0 <= samples(slices) - words[-1].end <= 0.25 * voice.rate_hz  # the pause after the sentence
     begin = 0
     for slice_ in slices:
         end = begin + len(slice_.pcm) // 2
@@ -101,7 +101,7 @@ async def test_speed_shortens(voice: EspeakSynthesizer) -> None:
     assert slow > 1.3 * normal > 1.3 * 1.3 * fast
 
 
-async def test_voices_are_the_engines_and_differ(voice: EspeakSynthesizer) -> None:
+async def test_voices_differ(voice: EspeakSynthesizer) -> None:
     voices = voice.voices()
     assert voices[0] == "en-us"
     assert {"en-gb", "hi", "de"} <= set(voices)
@@ -114,7 +114,7 @@ async def test_voices_are_the_engines_and_differ(voice: EspeakSynthesizer) -> No
     ("language", "name"),
     [("en", "en-us"), ("en-GB", "en-gb"), ("en_AU", "en-gb"), ("de-AT", "de"), ("zh-CN", "cmn"), ("no", "nb")],
 )
-async def test_a_language_has_its_voice(voice: EspeakSynthesizer, language: str, name: str) -> None:
+async def test_each_language_has_a_default_voice(voice: EspeakSynthesizer, language: str, name: str) -> None:
     chosen = samples(await speak(voice, "one two three four", language=language))
     named = samples(await speak(voice, "one two three four", voice=name, language="xx"))
     assert chosen == pytest.approx(named, rel=0.02)
@@ -131,10 +131,10 @@ async def test_an_unknown_language_is_refused(voice: EspeakSynthesizer) -> None:
         await speak(voice, SENTENCE, language="qqq")
 
 
-async def test_a_cancelled_sentence_leaves_the_next_one_whole(voice: EspeakSynthesizer) -> None:
+async def test_a_cancelled_sentence_does_not_affect_the_next(voice: EspeakSynthesizer) -> None:
     alone = samples(await speak(voice, SENTENCE))
     for taken in range(1, 6):
-        # To its end it would take the thread several seconds.
+        # The whole sentence would take the thread several seconds.
         cancelled = voice.speak(10 * LONG, voice="en-gb", speed=0.5, language="en")
         for _ in range(taken):
             await anext(cancelled)
@@ -145,7 +145,7 @@ async def test_a_cancelled_sentence_leaves_the_next_one_whole(voice: EspeakSynth
         assert slices[0].words[0].text == "Hello"
 
 
-async def test_a_reader_that_stops_holds_the_thread_until_it_goes(voice: EspeakSynthesizer) -> None:
+async def test_a_stalled_reader_blocks_the_thread_until_it_closes(voice: EspeakSynthesizer) -> None:
     just_too_long = "word and more words " * 30  # about 36 s
     unread = voice.speak(just_too_long, voice="", speed=1.0, language="en")
     await anext(unread)
@@ -162,18 +162,18 @@ async def test_a_sentence_longer_than_its_queue_loses_nothing(voice: EspeakSynth
     first = await anext(slow)
     async with asyncio.timeout(HANG_S):
         rest = [slice_ async for slice_ in slow]
-    assert len(rest) > 2 * QUEUED_SLICES  # more than fits at once
+    assert len(rest) > 2 * QUEUED_SLICES  # more than the queue holds
     words = [word.text for slice_ in [first, *rest] for word in slice_.words]
     assert words == LONG.split()
 
 
-async def test_sentences_at_once_do_not_mix(voice: EspeakSynthesizer) -> None:
+async def test_concurrent_sentences_do_not_mix(voice: EspeakSynthesizer) -> None:
     texts = [f"{word} is said here" for word in ("one", "two", "three", "four", "five", "six", "seven", "eight")]
     spoken = await asyncio.gather(*(speak(voice, text) for text in texts))
     assert [" ".join(word.text for slice_ in slices for word in slice_.words) for slices in spoken] == texts
 
 
-def test_a_process_that_ends_in_the_middle_of_a_sentence_does_not_hang() -> None:
+def test_the_process_can_exit_during_a_sentence() -> None:
     code = """
 import asyncio
 from services.tts.engines.espeak import EspeakSynthesizer
@@ -192,8 +192,8 @@ print("over")
     assert (done.returncode, done.stdout) == (0, "over\n"), done.stderr
 
 
-async def test_no_gap_is_heard_between_the_pieces_of_a_reply(voice: EspeakSynthesizer) -> None:
-    """Pieces one after another, as playout puts them: the silence at each seam in samples, and nothing cut off."""
+async def test_there_are_no_gaps_between_the_pieces_of_a_reply(voice: EspeakSynthesizer) -> None:
+    """Join the pieces as playout does: the silence at each boundary is short, and no speech is cut off."""
     texts = ["Well, let me see,", "I think that the weather is fine", "and that we can go.", "Shall we?", "Good."]
     pieces = [np.frombuffer(b"".join([one.pcm for one in await speak(voice, text)]), "<i2") for text in texts]
     playout = Playout(voice.rate_hz, 60)

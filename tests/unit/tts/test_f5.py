@@ -1,4 +1,4 @@
-"""F5 with a stand-in for its network: references, pieces, slices, words, caches, sentences that nobody wants any more."""
+"""F5 with a fake network: references, pieces, slices, words, caches and cancelled sentences."""
 
 import asyncio
 import sys
@@ -13,17 +13,18 @@ from hypothesis import strategies as st
 
 from services.tts.engine import Cloner, Speech
 from services.tts.engines.f5 import VOICES_KEPT, F5Synthesizer
-from services.tts.engines.f5_model import Reference, Unwanted, load_f5, network_weights
-from services.tts.engines.f5_plan import (
+from services.tts.engines.f5_inputs import (
     HOP,
     RATE_HZ,
-    most_bytes,
+    estimated_words,
+    max_bytes,
     piece_frames,
     pieces,
     reference_samples,
     reference_text,
-    spread,
 )
+from services.tts.engines.f5_model import Reference, load_f5, network_weights
+from services.tts.engines.model import Abandoned
 from services.tts.engines.waveform import Waveform
 from shared.audio.voices import ClonedVoice, cloned_voice, make_voice
 from shared.engines.registry import UnknownEngine
@@ -42,32 +43,32 @@ def recorded(name: str = "ann", seconds: float = 4.0, rate_hz: int = RATE_HZ, te
 
 
 class Network:
-    """Hums for as long as it is told to, and notes what it was asked."""
+    """Returns a tone of the requested length, and records its calls."""
 
     def __init__(self, own: ClonedVoice | None = None) -> None:
         self.own = own
-        self.listened: list[str] = []
+        self.encoded: list[str] = []
         self.spoken: list[tuple[str, str, int]] = []
         self.stopped: list[str] = []
-        self.go_on = threading.Event()
-        self.go_on.set()
+        self.may_finish = threading.Event()
+        self.may_finish.set()
         self.error: Exception | None = None
         self.threads: set[int] = set()
 
-    def listen(self, samples: Waveform, text: str) -> Reference:
+    def encode(self, samples: Waveform, text: str) -> Reference:
         self.threads.add(threading.get_ident())
-        self.listened.append(text)
+        self.encoded.append(text)
         return Reference(text, samples, len(samples) // HOP + 1)
 
-    def __call__(self, heard: Reference, text: str, frames: int, wanted: Callable[[], bool]) -> Waveform:
+    def synthesize(self, reference: Reference, text: str, frames: int, wanted: Callable[[], bool]) -> Waveform:
         self.threads.add(threading.get_ident())
-        self.spoken.append((heard.text, text, frames))
+        self.spoken.append((reference.text, text, frames))
         if self.error is not None:
             raise self.error
-        while not self.go_on.wait(0.005):
+        while not self.may_finish.wait(0.005):
             if not wanted():
                 self.stopped.append(text)
-                raise Unwanted
+                raise Abandoned
         return hum(frames * HOP / RATE_HZ, 0.3)
 
 
@@ -81,7 +82,7 @@ async def f5(network: Network) -> AsyncIterator[F5Synthesizer]:
     engine = F5Synthesizer(Settings(), lambda settings: network)
     await engine.load()
     yield engine
-    network.go_on.set()
+    network.may_finish.set()
     await engine.close()
 
 
@@ -108,7 +109,7 @@ async def test_a_sentence_is_as_long_as_its_text_in_the_voice_of_the_reference(
     assert network.spoken == [(f"{TEXT} ", TEXT, pytest.approx(4 * RATE_HZ / HOP, abs=12))]
 
 
-async def test_words_are_spread_over_the_speech(f5: F5Synthesizer) -> None:
+async def test_word_times_cover_the_speech(f5: F5Synthesizer) -> None:
     f5.learn(recorded())
     long = f"{TEXT} " * 6
     speech = await speak(f5, long)
@@ -126,68 +127,66 @@ async def test_speed_is_kept_within_bounds(f5: F5Synthesizer) -> None:
     assert lengths[3] == lengths[4]
 
 
-async def test_a_text_of_no_words_is_not_spoken(f5: F5Synthesizer, network: Network) -> None:
+async def test_a_text_without_words_is_silent(f5: F5Synthesizer, network: Network) -> None:
     f5.learn(recorded())
     for text in ("", "  ", "...", "—!"):
         assert await speak(f5, text) == []
     assert network.spoken == []
 
 
-async def test_all_of_the_model_happens_in_one_thread_that_is_not_the_loops(
-    f5: F5Synthesizer, network: Network
-) -> None:
+async def test_the_model_runs_in_one_thread_off_the_event_loop(f5: F5Synthesizer, network: Network) -> None:
     f5.learn(recorded())
     await asyncio.gather(*(speak(f5) for _ in range(4)))
     assert len(network.threads) == 1
     assert threading.get_ident() not in network.threads
 
 
-async def test_a_reference_is_taken_in_once_until_it_is_another(f5: F5Synthesizer, network: Network) -> None:
+async def test_a_reference_is_encoded_once_until_it_changes(f5: F5Synthesizer, network: Network) -> None:
     f5.learn(recorded())
     await speak(f5)
     f5.learn(recorded())
     await speak(f5)
-    assert len(network.listened) == 1
+    assert len(network.encoded) == 1
     f5.learn(recorded(text="Something else was said here."))
     await speak(f5)
-    assert network.listened == [f"{TEXT} ", "Something else was said here. "]
+    assert network.encoded == [f"{TEXT} ", "Something else was said here. "]
 
 
-async def test_only_the_newest_voices_are_kept(f5: F5Synthesizer, network: Network) -> None:
+async def test_the_least_recently_used_voices_are_dropped(f5: F5Synthesizer, network: Network) -> None:
     voices = [recorded(f"v{number}") for number in range(VOICES_KEPT + 1)]
     for voice in voices:
         f5.learn(voice)
         await speak(f5, voice=voice.name)
     await speak(f5, voice="v1")
-    assert len(network.listened) == VOICES_KEPT + 1
+    assert len(network.encoded) == VOICES_KEPT + 1
     with pytest.raises(ValueError, match="unknown voice 'v0'"):
         await speak(f5, voice="v0")
     f5.learn(voices[0])
     await speak(f5, voice="v0")
-    assert len(network.listened) == VOICES_KEPT + 2
+    assert len(network.encoded) == VOICES_KEPT + 2
 
 
-async def test_without_a_voice_of_its_own_one_must_be_named(f5: F5Synthesizer) -> None:
+async def test_without_a_default_voice_a_name_is_required(f5: F5Synthesizer) -> None:
     assert f5.voices() == ()
     with pytest.raises(ValueError, match="parley voices add"):
         await speak(f5, voice="")
 
 
-async def test_its_own_voice_is_the_default_and_is_warmed_up() -> None:
+async def test_the_example_voice_is_the_default_and_is_warmed_up() -> None:
     network = Network(recorded("nature"))
     f5 = F5Synthesizer(Settings(), lambda settings: network)
     await f5.load()
     assert f5.voices() == ("nature",)
     assert len(network.spoken) == 1
     assert seconds(await speak(f5, voice="")) == seconds(await speak(f5, voice="nature"))
-    assert len(network.listened) == 1
+    assert len(network.encoded) == 1
     await f5.close()
 
 
-async def test_a_sentence_that_waits_and_is_closed_is_never_computed(f5: F5Synthesizer, network: Network) -> None:
+async def test_a_sentence_cancelled_in_the_queue_is_not_synthesized(f5: F5Synthesizer, network: Network) -> None:
     f5.learn(recorded())
     await speak(f5)
-    network.go_on.clear()
+    network.may_finish.clear()
     async with asyncio.TaskGroup() as tasks:
         first = tasks.create_task(speak(f5, "This one is being spoken."))
         await until(lambda: len(network.spoken) == 2)
@@ -195,7 +194,7 @@ async def test_a_sentence_that_waits_and_is_closed_is_never_computed(f5: F5Synth
         await asyncio.sleep(0.02)
         second.cancel()
         await asyncio.wait([second])
-        network.go_on.set()
+        network.may_finish.set()
         await asyncio.wait([first])
         last = tasks.create_task(speak(f5, "And this one comes after."))
     assert first.result()
@@ -203,21 +202,19 @@ async def test_a_sentence_that_waits_and_is_closed_is_never_computed(f5: F5Synth
     assert [text for _, text, _ in network.spoken[1:]] == ["This one is being spoken.", "And this one comes after."]
 
 
-async def test_a_sentence_that_is_closed_stops_the_model_in_the_middle(f5: F5Synthesizer, network: Network) -> None:
+async def test_cancelling_a_sentence_stops_the_model_within_the_call(f5: F5Synthesizer, network: Network) -> None:
     f5.learn(recorded())
-    network.go_on.clear()
+    network.may_finish.clear()
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(speak(f5, "Nobody wants this."))
         await until(lambda: network.spoken)
         running.cancel()
     await until(lambda: network.stopped)
-    network.go_on.set()
+    network.may_finish.set()
     assert await speak(f5)
 
 
-async def test_the_pieces_after_the_one_that_is_heard_are_not_computed_for_who_left(
-    f5: F5Synthesizer, network: Network
-) -> None:
+async def test_closing_a_sentence_skips_its_remaining_pieces(f5: F5Synthesizer, network: Network) -> None:
     f5.learn(recorded())
     speech = f5.speak(f"{TEXT} " * 10, voice="ann", speed=1.0, language="en")
     await anext(speech)
@@ -226,9 +223,7 @@ async def test_the_pieces_after_the_one_that_is_heard_are_not_computed_for_who_l
     assert len(network.spoken) == 2
 
 
-async def test_an_error_of_the_model_is_the_sentences_and_not_the_next_ones(
-    f5: F5Synthesizer, network: Network
-) -> None:
+async def test_an_error_of_the_model_fails_only_that_sentence(f5: F5Synthesizer, network: Network) -> None:
     f5.learn(recorded())
     network.error = RuntimeError("a shape does not fit")
     with pytest.raises(RuntimeError, match="a shape"):
@@ -237,13 +232,13 @@ async def test_an_error_of_the_model_is_the_sentences_and_not_the_next_ones(
     assert await speak(f5)
 
 
-async def test_a_recording_in_which_nothing_is_heard_is_an_error_that_names_it(f5: F5Synthesizer) -> None:
+async def test_a_silent_recording_is_an_error_that_names_the_voice(f5: F5Synthesizer) -> None:
     f5.learn(cloned_voice("ann", TEXT, RATE_HZ, bytes(2 * RATE_HZ)))
     with pytest.raises(ValueError, match="the voice 'ann' is silent"):
         await speak(f5)
 
 
-async def test_what_is_missing_is_said_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_library_is_named_at_load(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchaudio", None)
     with pytest.raises(UnknownEngine, match=r"^The f5 engine .*torchaudio.* make install EXTRAS=f5$"):
         await F5Synthesizer(Settings()).load()
@@ -261,15 +256,15 @@ def test_a_checkpoint_is_stripped_to_the_network() -> None:
     assert network_weights(saved) == {"transformer.norm": 1}
 
 
-# -- the plan -------------------------------------------------------------------------------------
+# -- the inputs -----------------------------------------------------------------------------------
 
 
-def test_a_reference_is_cut_to_its_speech_made_loud_and_brought_to_24_khz() -> None:
+def test_a_reference_is_trimmed_amplified_and_resampled() -> None:
     quiet = np.concatenate((np.zeros(16_000, np.float32), hum(3, 0.02, 16_000), np.zeros(8_000, np.float32)))
-    heard = reference_samples(make_voice("ann", TEXT, 16_000, quiet))
-    assert len(heard) / RATE_HZ == pytest.approx(3.05, abs=0.03)
-    assert np.sqrt(np.mean(heard**2)) == pytest.approx(0.1, rel=0.01)
-    assert not heard[-RATE_HZ // 25 :].any()
+    prepared = reference_samples(make_voice("ann", TEXT, 16_000, quiet))
+    assert len(prepared) / RATE_HZ == pytest.approx(3.05, abs=0.03)
+    assert np.sqrt(np.mean(prepared**2)) == pytest.approx(0.1, rel=0.01)
+    assert not prepared[-RATE_HZ // 25 :].any()
     loud = reference_samples(make_voice("ann", TEXT, RATE_HZ, hum(3, 0.3)))
     assert np.sqrt(np.mean(loud**2)) == pytest.approx(0.3, rel=0.02)
 
@@ -278,7 +273,7 @@ def test_a_reference_is_cut_to_its_speech_made_loud_and_brought_to_24_khz() -> N
     ("text", "wanted"),
     [("Hello", "Hello. "), ("Hello.", "Hello. "), ("Hello?", "Hello? "), (" Hello… ", "Hello…"), ("你好。", "你好。")],
 )
-def test_the_text_of_a_reference_ends_like_a_sentence(text: str, wanted: str) -> None:
+def test_the_transcript_of_a_reference_ends_like_a_sentence(text: str, wanted: str) -> None:
     assert reference_text(text) == wanted
 
 
@@ -290,14 +285,14 @@ def test_frames_follow_the_authors_formula() -> None:
 
 
 @pytest.mark.parametrize(("reference_s", "piece_s"), [(1, 12), (6, 12), (12, 10), (20, 4), (30, 4)])
-def test_reference_and_piece_together_are_no_longer_than_the_model_can_hold(reference_s: int, piece_s: int) -> None:
-    said = "x" * 15 * reference_s
+def test_reference_and_piece_fit_into_the_model(reference_s: int, piece_s: int) -> None:
+    transcript = "x" * 15 * reference_s
     frames = reference_s * RATE_HZ // HOP
-    most = most_bytes(frames, said, 1.0)
-    assert piece_frames(frames, said, "y" * most, 1.0) * HOP / RATE_HZ == pytest.approx(piece_s, abs=0.1)
+    size = max_bytes(frames, transcript, 1.0)
+    assert piece_frames(frames, transcript, "y" * size, 1.0) * HOP / RATE_HZ == pytest.approx(piece_s, abs=0.1)
 
 
-def test_texts_are_cut_where_people_pause() -> None:
+def test_texts_are_cut_at_punctuation_if_possible() -> None:
     assert pieces("One two. Three four, five six.", 100) == ["One two. Three four, five six."]
     assert pieces("One two three four. Five six.", 20) == ["One two three four.", "Five six."]
     assert pieces("one two three four, five six", 20) == ["one two three four,", "five six"]
@@ -318,8 +313,8 @@ def test_no_piece_is_too_long_and_nothing_is_lost(text: str, most: int) -> None:
         assert found == []
 
 
-def test_a_word_is_what_stands_between_blanks_or_a_chinese_character() -> None:
-    assert [word.text for word in spread("Hi there, 你好。", 0, 100)] == ["Hi", "there,", "你", "好", "。"]
+def test_words_are_separated_by_spaces_or_are_chinese_characters() -> None:
+    assert [word.text for word in estimated_words("Hi there, 你好。", 0, 100)] == ["Hi", "there,", "你", "好", "。"]
 
 
 @given(
@@ -327,8 +322,8 @@ def test_a_word_is_what_stands_between_blanks_or_a_chinese_character() -> None:
     st.integers(0, 1000),
     st.integers(0, 100_000),
 )
-def test_words_follow_one_another_from_the_first_sample_to_the_last(text: str, start: int, length: int) -> None:
-    words = spread(text, start, start + length)
+def test_word_times_are_contiguous(text: str, start: int, length: int) -> None:
+    words = estimated_words(text, start, start + length)
     assert "".join(word.text for word in words) == "".join(text.split())
     assert (words[0].start, words[-1].end) == (start, start + length)
     assert all(one.end == other.start for one, other in pairwise(words))

@@ -1,4 +1,4 @@
-"""Kokoro's own architecture, with random weights: what it says means nothing, that it says it as it should does."""
+"""Kokoro's architecture with random weights: the speech is noise, but its slices, words and levels are real."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from services.tts.engine import Speech
-from services.tts.engines.kokoro import KokoroSynthesizer, mixture
+from services.tts.engines.kokoro import KokoroSynthesizer, mix
 from shared.audio.loudness import LEVEL_DBFS, level_dbfs
 from shared.engines.models import ModelMissing
 from shared.engines.registry import UnknownEngine
@@ -78,7 +78,7 @@ async def test_voices_mix_and_speed_counts(engine: KokoroSynthesizer) -> None:
         ("", "es", ("af_heart", "e")),
     ],
 )
-async def test_voice_and_language_are_chosen_together(
+async def test_the_choice_of_voice_and_language(
     engine: KokoroSynthesizer, voice: str, language: str, chosen: tuple[str, str]
 ) -> None:
     assert engine._choose(voice, language) == chosen
@@ -94,20 +94,22 @@ async def test_hindi_is_spoken(engine: KokoroSynthesizer) -> None:
     [
         ("nobody", "en", "unknown voice 'nobody'"),
         ("", "de", "does not speak 'de'"),
-        ("af_heart:x", "en", "is no share"),
+        ("af_heart:x", "en", "is not a weight"),
     ],
 )
-async def test_what_cannot_be_spoken_is_named(engine: KokoroSynthesizer, voice: str, language: str, says: str) -> None:
+async def test_unknown_voices_and_languages_are_errors(
+    engine: KokoroSynthesizer, voice: str, language: str, says: str
+) -> None:
     with pytest.raises(ValueError, match=says):
         await speak(engine, TEXT, voice, language=language)
 
 
 @pytest.mark.parametrize("text", ["…", "🙂", " "])
-async def test_what_has_no_sound_is_a_short_silence(engine: KokoroSynthesizer, text: str) -> None:
+async def test_a_text_without_phonemes_is_a_short_silence(engine: KokoroSynthesizer, text: str) -> None:
     assert len(samples(await speak(engine, text))) < 2 * engine.rate_hz
 
 
-async def test_a_long_sentence_begins_early_and_can_be_stopped(engine: KokoroSynthesizer) -> None:
+async def test_a_long_sentence_starts_early_and_can_be_closed(engine: KokoroSynthesizer) -> None:
     speech = engine.speak("Well, this is so, " + "and this goes on and on, " * 20, voice="", speed=1.0, language="en")
     first = await anext(speech)
     assert first.words[0].text == "Well,"
@@ -116,7 +118,7 @@ async def test_a_long_sentence_begins_early_and_can_be_stopped(engine: KokoroSyn
     assert (await speak(engine, "Yes."))[0].pcm
 
 
-async def test_two_at_once_are_what_they_are_alone(engine: KokoroSynthesizer) -> None:
+async def test_concurrent_sentences_sound_as_they_do_alone(engine: KokoroSynthesizer) -> None:
     texts = ["One two three.", "This is another one, and longer."]
     alone = [await speak(engine, text) for text in texts]
     together = await asyncio.gather(*(speak(engine, text) for text in texts))
@@ -124,24 +126,24 @@ async def test_two_at_once_are_what_they_are_alone(engine: KokoroSynthesizer) ->
         assert len(samples(one)) == len(samples(other))
 
 
-async def test_shares_add_up_to_one() -> None:
-    assert mixture("a+b:3") == [("a", 0.25), ("b", 0.75)]
-    assert mixture("a,b") == [("a", 0.5), ("b", 0.5)]
+async def test_the_shares_of_a_mix_add_up_to_one() -> None:
+    assert mix("a+b:3") == [("a", 0.25), ("b", 0.75)]
+    assert mix("a,b") == [("a", 0.5), ("b", 0.5)]
 
 
-async def test_what_is_no_kokoro_is_named(folder: Path, tmp_path: Path) -> None:
+async def test_other_models_are_rejected(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelMissing, match=r"config\.json"):
         await KokoroSynthesizer(Settings(tts_model=str(tmp_path))).load()
     (tmp_path / "config.json").write_text('{"model_type": "whisper"}')
     (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(UnknownEngine, match="no Kokoro"):
+    with pytest.raises(UnknownEngine, match="not a Kokoro model"):
         await KokoroSynthesizer(Settings(tts_model=str(tmp_path))).load()
     (tmp_path / "kokoro.pth").symlink_to(folder / "kokoro-v1_0.pth")
     (tmp_path / "voices").symlink_to(folder / "voices")
-    with pytest.raises(UnknownEngine, match="no Kokoro that can be loaded"):
+    with pytest.raises(UnknownEngine, match="not a Kokoro model that can be loaded"):
         await KokoroSynthesizer(Settings(tts_model=str(tmp_path))).load()
 
 
-async def test_a_device_that_is_not_there_is_named(folder: Path) -> None:
+async def test_a_missing_device_is_named(folder: Path) -> None:
     with pytest.raises(UnknownEngine, match=r"cuda:7.*0 CUDA devices"):
         await KokoroSynthesizer(Settings(tts_model=str(folder), device="cuda:7")).load()

@@ -1,4 +1,4 @@
-"""The voice behind a server of /v1/audio/speech, against a real HTTP server that behaves well, badly, or not at all."""
+"""The synthesizer behind /v1/audio/speech, against a real HTTP server that works, fails, or does not respond."""
 
 import asyncio
 import struct
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
 from services.tts.engine import ENGINES, Speech
-from services.tts.engines.openai import VOICES, OpenAISynthesizer, _Audio
+from services.tts.engines.openai import VOICES, OpenAISynthesizer, _PcmReader
 from shared.audio.loudness import LEVEL_DBFS, level_dbfs
 from shared.engines.endpoints import OUTCOMES, EndpointFailed
 from shared.engines.registry import UnknownEngine, create_engine
@@ -42,7 +42,7 @@ async def server() -> AsyncIterator[OpenAIServer]:
 
 @asynccontextmanager
 async def loaded(server: OpenAIServer, *answers: Answer, **given: Any) -> AsyncIterator[OpenAISynthesizer]:
-    """A loaded engine, and from then on these answers."""
+    """Load an engine; the server then gives these answers."""
     synthesizer = create_engine("tts", "openai", ENGINES, Settings(**{"tts_url": server.url, **given}))
     assert isinstance(synthesizer, OpenAISynthesizer)
     try:
@@ -87,10 +87,10 @@ async def test_samples_come_in_slices_of_at_most_200_ms(server: OpenAIServer) ->
 
 
 @given(st.binary(max_size=30_000), st.lists(st.integers(1, 12_000), max_size=20), st.booleans(), st.binary(max_size=9))
-def test_however_it_is_cut_all_whole_samples_arrive(data: bytes, cuts: list[int], header: bool, extra: bytes) -> None:
+def test_all_samples_arrive_whatever_the_chunk_sizes(data: bytes, cuts: list[int], header: bool, extra: bytes) -> None:
     data = b"\0\0\0\0" + data
     sent = wav(data, extra=extra) if header else data
-    audio = _Audio("http://here", "audio/pcm")
+    audio = _PcmReader("http://here", "audio/pcm")
     slices: list[bytes] = []
     place = 0
     for cut in [*cuts, len(sent)]:
@@ -102,7 +102,7 @@ def test_however_it_is_cut_all_whole_samples_arrive(data: bytes, cuts: list[int]
     assert all(len(slice_) >= 960 for slice_ in slices[:-1])
 
 
-async def test_odd_bytes_are_carried_and_the_last_one_dropped(server: OpenAIServer) -> None:
+async def test_half_samples_are_joined_and_a_last_one_dropped(server: OpenAIServer) -> None:
     odd = [PCM[at : at + 1601] for at in range(0, 16_000, 1601)]
     assert await pcm(server, speech(*odd, b"x")) == (b"".join(odd) + b"x")[: (len(b"".join(odd)) + 1) & ~1]
 
@@ -117,11 +117,11 @@ async def test_the_first_slice_does_not_wait_for_the_rest(server: OpenAIServer) 
         await slices.aclose()
 
 
-async def test_each_slice_has_its_own_time(server: OpenAIServer) -> None:
+async def test_the_timeout_applies_to_each_slice(server: OpenAIServer) -> None:
     assert await pcm(server, speech(*(PCM[:2000], 0.3) * 4), **QUICK) == PCM[:2000] * 4
 
 
-async def test_what_is_asked_for(server: OpenAIServer) -> None:
+async def test_the_request(server: OpenAIServer) -> None:
     async with loaded(server, tts_model="kokoro", voice="nova") as engine:
         await spoken(engine, "Gr\u00fc\u00dfe!", speed=9)
         await spoken(engine, "Hi", "coral", 0.1)
@@ -133,7 +133,7 @@ async def test_what_is_asked_for(server: OpenAIServer) -> None:
 
 
 def voiced(dbfs: float, seconds: float = 1.0) -> bytes:
-    """Noise of this level."""
+    """Return noise of this level, s16le."""
     samples = np.random.default_rng(1).normal(0, 32_768 * 10 ** (dbfs / 20), int(24_000 * seconds))
     return bytes(samples.clip(-32_768, 32_767).astype("<i2").tobytes())
 
@@ -144,7 +144,7 @@ def loudness(slices: list[Speech]) -> float:
 
 
 @pytest.mark.parametrize("dbfs", [-35, -11])
-async def test_how_loud_a_server_is_is_known_when_it_is_loaded(server: OpenAIServer, dbfs: float) -> None:
+async def test_the_loudness_is_measured_at_load(server: OpenAIServer, dbfs: float) -> None:
     server.speeches = deque([speech(voiced(dbfs, 0.5))])
     async with loaded(server) as engine:
         assert loudness(await spoken(engine)) == pytest.approx(LEVEL_DBFS, abs=0.5)
@@ -153,17 +153,19 @@ async def test_how_loud_a_server_is_is_known_when_it_is_loaded(server: OpenAISer
 async def test_each_voice_has_its_own_loudness(server: OpenAIServer) -> None:
     server.speeches = deque([speech(voiced(-30))])
     async with loaded(server, speech(voiced(-24)), speech(voiced(-24)), speech(voiced(-30))) as engine:
-        assert loudness(await spoken(engine, voice="echo")) == pytest.approx(-14, abs=0.5)  # as the first voice
+        assert loudness(await spoken(engine, voice="echo")) == pytest.approx(
+            -14, abs=0.5
+        )  # a new voice starts with the gain of the first one
         assert loudness(await spoken(engine, voice="echo")) == pytest.approx(LEVEL_DBFS, abs=0.5)
         assert loudness(await spoken(engine)) == pytest.approx(LEVEL_DBFS, abs=0.5)
 
 
-async def test_a_sentence_that_is_left_early_was_heard(server: OpenAIServer) -> None:
+async def test_a_cancelled_sentence_is_measured(server: OpenAIServer) -> None:
     async with loaded(server, speech(voiced(-30, 2)), speech(voiced(-30))) as engine:
-        heard = 0
+        received = 0
         async with aclosing(engine.speak("Hello.", voice="", speed=1.0, language="en")) as slices:
-            while heard < 24_000:
-                heard += len((await anext(slices)).pcm)
+            while received < 24_000:
+                received += len((await anext(slices)).pcm)
         assert loudness(await spoken(engine)) == pytest.approx(LEVEL_DBFS, abs=0.5)
 
 
@@ -172,13 +174,13 @@ async def test_a_sentence_that_is_left_early_was_heard(server: OpenAIServer) -> 
 
 @pytest.mark.parametrize("kind", ["audio/pcm", "audio/wav", "application/octet-stream"])
 @pytest.mark.parametrize(("extra", "size"), [(b"made by a test.", 0xFFFFFFFF), (b"", 0)])
-async def test_a_wav_header_is_passed_over(server: OpenAIServer, kind: str, extra: bytes, size: int) -> None:
+async def test_a_wav_header_is_skipped(server: OpenAIServer, kind: str, extra: bytes, size: int) -> None:
     sent = wav(PCM, extra=extra, size=size)
     assert await pcm(server, speech(sent[:2], sent[2:30], sent[30:], kind=kind)) == PCM
 
 
 @pytest.mark.parametrize("layout", [{"rate_hz": 22_050}, {"channels": 2}])
-async def test_a_wav_of_another_kind_is_refused(server: OpenAIServer, layout: dict[str, Any]) -> None:
+async def test_a_wav_of_another_format_is_rejected(server: OpenAIServer, layout: dict[str, Any]) -> None:
     with pytest.raises(EndpointFailed, match="instead of 24000 Hz"):
         await pcm(server, speech(wav(PCM, **layout)))
 
@@ -186,7 +188,7 @@ async def test_a_wav_of_another_kind_is_refused(server: OpenAIServer, layout: di
 @pytest.mark.parametrize(
     "sent", [b"RIFF\0\0\0\0WAVE" + b"junk\0\0\0\0" * 10_000, b"RIFF\0\0\0\0WAVEjunk\xff\xff\xff\xff"]
 )
-async def test_a_wav_without_samples_is_refused(server: OpenAIServer, sent: bytes) -> None:
+async def test_a_wav_without_samples_is_rejected(server: OpenAIServer, sent: bytes) -> None:
     with pytest.raises(EndpointFailed, match=r"without samples|no audio"):
         await pcm(server, speech(sent))
 
@@ -201,12 +203,12 @@ async def test_a_wav_without_samples_is_refused(server: OpenAIServer, sent: byte
         (b'{"error": "no"}' * 100, "application/json"),
     ],
 )
-async def test_what_is_no_pcm_is_not_played(server: OpenAIServer, sent: bytes, kind: str) -> None:
+async def test_other_formats_are_rejected(server: OpenAIServer, sent: bytes, kind: str) -> None:
     with pytest.raises(EndpointFailed, match=f"sends {kind} instead of pcm"):
         await pcm(server, speech(sent, kind=kind))
 
 
-async def test_samples_that_look_like_mp3_are_played(server: OpenAIServer) -> None:
+async def test_samples_that_look_like_mp3_are_accepted(server: OpenAIServer) -> None:
     assert await pcm(server, speech(b"\xff\xfb" + PCM)) == b"\xff\xfb" + PCM
 
 
@@ -227,7 +229,7 @@ async def test_samples_that_look_like_mp3_are_played(server: OpenAIServer) -> No
     ],
     ids=lambda answer: f"{answer.status} {answer.steps}"[:40],
 )
-async def test_a_failure_before_the_first_audio_is_tried_once_more(server: OpenAIServer, failure: Answer) -> None:
+async def test_a_failure_before_the_first_audio_is_retried_once(server: OpenAIServer, failure: Answer) -> None:
     async with loaded(server, failure, speech(PCM), **QUICK) as engine:
         assert b"".join(slice_.pcm for slice_ in await spoken(engine)) == PCM
         assert len(server.requests(SPEECH)) == 2
@@ -248,14 +250,14 @@ async def test_a_failure_after_the_first_audio_is_raised(server: OpenAIServer, e
 
 
 @pytest.mark.parametrize(("status", "kind"), [(400, ValueError), (422, ValueError), (401, EndpointFailed)])
-async def test_what_will_not_pass_is_not_tried_again(server: OpenAIServer, status: int, kind: type[Exception]) -> None:
+async def test_a_permanent_error_is_not_retried(server: OpenAIServer, status: int, kind: type[Exception]) -> None:
     async with loaded(server, error(status, "input is too long")) as engine:
         with pytest.raises(kind, match=f"{status} input is too long"):
             await spoken(engine)
         assert len(server.requests(SPEECH)) == 1
 
 
-async def test_a_server_that_died(server: OpenAIServer) -> None:
+async def test_a_server_that_is_down_is_named(server: OpenAIServer) -> None:
     async with openai_server() as other:
         engine = OpenAISynthesizer(Settings(tts_url=other.url))
         await engine.load()
@@ -293,13 +295,13 @@ async def test_cancelling_the_sentence_closes_the_stream(server: OpenAIServer, s
         ["af_bella", "bm_lewis"],
     ],
 )
-async def test_the_servers_voices_are_those_there_are(server: OpenAIServer, listing: Any) -> None:
+async def test_the_voices_come_from_the_server(server: OpenAIServer, listing: Any) -> None:
     server.voices = listing
     async with loaded(server) as engine:
         assert engine.voices() == ("af_bella", "bm_lewis")
         await spoken(engine, voice="bm_lewis")
         await spoken(engine)
-        with pytest.raises(ValueError, match="'alloy': there are af_bella, bm_lewis"):
+        with pytest.raises(ValueError, match="'alloy'; available: af_bella, bm_lewis"):
             await spoken(engine, voice="alloy")
     assert [asked["voice"] for asked in server.requests(SPEECH)] == ["bm_lewis", "af_bella"]
 
@@ -317,7 +319,7 @@ async def test_the_servers_voices_are_those_there_are(server: OpenAIServer, list
         Answer((b"<html>",), headers={"content-type": "text/html"}),
     ],
 )
-async def test_without_a_list_there_are_openais_and_the_server_knows_more(server: OpenAIServer, listing: Any) -> None:
+async def test_without_a_list_any_voice_is_sent_to_the_server(server: OpenAIServer, listing: Any) -> None:
     server.voices = listing
     async with loaded(server) as engine:
         assert engine.voices() == VOICES
@@ -328,24 +330,24 @@ async def test_without_a_list_there_are_openais_and_the_server_knows_more(server
     assert server.requests(SPEECH)[0]["voice"] == "mine"
 
 
-async def test_the_default_is_that_of_the_settings(server: OpenAIServer) -> None:
+async def test_the_default_voice_comes_from_the_settings(server: OpenAIServer) -> None:
     server.voices = {"voices": ["a", "b", "c"]}
     async with loaded(server, voice="b") as engine:
         assert engine.voices() == ("b", "a", "c")
         await spoken(engine)
     assert server.requests(SPEECH)[0]["voice"] == "b"
-    with pytest.raises(UnknownEngine, match="'d': there are a, b, c"):
+    with pytest.raises(UnknownEngine, match="'d'; available: a, b, c"):
         async with loaded(server, voice="d"):
             pass
 
 
-async def test_a_hosted_voice_that_is_none_is_refused_here(
+async def test_an_unknown_hosted_voice_is_rejected_locally(
     server: OpenAIServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HTTP_PROXY", server.url.removesuffix("/v1"))  # so that its host is the one that it is
+    monkeypatch.setenv("HTTP_PROXY", server.url.removesuffix("/v1"))  # the host name stays api.openai.com
     async with loaded(server, tts_url="http://api.openai.com/v1", tts_key="secret") as engine:
         await spoken(engine, voice="verse")
-        with pytest.raises(ValueError, match="'nobody': there are alloy"):
+        with pytest.raises(ValueError, match="'nobody'; available: alloy"):
             await spoken(engine, voice="nobody")
     (asked,) = server.asked
     assert asked.headers["authorization"] == "Bearer secret"
@@ -355,7 +357,7 @@ async def test_a_hosted_voice_that_is_none_is_refused_here(
 # ---- load
 
 
-async def test_a_server_that_cannot_be_used_is_an_error_at_start(server: OpenAIServer) -> None:
+async def test_an_unusable_server_is_an_error_at_load(server: OpenAIServer) -> None:
     cases = [(error(401, "bad key"), "bad key"), (error(503, "starting"), "starting"), (Answer((NEVER_S,)), "in time")]
     for server.voices, reason in cases:
         with pytest.raises(UnknownEngine, match=f"{server.url}.*{reason}"):
@@ -367,7 +369,7 @@ async def test_a_server_that_cannot_be_used_is_an_error_at_start(server: OpenAIS
             pass
 
 
-async def test_nobody_there_and_no_key(server: OpenAIServer) -> None:
+async def test_unreachable_servers_and_missing_keys(server: OpenAIServer) -> None:
     nowhere = free_port_url()
     with pytest.raises(UnknownEngine, match=f"{nowhere}.*onnection"):
         async with loaded(server, tts_url=nowhere):
@@ -381,7 +383,7 @@ async def test_nobody_there_and_no_key(server: OpenAIServer) -> None:
 
 
 def requests() -> dict[str, float]:
-    """By outcome, so far."""
+    """Return the number of requests so far, by outcome."""
     labels = {"stage": "tts", "endpoint": "first"}
     found = {
         outcome: REGISTRY.get_sample_value("parley_endpoint_requests_total", {**labels, "outcome": outcome})
@@ -390,7 +392,7 @@ def requests() -> dict[str, float]:
     return {outcome: value for outcome, value in found.items() if value is not None}
 
 
-async def test_requests_are_counted_by_how_they_ended(server: OpenAIServer) -> None:
+async def test_requests_are_counted_by_outcome(server: OpenAIServer) -> None:
     answers = (error(503), Answer((PCM,), None), error(422), Answer((PCM, 20.0, PCM), None))
     async with loaded(server, *answers, next_token_s=60) as engine:
         before = requests()

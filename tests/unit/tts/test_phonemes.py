@@ -1,10 +1,18 @@
-"""Words and their phonemes, cut where the voice may pause."""
+"""Phonemes of words, and cutting sentences into pieces."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.tts.engines.phonemes import FIRST_LONGEST, LONGEST, Pronounced, aligned, letter, pieces, speller
+from services.tts.engines.phonemes import (
+    FIRST_LONGEST,
+    LONGEST,
+    Pronounced,
+    aligned,
+    language_code,
+    load_phonemizer,
+    pieces,
+)
 
 SENTENCE = "Hello there, my friend!"
 
@@ -13,38 +21,38 @@ SENTENCE = "Hello there, my friend!"
     ("language", "code"),
     [("en", "a"), ("en-US", "a"), ("en-GB", "b"), ("hi-IN", "h"), ("pt_BR", "p"), ("zh-CN", "z"), ("de", None)],
 )
-def test_languages_have_their_letters(language: str, code: str | None) -> None:
-    assert letter(language) == code
+def test_language_codes(language: str, code: str | None) -> None:
+    assert language_code(language) == code
 
 
 @pytest.mark.parametrize("code", ["a", "b"])
-def test_english_is_written_in_kokoros_alphabet(code: str) -> None:
-    words = speller(code)(SENTENCE)
+def test_english_phonemes_are_in_kokoros_vocabulary(code: str) -> None:
+    words = load_phonemizer(code)(SENTENCE)
     assert [word.word for word in words] == SENTENCE.split()
     assert words[1].phonemes.endswith(",")
     assert words[0].phonemes.startswith("həlˈ")
     assert words[0].phonemes.endswith({"a": "O", "b": "Q"}[code])
 
 
-def test_what_is_read_as_several_words_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
-    words = speller("a")("It costs $3.50 now.")
+def test_words_read_as_several_cause_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    words = load_phonemizer("a")("It costs $3.50 now.")
     assert [word.word for word in words] == ["It", "costs", "$3.50", "now."]
     assert not caplog.records
 
 
-def test_hindi_is_written_word_by_word() -> None:
-    words = speller("h")("नमस्ते दुनिया, आप कैसे हैं?")
+def test_hindi_phonemes_are_aligned_with_words() -> None:
+    words = load_phonemizer("h")("नमस्ते दुनिया, आप कैसे हैं?")
     assert [word.word for word in words] == ["नमस्ते", "दुनिया,", "आप", "कैसे", "हैं?"]
     assert words[0].phonemes == "nəmˈʌsteː"
 
 
-@pytest.mark.parametrize(("code", "extra"), [("j", r"misaki\[ja\]"), ("z", r"misaki\[zh\]")])
-def test_a_language_without_its_package_says_which(code: str, extra: str) -> None:
+@pytest.mark.parametrize(("code", "extra"), [("j", "EXTRAS=japanese"), ("z", "EXTRAS=chinese")])
+def test_a_missing_language_package_is_named(code: str, extra: str) -> None:
     with pytest.raises(ValueError, match=extra):
-        speller(code)
+        load_phonemizer(code)
 
 
-def test_where_the_counts_differ_each_word_has_its_share() -> None:
+def test_phonemes_are_distributed_if_the_counts_differ() -> None:
     assert aligned("it costs $3.50 now", "ɪt kˈɔsts dˈɑləɹ θɹˈi fˈɪfti nˈW") == [
         Pronounced("it", "ɪt"),
         Pronounced("costs", "kˈɔsts dˈɑləɹ"),
@@ -66,7 +74,7 @@ def test_no_word_and_no_phoneme_is_lost(words: list[str], sounds: list[str]) -> 
         st.builds(Pronounced, st.just("word"), st.text("əɪ", min_size=1, max_size=30) | st.just("wˈɜɹd,")), max_size=80
     )
 )
-def test_pieces_are_short_and_all_there(words: list[Pronounced]) -> None:
+def test_pieces_are_short_and_complete(words: list[Pronounced]) -> None:
     found = pieces(words)
     assert [word for piece in found for word in piece] == words
     for number, piece in enumerate(found):
@@ -76,7 +84,7 @@ def test_pieces_are_short_and_all_there(words: list[Pronounced]) -> None:
             assert size <= LONGEST
 
 
-def test_the_first_piece_ends_early_at_a_mark() -> None:
+def test_the_first_piece_is_short_and_ends_at_punctuation() -> None:
     words = [Pronounced("w", "əəəəə")] * 10 + [Pronounced("w,", "əəəə,")] + [Pronounced("w", "əəəəə")] * 40
     first, rest = pieces(words)
     assert len(first) == 11

@@ -1,4 +1,4 @@
-"""The scripted voice: so many samples that number themselves, in slices, words spread over them."""
+"""The scripted synthesizer: sample values that count up, in slices, with words at equal distances."""
 
 import asyncio
 from itertools import pairwise
@@ -19,7 +19,7 @@ async def speak(settings: Settings, text: str = "one two three") -> list[Speech]
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.2, 1.0, 2.5])
-async def test_the_samples_number_themselves(seconds: float) -> None:
+async def test_the_sample_values_count_up(seconds: float) -> None:
     slices = await speak(Settings(scripted_tts_seconds=seconds))
     samples = np.frombuffer(b"".join(slice_.pcm for slice_ in slices), "<i2")
     assert np.array_equal(samples, np.arange(round(16_000 * seconds)) % 32_768)
@@ -27,7 +27,7 @@ async def test_the_samples_number_themselves(seconds: float) -> None:
 
 
 @given(st.lists(st.text(st.characters(categories=["L"]), min_size=1), min_size=1, max_size=60))
-def test_words_come_in_order_each_in_the_slice_in_which_it_begins(words: list[str]) -> None:
+def test_each_word_is_in_the_slice_in_which_it_starts(words: list[str]) -> None:
     slices = asyncio.run(speak(Settings(), " ".join(words)))
     spoken = [word for slice_ in slices for word in slice_.words]
     assert [word.text for word in spoken] == words

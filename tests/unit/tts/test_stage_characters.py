@@ -1,4 +1,4 @@
-"""What the tts stage counts of what it has spoken."""
+"""The tts stage counts the characters that it sends to its engine."""
 
 import random
 from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ def characters() -> float | None:
     return REGISTRY.get_sample_value("parley_tts_characters_total", {"engine": ENGINE})
 
 
-async def test_characters_are_counted_from_zero_on_with_each_attempt() -> None:
+async def test_characters_are_counted_for_each_attempt() -> None:
     bus = SimulatedBus(random.Random(0), (0.0, 0.0))
     leases, attempts = SimulatedLeases(bus), count(1)
     settings = Settings(scripted_tts_ms=0, scripted_tts_seconds=0.5)

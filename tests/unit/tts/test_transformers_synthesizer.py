@@ -1,4 +1,4 @@
-"""The architectures that transformers has, with random weights: what they say means nothing, that they say it as they should does."""
+"""Transformers models that speak: the real architectures with random weights. The speech is noise, its form is not."""
 
 import asyncio
 import json
@@ -14,9 +14,9 @@ import pytest_asyncio
 from structlog.testing import capture_logs
 
 from services.tts.engine import ENGINES, Speech
-from services.tts.engines.families import load_model
-from services.tts.engines.family import Abandoned
 from services.tts.engines.languages import two_letters
+from services.tts.engines.loading import load_model
+from services.tts.engines.model import Abandoned
 from services.tts.engines.transformers import FIRST_LONGEST, TransformersSynthesizer, pieces
 from services.tts.engines.vits import numbers_in_words
 from shared.audio.loudness import LEVEL_DBFS, level_dbfs
@@ -109,15 +109,15 @@ async def test_it_speaks_in_slices_at_its_level(
     speech = await speak(engine, TEXT)
     assert all(0 < len(piece.pcm) <= 2 * rate_hz // 5 for piece in speech)
     assert not any(piece.words for piece in speech)
-    assert level_dbfs(samples(speech), rate_hz) == pytest.approx(LEVEL_DBFS, abs=6)  # some say very little
+    assert level_dbfs(samples(speech), rate_hz) == pytest.approx(LEVEL_DBFS, abs=6)  # some utterances are very short
     assert np.array_equal(samples(speech), samples(await speak(engine, TEXT)))
 
 
 @pytest.mark.parametrize("name", ["vits", "crowd", "speecht5"])
-async def test_many_at_once_sound_as_they_do_alone(name: str, engines: Engines) -> None:
+async def test_sentences_sound_the_same_in_a_batch_as_alone(name: str, engines: Engines) -> None:
     engine = engines[name]
     voice = engine.voices()[-1]
-    texts = [text for text in TEXTS if name != "speecht5" or text != "Yes."]  # whose end that one misses
+    texts = [text for text in TEXTS if name != "speecht5" or text != "Yes."]  # speecht5 misses its end
     model = engine._model
     together = model.speak([*texts, "…"], voice, 1.0, lambda: True)
     assert not len(together[-1])
@@ -127,7 +127,7 @@ async def test_many_at_once_sound_as_they_do_alone(name: str, engines: Engines) 
         assert np.abs(one - alone).max() < 1e-4 * np.abs(alone).max()
 
 
-async def test_sessions_with_other_voices_and_speeds_share_the_model(crowd: TransformersSynthesizer) -> None:
+async def test_voices_and_speeds_share_the_model(crowd: TransformersSynthesizer) -> None:
     asked = [(text, voice, speed) for text in TEXTS for voice in crowd.voices() for speed in (1.0, 1.5)]
     alone = [samples(await speak(crowd, *one)) for one in asked]
     together = await asyncio.gather(*(speak(crowd, *one) for one in asked))
@@ -135,7 +135,7 @@ async def test_sessions_with_other_voices_and_speeds_share_the_model(crowd: Tran
         assert len(one) == len(samples(other))
 
 
-async def test_vits_speaks_at_the_speed_that_is_asked_for(vits: TransformersSynthesizer) -> None:
+async def test_vits_has_a_speed(vits: TransformersSynthesizer) -> None:
     plain, fast = [len(samples(await speak(vits, TEXTS[2], speed=speed))) for speed in (1.0, 1.9)]
     assert fast < 0.8 * plain
 
@@ -149,12 +149,12 @@ async def test_voices_differ(crowd: TransformersSynthesizer, speecht5: Transform
 @pytest.mark.parametrize(
     ("voice", "language", "says"),
     [
-        ("nobody", "en", "unknown voice 'nobody': there are speaker-0"),
-        ("", "de", "does not speak 'de': it knows en"),
+        ("nobody", "en", "unknown voice 'nobody'; available: speaker-0"),
+        ("", "de", "does not speak 'de', only en"),
         ("", "hi-IN", r"'hi-IN'.*facebook/mms-tts-"),
     ],
 )
-async def test_what_cannot_be_spoken_is_named(
+async def test_unknown_voices_and_languages_are_errors(
     vits: TransformersSynthesizer, voice: str, language: str, says: str
 ) -> None:
     with pytest.raises(ValueError, match=says):
@@ -164,16 +164,16 @@ async def test_what_cannot_be_spoken_is_named(
 
 @pytest.mark.parametrize("name", ["vits", "speecht5"])
 @pytest.mark.parametrize("text", ["…", "🙂", " ", "", "!?!", "\x00"])
-async def test_what_has_no_sound_is_a_short_silence(name: str, text: str, engines: Engines) -> None:
+async def test_a_text_without_words_is_a_short_silence(name: str, text: str, engines: Engines) -> None:
     engine = engines[name]
     assert len(samples(await speak(engine, text))) < engine.rate_hz
 
 
-async def test_letters_that_the_model_does_not_know_are_left_out(vits: TransformersSynthesizer) -> None:
+async def test_unknown_characters_are_skipped(vits: TransformersSynthesizer) -> None:
     assert len(samples(await speak(vits, "café नमस्ते 🙂 ok."))) > vits.rate_hz // 5
 
 
-async def test_a_long_sentence_begins_early_and_can_be_stopped(vits: TransformersSynthesizer) -> None:
+async def test_a_long_sentence_starts_early_and_can_be_closed(vits: TransformersSynthesizer) -> None:
     spoken: list[str] = []
     say = vits._model._speak  # type: ignore[attr-defined]
 
@@ -195,7 +195,7 @@ async def test_a_long_sentence_begins_early_and_can_be_stopped(vits: Transformer
 
 
 @pytest.mark.parametrize(("name", "steps"), [("speecht5", 3), ("csm", 3), ("vits", 0)])
-async def test_a_call_ends_when_nobody_wants_it(name: str, steps: int, engines: Engines) -> None:
+async def test_a_call_is_abandoned_when_no_longer_wanted(name: str, steps: int, engines: Engines) -> None:
     engine, asked = engines[name], 0
 
     def wanted() -> bool:
@@ -210,7 +210,7 @@ async def test_a_call_ends_when_nobody_wants_it(name: str, steps: int, engines: 
 
 
 @pytest.mark.parametrize("name", ["speecht5", "csm"])
-async def test_it_can_be_cancelled_in_the_middle(name: str, engines: Engines) -> None:
+async def test_sentences_can_be_cancelled_during_a_call(name: str, engines: Engines) -> None:
     asking = [asyncio.ensure_future(speak(engines[name], TEXTS[2])) for _ in range(3)]
     await asyncio.sleep(0.05)
     for one in asking:
@@ -220,12 +220,12 @@ async def test_it_can_be_cancelled_in_the_middle(name: str, engines: Engines) ->
     assert await speak(engines[name], "Yes.")
 
 
-async def test_a_model_without_a_speed_says_so_once(speecht5: TransformersSynthesizer) -> None:
-    speecht5._model._told_of_speed = False  # type: ignore[attr-defined]
+async def test_an_ignored_speed_is_logged_once(speecht5: TransformersSynthesizer) -> None:
+    speecht5._model._warned_of_speed = False  # type: ignore[attr-defined]
     with capture_logs() as logs:
         plain, fast, _ = [samples(await speak(speecht5, TEXT, speed=speed)) for speed in (1.0, 1.5, 1.7)]
-    assert [entry["asked"] for entry in logs] == [1.5]
-    assert abs(len(plain) - len(fast)) < speecht5.rate_hz // 5  # the pause after it is shorter
+    assert [entry["speed"] for entry in logs] == [1.5]
+    assert abs(len(plain) - len(fast)) < speecht5.rate_hz // 5  # only the pause after the sentence is shorter
 
 
 async def test_without_x_vectors_there_is_one_voice_and_a_warning(talker: Path, tmp_path: Path) -> None:
@@ -250,11 +250,10 @@ async def test_without_x_vectors_there_is_one_voice_and_a_warning(talker: Path, 
 
 
 @pytest.mark.parametrize(
-    ("content", "says"), [(b"", "no x-vector"), (b"\x93NUMPY\x01", "no x-vector"), (None, "7 numbers.*takes 16")]
+    ("content", "says"),
+    [(b"", "not an x-vector"), (b"\x93NUMPY\x01", "not an x-vector"), (None, "7 numbers instead of 16")],
 )
-async def test_a_file_that_is_no_x_vector_is_named(
-    talker: Path, tmp_path: Path, content: bytes | None, says: str
-) -> None:
+async def test_an_invalid_x_vector_is_named(talker: Path, tmp_path: Path, content: bytes | None, says: str) -> None:
     (tmp_path / "speakers").mkdir()
     place = tmp_path / "speakers" / "bad.npy"
     if content is None:
@@ -272,7 +271,7 @@ async def test_a_missing_vocoder_is_named(talker: Path, tmp_path: Path, monkeypa
         await made(tmp_path / "model").load()
 
 
-async def test_fastspeech2_speaks_too(tmp_path: Path) -> None:
+async def test_fastspeech2_has_a_speed(tmp_path: Path) -> None:
     engine = made(random_models.fastspeech2(tmp_path))
     await engine.load()
     assert engine.rate_hz == 22_050
@@ -281,7 +280,7 @@ async def test_fastspeech2_speaks_too(tmp_path: Path) -> None:
     await engine.close()
 
 
-async def test_bark_speaks_with_the_voices_whose_files_are_there(tmp_path: Path) -> None:
+async def test_bark_has_the_voices_with_complete_files(tmp_path: Path) -> None:
     import torch
 
     model = load_model(random_models.bark(tmp_path), Device("cpu", torch.float32), Settings())
@@ -292,9 +291,9 @@ async def test_bark_speaks_with_the_voices_whose_files_are_there(tmp_path: Path)
         model.speak(["Yes."], "v2/en_speaker_0", 1.0, lambda: False)
 
 
-async def test_the_models_own_language_comes_from_its_name_or_files(tmp_path: Path) -> None:
+async def test_the_language_comes_from_the_folder_or_tokenizer(tmp_path: Path) -> None:
     folder = random_models.vits(tmp_path / "models--facebook--mms-tts-hin", language=None)
-    with pytest.raises(UnknownEngine, match=r"mms-tts-hin cannot speak here: .*does not speak 'en': it knows hi"):
+    with pytest.raises(UnknownEngine, match=r"mms-tts-hin cannot speak here: .*does not speak 'en', only hi"):
         await made(folder).load()
     engine = made(folder, language="hi-IN")
     await engine.load()
@@ -303,14 +302,14 @@ async def test_the_models_own_language_comes_from_its_name_or_files(tmp_path: Pa
     await engine.close()
 
 
-async def test_a_package_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uroman", None)
     folder = random_models.vits(tmp_path, language="hin", uroman=True)
     with pytest.raises(UnknownEngine, match=r"uroman.* make install EXTRAS=speech$"):
         await made(folder, language="hi").load()
 
 
-async def test_other_scripts_are_written_in_latin_letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_other_scripts_are_romanized(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = []
 
     def uroman() -> SimpleNamespace:
@@ -326,7 +325,7 @@ async def test_other_scripts_are_written_in_latin_letters(tmp_path: Path, monkey
     await engine.close()
 
 
-async def test_a_voice_that_is_named_after_a_language_is_its_default(talker: Path, tmp_path: Path) -> None:
+async def test_a_voice_with_a_language_in_its_name_is_the_default(talker: Path, tmp_path: Path) -> None:
     (tmp_path / "speakers").mkdir()
     for name in ("aa", "de_anna", "women_1"):
         np.save(tmp_path / "speakers" / f"{name}.npy", np.ones(16, np.float32))
@@ -338,28 +337,28 @@ async def test_a_voice_that_is_named_after_a_language_is_its_default(talker: Pat
     await engine.close()
 
 
-async def test_what_does_not_speak_is_named(mms: Path, tmp_path: Path) -> None:
+async def test_models_that_cannot_speak_are_rejected(mms: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelMissing, match=r"config\.json"):
         await made(tmp_path).load()
     (tmp_path / "model.safetensors").write_bytes(b"")
     for config, says in (
-        ({"model_type": "whisper"}, "a model of the kind 'whisper', which does not speak"),
-        ({"model_type": "musicgen"}, "a model of the kind 'musicgen', which does not speak"),
-        ({"model_type": "not_yet_written"}, "this transformers does not know the model"),
-        ({}, "this transformers does not know the model"),
-        ({"model_type": "vits"}, "the vits cannot be loaded"),
+        ({"model_type": "whisper"}, "a model of the type 'whisper' cannot speak"),
+        ({"model_type": "musicgen"}, "a model of the type 'musicgen' cannot speak"),
+        ({"model_type": "not_yet_written"}, "the installed transformers cannot read this model's configuration"),
+        ({}, "the installed transformers cannot read this model's configuration"),
+        ({"model_type": "vits"}, "the vits model cannot be loaded"),
     ):
         (tmp_path / "config.json").write_text(json.dumps(config))
         with pytest.raises(UnknownEngine, match=says):
             await made(tmp_path).load()
     (tmp_path / "config.json").write_text("{ cut off")
-    with pytest.raises(UnknownEngine, match="does not know the model"):
+    with pytest.raises(UnknownEngine, match="cannot read this model's configuration"):
         await made(tmp_path).load()
     with pytest.raises(UnknownEngine, match=r"cuda:7.*0 CUDA devices"):
         await TransformersSynthesizer(Settings(tts_model=str(mms), device="cuda:7")).load()
 
 
-async def test_it_has_a_name_and_a_model_of_its_own() -> None:
+async def test_the_default_model() -> None:
     engine = create_engine("tts", "transformers", ENGINES, Settings(device="cpu"))
     assert isinstance(engine, TransformersSynthesizer)
     assert engine._name == "facebook/mms-tts-eng"
@@ -376,11 +375,11 @@ async def test_it_has_a_name_and_a_model_of_its_own() -> None:
         ("नमस्ते। दुनिया", 10, ["नमस्ते।", "दुनिया"]),
     ],
 )
-async def test_text_is_cut_at_marks(text: str, longest: int, cut: list[str]) -> None:
+async def test_text_is_cut_at_punctuation(text: str, longest: int, cut: list[str]) -> None:
     assert pieces(text, longest) == cut
 
 
-async def test_pieces_lose_nothing_and_are_never_too_long() -> None:
+async def test_pieces_are_complete_and_short() -> None:
     text = "word, " * 500 + "y" * 3000 + " end."
     found = pieces(text, 400)
     assert "".join(found).replace(" ", "") == text.replace(" ", "")
@@ -408,5 +407,5 @@ async def test_numbers_are_written_in_words(text: str, language: str, written: s
     ("tag", "code"),
     [("hi-IN", "hi"), ("hin", "hi"), ("uzb-script_cyrillic", "uz"), ("EN_us", "en"), ("yue", "yue"), ("", "")],
 )
-async def test_languages_by_two_letters(tag: str, code: str) -> None:
+async def test_two_letter_codes(tag: str, code: str) -> None:
     assert two_letters(tag) == code

@@ -1,4 +1,4 @@
-"""A model's waveform becomes speech that joins well."""
+"""Post-processing of a model's waveform."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def silence(ms: int) -> Waveform:
     return np.zeros(RATE * ms // 1000, np.float32)
 
 
-def test_silence_around_the_speech_goes_and_the_pause_comes() -> None:
+def test_silence_is_trimmed_and_a_pause_appended() -> None:
     wave = np.concatenate((silence(300), tone(500), silence(400)))
     shaped, words = shape(wave, RATE, 200, [Word("so", RATE * 3 // 10, RATE * 8 // 10)])
     assert len(shaped) / RATE == pytest.approx(0.5 + 0.02 + 0.2, abs=0.011)
@@ -29,7 +29,7 @@ def test_silence_around_the_speech_goes_and_the_pause_comes() -> None:
 
 
 @pytest.mark.parametrize("amplitude", [0.03, 0.9])
-def test_the_shaped_are_equally_loud(amplitude: float) -> None:
+def test_the_loudness_is_levelled(amplitude: float) -> None:
     shaped, _ = shape(tone(500, amplitude), RATE, 50)
     assert level_dbfs(shaped, RATE) == pytest.approx(LEVEL_DBFS, abs=0.3)
 
@@ -41,7 +41,7 @@ def test_edges_are_faded() -> None:
 
 
 @given(st.integers(0, 3 * RATE // 10), st.integers(0, 1000))
-def test_nothing_is_lost_in_slices(samples: int, before: int) -> None:
+def test_slices_are_complete(samples: int, before: int) -> None:
     wave = np.linspace(-1, 1, samples, dtype=np.float32)
     words = [Word("a", samples // 3, samples // 2)] if samples else []
     found = list(slices(wave, RATE, words, before))
@@ -53,12 +53,12 @@ def test_nothing_is_lost_in_slices(samples: int, before: int) -> None:
 
 
 @pytest.mark.parametrize("wave", [silence(0), silence(100), np.full(RATE, np.nan, np.float32)])
-def test_no_speech_is_no_error(wave: Waveform) -> None:
+def test_silence_is_accepted(wave: Waveform) -> None:
     assert active_span(np.nan_to_num(wave), RATE) == (0, 0)
     shaped, _ = shape(np.nan_to_num(wave), RATE, 40, [Word("a", 5, 10)])
     assert not shaped.any()
 
 
 @pytest.mark.parametrize(("text", "ms"), [("So.", 200), ('"So!"', 200), ("so,", 90), ("so", 40), ("है।", 200), ("", 40)])
-def test_pauses_follow_the_marks(text: str, ms: int) -> None:
+def test_pauses_depend_on_the_punctuation(text: str, ms: int) -> None:
     assert pause_ms(text) == ms

@@ -1,4 +1,4 @@
-"""What one reply takes: the time to its first token, and its tokens, where the model knows them."""
+"""Metrics and trace attributes of one reply: time to first token and token counts."""
 
 import time
 from collections.abc import AsyncGenerator
@@ -14,20 +14,23 @@ from shared.worker.work import Work
 DIRECTIONS = ("prompt", "cached", "reply")
 
 
-async def metered(
+async def measured(
     work: Work, engine: str, deltas: AsyncGenerator[str | ToolCall | Speech | Usage, None]
 ) -> AsyncGenerator[str | ToolCall | Speech, None]:
-    """The deltas of a model that is asked now. What it takes is told when they end, in whatever way."""
-    asked_s, begun, usage = time.monotonic(), False, Usage()
+    """Pass a model's deltas on without `Usage`, and record the metrics.
+
+    The time to first token starts now. The token counts are recorded when the reply completes, fails or is cancelled.
+    """
+    started_s, first_token_seen, usage = time.monotonic(), False, Usage()
     try:
         async with aclosing(deltas):
             async for delta in deltas:
                 if isinstance(delta, Usage):
                     usage = delta
                     continue
-                if delta and not begun:
-                    begun = True
-                    metrics.llm_first_token.labels(engine).observe(time.monotonic() - asked_s)
+                if delta and not first_token_seen:
+                    first_token_seen = True
+                    metrics.llm_first_token.labels(engine).observe(time.monotonic() - started_s)
                 yield delta
     finally:
         counts = (max(0, usage.prompt - usage.cached), usage.cached, usage.reply)
@@ -37,6 +40,6 @@ async def metered(
 
 
 def start_at_zero(engine: str) -> None:
-    """As `metrics.start_at_zero`, for the counters that name the engine."""
+    """Export this engine's counters as 0 before the first reply: a rate needs a sample before the first increment."""
     for direction in DIRECTIONS:
         metrics.llm_tokens.labels(engine, direction)

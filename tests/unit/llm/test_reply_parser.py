@@ -1,4 +1,4 @@
-"""What a model writes, token by token, and what of it anybody hears."""
+"""Parsing generated tokens into text and tool calls."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.llm.engines.markup import Markup, ReplyReader
+from services.llm.engines.reply_parser import ReplyParser, ResponseFormat
 from shared.protocol.session import Tool, ToolCall
 from tests.support import random_models
 
@@ -18,13 +18,13 @@ SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>",
 OTHERS = ["[TOOL_CALLS]", "[ARGS]", "<|tool_call>", "<tool_call|>", '<|"|>', "<turn|>", "<|python_tag|>"]
 OTHERS += [f"<|{name}|>" for name in ("start", "channel", "message", "end", "return", "call", "constrain")]
 KINDS = ("qwen3", "llama")
-"""One of which the library knows how it writes, and one of which it does not."""
+"""A model type whose format the library knows, and one that it does not know."""
 TOOL = Tool("lookup", "Looks it up.", '{"type": "object", "properties": {"of": {"type": "string"}}}')
 ASKED = '{"name": "lookup", "arguments": {"of": "trains"}}'
 
 
-class Written:
-    """What a model of some kind wrote, as it is read."""
+class Parsing:
+    """Parses text as the output of a model of one type."""
 
     def __init__(self, folder: Path, kind: str) -> None:
         import transformers
@@ -32,7 +32,7 @@ class Written:
         hf: Any = transformers
         made = random_models.tokenizer(folder, 400, [*SPECIAL, *OTHERS])
         self.tokenizer = hf.PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<|im_end|>")
-        self.markup = Markup(self.tokenizer, SimpleNamespace(config=SimpleNamespace(model_type=kind)))
+        self.response_format = ResponseFormat(self.tokenizer, SimpleNamespace(config=SimpleNamespace(model_type=kind)))
 
     def ids(self, text: str) -> list[int]:
         found: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -41,10 +41,10 @@ class Written:
     def pieces(
         self, text: str, *, prompt: str = "", prefix: str = "", tools: Sequence[Tool] = (TOOL,), at_once: int = 1
     ) -> list[str | ToolCall]:
-        reader = ReplyReader(self.markup, self.ids(prompt), prefix, tools)
+        parser = ReplyParser(self.response_format, self.ids(prompt), prefix, tools)
         ids = self.ids(text)
-        found = [piece for end in range(at_once, len(ids) + at_once, at_once) for piece in reader.take(ids[:end])]
-        return [*found, *reader.finish()]
+        found = [piece for end in range(at_once, len(ids) + at_once, at_once) for piece in parser.take(ids[:end])]
+        return [*found, *parser.finish()]
 
     def read(self, text: str, **given: Any) -> tuple[str, list[tuple[str, Any]]]:
         pieces = self.pieces(text, **given)
@@ -53,8 +53,8 @@ class Written:
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Written]:
-    made = {kind: Written(tmp_path_factory.mktemp(kind), kind) for kind in (*KINDS, "qwen3_5", "gemma4", "gpt_oss")}
+def parsing(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Parsing]:
+    made = {kind: Parsing(tmp_path_factory.mktemp(kind), kind) for kind in (*KINDS, "qwen3_5", "gemma4", "gpt_oss")}
     return made.__getitem__
 
 
@@ -63,27 +63,27 @@ CALL = ("lookup", {"of": "trains"})
 
 
 @each_kind
-def test_words_come_token_by_token(written: Callable[[str], Written], kind: str) -> None:
-    """A blank waits for what follows: it may be the one before a call."""
-    assert written(kind).pieces("Hello, you.") == [*"Hello,", " y", *"ou."]
+def test_text_is_streamed_token_by_token(parsing: Callable[[str], Parsing], kind: str) -> None:
+    """A space waits for the next token: it may come before a call."""
+    assert parsing(kind).pieces("Hello, you.") == [*"Hello,", " y", *"ou."]
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 7, 1000])
 @pytest.mark.parametrize("text", ["naïve 日本語 🙂👩‍👩‍👧 и всё.", "a < b, a <tool b <", "{no} [2]", "x</y> 5 <= 6"])
 @each_kind
-def test_letters_of_many_bytes_and_brackets_stay_whole(
-    written: Callable[[str], Written], kind: str, text: str, at_once: int
+def test_multibyte_characters_and_brackets_stay_intact(
+    parsing: Callable[[str], Parsing], kind: str, text: str, at_once: int
 ) -> None:
-    pieces = written(kind).pieces(text, at_once=at_once)
+    pieces = parsing(kind).pieces(text, at_once=at_once)
     assert "".join(map(str, pieces)) == text
     assert all("\N{REPLACEMENT CHARACTER}" not in str(piece) for piece in pieces)
 
 
 @each_kind
-def test_a_letter_that_is_cut_off_is_left_out(written: Callable[[str], Written], kind: str) -> None:
-    one = written(kind)
-    reader = ReplyReader(one.markup, [], "", ())
-    assert "".join(map(str, [*reader.take(one.ids("Oh 🙂")[:-1]), *reader.finish()])) == "Oh "
+def test_an_incomplete_character_is_dropped(parsing: Callable[[str], Parsing], kind: str) -> None:
+    one = parsing(kind)
+    parser = ReplyParser(one.response_format, [], "", ())
+    assert "".join(map(str, [*parser.take(one.ids("Oh 🙂")[:-1]), *parser.finish()])) == "Oh "
 
 
 @pytest.mark.parametrize(
@@ -101,10 +101,10 @@ def test_a_letter_that_is_cut_off_is_left_out(written: Callable[[str], Written],
     ],
 )
 @each_kind
-def test_calls_of_tools_are_found(
-    written: Callable[[str], Written], kind: str, text: str, words: str, calls: list[tuple[str, Any]]
+def test_tool_calls_are_parsed(
+    parsing: Callable[[str], Parsing], kind: str, text: str, words: str, calls: list[tuple[str, Any]]
 ) -> None:
-    assert written(kind).read(text) == (words.lstrip(), calls)
+    assert parsing(kind).read(text) == (words.lstrip(), calls)
 
 
 @pytest.mark.parametrize(
@@ -112,22 +112,22 @@ def test_calls_of_tools_are_found(
     ["{broken", "", "[1]", "5", '"lookup"', '{"name": 5, "arguments": {}}', '{"arguments": {}}', "{}", "null", "[{}]"],
 )
 @each_kind
-def test_a_call_that_cannot_be_read_is_left_out_and_the_next_one_is_not(
-    written: Callable[[str], Written], kind: str, bad: str
+def test_an_invalid_call_is_dropped_and_the_next_one_kept(
+    parsing: Callable[[str], Parsing], kind: str, bad: str
 ) -> None:
     text = f"Well.<tool_call>{bad}</tool_call> So.<tool_call>{ASKED}</tool_call>"
-    assert written(kind).read(text) == ("Well. So.", [CALL])
+    assert parsing(kind).read(text) == ("Well. So.", [CALL])
 
 
 @pytest.mark.parametrize("cut", range(1, len(ASKED)))
 @each_kind
-def test_a_call_that_is_cut_off_is_left_out(written: Callable[[str], Written], kind: str, cut: int) -> None:
-    assert written(kind).read(f"Wait.<tool_call>{ASKED[:cut]}") == ("Wait.", [])
+def test_an_incomplete_call_is_dropped(parsing: Callable[[str], Parsing], kind: str, cut: int) -> None:
+    assert parsing(kind).read(f"Wait.<tool_call>{ASKED[:cut]}") == ("Wait.", [])
 
 
 @each_kind
-def test_calls_have_names_of_their_own(written: Callable[[str], Written], kind: str) -> None:
-    pieces = written(kind).pieces(f"<tool_call>{ASKED}</tool_call>" * 3)
+def test_call_ids_are_unique(parsing: Callable[[str], Parsing], kind: str) -> None:
+    pieces = parsing(kind).pieces(f"<tool_call>{ASKED}</tool_call>" * 3)
     assert len({piece.id for piece in pieces if isinstance(piece, ToolCall)}) == 3
 
 
@@ -146,21 +146,19 @@ def test_calls_have_names_of_their_own(written: Callable[[str], Written], kind: 
     ],
 )
 @each_kind
-def test_what_it_thinks_is_not_said(
-    written: Callable[[str], Written], kind: str, prompt: str, text: str, words: str
-) -> None:
-    assert written(kind).read(text, prompt=prompt) == (words, [])
+def test_reasoning_is_dropped(parsing: Callable[[str], Parsing], kind: str, prompt: str, text: str, words: str) -> None:
+    assert parsing(kind).read(text, prompt=prompt) == (words, [])
 
 
 @each_kind
-def test_special_tokens_are_not_said(written: Callable[[str], Written], kind: str) -> None:
-    assert written(kind).read("<|im_start|>Yes, <|im_start|>sir.<|im_end|>") == ("Yes, sir.", [])
+def test_special_tokens_are_dropped(parsing: Callable[[str], Parsing], kind: str) -> None:
+    assert parsing(kind).read("<|im_start|>Yes, <|im_start|>sir.<|im_end|>") == ("Yes, sir.", [])
 
 
 @each_kind
-def test_what_was_said_before_is_not_said_again(written: Callable[[str], Written], kind: str) -> None:
-    assert written(kind).read(" a time.", prefix="Once upon") == (" a time.", [])
-    assert written(kind).read("", prefix="Once upon") == ("", [])
+def test_the_prefix_is_not_repeated(parsing: Callable[[str], Parsing], kind: str) -> None:
+    assert parsing(kind).read(" a time.", prefix="Once upon") == (" a time.", [])
+    assert parsing(kind).read("", prefix="Once upon") == ("", [])
 
 
 @pytest.mark.parametrize(
@@ -176,10 +174,10 @@ def test_what_was_said_before_is_not_said_again(written: Callable[[str], Written
     ],
 )
 @each_kind
-def test_a_reply_that_is_nothing_but_a_call_is_one(
-    written: Callable[[str], Written], kind: str, text: str, tools: tuple[Tool, ...], read: Any
+def test_a_reply_of_bare_json_is_a_call(
+    parsing: Callable[[str], Parsing], kind: str, text: str, tools: tuple[Tool, ...], read: Any
 ) -> None:
-    assert written(kind).read(text, tools=tools) == read
+    assert parsing(kind).read(text, tools=tools) == read
 
 
 @pytest.mark.parametrize(
@@ -202,8 +200,10 @@ def test_a_reply_that_is_nothing_but_a_call_is_one(
         ("llama", '<|python_tag|>{"name": "lookup", "parameters": {"of": "trains"}}', ""),
     ],
 )
-def test_each_kind_has_its_way_to_ask(written: Callable[[str], Written], kind: str, text: str, words: str) -> None:
-    one = written("llama" if kind == "mistral" else kind)
+def test_each_model_type_has_its_call_format(
+    parsing: Callable[[str], Parsing], kind: str, text: str, words: str
+) -> None:
+    one = parsing("llama" if kind == "mistral" else kind)
     assert one.read(text) == (words, [CALL])
     if kind == "mistral" and words:
         assert one.read(text + "[TOOL_CALLS]lookup[ARGS]{}") == (words, [CALL, ("lookup", {})])
@@ -211,10 +211,10 @@ def test_each_kind_has_its_way_to_ask(written: Callable[[str], Written], kind: s
 
 
 @pytest.mark.parametrize("prompt", ["", "<|start|>user<|message|>Hi<|end|><|start|>assistant"])
-def test_only_the_final_channel_is_said(written: Callable[[str], Written], prompt: str) -> None:
+def test_only_the_final_channel_is_text(parsing: Callable[[str], Parsing], prompt: str) -> None:
     thought = "<|channel|>analysis<|message|>Hm, hm.<|end|><|start|>assistant"
     text = f"{thought}<|channel|>final<|message|>Yes, sir."
-    assert written("gpt_oss").read(text, prompt=prompt) == ("Yes, sir.", [])
+    assert parsing("gpt_oss").read(text, prompt=prompt) == ("Yes, sir.", [])
 
 
 PARTS = st.sampled_from(["<tool_call>", "</tool_call>", "<think>", "</think>", ASKED, "{", "Hi ", "\n", "<", "é", "🙂"])
@@ -222,7 +222,7 @@ PARTS = st.sampled_from(["<tool_call>", "</tool_call>", "<think>", "</think>", A
 
 @given(st.lists(st.one_of(PARTS, st.sampled_from(SPECIAL)), max_size=12))
 @each_kind
-def test_no_markup_breaks_the_reader(written: Callable[[str], Written], kind: str, parts: list[str]) -> None:
-    words, calls = written(kind).read("".join(parts))
+def test_no_input_breaks_the_parser(parsing: Callable[[str], Parsing], kind: str, parts: list[str]) -> None:
+    words, calls = parsing(kind).read("".join(parts))
     assert all(call == CALL for call in calls)
     assert not any(mark in words for mark in SPECIAL[:4])

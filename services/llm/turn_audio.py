@@ -1,4 +1,4 @@
-"""What the person said in a turn, as it sounds: read from the session's stream of speech."""
+"""Read the audio of one turn from the session's speech stream."""
 
 import asyncio
 from contextlib import aclosing
@@ -13,23 +13,23 @@ from shared.worker.work import Work
 log = structlog.get_logger()
 
 WAIT_S = 2.0
-"""The audio lies there when the turn is given to be answered; what has not come by then was lost with its worker."""
+"""The vad stage publishes a turn's audio before the turn. Audio that is still missing after this time was lost."""
 
 
-async def sound_of(work: Work, job: TurnAudioReady, longest_ms: int) -> bytes:
-    """The turn's audio, s16le mono at 16 kHz, the latest `longest_ms` of it; the same whoever reads it, and when.
+async def read_turn_audio(work: Work, job: TurnAudioReady, longest_ms: int) -> bytes:
+    """Return the last `longest_ms` of the turn's audio, s16le mono at 16 kHz. A second attempt reads the same samples.
 
     Raises:
-        ValueError: nothing of it is there any more.
+        ValueError: the stream has no audio of this turn.
     """
     pieces: list[bytes] = []
     try:
         async with asyncio.timeout(WAIT_S):
             await _read(work, job, pieces)
     except TimeoutError:
-        log.warning("sound is cut off", session=job.session, turn=job.turn, samples=sum(map(len, pieces)) // 2)
+        log.warning("turn audio incomplete", session=job.session, turn=job.turn, samples=sum(map(len, pieces)) // 2)
     if not pieces:
-        raise ValueError(f"turn {job.turn} was given to be heard, and nothing of its sound is there")
+        raise ValueError(f"the speech stream has no audio of turn {job.turn}")
     return b"".join(pieces)[-2 * (longest_ms * RATE_HZ // 1000) :]
 
 
@@ -40,7 +40,7 @@ async def _read(work: Work, job: TurnAudioReady, pieces: list[bytes]) -> None:
             if type(frame) is not AudioChunk or frame.offset + len(frame.pcm) // 2 <= position:
                 continue
             if frame.offset >= job.end:
-                return  # what was before it was skipped
+                return  # the stream has a gap at the end of the turn
             pieces.append(frame.pcm[2 * max(0, position - frame.offset) : 2 * (job.end - frame.offset)])
             position = frame.offset + len(frame.pcm) // 2
             if position >= job.end:

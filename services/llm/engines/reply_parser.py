@@ -1,4 +1,4 @@
-"""What a chat model writes, taken apart: words, calls of tools, and what it thinks aloud or marks, which nobody is to hear."""
+"""Parse the generated tokens of a chat model into text and tool calls, without reasoning and control tokens."""
 
 import json
 import re
@@ -8,12 +8,12 @@ from uuid import uuid4
 
 import structlog
 
-from services.llm.engines.chat import schema
+from services.llm.engines.chat_template import schema
 from shared.protocol.session import Tool, ToolCall
 
 log = structlog.get_logger()
 
-_USUAL: dict[str, Any] = {
+_DEFAULT: dict[str, Any] = {
     "defaults": {"role": "assistant"},
     "start_anchor_pattern": r"(?=<think>\s*\Z)",
     "fields": {
@@ -35,7 +35,7 @@ _USUAL: dict[str, Any] = {
         "content": {"content": "text"},
     },
 }
-"""For models of which neither their files nor the library say how they write: most do it like this."""
+"""The format of most models, for those whose format is neither in their files nor known to the library."""
 _HARMONY: dict[str, Any] = {
     "defaults": {"role": "assistant"},
     "start_anchor": "<|start|>assistant",
@@ -55,34 +55,34 @@ _HARMONY: dict[str, Any] = {
         },
     },
 }
-_OTHERS = {"gpt_oss": _HARMONY}
-_CALLS = ("tool_calls", "mistral_calls")
+_BY_MODEL_TYPE = {"gpt_oss": _HARMONY}
+_CALL_FIELDS = ("tool_calls", "mistral_calls")
 
-_TAIL = 64  # tokens of a prompt's end, among which the model's own turn begins
-_BROKEN = (ValueError, KeyError, TypeError, AttributeError, RuntimeError)  # what bad markup raises in the parser
+_TAIL = 64  # tokens at the end of a prompt that contain the start of the model's turn
+_PARSE_ERRORS = (ValueError, KeyError, TypeError, AttributeError, RuntimeError)  # raised by the library's parser
 
 
-class Markup:
-    """How one model marks what is not to be said; made once, as its patterns take time to compile."""
+class ResponseFormat:
+    """How a model marks reasoning and tool calls. Created once: compiling its patterns takes time."""
 
     def __init__(self, tokenizer: Any, model: Any) -> None:
         from transformers.cli.serving.utils import get_response_template
         from transformers.utils.chat_parsing.response_templates import load_response_template
 
-        template = get_response_template(tokenizer, model) or _OTHERS.get(model.config.model_type, _USUAL)
+        template = get_response_template(tokenizer, model) or _BY_MODEL_TYPE.get(model.config.model_type, _DEFAULT)
         self.tokenizer = tokenizer
-        self.tokens = tokenizer._tokenizer  # noqa: SLF001 - the library's own server takes it so: there is no public way
+        self.tokens = tokenizer._tokenizer  # noqa: SLF001 - not public, but the library's own server uses it, too
         self.spec: Any = load_response_template(template)
-        marks = " ".join(_strings(template["fields"]))
+        markers = " ".join(_strings(template["fields"]))
         self.silent = {
             number
             for number, token in tokenizer.added_tokens_decoder.items()
-            if token.special and token.content not in marks and re.escape(token.content) not in marks
+            if token.special and token.content not in markers and re.escape(token.content) not in markers
         }
-        """Tokens that are never part of a reply's text."""
+        """Ids of special tokens that are never part of a reply."""
 
     def parser(self, prompt: Sequence[int], tools: Sequence[Tool]) -> Any:
-        """One for a new reply; where the prompt has begun it, say by thinking, it knows."""
+        """Create a parser for a new reply. The prompt tells it if the reply starts inside reasoning."""
         from transformers.utils.chat_parsing import ResponseParser
 
         tail = self.tokenizer.decode(list(prompt[-_TAIL:])) if prompt else ""
@@ -91,7 +91,7 @@ class Markup:
             return ResponseParser(
                 self.spec, prefix=tail if self.spec.start_anchor_re.search(tail) else "", tools=schemas
             )
-        except _BROKEN:
+        except _PARSE_ERRORS:
             return ResponseParser(self.spec, prefix="", tools=schemas)
 
 
@@ -103,48 +103,50 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(item)
 
 
-class ReplyReader:
-    """Tokens in, deltas and tool calls out, as they are complete."""
+class ReplyParser:
+    """Parses the tokens of one reply into deltas and complete tool calls."""
 
-    def __init__(self, markup: Markup, prompt: Sequence[int], prefix: str, tools: Sequence[Tool]) -> None:
+    def __init__(
+        self, response_format: ResponseFormat, prompt: Sequence[int], prefix: str, tools: Sequence[Tool]
+    ) -> None:
         from tokenizers.decoders import DecodeStream
 
-        self._markup, self._tools = markup, tools
-        self._parser = markup.parser(prompt, tools)
+        self._format, self._tools = response_format, tools
+        self._parser = response_format.parser(prompt, tools)
         self._stream = DecodeStream([], skip_special_tokens=False)
         self._seen = 0
         self._names = {tool.name for tool in tools}
         self._begun = bool(prefix)
-        self._held = ""  # of a reply that may be nothing but a call
+        self._buffer = ""  # the start of a reply that may consist of tool calls only
         if prefix:
-            self._feed(prefix)  # said by an earlier attempt
+            self._feed(prefix)  # published by an earlier attempt, so the events are dropped
 
     def take(self, ids: Sequence[int]) -> Iterator[str | ToolCall]:
-        """What the tokens that are new among these add."""
+        """Parse the new tokens in `ids`, which are all tokens of the reply so far."""
         for token in ids[self._seen :]:
-            if token not in self._markup.silent and (text := self._stream.step(self._markup.tokens, token)):
+            if token not in self._format.silent and (text := self._stream.step(self._format.tokens, token)):
                 yield from self._read(self._feed(text))
         self._seen = len(ids)
 
     def finish(self) -> Iterator[str | ToolCall]:
-        """What was held back; nothing of a tool call that broke off."""
+        """Yield what is still buffered at the end of the reply. An incomplete tool call is dropped."""
         try:
             _, events = self._parser.finalize()
-        except _BROKEN:
-            log.warning("reply broke off in a tool call")
+        except _PARSE_ERRORS:
+            log.warning("reply ended inside a tool call")
             events = []
         yield from self._read(events)
         if calls := self._bare_calls():
             yield from calls
-        elif self._held:
-            yield self._held
+        elif self._buffer:
+            yield self._buffer
 
     def _feed(self, text: str) -> list[dict[str, Any]]:
         try:
             events: list[dict[str, Any]] = self._parser.feed(text)
-        except _BROKEN:
-            log.warning("model wrote a tool call that cannot be read")
-            self._parser = self._markup.parser((), self._tools)
+        except _PARSE_ERRORS:
+            log.warning("tool call could not be parsed")
+            self._parser = self._format.parser((), self._tools)
             return []
         return events
 
@@ -152,30 +154,30 @@ class ReplyReader:
         for event in events:
             field, kind = event.get("field"), event["type"]
             if field == "content" and kind == "region_chunk" and not event.get("dirty"):
-                yield from self._say(event.get("text") or "")
-            elif field in _CALLS and kind == "region_close":
+                yield from self._text(event.get("text") or "")
+            elif field in _CALL_FIELDS and kind == "region_close":
                 value = event.get("value")
                 if call := _call(value.get("function") if isinstance(value, dict) else None):
                     yield call
                 else:
-                    log.warning("model wrote a tool call that cannot be read")
+                    log.warning("tool call could not be parsed")
 
-    def _say(self, text: str) -> Iterator[str]:
+    def _text(self, text: str) -> Iterator[str]:
         if self._begun:
             yield text
             return
-        self._held = (self._held + text).lstrip()
-        if self._held and not (self._names and self._held[0] in "{["):
+        self._buffer = (self._buffer + text).lstrip()
+        if self._buffer and not (self._names and self._buffer[0] in "{["):
             self._begun = True
-            yield self._held
-            self._held = ""
+            yield self._buffer
+            self._buffer = ""
 
     def _bare_calls(self) -> list[ToolCall]:
-        """The calls, where the whole reply is JSON that names only tools that there are: so Llama writes them, and so did
-        Mistral, after a mark.
+        """Return the calls of a reply that is only JSON and names only known tools. Llama writes calls like this, and
+        older Mistral models do after a marker.
         """
         try:
-            found = json.loads(self._held.removeprefix("[TOOL_CALLS]"))
+            found = json.loads(self._buffer.removeprefix("[TOOL_CALLS]"))
         except ValueError:
             return []
         calls = [_call(item) for item in (found if isinstance(found, list) else [found])]
