@@ -14,7 +14,7 @@ import httpx
 from deploy.local import broker
 from deploy.local.address import PortTaken, base_url, claim_port
 from deploy.local.observe import metrics_targets
-from deploy.models.catalog import size_text, standing, used_models
+from deploy.models.catalog import model_status, size_text, used_models
 from shared.distribution import how_to_install
 from shared.engines.devices import open_device
 from shared.engines.models import how_to_bring
@@ -160,7 +160,7 @@ def check_models(settings: Settings) -> Iterator[Check]:
     except UnknownEngine:
         return  # `check_engine` reports it
     for model in used:
-        found, name = standing(model), f"{model.stage} model"
+        found, name = model_status(model), f"{model.stage} model"
         if found.state == "complete":
             yield Check(name, "ok", f"{model.name}, {size_text(found.size)}")
         else:
