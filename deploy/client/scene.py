@@ -1,4 +1,4 @@
-"""The script of a caller: what the person says, and when. Pure.
+"""The script of a caller: what the person says, and when.
 
 A scene is a text file with one cue a line: when, seconds, what, and its sound.
 
