@@ -5,7 +5,6 @@ import contextlib
 import fcntl
 import json
 import shutil
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import httpx
 
 from deploy.local.address import PortTaken, base_url, claim_port
 from deploy.local.console import PlainConsole
+from deploy.local.foreground import handle_signals, run_supervisor, stop_or_kill
 from deploy.local.supervisor import ServiceSpec, StartFailed, Supervisor
 from deploy.local.up import SERVICES
 from shared.settings import Settings
@@ -213,29 +213,14 @@ async def _observe(
     async with httpx.AsyncClient(timeout=PROBE_TIMEOUT_S, trust_env=False) as client:
         supervisor = Supervisor(specs, probe=ReadyProbe(client, urls), reporter=console)
 
-        def on_signal() -> None:
-            console.say("killing all processes" if supervisor.stopping else "stopping; press Ctrl-C again to kill")
-            supervisor.stop()
-
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, on_signal)
+        handle_signals(lambda: stop_or_kill(supervisor, console))
 
         async def announce() -> None:
             await supervisor.up.wait()
             for line in where_to_look(urls, targets):
                 console.say(line)
 
-        failure: StartFailed | None = None
-        async with asyncio.TaskGroup() as group:
-            announcing = group.create_task(announce())
-            try:
-                await supervisor.run()
-            except StartFailed as error:  # the task group would wrap it in an ExceptionGroup
-                failure = error
-            announcing.cancel()
-    if failure is not None:
-        raise failure
+        await run_supervisor(supervisor, announce())
     console.say("stopped")
     return 0
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -14,6 +13,7 @@ import httpx
 from deploy.local import broker
 from deploy.local.address import PortTaken, base_url, claim_metrics_ports, claim_port
 from deploy.local.console import LiveConsole, PlainConsole, open_console
+from deploy.local.foreground import handle_signals, run_supervisor, stop_or_kill
 from deploy.local.supervisor import Policy, ServiceSpec, StartFailed, Supervisor
 from shared.settings import STAGES, Settings
 
@@ -59,13 +59,9 @@ async def _up(settings: Settings, environ: Mapping[str, str], console: PlainCons
             if starting is not None:
                 starting.cancel()
         else:
-            console.say("killing all processes" if supervisor.stopping else "stopping; press Ctrl-C again to kill")
-            supervisor.stop()
+            stop_or_kill(supervisor, console)
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, on_signal)
-
+    handle_signals(on_signal)
     try:
         port = claim_port(settings.host, settings.port)
         if settings.metrics_port:
@@ -77,7 +73,8 @@ async def _up(settings: Settings, environ: Mapping[str, str], console: PlainCons
                 probe = HealthProbe(client, base, chosen.folder)
                 policy = Policy(grace_s=settings.drain_ms / 1000 + BEYOND_DRAIN_S)
                 supervisor = Supervisor(specs, probe=probe, reporter=console, policy=policy)
-                await _run(supervisor, console, base, began_s, monitored=settings.monitor != "off")
+                announcing = _announce(supervisor, console, base, began_s, monitored=settings.monitor != "off")
+                await run_supervisor(supervisor, announcing, console.show(supervisor.services))
     except asyncio.CancelledError:
         if supervisor is not None:
             raise
@@ -85,26 +82,14 @@ async def _up(settings: Settings, environ: Mapping[str, str], console: PlainCons
     return 0
 
 
-async def _run(
+async def _announce(
     supervisor: Supervisor, console: PlainConsole | LiveConsole, base: str, began_s: float, *, monitored: bool
 ) -> None:
-    async def announce() -> None:
-        await supervisor.up.wait()
-        console.say(f"ready after {time.monotonic() - began_s:.1f} s; open {base}/")
-        if monitored:
-            console.say(f"watch it at {base}/monitor")
-
-    failure: StartFailed | None = None
-    async with asyncio.TaskGroup() as group:
-        extras = [group.create_task(announce()), group.create_task(console.show(supervisor.services))]
-        try:
-            await supervisor.run()
-        except StartFailed as error:  # the task group would wrap it in an ExceptionGroup
-            failure = error
-        for extra in extras:
-            extra.cancel()
-    if failure is not None:
-        raise failure
+    """Wait until all services are ready, and print the URLs."""
+    await supervisor.up.wait()
+    console.say(f"ready after {time.monotonic() - began_s:.1f} s; open {base}/")
+    if monitored:
+        console.say(f"watch it at {base}/monitor")
 
 
 @contextlib.asynccontextmanager
