@@ -5,12 +5,12 @@ of this holds:
 
 - the ratio of the medians, now to before, exceeds the rule's limit;
 - the low end of the ratio's spread exceeds 1: the worse of the earlier repeats is still better than the better of the later
-  ones or, for repeats that were measured in turn, each pair got worse;
-- it changed by at least the rule's least, so that the resolution of a clock is not a regression.
+  ones or, for repeats that ran in turn, each pair got worse;
+- it changed by at least the rule's `least`, so that the resolution of a clock is not a regression.
 
-The spread is that of all repeats. From eight repeats on, one eighth is left out at either end, so that a single disturbed
-repeat decides nothing. A single repeat has no spread: the limit alone decides, and the table says so. By noise alone all
-of n pairs get worse once in 2^n: two pairs say little about twenty figures, six say much.
+The spread covers all repeats. With eight repeats or more, one eighth is left out at either end, so that a single disturbed
+repeat cannot decide. A single repeat has no spread: only the limit decides, and the table says so. By noise alone, all of n
+pairs get worse with a probability of 1 in 2^n: two pairs say little about twenty figures, six say much.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -34,15 +34,15 @@ Samples = Mapping[Key, Mapping[int, float]]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """When a figure has regressed, besides the spread."""
+    """Limits of a figure. Beyond them it has regressed, if the spread agrees."""
 
     limit: float
-    """Of the ratio; above 1 is worse, whether more or less of the figure is better."""
+    """Largest allowed ratio; above 1 is worse, whether more or less of the figure is better."""
     least: float = 0.0
     """Smallest change that counts, in the figure's own unit."""
     more_is_better: bool = False
     never: bool = False
-    """A count of what must never happen: any at all is a regression where there was none before."""
+    """A count that must be 0: any other value is a regression if the baseline has 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All figures that both results have, and what only one of them has."""
+    """The figures that both results have, and the names of those that only one has."""
 
     rows: tuple[Row, ...]
     missing: tuple[str, ...]
@@ -75,13 +75,13 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What the comparison has to know about the results of one benchmark."""
+    """How to compare the results of one benchmark."""
 
     command: str
     samples: Callable[[Result], Samples]
     """Raises KeyError, TypeError, AttributeError or ZeroDivisionError for another layout."""
     same: Callable[[Result], Mapping[str, object]]
-    """What must be equal for a comparison to mean anything, by what a person calls it. Raises as `samples`."""
+    """Circumstances that must be equal for a valid comparison, by their names in messages. Raises as `samples`."""
 
 
 def read_baseline(path: Path, kind: Kind, here: Result, out: Path) -> Result:
@@ -101,21 +101,21 @@ def read_baseline(path: Path, kind: Kind, here: Result, out: Path) -> Result:
             if not (isinstance(baseline["commit"], str) and isinstance(baseline["date"], str)):
                 raise TypeError("commit and date")
         except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
-            raise ValueError(f"not a result of `{kind.command}`, or of an older layout: {error!r}") from error
+            raise ValueError(f"not a result of `{kind.command}`, or one in an older layout: {error!r}") from error
         for what, value in kind.same(here).items():
             if then.get(what, value) != value:
-                raise ValueError(f"it is of another {what}: {then[what]!r}, and this is {value!r}")
+                raise ValueError(f"not comparable: its {what} is {then[what]!r}, here it is {value!r}")
         if empty:
-            raise ValueError(f"there are no figures of `{kind.command}` in it")
+            raise ValueError(f"it contains no figures of `{kind.command}`")
     except ValueError as error:
         raise ValueError(f"--compare {path}: {error}") from error
     return baseline
 
 
 def compare(before: Samples, now: Samples, rule_of: Callable[[Key], Rule], *, in_turn: bool = False) -> Comparison:
-    """DetectorBatcher each figure that both have.
+    """Compare each figure that both have.
 
-    `in_turn`: each repeat was measured next to the repeat of the same number of the other, so a slow hour cancels out.
+    `in_turn`: each repeat ran next to the other result's repeat of the same number, so a slow hour of the machine cancels out.
     """
     return Comparison(
         tuple(_judge(key, before[key], now[key], rule_of(key), in_turn=in_turn) for key in before if key in now),

@@ -32,13 +32,13 @@ CLASSIC = {
     "PARLEY_TTS_ENGINE": "espeak",
 }
 AT_ONCE = 2
-"""Clips spoken at the same time: more would make the decoders late on a small machine."""
+"""Clips spoken at the same time. With more, the decoders of a small machine fall behind."""
 CHUNK_BYTES = 3200
 WHOLE_CLIP_MS = 1500
-"""Endpoint of the sessions: a clip is one turn. Speeches hold pauses of a second, at which a conversation's 500 ms would
-cut, and the recogniser understands pieces worse than the whole, with or without a pipeline around it."""
+"""Endpoint of the sessions, so that a clip is one turn. The speeches have pauses of a second: the usual 500 ms would cut
+them, and the recogniser makes more errors on pieces than on the whole clip, also without a pipeline."""
 ALLOWED_POINTS = 5.0
-"""How much worse than the bare recogniser the whole path may be, in percentage points."""
+"""Allowed increase of the word error rate by the whole path over the recogniser alone, in percentage points."""
 WORSE = Rule(1.0, 1.0)
 """One percentage point more than in the baseline is a regression."""
 USAGE_WRONG = 2

@@ -1,1 +1,1 @@
-"""How fast each engine is by itself, on the device of this machine, and the chain of all three that a conversation needs."""
+"""The speed of each engine alone on this machine, and of all three together in a conversation."""

@@ -1,4 +1,4 @@
-"""The command `engines`: it reads its options, and calls what does the work, which is imported only then."""
+"""The command `engines`: reads the options, and imports the benchmark only when it runs."""
 
 import os
 import sys

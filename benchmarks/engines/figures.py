@@ -1,4 +1,4 @@
-"""From what each session waited for to the figures of an engine. Values in, values out."""
+"""Computes the figures of an engine from the waiting times of its sessions. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from typing import Any
 from benchmarks.figures import summary
 
 TOKENS_PER_S = 5.0
-"""What one session needs from a chat model: speech is two or three words a second, a word is up to two tokens."""
+"""Rate that one session needs from a chat model: speech has two or three words a second, a word has up to two tokens."""
 
 HIGHER = frozenset({"tokens_per_s", "sessions"})
-"""Figures of which more is better. Of all others less is better."""
+"""Figures of which more is better. Of all other figures, less is better."""
 
 STAGGERED = "staggered_"
 
@@ -25,7 +25,7 @@ TARGETS_MS: Mapping[tuple[int, str], float] = {
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What one session asked of an engine, and when it got it. Times are of one monotonic clock."""
+    """One session's use of an engine. Times are of a monotonic clock."""
 
     start_s: float
     end_s: float
@@ -36,7 +36,7 @@ class Piece:
 
 
 def busy_s(pieces: Iterable[Piece]) -> float:
-    """For how long at least one session was waiting for the engine; never 0."""
+    """Time during which at least one session was waiting for the engine; never 0."""
     total = 0.0
     until = float("-inf")
     for piece in sorted(pieces, key=lambda one: one.start_s):
@@ -61,10 +61,10 @@ def figure(repetitions: Sequence[Sequence[float]]) -> dict[str, Any]:
 
 
 def figures(stage: str, together: Sequence[Sequence[Piece]], staggered: Sequence[Sequence[Piece]]) -> dict[str, Any]:
-    """All figures of an engine. In `together` the sessions of a repetition begin at once, in `staggered` within a second.
+    """All figures of an engine. The sessions of a repetition begin at once in `together`, within a second in `staggered`.
 
-    `sessions`: how many the engine keeps up with while they come as the staggered ones did. With few of them in hand
-    there is little to batch, so that the figure of a small batch is a lower bound.
+    The figure `sessions` is the number of sessions that the engine can serve in real time if they arrive as in `staggered`.
+    Small batches use an engine badly, so for them the figure is a lower bound.
     """
     values = _times(together)
     if stage == "chain":

@@ -1,4 +1,4 @@
-"""Puts a loaded engine under load: several sessions that begin in one moment, or spread over a second."""
+"""Puts a loaded engine under load: several sessions that begin at the same time, or within a second."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
@@ -37,8 +37,8 @@ _INSTRUCTIONS = "You are a friendly assistant on the telephone. Answer in short 
 Work = Callable[[], Coroutine[Any, Any, Piece]]
 
 
-class NothingCame(RuntimeError):
-    """An engine gave an empty answer, so that there is no time to measure."""
+class EmptyAnswer(RuntimeError):
+    """An engine gave an empty answer, so there is no time to measure."""
 
 
 async def rush(work: Work, offsets_s: Sequence[float]) -> list[Piece]:
@@ -59,14 +59,14 @@ async def rush(work: Work, offsets_s: Sequence[float]) -> list[Piece]:
 
 
 def offsets(sessions: int, seed: int) -> list[float]:
-    """When each session begins, in seconds, within one second. The first begins at 0."""
+    """Random start times of the sessions within one second, in seconds. The first is 0."""
     chance = Random(seed)
     found = sorted(chance.random() for _ in range(sessions))
     return [one - found[0] for one in found]
 
 
 class Material:
-    """What the sessions say and ask: the same in every run, and never twice in one run, so that no cache can answer."""
+    """Utterances and prompts of the sessions. All runs use the same; no run uses one twice, so that no cache can answer."""
 
     def __init__(self, seconds: float, language: str, *, letters: bool, clips: Path | None = None) -> None:
         """`letters`: each letter is a token, as in the tokenizer of a random model."""
@@ -108,10 +108,10 @@ def utterance(seconds: float, voice: int) -> bytes:
 
 
 def recorded(folder: Path, seconds: float, voice: int) -> bytes:
-    """Speech of this length from the recordings in a folder; each voice begins with another recording.
+    """Speech of this length from the recordings in a folder. Each voice begins with a different recording.
 
     Raises:
-        ValueError: there is none at 16 kHz.
+        ValueError: the folder has no recording in mono at 16 kHz.
     """
     paths = sorted(folder.glob("*.wav"))
     sounds = []
@@ -122,14 +122,14 @@ def recorded(folder: Path, seconds: float, voice: int) -> bytes:
         if sum(map(len, sounds)) >= seconds * RATE_HZ:
             break
     if not sum(map(len, sounds)):
-        raise ValueError(f"{folder} holds no recording in mono at {RATE_HZ} Hz (*.wav)")
+        raise ValueError(f"{folder} contains no recording (*.wav) in mono at {RATE_HZ} Hz")
     speech = np.concatenate(sounds)
     samples = np.resize(speech, round(seconds * RATE_HZ))
     return bytes(samples.astype("<i2").tobytes())
 
 
 async def transcribe(engine: Recognizer, material: Material) -> Piece:
-    """Transcribe one utterance. The wait begins when all audio is given, the engine's work with the first."""
+    """Transcribe one utterance. The waiting time begins after the last audio, the engine's busy time at the start."""
     pcm, start_s = material.pcm(), perf_counter()
     stream = await engine.open(material.language)
     try:
@@ -143,7 +143,7 @@ async def transcribe(engine: Recognizer, material: Material) -> Piece:
 
 
 async def reply(engine: ChatModel, material: Material) -> Piece:
-    """Generate one reply. Each delta that is not empty counts as a token."""
+    """Generate one reply. Each non-empty delta counts as a token."""
     messages, start_s = material.messages(), perf_counter()
     marks_s: list[float] = []
     async with aclosing(engine.reply(messages, language=material.language)) as deltas:
@@ -153,7 +153,7 @@ async def reply(engine: ChatModel, material: Material) -> Piece:
             if len(marks_s) == REPLY_TOKENS:
                 break
     if not marks_s:
-        raise NothingCame("the chat model said nothing")
+        raise EmptyAnswer("the chat model gave no text")
     gaps_ms = [1000 * (after - before) for before, after in pairwise(marks_s)]
     times_ms = {"first_token_ms": [1000 * (marks_s[0] - start_s)], "next_token_ms": gaps_ms}
     return Piece(start_s, marks_s[-1], len(marks_s), times_ms)
@@ -170,16 +170,16 @@ async def speak(engine: Synthesizer, material: Material) -> Piece:
                     times_ms[name] = [1000 * (perf_counter() - asked_s)]
                 samples += len(speech.pcm) // 2
         if not samples:
-            raise NothingCame("the synthesiser was silent")
+            raise EmptyAnswer("the synthesiser gave no audio")
         spoken_s += samples / engine.rate_hz
     return Piece(start_s, perf_counter(), spoken_s, times_ms)
 
 
 async def converse(asr: Recognizer, llm: ChatModel, tts: Synthesizer, material: Material) -> Piece:
-    """Measure what a person waits for: transcript, first token, first clause, first audio.
+    """Measure the delays of a turn: transcript, first token, first clause, first audio.
 
-    The clause that is spoken has always the same five words, as a random model's have no end; when it is spoken depends
-    on the words of the model.
+    The spoken clause is always the same, because the words of a random model can be endless. It is spoken when the model
+    has written a clause.
     """
     transcript = await transcribe(asr, material)
     (final_ms,) = transcript.times_ms["final_ms"]
@@ -194,14 +194,14 @@ async def converse(asr: Recognizer, llm: ChatModel, tts: Synthesizer, material: 
             if cutter.feed(delta) or len(text.split()) > CLAUSE_WORDS:
                 break
     if not token_s:
-        raise NothingCame("the chat model said nothing")
+        raise EmptyAnswer("the chat model gave no text")
     clause_s, samples, end_s = perf_counter(), 0, 0.0
     async with aclosing(tts.speak(CLAUSE, voice="", speed=1.0, language=material.language)) as slices:
         async for speech in slices:
             end_s = end_s or (perf_counter() if speech.pcm else 0.0)
             samples += len(speech.pcm) // 2
     if not samples:
-        raise NothingCame("the synthesiser was silent")
+        raise EmptyAnswer("the synthesiser gave no audio")
     times_ms = {
         "final_ms": final_ms,
         "first_token_ms": 1000 * (token_s - asked_s),

@@ -1,4 +1,4 @@
-"""Finds, makes and loads the engines that are to be measured, on the device that is to be measured."""
+"""Chooses and loads the measured engines, and makes their random models; facts about device and memory."""
 
 import asyncio
 import gc
@@ -33,14 +33,14 @@ MAKERS: Mapping[tuple[str, str], str] = {
 """The function of `random_models` that makes the model of an engine. Other engines use their real models."""
 
 TOKENS_PER_SPEECH_S = 4
-"""Tokens that a random Whisper writes, since it never ends by itself: three words a second."""
+"""Tokens that a random Whisper writes for a second of speech, about three words: it would never end by itself."""
 
 _MB = 1e6
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What is to be measured."""
+    """Options of the benchmark."""
 
     engines: Mapping[str, str]
     """Names by stage; empty: the engines of the profile."""
@@ -153,7 +153,7 @@ def _make(maker: str, folder: Path, options: Options) -> None:
     if "size" in takes:
         more["size"] = options.size
     elif options.size != "tiny":
-        raise ValueError(f"a random {maker} there is only with --size tiny: name another engine, or real weights")
+        raise ValueError(f"a random {maker} needs --size tiny: use it, another engine, or real weights")
     if "tokens" in takes:
         more["tokens"] = max(1, round(options.seconds * TOKENS_PER_SPEECH_S))
     make(folder, **more)

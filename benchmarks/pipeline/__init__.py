@@ -1,4 +1,4 @@
-"""What the pipeline itself costs: overhead, reaction to an interruption, CPU and memory, without the work of models.
+"""The cost of the pipeline without models: latency overhead, reaction to an interruption, CPU and memory.
 
 A whole system with scripted engines is started, and N callers talk to it in real time.
 """

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.pipeline`: so another checkout runs this benchmark, for its `--against`."""
+"""`python -m benchmarks.pipeline`: the entry point for the `--against` of another checkout."""
 
 import typer
 

@@ -1,8 +1,8 @@
 """Callers of `/ws` in real time, many in one process: `python -m benchmarks.pipeline.callers URL --sessions N`.
 
-Each plays two seconds of speech and two of silence in frames of 20 ms, sent when their last sample was
-spoken, and checks what comes back to the sample. Then a phase in which everybody interrupts every reply.
-Prints a JSON line when a phase begins, and at the end the result.
+Each plays two seconds of speech and two of silence in frames of 20 ms, each sent when its last sample has been spoken, and
+checks every sample of the replies. In a second phase all callers interrupt every reply. It prints a JSON line when a phase
+begins, and the result at the end.
 """
 
 import argparse
@@ -31,7 +31,7 @@ PATIENCE_NS = 4_000_000_000
 """After this time without a reply, a caller who interrupts speaks again."""
 CONNECT_S = 10
 GRAIN_MS = 1.0
-"""A wake-up costs the process three times as much as a frame: at a hundred callers, five share a wake-up."""
+"""Interval of wake-ups. A wake-up costs three times as much as a frame: of a hundred callers, five share one."""
 
 
 class Tally:
@@ -63,10 +63,10 @@ class Caller(WSListener):
         self.gone = False
         self._transport: WSTransport | None = None
         self._speech, self._quiet = clip
-        self._at = -wait_frames  # frame within the turn's cycle; below 0: not begun yet
+        self._at = -wait_frames  # frame within the cycle of a turn; below 0: the caller has not begun
         self._end_ns = 0
         self._onset_ns = 0  # of speech during a reply, until the interrupt arrives
-        self._audio_ns = 0  # when the first audio of the reply to this turn arrived; 0: not yet
+        self._audio_ns = 0  # arrival of the first audio of this turn's reply; 0: none yet
         self._turn = 0
         self._listening = False
         self._ramp = RampChecker(samples)

@@ -1,6 +1,6 @@
-"""What the callers say: two seconds of speech without a pause, and the faint noise of a quiet room.
+"""The callers' audio: two seconds of speech without a pause, and the faint noise of a quiet room.
 
-The text has only voiced sounds, so that a detector hears one utterance from the first frame to the last.
+The text has only voiced sounds, so that a detector finds speech in every frame.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ SPEECH_FRAMES = 100
 ONSET_LEVEL = 300
 """The clip begins with the first sample above this (-41 dBFS)."""
 QUIET_LEVEL = 2.0
-"""Standard deviation of the noise between turns, in steps of 16 bits (-84 dBFS): no microphone gives digital zero."""
+"""Standard deviation of the noise between turns, in steps of 16 bits (-84 dBFS): a microphone is never at digital zero."""
 
 Samples = npt.NDArray[np.int16]
 
@@ -50,6 +50,6 @@ def quiet_frames(count: int = 50) -> list[bytes]:
 
 
 def frames_of(samples: Samples) -> list[bytes]:
-    """Cut into frames of 20 ms; what is left over is dropped."""
+    """Cut into frames of 20 ms. An incomplete last frame is dropped."""
     count = samples.size // FRAME_SAMPLES
     return [part.astype("<i2").tobytes() for part in np.split(samples[: count * FRAME_SAMPLES], count)]

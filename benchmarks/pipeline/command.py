@@ -1,4 +1,4 @@
-"""The command `pipeline`: it reads its options, and calls what does the work, which is imported only then."""
+"""The command `pipeline`: reads the options, and imports the benchmark only when it runs."""
 
 import shutil
 import sys
@@ -14,9 +14,11 @@ USAGE_WRONG = 2
 
 def pipeline(
     sessions: Annotated[str, typer.Option(help="Numbers of callers, with commas.")] = "1,10,50,100",
-    seconds: Annotated[float, typer.Option(min=1, max=3600, help="Of plain turns in each run; a turn takes 4.")] = 32.0,
+    seconds: Annotated[
+        float, typer.Option(min=1, max=3600, help="Seconds of plain turns in each run; a turn takes 4.")
+    ] = 32.0,
     barge: Annotated[float, typer.Option(min=0, max=3600, help="Seconds of interruptions in each run.")] = 12.0,
-    repeat: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each number.")] = 2,
+    repeat: Annotated[int, typer.Option(min=1, max=1000, help="Runs for each number of callers.")] = 2,
     grain_ms: Annotated[float, typer.Option(min=0.1, max=20, help="Finest spacing of callers within 20 ms.")] = 1.0,
     speculations: Annotated[int, typer.Option(min=0, help="Replies prepared before a turn is over.")] = 3,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -26,17 +28,17 @@ def pipeline(
     ] = None,
     against: Annotated[
         Path | None,
-        typer.Option(exists=True, file_okay=False, help="Measure this checkout in turn; fail where we are worse."),
+        typer.Option(
+            exists=True, file_okay=False, help="Other checkout to measure in turn; fail where this one is worse."
+        ),
     ] = None,
-    profile: Annotated[
-        str | None, typer.Option(metavar="SERVICE", help="Draw where a service's time goes (needs py-spy).")
-    ] = None,
-    log: Annotated[bool, typer.Option("--log", help="Show what the system wrote.")] = False,
+    profile: Annotated[str | None, typer.Option(metavar="SERVICE", help="Profile a service with py-spy.")] = None,
+    log: Annotated[bool, typer.Option("--log", help="Print the logs of the system.")] = False,
 ) -> None:
-    """Measure what the pipeline itself costs: a whole system with scripted engines, and callers in real time.
+    """Measure the pipeline without models: a whole system with scripted engines, and callers in real time.
 
     Exit code: 0 measured, 1 a figure regressed or there is no result, 2 the options are wrong.
-    The speed of a machine changes from hour to hour: trust --against, with a --repeat of 4 or more.
+    The speed of a machine changes from hour to hour: prefer --against, with --repeat 4 or more.
     """
     from benchmarks.pipeline.run import Options
     from benchmarks.pipeline.runs import run_pipeline
@@ -55,11 +57,11 @@ def pipeline(
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    """Positive numbers with commas between them, each once."""
+    """Parse positive numbers with commas. Returns each once; raises `ValueError` for anything else."""
     try:
         numbers = tuple(dict.fromkeys(int(number) for number in text.split(",")))
     except ValueError:
         numbers = ()
     if not numbers or min(numbers) < 1:
-        raise ValueError(f"--sessions {text!r}: numbers above 0 with commas between them, such as 1,10,50")
+        raise ValueError(f"--sessions {text!r}: it needs positive numbers with commas, such as 1,10,50")
     return numbers

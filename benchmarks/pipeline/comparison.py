@@ -2,12 +2,11 @@
 
 The same code on the same machine took 0.92 and 1.29 % of a core an hour apart. So there are two sets of rules:
 
-- results of different hours: wide limits, and a limit of CPU is widened by as much as the callers' own CPU grew. The callers
-  are the same load, so they tell how slow the machine was. This finds what has become half as expensive again, nothing
-  finer;
+- results of different hours: wide limits, and the limits of CPU are multiplied by the growth of the callers' own CPU. The
+  callers always do the same work, so their CPU shows how slow the machine was. This finds regressions of half or more;
 - checkouts that ran in turn (`--against`): narrow limits, as each run is compared with its neighbour.
 
-A share of CPU must also have grown by five ticks of the clock that it is counted with.
+A share of CPU must also grow by at least five ticks of the clock that counts it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ Runs = Sequence[Mapping[str, Any]]
 LOAD = f"CPU of {CALLERS}, %"
 ERRORS = "errors"
 TICKS_S = 0.05
-"""CPU time in a run that cannot be told from none: systems count in ticks of 10 ms."""
+"""Smallest change of CPU time that counts: systems count CPU time in ticks of 10 ms."""
 TYPICAL, TAIL, CPU, CPU_OF_ONE, MEMORY = "typical", "tail", "CPU", "CPU of one", "memory"
 
 IN_TURN: Mapping[str, Rule] = {
@@ -31,7 +30,7 @@ IN_TURN: Mapping[str, Rule] = {
     CPU_OF_ONE: Rule(1.10, 0.02),
     MEMORY: Rule(1.10, 5.0),
 }
-"""Least: milliseconds, percent of a core per session, MiB."""
+"""`least` is in milliseconds, percent of a core per session, and MiB."""
 HOURS_APART: Mapping[str, Rule] = {
     TYPICAL: Rule(1.40, 2.0),
     TAIL: Rule(1.60, 5.0),
@@ -66,7 +65,7 @@ def _figures(run: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     yield from ((f"CPU of {name}, %", percent) for name, percent in cpu.items())
     yield "memory, MiB", sum(run["busy_bytes"].values()) / MIB
     yield from ((f"memory of {name}, MiB", size / MIB) for name, size in run["busy_bytes"].items())
-    silent = not run["overhead_ms"]["n"]  # no reply at all is counted nowhere else
+    silent = not run["overhead_ms"]["n"]  # no other count shows a run without any reply
     yield ERRORS, sum(run["counts"].get(name, 0) for name in HARM) + sum(run["errors"].values()) + silent
 
 
@@ -104,7 +103,7 @@ def compare_runs(before: Runs, now: Runs, *, in_turn: bool) -> Comparison:
 
 
 def _drifts(before: Samples, now: Samples) -> dict[str, float]:
-    """By what factor the callers' CPU grew, at least 1, for each number of sessions."""
+    """Growth of the callers' CPU as a factor, at least 1, for each number of sessions."""
     callers = compare(before, now, lambda key: Rule(float("inf")))
     return {row.key[0]: max(1.0, row.ratio) for row in callers.rows if row.key[1] == LOAD}
 

@@ -10,7 +10,7 @@ from benchmarks.figures import summary
 
 MIB = 1 << 20
 CALLERS = "callers"
-"""The process that is the load; it is not part of what is measured."""
+"""The process that generates the load. It is not part of the measured system."""
 HARM = ("lost_samples", "doubled_samples", "late_samples", "unanswered", "unexpected_replies", "not_interrupted")
 """Counts that must be 0."""
 
@@ -28,14 +28,14 @@ class Run:
     machine_s: dict[str, float] = field(default_factory=dict)
     """CPU seconds of the whole machine in that time: `busy` by all processes, `steal` by other machines on the same hardware."""
     idle_bytes: dict[str, int] = field(default_factory=dict)
-    """Resident memory of each process before the first caller came."""
+    """Resident memory of each process before the first caller."""
     busy_bytes: dict[str, int] = field(default_factory=dict)
     overhead_ms: list[float] = field(default_factory=list)
     barge_ms: list[float] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     errors: dict[str, int] = field(default_factory=dict)
     send_lateness_ms: dict[str, float] = field(default_factory=dict)
-    """How late the callers were: no figure is more precise than this."""
+    """Delay of the callers' frames. No figure is more precise than this."""
 
     @property
     def cpu_percent(self) -> dict[str, float]:
@@ -44,18 +44,18 @@ class Run:
 
     @property
     def disturbance_percent(self) -> float:
-        """Share of one core that other processes, or other machines on the same hardware, took: what makes runs differ."""
+        """CPU used by other processes and by other machines on the same hardware, in percent of a core: it makes runs differ."""
         others_s = self.machine_s["busy"] - sum(self.cpu_s.values()) + self.machine_s["steal"]
         return max(0.0, 100 * others_s / self.window_s)
 
     def figures(self) -> dict[str, Any]:
-        """The run as it is written to the result: percentiles in place of single values."""
+        """The run as in the result: with percentiles instead of single values."""
         return asdict(self) | {"overhead_ms": summary(self.overhead_ms), "barge_ms": summary(self.barge_ms)}
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is to be reached on a machine with two cores, callers included."""
+    """Targets for a machine with two cores, callers included."""
 
     p50_ms: float
     p99_ms: float

@@ -1,4 +1,4 @@
-"""The callers' arithmetic: their places in the cycle of a turn, and the check of what they hear. Values in, values out."""
+"""The arithmetic of the callers: their positions in the cycle of a turn, and the check of received audio. Pure."""
 
 from math import gcd
 
@@ -14,10 +14,10 @@ RAMP_PERIOD = 32_768
 
 
 def spread(callers: int, cycle_frames: int) -> list[int]:
-    """By how many frames each caller starts ahead in its turn cycle, in the order of the callers' phase.
+    """Frames by which each caller starts ahead in the cycle of a turn, in the order of the callers' phase.
 
-    Neighbours in phase are far apart in the cycle, so that neither the 20 ms of a frame nor the seconds
-    of a turn have a crowded spot.
+    Neighbours in phase are far apart in the cycle, which spreads the load over the 20 ms of a frame and over the seconds of
+    a turn.
     """
     step = max(1, round(callers * 0.618))
     while gcd(step, callers) != 1:
@@ -31,7 +31,7 @@ class RampChecker:
     def __init__(self, sentence_samples: int) -> None:
         self.sentence = sentence_samples
         self.index = 0
-        """Index of the next sample that is due in the reply."""
+        """Index of the next expected sample of the reply."""
         self.lost = 0
         self.doubled = 0
         numbers = np.arange(sentence_samples) % RAMP_PERIOD
@@ -62,13 +62,13 @@ class RampChecker:
                 samples = samples[1:]
 
     def finish(self) -> None:
-        """End the reply: what is missing of its last sentence is lost."""
+        """End the reply. Missing samples of its last sentence count as lost."""
         rest = -self.index % self.sentence
         self.lost += rest if self.index else self.sentence
         self.index = 0
 
     def _resume_at(self, value: int) -> None:
-        # The same number occurs in every sentence and once per period: take the nearest place.
+        # The same value occurs in every sentence and once per period: take the nearest position.
         base = self.index - self.index % self.sentence
         places = [
             base + sentence + within
@@ -76,7 +76,7 @@ class RampChecker:
             for within in range(value % RAMP_PERIOD, self.sentence, RAMP_PERIOD)
             if base + sentence >= 0
         ]
-        if not places:  # not a sample of a ramp: one wrong sample in place of the one that was due
+        if not places:  # not a value of the ramp: one wrong sample replaced the expected one
             self.lost += 1
             return
         place = min(places, key=lambda where: abs(where - self.index))

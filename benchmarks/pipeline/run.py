@@ -17,7 +17,7 @@ from tests.support.system import SCRIPTED, System, running_system
 
 ENDPOINT_MS = 500
 SLACK_S = 60
-"""How much longer than its phases a run may take before it counts as hung."""
+"""A run that takes this much longer than its phases counts as hung."""
 LINE_BYTES = 64 << 20
 """The callers' result is one line."""
 
@@ -26,7 +26,7 @@ OnPhase = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What is to be measured."""
+    """Options of the benchmark."""
 
     sessions: tuple[int, ...] = (1, 10, 50, 100)
     seconds: float = 32.0
@@ -48,7 +48,7 @@ class Options:
 
 
 class RunFailed(RuntimeError):
-    """A run gave no figures. The message says why."""
+    """A run failed. The message says why."""
 
 
 def cpu_seconds(pids: dict[str, int]) -> dict[str, float]:

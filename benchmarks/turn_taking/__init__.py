@@ -1,1 +1,1 @@
-"""How well turns are taken: scripted conversations (benchmarks/scenes) with each detector and each endpointing engine."""
+"""Quality of turn-taking: scripted conversations (benchmarks/scenes) with each detector and each endpointing engine."""

@@ -1,4 +1,4 @@
-"""The command `turn-taking`: it reads its options, and calls what does the work, which is imported only then."""
+"""The command `turn-taking`: reads the options, and imports the benchmark only when it runs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ def turn_taking(
     clips: Annotated[
         Path | None, typer.Option(exists=True, file_okay=False, help="Folder of the recordings that scenes name.")
     ] = None,
-    real: Annotated[bool, typer.Option("--real", help="Through a whole system, in real time: minutes.")] = False,
+    real: Annotated[bool, typer.Option("--real", help="Use a whole system in real time; takes minutes.")] = False,
     vad: Annotated[str, typer.Option(help="Detectors, with commas.")] = "webrtc,silero",
     endpointing: Annotated[str, typer.Option(help="Endpointing engines, with commas.")] = "fixed,pace",
     asr: Annotated[str, typer.Option(help="The recogniser of --real.")] = "sphinx",
@@ -22,7 +22,7 @@ def turn_taking(
         Path | None, typer.Option(exists=True, dir_okay=False, help="Fail where a figure is worse than in this result.")
     ] = None,
 ) -> None:
-    """Score how turns are taken in scripted conversations: in virtual time, or through the whole system.
+    """Score turn-taking in scripted conversations: in virtual time, or through the whole system.
 
     Exit code: 0 measured, 1 a figure regressed, 2 the options are wrong.
     """

@@ -1,4 +1,4 @@
-"""Scenes through the whole system in real time: minutes for all of them."""
+"""Scenes with the whole system in real time: minutes for all scenes."""
 
 import asyncio
 import json

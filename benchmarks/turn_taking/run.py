@@ -34,12 +34,12 @@ FAULTS = (
     "wrong_resumes",
 )
 FAULT, DELAY = Rule(1.0, 1.0), Rule(1.10, 20.0)
-"""One fault more is a regression; of delays 20 ms and a tenth."""
+"""One fault more is a regression. A delay has regressed if it grew by more than a tenth and by at least 20 ms."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What is to be measured."""
+    """Options of the benchmark."""
 
     scenes: Path
     clips: Path | None

@@ -1,6 +1,6 @@
-"""Scenes through detector and turn-taking alone, in virtual time: seconds for all of them.
+"""Scenes with detector and turn-taking only, in virtual time: seconds for all scenes.
 
-Nobody understands words here: speech of 400 ms into a reply counts as a word.
+There is no recogniser: 400 ms of speech during a reply count as a word.
 """
 
 from collections.abc import Mapping

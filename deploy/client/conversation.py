@@ -1,6 +1,6 @@
-"""A client of the lean protocol: speaks a recording in real time, and keeps what comes back.
+"""A client of `/ws`: sends speech in real time and collects the replies.
 
-It is a client like any other; nothing here knows how the server works, and nothing is printed.
+It uses nothing but the public protocol, and prints nothing.
 """
 
 import asyncio
@@ -14,76 +14,81 @@ from urllib.parse import urlsplit, urlunsplit
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-RATE_HZ = 16_000
+from shared.protocol.session import RATE_HZ
+
 FRAME_MS = 20
 FRAME_BYTES = 2 * RATE_HZ * FRAME_MS // 1000
 CONNECT_S = 10.0
 QUIET_S = 1.5
-"""The conversation is over when for so long, on top of the endpoint, nobody speaks and no turn is in progress."""
+"""The conversation ends after this silence on both sides, added to the endpoint, without a turn in progress."""
 REPLY_S = 60.0
-"""How long after the recording's end a reply may take until it counts as missing."""
+"""A turn that has no end after this time since the last speech is an error."""
 
 
 class TalkFailed(RuntimeError):
-    """There was no conversation, or it broke off; the message is for the person at the terminal."""
+    """The conversation could not start, or broke off. The message says why."""
 
 
 @dataclass(slots=True)
 class Turn:
-    """One turn as the client came to know it."""
+    """One turn, as reported by the server."""
 
     turn: int
     said: str = ""
     reply: str = ""
     status: str = ""
-    """How the reply ended; empty while it has not."""
+    """How the reply ended; empty until then."""
     marks: dict[str, float] = field(default_factory=dict)
-    """Milliseconds since the end of speech, by name, from the server's clock."""
+    """Times by name, in ms since the end of speech; server's clock."""
 
 
 class Track:
-    """The reply as a loudspeaker plays it, from the first sample that was sent to the server on."""
+    """The audio that a loudspeaker would play, s16le at 16 kHz. Times are seconds since the first sample sent."""
 
     def __init__(self) -> None:
         self.pcm = bytearray()
-        self._held = b""  # what a pause left unplayed
+        self._paused = b""  # audio that a pause left unplayed
 
     @property
     def end_s(self) -> float:
-        """Until when there is something to play."""
+        """End of the audio received so far."""
         return len(self.pcm) / 2 / RATE_HZ
 
-    def sounding(self, now_s: float) -> bool:
-        """Something is being played, or is paused."""
-        return bool(self._held) or self.end_s > now_s
+    def playing(self, now_s: float) -> bool:
+        """Whether audio is being played, or is paused."""
+        return bool(self._paused) or self.end_s > now_s
 
     def add(self, pcm: bytes, now_s: float) -> None:
-        """It plays at once, or after what is still to be played."""
+        """Play audio now, or after the audio that is still to be played."""
         self.pcm.extend(bytes(max(0, _bytes(now_s) - len(self.pcm))))
         self.pcm.extend(pcm)
 
-    def silence(self, now_s: float) -> None:
-        """What was not played by now is not played at all."""
+    def clear(self, now_s: float) -> None:
+        """Discard the audio that is not played yet."""
         del self.pcm[_bytes(now_s) :]
-        self._held = b""
+        self._paused = b""
 
     def pause(self, now_s: float) -> None:
-        """What was not played by now waits for `resume`."""
-        self._held = bytes(self.pcm[_bytes(now_s) :])
+        """Keep the audio that is not played yet for `resume`."""
+        self._paused = bytes(self.pcm[_bytes(now_s) :])
         del self.pcm[_bytes(now_s) :]
 
     def resume(self, now_s: float) -> None:
-        """It goes on where it stopped."""
-        held, self._held = self._held, b""
-        self.add(held, now_s)
+        """Play the paused audio."""
+        paused, self._paused = self._paused, b""
+        self.add(paused, now_s)
 
 
 def _bytes(seconds: float) -> int:
+    """Bytes of audio in this time; always whole samples."""
     return 2 * round(seconds * RATE_HZ)
 
 
 class Conversation:
-    """What was said on both sides. Fed with the server's messages and the time of each since the first sample."""
+    """The turns of a conversation and the audio of the replies.
+
+    It is fed with the server's messages, each with its time in seconds since the first sample sent.
+    """
 
     def __init__(self) -> None:
         self.turns: dict[int, Turn] = {}
@@ -95,16 +100,16 @@ class Conversation:
         self._last_s = 0.0
 
     def idle_since_s(self) -> float | None:
-        """Since when nobody speaks and nothing is awaited; None: not so."""
+        """Time since which both sides are silent and no turn is in progress; None while one of these is not true."""
         return None if self._speaking or self._open else max(self._last_s, self.track.end_s)
 
-    def hear(self, pcm: bytes, now_s: float) -> None:
-        """Reply audio, s16le at 16 kHz."""
+    def take_audio(self, pcm: bytes, now_s: float) -> None:
+        """Take reply audio, s16le at 16 kHz."""
         self._last_s = now_s
         self.track.add(pcm, now_s)
 
     def read(self, message: dict[str, Any], now_s: float) -> None:
-        """A text message, decoded."""
+        """Take a decoded text message."""
         self._last_s = now_s
         kind = message.get("type")
         number = message.get("turn") or 0
@@ -121,7 +126,7 @@ class Conversation:
             turn.status = message["status"]
             self._open = {one for one in self._open if one > number}
         elif kind == "interrupt":
-            self.track.silence(now_s)
+            self.track.clear(now_s)
         elif kind == "pause":
             self.track.pause(now_s)
         elif kind == "resume":
@@ -135,30 +140,31 @@ class Conversation:
 
 
 OnMessage = Callable[[dict[str, Any], Conversation], None]
+"""Called with each text message, after the conversation has taken it."""
 
 
 def stream_url(url: str) -> str:
-    """Where the lean protocol is spoken, from any URL of the server."""
+    """The URL of `/ws`, from any URL of the server."""
     parts = urlsplit(url if "//" in url else f"//{url}")
     scheme = {"https": "wss", "wss": "wss"}.get(parts.scheme, "ws")
     path = parts.path if parts.path.endswith("/ws") else parts.path.rstrip("/") + "/ws"
     return urlunsplit((scheme, parts.netloc, path, f"rate={RATE_HZ}", ""))
 
 
-class Voice(Protocol):
-    """What the caller says, frame by frame; it may answer to what it hears."""
+class Speech(Protocol):
+    """Audio of the caller, frame by frame. It can react to the replies."""
 
     def frame(self) -> bytes:
         """The next 20 ms, s16le at 16 kHz."""
         ...
 
     def spoken_until(self, conversation: Conversation, now_s: float) -> float | None:
-        """When the last thing was said, in seconds since the first sample; None while there is more to say."""
+        """End of the last sound, in seconds since the first sample; None while more is to come."""
         ...
 
 
 class Recording:
-    """A recording, and silence after it."""
+    """A recording, followed by silence."""
 
     def __init__(self, pcm: bytes) -> None:
         self._pcm, self._sent = pcm, 0
@@ -173,38 +179,40 @@ class Recording:
         return length_s if now_s >= length_s else None
 
 
-async def converse(voice: Voice, url: str, on_message: OnMessage = lambda message, conversation: None) -> Conversation:
+async def converse(
+    speech: Speech, url: str, on_message: OnMessage = lambda message, conversation: None
+) -> Conversation:
     """Speak in real time, then listen until the last reply has been played.
 
     Raises:
-        TalkFailed: the server is not there, refuses, hangs up, or leaves a turn without a reply.
+        TalkFailed: the server does not answer, refuses, closes the connection, or leaves a turn without an end.
     """
     address = stream_url(url)
     try:
-        # Audio does not compress, and a voice on this machine needs no proxy.
+        # Audio does not compress; a proxy would delay it.
         async with connect(address, open_timeout=CONNECT_S, compression=None, proxy=None, max_size=None) as socket:
-            return await _converse(voice, socket, on_message)
+            return await _converse(speech, socket, on_message)
     except InvalidStatus as error:
         body = (error.response.body or b"").decode(errors="replace").strip()[:500]
-        raise TalkFailed(f"{address} refuses: HTTP {error.response.status_code} {body}".rstrip()) from None
+        raise TalkFailed(f"{address} refused: HTTP {error.response.status_code} {body}".rstrip()) from None
     except ConnectionClosed as error:
-        said = error.rcvd
-        reason = f"{said.code} {said.reason}".rstrip() if said else "the line broke"
+        close = error.rcvd
+        reason = f"{close.code} {close.reason}".rstrip() if close else "connection lost"
         raise TalkFailed(f"{address} ended the conversation: {reason}") from None
     except TimeoutError:
-        raise TalkFailed(f"{address} does not answer within {CONNECT_S:g} s") from None
+        raise TalkFailed(f"{address} did not answer within {CONNECT_S:g} s") from None
     except (OSError, WebSocketException) as error:
         raise TalkFailed(f"no Parley answers at {address}: {error}") from None
 
 
-async def _converse(voice: Voice, socket: ClientConnection, on_message: OnMessage) -> Conversation:
+async def _converse(speech: Speech, socket: ClientConnection, on_message: OnMessage) -> Conversation:
     conversation = Conversation()
     await socket.send(json.dumps({"type": "start_streaming"}))
     async with asyncio.timeout(CONNECT_S):
         ready = json.loads(await socket.recv())
     conversation.read(ready, 0.0)
     if ready.get("type") != "ready":
-        raise TalkFailed(f"the server refuses: {'; '.join(conversation.errors) or ready}")
+        raise TalkFailed(f"the server refused: {'; '.join(conversation.errors) or ready}")
     on_message(ready, conversation)
     loop = asyncio.get_running_loop()
     start_s = loop.time()
@@ -213,7 +221,7 @@ async def _converse(voice: Voice, socket: ClientConnection, on_message: OnMessag
         async for received in socket:
             now_s = loop.time() - start_s
             if isinstance(received, bytes):
-                conversation.hear(received, now_s)
+                conversation.take_audio(received, now_s)
             else:
                 message = json.loads(received)
                 conversation.read(message, now_s)
@@ -221,10 +229,10 @@ async def _converse(voice: Voice, socket: ClientConnection, on_message: OnMessag
 
     async def speak() -> None:
         frames = 0
-        while not _over(conversation, loop.time() - start_s, voice):
-            frame = voice.frame()
+        while not _is_over(conversation, loop.time() - start_s, speech):
+            frame = speech.frame()
             frames += 1
-            # A microphone hands over a frame when its last sample was spoken.
+            # As from a microphone: a frame is sent when its last sample has been spoken.
             await asyncio.sleep(start_s + frames * FRAME_MS / 1000 - loop.time())
             await socket.send(frame)
 
@@ -243,13 +251,13 @@ async def _converse(voice: Voice, socket: ClientConnection, on_message: OnMessag
     return conversation
 
 
-def _over(conversation: Conversation, now_s: float, voice: Voice) -> bool:
-    said_s = voice.spoken_until(conversation, now_s)
-    if said_s is None:
+def _is_over(conversation: Conversation, now_s: float, speech: Speech) -> bool:
+    spoken_s = speech.spoken_until(conversation, now_s)
+    if spoken_s is None:
         return False
     idle_s = conversation.idle_since_s()
     if idle_s is None:
-        if now_s > max(said_s, conversation.track.end_s) + REPLY_S:
-            raise TalkFailed(f"a turn is still without an end {REPLY_S:g} s after the last word")
+        if now_s > max(spoken_s, conversation.track.end_s) + REPLY_S:
+            raise TalkFailed(f"a turn has no end {REPLY_S:g} s after the last speech")
         return False
-    return now_s - max(idle_s, said_s) > conversation.endpoint_s + QUIET_S
+    return now_s - max(idle_s, spoken_s) > conversation.endpoint_s + QUIET_S

@@ -1,7 +1,7 @@
-"""Performs a scene: frame by frame what the microphone hears, and what really was meant by it. Pure but for the voice.
+"""Performs a scene: the audio of the caller's microphone frame by frame, and the true times of each sound.
 
-Whoever runs it tells it when the reply begins to sound and when it is over; it knows no server and no clock but its own
-count of samples.
+Its only clock is its count of samples. Its user calls `reply_began` and `reply_over` when playback of a reply starts
+and ends. Everything but `gather_sounds` is pure.
 """
 
 import asyncio
@@ -15,47 +15,49 @@ import soundfile
 import soxr
 
 from deploy.client.scene import BadScene, Cue, Scene
+from shared.protocol.session import RATE_HZ
 
-RATE_HZ = 16_000
 FRAME = 320
 """Samples of 20 ms."""
 LEVEL_DB = -26.0
-"""RMS of whatever is said."""
+"""RMS level of all sounds, in dBFS."""
 COUGH_S = 0.25
 REPLY_WAIT_S = 5.0
-"""A reply that has not begun so long after the end of speech is taken not to come."""
+"""Without a reply for this time after the end of speech, the scene goes on."""
 TAIL_S = 3.0
+"""Silence at the end of the call."""
 
 Samples = npt.NDArray[np.float32]
+"""Mono audio at 16 kHz, from -1 to 1."""
 
 
 @dataclass(slots=True)
 class Sound:
-    """Something that the person did, and when: in seconds of the call."""
+    """A sound that was performed, with its times in seconds since the start of the call."""
 
     cue: Cue
     start_s: float
     end_s: float
     into_reply: bool
-    """A reply was sounding when it began."""
+    """A reply was playing when it began."""
 
 
 class Performer:
-    """One scene being played."""
+    """Performs one scene. `sounds` are its sounds by cue; `seed` selects the noise."""
 
     def __init__(self, scene: Scene, sounds: Mapping[Cue, Samples], seed: int = 1) -> None:
         self.scene = scene
         self.done: list[Sound] = []
         self.skipped: list[Cue] = []
-        """Cues into replies that never came."""
+        """Cues for replies that did not come."""
         self._cues = list(scene.cues)
         self._sounds = sounds
-        self._playing: list[tuple[Samples, int]] = []  # what sounds now, and how much of it has
+        self._playing: list[tuple[Samples, int]] = []  # current sounds, and the samples of each already played
         self._position = 0
-        self._chance = np.random.default_rng(seed)
+        self._random = np.random.default_rng(seed)
         self._noise = self._make_noise()
         self._reply_began_s: float | None = None
-        self._quiet_s = 0.0  # since when neither side has spoken
+        self._quiet_s = 0.0  # time since which both sides are silent
         self._replying = False
 
     @property
@@ -64,36 +66,36 @@ class Performer:
 
     @property
     def over(self) -> bool:
-        """All was said, and a reply had its time."""
+        """Whether all cues are performed, and `TAIL_S` of silence has followed."""
         silent = not self._cues and not self._playing and not self._replying
         return silent and self.now_s > self._quiet_s + TAIL_S
 
     @property
-    def said_all_s(self) -> float | None:
-        """When the last thing was said; None while there is more to say."""
+    def speech_end_s(self) -> float | None:
+        """End of the last sound; None while more is to come."""
         if self._cues or self._playing:
             return None
         return max((sound.end_s for sound in self.done), default=0.0)
 
     @property
     def replying(self) -> bool:
-        """A reply sounds, as far as it was told."""
+        """Whether a reply is playing."""
         return self._replying
 
     def reply_began(self) -> None:
-        """The client hears a reply; the first time that it is told counts."""
+        """Note that a reply is playing. Only the first call for a reply counts."""
         if not self._replying:
             self._reply_began_s, self._replying = self.now_s, True
 
     def reply_over(self) -> None:
-        """It hears no more of it."""
+        """Note that the reply has ended."""
         if self._replying:
             self._replying, self._quiet_s = False, self.now_s
 
     def frame(self) -> bytes:
         """The next 20 ms, s16le."""
         while self._cues:
-            if self._hopeless(self._cues[0]):
+            if self._reply_missing(self._cues[0]):
                 self.skipped.append(self._cues.pop(0))
             elif self._due(self._cues[0]):
                 self._begin(self._cues.pop(0))
@@ -119,12 +121,12 @@ class Performer:
 
     @property
     def _answered(self) -> bool:
-        """A reply has begun since the person said something."""
+        """Whether a reply has begun since the last speech."""
         asked_s = max((sound.start_s for sound in self.done if sound.cue.what == "say"), default=0.0)
         return self._reply_began_s is not None and self._reply_began_s >= asked_s
 
-    def _hopeless(self, cue: Cue) -> bool:
-        """It waits for a reply, and none comes."""
+    def _reply_missing(self, cue: Cue) -> bool:
+        """Whether the cue waits for a reply that does not come."""
         return cue.when == "reply" and not self._playing and self._unanswered
 
     def _due(self, cue: Cue) -> bool:
@@ -151,10 +153,10 @@ class Performer:
 
     def _make_noise(self) -> Samples:
         samples = 10 * RATE_HZ
-        quiet = self._chance.normal(0, 6e-5, samples)  # -84 dBFS: no microphone gives digital zero
+        quiet = self._random.normal(0, 6e-5, samples)  # -84 dBFS: a microphone is never at digital zero
         if not self.scene.noise:
             return quiet.astype(np.float32)
-        spectrum = np.fft.rfft(self._chance.standard_normal(samples))
+        spectrum = np.fft.rfft(self._random.standard_normal(samples))
         if self.scene.noise == "pink":
             spectrum /= np.sqrt(np.maximum(np.arange(len(spectrum)), 1))
         noise = np.fft.irfft(spectrum, samples)
@@ -164,16 +166,16 @@ class Performer:
 
 
 def cough() -> Samples:
-    """A burst of noise, as loud as speech, that falls off: no word in it."""
-    chance = np.random.default_rng(7)
+    """A decaying burst of noise, as loud as speech."""
+    random = np.random.default_rng(7)
     count = int(COUGH_S * RATE_HZ)
-    noise = np.convolve(chance.standard_normal(count), np.hanning(9) / 4, "same")
-    fall = np.exp(-np.arange(count) / (0.08 * RATE_HZ)) * np.minimum(1, np.arange(count) / (0.01 * RATE_HZ))
-    return levelled((noise * fall).astype(np.float32))
+    noise = np.convolve(random.standard_normal(count), np.hanning(9) / 4, "same")
+    decay = np.exp(-np.arange(count) / (0.08 * RATE_HZ)) * np.minimum(1, np.arange(count) / (0.01 * RATE_HZ))
+    return levelled((noise * decay).astype(np.float32))
 
 
 def levelled(samples: Samples) -> Samples:
-    """At the level of all that is said; from its first sound to its last."""
+    """Trim silence at both ends, and scale to `LEVEL_DB`."""
     loud = np.flatnonzero(np.abs(samples) > 0.02 * np.abs(samples).max(initial=1e-9))
     trimmed = samples[loud[0] : loud[-1] + 1] if len(loud) else samples
     level = np.sqrt(np.mean(trimmed**2)) + 1e-9
@@ -182,10 +184,10 @@ def levelled(samples: Samples) -> Samples:
 
 
 def gather_sounds(scenes: Sequence[Scene], clips: Path | None) -> dict[Cue, Samples]:
-    """Every sound of these scenes.
+    """Load, synthesise or generate every sound of these scenes. `clips`: folder of the recordings.
 
     Raises:
-        BadScene: a recording that is not there.
+        BadScene: a recording cannot be read.
     """
     cues = {cue for scene in scenes for cue in scene.cues}
     texts = sorted({cue.sound for cue in cues if cue.spoken})
@@ -204,12 +206,13 @@ def _recording(name: str, clips: Path | None) -> Samples:
     try:
         samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
     except (OSError, soundfile.LibsndfileError) as error:
-        raise BadScene(f"the recording {name} is not at {path}: {error}") from None
+        raise BadScene(f"cannot read the recording {name} ({path}): {error}") from None
     mono: Samples = soxr.resample(samples.mean(axis=1), rate_hz, RATE_HZ)
     return mono
 
 
 async def _speak(texts: Sequence[str]) -> dict[str, Samples]:
+    """Synthesise texts with eSpeak."""
     from services.tts.engines.espeak import EspeakSynthesizer
     from shared.settings import Settings
 

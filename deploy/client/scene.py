@@ -1,16 +1,16 @@
-"""A conversation as a script: who speaks when, with what. Pure.
+"""The script of a caller: what the person says, and when.
 
-A scene is a text, a cue on each line: when, so many seconds, what, with which sound.
+A scene is a text file with one cue a line: when, seconds, what, and its sound.
 
     about  A person thinks in the middle of a sentence.
-    noise  pink 20                    # so many dB below the speech; white or pink
-    at     0.5  say "I would like"    # by the clock of the call
-    pause  0.9  say cards-002         # so long after what the person said before: the same turn goes on
-    after  1.0  say "and now"         # so long after the reply (or, if there was none, what was said): a new turn
-    reply  0.6  cough                 # so long after the reply began to sound
-    reply  0.8  murmur "uh-huh"       # a sound of listening, which is no turn
+    noise  pink 20                    # background noise, white or pink, in dB below the speech
+    at     0.5  say "I would like"    # seconds since the start of the call
+    pause  0.9  say cards-002         # seconds since the end of the person's last sound: continues the same turn
+    after  1.0  say "and now"         # seconds since the end of the reply, or of the last sound: a new turn
+    reply  0.6  cough                 # seconds since the start of the reply
+    reply  0.8  murmur "uh-huh"       # a sound of listening, not a turn
 
-A sound in quotation marks is spoken by eSpeak, another is the name of a recording; a cough needs none. `#` begins a remark.
+eSpeak speaks a sound in quotation marks. Other sounds are names of recordings. A cough is synthetic. `#` begins a comment.
 """
 
 import shlex
@@ -23,12 +23,12 @@ NOISES = ("white", "pink")
 
 
 class BadScene(ValueError):
-    """A scene that cannot be played; the message names file and line."""
+    """A scene cannot be played. The message names file and line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """One thing that the person does."""
+    """A sound that the person makes."""
 
     when: str
     """One of `WHEN`."""
@@ -37,31 +37,32 @@ class Cue:
     """One of `WHAT`."""
     sound: str = ""
     spoken: bool = False
-    """The sound is a text; else the name of a recording."""
+    """`sound` is a text for eSpeak; otherwise it is the name of a recording."""
 
     @property
     def new_turn(self) -> bool:
-        """It begins something that deserves an answer."""
+        """Whether it begins a turn, and so needs a reply."""
         return self.what == "say" and self.when != "pause"
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A whole conversation, as far as the person goes."""
+    """The person's side of a conversation."""
 
     name: str
     about: str
     cues: tuple[Cue, ...]
     noise: str = ""
-    """Empty: none."""
+    """One of `NOISES`; empty: no noise."""
     noise_db: float = 0.0
+    """Level of the noise, in dB below the speech."""
 
 
 def parse_scene(text: str, name: str) -> Scene:
-    """The scene that a text describes.
+    """Parse a scene.
 
     Raises:
-        BadScene: a line that cannot be understood, or nothing to play.
+        BadScene: a line is not valid, or there are no cues.
     """
     about, noise, noise_db, cues = "", "", 0.0, list[Cue]()
     for number, line in enumerate(text.splitlines(), 1):
@@ -78,26 +79,26 @@ def parse_scene(text: str, name: str) -> Scene:
             about = " ".join(rest)
         elif head == "noise":
             if len(rest) != 2 or rest[0] not in NOISES:
-                raise BadScene(f"{where}: noise is one of {', '.join(NOISES)}, and so many dB below the speech")
+                raise BadScene(f"{where}: noise needs one of {', '.join(NOISES)}, and the dB below the speech")
             noise, noise_db = rest[0], _number(rest[1], where)
         elif head in WHEN:
             cues.append(_cue(head, rest, spoken, where))
             if len(cues) == 1 and head != "at":
-                raise BadScene(f"{where}: the first cue is by the clock: at SECONDS …")
+                raise BadScene(f"{where}: the first cue has to begin with: at SECONDS")
         else:
-            raise BadScene(f"{where}: {head!r} is none of about, noise, {', '.join(WHEN)}")
+            raise BadScene(f"{where}: {head!r} is not one of about, noise, {', '.join(WHEN)}")
     if not cues:
-        raise BadScene(f"{name}: there is nothing to play")
+        raise BadScene(f"{name}: there is nothing to play: it has no cues")
     return Scene(name, about, tuple(cues), noise, noise_db)
 
 
 def _cue(when: str, rest: list[str], spoken: bool, where: str) -> Cue:
     if len(rest) < 2 or rest[1] not in WHAT:
-        raise BadScene(f"{where}: {when} SECONDS, then one of {', '.join(WHAT)}")
+        raise BadScene(f"{where}: {when} needs SECONDS, and one of {', '.join(WHAT)}")
     seconds, what, sound = _number(rest[0], where), rest[1], " ".join(rest[2:])
     if what == "cough":
         if sound:
-            raise BadScene(f"{where}: a cough has no sound of its own")
+            raise BadScene(f"{where}: a cough takes no sound")
         return Cue(when, seconds, what)
     if not sound:
         raise BadScene(f'{where}: {what} needs a "text" or the name of a recording')
@@ -110,19 +111,19 @@ def _number(text: str, where: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 600:
-        raise BadScene(f"{where}: {text!r} is no number from 0 to 600")
+        raise BadScene(f"{where}: {text!r} is not a number from 0 to 600")
     return value
 
 
 def load_scenes(path: Path) -> list[Scene]:
-    """The scene of a file, or all `*.scene` of a folder.
+    """Read the scene of a file, or all `*.scene` files of a folder in alphabetical order.
 
     Raises:
-        BadScene: none there, or one that cannot be played.
+        BadScene: there is no scene, or one cannot be played.
     """
     files = sorted(path.glob("*.scene")) if path.is_dir() else [path]
     if not files:
-        raise BadScene(f"{path}: there is no .scene in it")
+        raise BadScene(f"{path}: no .scene file in this folder")
     try:
         return [parse_scene(file.read_text(), file.stem) for file in files]
     except (OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""`parley talk`: plays a recording or a scene to a running Parley as if it were spoken now, shows and records what comes back."""
+"""`parley talk`: plays a recording or a scene to a running Parley in real time, prints the conversation and records the replies."""
 
 import asyncio
 import json
@@ -13,38 +13,39 @@ import soxr
 from rich.console import Console
 from rich.text import Text
 
-from deploy.client.conversation import RATE_HZ, Conversation, Recording, TalkFailed, Track, Turn, Voice, converse
+from deploy.client.conversation import Conversation, Recording, Speech, TalkFailed, Track, Turn, converse
 from deploy.client.performance import Performer, gather_sounds
 from deploy.client.scene import BadScene, load_scenes
 from deploy.monitor.drawing import marked_parts, waterfall
+from shared.protocol.session import RATE_HZ
 
 NOTES = {
-    "pause": "(someone speaks: the reply pauses at {heard_ms} ms)",
-    "resume": "(it was nothing: the reply goes on)",
+    "pause": "(speech during the reply: paused at {heard_ms} ms)",
+    "resume": "(false interruption: the reply continues)",
     "interrupt": "(interrupted after: {heard})",
 }
 
 
 def read_speech(file: Path) -> bytes:
-    """A sound file as s16le, mono, 16 kHz.
+    """Read a sound file as s16le, mono, 16 kHz.
 
     Raises:
-        TalkFailed: no such file, no sound file, or nothing in it.
+        TalkFailed: there is no such file, it is not a sound file, or it is empty.
     """
     if not file.is_file():
         raise TalkFailed(f"{file}: no such file")
     try:
         samples, rate_hz = soundfile.read(file, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
-        raise TalkFailed(f"{file}: no sound file: {error.error_string}") from None
+        raise TalkFailed(f"{file}: not a sound file: {error.error_string}") from None
     if not len(samples):
-        raise TalkFailed(f"{file}: there is no audio in it")
+        raise TalkFailed(f"{file}: it contains no audio")
     mono = soxr.resample(samples.mean(axis=1), rate_hz, RATE_HZ)
     return bytes((np.clip(mono, -1, 1) * 32767).round().astype("<i2").tobytes())
 
 
 class Actor:
-    """Plays a scene, and listens for the replies that it speaks into."""
+    """Performs a scene, with its cues timed by the replies."""
 
     def __init__(self, performer: Performer) -> None:
         self._performer = performer
@@ -53,15 +54,15 @@ class Actor:
         return self._performer.frame()
 
     def spoken_until(self, conversation: Conversation, now_s: float) -> float | None:
-        if conversation.track.sounding(now_s):
+        if conversation.track.playing(now_s):
             self._performer.reply_began()
         else:
             self._performer.reply_over()
-        return self._performer.said_all_s
+        return self._performer.speech_end_s
 
 
-def voice_of(file: Path, clips: Path | None) -> Voice:
-    """What is to be said: a scene's performance, or a recording.
+def open_speech(file: Path, clips: Path | None) -> Speech:
+    """Open a scene or a recording. `clips`: folder of a scene's recordings; None: the folder of the scene.
 
     Raises:
         TalkFailed: the file cannot be played.
@@ -76,7 +77,7 @@ def voice_of(file: Path, clips: Path | None) -> Voice:
 
 
 class Printer:
-    """Shows a conversation while it goes on."""
+    """Prints a conversation while it takes place."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -97,7 +98,7 @@ class Printer:
             self._line("error", conversation.errors[-1])
 
     def waterfall(self, marks: dict[str, float]) -> None:
-        """A bar for each step, from the one before it to its mark; zero is the end of speech."""
+        """Print a bar for each mark, from the mark before it. Zero is the end of speech."""
         for line in waterfall(marked_parts(marks)):
             self._console.print(Text(f"        {line}", "dim"))
 
@@ -106,13 +107,13 @@ class Printer:
 
 
 def run_talk(file: Path, *, url: str, out: Path | None, clips: Path | None = None, as_json: bool = False) -> int:
-    """The command. Returns its exit code: 1 if there was no conversation."""
+    """Hold the conversation and write the replies to `out`. Returns the exit code: 0, or 1 if the conversation failed."""
     try:
         if out is not None and not out.parent.is_dir():
-            raise TalkFailed(f"{out}: there is no folder {out.parent}")
+            raise TalkFailed(f"cannot write {out}: the folder {out.parent} does not exist")
         printer = Printer(Console(highlight=False))
         on_message = (lambda message, conversation: None) if as_json else printer
-        conversation = asyncio.run(converse(voice_of(file, clips), url, on_message))
+        conversation = asyncio.run(converse(open_speech(file, clips), url, on_message))
         if out is not None:
             _write(conversation.track, out)
     except TalkFailed as error:
@@ -127,9 +128,9 @@ def run_talk(file: Path, *, url: str, out: Path | None, clips: Path | None = Non
         )
         return 0
     if not conversation.turns:
-        print("nothing in this file was taken for speech")
+        print("Parley detected no speech in this file.")
     if out is not None:
-        print(f"{out}: {conversation.track.end_s:.1f} s of what the caller heard")
+        print(f"{out}: {conversation.track.end_s:.1f} s, the replies as the caller heard them")
     return 0
 
 
@@ -137,4 +138,4 @@ def _write(track: Track, out: Path) -> None:
     try:
         soundfile.write(out, np.frombuffer(bytes(track.pcm), dtype="<i2"), RATE_HZ, subtype="PCM_16", format="WAV")
     except (OSError, soundfile.LibsndfileError) as error:
-        raise TalkFailed(f"{out} cannot be written: {error}") from None
+        raise TalkFailed(f"cannot write {out}: {error}") from None

@@ -18,25 +18,26 @@ TYPES = {".wav": "audio/wav", ".flac": "audio/flac", ".ogg": "audio/ogg", ".mp3"
 
 
 class VoicesFailed(RuntimeError):
-    """It was not done; the message is for the person at the terminal."""
+    """The server or the file refused. The message says why."""
 
 
 def run_list(url: str, *, as_json: bool) -> int:
     """Print every voice. Returns the exit code."""
-    return _told(url, lambda: _list(url, as_json=as_json))
+    return _exit_code_of(url, lambda: _list(url, as_json=as_json))
 
 
 def run_add(url: str, file: Path, name: str, text: str) -> int:
-    """Make a voice of a recording. Returns the exit code."""
-    return _told(url, lambda: _add(url, file, name, text))
+    """Clone a voice from a recording. `text`: what is said in it. Returns the exit code."""
+    return _exit_code_of(url, lambda: _add(url, file, name, text))
 
 
 def run_delete(url: str, name: str) -> int:
     """Delete a voice. Returns the exit code."""
-    return _told(url, lambda: _delete(url, name))
+    return _exit_code_of(url, lambda: _delete(url, name))
 
 
-def _told(url: str, work: Callable[[], None]) -> int:
+def _exit_code_of(url: str, work: Callable[[], None]) -> int:
+    """Do the work, and print its error. Returns 0, or 1 after an error."""
     try:
         work()
     except VoicesFailed as error:
@@ -44,7 +45,7 @@ def _told(url: str, work: Callable[[], None]) -> int:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         print(f"no Parley answers at {url}: {error or type(error).__name__}", file=sys.stderr)
     except (ValueError, KeyError, TypeError):
-        print(f"what answers at {url} is no Parley that knows /v1/voices", file=sys.stderr)
+        print(f"the server at {url} is not a Parley with /v1/voices", file=sys.stderr)
     else:
         return 0
     return 1
@@ -57,12 +58,12 @@ def _list(url: str, *, as_json: bool) -> None:
         return
     for voice in voices:
         if voice["kind"] == "engine":
-            print(f"{voice['name']}  of the engine")
+            print(f"{voice['name']}  built into the engine")
         else:
-            usable = "" if voice["usable"] else ", which this tts engine cannot speak with"
+            usable = "" if voice["usable"] else ", not usable with this tts engine"
             print(f"{voice['name']}  cloned{usable}: {voice['seconds']:.1f} s, {voice['text']!r}")
     if not voices:
-        print("there is no voice yet: parley voices add FILE --name NAME --text 'What is said in it.'")
+        print("No voices yet. Add one: parley voices add FILE --name NAME --text 'What is said in it.'")
 
 
 def _add(url: str, file: Path, name: str, text: str) -> None:
@@ -79,7 +80,7 @@ def _add(url: str, file: Path, name: str, text: str) -> None:
     if shown["advice"]:
         print(shown["advice"])
     if not shown["usable"]:
-        print("the tts engine that runs now cannot speak with it: PARLEY_TTS_ENGINE=f5 can")
+        print("The running tts engine cannot use cloned voices. PARLEY_TTS_ENGINE=f5 can.")
 
 
 def _delete(url: str, name: str) -> None:
@@ -87,9 +88,13 @@ def _delete(url: str, name: str) -> None:
 
 
 def _path(name: str) -> str:
-    """A name as one part of a path."""
-    if name in ("", ".", "..") or "/" in name:  # the server would take it for another path
-        raise VoicesFailed(f"a voice cannot be called {name!r}")
+    """Quote a name as one segment of a path.
+
+    Raises:
+        VoicesFailed: it would lead to another path.
+    """
+    if name in ("", ".", "..") or "/" in name:
+        raise VoicesFailed(f"{name!r} cannot be the name of a voice")
     return quote(name, safe="")
 
 

@@ -1,34 +1,32 @@
-"""Where the edge listens: the URLs that follow from it, and whether the port can be had."""
+"""The addresses and ports of a Parley on this machine: its URL, and a check that its ports are free."""
 
 import errno
 import socket
 from collections.abc import Sequence
 
-EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
-"""Addresses to listen on that are none to connect to, and what to connect to instead."""
-
-
+LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+"""The address to connect to, for each address that means "listen on all interfaces"."""
 HIGHEST_PORT = 65535
 
 
 class PortTaken(RuntimeError):
-    """The edge cannot listen there; the message says why and what to do."""
+    """A service cannot listen on a port. The message says why and what to do."""
 
 
 def base_url(host: str, port: int) -> str:
-    """Where this machine reaches an edge that listens on `host`, without a slash at the end.
+    """The URL at which this machine reaches a server that listens on `host`; no slash at the end.
 
-    A page there may use the microphone: browsers allow it to loopback addresses without TLS.
+    All interfaces become loopback: there, browsers allow a page to use the microphone without TLS.
     """
-    host = EVERYWHERE.get(host, host)
+    host = LOOPBACK_OF.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def claim_port(host: str, port: int) -> int:
-    """The port if it is free; for 0, one that is.
+    """Check that a server can listen on the port. Returns it, or a free port if it is 0.
 
     Raises:
-        PortTaken: it is not, or the address is not ours to listen on.
+        PortTaken: the port is in use, or this machine does not have the address.
     """
     try:
         return _listen(host, port)
@@ -37,31 +35,31 @@ def claim_port(host: str, port: int) -> int:
 
 
 def claim_metrics_ports(host: str, first: int, names: Sequence[str], page_port: int) -> None:
-    """Check that each of `names` can offer its metrics, the first of them on port `first`, the others on those after it.
+    """Check that the metrics ports are free: `first` for the first of `names`, and one after another for the others.
 
     Raises:
-        PortTaken: one cannot; the message names whose, and how to choose others.
+        PortTaken: one is not free. The message names the service, and how to choose other ports.
     """
-    choose = "choose others (METRICS_PORT=9564 make run) or none (METRICS_PORT=0 make run)"
+    choose = "choose other ports (METRICS_PORT=9564 make run) or none (METRICS_PORT=0 make run)"
     if first + len(names) - 1 > HIGHEST_PORT:
         highest = HIGHEST_PORT - len(names) + 1
-        raise PortTaken(f"PARLEY_METRICS_PORT={first}: {len(names)} ports from it on are needed, so at most {highest}")
+        raise PortTaken(f"PARLEY_METRICS_PORT={first}: it is the first of {len(names)} ports, so at most {highest}")
     for port, name in enumerate(names, first):
-        whose = f"the metrics of {name}: port {port} on {host}"
+        what = f"metrics of {name}: port {port} on {host}"
         if port == page_port:
-            raise PortTaken(f"{whose} is the page's own: {choose}")
+            raise PortTaken(f"{what} is already the port of the page: {choose}")
         try:
             _listen(host, port)
         except OSError as error:
-            reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had ({error.strerror})"
-            raise PortTaken(f"{whose} {reason}: {choose}") from None
+            reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+            raise PortTaken(f"{what} {reason}: {choose}") from None
 
 
 def _listen(host: str, port: int) -> int:
-    """Listen there for a moment; the port, which is another one only for 0."""
+    """Listen on the port for a moment. Returns it, or the port that the system chose for 0."""
     family, kind, protocol, _, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, kind, protocol) as listener:
-        # As the edge will do it: connections of a predecessor that are still closing are no obstacle.
+        # The edge sets it too: connections of its predecessor that are still closing do not keep it from listening.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(1)
@@ -70,7 +68,7 @@ def _listen(host: str, port: int) -> int:
 
 def _why(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"port {port} on {host} is in use: stop what listens there, or choose another (PORT=8001 make run)"
+        return f"port {port} on {host} is in use: stop the program there, or choose another port (PORT=8001 make run)"
     if error.errno == errno.EACCES:
-        return f"port {port} on {host} needs more rights than you have: choose one from 1024 up"
+        return f"port {port} on {host} needs root rights: choose a port from 1024 up"
     return f"cannot listen on PARLEY_HOST={host!r}, port {port}: {error.strerror}"

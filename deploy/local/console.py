@@ -1,4 +1,4 @@
-"""What a person sees of a running system: plain lines, and in a terminal a live table below them."""
+"""The output of `parley up`: plain lines, and in a terminal a live table of the services below them."""
 
 import asyncio
 import contextlib
@@ -20,10 +20,10 @@ COLOURS = {"starting": "yellow", "ready": "green", "restarting": "yellow", "fail
 
 
 class PlainConsole:
-    """Our lines to stdout, what the services write to stderr, as it is where it is JSON."""
+    """Writes the supervisor's lines to stdout and the services' output to stderr; their JSON lines stay unchanged."""
 
     def say(self, text: str) -> None:
-        with contextlib.suppress(OSError):  # nobody reads any more: no reason to stop
+        with contextlib.suppress(OSError):  # the reader is gone; the system goes on
             print(text, flush=True)
 
     def output(self, name: str, line: str) -> None:
@@ -31,11 +31,11 @@ class PlainConsole:
             print(line if line.startswith("{") else f"{name}: {line}", file=sys.stderr, flush=True)
 
     async def show(self, services: Sequence[Service]) -> None:
-        """There is no table to keep up to date."""
+        """Show nothing: there is no table without a terminal."""
 
 
 class LiveConsole:
-    """All lines to the terminal's stderr; below them one line for each service."""
+    """Writes all lines to stderr, with a table of the services below them."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
@@ -74,7 +74,7 @@ class LiveConsole:
         return table
 
     def _load(self, pid: int | None) -> tuple[str, str]:
-        """CPU since the last call, as a share of one core, and resident memory."""
+        """CPU since the last call in percent of one core, and resident memory; dashes if the process is gone."""
         try:
             if pid is None:
                 return "–", "–"
@@ -91,6 +91,6 @@ def _duration(seconds: float) -> str:
 
 
 def open_console() -> PlainConsole | LiveConsole:
-    """The live one where a person looks at both outputs."""
+    """The live console if stdout and stderr are a terminal, otherwise the plain one."""
     terminal = sys.stdout.isatty() and sys.stderr.isatty() and not Console(stderr=True).is_dumb_terminal
     return LiveConsole() if terminal else PlainConsole()

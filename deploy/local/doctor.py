@@ -1,4 +1,4 @@
-"""`parley doctor`: looks at this machine and at a running system, and says what is wrong and how to mend it."""
+"""`parley doctor`: checks this machine and a running system, and says what is wrong and how to fix it."""
 
 import asyncio
 import importlib
@@ -14,7 +14,7 @@ import httpx
 from deploy.local import broker
 from deploy.local.address import PortTaken, base_url, claim_port
 from deploy.local.observe import metrics_targets
-from deploy.models.catalog import size_text, standing, used_models
+from deploy.models.catalog import model_status, size_text, used_models
 from shared.distribution import how_to_install
 from shared.engines.devices import open_device
 from shared.engines.models import how_to_bring
@@ -26,7 +26,7 @@ LIBRARIES = (
     "hiredis", "httptools", "msgpack", "nltk", "numpy", "orjson", "pocketsphinx", "soundfile",
     "samplerate", "soxr", "uvloop", "webrtcvad",
 )  # fmt: skip
-"""Those with native code or data of their own: what a broken installation or a foreign processor shows in."""
+"""Libraries with native code or data. They fail first on a broken installation or an unsupported processor."""
 REINSTALL = "rm -rf .venv && make run"
 HTTP_TIMEOUT_S = 3.0
 MARKS = {"ok": "✓", "wrong": "✗", "skipped": "–"}
@@ -34,16 +34,17 @@ MARKS = {"ok": "✓", "wrong": "✗", "skipped": "–"}
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was looked at, and what was seen."""
+    """The result of one check."""
 
     name: str
     outcome: Literal["ok", "wrong", "skipped"]
     detail: str
-    mend: str = ""
+    fix: str = ""
+    """What to do; empty if there is nothing to do."""
 
 
 def run_doctor(settings: Settings, environ: Mapping[str, str], *, url: str | None, as_json: bool) -> int:
-    """Print every check. Returns 0 where nothing is wrong, else 1. A `url` that was given must answer."""
+    """Run and print all checks. Returns 1 if one failed, otherwise 0. If `url` is given, a Parley has to answer there."""
     return asyncio.run(_run(settings, environ, url=url, as_json=as_json))
 
 
@@ -57,14 +58,14 @@ async def _run(settings: Settings, environ: Mapping[str, str], *, url: str | Non
     if as_json:
         print(json.dumps({"ok": not wrong, "checks": [asdict(check) for check in checks]}, indent=2))
     else:
-        print(f"\n{wrong} of {len(checks)} checks found something wrong" if wrong else "\nall is well")
+        print(f"\n{wrong} of {len(checks)} checks failed" if wrong else f"\nno problem found in {len(checks)} checks")
     return 1 if wrong else 0
 
 
 def _print(check: Check) -> None:
     print(f"{MARKS[check.outcome]} {check.name}: {check.detail}", flush=True)
-    if check.mend:
-        print(f"    mend: {check.mend}", flush=True)
+    if check.fix:
+        print(f"    fix: {check.fix}", flush=True)
 
 
 async def _checks(settings: Settings, environ: Mapping[str, str], url: str | None) -> AsyncIterator[Check]:
@@ -96,20 +97,19 @@ def check_python(version: tuple[int, ...]) -> Check:
 
 
 async def check_broker(settings: Settings, environ: Mapping[str, str]) -> Check:
-    """The one that the settings name, or the one that `parley up` would start."""
+    """Check the broker that the settings name, or find the one that `parley up` would start."""
     try:
         if settings.redis_url is not None:
             url = settings.redis_url.get_secret_value()
             server = (await broker.url_version(url)).require()
             return Check("broker", "ok", f"{server} answers at {broker.without_password(url)}")
-        refused: list[str] = []
-        program = await broker.find_program(environ.get("PATH"), refused.append)
-        return Check(
-            "broker", "ok", "; ".join((f"{program.server}, {program.path}", *(f"not {one}" for one in refused)))
-        )
+        rejected: list[str] = []
+        program = await broker.find_program(environ.get("PATH"), rejected.append)
+        detail = "; ".join((f"{program.server} ({program.path})", *(f"cannot use {one}" for one in rejected)))
+        return Check("broker", "ok", detail)
     except broker.BrokerError as error:
-        mend = "upgrade or start the broker that PARLEY_REDIS_URL names, or unset it and `parley up` starts one"
-        return Check("broker", "wrong", str(error), mend if settings.redis_url is not None else REINSTALL)
+        fix = "start or upgrade the broker of PARLEY_REDIS_URL; or unset the variable, and `parley up` starts a broker"
+        return Check("broker", "wrong", str(error), fix if settings.redis_url is not None else REINSTALL)
 
 
 def check_libraries(names: tuple[str, ...]) -> Check:
@@ -119,11 +119,11 @@ def check_libraries(names: tuple[str, ...]) -> Check:
         for name in names:
             try:
                 importlib.import_module(name)
-            except (ImportError, OSError) as error:  # OSError: a shared library that cannot be loaded
+            except (ImportError, OSError) as error:  # OSError: a shared library failed to load
                 broken.append(f"{name} ({error})")
     if broken:
         return Check("libraries", "wrong", ", ".join(broken), REINSTALL)
-    return Check("libraries", "ok", f"{len(names)} can be imported")
+    return Check("libraries", "ok", f"{len(names)} of {len(names)} load")
 
 
 def check_engine(stage: str, settings: Settings) -> Check:
@@ -136,15 +136,16 @@ def check_engine(stage: str, settings: Settings) -> Check:
             create_engine(stage, name, builtin, settings)
     except UnknownEngine as error:
         default = next(iter(builtin))
-        mend = REINSTALL if name in builtin else f"unset PARLEY_{stage.upper()}_ENGINE: the default is {default}"
-        return Check(check, "wrong", str(error), mend)
-    except Exception as error:  # noqa: BLE001  an engine from outside can raise anything, and the person has to read it
-        return Check(check, "wrong", f"{name}: {type(error).__name__}: {error}", f"see what {name} needs")
+        fix = REINSTALL if name in builtin else f"unset PARLEY_{stage.upper()}_ENGINE: the default is {default}"
+        return Check(check, "wrong", str(error), fix)
+    except Exception as error:  # noqa: BLE001  a third-party engine can raise anything
+        detail = f"{name}: {type(error).__name__}: {error}"
+        return Check(check, "wrong", detail, f"read the documentation of {name}, or choose another engine")
     return Check(check, "ok", name)
 
 
 def check_traces(settings: Settings) -> Check:
-    """Whether what sends them is installed."""
+    """Check that the exporter of traces is installed."""
     try:
         importlib.import_module("shared.observability.otel").make_processor(settings).shutdown()
     except ImportError as error:
@@ -153,13 +154,13 @@ def check_traces(settings: Settings) -> Check:
 
 
 def check_models(settings: Settings) -> Iterator[Check]:
-    """Whether the models that the engines load are here, and a device to run them."""
+    """Check that the models of the engines are complete, and that their device exists."""
     try:
         used = [model for model in used_models(settings) if model.name]
     except UnknownEngine:
-        return  # the engine's own check says it
+        return  # `check_engine` reports it
     for model in used:
-        found, name = standing(model), f"{model.stage} model"
+        found, name = model_status(model), f"{model.stage} model"
         if found.state == "complete":
             yield Check(name, "ok", f"{model.name}, {size_text(found.size)}")
         else:
@@ -169,12 +170,12 @@ def check_models(settings: Settings) -> Iterator[Check]:
         try:
             yield Check("device", "ok", open_device(settings).name)
         except UnknownEngine as error:
-            yield Check("device", "wrong", str(error), "PARLEY_DEVICE=auto takes what there is")
+            yield Check("device", "wrong", str(error), "set PARLEY_DEVICE=auto, which uses a GPU if there is one")
 
 
 def check_port(settings: Settings, *, running: bool) -> Check:
     if running:
-        return Check("port", "ok", f"{settings.port}: Parley answers there")
+        return Check("port", "ok", f"{settings.port}: a Parley answers there")
     try:
         claim_port(settings.host, settings.port)
     except PortTaken as error:
@@ -185,12 +186,12 @@ def check_port(settings: Settings, *, running: bool) -> Check:
 async def check_system(
     client: httpx.AsyncClient, base: str, health: Mapping[str, Any] | None, *, expected: bool
 ) -> AsyncIterator[Check]:
-    """Each stage of a running system, and its page."""
+    """Check each stage of a running system, its page and its monitor. `expected`: it is an error if none is running."""
     if health is None:
         if expected:
-            yield Check("system", "wrong", f"no Parley answers at {base}", "make run, or name another with --url")
+            yield Check("system", "wrong", f"no Parley answers at {base}", "start it with `make run`, or correct --url")
         else:
-            yield Check("system", "skipped", f"nothing runs at {base}; start it with `make run`")
+            yield Check("system", "skipped", f"no Parley runs at {base}; start it with `make run`")
         return
     for stage in STAGES:
         yield _check_stage(stage, health["stages"].get(stage))
@@ -200,7 +201,7 @@ async def check_system(
         seen = f"{base}/ answers {page.status_code}, {page.headers.get('content-type', 'no content type')}"
     except httpx.HTTPError as error:
         good, seen = False, f"{base}/: {error}"
-    yield Check("page", "ok", seen) if good else Check("page", "wrong", seen, "look at what the edge logs")
+    yield Check("page", "ok", seen) if good else Check("page", "wrong", seen, "read the log of the edge")
     yield await _check_monitor(client, base)
 
 
@@ -209,31 +210,30 @@ async def _check_monitor(client: httpx.AsyncClient, base: str) -> Check:
     try:
         status = (await client.get(f"{page}/data")).status_code
     except httpx.HTTPError as error:
-        return Check("monitor", "wrong", f"{page}: {error}", "look at what the edge logs")
+        return Check("monitor", "wrong", f"{page}: {error}", "read the log of the edge")
     if status == 404:
-        return Check(
-            "monitor", "skipped", "switched off, or open only to the edge's machine; PARLEY_MONITOR=on opens it"
-        )
+        detail = "it is off, or open only to the machine of the edge; PARLEY_MONITOR=on opens it"
+        return Check("monitor", "skipped", detail)
     if status != 200:
-        return Check("monitor", "wrong", f"{page}/data answers {status}", "look at what the edge logs")
+        return Check("monitor", "wrong", f"{page}/data answers {status}", "read the log of the edge")
     return Check("monitor", "ok", page)
 
 
 async def check_metrics(client: httpx.AsyncClient, settings: Settings) -> Check:
-    """Whether the processes on this machine offer metrics where `parley observe` asks for them."""
+    """Check that the services on this machine serve metrics at the addresses that `parley observe` scrapes."""
     targets = metrics_targets(settings)
-    silent = [name for name, target in targets.items() if not await _offers_metrics(client, target)]
+    silent = [name for name, target in targets.items() if not await _serves_metrics(client, target)]
     first = next(iter(targets.values()))
     if not silent:
-        return Check("metrics", "ok", f"{', '.join(targets)} offer theirs, from {first} on")
-    detail = f"nothing of {', '.join(silent)}, from {first} on"
-    mend = "start it with `make run`, or with PARLEY_METRICS_PORT set, and call this with the same"
+        return Check("metrics", "ok", f"{', '.join(targets)} serve metrics at {first} and the ports after it")
+    detail = f"no metrics of {', '.join(silent)} at {first} and the ports after it"
+    fix = "start Parley with `make run`, or with PARLEY_METRICS_PORT, and run this with the same PARLEY_METRICS_PORT"
     if settings.metrics_port == 0 and len(silent) == len(targets):
-        return Check("metrics", "skipped", detail, mend)
-    return Check("metrics", "wrong", detail, mend)
+        return Check("metrics", "skipped", detail, fix)
+    return Check("metrics", "wrong", detail, fix)
 
 
-async def _offers_metrics(client: httpx.AsyncClient, target: str) -> bool:
+async def _serves_metrics(client: httpx.AsyncClient, target: str) -> bool:
     try:
         return "parley_build_info" in (await client.get(f"http://{target}/metrics")).text
     except httpx.HTTPError:
@@ -242,16 +242,14 @@ async def _offers_metrics(client: httpx.AsyncClient, target: str) -> bool:
 
 def _check_stage(stage: str, facts: object) -> Check:
     if not isinstance(facts, dict) or not facts.get("ready"):
-        mend = (
-            f"start one (`parley {stage}`), or look at what it logs: a worker is ready only when its engine has loaded"
-        )
-        return Check(f"{stage} stage", "wrong", "no worker is ready", mend)
+        fix = f"start a worker (`parley {stage}`), or read its log: a worker is ready after its engine has loaded"
+        return Check(f"{stage} stage", "wrong", "no worker is ready", fix)
     detail = f"{facts['ready']} ready, engine {facts.get('engine', '?')}, queue age {facts.get('queue_age_ms', '?')} ms"
     return Check(f"{stage} stage", "ok", detail)
 
 
 async def _get_health(client: httpx.AsyncClient, base: str) -> Mapping[str, Any] | None:
-    """What /health says, 200 or 503; None where no Parley answers."""
+    """The body of /health, with status 200 or 503; None if no Parley answers."""
     try:
         body = (await client.get(f"{base}/health")).json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError):

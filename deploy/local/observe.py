@@ -1,11 +1,10 @@
-"""`parley observe`: Prometheus and Alertmanager beside `parley up`, with our configuration, in a folder of their own."""
+"""`parley observe`: runs Prometheus and Alertmanager beside `parley up`, with Parley's configuration, in a private folder."""
 
 import asyncio
 import contextlib
 import fcntl
 import json
 import shutil
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,15 +15,16 @@ import httpx
 
 from deploy.local.address import PortTaken, base_url, claim_port
 from deploy.local.console import PlainConsole
+from deploy.local.foreground import handle_signals, run_supervisor, stop_or_kill
 from deploy.local.supervisor import ServiceSpec, StartFailed, Supervisor
 from deploy.local.up import SERVICES
 from shared.settings import Settings
 
 HOST = "127.0.0.1"
 USUAL_METRICS_PORT = 9464
-"""Where `make run` puts the first of the metrics ports."""
+"""The first of the metrics ports that `make run` uses by default."""
 ENVIRONMENT = "local"
-"""What the dashboards call this machine's own system."""
+"""Name of this machine's system in the dashboards."""
 SCRAPE_S = 5
 KEEP = "15d"
 PROBE_TIMEOUT_S = 2.0
@@ -35,13 +35,13 @@ ROUTES = ROOT / "deploy/alertmanager/alertmanager.yml"
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A program that may be here."""
+    """A program that may be installed."""
 
     name: str
     programs: tuple[str, ...]
-    """The names that it goes by: upstream's and Debian's."""
+    """File names of the program: upstream's and Debian's."""
     package: str
-    """Debian's."""
+    """Debian package."""
     usual_port: int
 
 
@@ -50,13 +50,14 @@ ALERTMANAGER = Tool("alertmanager", ("alertmanager", "prometheus-alertmanager"),
 
 
 class CannotObserve(RuntimeError):
-    """There is nothing to run, or no place to run it in; the message says what to do."""
+    """No program is installed, or the folder cannot be used. The message says what to do."""
 
 
 def run_observe(
     settings: Settings, environ: Mapping[str, str], prometheus_port: int | None, alertmanager_port: int | None
 ) -> int:
-    """Run until a signal ends it. Returns the exit code: 0 after a signal, 1 for what the machine lacks, 2 for settings."""
+    """Run until a signal. Returns the exit code: 0 after a signal, 1 without programs, folder or port, 2 if a program
+    rejects its configuration."""
     console = PlainConsole()
     try:
         found = find_tools(environ.get("PATH"), console.say)
@@ -78,10 +79,10 @@ def run_observe(
 
 
 def find_tools(path: str | None, say: Callable[[str], None]) -> dict[Tool, str]:
-    """Where the programs are, on `path` (PATH's syntax, None: the environment's); `say` is told of what is missing.
+    """Find the installed programs on `path` (syntax of PATH; None: PATH of the environment). Prints what is missing.
 
     Raises:
-        CannotObserve: nothing is there.
+        CannotObserve: neither is installed.
     """
     found = {}
     for tool in (PROMETHEUS, ALERTMANAGER):
@@ -90,33 +91,33 @@ def find_tools(path: str | None, say: Callable[[str], None]) -> dict[Tool, str]:
         else:
             say(f"{tool.name} is not installed; on Debian: sudo apt-get install {tool.package}")
     if ALERTMANAGER in found and not ROUTES.is_file():
-        say(f"{ROUTES} is missing: no Alertmanager")
+        say(f"{ROUTES} is missing: Alertmanager is not started")
         del found[ALERTMANAGER]
     if not found:
-        raise CannotObserve("nothing to run")
+        raise CannotObserve("nothing to run: install Prometheus or Alertmanager")
     return found
 
 
 def take_port(tool: Tool, asked: int | None) -> int:
-    """The port that was asked for, else the usual one, else a free one: Debian runs both as services of the machine.
+    """The requested port; without one the usual port, or a free port if that is in use: Debian runs both programs as services.
 
     Raises:
-        PortTaken: the one that was asked for is.
+        PortTaken: the requested port is in use.
     """
     try:
         return claim_port(HOST, asked or tool.usual_port)
     except PortTaken:
         if asked is not None:
-            raise PortTaken(f"port {asked} on {HOST} cannot be had: --{tool.name}-port takes another") from None
+            raise PortTaken(f"port {asked} on {HOST} is in use: choose another with --{tool.name}-port") from None
         return claim_port(HOST, 0)
 
 
 @contextlib.contextmanager
 def private_folder(folder: Path) -> Iterator[Path]:
-    """The folder, open to us alone and to one `parley observe` at a time. What was measured stays there.
+    """Make the folder, mode 0700, and lock it: only one `parley observe` may use it. Measurements stay in it.
 
     Raises:
-        CannotObserve: another one uses it, or it cannot be written.
+        CannotObserve: another `parley observe` uses it, or it cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -128,12 +129,12 @@ def private_folder(folder: Path) -> Iterator[Path]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise CannotObserve(f"another `parley observe` runs in {folder}") from None
+            raise CannotObserve(f"another `parley observe` uses {folder}: stop it, or set PARLEY_DATA_DIR") from None
         yield folder
 
 
 def metrics_targets(settings: Settings) -> dict[str, str]:
-    """Where the services of `parley up` offer their metrics: host:port by name."""
+    """Addresses of the metrics of `parley up`: host:port by service."""
     first = settings.metrics_port or USUAL_METRICS_PORT
     return {
         name: base_url(settings.metrics_host, port).removeprefix("http://") for port, name in enumerate(SERVICES, first)
@@ -143,14 +144,14 @@ def metrics_targets(settings: Settings) -> dict[str, str]:
 def write_configuration(
     folder: Path, settings: Settings, ports: Mapping[Tool, int], say: Callable[[str], None]
 ) -> None:
-    """What the programs read, as prometheus.yml and alertmanager.yml in the folder.
+    """Write prometheus.yml and alertmanager.yml into the folder. Prints it if the alert rules are missing.
 
     Raises:
-        CannotObserve: they cannot be written.
+        CannotObserve: a file cannot be written.
     """
     rules = RULES if RULES.is_file() else None
     if rules is None:
-        say(f"{RULES} is missing: no alerts")
+        say(f"{RULES} is missing: there will be no alerts")
     configuration = prometheus_configuration(metrics_targets(settings), rules, ports.get(ALERTMANAGER))
     try:
         # JSON is YAML.
@@ -164,11 +165,11 @@ def write_configuration(
 def prometheus_configuration(
     targets: Mapping[str, str], rules: Path | None, alertmanager_port: int | None
 ) -> dict[str, Any]:
-    """Scrape the targets, watch the rules, tell the Alertmanager."""
+    """The configuration of Prometheus: it scrapes the targets, evaluates the rules, and sends alerts to Alertmanager."""
     interval = f"{SCRAPE_S}s"
     job = {
         "job_name": "parley",
-        # Several metrics have a label `stage` of their own, which is about another process than the one that tells.
+        # Some metrics have their own label `stage`: the edge reports about stages. It must win over the target's label.
         "honor_labels": True,
         "static_configs": [
             {"targets": [target], "labels": {"stage": name, "environment": ENVIRONMENT}}
@@ -188,7 +189,7 @@ def prometheus_configuration(
 
 
 def tool_argv(tool: Tool, program: str, folder: Path, port: int) -> tuple[str, ...]:
-    """How to start it: flags that Prometheus 2.42 and 3, Alertmanager 0.25 and 0.28 all know."""
+    """The command line. Its flags work with Prometheus 2.42 and 3, Alertmanager 0.25 and 0.28."""
     common = (program, f"--web.listen-address={HOST}:{port}", "--log.level=warn")
     if tool is PROMETHEUS:
         return (
@@ -201,7 +202,7 @@ def tool_argv(tool: Tool, program: str, folder: Path, port: int) -> tuple[str, .
         *common,
         f"--config.file={folder / 'alertmanager.yml'}",
         f"--storage.path={folder / 'alertmanager'}",
-        "--cluster.listen-address=",  # alone: else it listens for others on every address
+        "--cluster.listen-address=",  # no cluster: by default it listens on every address for other Alertmanagers
     )
 
 
@@ -212,47 +213,34 @@ async def _observe(
     async with httpx.AsyncClient(timeout=PROBE_TIMEOUT_S, trust_env=False) as client:
         supervisor = Supervisor(specs, probe=ReadyProbe(client, urls), reporter=console)
 
-        def on_signal() -> None:
-            console.say("killing what is left" if supervisor.stopping else "stopping (once more: kill)")
-            supervisor.stop()
-
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, on_signal)
+        handle_signals(lambda: stop_or_kill(supervisor, console))
 
         async def announce() -> None:
             await supervisor.up.wait()
             for line in where_to_look(urls, targets):
                 console.say(line)
 
-        failure: StartFailed | None = None
-        async with asyncio.TaskGroup() as group:
-            announcing = group.create_task(announce())
-            try:
-                await supervisor.run()
-            except StartFailed as error:  # a group would wrap it
-                failure = error
-            announcing.cancel()
-    if failure is not None:
-        raise failure
+        await run_supervisor(supervisor, announce())
     console.say("stopped")
     return 0
 
 
 def where_to_look(urls: Mapping[str, str], targets: Mapping[str, str]) -> list[str]:
-    """What a person is told once everything is up."""
+    """The lines that are printed when everything is up."""
     lines = []
     if url := urls.get(PROMETHEUS.name):
-        lines.append(f"Prometheus: {url}/graph; alerts: {url}/alerts; what it asks: {url}/targets")
+        lines.append(f"Prometheus: {url}/graph; alerts: {url}/alerts; targets: {url}/targets")
         first = next(iter(targets.values()))
-        lines.append(f"it asks {', '.join(targets)} from {first} on: there `make run` offers its metrics")
+        lines.append(
+            f"It scrapes {', '.join(targets)} at {first} and the ports after it. `make run` has to use the same."
+        )
     if url := urls.get(ALERTMANAGER.name):
         lines.append(f"Alertmanager: {url}/#/alerts")
     return lines
 
 
 class ReadyProbe:
-    """Which of the programs say that they are ready."""
+    """Asks each program whether it is ready."""
 
     def __init__(self, client: httpx.AsyncClient, urls: Mapping[str, str]) -> None:
         self._client = client
@@ -261,7 +249,7 @@ class ReadyProbe:
     async def __call__(self) -> frozenset[str]:
         ready = set()
         for name, url in self._urls.items():
-            with contextlib.suppress(httpx.HTTPError):  # not up yet
+            with contextlib.suppress(httpx.HTTPError):  # the program is not up yet
                 if (await self._client.get(f"{url}/-/ready")).is_success:
                     ready.add(name)
         return frozenset(ready)

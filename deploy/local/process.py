@@ -1,4 +1,4 @@
-"""One child process: started in a session of its own, tied to our life, heard line by line, signalled as a group."""
+"""A child process in its own session: its output is read line by line, signals go to its group, and it dies with its parent."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from signal import SIGKILL, Signals
 PR_SET_PDEATHSIG = 1
 READ_BYTES = 65536
 DRAIN_S = 0.5
-"""How long a dead process's last words are waited for: someone else may hold the pipe open for ever."""
+"""How long to read on after a process has ended. Another process can keep the pipe open for ever."""
 
 
 class Process:
@@ -27,11 +27,11 @@ class Process:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; negative: the signal that ended it."""
+        """None while it runs; minus the signal's number if a signal ended it."""
         return self._process.returncode
 
     def signal(self, number: Signals) -> None:
-        """Signal it and whatever it started. Nothing happens if it is gone."""
+        """Send a signal to the process and its descendants. Does nothing after it has ended."""
         if self.exit_code is None:
             self._signal_group(number)
 
@@ -39,11 +39,11 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 
-    async def wait(self, heard: Callable[[str], None]) -> None:
-        """Until it ends, and whatever it started is ended; every line that it writes is handed to `heard`."""
+    async def wait(self, on_line: Callable[[str], None]) -> None:
+        """Pass each line of output to `on_line` until the process ends, then kill its descendants."""
         try:
             async with asyncio.TaskGroup() as group:
-                reading = group.create_task(self._read(heard))
+                reading = group.create_task(self._read(on_line))
                 await self._process.wait()
                 self._signal_group(SIGKILL)
                 await asyncio.wait([reading], timeout=DRAIN_S)
@@ -51,64 +51,64 @@ class Process:
         finally:
             self._pipe.close()
 
-    async def _read(self, heard: Callable[[str], None]) -> None:
+    async def _read(self, on_line: Callable[[str], None]) -> None:
         async for line in _lines(self._output):
-            heard(line)
+            on_line(line)
 
 
 async def start(argv: Sequence[str], env: Mapping[str, str]) -> Process:
-    """Start a program; stdout and stderr are one.
+    """Start a program with stdout and stderr in one pipe.
 
     Raises:
-        OSError: it cannot be started.
+        OSError: the program cannot be started.
     """
     output = asyncio.StreamReader()
-    # A pipe of our own: asyncio's would let `wait` return only when nobody holds the other end any more.
-    ours, its = os.pipe()
+    # Not asyncio's pipe: with it, `wait` returns only after every holder of the other end has closed it.
+    read_end, write_end = os.pipe()
     try:
         pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(output), os.fdopen(ours, "rb", buffering=0)
+            lambda: asyncio.StreamReaderProtocol(output), os.fdopen(read_end, "rb", buffering=0)
         )
         try:
             process = await asyncio.create_subprocess_exec(
                 *argv,
                 env=env,
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=its,
+                stdout=write_end,
                 stderr=asyncio.subprocess.STDOUT,
-                # Ctrl-C in the terminal reaches us alone, and we stop the children in order.
+                # Ctrl-C in the terminal then reaches only the supervisor, which stops the children in order.
                 start_new_session=True,
-                preexec_fn=_tether(),
+                preexec_fn=_die_with_parent(),
             )
         except BaseException:
             pipe.close()
             raise
     finally:
-        os.close(its)
+        os.close(write_end)
     return Process(process, output, pipe)
 
 
-def _tether() -> Callable[[], None] | None:
-    """What makes the kernel kill the child when we die, however we die: kill -9 leaves us no last word.
+def _die_with_parent() -> Callable[[], None] | None:
+    """A function that asks the kernel to kill this process when its parent dies; None where the system cannot do it.
 
-    Only the child itself can ask for that, between fork and exec, and only Linux knows it. The library is
-    loaded before the fork, where loading is still safe.
+    A parent that is killed with SIGKILL cannot stop its children. Only Linux offers this, and the child itself has to
+    ask, between fork and exec. The library is loaded before the fork: loading it afterwards is not safe.
     """
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl
     parent = os.getpid()
 
-    def tie() -> None:
+    def ask() -> None:
         prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # we died before the kernel knew
+        if os.getppid() != parent:  # the parent died before the request
             os._exit(1)
 
-    return tie
+    return ask
 
 
 async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[str]:
-    # Not readline(): a line longer than its buffer is an error there, and comes in pieces here.
+    # Not readline(): it raises for a line longer than its buffer. Here such a line comes in pieces.
     rest = b""
     while chunk := await reader.read(READ_BYTES):
         *whole, rest = (rest + chunk).split(b"\n")
@@ -122,11 +122,11 @@ async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[str]:
 
 
 def describe_exit(code: int | None) -> str:
-    """How it ended, in words; None: it never started."""
+    """An exit code in words; None: the process did not start."""
     if code is None:
         return "did not start"
     if code >= 0:
-        return f"ended with exit code {code}"
+        return f"exited with code {code}"
     try:
         return f"was killed by {Signals(-code).name}"
     except ValueError:

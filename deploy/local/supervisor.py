@@ -1,7 +1,7 @@
-"""Keeps a set of processes alive, and ends them all, once and in order. It knows nothing of what they do.
+"""Starts processes in order, restarts those that die, and stops all in the opposite order.
 
-Processes come in tiers: the lowest starts first, the highest stops first. To stop, a process is asked, waited
-for, and killed where it does not go.
+Processes have tiers: the lowest tier starts first and stops last. To stop a process, the supervisor sends SIGTERM, waits,
+and sends SIGKILL if the process is still there. A process that dies is restarted with exponential back-off.
 """
 
 import asyncio
@@ -19,60 +19,62 @@ from deploy.local.process import Process, describe_exit, start
 State = Literal["starting", "ready", "restarting", "failed", "stopped"]
 
 BAD_SETTINGS = 2
-"""Exit code of a service whose settings are wrong: starting it again will not help."""
-HOPELESS = 5
-"""After so many deaths in a row a service counts as failed; it is still started again."""
+"""Exit code of a service whose settings are wrong: a restart will not help."""
+FAILED_AFTER = 5
+"""A service that dies this many times in a row is shown as failed. It is still restarted."""
 LAST_LINES = 30
+"""Lines of output kept for each service."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceSpec:
-    """A process to keep alive."""
+    """A process to run."""
 
     name: str
     argv: tuple[str, ...]
     env: Mapping[str, str]
     tier: int = 1
     needed: bool = True
-    """The tiers above start when it is ready, and not before."""
+    """The next tier starts only after this service is ready."""
     quiet: bool = False
-    """What it writes is shown only when it dies."""
+    """Its output is shown only if it dies."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Times, in seconds."""
+    """Delays and limits of the supervisor, in seconds."""
 
     first_delay_s: float = 0.2
+    """Delay before the first restart; it doubles with each death in a row."""
     longest_delay_s: float = 5.0
     healthy_s: float = 30.0
-    """After so long a life, a death is the first one again."""
+    """A service that lived this long restarts the back-off."""
     grace_s: float = 7.0
-    """How long a tier may take to stop before it is killed."""
+    """Time for a tier to stop before it is killed."""
     settle_s: float = 3.0
-    """For so long after a restart, what is called ready may be the predecessor, not yet missed."""
+    """Time after a restart in which the probe may still report the dead predecessor as ready."""
     probe_s: float = 0.1
-    """Between two looks while something is not ready."""
+    """Interval of the probe while a service is not ready."""
     watch_s: float = 2.0
-    """Between two looks while everything is."""
+    """Interval of the probe while all services are ready."""
 
 
 @dataclass(slots=True)
 class Service:
-    """A process being kept alive: what a status line shows."""
+    """A supervised process and its state."""
 
     spec: ServiceSpec
     state: State = "starting"
     process: Process | None = None
     started_s: float = 0.0
-    """Monotonic clock."""
+    """Time of the last start; monotonic clock."""
     restarts: int = 0
-    missed: bool = True
-    """It was seen not to be ready since its last start."""
+    seen_unready: bool = True
+    """The probe has reported it as not ready since its last start, so that a later "ready" is about this process."""
     deaths: int = 0
-    """In a row, without a healthy life between them."""
-    refusals: int = 0
-    """Deaths in a row that said that the settings are wrong."""
+    """Deaths in a row: none of these processes lived `healthy_s`."""
+    bad_settings: int = 0
+    """Deaths in a row with the exit code `BAD_SETTINGS`."""
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -86,89 +88,89 @@ class Service:
 
 
 class Reporter(Protocol):
-    """Who is told what happens."""
+    """Receives the messages of the supervisor and the output of the services."""
 
     def say(self, text: str) -> None:
-        """Something that the person should know, on one line."""
+        """Print a message of the supervisor: one line."""
 
     def output(self, name: str, line: str) -> None:
-        """A line that a service wrote."""
+        """Print a line that the service `name` wrote."""
 
 
 class StartFailed(RuntimeError):
-    """The system cannot come up; the message is what the service said."""
+    """A service cannot start because its settings are wrong. The message contains the last lines of its output."""
 
 
 Probe = Callable[[], Awaitable[frozenset[str]]]
-"""The names of the services that are ready. It raises nothing and returns within seconds."""
+"""Returns the names of the services that are ready, within seconds. It raises nothing."""
 
 
 class Supervisor:
-    """Runs services until it is told to stop. `run` is called once."""
+    """Runs services until `stop` is called. `run` is called once."""
 
     def __init__(
         self, specs: Sequence[ServiceSpec], *, probe: Probe, reporter: Reporter, policy: Policy | None = None
     ) -> None:
         self.services = [Service(spec) for spec in specs]
         self.up = asyncio.Event()
-        """Everything was ready at the same time, once."""
+        """Set when all services are ready for the first time; it stays set."""
         self._probe = probe
         self._reporter = reporter
         self._policy = policy or Policy()
         self.stopping = False
-        """Told to stop."""
+        """`stop` was called, or the start failed."""
         self._forced = False
-        self._news = asyncio.Event()
-        """A state changed, or we are to stop. One task waits for it."""
+        self._changed = asyncio.Event()
+        """A state or `stopping` changed. Only one task waits for it."""
         self._failure: StartFailed | None = None
 
     def stop(self) -> None:
-        """Stop everything in order; called again: kill it."""
+        """Stop all services in order. A second call kills them at once."""
         if self.stopping:
             self._forced = True
             self._kill()
         self.stopping = True
-        self._news.set()
+        self._changed.set()
 
     async def run(self) -> None:
-        """Start everything and keep it alive until `stop`.
+        """Start all services and keep them running until `stop`.
 
         Raises:
-            StartFailed: a service says again and again that its settings are wrong.
+            StartFailed: a service exited with `BAD_SETTINGS` `FAILED_AFTER` times in a row before all were ready.
         """
         tiers = sorted({service.spec.tier for service in self.services})
         running: list[dict[asyncio.Task[None], Service]] = []
         try:
             async with asyncio.TaskGroup() as group:
-                watching = group.create_task(self._watch())
+                probing = group.create_task(self._probe_states())
                 for tier in tiers:
                     members = [service for service in self.services if service.spec.tier == tier]
-                    running.append({group.create_task(self._keep(service)): service for service in members})
-                    await self._until(partial(_all_ready, [one for one in members if one.spec.needed]))
+                    running.append({group.create_task(self._keep_running(service)): service for service in members})
+                    await self._stopping_or(partial(_all_ready, [one for one in members if one.spec.needed]))
                     if self.stopping:
                         break
-                await self._until(lambda: False)
-                watching.cancel()
+                await self._stopping_or(lambda: False)
+                probing.cancel()
                 for tasks in reversed(running):
-                    await self._end(tasks)
+                    await self._stop_tier(tasks)
         finally:
-            self._kill()  # finds something only where something above went wrong
+            self._kill()  # only after an error are there processes left
         if self._failure is not None:
             raise self._failure
 
-    async def _until(self, reached: Callable[[], bool]) -> None:
-        """Until it is reached, or we are to stop."""
+    async def _stopping_or(self, reached: Callable[[], bool]) -> None:
+        """Wait until `reached()` is true, or the supervisor is stopping."""
         while not (self.stopping or reached()):
-            self._news.clear()
-            await self._news.wait()
+            self._changed.clear()
+            await self._changed.wait()
 
-    async def _end(self, tasks: Mapping[asyncio.Task[None], Service]) -> None:
+    async def _stop_tier(self, tasks: Mapping[asyncio.Task[None], Service]) -> None:
         for service in tasks.values():
             service.stopping.set()
             service.signal(signal.SIGKILL if self._forced else signal.SIGTERM)
         _, late = await asyncio.wait(tasks, timeout=self._policy.grace_s)
         for task in late:
-            self._reporter.say(f"{tasks[task].spec.name} does not stop; killing it")
+            self._reporter.say(f"{tasks[task].spec.name} did not stop within {self._policy.grace_s:g} s; killing it")
             tasks[task].signal(signal.SIGKILL)
         if late:
             await asyncio.wait(late)
@@ -178,9 +180,9 @@ class Supervisor:
             service.stopping.set()
             service.signal(signal.SIGKILL)
 
-    async def _keep(self, service: Service) -> None:
+    async def _keep_running(self, service: Service) -> None:
         while not service.stopping.is_set():
-            await self._live(service)
+            await self._run_process(service)
             if service.stopping.is_set():
                 break
             delay_s = self._after_death(service)
@@ -192,14 +194,14 @@ class Supervisor:
             service.restarts += 1
         service.state = "stopped"
 
-    async def _live(self, service: Service) -> None:
-        """One life of the process."""
+    async def _run_process(self, service: Service) -> None:
+        """Start the process and wait until it ends."""
         service.started_s = time.monotonic()
-        service.missed = service.restarts == 0
+        service.seen_unready = service.restarts == 0
         service.process = None
         service.lines.clear()
 
-        def heard(line: str) -> None:
+        def on_line(line: str) -> None:
             service.lines.append(line)
             if not service.spec.quiet:
                 self._reporter.output(service.spec.name, line)
@@ -207,21 +209,21 @@ class Supervisor:
         try:
             service.process = await start(service.spec.argv, service.spec.env)
         except OSError as error:
-            heard(f"{service.spec.argv[0]}: {error.strerror}")
+            on_line(f"{service.spec.argv[0]}: {error.strerror}")
             return
-        if service.stopping.is_set():  # told to stop while it was being started
+        if service.stopping.is_set():  # `stop` was called during the start
             service.signal(signal.SIGTERM)
-        await service.process.wait(heard)
+        await service.process.wait(on_line)
 
     def _after_death(self, service: Service) -> float | None:
-        """Book a death that nobody asked for. Returns the delay until the next start; None: there will be none."""
+        """Count a death of a service that should run. Returns the delay until its restart, or None if the start failed."""
         policy, name = self._policy, service.spec.name
         code = service.process.exit_code if service.process is not None else None
         if time.monotonic() - service.started_s >= policy.healthy_s:
-            service.deaths = service.refusals = 0
+            service.deaths = service.bad_settings = 0
         service.deaths += 1
-        service.refusals = service.refusals + 1 if code == BAD_SETTINGS else 0
-        if service.refusals >= HOPELESS and not (self.up.is_set() or self.stopping):
+        service.bad_settings = service.bad_settings + 1 if code == BAD_SETTINGS else 0
+        if service.bad_settings >= FAILED_AFTER and not (self.up.is_set() or self.stopping):
             service.state = "failed"
             self._failure = StartFailed("\n".join((f"{name} cannot start:", *service.lines)))
             self.stop()
@@ -229,34 +231,34 @@ class Supervisor:
         if service.spec.quiet:
             for line in service.lines:
                 self._reporter.output(name, line)
-        service.state = "failed" if service.deaths >= HOPELESS else "restarting"
-        # Settings do not heal: nobody is to wait long for the end of a start that cannot succeed.
-        doublings = 0 if service.refusals and not self.up.is_set() else min(service.deaths - 1, 10)
+        service.state = "failed" if service.deaths >= FAILED_AFTER else "restarting"
+        # No back-off for wrong settings during the start: it fails anyway, and a person is waiting for the message.
+        doublings = 0 if service.bad_settings and not self.up.is_set() else min(service.deaths - 1, 10)
         delay_s = min(policy.first_delay_s * 2.0**doublings, policy.longest_delay_s)
-        self._reporter.say(f"{name} {describe_exit(code)}; starting it again in {delay_s:g} s")
+        self._reporter.say(f"{name} {describe_exit(code)}; restarting in {delay_s:g} s")
         return delay_s
 
-    async def _watch(self) -> None:
-        """Keep every `state` true to what the probe says."""
+    async def _probe_states(self) -> None:
+        """Update the state of every service from the probe, until cancelled."""
         while True:
             ready = await self._probe()
             for service in self.services:
                 if service.alive:
-                    self._see(service, service.spec.name in ready)
+                    self._update_state(service, ready=service.spec.name in ready)
             everything = _all_ready(self.services)
             if everything:
                 self.up.set()
             await asyncio.sleep(self._policy.watch_s if everything else self._policy.probe_s)
 
-    def _see(self, service: Service, ready: bool) -> None:
+    def _update_state(self, service: Service, *, ready: bool) -> None:
         if not ready:
-            service.missed = True
+            service.seen_unready = True
             service.state = "starting"
-        elif service.missed or time.monotonic() - service.started_s >= self._policy.settle_s:
+        elif service.seen_unready or time.monotonic() - service.started_s >= self._policy.settle_s:
             if service.state != "ready" and service.restarts and self.up.is_set():
                 self._reporter.say(f"{service.spec.name} is ready again")
             service.state = "ready"
-        self._news.set()
+        self._changed.set()
 
 
 def _all_ready(services: Sequence[Service]) -> bool:

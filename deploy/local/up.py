@@ -1,8 +1,7 @@
-"""`parley up`: the whole system on one machine, from the first check of the port to the last process that ends."""
+"""`parley up`: checks ports and broker, then runs the whole system on this machine until a signal stops it."""
 
 import asyncio
 import contextlib
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -14,29 +13,31 @@ import httpx
 from deploy.local import broker
 from deploy.local.address import PortTaken, base_url, claim_metrics_ports, claim_port
 from deploy.local.console import LiveConsole, PlainConsole, open_console
+from deploy.local.foreground import handle_signals, run_supervisor, stop_or_kill
 from deploy.local.supervisor import Policy, ServiceSpec, StartFailed, Supervisor
 from shared.settings import STAGES, Settings
 
 BROKER_TIER, STAGE_TIER, EDGE_TIER = 0, 1, 2
 SERVICES = (*STAGES, "edge")
-"""In the order in which their metrics ports follow one another."""
+"""In the order of their metrics ports."""
 HEALTH_TIMEOUT_S = 2.0
 BEYOND_DRAIN_S = 2.0
-"""How much longer than its own deadline a stopping service may take before it is killed."""
+"""Time that a stopping service has after its own deadline (PARLEY_DRAIN_MS) before it is killed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """The broker that the services are to use."""
+    """The broker of the services."""
 
     url: str
     spec: ServiceSpec | None = None
-    """Ours to run."""
+    """How to run it; None if PARLEY_REDIS_URL names a running broker."""
     folder: Path | None = None
+    """Private folder of a broker that runs here."""
 
 
 def up(settings: Settings, environ: Mapping[str, str]) -> int:
-    """Run until a signal ends it. Returns the exit code: 0 after a signal, 1 for what the machine lacks, 2 for settings."""
+    """Run until a signal. Returns the exit code: 0 after a signal, 1 without a broker or a port, 2 for wrong settings."""
     console = open_console()
     try:
         return asyncio.run(_up(settings, environ, console))
@@ -58,25 +59,22 @@ async def _up(settings: Settings, environ: Mapping[str, str], console: PlainCons
             if starting is not None:
                 starting.cancel()
         else:
-            console.say("killing what is left" if supervisor.stopping else "stopping (once more: kill)")
-            supervisor.stop()
+            stop_or_kill(supervisor, console)
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, on_signal)
-
+    handle_signals(on_signal)
     try:
         port = claim_port(settings.host, settings.port)
         if settings.metrics_port:
             claim_metrics_ports(settings.metrics_host, settings.metrics_port, SERVICES, port)
-        async with _broker(settings, environ, console) as its_broker:
+        async with _open_broker(settings, environ, console) as chosen:
             base = base_url(settings.host, port)
-            specs = service_specs(settings, environ, its_broker, port, text_logs=isinstance(console, LiveConsole))
+            specs = service_specs(settings, environ, chosen, port, text_logs=isinstance(console, LiveConsole))
             async with httpx.AsyncClient(timeout=HEALTH_TIMEOUT_S, trust_env=False) as client:
-                probe = HealthProbe(client, base, its_broker.folder)
+                probe = HealthProbe(client, base, chosen.folder)
                 policy = Policy(grace_s=settings.drain_ms / 1000 + BEYOND_DRAIN_S)
                 supervisor = Supervisor(specs, probe=probe, reporter=console, policy=policy)
-                await _run(supervisor, console, base, began_s, monitored=settings.monitor != "off")
+                announcing = _announce(supervisor, console, base, began_s, monitored=settings.monitor != "off")
+                await run_supervisor(supervisor, announcing, console.show(supervisor.services))
     except asyncio.CancelledError:
         if supervisor is not None:
             raise
@@ -84,39 +82,32 @@ async def _up(settings: Settings, environ: Mapping[str, str], console: PlainCons
     return 0
 
 
-async def _run(
+async def _announce(
     supervisor: Supervisor, console: PlainConsole | LiveConsole, base: str, began_s: float, *, monitored: bool
 ) -> None:
-    async def announce() -> None:
-        await supervisor.up.wait()
-        console.say(f"ready after {time.monotonic() - began_s:.1f} s; open {base}/")
-        if monitored:
-            console.say(f"watch it at {base}/monitor")
-
-    failure: StartFailed | None = None
-    async with asyncio.TaskGroup() as group:
-        extras = [group.create_task(announce()), group.create_task(console.show(supervisor.services))]
-        try:
-            await supervisor.run()
-        except StartFailed as error:  # a group would wrap it
-            failure = error
-        for extra in extras:
-            extra.cancel()
-    if failure is not None:
-        raise failure
+    """Wait until all services are ready, and print the URLs."""
+    await supervisor.up.wait()
+    console.say(f"ready after {time.monotonic() - began_s:.1f} s; open {base}/")
+    if monitored:
+        console.say(f"watch it at {base}/monitor")
 
 
 @contextlib.asynccontextmanager
-async def _broker(
+async def _open_broker(
     settings: Settings, environ: Mapping[str, str], console: PlainConsole | LiveConsole
 ) -> AsyncIterator[Broker]:
+    """Check the broker that the settings name, or choose a program and a folder for one of our own.
+
+    Raises:
+        BrokerError: there is no broker that is new enough.
+    """
     if settings.redis_url is not None:
         url = settings.redis_url.get_secret_value()
         server = (await broker.url_version(url)).require()
         console.say(f"broker: {server} at {broker.without_password(url)}")
         yield Broker(url)
         return
-    program = await broker.find_program(environ.get("PATH"), lambda reason: console.say(f"refused {reason}"))
+    program = await broker.find_program(environ.get("PATH"), lambda reason: console.say(f"cannot use {reason}"))
     with broker.private_folder() as folder:
         console.say(f"broker: {program.server} ({program.path}) on a private socket")
         argv = broker.broker_argv(program, folder)
@@ -125,35 +116,35 @@ async def _broker(
 
 
 def service_specs(
-    settings: Settings, environ: Mapping[str, str], its_broker: Broker, port: int, *, text_logs: bool
+    settings: Settings, environ: Mapping[str, str], chosen: Broker, port: int, *, text_logs: bool
 ) -> list[ServiceSpec]:
-    """What is to run: the broker if it is ours, the four stages, the edge."""
+    """The processes to run: a broker of our own, the four stages, the edge."""
     env = {
         **environ,
-        "PARLEY_REDIS_URL": its_broker.url,
+        "PARLEY_REDIS_URL": chosen.url,
         "PARLEY_PORT": str(port),
         "PARLEY_PROFILE": settings.profile,
         "PYTHONUNBUFFERED": "1",
     }
     if text_logs and settings.log_format == "auto":
-        env["PARLEY_LOG_FORMAT"] = "text"  # a service writes into our pipe and cannot know that a person reads it
-    specs = [] if its_broker.spec is None else [its_broker.spec]
+        env["PARLEY_LOG_FORMAT"] = "text"  # a service writes to a pipe, and would choose JSON
+    specs = [] if chosen.spec is None else [chosen.spec]
     for position, name in enumerate(SERVICES):
         own = {}
-        if settings.metrics_port:  # one port cannot serve five processes
+        if settings.metrics_port:  # each process needs its own port
             own["PARLEY_METRICS_PORT"] = str(settings.metrics_port + position)
         if device := getattr(settings, f"{name}_device", ""):
             own["PARLEY_DEVICE"] = device
-        # -P: a folder `shared` or `deploy` where the command was called must not be taken for ours.
+        # -P: do not import from the current folder, which may contain a `shared` or `deploy` of another project.
         argv = (sys.executable, "-P", "-m", "deploy.cli", name)
         tier = EDGE_TIER if name == "edge" else STAGE_TIER
-        # Not needed by the tier above: it is the edge that tells whether a stage is ready.
+        # `needed=False`: the edge reports whether a stage is ready, so it must not wait for them.
         specs.append(ServiceSpec(name, argv, {**env, **own}, tier=tier, needed=False))
     return specs
 
 
 class HealthProbe:
-    """Which services are ready, by the edge's own account and the broker's answer."""
+    """Asks the edge's /health which services are ready, and pings a broker of our own."""
 
     def __init__(self, client: httpx.AsyncClient, base: str, folder: Path | None) -> None:
         self._client = client
@@ -169,5 +160,5 @@ class HealthProbe:
             ready.update(name for name, facts in stages.items() if facts["ready"])
             ready.add("edge")
         except (httpx.HTTPError, ValueError, LookupError, TypeError, AttributeError):
-            pass  # not up yet, or not ours
+            pass  # the edge is not up yet, or another program answers
         return frozenset(ready)

@@ -1,4 +1,4 @@
-"""`parley models pull`: brings models from the hub into the cache, with their size and the free disk space looked at before."""
+"""`parley models pull`: downloads models from the hub into its cache, after a check of their size and the free disk space."""
 
 import os
 import shutil
@@ -9,35 +9,39 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from deploy.models.catalog import Model, Standing, known_names, named_models, size_text, standing
-from deploy.models.hub import Hub, NotHad, cache_of, explain, progress_bars, reason, repository_of, set_branch
+from deploy.models.catalog import Model, ModelStatus, known_names, model_status, named_models, size_text
+from deploy.models.hub import DownloadFailed, Hub, cache_of, explain, progress_bars, reason, repository_of, set_branch
 from shared.distribution import not_installed
 from shared.engines.models import are_weights, as_folder
 from shared.engines.registry import UnknownEngine
 from shared.settings import Settings
 
-SPARE = 1.05
-"""Room on the disk, as a multiple of what is to be brought."""
+SPACE_FACTOR = 1.05
+"""Free disk space that is required, as a multiple of the size of the download."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be brought of a model."""
+    """A download."""
 
     model: Model
     commit: str
     files: tuple[str, ...]
     size: int
     """Bytes of all files."""
-    to_come: int
-    """Bytes of those that are lacking."""
+    missing_size: int
+    """Bytes of the files that are not in the cache."""
 
 
 def run_pull(settings: Settings, names: Sequence[str], hub: Hub | None = None) -> int:
-    """Bring these models, or all that the settings use. Returns 0 where all are here, else 1."""
+    """Download these models, or without names all that the settings use. Returns 0 if all are complete, otherwise 1.
+
+    Raises:
+        UnknownEngine: the hub's library is not installed, or a setting names no engine.
+    """
     models = named_models(settings, names)
     if not models:
-        print("the engines of these settings need no model of the hub")
+        print("The engines of these settings need no model from the hub.")
         return 0
     try:
         from huggingface_hub.utils.tqdm import disable_progress_bars
@@ -52,116 +56,122 @@ def run_pull(settings: Settings, names: Sequence[str], hub: Hub | None = None) -
         try:
             if (plan := _plan(model, hub, known)) is not None:
                 plans.append(plan)
-        except NotHad as error:
-            failed = _complain(error)
+        except DownloadFailed as error:
+            failed = True
+            _print_error(error)
     try:
-        _require_space(cache_of(hub), sum(plan.to_come for plan in plans))
-    except NotHad as error:
-        _complain(error)
+        _require_space(cache_of(hub), sum(plan.missing_size for plan in plans))
+    except DownloadFailed as error:
+        _print_error(error)
         return 1
     for plan in plans:
         try:
-            _bring(plan, hub, known)
-        except NotHad as error:
-            failed = _complain(error)
+            _download(plan, hub, known)
+        except DownloadFailed as error:
+            failed = True
+            _print_error(error)
     return 1 if failed else 0
 
 
 def _plan(model: Model, hub: Hub, known: Iterable[str]) -> Plan | None:
-    """What is to be brought; None where nothing can be and nothing is missing."""
+    """Compare a model with the hub. None: it is complete, and is a folder or the hub cannot be reached.
+
+    Raises:
+        DownloadFailed: the hub does not have the model, or it is incomplete here and the hub cannot be reached.
+    """
     from huggingface_hub import HfApi
 
     if as_folder(model.name) is not None:
-        _require(model, standing(model, hub.cache), "a folder of this machine")
+        _report_complete(model, model_status(model, hub.cache), "a folder of this machine")
         return None
     try:
         about = HfApi(endpoint=hub.endpoint).model_info(model.name, files_metadata=True, timeout=hub.timeout_s)
     except Exception as error:
-        found = standing(model, hub.cache)
+        found = model_status(model, hub.cache)
         if found.state == "complete":
-            _require(model, found, f"not compared with the hub: {reason(error)}")
+            _report_complete(model, found, f"not compared with the hub: {reason(error)}")
             return None
         raise explain(error, model, hub, known) from error
     files = {sibling.rfilename: sibling for sibling in about.siblings or ()}
     wanted = model.wanted(files)
-    lacks = [need for need in model.needs if need not in files]
-    if lacks or not any(map(are_weights, wanted)):
-        lack = ", ".join(lacks) or "weights that can be loaded"
-        raise NotHad(f"{model.name} on the hub has no {lack}: it is no model for {_user(model)}.")
+    absent = [need for need in model.needs if need not in files]
+    if absent or not any(map(are_weights, wanted)):
+        what = ", ".join(absent) or "weights that can be loaded"
+        raise DownloadFailed(f"{model.name} on the hub has no {what}: {_engine_of(model)} cannot use it.")
     repository = repository_of(hub, model)
-    lacking = [file for file in wanted if not _is_here(repository, str(about.sha), file, files[file])]
+    missing = [file for file in wanted if not _in_cache(repository, str(about.sha), file, files[file])]
     sizes = {file: files[file].size or 0 for file in wanted}
-    total, to_come = sum(sizes.values()), sum(sizes[file] for file in lacking)
-    if lacking:
-        print(f"{model.name}: {len(lacking)} of {len(wanted)} files to bring, {size_text(to_come)}", flush=True)
-    return Plan(model, str(about.sha), tuple(wanted), total, to_come)
+    total, missing_size = sum(sizes.values()), sum(sizes[file] for file in missing)
+    if missing:
+        count = f"{len(missing)} of {len(wanted)} files"
+        print(f"{model.name}: downloading {count}, {size_text(missing_size)}", flush=True)
+    return Plan(model, str(about.sha), tuple(wanted), total, missing_size)
 
 
-def _is_here(repository: Path, commit: str, file: str, about: Any) -> bool:
-    """Whether a file is in the cache, of this commit or of another that has the same."""
+def _in_cache(repository: Path, commit: str, file: str, about: Any) -> bool:
+    """Whether the cache has a file, from this commit or from another with the same contents."""
     blob = about.lfs.sha256 if about.lfs else about.blob_id
     return (repository / "snapshots" / commit / file).exists() or bool(blob and (repository / "blobs" / blob).exists())
 
 
-def _require_space(cache: Path, to_come: int) -> None:
-    """Raises `NotHad` if so many bytes cannot be written there."""
-    if not to_come:
+def _require_space(cache: Path, size: int) -> None:
+    """Raises `DownloadFailed` if the cache cannot take `size` bytes."""
+    if not size:
         return
     try:
         cache.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(cache).free
     except OSError as error:
-        raise NotHad(f"the cache cannot be written: {error}. Set HF_HOME to another folder.") from error
+        raise DownloadFailed(f"cannot write to the cache: {error}. Set HF_HOME to another folder.") from error
     if not os.access(cache, os.W_OK):
-        raise NotHad(f"the cache {cache} is not for you to write. Set HF_HOME to another folder.")
-    if (needed := to_come * SPARE) > free:
-        raise NotHad(
-            f"{size_text(needed)} are needed in {cache}, and {size_text(free)} are free: nothing was brought. "
-            "Make room, or set HF_HOME to a folder on a larger disk."
+        raise DownloadFailed(f"cannot write to the cache {cache}: no permission. Set HF_HOME to another folder.")
+    if (needed := size * SPACE_FACTOR) > free:
+        raise DownloadFailed(
+            f"{cache} needs {size_text(needed)} of free space and has {size_text(free)}: nothing was downloaded. "
+            "Free disk space, or set HF_HOME to a folder on a larger disk."
         )
 
 
-def _bring(plan: Plan, hub: Hub, known: Iterable[str]) -> None:
+def _download(plan: Plan, hub: Hub, known: Iterable[str]) -> None:
     from huggingface_hub import snapshot_download
 
     model = plan.model
-    # The branch is only set to a new commit when all of it is here: a pull that breaks off must not take away what worked.
-    renewed = standing(model, hub.cache).state == "complete"
+    # An update that breaks off must leave the old version usable: the branch moves only after the new one is complete.
+    is_update = model_status(model, hub.cache).state == "complete"
     try:
         with progress_bars() as bar:
             snapshot_download(
                 model.name,
-                revision=plan.commit if renewed else None,
+                revision=plan.commit if is_update else None,
                 tqdm_class=bar,
                 allow_patterns=[escape(file) for file in plan.files],
                 endpoint=hub.endpoint,
                 cache_dir=hub.cache,
                 etag_timeout=hub.timeout_s,
             )
-        if renewed:
+        if is_update:
             set_branch(repository_of(hub, model), plan.commit)
     except Exception as error:
         raise explain(error, model, hub, known) from error
-    _require(model, standing(model, hub.cache), size_text(plan.size))
+    _report_complete(model, model_status(model, hub.cache), size_text(plan.size))
 
 
-def _require(model: Model, found: Standing, remark: str) -> None:
-    """Say that a model is complete.
+def _report_complete(model: Model, found: ModelStatus, remark: str) -> None:
+    """Print that a model is complete.
 
     Raises:
-        NotHad: it is not, and the hub has no more of it.
+        DownloadFailed: files are missing that the hub does not have.
     """
     if found.state != "complete":
-        raise NotHad(
-            f"{model.name}: {', '.join(found.missing)} missing in {found.folder}: no model for {_user(model)}."
+        raise DownloadFailed(
+            f"{model.name}: {', '.join(found.missing)} missing in {found.folder}: {_engine_of(model)} cannot use it."
         )
     print(f"{model.name}: complete in {found.folder} ({remark})", flush=True)
 
 
-def _user(model: Model) -> str:
-    return f"the {model.stage} engine {model.engine}" if model.engine != "–" else "any engine here"
+def _engine_of(model: Model) -> str:
+    return f"the {model.stage} engine {model.engine}" if model.engine != "–" else "Parley"
 
 
-def _complain(error: NotHad) -> bool:
+def _print_error(error: DownloadFailed) -> None:
     print(error, file=sys.stderr, flush=True)
-    return True

@@ -1,4 +1,4 @@
-"""`parley models verify`: are all files of the models here, and are they what the hub sent?"""
+"""`parley models verify`: checks that no file of a model is missing, and that the contents match their hashes."""
 
 import hashlib
 import json
@@ -9,45 +9,45 @@ from functools import partial
 from pathlib import Path
 from shlex import quote
 
-from deploy.models.catalog import Model, named_models, size_text, standing
+from deploy.models.catalog import Model, model_status, named_models, size_text
 from shared.engines.models import how_to_bring
 from shared.settings import Settings
 
 CHUNK_BYTES = 1 << 20
 HEADER_LIMIT_BYTES = 100_000_000
-"""The longest header that the safetensors library takes."""
+"""The longest header that the safetensors library reads."""
 
 Progress = Callable[[int], object]
-"""Told the bytes that were read since the last call."""
+"""Called with the number of bytes read since the last call."""
 
 
 def run_verify(settings: Settings, names: Sequence[str], cache: Path | None = None) -> int:
-    """Look at these models, or at all that the settings use. Returns 0 where nothing is wrong, else 1."""
+    """Check these models, or without names all that the settings use. Returns 0 if all are good, otherwise 1."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
     models = named_models(settings, names)
     if not models:
-        print("the engines of these settings need no model of the hub")
+        print("The engines of these settings need no model from the hub.")
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     wrong = 0
     for model in models:
-        found = standing(model, cache)
-        # On the terminal's other channel, and gone at the end: what is printed is the result.
+        found = model_status(model, cache)
+        # On stderr, and removed at the end: stdout contains only the result.
         with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bars:
             bar = bars.add_task(model.name, total=found.size)
             problems = list(check_model(model, cache, partial(bars.advance, bar)))
         if not problems:
             print(f"✓ {model.name}: {size_text(found.size)} in {found.folder}", flush=True)
-        for problem, mend in problems:
-            print(f"✗ {model.name}: {problem}\n    mend: {mend}", flush=True)
+        for problem, fix in problems:
+            print(f"✗ {model.name}: {problem}\n    fix: {fix}", flush=True)
         wrong += bool(problems)
     return 1 if wrong else 0
 
 
 def check_model(model: Model, cache: Path | None, progress: Progress) -> Iterator[tuple[str, str]]:
-    """What is wrong with a model's files, and how to mend it."""
-    found = standing(model, cache)
+    """Yield each problem of a model's files, and its fix."""
+    found = model_status(model, cache)
     if found.folder is None:
         yield "not on this machine", how_to_bring(model.name)
         return
@@ -60,30 +60,30 @@ def check_model(model: Model, cache: Path | None, progress: Progress) -> Iterato
         if problem := check_file(file, progress):
             name = file.relative_to(found.folder)
             # A blob can itself be a link, to a store that several caches share.
-            mend = f"rm {quote(str(file.resolve()))}, then: {how_to_bring(model.name)}"
-            yield f"{name} is damaged: {problem}", mend
+            fix = f"rm {quote(str(file.resolve()))}, then: {how_to_bring(model.name)}"
+            yield f"{name} is damaged: {problem}", fix
 
 
 def check_file(file: Path, progress: Progress) -> str:
-    """What is wrong with a file; empty if nothing is.
+    """What is wrong with a file; empty if it is good.
 
-    One of the hub's cache is a link to a blob that is named by the hash of its contents: SHA-256 for a large file, git's
-    SHA-1 for a small one. Of others only what they say of themselves can be checked.
+    A file in the hub's cache is a link to a blob, whose name is the hash of its contents: SHA-256 for a large file, git's
+    SHA-1 for a small one. Other files have no hash; of those, only safetensors files are checked, by their headers.
     """
     try:
         blob = file.readlink().name if file.is_symlink() else ""
         if not file.exists():
-            return "its contents are gone"
+            return "its link points to nothing"
         digest = _hash(file, blob, progress)
         if digest and digest != blob:
-            return "its contents are not those that its hash stands for"
+            return "its contents do not match its hash"
         return check_safetensors(file) if file.suffix == ".safetensors" else ""
     except OSError as error:
         return str(error)
 
 
 def _hash(file: Path, name: str, progress: Progress) -> str:
-    """The hash of a kind that `name` can be; empty if it can be none."""
+    """The hash of a file, of the kind that `name` has: SHA-256 or git's SHA-1. Empty if `name` is not a hash."""
     if len(name) not in (40, 64) or not set(name) <= set("0123456789abcdef"):
         progress(file.stat().st_size)
         return ""
@@ -98,18 +98,21 @@ def _hash(file: Path, name: str, progress: Progress) -> str:
 
 
 def check_safetensors(file: Path) -> str:
-    """What is wrong with the header of a safetensors file, or with its length; empty if nothing is."""
+    """What is wrong with the header or the length of a safetensors file; empty if they are good.
+
+    The file begins with the length of its header (64 bits), then the header: JSON with the offsets of all tensors.
+    """
     size = file.stat().st_size
     with file.open("rb") as stream:
         start = stream.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         if not 2 <= length <= min(HEADER_LIMIT_BYTES, size - 8):
-            return "it has no header of safetensors"
+            return "it has no safetensors header"
         header = stream.read(length)
     try:
         tensors = {name: about for name, about in json.loads(header).items() if name != "__metadata__"}
         end = max((int(about["data_offsets"][1]) for about in tensors.values()), default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        return "its header cannot be read"
+        return "its safetensors header is damaged"
     expected = 8 + length + end
-    return "" if size == expected else f"it has {size} bytes, and its header stands for {expected}"
+    return "" if size == expected else f"it has {size} bytes, its header says {expected}"

@@ -1,4 +1,4 @@
-"""`parley models warm`: loads every engine of the settings as its worker would, and says how long it took."""
+"""`parley models warm`: loads every engine of the settings as its worker does, and prints time and memory."""
 
 import asyncio
 import importlib
@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 import psutil
 
 from deploy.models.catalog import size_text
-from shared.engines.registry import UnknownEngine, create_engine, loaded
+from shared.engines.registry import UnknownEngine, create_engine, first_line, loaded
 from shared.settings import STAGES, Settings
 
 
 def run_warm(settings: Settings) -> int:
-    """Load the engines one after another, each alone. Returns 0 where all load, else 1."""
+    """Load the engines one after another, each closed before the next. Returns 0 if all load, otherwise 1."""
     return asyncio.run(_warm(settings))
 
 
@@ -24,15 +24,15 @@ async def _warm(settings: Settings) -> int:
         if sys.stdout.isatty():
             print(f"  {stage} {name} …", end="\r", flush=True)
         try:
-            told = await _load(stage, name, builtin, settings)
+            cost = await _load(stage, name, builtin, settings)
         except UnknownEngine as error:
             failed = True
             print(f"✗ {stage} {name}: {error}", flush=True)
-        except Exception as error:  # noqa: BLE001  a library of models can raise anything, and the person has to read it
+        except Exception as error:  # noqa: BLE001  a model library can raise anything
             failed = True
-            print(f"✗ {stage} {name}: {type(error).__name__}: {_first_line(error)}", flush=True)
+            print(f"✗ {stage} {name}: {type(error).__name__}: {first_line(error)}", flush=True)
         else:
-            print(f"✓ {stage} {name}: {told}", flush=True)
+            print(f"✓ {stage} {name}: {cost}", flush=True)
     return 1 if failed else 0
 
 
@@ -49,22 +49,18 @@ def _engines(settings: Settings) -> Iterator[tuple[str, str, Mapping[str, str]]]
 
 
 async def _load(stage: str, name: str, builtin: Mapping[str, str], settings: Settings) -> str:
-    """Seconds that an engine took to load, and the memory that it holds."""
+    """Load an engine and close it. Returns its loading time and memory, as text."""
     memory, gpu_memory = psutil.Process().memory_info().rss, _gpu_bytes()
     started_s = time.monotonic()
     async with loaded(create_engine(stage, name, builtin, settings)):
-        told = f"{time.monotonic() - started_s:.1f} s"
-        told += f", {size_text(max(0, psutil.Process().memory_info().rss - memory))}"
+        cost = f"{time.monotonic() - started_s:.1f} s"
+        cost += f", {size_text(max(0, psutil.Process().memory_info().rss - memory))}"
         if on_gpu := _gpu_bytes() - gpu_memory:
-            told += f", {size_text(on_gpu)} on the GPU"
-    return told
+            cost += f", {size_text(on_gpu)} on the GPU"
+    return cost
 
 
 def _gpu_bytes() -> int:
-    """What torch holds of the GPU's memory, if an engine has imported it."""
+    """GPU memory allocated by torch; 0 if no engine has used torch."""
     torch = sys.modules.get("torch")
     return int(torch.cuda.memory_allocated()) if torch is not None and torch.cuda.is_initialized() else 0
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "")

@@ -1,4 +1,4 @@
-"""Asks the monitor of a running Parley, for the commands that show it in a terminal."""
+"""An HTTP client of a running Parley's monitor, for `parley top` and `parley turns`."""
 
 import sys
 from collections.abc import Callable
@@ -10,52 +10,52 @@ TIMEOUT_S = 10.0
 
 
 class MonitorFailed(RuntimeError):
-    """It gave no figures; the message is for the person at the terminal."""
+    """The monitor gave no figures. The message says why and what to do."""
 
 
-class NotKnown(MonitorFailed):
-    """There is a monitor, and it knows nothing of what it was asked for."""
+class NotFound(MonitorFailed):
+    """The monitor does not know the session."""
 
 
-def ask(url: str, path: str) -> dict[str, Any]:
-    """What the monitor at `url` says under `/monitor` and `path`.
+def fetch(url: str, path: str) -> dict[str, Any]:
+    """Get `/monitor` + `path` from the Parley at `url`.
 
     Raises:
-        NotKnown: it says so.
-        MonitorFailed: nobody answers, it is switched off, or it says that it cannot.
+        NotFound: the monitor does not know the session.
+        MonitorFailed: no Parley answers, its monitor is off, or it reports an error.
     """
     try:
         response = httpx.get(f"{url.rstrip('/')}/monitor{path}", timeout=TIMEOUT_S, trust_env=False)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         why = str(error) or type(error).__name__
-        raise MonitorFailed(f"no Parley answers at {url} ({why}): make run, or name another with --url") from None
+        raise MonitorFailed(
+            f"no Parley answers at {url} ({why}): start it with `make run`, or name another with --url"
+        ) from None
     try:
         answer = response.json()
     except ValueError:
         answer = None
     if not isinstance(answer, dict):
-        raise MonitorFailed(f"what answers at {url} is no Parley that has a monitor (HTTP {response.status_code})")
+        raise MonitorFailed(f"the server at {url} is not a Parley with a monitor (HTTP {response.status_code})")
     if response.is_success:
         return answer
-    told_why = answer.get("error")
-    if isinstance(told_why, dict) and "message" in told_why:
-        failed = NotKnown if response.status_code == 404 else MonitorFailed
-        raise failed(str(told_why["message"]))
+    reported = answer.get("error")
+    if isinstance(reported, dict) and "message" in reported:
+        failure = NotFound if response.status_code == 404 else MonitorFailed
+        raise failure(str(reported["message"]))
     if response.status_code == 404:
-        raise MonitorFailed(
-            f"the monitor of {url} is switched off, or open only to its own machine: PARLEY_MONITOR=on opens it"
-        )
+        raise MonitorFailed(f"the monitor of {url} is off, or open only to its own machine: PARLEY_MONITOR=on opens it")
     raise MonitorFailed(f"{url} answers HTTP {response.status_code}")
 
 
-def told(url: str, work: Callable[[], None]) -> int:
-    """Do what shows figures of `url`. Returns the exit code: 1 if there are none."""
+def exit_code_of(url: str, show: Callable[[], None]) -> int:
+    """Call `show`, and print the error if the monitor at `url` gives no figures. Returns 0, or 1 after an error."""
     try:
-        work()
+        show()
     except MonitorFailed as error:
         print(error, file=sys.stderr)
     except (KeyError, TypeError, ValueError, AttributeError):
-        print(f"what answers at {url} is no Parley of this version", file=sys.stderr)
+        print(f"the server at {url} is not a Parley of this version", file=sys.stderr)
     else:
         return 0
     return 1

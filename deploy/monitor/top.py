@@ -14,11 +14,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from deploy.monitor.client import MonitorFailed, ask, told
+from deploy.monitor.client import MonitorFailed, exit_code_of, fetch
 from deploy.monitor.drawing import bar
 
 REFRESH_S = 1.0
 TURNS, SESSIONS, CELLS = 12, 6, 32
+"""Turns and sessions that are listed, and columns of a turn's bar."""
 STATES = {"ready": "green", "full": "yellow", "behind": "yellow", "missing": "red", "unknown": "dim"}
 COLOURS = {
     "endpoint": "bright_black", "transcript": "cyan", "first_token": "blue", "first_sentence": "magenta",
@@ -31,22 +32,22 @@ Snapshot = Mapping[str, Any]
 
 
 def run_top(url: str, *, once: bool, as_json: bool) -> int:
-    """Show it until q or Ctrl-C, or once. Returns the exit code."""
+    """Show the snapshot once, or live until q or Ctrl-C. Returns the exit code."""
     if as_json:
-        return told(url, lambda: print(json.dumps(ask(url, "/data"), indent=2)))
+        return exit_code_of(url, lambda: print(json.dumps(fetch(url, "/data"), indent=2)))
     console = Console(highlight=False, markup=False)
     if once or not console.is_terminal:
-        return told(url, lambda: console.print(picture(ask(url, "/data"))))
-    return told(url, lambda: _live(url, console))
+        return exit_code_of(url, lambda: console.print(picture(fetch(url, "/data"))))
+    return exit_code_of(url, lambda: _live(url, console))
 
 
 def _live(url: str, console: Console) -> None:
-    shown = picture(ask(url, "/data"))  # what is wrong from the beginning ends the command
+    shown = picture(fetch(url, "/data"))  # an error of the first request ends the command
     with _keys() as pressed, Live(shown, console=console, auto_refresh=False, screen=True) as live:
         try:
             while not pressed(REFRESH_S):
                 try:
-                    shown = picture(ask(url, "/data"))
+                    shown = picture(fetch(url, "/data"))
                     live.update(shown, refresh=True)
                 except MonitorFailed as error:
                     live.update(Group(Text(str(error), "bold red"), Text(), shown), refresh=True)
@@ -56,8 +57,8 @@ def _live(url: str, console: Console) -> None:
 
 @contextmanager
 def _keys() -> Iterator[Callable[[float], bool]]:
-    """Gives what waits so many seconds for a key, and tells whether it was q."""
-    if os.name != "posix" or not sys.stdin.isatty():  # Ctrl-C remains
+    """Read single keys from the terminal. Yields a function that waits for a key: whether it was q within these seconds."""
+    if os.name != "posix" or not sys.stdin.isatty():  # only Ctrl-C works
         yield _wait
         return
     import termios
@@ -81,11 +82,11 @@ def _wait(seconds: float) -> bool:
     return False
 
 
-# -- what is drawn ----------------------------------------------------------------------------------
+# -- drawing ----------------------------------------------------------------------------------------
 
 
 def picture(data: Snapshot) -> RenderableType:
-    """One snapshot of `/monitor/data`."""
+    """Draw one snapshot of `/monitor/data`."""
     parts: list[RenderableType] = [_headline(data), Text()]
     if data["refusal"]:
         parts += [Text(f"new conversations are refused: {data['refusal']}", "bold red"), Text()]
@@ -98,11 +99,11 @@ def picture(data: Snapshot) -> RenderableType:
 def _headline(data: Snapshot) -> Text:
     total, broker = data["latency"]["total"], data["broker"]
     figures = f"p50 {_ms(total['p50_ms'])}, p95 {_ms(total['p95_ms'])} over {data['latency']['turns']} turns"
-    seen = "not reachable"
+    state = "not reachable"
     if broker:
-        seen = f"{broker['server']}, {_bytes(broker['memory_bytes'])} of {_bytes(broker['memory_limit_bytes'])}, "
-        seen += f"{broker['clients']} clients, {broker['commands_per_s']} commands/s"
-    return Text.assemble((f"first audio {figures}", "bold"), f"\nbroker {seen}")
+        state = f"{broker['server']}, {_bytes(broker['memory_bytes'])} of {_bytes(broker['memory_limit_bytes'])}, "
+        state += f"{broker['clients']} clients, {broker['commands_per_s']} commands/s"
+    return Text.assemble((f"first audio {figures}", "bold"), f"\nbroker {state}")
 
 
 def _stages(data: Snapshot) -> Table:
@@ -148,7 +149,7 @@ def _gpus(data: Snapshot) -> Table:
 def _sessions(data: Snapshot) -> RenderableType:
     count, newest = data["sessions"]["count"], data["sessions"]["newest"][:SESSIONS]
     if not count:
-        return Text("nobody is talking to this edge now", "dim")
+        return Text("no conversations on this edge", "dim")
     table = _table("conversation", "protocol", ">age", ">turns", ">interrupted")
     for one in newest:
         table.add_row(one["id"], one["protocol"], f"{one['seconds']:.0f} s", str(one["turns"]), str(one["interrupted"]))
@@ -160,7 +161,7 @@ def _sessions(data: Snapshot) -> RenderableType:
 def _turns(data: Snapshot) -> RenderableType:
     turns = data["turns"][:TURNS]
     if not turns:
-        return Text("no turn is over yet", "dim")
+        return Text("no finished turn yet", "dim")
     longest_ms = max([data["slow_ms"], *(part["end_ms"] for turn in turns for part in turn["segments"])])
     table = _table("session", ">turn", "since the end of speech", ">first audio", "outcome")
     for turn in turns:
@@ -170,7 +171,7 @@ def _turns(data: Snapshot) -> RenderableType:
 
 
 def _bar(turn: Mapping[str, Any], longest_ms: float) -> Text:
-    """All parts in one line: the silence, and over it the work that went on meanwhile."""
+    """Draw all parts of a turn in one line: the endpoint's silence, and over it the work that ran at the same time."""
     cells = [(" ", "")] * (CELLS + 1)
     for part in turn["segments"]:
         drawn = bar(part["begin_ms"] * CELLS / longest_ms, part["end_ms"] * CELLS / longest_ms)
@@ -181,7 +182,7 @@ def _bar(turn: Mapping[str, Any], longest_ms: float) -> Text:
 
 
 def _table(*headings: str) -> Table:
-    """A heading that begins with `>` stands over figures."""
+    """A table without lines. A heading that begins with `>` aligns its column to the right."""
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     for heading in headings:
         table.add_column(

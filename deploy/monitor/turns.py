@@ -1,4 +1,4 @@
-"""`parley turns`: where the time of each turn of a conversation went."""
+"""`parley turns`: the time that each stage took in each turn of a conversation."""
 
 import json
 from collections.abc import Mapping
@@ -10,21 +10,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from deploy.monitor.client import MonitorFailed, NotKnown, ask, told
+from deploy.monitor.client import MonitorFailed, NotFound, exit_code_of, fetch
 from deploy.monitor.drawing import waterfall
 
 
 def run_turns(url: str, session: str | None, *, as_json: bool) -> int:
-    """Print the turns of a session, or those of all sessions in short. Returns the exit code."""
-    return told(url, lambda: _one(url, session, as_json=as_json) if session else _all(url, as_json=as_json))
+    """Print the turns of a session, or a list of the latest turns of all sessions. Returns the exit code."""
+    return exit_code_of(url, lambda: _one(url, session, as_json=as_json) if session else _all(url, as_json=as_json))
 
 
 def _one(url: str, session: str, *, as_json: bool) -> None:
     if session in (".", "..") or "/" in session:
-        raise MonitorFailed(f"{session!r} is no id of a session: parley turns, without one, lists them")
+        raise MonitorFailed(f"{session!r} is not the id of a session: `parley turns` lists the ids")
     try:
         turns = _turns_of(url, session)
-    except NotKnown:
+    except NotFound:
         session = _whole_id(url, session)
         turns = _turns_of(url, session)
     if as_json:
@@ -32,7 +32,7 @@ def _one(url: str, session: str, *, as_json: bool) -> None:
         return
     console = Console(highlight=False, markup=False)
     if not turns:
-        console.print("no turn of this conversation is over yet")
+        console.print("no finished turn in this conversation yet")
     for turn in turns:
         console.print(heading(turn), soft_wrap=True)
         parts = [(part["name"], part["begin_ms"], part["end_ms"]) for part in turn["segments"]]
@@ -41,20 +41,20 @@ def _one(url: str, session: str, *, as_json: bool) -> None:
 
 
 def _turns_of(url: str, session: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = ask(url, f"/sessions/{quote(session, safe='')}/data")["turns"]
+    found: list[dict[str, Any]] = fetch(url, f"/sessions/{quote(session, safe='')}/data")["turns"]
     return found
 
 
 def _whole_id(url: str, beginning: str) -> str:
-    """The id of which `parley top` and the page show only the beginning; itself if none or several begin so."""
-    data = ask(url, "/data")
+    """Complete an id: `parley top` and the page show only the beginning. Returns it unchanged if it fits none or several."""
+    data = fetch(url, "/data")
     known = {turn["session"] for turn in data["turns"]} | {one["id"] for one in data["sessions"]["newest"]}
     found = [session for session in known if session.startswith(beginning)]
     return found[0] if len(found) == 1 else beginning
 
 
 def heading(turn: Mapping[str, Any]) -> Text:
-    """All of a turn but its parts, in one line."""
+    """One line about a turn: number, delay, outcome, audio played, trace."""
     heard = f"heard {turn['heard_ms'] / 1000:.1f} of {turn['reply_ms'] / 1000:.1f} s"
     facts = [turn["outcome"], heard, f"trace {turn['trace']}" if turn["trace"] else ""]
     return Text.assemble(
@@ -67,19 +67,19 @@ def heading(turn: Mapping[str, Any]) -> Text:
 
 
 def first_audio(turn: Mapping[str, Any]) -> str:
-    """How long the person waited."""
+    """Time from the end of speech to the first audio, as text."""
     waited_ms = turn["first_audio_ms"]
     return "no audio" if waited_ms is None else f"first audio {waited_ms:.0f} ms"
 
 
 def _all(url: str, *, as_json: bool) -> None:
-    data = ask(url, "/data")
+    data = fetch(url, "/data")
     turns = data["turns"]
     if as_json:
         print(json.dumps(turns, indent=2))
         return
     if not turns:
-        print("no turn is over yet")
+        print("no finished turn yet")
         return
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     for name in ("session", "turn", "at", "first audio", "outcome"):
@@ -91,4 +91,4 @@ def _all(url: str, *, as_json: bool) -> None:
         table.add_row(turn["session"], str(turn["turn"]), f"{at:%H:%M:%S}", Text(waited, style), turn["outcome"])
     console = Console(highlight=False, markup=False)
     console.print(table)
-    console.print("parley turns SESSION shows where the time of each went", style="dim")
+    console.print("Details of a session: parley turns SESSION", style="dim")

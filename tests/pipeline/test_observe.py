@@ -105,11 +105,11 @@ def test_prometheus_has_all_five_and_ctrl_c_stops_all(
 
         second = observer(**environ)
         assert second.wait(HANG_S) == 1
-        read_until(second, "another `parley observe` runs")
+        read_until(second, "another `parley observe` uses")
 
         programs = children(process.pid)
         os.kill(programs["prometheus"], signal.SIGKILL)
-        read_until(process, "prometheus was killed by SIGKILL; starting it again")
+        read_until(process, "prometheus was killed by SIGKILL; restarting")
         while (now := children(process.pid)).keys() != programs.keys():
             time.sleep(0.05)
         assert len(now) == 2

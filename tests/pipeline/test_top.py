@@ -105,7 +105,7 @@ NOBODY = "http://127.0.0.1:9"
     ("arguments", "message"),
     [
         (["turns", "nobody"], "no session 'nobody'"),
-        (["turns", "../data"], "is no id of a session"),
+        (["turns", "../data"], "is not the id of a session"),
         (["top", "--once", "--url", NOBODY], f"no Parley answers at {NOBODY}"),
         (["turns", "--url", NOBODY], f"no Parley answers at {NOBODY}"),
     ],

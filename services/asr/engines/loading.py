@@ -9,7 +9,7 @@ from services.asr.engines.voxtral_realtime import VoxtralRealtime
 from services.asr.engines.whisper import Whisper
 from shared.distribution import not_installed
 from shared.engines.devices import Device
-from shared.engines.registry import UnknownEngine
+from shared.engines.registry import UnknownEngine, first_line
 from shared.settings import Settings
 
 MISTRAL = frozenset({"voxtral", "voxtral_realtime"})
@@ -36,7 +36,7 @@ def load_model(folder: Path, device: Device, settings: Settings) -> Model:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
     except _LOADING_ERRORS as error:
         raise UnknownEngine(
-            f"{folder}: the installed transformers cannot read this model's configuration: {_first_line(error)}"
+            f"{folder}: the installed transformers cannot read this model's configuration: {first_line(error)}"
         ) from error
     model_type = config.model_type
     tables: tuple[tuple[str, type[Pretrained]], ...] = (
@@ -69,8 +69,4 @@ def load_model(folder: Path, device: Device, settings: Settings) -> Model:
     except UnknownEngine:
         raise
     except (*_LOADING_ERRORS, SafetensorError) as error:
-        raise UnknownEngine(f"{folder}: the {model_type} model cannot be loaded: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UnknownEngine(f"{folder}: the {model_type} model cannot be loaded: {first_line(error)}") from error

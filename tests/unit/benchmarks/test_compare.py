@@ -126,7 +126,7 @@ BASELINE: dict[str, Any] = {"date": "2026-11-21", "commit": "f962734", "cpu": "a
     [(b"", "not JSON"), (b'{"date": "2026', "cut off"), (b"[]", "JSON list"), (b"\xff\xfe\x00", "not JSON"),
      (b"[" * 100_000, "not JSON"), (b"{}", "not a result of `parley bench x`"),
      (json.dumps(BASELINE | {"values": 5}).encode(), "older layout"), (json.dumps(BASELINE | {"date": 5}).encode(), "date"),
-     (json.dumps(BASELINE | {"cpu": "b"}).encode(), "another processor: 'b', and this is 'a'"),
+     (json.dumps(BASELINE | {"cpu": "b"}).encode(), "its processor is 'b', here it is 'a'"),
      (json.dumps(BASELINE | {"values": []}).encode(), "no figures")],
 )  # fmt: skip
 def test_a_baseline_that_does_not_fit_is_refused(data: bytes, message: str, tmp_path: Path) -> None:

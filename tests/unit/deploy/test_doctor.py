@@ -1,4 +1,4 @@
-"""The doctor's checks: each can find what is wrong, and says how to mend it."""
+"""`parley doctor`: each check finds what is wrong and says how to fix it."""
 
 import json
 import socket
@@ -26,7 +26,7 @@ def outcomes(checks: list[Check]) -> dict[str, str]:
     return {check.name: check.outcome for check in checks}
 
 
-async def of_system(answer: Callable[[httpx.Request], httpx.Response], *, expected: bool = True) -> list[Check]:
+async def check_system(answer: Callable[[httpx.Request], httpx.Response], *, expected: bool = True) -> list[Check]:
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
         health = await doctor._get_health(client, "http://edge")
         found: AsyncIterator[Check] = doctor.check_system(client, "http://edge", health, expected=expected)
@@ -47,37 +47,37 @@ def edge(
 
 
 async def test_a_healthy_system() -> None:
-    checks = await of_system(edge(READY))
+    checks = await check_system(edge(READY))
     assert outcomes(checks) == {**{f"{stage} stage": "ok" for stage in STAGES}, "page": "ok", "monitor": "ok"}
     assert checks[0].detail == "1 ready, engine some, queue age 3 ms"
 
 
 @pytest.mark.parametrize("facts", [{"ready": 0, "engine": "some"}, {}, None])
 async def test_a_stage_without_a_worker(facts: object) -> None:
-    checks = await of_system(edge({**READY, "asr": facts}, status=503))
+    checks = await check_system(edge({**READY, "asr": facts}, status=503))
     assert [check.name for check in checks if check.outcome == "wrong"] == ["asr stage"]
-    assert "parley asr" in checks[1].mend
+    assert "parley asr" in checks[1].fix
 
 
-async def test_a_page_that_does_not_come() -> None:
-    assert outcomes(await of_system(edge(READY, page=500)))["page"] == "wrong"
+async def test_a_page_that_answers_with_an_error() -> None:
+    assert outcomes(await check_system(edge(READY, page=500)))["page"] == "wrong"
 
 
 @pytest.mark.parametrize(("status", "outcome"), [(404, "skipped"), (500, "wrong")])
-async def test_a_monitor_that_does_not_come(status: int, outcome: str) -> None:
-    checks = await of_system(edge(READY, monitor=status))
+async def test_a_monitor_that_is_off_or_fails(status: int, outcome: str) -> None:
+    checks = await check_system(edge(READY, monitor=status))
     assert (outcomes(checks)["monitor"], "PARLEY_MONITOR=on" in checks[-1].detail) == (outcome, status == 404)
 
 
 @pytest.mark.parametrize(
     ("port", "offered", "outcome", "words"),
     [
-        (9500, range(9500, 9505), "ok", "vad, asr, llm, tts, edge offer theirs, from 127.0.0.1:9500 on"),
-        (0, range(9464, 9469), "ok", "from 127.0.0.1:9464 on"),
-        (9500, range(9501, 9505), "wrong", "nothing of vad, from 127.0.0.1:9500 on"),
-        (9500, (), "wrong", "nothing of vad, asr, llm, tts, edge"),
-        (0, (), "skipped", "nothing of vad, asr, llm, tts, edge"),
-        (0, (9464,), "wrong", "nothing of asr, llm, tts, edge"),
+        (9500, range(9500, 9505), "ok", "vad, asr, llm, tts, edge serve metrics at 127.0.0.1:9500"),
+        (0, range(9464, 9469), "ok", "at 127.0.0.1:9464 and the ports after it"),
+        (9500, range(9501, 9505), "wrong", "no metrics of vad at 127.0.0.1:9500 and the ports after it"),
+        (9500, (), "wrong", "no metrics of vad, asr, llm, tts, edge at"),
+        (0, (), "skipped", "no metrics of vad, asr, llm, tts, edge at"),
+        (0, (9464,), "wrong", "no metrics of asr, llm, tts, edge at"),
     ],
 )
 async def test_metrics(port: int, offered: Sequence[int], outcome: str, words: str) -> None:
@@ -90,28 +90,28 @@ async def test_metrics(port: int, offered: Sequence[int], outcome: str, words: s
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
         check = await doctor.check_metrics(client, settings(metrics_port=port))
-    assert (check.outcome, words in check.detail, bool(check.mend)) == (outcome, True, outcome != "ok")
+    assert (check.outcome, words in check.detail, bool(check.fix)) == (outcome, True, outcome != "ok")
 
 
 def test_traces(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.check_traces(settings(traces="otlp")).outcome == "ok"
     monkeypatch.setitem(sys.modules, "shared.observability.otel", None)
     check = doctor.check_traces(settings(traces="otlp"))
-    assert (check.outcome, "make install EXTRAS=otel" in check.mend) == ("wrong", True)
+    assert (check.outcome, "make install EXTRAS=otel" in check.fix) == ("wrong", True)
 
 
 @pytest.mark.parametrize("body", ["no json", "[]", '{"stages": 1}'])
-async def test_something_else_that_answers_is_no_parley(body: str) -> None:
-    checks = await of_system(lambda _: httpx.Response(200, text=body))
+async def test_the_answer_of_another_program_is_no_health(body: str) -> None:
+    checks = await check_system(lambda _: httpx.Response(200, text=body))
     assert outcomes(checks) == {"system": "wrong"}
 
 
-async def test_nobody_answers() -> None:
+async def test_without_an_answer_the_system_is_wrong_only_if_it_was_expected() -> None:
     def refuse(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
 
-    assert outcomes(await of_system(refuse)) == {"system": "wrong"}
-    assert outcomes(await of_system(refuse, expected=False)) == {"system": "skipped"}
+    assert outcomes(await check_system(refuse)) == {"system": "wrong"}
+    assert outcomes(await check_system(refuse, expected=False)) == {"system": "skipped"}
 
 
 def test_python() -> None:
@@ -130,7 +130,7 @@ def test_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Engine:
-    """Named in the settings as an engine from outside."""
+    """A third-party engine, named in the settings as module:Class."""
 
     def __init__(self, settings: Settings) -> None:
         if settings.session.voice == "broken":
@@ -139,7 +139,7 @@ class Engine:
 
 @pytest.fixture
 def outside(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name under which `Engine` can be had."""
+    """The setting that selects `Engine`."""
     module = ModuleType("outside_engines")
     module.Engine = Engine  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -152,7 +152,7 @@ def test_engines(outside: str) -> None:
     assert (broken.outcome, "no licence" in broken.detail) == ("wrong", True)
     unknown = doctor.check_engine("tts", settings(tts_engine="esspeak"))
     assert "PARLEY_TTS_ENGINE='esspeak'" in unknown.detail
-    assert unknown.mend == "unset PARLEY_TTS_ENGINE: the default is espeak"
+    assert unknown.fix == "unset PARLEY_TTS_ENGINE: the default is espeak"
 
 
 def test_models_and_the_device_for_them(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ async def test_broker(tmp_path: Path) -> None:
     refused = await doctor.check_broker(settings(), {"PATH": str(tmp_path)})
     assert (refused.outcome, "Redis 6.2.14 is too old" in refused.detail) == ("ok", True)
     unreachable = await doctor.check_broker(settings(redis_url="redis://127.0.0.1:1"), {})
-    assert (unreachable.outcome, "PARLEY_REDIS_URL" in unreachable.mend) == ("wrong", True)
+    assert (unreachable.outcome, "PARLEY_REDIS_URL" in unreachable.fix) == ("wrong", True)
 
 
 @pytest.mark.parametrize(("outcome", "code"), [("ok", 0), ("skipped", 0), ("wrong", 1)])
@@ -202,6 +202,6 @@ def test_the_exit_code_and_the_report(
     assert doctor.run_doctor(settings(), {}, url=None, as_json=True) == code
     report = json.loads(capsys.readouterr().out)
     assert report["ok"] is (code == 0)
-    assert report["checks"][1] == {"name": "second", "outcome": outcome, "detail": "so so", "mend": "do this"}
+    assert report["checks"][1] == {"name": "second", "outcome": outcome, "detail": "so so", "fix": "do this"}
     assert doctor.run_doctor(settings(), {}, url=None, as_json=False) == code
-    assert f"{doctor.MARKS[outcome]} second: so so\n    mend: do this" in capsys.readouterr().out
+    assert f"{doctor.MARKS[outcome]} second: so so\n    fix: do this" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The metrics ports of `parley up`: all five can be had before anything is started, or it says whose cannot."""
+"""The metrics ports of `parley up`: it checks all five before it starts anything, and names the service of one in use."""
 
 import os
 import re
@@ -22,13 +22,13 @@ def free_pair() -> int:
             continue
 
 
-def test_free_ports_can_be_had_and_stay_free() -> None:
+def test_free_ports_are_accepted_and_stay_free() -> None:
     first = free_pair()
     claim_metrics_ports("127.0.0.1", first, ("vad", "asr"), 0)
     assert claim_port("127.0.0.1", first) == first
 
 
-def test_a_port_in_use_is_said_with_whose_it_is() -> None:
+def test_a_port_in_use_is_reported_with_its_service() -> None:
     first = free_pair()
     with (
         socket.create_server(("127.0.0.1", first + 1)),
@@ -39,21 +39,23 @@ def test_a_port_in_use_is_said_with_whose_it_is() -> None:
 
 def test_the_page_and_a_metrics_port_are_not_the_same() -> None:
     first = free_pair()
-    with pytest.raises(PortTaken, match=f"metrics of asr: port {first + 1} on 127.0.0.1 is the page's own"):
+    with pytest.raises(
+        PortTaken, match=f"metrics of asr: port {first + 1} on 127.0.0.1 is already the port of the page"
+    ):
         claim_metrics_ports("127.0.0.1", first, ("vad", "asr"), first + 1)
 
 
 def test_ports_beyond_the_last_are_refused() -> None:
-    with pytest.raises(PortTaken, match=r"PARLEY_METRICS_PORT=65533: 5 ports .* at most 65531"):
+    with pytest.raises(PortTaken, match=r"PARLEY_METRICS_PORT=65533: .* 5 ports, .* at most 65531"):
         claim_metrics_ports("127.0.0.1", 65533, ("vad", "asr", "llm", "tts", "edge"), 0)
 
 
 def test_an_address_of_another_machine_is_named() -> None:
-    with pytest.raises(PortTaken, match=r"metrics of vad: port \d+ on 192.0.2.1 cannot be had \(.+\)"):
+    with pytest.raises(PortTaken, match=r"metrics of vad: port \d+ on 192.0.2.1 cannot be used \(.+\)"):
         claim_metrics_ports("192.0.2.1", 9464, ("vad",), 0)
 
 
-def test_up_says_it_before_anything_is_started() -> None:
+def test_up_reports_a_taken_port_before_it_starts_anything() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         env = {**os.environ, "PARLEY_METRICS_PORT": str(port), "PARLEY_PORT": "0"}
@@ -62,5 +64,5 @@ def test_up_says_it_before_anything_is_started() -> None:
             env=env, capture_output=True, text=True, timeout=HANG_S, check=False,
         )  # fmt: skip
     assert done.returncode == 1
-    assert re.fullmatch(rf"the metrics of vad: port {port} on 127.0.0.1 is in use: .+\n", done.stderr)
+    assert re.fullmatch(rf"metrics of vad: port {port} on 127.0.0.1 is in use: .+\n", done.stderr)
     assert done.stdout == ""

@@ -1,4 +1,4 @@
-"""`parley models`: what is listed, brought from a hub, found damaged, and loaded."""
+"""`parley models`: list, download from a hub, find damaged files, load the engines."""
 
 import json
 import os
@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deploy.cli.__main__ import app
-from deploy.models.catalog import Model, named_models, size_text, standing, used_models
+from deploy.models.catalog import Model, model_status, named_models, size_text, used_models
 from deploy.models.hub import Hub
 from deploy.models.pull import run_pull
 from deploy.models.verify import check_file, check_safetensors, run_verify
@@ -81,12 +81,12 @@ def names_of(models: list[Model]) -> list[tuple[str, str, str]]:
     return [(model.stage, model.engine, model.name) for model in models]
 
 
-def test_the_classic_engines_need_none() -> None:
+def test_the_classic_engines_need_no_models() -> None:
     models = used_models(settings(asr_engine="sphinx"))
     assert names_of(models) == [
         ("vad", "webrtc", ""), ("asr", "sphinx", ""), ("llm", "eliza", ""), ("tts", "espeak", "")
     ]  # fmt: skip
-    assert {standing(model).state for model in models} == {"none needed"}
+    assert {model_status(model).state for model in models} == {"none needed"}
 
 
 def test_the_models_of_every_kind_of_engine() -> None:
@@ -111,19 +111,19 @@ def test_the_models_of_every_kind_of_engine() -> None:
     assert models[-1].needs == ("smart-turn-v3.2-cpu.onnx",)
 
 
-def test_all_names_each_engine_with_a_model_once() -> None:
+def test_all_lists_each_engine_with_a_model_once() -> None:
     models = used_models(settings(asr_model="my/model"), everything=True)
     with_model = [(model.stage, model.engine) for model in models if model.name]
     assert with_model.count(("asr", "transformers")) == 1
     assert {("tts", "kokoro"), ("tts", "f5"), ("llm", "transformers"), ("vad", "smart-turn")} <= set(with_model)
 
 
-def test_an_unknown_engine_says_what_there_is() -> None:
+def test_the_error_for_an_unknown_engine_lists_the_known_ones() -> None:
     with pytest.raises(UnknownEngine, match=r"PARLEY_TTS_ENGINE='esspeak': known are espeak, f5, kokoro"):
         used_models(settings(tts_engine="esspeak"))
 
 
-def test_a_name_on_the_command_line_is_known_or_taken_for_transformers() -> None:
+def test_an_unknown_name_on_the_command_line_is_a_model_of_transformers() -> None:
     models = named_models(settings(), ["hexgrad/Kokoro-82M", "some/thing", "some/thing", "own/repo/part.onnx"])
     assert [(model.name, model.kind or model.file) for model in models] == [
         ("hexgrad/Kokoro-82M", "kokoro"),
@@ -141,26 +141,24 @@ def test_sizes() -> None:
 # pull
 
 
-def test_pull_brings_what_is_used_and_only_once(
+def test_pull_downloads_the_used_files_only_once(
     server: HubServer, hub: Hub, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, out, err = pulled(capsys, hub)
     assert (code, err) == (0, "")
-    assert f"{WHISPER}: 3 of 3 files to bring, 300 kB" in out
+    assert f"{WHISPER}: downloading 3 of 3 files, 300 kB" in out
     assert f"{WHISPER}: complete in {hub.cache}" in out
     assert sorted(server.downloads()) == sorted(WANTED)
-    found = standing(used_models(settings())[1], hub.cache)
+    found = model_status(used_models(settings())[1], hub.cache)
     assert (found.state, found.size) == ("complete", sum(len(FILES[name]) for name in WANTED))
     server.requests.clear()
     code, out, _ = pulled(capsys, hub)
     assert (code, server.downloads()) == (0, [])
-    assert "to bring" not in out
+    assert "downloading" not in out
 
 
-def test_pull_goes_on_where_a_download_broke_off(
-    server: HubServer, hub: Hub, capsys: pytest.CaptureFixture[str]
-) -> None:
-    # The hub's library keeps what came in pieces of 10 MB.
+def test_pull_resumes_a_broken_download(server: HubServer, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+    # The hub's library downloads, and keeps, pieces of 10 MB.
     server.add(WHISPER, {"config.json": b"{}", "model.safetensors": safetensors(bytes(24_000_000))})
     server.break_off.add("model.safetensors")
     assert pulled(capsys, hub)[0] == 0
@@ -169,18 +167,18 @@ def test_pull_goes_on_where_a_download_broke_off(
     assert run_verify(settings(), (), hub.cache) == 0
 
 
-def test_pull_brings_only_what_is_missing(server: HubServer, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pull_downloads_only_missing_files(server: HubServer, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
     pulled(capsys, hub)
     server.add(WHISPER, {**FILES, "config.json": b'{"model_type": "whisper", "new": 1}'})
     server.requests.clear()
     code, out, _ = pulled(capsys, hub)
     assert code == 0
-    assert "1 of 3 files to bring, 35 B" in out
+    assert "downloading 1 of 3 files, 35 B" in out
     assert server.downloads() == ["config.json"]
     assert b"new" in blob_of(hub, "config.json").read_bytes()
 
 
-def test_a_new_version_that_does_not_come_whole_leaves_the_old_one(
+def test_an_update_that_fails_leaves_the_old_version(
     server: HubServer, hub: Hub, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pulled(capsys, hub)
@@ -218,13 +216,13 @@ def test_pull_of_a_misspelt_name_suggests_the_nearest(
 @pytest.mark.parametrize(
     "name", ["", "a b", "a/b/c", "../up", "x" * 300, "ä/ö", "/no/such/folder", "~nobody/x", "a\0b"]
 )
-def test_pull_of_what_can_be_no_name(name: str, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pull_of_an_impossible_name(name: str, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = pulled(capsys, hub, name or "--")
     assert (code, err.count("\n")) == (1, 1)
     assert "neither a folder nor a model of the hub" in err
 
 
-def test_one_that_cannot_be_had_does_not_keep_the_others(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_download_does_not_stop_the_others(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = pulled(capsys, hub, "no/such", WHISPER)
     assert code == 1
     assert f"{WHISPER}: complete" in out
@@ -235,7 +233,7 @@ def test_pull_stops_before_the_disk_is_full(server: HubServer, hub: Hub, capsys:
     server.add(WHISPER, FILES, sizes={"model.safetensors": HUGE})
     code, _, err = pulled(capsys, hub)
     assert (code, server.downloads()) == (1, [])
-    assert "10500000.0 GB are needed in" in err
+    assert "needs 10500000.0 GB of free space" in err
     assert "HF_HOME" in err
 
 
@@ -247,16 +245,16 @@ def test_pull_stops_before_the_disk_is_full(server: HubServer, hub: Hub, capsys:
         ({}, "config.json"),
     ],
 )
-def test_pull_of_a_repository_that_is_no_model_brings_nothing(
+def test_pull_of_a_repository_without_a_usable_model_downloads_nothing(
     files: dict[str, bytes], lack: str, server: HubServer, hub: Hub, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.add("some/thing", files)
     code, _, err = pulled(capsys, hub, "some/thing")
     assert (code, server.downloads()) == (1, [])
-    assert err == f"some/thing on the hub has no {lack}: it is no model for any engine here.\n"
+    assert err == f"some/thing on the hub has no {lack}: Parley cannot use it.\n"
 
 
-def test_pull_of_an_index_whose_part_is_not_on_the_hub(
+def test_pull_of_a_model_whose_index_names_a_file_that_the_hub_lacks(
     server: HubServer, hub: Hub, capsys: pytest.CaptureFixture[str]
 ) -> None:
     index = json.dumps({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}).encode()
@@ -279,7 +277,7 @@ def test_pull_from_a_hub_that_fails(
 @pytest.mark.parametrize(
     "nonsense", [b"", b"<html>", b"[]", b"null", b'{"id": 3}', b'{"id": "a/b", "siblings": [3]}', b"[" * 100_000]
 )
-def test_pull_from_something_that_is_no_hub(
+def test_pull_from_a_server_that_is_not_a_hub(
     nonsense: bytes, server: HubServer, hub: Hub, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.nonsense = nonsense
@@ -288,7 +286,7 @@ def test_pull_from_something_that_is_no_hub(
     assert err.startswith(WHISPER)
 
 
-def test_pull_from_a_hub_that_says_nothing(server: HubServer, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pull_from_a_hub_that_does_not_answer(server: HubServer, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
     server.held.clear()
     code, _, err = pulled(capsys, Hub(hub.endpoint, hub.cache, timeout_s=0.2))
     server.held.set()
@@ -301,19 +299,19 @@ def test_pull_into_a_folder_that_cannot_be_written(hub: Hub, capsys: pytest.Capt
     hub.cache.write_text("a file where a folder should be")
     code, _, err = pulled(capsys, hub)
     assert (code, err.count("\n")) == (1, 1)
-    assert "the cache cannot be written: " in err
+    assert "cannot write to the cache: " in err
     assert "HF_HOME" in err
 
 
-def test_pull_of_engines_with_files_of_their_own(
+def test_pull_selects_the_files_that_each_engine_uses(
     server: HubServer, hub: Hub, capsys: pytest.CaptureFixture[str]
 ) -> None:
     voices = {f"voices/{name}.pt": name.encode() for name in ("af_heart", "bf_emma")}
     server.add("hexgrad/Kokoro-82M", {**FILES, **voices, "kokoro-v1_0.pth": b"numbers"})
     server.add("pipecat-ai/smart-turn-v3", {"smart-turn-v3.2-cpu.onnx": b"one", "smart-turn-v3.2-gpu.onnx": b"two"})
     assert pulled(capsys, hub, asr_engine="sphinx", tts_engine="kokoro", endpoint_engine="smart-turn")[0] == 0
-    brought = ["config.json", "kokoro-v1_0.pth", "smart-turn-v3.2-cpu.onnx", "voices/af_heart.pt", "voices/bf_emma.pt"]
-    assert sorted(server.downloads()) == brought
+    used = ["config.json", "kokoro-v1_0.pth", "smart-turn-v3.2-cpu.onnx", "voices/af_heart.pt", "voices/bf_emma.pt"]
+    assert sorted(server.downloads()) == used
 
 
 def test_the_token_is_never_printed(
@@ -330,7 +328,7 @@ def test_pull_without_a_network(server: HubServer, hub: Hub, capsys: pytest.Capt
     nowhere = Hub("http://127.0.0.1:1", hub.cache)
     code, _, err = pulled(capsys, nowhere)
     assert (code, err.count("\n")) == (1, 1)
-    assert "Missing here: config.json, the weights." in err
+    assert "Missing on this machine: config.json, the weights." in err
     assert f"parley models pull {WHISPER}" in err
     pulled(capsys, hub)
     code, out, _ = pulled(capsys, nowhere)
@@ -347,7 +345,9 @@ def test_pull_of_a_folder(hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert pulled(capsys, hub, asr_model=str(folder))[0] == 0
 
 
-def test_pull_where_nothing_is_needed(server: HubServer, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pull_for_engines_without_models_asks_the_hub_nothing(
+    server: HubServer, hub: Hub, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, out, _ = pulled(capsys, hub, asr_engine="sphinx")
     assert (code, server.requests) == (0, [])
     assert "need no model" in out
@@ -357,15 +357,13 @@ def test_pull_where_nothing_is_needed(server: HubServer, hub: Hub, capsys: pytes
 
 
 def blob_of(hub: Hub, name: str) -> Path:
-    folder = standing(used_models(settings())[1], hub.cache).folder
+    folder = model_status(used_models(settings())[1], hub.cache).folder
     assert folder is not None
     return (folder / name).resolve()
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
-def test_verify_finds_one_wrong_byte_and_its_advice_mends_it(
-    name: str, hub: Hub, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_verify_finds_one_wrong_byte_and_its_fix_works(name: str, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
     pulled(capsys, hub)
     assert run_verify(settings(), (), hub.cache) == 0
     assert f"✓ {WHISPER}" in capsys.readouterr().out
@@ -376,14 +374,16 @@ def test_verify_finds_one_wrong_byte_and_its_advice_mends_it(
     assert run_verify(settings(), (WHISPER,), hub.cache) == 1
     out = capsys.readouterr().out
     assert f"{name} is damaged" in out
-    assert f"mend: rm {blob}, then: " in out
+    assert f"fix: rm {blob}, then: " in out
     blob.unlink()
     assert run_verify(settings(), (), hub.cache) == 1
     assert pulled(capsys, hub)[0] == 0
     assert run_verify(settings(), (), hub.cache) == 0
 
 
-def test_a_damaged_index_is_found_and_mended(server: HubServer, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_index_is_found_and_can_be_fixed(
+    server: HubServer, hub: Hub, capsys: pytest.CaptureFixture[str]
+) -> None:
     index = json.dumps({"weight_map": {"a": "model-1.safetensors"}}).encode()
     part = safetensors(b"1")
     server.add(WHISPER, {"config.json": b"{}", "model.safetensors.index.json": index, "model-1.safetensors": part})
@@ -399,12 +399,12 @@ def test_a_damaged_index_is_found_and_mended(server: HubServer, hub: Hub, capsys
     assert run_verify(settings(), (), hub.cache) == 0
 
 
-def test_verify_of_what_is_not_here(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_of_a_model_that_was_never_downloaded(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_verify(settings(), (), hub.cache) == 1
     assert f"✗ {WHISPER}: not on this machine" in capsys.readouterr().out
 
 
-def test_verify_of_a_folder_looks_at_its_structure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_of_a_folder_checks_files_and_headers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in WANTED:
         (tmp_path / name).write_bytes(FILES[name])
     assert run_verify(settings(), (str(tmp_path),)) == 0
@@ -413,7 +413,7 @@ def test_verify_of_a_folder_looks_at_its_structure(tmp_path: Path, capsys: pytes
     assert run_verify(settings(), (str(tmp_path),)) == 1
     out = capsys.readouterr().out
     assert f"config.json missing in {tmp_path}" in out
-    assert "its header stands for" in out
+    assert "its header says" in out
 
 
 @pytest.mark.parametrize(
@@ -430,7 +430,7 @@ def test_verify_of_a_folder_looks_at_its_structure(tmp_path: Path, capsys: pytes
         safetensors(b"123")[:-1],
     ],
 )
-def test_headers_of_safetensors_that_are_wrong(data: bytes, tmp_path: Path) -> None:
+def test_damaged_safetensors_headers(data: bytes, tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     file.write_bytes(data)
     assert check_safetensors(file)
@@ -443,7 +443,7 @@ def test_headers_of_safetensors_that_are_wrong(data: bytes, tmp_path: Path) -> N
 
 
 class Engine:
-    """Named in the settings as an engine from outside."""
+    """A third-party engine, named in the settings as module:Class."""
 
     closed = 0
 
@@ -460,7 +460,7 @@ class Engine:
 
 @pytest.fixture
 def outside(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Settings in which `Engine` stands for every stage."""
+    """Settings that select `Engine` for every stage."""
     module = ModuleType("outside_engines")
     module.Engine = Engine  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -505,7 +505,7 @@ def test_wrong_settings_are_named(command: str, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.usefixtures("fresh_settings")
 @pytest.mark.parametrize("command", ["list", "pull", "verify"])
-def test_an_unknown_engine_is_a_wrong_setting(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_engine_exits_as_a_wrong_setting(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PARLEY_TTS_ENGINE", "esspeak")
     result = CliRunner().invoke(app, ["models", command])
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
@@ -520,10 +520,10 @@ def parley(tmp_path: Path, *words: str, **env: str) -> "subprocess.CompletedProc
     )  # fmt: skip
 
 
-def test_the_cache_and_the_hub_of_the_environment(server: HubServer, tmp_path: Path) -> None:
+def test_cache_and_hub_come_from_the_environment(server: HubServer, tmp_path: Path) -> None:
     offline = parley(tmp_path, "pull", HF_ENDPOINT=server.url, HF_HUB_OFFLINE="1")
     assert (offline.returncode, server.requests) == (1, [])
-    assert "Missing here: config.json, the weights." in offline.stderr
+    assert "Missing on this machine: config.json, the weights." in offline.stderr
     first = parley(tmp_path, "pull", HF_ENDPOINT=server.url, HF_TOKEN="hf_geheim")
     assert (first.returncode, first.stderr) == (0, "")
     assert str(tmp_path / "home" / "hub") in first.stdout

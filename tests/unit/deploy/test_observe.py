@@ -1,4 +1,4 @@
-"""`parley observe` up to the start of its programs: what it finds, what it writes, what it refuses."""
+"""`parley observe` up to the start of its programs: finding them, ports, folder and configuration."""
 
 import os
 import socket
@@ -33,7 +33,7 @@ def test_a_program_is_found_under_any_of_its_names(tmp_path: Path, name: str) ->
     assert said == []
 
 
-def test_what_is_missing_is_said_and_the_rest_is_used(tmp_path: Path) -> None:
+def test_a_missing_program_is_reported_and_the_other_is_used(tmp_path: Path) -> None:
     path = put_program(tmp_path, "prometheus")
     said: list[str] = []
     assert find_tools(str(tmp_path), said.append) == {PROMETHEUS: path}
@@ -47,36 +47,36 @@ def test_without_any_program_there_is_nothing_to_run(tmp_path: Path) -> None:
     assert len(said) == 2
 
 
-def test_without_routes_there_is_no_alertmanager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_alertmanager_is_not_started_without_its_routes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = put_program(tmp_path, "prometheus")
     put_program(tmp_path, "alertmanager")
     monkeypatch.setattr(observe, "ROUTES", tmp_path / "gone.yml")
     said: list[str] = []
     assert find_tools(str(tmp_path), said.append) == {PROMETHEUS: path}
-    assert said == [f"{tmp_path / 'gone.yml'} is missing: no Alertmanager"]
+    assert said == [f"{tmp_path / 'gone.yml'} is missing: Alertmanager is not started"]
 
 
-def test_a_usual_port_that_is_taken_is_another_and_one_that_was_asked_for_is_an_error() -> None:
+def test_a_free_port_replaces_the_usual_one_but_not_a_requested_one() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         tool = observe.Tool("prometheus", ("prometheus",), "prometheus", port)
         assert observe.take_port(tool, None) != port
-        with pytest.raises(PortTaken, match=f"port {port} .* --prometheus-port takes another"):
+        with pytest.raises(PortTaken, match=f"port {port} .* choose another with --prometheus-port"):
             observe.take_port(tool, port)
     assert observe.take_port(tool, None) == port
 
 
-def test_the_folder_is_ours_alone_and_used_once_at_a_time(tmp_path: Path) -> None:
+def test_the_folder_has_mode_0700_and_one_user_at_a_time(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "observe"
     with private_folder(folder):
         assert folder.stat().st_mode & 0o777 == 0o700
-        with pytest.raises(CannotObserve, match="another `parley observe` runs"), private_folder(folder):
+        with pytest.raises(CannotObserve, match="another `parley observe` uses"), private_folder(folder):
             pass
     with private_folder(folder):
         pass
 
 
-def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
         pytest.raises(CannotObserve, match=f"PARLEY_DATA_DIR: {tmp_path}/file/observe: Not a directory"),
@@ -93,14 +93,14 @@ def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
         (Settings(metrics_port=9100, metrics_host="::"), "[::1]:9100", "[::1]:9104"),
     ],
 )
-def test_the_targets_are_where_the_services_are(settings: Settings, first: str, last: str) -> None:
+def test_the_targets_are_the_metrics_addresses_of_the_services(settings: Settings, first: str, last: str) -> None:
     targets = metrics_targets(settings)
     assert list(targets) == ["vad", "asr", "llm", "tts", "edge"]
     assert (targets["vad"], targets["edge"]) == (first, last)
 
 
 @pytest.mark.parametrize("complete", [True, False])
-def test_prometheus_takes_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, complete: bool) -> None:
+def test_prometheus_accepts_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, complete: bool) -> None:
     rules = tmp_path / "alerts.yaml"
     monkeypatch.setattr(observe, "RULES", rules)
     if complete:
@@ -115,10 +115,10 @@ def test_prometheus_takes_what_is_written(tmp_path: Path, monkeypatch: pytest.Mo
     assert ("1 rule files found" in checked.stdout) == complete
     assert ("127.0.0.1:9093" in (tmp_path / "prometheus.yml").read_text()) == complete
     assert (tmp_path / "alertmanager.yml").is_file() == complete
-    assert said == ([] if complete else [f"{rules} is missing: no alerts"])
+    assert said == ([] if complete else [f"{rules} is missing: there will be no alerts"])
 
 
-def test_a_program_that_refuses_its_configuration_ends_it_by_name(tmp_path: Path) -> None:
+def test_a_program_that_rejects_its_configuration_ends_the_command(tmp_path: Path) -> None:
     put_program(tmp_path, "prometheus", "echo 'unknown flag' >&2; exit 2")
     env = {**os.environ, "PATH": str(tmp_path), "PARLEY_DATA_DIR": str(tmp_path)}
     done = subprocess.run(

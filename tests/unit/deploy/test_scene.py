@@ -1,12 +1,13 @@
-"""A scene as text, and its performance frame by frame."""
+"""Scenes: parsing them, and performing them frame by frame."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from deploy.client.performance import FRAME, RATE_HZ, Performer, cough, gather_sounds, levelled
+from deploy.client.performance import FRAME, Performer, cough, gather_sounds, levelled
 from deploy.client.scene import BadScene, Cue, Scene, load_scenes, parse_scene
+from shared.protocol.session import RATE_HZ
 
 SCRIPT = """
 about  Two words.            # a remark
@@ -19,7 +20,7 @@ after  1.0  say "and now"
 """
 
 
-def test_a_scene_is_read() -> None:
+def test_a_scene_is_parsed() -> None:
     scene = parse_scene(SCRIPT, "two")
     assert (scene.name, scene.about, scene.noise, scene.noise_db) == ("two", "Two words.", "pink", 20)
     assert scene.cues == (
@@ -50,7 +51,7 @@ def test_a_scene_is_read() -> None:
         ("pause 1 say x", "line 1"),
     ],
 )
-def test_a_scene_that_cannot_be_played_is_named(text: str, line: str) -> None:
+def test_the_error_of_a_bad_scene_names_scene_and_line(text: str, line: str) -> None:
     with pytest.raises(BadScene, match=line) as raised:
         parse_scene(text, "wrong")
     assert "wrong" in str(raised.value)
@@ -67,19 +68,19 @@ def test_scenes_of_a_folder(tmp_path: Path) -> None:
         load_scenes(tmp_path)
 
 
-def test_every_scene_that_comes_with_the_benchmark_can_be_played() -> None:
+def test_every_scene_of_the_benchmark_can_be_played() -> None:
     scenes = load_scenes(Path(__file__).parents[3] / "benchmarks" / "scenes")
     assert len(scenes) >= 8
     assert all(scene.about for scene in scenes)
 
 
-def test_a_recording_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_recording_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadScene, match="nowhere"):
         gather_sounds([parse_scene("at 0 say nowhere", "s")], tmp_path)
 
 
 def perform(scene: Scene, replies: dict[float, float]) -> tuple[Performer, np.ndarray]:
-    """Play it; a reply sounds in these spans of seconds."""
+    """Perform a scene. `replies`: start and end of each reply, in seconds."""
     sounds = {cue: levelled(np.ones(RATE_HZ, np.float32)) for cue in scene.cues}
     performer = Performer(scene, sounds)
     frames = []
@@ -94,7 +95,7 @@ def perform(scene: Scene, replies: dict[float, float]) -> tuple[Performer, np.nd
     return performer, np.frombuffer(b"".join(frames), "<i2")
 
 
-def test_cues_come_when_they_are_due() -> None:
+def test_cues_begin_at_their_times() -> None:
     script = 'at 0.5 say "a"\npause 0.4 say "b"\nreply 1 cough\nafter 0.5 say "c"'
     performer, samples = perform(parse_scene(script, "s"), {3.5: 6.0})
     starts = [round(sound.start_s, 1) for sound in performer.done]
@@ -106,13 +107,13 @@ def test_cues_come_when_they_are_due() -> None:
     assert not loud[int(1.6 * RATE_HZ)]
 
 
-def test_a_cue_into_a_reply_that_never_comes_is_left_out() -> None:
+def test_a_cue_for_a_reply_that_does_not_come_is_skipped() -> None:
     performer, _ = perform(parse_scene('at 0.5 say "a"\nreply 1 cough\nafter 0 say "b"', "s"), {})
     assert [sound.cue.what for sound in performer.done] == ["say", "say"]
     assert [cue.what for cue in performer.skipped] == ["cough"]
 
 
-def test_sounds_overlap_and_every_performance_is_the_same() -> None:
+def test_sounds_overlap_and_all_performances_are_equal() -> None:
     scene = parse_scene('noise white 20\nat 0.5 say "a"\nat 1.0 cough', "s")
     first, second = perform(scene, {})[1], perform(scene, {})[1]
     assert np.array_equal(first, second)

@@ -1,4 +1,4 @@
-"""The supervisor, on real processes that do what their few lines of Python say."""
+"""The supervisor, with real processes that each run a few lines of Python."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from deploy.local.process import describe_exit, start
-from deploy.local.supervisor import HOPELESS, Policy, Service, ServiceSpec, StartFailed, Supervisor
+from deploy.local.supervisor import FAILED_AFTER, Policy, Service, ServiceSpec, StartFailed, Supervisor
 from tests.support.waiting import HANG_S
 
 QUICK = Policy(first_delay_s=0.01, longest_delay_s=0.05, grace_s=20, settle_s=0.0, probe_s=0.01, watch_s=0.01)
@@ -26,7 +26,7 @@ def python(name: str, code: str, *, tier: int = 1, needed: bool = True, quiet: b
 
 
 class Notes:
-    """A reporter that keeps what it is told, and wakes who waits for it."""
+    """A reporter that records all messages, and wakes a test that waits for one."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -49,7 +49,7 @@ class Notes:
 
 
 def supervise(specs: Sequence[ServiceSpec], policy: Policy = QUICK) -> tuple[Supervisor, Notes]:
-    """Its services are ready when they have said so."""
+    """Make a supervisor whose services are ready after they print `ready`."""
     notes = Notes()
 
     async def probe() -> frozenset[str]:
@@ -69,7 +69,7 @@ async def running(supervisor: Supervisor) -> AsyncIterator[None]:
 
 
 def ended(pid: int) -> bool:
-    """Within ten seconds. Whether somebody has taken note of it (the machine's init: after seconds) does not matter."""
+    """Whether the process ends within ten seconds. It may remain a zombie: an init process can take seconds to reap it."""
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -85,7 +85,7 @@ def pid_of(service: Service) -> int:
     return service.process.pid
 
 
-async def test_a_service_that_is_killed_comes_back_and_that_is_said() -> None:
+async def test_a_killed_service_is_restarted_and_that_is_reported() -> None:
     supervisor, notes = supervise([python("ear", READY)])
     async with running(supervisor):
         (ear,) = supervisor.services
@@ -94,22 +94,22 @@ async def test_a_service_that_is_killed_comes_back_and_that_is_said() -> None:
         await notes.until(lambda: "ear is ready again" in notes.said)
         assert pid_of(ear) != first
         assert ear.restarts == 1
-    assert notes.said == ["ear was killed by SIGKILL; starting it again in 0.01 s", "ear is ready again"]
+    assert notes.said == ["ear was killed by SIGKILL; restarting in 0.01 s", "ear is ready again"]
     assert ear.state == "stopped"
 
 
-async def test_an_exit_code_is_told_and_the_delay_doubles_to_its_bound() -> None:
+async def test_the_exit_code_is_reported_and_the_delay_doubles_up_to_its_limit() -> None:
     supervisor, notes = supervise([python("ear", "raise SystemExit(7)")])
     async with asyncio.timeout(HANG_S), asyncio.TaskGroup() as group:
         group.create_task(supervisor.run())
-        await notes.until(lambda: len(notes.said) == HOPELESS)
+        await notes.until(lambda: len(notes.said) == FAILED_AFTER)
         assert supervisor.services[0].state == "failed"
         supervisor.stop()
-    said = "ear ended with exit code 7; starting it again in {} s"
+    said = "ear exited with code 7; restarting in {} s"
     assert notes.said == [said.format(delay) for delay in ("0.01", "0.02", "0.04", "0.05", "0.05")]
 
 
-async def test_a_healthy_life_makes_the_next_death_the_first_one() -> None:
+async def test_a_healthy_life_restarts_the_back_off() -> None:
     policy = Policy(first_delay_s=0.01, longest_delay_s=5, healthy_s=0.0, probe_s=0.01)
     supervisor, notes = supervise([python("ear", "raise SystemExit(7)")], policy)
     async with asyncio.timeout(HANG_S), asyncio.TaskGroup() as group:
@@ -119,7 +119,7 @@ async def test_a_healthy_life_makes_the_next_death_the_first_one() -> None:
     assert {text.rpartition(" in ")[2] for text in notes.said} == {"0.01 s"}
 
 
-async def test_tiers_start_from_below_and_stop_from_above(tmp_path: Path) -> None:
+async def test_tiers_start_from_the_lowest_and_stop_from_the_highest(tmp_path: Path) -> None:
     log = tmp_path / "log"
     code = (
         "import signal, sys, time\n"
@@ -139,7 +139,7 @@ async def test_tiers_start_from_below_and_stop_from_above(tmp_path: Path) -> Non
     assert log.read_text().splitlines() == [*starts, "edge stops", "stage stops", "broker stops"]
 
 
-async def test_a_tier_waits_only_for_what_is_needed_below_it() -> None:
+async def test_a_tier_waits_only_for_needed_services_of_the_tier_below() -> None:
     needed, slow = python("broker", READY, tier=0), python("stage", "import time; time.sleep(60)", tier=0, needed=False)
     supervisor, notes = supervise([python("edge", READY), needed, slow])
     async with asyncio.timeout(HANG_S), asyncio.TaskGroup() as group:
@@ -148,16 +148,16 @@ async def test_a_tier_waits_only_for_what_is_needed_below_it() -> None:
         supervisor.stop()
 
 
-async def test_who_does_not_stop_is_killed() -> None:
+async def test_a_service_that_does_not_stop_is_killed() -> None:
     policy = Policy(grace_s=0.05, probe_s=0.01, watch_s=0.01)
     supervisor, notes = supervise([python("ear", STUBBORN)], policy)
     async with running(supervisor):
         process = psutil.Process(pid_of(supervisor.services[0]))
-    assert notes.said == ["ear does not stop; killing it"]
+    assert notes.said == ["ear did not stop within 0.05 s; killing it"]
     assert not process.is_running()
 
 
-async def test_stopped_twice_is_killed_at_once() -> None:
+async def test_a_second_stop_kills_at_once() -> None:
     policy = Policy(grace_s=3600, probe_s=0.01, watch_s=0.01)
     supervisor, notes = supervise([python("ear", STUBBORN), python("mouth", STUBBORN, tier=2)], policy)
     async with running(supervisor):
@@ -165,40 +165,40 @@ async def test_stopped_twice_is_killed_at_once() -> None:
     assert notes.said == []
 
 
-async def test_wrong_settings_end_the_start_with_what_the_service_said() -> None:
+async def test_wrong_settings_end_the_start_with_the_output_of_the_service() -> None:
     code = "import sys; print('PARLEY_X=1: is wrong', file=sys.stderr); sys.exit(2)"
     supervisor, notes = supervise([python("ear", READY), python("mouth", code)])
     async with asyncio.timeout(HANG_S):
         with pytest.raises(StartFailed, match="mouth cannot start:\nPARLEY_X=1: is wrong"):
             await supervisor.run()
-    assert len(notes.said) == HOPELESS - 1
+    assert len(notes.said) == FAILED_AFTER - 1
     assert not any(service.alive for service in supervisor.services)
 
 
-async def test_exit_code_2_of_a_system_that_was_up_is_a_death_like_others(tmp_path: Path) -> None:
+async def test_exit_code_2_after_the_start_is_an_ordinary_death(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     code = f"import os, sys\nif os.path.exists({str(mark)!r}): sys.exit(2)\n{READY}"
     supervisor, notes = supervise([python("ear", code)])
     async with running(supervisor):
         mark.touch()
         os.kill(pid_of(supervisor.services[0]), signal.SIGKILL)
-        await notes.until(lambda: len(notes.said) > HOPELESS + 2)
+        await notes.until(lambda: len(notes.said) > FAILED_AFTER + 2)
         mark.unlink()
         await notes.until(lambda: "ear is ready again" in notes.said)
 
 
-async def test_a_program_that_does_not_exist_is_said_and_stopping_does_not_wait() -> None:
+async def test_a_missing_program_is_reported_and_stop_does_not_wait_for_its_restart() -> None:
     supervisor, notes = supervise([ServiceSpec("ear", ("/no/such/program",), {})], Policy(first_delay_s=3600))
     async with asyncio.timeout(HANG_S), asyncio.TaskGroup() as group:
         group.create_task(supervisor.run())
         await notes.until(lambda: bool(notes.said))
         supervisor.stop()
     assert notes.lines == ["ear: /no/such/program: No such file or directory"]
-    assert notes.said == ["ear did not start; starting it again in 5 s"]
+    assert notes.said == ["ear did not start; restarting in 5 s"]
 
 
-async def test_the_predecessors_readiness_is_not_taken_for_the_new_ones() -> None:
-    """What is ready is learned from elsewhere, where a dead worker is missed only after a while."""
+async def test_the_readiness_of_a_dead_predecessor_does_not_count() -> None:
+    """The probe reads the readiness from the edge, which notices the death of a worker only after some time."""
     notes = Notes()
 
     async def probe() -> frozenset[str]:
@@ -213,7 +213,7 @@ async def test_the_predecessors_readiness_is_not_taken_for_the_new_ones() -> Non
         assert supervisor.services[0].state == "restarting"
 
 
-async def test_a_quiet_service_is_heard_when_it_dies() -> None:
+async def test_the_output_of_a_quiet_service_is_shown_only_if_it_dies() -> None:
     loud, quiet = "print('ready', flush=True); input()", "print('last words'); raise SystemExit(1)"
     supervisor, notes = supervise([python("ear", loud, quiet=True), python("mouth", quiet, quiet=True)])
     async with asyncio.timeout(HANG_S), asyncio.TaskGroup() as group:
@@ -226,36 +226,36 @@ async def test_a_quiet_service_is_heard_when_it_dies() -> None:
     assert notes.lines == []
 
 
-async def test_a_child_has_a_session_of_its_own() -> None:
+async def test_a_child_runs_in_its_own_session() -> None:
     supervisor, _ = supervise([python("ear", READY)])
     async with running(supervisor):
         pid = pid_of(supervisor.services[0])
         assert os.getsid(pid) == pid
 
 
-async def test_long_lines_come_in_pieces_and_foreign_bytes_do_no_harm() -> None:
+async def test_long_lines_come_in_pieces_and_invalid_utf8_is_replaced() -> None:
     code = "import sys; w = sys.stdout.buffer.write; w(b'x' * 200_000 + b'\\n\\xff\\r\\nend')"
-    heard: list[str] = []
+    lines: list[str] = []
     process = await start((sys.executable, "-I", "-S", "-c", code), {})
     async with asyncio.timeout(HANG_S):
-        await process.wait(heard.append)
-    *pieces, foreign, last = heard
+        await process.wait(lines.append)
+    *pieces, foreign, last = lines
     assert "".join(pieces) == "x" * 200_000
     assert (foreign, last) == ("\ufffd", "end")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks at the end of a process that is no child of ours")
-async def test_what_a_service_started_ends_with_it() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="waits for a process that is not its child")
+async def test_descendants_end_with_their_service() -> None:
     code = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid)"
-    heard: list[str] = []
+    lines: list[str] = []
     process = await start((sys.executable, "-I", "-S", "-u", "-c", code), {})
     async with asyncio.timeout(HANG_S):
-        await process.wait(heard.append)
+        await process.wait(lines.append)
     assert process.exit_code == 0
-    assert ended(int(heard[0]))
+    assert ended(int(lines[0]))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a child's life to its parent's")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills a child when its parent dies")
 async def test_no_child_outlives_a_killed_supervisor() -> None:
     code = (
         "import asyncio, sys\n"
@@ -283,7 +283,7 @@ async def test_no_child_outlives_a_killed_supervisor() -> None:
 
 @pytest.mark.parametrize(
     ("code", "words"),
-    [(0, "ended with exit code 0"), (-15, "was killed by SIGTERM"), (-63, "was killed by"), (None, "did not start")],
+    [(0, "exited with code 0"), (-15, "was killed by SIGTERM"), (-63, "was killed by"), (None, "did not start")],
 )
-def test_an_end_in_words(code: int | None, words: str) -> None:
+def test_an_exit_code_in_words(code: int | None, words: str) -> None:
     assert describe_exit(code).startswith(words)

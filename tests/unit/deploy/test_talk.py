@@ -1,4 +1,4 @@
-"""`parley talk` against a small server of the same protocol, over a real socket."""
+"""`parley talk` with a small server of the same protocol, over a real socket."""
 
 import asyncio
 import io
@@ -16,8 +16,9 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from deploy.client.conversation import RATE_HZ, Conversation, Recording, TalkFailed, Track, converse, stream_url
+from deploy.client.conversation import Conversation, Recording, TalkFailed, Track, converse, stream_url
 from deploy.client.talk import Printer, read_speech, run_talk
+from shared.protocol.session import RATE_HZ
 
 SPEECH_S = 0.2
 MARKS = {"endpoint": 100.0, "transcript": 101.0, "first_token": 102.0, "first_audio": 104.0}
@@ -48,7 +49,7 @@ async def ready(socket: ServerConnection) -> None:
 
 
 async def answer(socket: ServerConnection) -> None:
-    """Hears 0.2 s of sound and then silence; replies with 0.1 s of sound, faster than real time."""
+    """Receive 0.2 s of sound and then silence. Reply with 0.1 s of sound, faster than real time."""
     await ready(socket)
     await send(socket, type="vad_status", is_speaking=True, speech_probability=1.0)
     loud = 0
@@ -114,12 +115,12 @@ async def test_json_is_one_document(wav: Path, capsys: pytest.CaptureFixture[str
     assert turn == {"turn": 1, "said": "a tone", "reply": "Quite so.", "status": "completed", "marks": MARKS}
 
 
-async def test_a_refusal_tells_the_reason(wav: Path) -> None:
+async def test_the_error_contains_the_reason_of_a_refusal(wav: Path) -> None:
     def refuse(connection: ServerConnection, request: Request) -> Response:
         return Response(503, "Service Unavailable", Headers({"Content-Length": "17"}), b"no asr is ready!!")
 
     async with server(answer, process_request=refuse) as url:
-        with pytest.raises(TalkFailed, match=r"refuses: HTTP 503 no asr is ready"):
+        with pytest.raises(TalkFailed, match=r"refused: HTTP 503 no asr is ready"):
             await converse(Recording(bytes(640)), url)
 
 
@@ -129,12 +130,12 @@ async def test_an_error_instead_of_ready_is_a_refusal(wav: Path) -> None:
         await send(socket, type="error", code="busy", message="no llm is ready")
 
     async with server(full) as url:
-        with pytest.raises(TalkFailed, match="refuses: busy: no llm is ready"):
+        with pytest.raises(TalkFailed, match="refused: busy: no llm is ready"):
             await converse(Recording(bytes(640)), url)
 
 
 @pytest.mark.parametrize("after_ready", [False, True])
-async def test_a_close_tells_its_reason(after_ready: bool) -> None:
+async def test_the_error_contains_the_reason_of_a_close(after_ready: bool) -> None:
     async def close(socket: ServerConnection) -> None:
         if after_ready:
             await ready(socket)
@@ -145,7 +146,7 @@ async def test_a_close_tells_its_reason(after_ready: bool) -> None:
             await converse(Recording(bytes(64_000)), url)
 
 
-async def test_a_close_in_the_middle_is_no_success() -> None:
+async def test_a_close_during_the_conversation_is_an_error() -> None:
     async def leave(socket: ServerConnection) -> None:
         await ready(socket)
         await socket.recv()
@@ -156,16 +157,18 @@ async def test_a_close_in_the_middle_is_no_success() -> None:
             await converse(Recording(bytes(64_000)), url)
 
 
-async def test_nobody_there_is_said(wav: Path, capsys: pytest.CaptureFixture[str], unused_tcp_port: int) -> None:
+async def test_an_unreachable_server_is_reported(
+    wav: Path, capsys: pytest.CaptureFixture[str], unused_tcp_port: int
+) -> None:
     code = await asyncio.to_thread(run_talk, wav, url=f"http://127.0.0.1:{unused_tcp_port}", out=None)
     assert code == 1
     assert "no Parley answers at ws://127.0.0.1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(None, "no such file"), (b"words", "no sound file"), (b"", "no sound file")]
+    ("content", "message"), [(None, "no such file"), (b"words", "not a sound file"), (b"", "not a sound file")]
 )
-def test_a_file_that_is_no_sound(
+def test_a_file_that_is_not_a_sound_file(
     content: bytes | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "said.wav"
@@ -182,11 +185,11 @@ def test_a_file_without_audio(tmp_path: Path) -> None:
         read_speech(file)
 
 
-def test_a_missing_folder_is_said_before_the_talk(
+def test_a_missing_folder_is_reported_before_the_conversation(
     wav: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_talk(wav, url="http://127.0.0.1:9", out=tmp_path / "none" / "reply.wav") == 1
-    assert "there is no folder" in capsys.readouterr().err
+    assert "does not exist" in capsys.readouterr().err
 
 
 def test_any_file_becomes_mono_at_16_khz(wav: Path) -> None:
@@ -209,14 +212,14 @@ def test_the_address_follows_from_any_url(url: str, address: str) -> None:
 # -- the pure parts -------------------------------------------------------------------------------
 
 
-def test_replies_queue_up_and_an_interrupt_cuts_what_was_not_played() -> None:
+def test_audio_is_queued_and_an_interrupt_discards_unplayed_audio() -> None:
     track = Track()
     track.add(b"\1\1" * 1600, 1.0)
     track.add(b"\2\2" * 1600, 1.01)
     assert track.end_s == pytest.approx(1.2)
-    track.silence(1.15)
+    track.clear(1.15)
     assert track.end_s == pytest.approx(1.15)
-    track.silence(3.0)
+    track.clear(3.0)
     assert track.end_s == pytest.approx(1.15)
     track.add(b"\3\3" * 1600, 2.0)
     samples = np.frombuffer(bytes(track.pcm), dtype="<i2")
@@ -224,14 +227,14 @@ def test_replies_queue_up_and_an_interrupt_cuts_what_was_not_played() -> None:
     assert not samples[int(1.15 * RATE_HZ) : 2 * RATE_HZ].any()
 
 
-def test_an_interrupt_silences_the_track() -> None:
+def test_an_interrupt_clears_the_track() -> None:
     conversation = Conversation()
-    conversation.hear(bytes(2 * RATE_HZ), 1.0)
+    conversation.take_audio(bytes(2 * RATE_HZ), 1.0)
     conversation.read({"type": "interrupt", "turn": 1, "heard_ms": 250}, 1.25)
     assert conversation.track.end_s == pytest.approx(1.25)
 
 
-def test_a_conversation_is_idle_only_when_nobody_speaks_and_nothing_is_awaited() -> None:
+def test_a_conversation_is_idle_only_in_silence_and_without_an_open_turn() -> None:
     conversation = Conversation()
     conversation.read({"type": "vad_status", "is_speaking": True}, 1.0)
     assert conversation.idle_since_s() is None
@@ -239,12 +242,12 @@ def test_a_conversation_is_idle_only_when_nobody_speaks_and_nothing_is_awaited()
     assert conversation.idle_since_s() == 2.0
     conversation.read({"type": "processing_started", "turn": 1}, 2.1)
     assert conversation.idle_since_s() is None
-    conversation.hear(bytes(2 * RATE_HZ), 2.2)
+    conversation.take_audio(bytes(2 * RATE_HZ), 2.2)
     conversation.read({"type": "reply_done", "turn": 1, "status": "completed"}, 2.3)
     assert conversation.idle_since_s() == pytest.approx(3.2)
 
 
-def test_errors_and_unusual_ends_are_shown() -> None:
+def test_errors_and_unusual_ends_are_printed() -> None:
     console = Console(width=100, record=True, file=io.StringIO())
     printer, conversation = Printer(console), Conversation()
     for message in (

@@ -1,4 +1,4 @@
-"""The commands that show the monitor: what they draw of odd figures, and what they say to odd answers."""
+"""`parley top` and `parley turns`: what they draw of unusual figures, and their errors for unusual answers."""
 
 import json
 import threading
@@ -21,7 +21,7 @@ Answering = Callable[[int, str], str]
 
 @pytest.fixture
 def answering() -> Iterator[Answering]:
-    """`answering(status, body)`: the URL of a server that gives this answer to everything."""
+    """`answering(status, body)`: the URL of a server that answers every request with these."""
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
@@ -50,18 +50,18 @@ def answering() -> Iterator[Answering]:
         (
             404,
             '{"detail": "Not Found"}',
-            "is switched off, or open only to its own machine: PARLEY_MONITOR=on opens it",
+            "is off, or open only to its own machine: PARLEY_MONITOR=on opens it",
         ),
-        (404, "<html>", "is no Parley that has a monitor (HTTP 404)"),
-        (200, "hello", "is no Parley that has a monitor (HTTP 200)"),
-        (200, "[1]", "is no Parley that has a monitor"),
-        (200, "{}", "is no Parley of this version"),
-        (200, '{"turns": 5}', "is no Parley of this version"),
+        (404, "<html>", "is not a Parley with a monitor (HTTP 404)"),
+        (200, "hello", "is not a Parley with a monitor (HTTP 200)"),
+        (200, "[1]", "is not a Parley with a monitor"),
+        (200, "{}", "is not a Parley of this version"),
+        (200, '{"turns": 5}', "is not a Parley of this version"),
         (503, '{"error": {"message": "the broker is not reachable"}}', "the broker is not reachable"),
         (500, '{"error": "?"}', "answers HTTP 500"),
     ],
 )
-def test_an_answer_without_figures_is_told_in_one_line(
+def test_an_answer_without_figures_is_an_error_of_one_line(
     status: int, body: str, message: str, answering: Answering, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = answering(status, body)
@@ -99,16 +99,21 @@ def system(turns: int = 0, **changes: object) -> dict[str, object]:
     return found
 
 
-def test_a_system_is_drawn_with_what_it_lacks() -> None:
+def test_unknown_figures_are_drawn_as_such() -> None:
     seen = text(system(turns=20))
     for words in ("redis 7, 1 MiB of 2.0 GiB", "full", "4 of 4", "unknown", "[bold]", "3.0 GiB of –", "1504 ms", "░"):
         assert words in seen, words
     nothing = text(system(broker=None, refusal="the broker is not reachable"))
-    for words in ("broker not reachable", "new conversations are refused: the broker", "no turn is over yet", "nobody"):
+    for words in (
+        "broker not reachable",
+        "new conversations are refused: the broker",
+        "no finished turn yet",
+        "no conversations",
+    ):
         assert words in nothing, words
 
 
-def test_a_usual_terminal_is_wide_enough() -> None:
+def test_it_fits_into_80_columns() -> None:
     assert "…" not in text(system(turns=1), width=80)
 
 
@@ -116,12 +121,12 @@ def test_a_conversation_without_turns_says_so(answering: Answering, capsys: pyte
     url = answering(200, '{"turns": []}')
     assert run_turns(url, "one", as_json=False) == 0
     assert run_turns(url, None, as_json=False) == 0
-    assert capsys.readouterr().out == "no turn of this conversation is over yet\nno turn is over yet\n"
+    assert capsys.readouterr().out == "no finished turn in this conversation yet\nno finished turn yet\n"
 
 
 @pytest.fixture
 def knowing() -> Iterator[str]:
-    """The URL of a monitor that knows the conversations abc1 and abd2."""
+    """The URL of a monitor with the conversations abc1 and abd2."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -144,7 +149,7 @@ def knowing() -> Iterator[str]:
 
 
 @pytest.mark.parametrize(("said", "meant"), [("abc1", "abc1"), ("abc", "abc1"), ("abd", "abd2"), ("ab", ""), ("x", "")])
-def test_the_beginning_of_an_id_will_do(
+def test_the_beginning_of_an_id_is_enough(
     said: str, meant: str, knowing: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_turns(knowing, said, as_json=True) == (0 if meant else 1)
@@ -155,7 +160,7 @@ def test_the_beginning_of_an_id_will_do(
         assert err == f"no session /monitor/sessions/{said}/data\n"
 
 
-def test_the_bars_stand_where_the_time_was() -> None:
+def test_bars_begin_and_end_at_the_times_of_their_parts() -> None:
     assert [line[27:] for line in waterfall([("endpoint", 0, 500), ("first_token", 250, 500), ("x", 500, 500)], 10)] == [
         "▇▇▇▇▇▇▇▇▇▇", "     ▇▇▇▇▇", "          ▏",
     ]  # fmt: skip

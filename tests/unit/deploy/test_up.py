@@ -1,4 +1,4 @@
-"""`parley up` as a person runs it, with a real broker; stand-ins for the services alone."""
+"""`parley up` as a person runs it, with a real broker; only the services are replaced."""
 
 import contextlib
 import os
@@ -58,7 +58,7 @@ def main() -> int:
 
 
 class Running:
-    """A `parley up` that was started, and what it printed so far."""
+    """A running `parley up`, and its output so far."""
 
     def __init__(self, process: subprocess.Popen[bytes], output: int, temp: Path) -> None:
         self.process = process
@@ -67,18 +67,18 @@ class Running:
         self._output = output
 
     def read_until(self, pattern: str) -> re.Match[str]:
-        """Fails where the output ends before that."""
+        """Read until the output matches. Fails if the output ends first."""
         while not (found := re.search(pattern, self.text)):
             assert self._read(), f"{pattern!r} never came:\n{self.text}"
         return found
 
     def read_until_ready(self) -> None:
-        """Until the whole system is up, and every service has said its number."""
+        """Read until the system is ready and every service has printed its pid."""
         self.read_until(r"ready after")
         self.read_until(r"(?s)(has \d+.*){5}")
 
     def read_all(self) -> int:
-        """To the end; returns the exit code."""
+        """Read to the end. Returns the exit code."""
         while self._read():
             pass
         return self.process.wait(HANG_S)
@@ -86,7 +86,7 @@ class Running:
     def _read(self) -> bool:
         try:
             chunk = os.read(self._output, 65536)
-        except OSError:  # how a terminal ends
+        except OSError:  # the end of a terminal's output
             chunk = b""
         self.text += chunk.decode(errors="replace")
         return bool(chunk)
@@ -97,8 +97,7 @@ class Running:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A folder with stand-ins for the services' entry points, and one for temporary files. Its path is short: that of the
-    broker's socket has 107 characters at most."""
+    """A folder with fake services and a folder for temporary files. Its path is short: a socket's path has at most 107 bytes."""
     with tempfile.TemporaryDirectory(prefix="up-", dir="/tmp") as folder:
         yield _furnished(Path(folder))
 
@@ -117,7 +116,8 @@ def _furnished(place: Path) -> Path:
 @contextlib.contextmanager
 def running(place: Path, *arguments: str, terminal: bool = False, **environ: str) -> Iterator[Running]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("PARLEY_")}
-    env.update(PYTHONPATH=str(place / "standins"), TMPDIR=str(place / "t"), TERM="xterm", PARLEY_PORT="0", **environ)
+    paths = os.pathsep.join((str(place / "standins"), str(Path(__file__).parents[3])))
+    env.update(PYTHONPATH=paths, TMPDIR=str(place / "t"), TERM="xterm", PARLEY_PORT="0", **environ)
     ours, its = pty.openpty() if terminal else os.pipe()
     command = [sys.executable, "-P", "-m", "deploy.cli", "up", *arguments]
     process = subprocess.Popen(
@@ -133,7 +133,7 @@ def running(place: Path, *arguments: str, terminal: bool = False, **environ: str
 
 
 def ended(pid: int) -> bool:
-    """Within ten seconds. Whether somebody has taken note of it (the machine's init: after seconds) does not matter."""
+    """Whether the process ends within ten seconds. It may remain a zombie: an init process can take seconds to reap it."""
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -149,7 +149,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 @linux
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_starts_says_where_the_page_is_and_stops_leaving_nothing(place: Path, number: signal.Signals) -> None:
+def test_it_starts_prints_the_url_of_the_page_and_stops_without_leftovers(place: Path, number: signal.Signals) -> None:
     with running(place) as parley:
         parley.read_until_ready()
         parley.read_until(r"ready after [\d.]+ s; open http://127\.0\.0\.1:\d+/\n")
@@ -157,34 +157,34 @@ def test_it_starts_says_where_the_page_is_and_stops_leaving_nothing(place: Path,
         assert len(list(parley.temp.iterdir())) == 1
         os.kill(parley.process.pid, number)
         assert parley.read_all() == 0
-        assert parley.text.endswith("stopping (once more: kill)\nstopped\n")
+        assert parley.text.endswith("stopping; press Ctrl-C again to kill\nstopped\n")
         assert len(parley.pids()) == 5
         assert all(ended(pid) for pid in parley.pids())
         assert list(parley.temp.iterdir()) == []
 
 
 @linux
-def test_a_service_and_the_broker_come_back_on_the_same_socket(place: Path) -> None:
+def test_a_killed_service_and_a_killed_broker_are_restarted(place: Path) -> None:
     with running(place, PATH="") as parley:
         parley.read_until_ready()
         pid = int(parley.read_until(r"llm has (\d+)")[1])
         os.kill(pid, signal.SIGKILL)
-        parley.read_until(r"llm was killed by SIGKILL; starting it again in 0\.2 s\n")
-        parley.read_until(r"(?s)again in 0\.2 s.*llm has \d+")
+        parley.read_until(r"llm was killed by SIGKILL; restarting in 0\.2 s\n")
+        parley.read_until(r"(?s)restarting in 0\.2 s.*llm has \d+")
         (child,) = [
             int(pid)
             for pid in Path(f"/proc/{parley.process.pid}/task/{parley.process.pid}/children").read_text().split()
             if b"valkey-server" in Path(f"/proc/{pid}/cmdline").read_bytes()
         ]
         os.kill(child, signal.SIGKILL)
-        parley.read_until(r"broker was killed by SIGKILL; starting it again")
+        parley.read_until(r"broker was killed by SIGKILL; restarting")
         parley.read_until(r"broker is ready again")
         os.kill(parley.process.pid, signal.SIGTERM)
         assert parley.read_all() == 0
 
 
 @linux
-def test_a_killed_one_leaves_no_process_and_the_next_start_takes_its_folder_away(place: Path) -> None:
+def test_a_killed_supervisor_leaves_no_process_and_the_next_start_removes_its_folder(place: Path) -> None:
     with running(place) as parley:
         parley.read_until_ready()
         parley.process.kill()
@@ -196,7 +196,7 @@ def test_a_killed_one_leaves_no_process_and_the_next_start_takes_its_folder_away
 
 
 @linux
-def test_in_a_terminal_there_is_a_line_for_each_service(place: Path) -> None:
+def test_a_terminal_shows_a_line_for_each_service(place: Path) -> None:
     with running(place, terminal=True) as parley:
         parley.read_until(r"ready after")
         for name in ("broker", "vad", "asr", "llm", "tts", "edge"):
@@ -206,7 +206,7 @@ def test_in_a_terminal_there_is_a_line_for_each_service(place: Path) -> None:
         assert "\x1b[?25h" in parley.text  # the cursor is back
 
 
-def test_a_port_in_use_is_said_before_anything_is_started(place: Path) -> None:
+def test_a_port_in_use_is_reported_before_anything_starts(place: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         with running(place, "--port", str(port)) as parley:
@@ -215,25 +215,25 @@ def test_a_port_in_use_is_said_before_anything_is_started(place: Path) -> None:
     assert parley.text.count("\n") == 1
 
 
-def test_a_broker_that_does_not_answer_is_said_before_anything_is_started(place: Path) -> None:
+def test_an_unreachable_broker_is_reported_before_anything_starts(place: Path) -> None:
     with running(place, PARLEY_REDIS_URL="redis://:geheim@127.0.0.1:1") as parley:
         assert parley.read_all() == 1
     assert parley.text.startswith("no broker answers at redis://***@127.0.0.1:1")
     assert parley.pids() == []
 
 
-def test_an_old_server_on_the_path_is_refused_and_said(place: Path) -> None:
+def test_an_old_server_on_the_path_is_reported_and_not_used(place: Path) -> None:
     old = place / "redis-server"
     old.write_text("#!/bin/sh\necho 'Redis server v=6.2.14'\n")
     old.chmod(0o755)
     with running(place, PATH=str(place)) as parley:
-        parley.read_until(rf"refused {old}: Redis 6\.2\.14 is too old")
+        parley.read_until(rf"cannot use {old}: Redis 6\.2\.14 is too old")
         parley.read_until(r"broker: Valkey [\d.]+ \(")
         os.kill(parley.process.pid, signal.SIGTERM)
         assert parley.read_all() == 0
 
 
-def test_settings_that_a_service_refuses_end_the_start(place: Path) -> None:
+def test_settings_that_a_service_rejects_end_the_start(place: Path) -> None:
     refusing = "from shared.settings import BadSettings\ndef main(): raise BadSettings('PARLEY_TTS_ENGINE=1: no')\n"
     (place / "standins" / "services" / "tts" / "__main__.py").write_text(refusing)
     (place / "standins" / "services" / "edge" / "__main__.py").write_text(EDGE.replace('"ready": 1', '"ready": 0'))
@@ -243,7 +243,7 @@ def test_settings_that_a_service_refuses_end_the_start(place: Path) -> None:
     assert list(parley.temp.iterdir()) == []
 
 
-def test_every_process_gets_the_broker_and_a_metrics_port_of_its_own() -> None:
+def test_every_process_gets_the_broker_and_its_own_metrics_port() -> None:
     settings = Settings(metrics_port=9100, log_format="auto")
     specs = service_specs(settings, {"HOME": "/h"}, Broker("redis://host"), 8123, text_logs=True)
     assert [spec.name for spec in specs] == ["vad", "asr", "llm", "tts", "edge"]
@@ -252,7 +252,7 @@ def test_every_process_gets_the_broker_and_a_metrics_port_of_its_own() -> None:
     assert all(wanted.items() <= spec.env.items() for spec in specs)
 
 
-def test_a_stage_can_have_a_device_of_its_own() -> None:
+def test_a_stage_can_have_its_own_device() -> None:
     settings = Settings(device="cuda:0", llm_device="cuda:1")
     specs = service_specs(settings, {"PARLEY_DEVICE": "cuda:0"}, Broker("redis://host"), 8123, text_logs=True)
     assert [spec.env["PARLEY_DEVICE"] for spec in specs] == ["cuda:0", "cuda:0", "cuda:1", "cuda:0", "cuda:0"]

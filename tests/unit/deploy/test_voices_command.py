@@ -1,4 +1,4 @@
-"""`parley voices` against a server on loopback: what it sends, prints and returns."""
+"""`parley voices` with a server on loopback: what it sends, prints and returns."""
 
 import json
 import threading
@@ -17,7 +17,7 @@ ANN = {"name": "ann", "kind": "cloned", "text": "Hello.", "seconds": 4.0, "rate_
 
 
 class Server(ThreadingHTTPServer):
-    """Answers every request with what the test says, and notes it."""
+    """Answers every request with the test's answer, and records it."""
 
     daemon_threads = True
 
@@ -78,9 +78,9 @@ def test_voices_are_listed(server: Server) -> None:
     assert (code, out.splitlines()) == (
         0,
         [
-            "own  of the engine",
+            "own  built into the engine",
             "ann  cloned: 4.0 s, 'Hello.'",
-            "ann  cloned, which this tts engine cannot speak with: 4.0 s, 'Hello.'",
+            "ann  cloned, not usable with this tts engine: 4.0 s, 'Hello.'",
         ],
     )
     _, out, _ = voices("list", "--json", url=server.url)
@@ -112,22 +112,22 @@ def test_a_voice_is_deleted(server: Server) -> None:
     assert server.asked[0][:2] == ("DELETE", "/v1/voices/ann")
 
 
-def test_what_the_server_refuses_is_said_as_it_says_it(server: Server) -> None:
+def test_the_error_of_the_server_is_printed(server: Server) -> None:
     server.will(409, {"error": {"type": "t", "code": "c", "message": "there is another voice ann"}})
     assert voices("delete", "ann", url=server.url) == (1, "", "there is another voice ann\n")
 
 
 @pytest.mark.parametrize("status", [200, 404])
 @pytest.mark.parametrize("answer", [b"", b"<html>", b"[]", b'{"detail": "Not Found"}'])
-def test_what_is_no_parley_is_named(server: Server, status: int, answer: bytes) -> None:
+def test_another_server_is_reported(server: Server, status: int, answer: bytes) -> None:
     server.will(status, answer)
     code, _, error = voices("list", url=server.url)
     assert code == 1
-    assert f"what answers at {server.url} is no Parley" in error
+    assert f"the server at {server.url} is not a Parley" in error
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "nonsense", "http://[", "ftp://127.0.0.1"])
-def test_where_nothing_answers_that_is_said(url: str) -> None:
+def test_an_unreachable_server_is_reported(url: str) -> None:
     code, _, error = voices("list", url=url)
     assert code == 1
     assert f"no Parley answers at {url}" in error

@@ -1,0 +1,41 @@
+"""`parley voices`: the cloned voices of a running Parley."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploy.cli.options import AsJson, Url, server_url
+
+voices = typer.Typer(help="List, add and delete cloned voices.", no_args_is_help=True)
+
+
+@voices.command("list")
+def list_voices(url: Url = None, as_json: AsJson = False) -> None:
+    """List the voices that sessions can use."""
+    from deploy.client.voices import run_list
+
+    raise typer.Exit(run_list(server_url(url), as_json=as_json))
+
+
+@voices.command()
+def add(
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="3 to 12 s of one person: WAV, FLAC, OGG, MP3.")
+    ],
+    name: Annotated[str, typer.Option(help="Name by which sessions select the voice.")],
+    text: Annotated[str, typer.Option(help="What is said in the recording, word for word.")],
+    url: Url = None,
+) -> None:
+    """Clone a voice from a recording."""
+    from deploy.client.voices import run_add
+
+    raise typer.Exit(run_add(server_url(url), file, name, text))
+
+
+@voices.command()
+def delete(name: Annotated[str, typer.Argument(help="Name of the voice.")], url: Url = None) -> None:
+    """Delete a cloned voice. A sentence that is being spoken with it is finished."""
+    from deploy.client.voices import run_delete
+
+    raise typer.Exit(run_delete(server_url(url), name))
