@@ -41,11 +41,11 @@ def monitor_router(edge: Edge) -> APIRouter:
 
     @router.get("")
     async def page() -> FileResponse:
-        return FileResponse(WEB / "monitor.html")
+        return FileResponse(WEB / "monitor/overview.html")
 
     @router.get("/sessions/{session}")
     async def session_page(session: str) -> FileResponse:
-        return FileResponse(WEB / "monitor_session.html")
+        return FileResponse(WEB / "monitor/session.html")
 
     @router.get("/data")
     async def data() -> JSONResponse:
@@ -160,7 +160,7 @@ async def _log(bus: Bus, session: str, after: str, *, content: bool) -> list[dic
 
 
 def _unknown(session: str) -> JSONResponse:
-    message = f"no session {session[:64]!r}: its turns are not among the latest {TURNS_SEARCHED}, and it has no log"
+    message = f"session {session[:64]!r} is unknown: it has no log and no turn among the latest {TURNS_SEARCHED}"
     return _error(404, "session_unknown", message)
 
 

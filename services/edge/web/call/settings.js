@@ -1,6 +1,6 @@
 /** The settings panel: what this person wants of a conversation, kept in the browser; sent when one starts. */
 
-import { isWell, stageName } from "/web/words.js";
+import { isWell, stageName } from "/web/call/errors.js";
 
 const KEY = "parley.settings";
 const FALLBACK = { endpoint_ms: 500, speed: 1 };
