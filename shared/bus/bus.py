@@ -250,6 +250,21 @@ class Bus(Records):
         decoded = (self.decode(key, entry_id, fields) for entry_id, fields in entries)
         return [found for found in decoded if found is not None]
 
+    async def newest_entries(
+        self, place: StreamKind, session: str, most: int, after: str = "-"
+    ) -> list[tuple[bytes, list[bytes]]] | None:
+        """Id and undecoded fields of the newest `most` entries after `after`, the oldest first; None without the stream.
+
+        Raises:
+            BrokerRefused: `after` is not an entry id.
+        """
+        key = self.keys.stream(place, session)
+        begin = after if after == "-" else f"({after}"
+        entries = await self.call(b"XREVRANGE", key, b"+", begin, b"COUNT", most)
+        if not entries and not await self.call(b"EXISTS", key):
+            return None
+        return [(entry_id, fields) for entry_id, fields in reversed(entries)]
+
     # -- stop messages ----------------------------------------------------------------------------
 
     def stop(self, session: str, turn: int, revision: int, *, only: bool = False) -> None:

@@ -13,7 +13,7 @@ import uvicorn
 from selenium.webdriver.common.by import By
 from websockets.sync.client import ClientConnection, connect
 
-from services.edge.gateway.gateway import Edge
+from services.edge.gateway.gateway import Gateway
 from services.edge.http.app import create_app
 from shared.settings import Settings
 from shared.worker.lifecycle import Shutdown
@@ -113,9 +113,9 @@ def test_a_hidden_page_does_not_poll(parley_server: Server, tmp_path: Path) -> N
 
 
 @contextmanager
-def lone_edge(**settings: Any) -> Iterator[tuple[str, Edge]]:
+def lone_edge(**settings: Any) -> Iterator[tuple[str, Gateway]]:
     """A gateway without a broker, behind a real HTTP server."""
-    gateway = Edge(Settings.model_validate(settings), Shutdown(1))
+    gateway = Gateway(Settings.model_validate(settings), Shutdown(1))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(create_app(gateway), log_level="error", ws="websockets-sansio"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
