@@ -84,9 +84,7 @@ class VoiceStore:
             if voice.info.digest != metadata["digest"]:
                 raise ValueError("recording and metadata do not match")
         except (OSError, ValueError, KeyError, TypeError, soundfile.SoundFileError) as error:
-            log.warning(
-                "cloned voice skipped", voice=name, reason=f"{type(error).__name__}: {error}"
-            )
+            log.warning("cloned voice skipped", voice=name, reason=f"{type(error).__name__}: {error}")
             return None
         return voice
 
