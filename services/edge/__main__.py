@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import uvicorn
 
-from services.edge.gateway.gateway import Edge
+from services.edge.gateway.gateway import Gateway
 from services.edge.gateway.socket import DirectWebSocket
 from services.edge.http.app import create_app
 from shared.observability.process_stats import ProcessStats, set_build_info
@@ -15,13 +15,13 @@ from shared.worker.lifecycle import Shutdown, with_broker
 from shared.worker.service import run_service
 
 LARGEST_MESSAGE_BYTES = 16 * 1024 * 1024
-"""A Realtime client may append 15 MiB of base64 in one message."""
+"""Realtime allows 15 MiB of base64 audio in one `input_audio_buffer.append`."""
 
 
-def server(edge: Edge, settings: Settings) -> uvicorn.Server:
-    """The HTTP server; it leaves signals to the process's own shutdown."""
+def server(gateway: Gateway, settings: Settings) -> uvicorn.Server:
+    """The HTTP server of this gateway."""
     config = uvicorn.Config(
-        create_app(edge),
+        create_app(gateway),
         host=settings.host,
         port=settings.port,
         ws=DirectWebSocket,
@@ -37,15 +37,15 @@ def server(edge: Edge, settings: Settings) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-async def serve(settings: Settings, shutdown: Shutdown, vitals: ProcessStats) -> None:
-    """Serve until told to stop; while there is no broker, say so to whoever asks."""
+async def serve(settings: Settings, shutdown: Shutdown, stats: ProcessStats) -> None:
+    """Serve until shutdown. Without a broker the HTTP routes still answer, and new sessions are refused."""
     set_build_info("edge", "")
-    edge = Edge(settings, shutdown)
-    http = server(edge, settings)
+    gateway = Gateway(settings, shutdown)
+    http = server(gateway, settings)
     async with asyncio.TaskGroup() as tasks:
-        serving = tasks.create_task(http._serve())  # noqa: SLF001 - `serve` would take the signals from us
+        serving = tasks.create_task(http._serve())  # noqa: SLF001 - `serve` would replace our signal handlers
         try:
-            await with_broker(settings, "edge", shutdown, edge.run)
+            await with_broker(settings, "edge", shutdown, gateway.run)
         finally:
             http.should_exit = True
             with suppress(TimeoutError):

@@ -1,4 +1,4 @@
-"""The monitor's pages in headless Chromium, on a real system: what an operator sees of a slow turn, and of nothing."""
+"""The monitor's pages in headless Chromium on a real system: a slow turn, and an empty system."""
 
 import json
 import socket
@@ -12,7 +12,7 @@ import uvicorn
 from selenium.webdriver.common.by import By
 from websockets.sync.client import ClientConnection, connect
 
-from services.edge.gateway.gateway import Edge
+from services.edge.gateway.gateway import Gateway
 from services.edge.http.app import create_app
 from shared.settings import Settings
 from shared.worker.lifecycle import Shutdown
@@ -30,7 +30,7 @@ WATCHED = """
 
 @contextmanager
 def talking(server: Server, pcm: bytes) -> Iterator[tuple[ClientConnection, str]]:
-    """A conversation that goes on, in which one turn was slow; the client, and the session's id."""
+    """A conversation in progress with one slow turn: the client and the session id."""
     with connect(f"ws{server.url.removeprefix('http')}/ws?rate=16000", proxy=None) as client:
         client.send(json.dumps({"type": "start_streaming", "config": {"endpoint_ms": SLOW_ENDPOINT_MS}}))
         session = json.loads(client.recv(10))["session_id"]
@@ -85,22 +85,22 @@ def test_an_operator_sees_a_slow_turn_and_reads_its_log(
         assert "11 characters" in log
         assert "hello" not in log
         assert "VoiceChunk" not in log
-        page.driver.find_element(By.ID, "fine").click()
+        page.driver.find_element(By.ID, "show-all").click()
         assert "VoiceChunk" in words(page, "#event-log")
         client.close()
-        page.until("return document.getElementById('tiles').innerText.includes('over')")
+        page.until("return document.getElementById('tiles').innerText.includes('ended')")
         assert "SessionEnded" in words(page, "#event-log")
         ids = page.run("return [...document.querySelectorAll('#event-log th')].map((cell) => cell.textContent)")
-        assert ids.count("SessionStarted") == 1  # asked for again and again, shown once
+        assert ids.count("SessionStarted") == 1  # polled again and again, shown once
         assert page.console_errors() == []
 
 
-def test_nothing_is_asked_while_the_page_is_hidden(parley_server: Server, tmp_path: Path) -> None:
+def test_a_hidden_page_does_not_poll(parley_server: Server, tmp_path: Path) -> None:
     with chromium(tmp_path) as page:
         watch(page, f"{parley_server.url}/monitor")
         page.until("return monitor.snapshots > 1")
         page.run("window.hid = true; window.before = monitor.snapshots")
-        page.driver.execute_async_script("setTimeout(arguments[0], 1200)")  # one may just have been under way
+        page.driver.execute_async_script("setTimeout(arguments[0], 1200)")  # a request may be in flight
         page.run("window.before = asked.length")
         page.driver.execute_async_script("setTimeout(arguments[0], 1200)")
         assert page.run("return asked.length === before")
@@ -110,40 +110,40 @@ def test_nothing_is_asked_while_the_page_is_hidden(parley_server: Server, tmp_pa
 
 
 @contextmanager
-def lone_edge(**settings: Any) -> Iterator[tuple[str, Edge]]:
-    """An edge that has no broker."""
-    edge = Edge(Settings.model_validate(settings), Shutdown(1))
+def lone_edge(**settings: Any) -> Iterator[tuple[str, Gateway]]:
+    """A gateway without a broker, behind a real HTTP server."""
+    gateway = Gateway(Settings.model_validate(settings), Shutdown(1))
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(create_app(edge), log_level="error", ws="websockets-sansio"))
+        server = uvicorn.Server(uvicorn.Config(create_app(gateway), log_level="error", ws="websockets-sansio"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}", edge
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}", gateway
         finally:
             server.should_exit = True
             thread.join(10)
 
 
-def test_each_part_says_what_there_is_not(tmp_path: Path) -> None:
-    with lone_edge(data_dir=tmp_path) as (url, edge), chromium(tmp_path) as page:
+def test_every_card_has_an_empty_state(tmp_path: Path) -> None:
+    with lone_edge(data_dir=tmp_path) as (url, gateway), chromium(tmp_path) as page:
         watch(page, f"{url}/monitor")
         assert "New conversations are refused: the broker is not reachable" in words(page, "#warning")
-        assert words(page, "#stages").count("not known") == 4
+        assert words(page, "#stages").count("unknown") == 4
         for part, expected in {
-            "turns": "No turn is over yet",
-            "slow": "No turn is over yet",
-            "latency": "Nothing was measured yet",
-            "sessions": "Nobody is talking",
+            "turns": "No turn has ended yet",
+            "slow": "No turn has ended yet",
+            "latency": "No latency to show yet",
+            "sessions": "No conversation is in progress",
             "broker": "The broker is not reachable",
         }.items():
             assert expected in words(page, f"#{part}"), part
         assert page.console_errors() == []
 
-        edge.settings = edge.settings.model_copy(update={"monitor": "off"})
+        gateway.settings = gateway.settings.model_copy(update={"monitor": "off"})
         page.until("return document.getElementById('warning').innerText.includes('PARLEY_MONITOR=on')")
 
 
-def test_a_conversation_that_nobody_knows_is_told_in_words(parley_server: Server, tmp_path: Path) -> None:
+def test_an_unknown_conversation_is_reported(parley_server: Server, tmp_path: Path) -> None:
     with chromium(tmp_path) as page:
         page.driver.get(f"{parley_server.url}/monitor/sessions/nobody")
-        page.until("return document.getElementById('warning').innerText.includes(\"no session 'nobody'\")")
+        page.until("return document.getElementById('warning').innerText.includes(\"session 'nobody' is unknown\")")

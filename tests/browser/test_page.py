@@ -1,7 +1,7 @@
-"""The page in headless Chromium: a WAV as microphone, the real server behind it, what is rendered as the ear.
+"""The call page in headless Chromium: a WAV file is the microphone, and the real server answers.
 
-The page is asked through `window.parley` what it heard, showed and played. Every test ends with a console
-that has no error in it.
+Tests read what the page received, showed and played from `window.parley`. A test ends by checking that the console has
+no errors.
 """
 
 import socket
@@ -49,7 +49,7 @@ SpeechWav = Callable[[str, float, float], Path]
 
 
 class Server(Protocol):
-    """A running system; `url` is that of the page."""
+    """A running system; `url` is the page's address."""
 
     url: str
 
@@ -61,7 +61,7 @@ class Page:
         self.driver = driver
 
     def open(self, url: str, query: str = "") -> None:
-        # Chromium takes the fake microphone as a real one: it wants a secure context, which 127.0.0.1 is.
+        # Chromium gives even a fake microphone only to a secure context; 127.0.0.1 is one.
         self.driver.get(f"{url}/{query}")
         self.until("return Boolean(window.parley)")
 
@@ -69,7 +69,7 @@ class Page:
         return self.driver.execute_script(script, *arguments)
 
     def until(self, script: str) -> Any:
-        """Waits until the script gives something; what it was like instead is in the error."""
+        """Wait until the script returns a true value. The error shows the state of the page instead."""
         try:
             return WebDriverWait(self.driver, HANG_S, poll_frequency=0.05).until(lambda _: self.run(script))
         except TimeoutException:
@@ -88,12 +88,12 @@ class Page:
         self.driver.find_element(By.ID, "text").send_keys(text, Keys.ENTER)
 
     def look(self, width: int, height: int, *, dark: bool = False) -> None:
-        """Take another size and colour scheme."""
+        """Set the viewport size and the colour scheme."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
-        # Colours change gradually: look when they have.
+        # Wait for the colour transitions.
         self.driver.execute_async_script("setTimeout(arguments[0], 500)")
 
     def console_errors(self) -> list[str]:
@@ -116,8 +116,8 @@ def chromium(tmp_path: Path, *arguments: str) -> Iterator[Page]:
 
 
 @pytest.fixture
-def hearing(tmp_path: Path) -> Callable[..., Any]:
-    """Makes a browser whose microphone plays a WAV, from the moment that the page opens it."""
+def browser(tmp_path: Path) -> Callable[..., Any]:
+    """Start a browser whose microphone plays a WAV from the moment the page opens it."""
 
     def make(wav: Path, *, loop: bool = False) -> Any:
         source = f"--use-file-for-fake-audio-capture={wav}{'' if loop else '%noloop'}"
@@ -136,9 +136,9 @@ def silent_wav(tmp_path: Path) -> Path:
 
 
 def test_a_spoken_turn_is_shown_answered_and_heard(
-    parley_server: Server, speech_wav: SpeechWav, hearing: Callable[..., Any], tmp_path: Path
+    parley_server: Server, speech_wav: SpeechWav, browser: Callable[..., Any], tmp_path: Path
 ) -> None:
-    with hearing(speech_wav("hello there", 1.5, 3.0)) as page:
+    with browser(speech_wav("hello there", 1.5, 3.0)) as page:
         page.look(1280, 800)
         page.open(parley_server.url, "?raw=1")
         assert page.run("return parley.state") == "idle"
@@ -149,7 +149,7 @@ def test_a_spoken_turn_is_shown_answered_and_heard(
         turn = page.run("return parley.turns[0]")
         assert user in page.text("log")
         assert turn["reply"].strip() in page.text("log")
-        assert page.run("return document.querySelector('#log .coming').textContent") == ""  # all of it was spoken
+        assert page.run("return document.querySelector('#log .coming').textContent") == ""  # all of it was played
         assert page.run("return parley.peak") > 0.01
         assert page.run("return parley.playedSamples") > 16_000 // 4
 
@@ -173,10 +173,10 @@ def test_a_spoken_turn_is_shown_answered_and_heard(
 
 
 def test_speech_during_the_reply_interrupts_it(
-    parley_server: Server, speech_wav: SpeechWav, hearing: Callable[..., Any]
+    parley_server: Server, speech_wav: SpeechWav, browser: Callable[..., Any]
 ) -> None:
     # The file is played over and over: whatever the length of the reply, some round of it meets one that is playing.
-    with hearing(speech_wav("hello there", 0.2, 0.8), loop=True) as page:
+    with browser(speech_wav("hello there", 0.2, 0.8), loop=True) as page:
         page.open(parley_server.url, "?autostart=1&raw=1")
         page.until("return parley.events.includes('interrupt')")
         cut = "return parley.turns.find((turn) => turn.status === 'interrupted')"
@@ -185,8 +185,8 @@ def test_speech_during_the_reply_interrupts_it(
         assert page.console_errors() == []
 
 
-def test_a_browser_that_keeps_its_own_rate_is_understood_and_heard(
-    parley_server: Server, speech_wav: SpeechWav, hearing: Callable[..., Any]
+def test_a_browser_that_ignores_the_requested_sample_rate(
+    parley_server: Server, speech_wav: SpeechWav, browser: Callable[..., Any]
 ) -> None:
     own_rate = """
         window.AudioContext = class extends AudioContext { constructor(wish) { super({ ...wish, sampleRate: 44100 }); } };
@@ -203,7 +203,7 @@ def test_a_browser_that_keeps_its_own_rate_is_understood_and_heard(
             }
         };
     """
-    with hearing(speech_wav("hello there", 1.5, 3.0)) as page:
+    with browser(speech_wav("hello there", 1.5, 3.0)) as page:
         page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": own_rate})
         page.open(parley_server.url, "?autostart=1&raw=1")
         page.until("return parley.turns.find((turn) => turn.user && turn.marks.played)")
@@ -216,11 +216,11 @@ def test_a_browser_that_keeps_its_own_rate_is_understood_and_heard(
         assert page.console_errors() == []
 
 
-def test_a_typed_turn_needs_no_microphone(parley_server: Server, hearing: Callable[..., Any], silent_wav: Path) -> None:
-    with hearing(silent_wav) as page:
+def test_a_typed_turn_needs_no_microphone(parley_server: Server, browser: Callable[..., Any], silent_wav: Path) -> None:
+    with browser(silent_wav) as page:
         page.open(parley_server.url)
         page.type("hello there")
-        assert "hello there" in page.text("log")  # shown before the server has said anything
+        assert "hello there" in page.text("log")  # shown before the first answer of the server
         page.until("return parley.turns[0]?.marks.played && parley.state === 'ready'")
         turn = page.run("return parley.turns[0]")
         assert (turn["user"], turn["turn"], turn["marks"]["endpoint"]) == ("hello there", 1, pytest.approx(0, abs=50))
@@ -231,10 +231,10 @@ def test_a_typed_turn_needs_no_microphone(parley_server: Server, hearing: Callab
         assert page.console_errors() == []
 
 
-def test_a_second_typed_turn_cuts_the_first_reply(
-    talkative_server: Server, hearing: Callable[..., Any], silent_wav: Path
+def test_a_second_typed_turn_interrupts_the_first_reply(
+    talkative_server: Server, browser: Callable[..., Any], silent_wav: Path
 ) -> None:
-    with hearing(silent_wav) as page:
+    with browser(silent_wav) as page:
         page.open(talkative_server.url)
         page.type("hello there")
         page.until("return parley.state === 'speaking'")
@@ -246,8 +246,8 @@ def test_a_second_typed_turn_cuts_the_first_reply(
         assert second["user"] == "and what else"
 
 
-def test_escape_silences_the_reply(talkative_server: Server, hearing: Callable[..., Any], silent_wav: Path) -> None:
-    with hearing(silent_wav) as page:
+def test_escape_stops_the_reply(talkative_server: Server, browser: Callable[..., Any], silent_wav: Path) -> None:
+    with browser(silent_wav) as page:
         page.open(talkative_server.url)
         page.type("hello there")
         page.until("return parley.state === 'speaking'")
@@ -279,13 +279,13 @@ KEEP_SOCKETS = """
     };
     window.tell = (message) => sockets.at(-1).onmessage({ data: JSON.stringify(message) });
 """
-"""What the page's line carries; `tell` is the server saying something."""
+"""Records the messages on the page's WebSocket; `tell(message)` acts as if the server had sent it."""
 
 
-def test_a_paused_reply_goes_on_with_the_sample_where_it_stopped(
-    parley_server: Server, hearing: Callable[..., Any], silent_wav: Path
+def test_a_paused_reply_resumes_at_the_next_sample(
+    parley_server: Server, browser: Callable[..., Any], silent_wav: Path
 ) -> None:
-    with hearing(silent_wav) as page:
+    with browser(silent_wav) as page:
         page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP_SOCKETS})
         page.open(parley_server.url)
         page.type("hello there")
@@ -300,15 +300,13 @@ def test_a_paused_reply_goes_on_with_the_sample_where_it_stopped(
         assert played["ms"] <= stopped / 16
         page.run("tell({type: 'resume', turn: 1, from_ms: 0})")
         page.until("return parley.state === 'ready'")
-        assert page.run("return [parley.playedSamples, received]") == [16_000, 16_000]  # none lost, none twice
+        assert page.run("return [parley.playedSamples, received]") == [16_000, 16_000]  # no sample lost or repeated
         assert page.run("return parley.turns[0].status") == "completed"
         assert page.console_errors() == []
 
 
-def test_what_was_not_heard_is_struck_out(
-    talkative_server: Server, hearing: Callable[..., Any], silent_wav: Path
-) -> None:
-    with hearing(silent_wav) as page:
+def test_unheard_text_is_struck_out(talkative_server: Server, browser: Callable[..., Any], silent_wav: Path) -> None:
+    with browser(silent_wav) as page:
         page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP_SOCKETS})
         page.open(talkative_server.url)
         page.type("hello there")
@@ -322,10 +320,10 @@ def test_what_was_not_heard_is_struck_out(
         assert page.console_errors() == []
 
 
-def test_the_space_bar_is_the_key_to_talk(
-    parley_server: Server, speech_wav: SpeechWav, hearing: Callable[..., Any]
+def test_the_space_bar_is_the_push_to_talk_key(
+    parley_server: Server, speech_wav: SpeechWav, browser: Callable[..., Any]
 ) -> None:
-    with hearing(speech_wav("hello there", 0.0, 0.2), loop=True) as page:
+    with browser(speech_wav("hello there", 0.0, 0.2), loop=True) as page:
         page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP_SOCKETS})
         page.open(parley_server.url, "?raw=1")
         page.click("open-settings")
@@ -338,61 +336,66 @@ def test_the_space_bar_is_the_key_to_talk(
         page.run("document.activeElement.blur()")
         hold = "for (const type of [arguments[0]]) document.body.dispatchEvent(new KeyboardEvent(type, {code: 'Space', bubbles: true}))"
         page.run(hold, "keydown")
-        page.until("return document.body.classList.contains('hearing')")
+        page.until("return document.body.classList.contains('user-speaking')")
         page.driver.execute_async_script("setTimeout(arguments[0], 1200)")
         page.run(hold, "keyup")
         page.until("return parley.turns[0]?.marks.played && parley.turns[0].user")
         page.until("return parley.state === 'listening'")
         assert [message["type"] for message in page.run("return sent")].count("commit") == 1
-        assert len(page.run("return parley.turns")) == 1  # what was said without the key is no turn
+        assert len(page.run("return parley.turns")) == 1  # speech without the key makes no turn
         assert page.console_errors() == []
 
 
-def test_a_lost_line_is_dialled_again(parley_server: Server, hearing: Callable[..., Any], silent_wav: Path) -> None:
+def test_a_lost_connection_is_reconnected(parley_server: Server, browser: Callable[..., Any], silent_wav: Path) -> None:
     keep_sockets = """
         window.sockets = [];
         window.WebSocket = class extends WebSocket { constructor(url) { super(url); window.sockets.push(this); } };
     """
-    with hearing(silent_wav) as page:
+    with browser(silent_wav) as page:
         page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": keep_sockets})
         page.open(parley_server.url)
         page.type("hello there")
         page.until("return parley.turns[0]?.marks.played")
         page.run(
-            "window.seen = []; new MutationObserver(() => seen.push([parley.state, document.getElementById('trouble')"
+            "window.seen = []; new MutationObserver(() => seen.push([parley.state, document.getElementById('error')"
             ".textContent])).observe(document.body, {attributeFilter: ['data-state']}); sockets[0].close(4000)"
         )
         page.until("return seen.length && parley.state === 'ready'")
         seen = page.run("return seen")
-        assert any(state == "reconnecting" and "line to the server was lost" in words for state, words in seen), seen
-        assert page.run("return document.getElementById('trouble').hidden")
+        assert any(state == "reconnecting" and "connection to the server was lost" in words for state, words in seen), (
+            seen
+        )
+        assert page.run("return document.getElementById('error').hidden")
         page.type("and again")
         page.until("return parley.turns[1]?.marks.played")
-        assert [turn["turn"] for turn in page.run("return parley.turns")] == [1, 1]  # a new session counts anew
+        assert [turn["turn"] for turn in page.run("return parley.turns")] == [
+            1,
+            1,
+        ]  # a new session numbers its turns from 1
         assert page.console_errors() == []
 
 
-def test_a_blocked_microphone_is_told_in_words(parley_server: Server, tmp_path: Path) -> None:
+def test_a_blocked_microphone_is_reported(parley_server: Server, tmp_path: Path) -> None:
     with chromium(tmp_path) as page:
         denied = {"permission": {"name": "microphone"}, "setting": "denied", "origin": parley_server.url}
         page.driver.execute_cdp_cmd("Browser.setPermission", denied)
         page.open(parley_server.url)
         page.click("orb")
         page.until("return parley.state === 'ready'")
-        assert "microphone is blocked" in page.text("trouble")
+        assert "microphone is blocked" in page.text("error")
         page.type("hello there")
         page.until("return parley.turns[0]?.marks.played")
 
 
 def test_settings_are_kept_and_sent_with_the_next_conversation(
-    parley_server: Server, hearing: Callable[..., Any], silent_wav: Path
+    parley_server: Server, browser: Callable[..., Any], silent_wav: Path
 ) -> None:
     keep_sent = """
         window.sent = [];
         const send = WebSocket.prototype.send;
         WebSocket.prototype.send = function (data) { window.sent.push(data); send.call(this, data); };
     """
-    with hearing(silent_wav) as page:
+    with browser(silent_wav) as page:
         page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": keep_sent})
         page.open(parley_server.url)
         page.click("open-settings")
@@ -413,7 +416,7 @@ def test_settings_are_kept_and_sent_with_the_next_conversation(
 
 
 def test_the_settings_panel_has_the_ranges_and_defaults_of_the_server(
-    parley_server: Server, hearing: Callable[..., Any], silent_wav: Path
+    parley_server: Server, browser: Callable[..., Any], silent_wav: Path
 ) -> None:
     described = httpx.get(f"{parley_server.url}/config").json()["settings"]
     shown = {setting["name"]: setting for setting in described if "label" in setting}
@@ -429,7 +432,7 @@ def test_the_settings_panel_has_the_ranges_and_defaults_of_the_server(
         }));
     """
     kept = "localStorage.setItem('parley.settings', JSON.stringify({endpoint_ms: 9000, speed: 1.5, volume: 11, greeting: 'Hi.'}))"
-    with hearing(silent_wav) as page:
+    with browser(silent_wav) as page:
         page.open(parley_server.url)
         page.run(kept)
         page.open(parley_server.url)
@@ -452,24 +455,24 @@ def test_the_settings_panel_has_the_ranges_and_defaults_of_the_server(
         assert page.console_errors() == []
 
 
-def test_the_bars_of_a_waterfall(parley_server: Server, hearing: Callable[..., Any], silent_wav: Path) -> None:
+def test_the_bars_of_a_waterfall(parley_server: Server, browser: Callable[..., Any], silent_wav: Path) -> None:
     script = """
         const [done] = [arguments[0]];
-        import("/web/waterfall.js").then((w) => done({
+        Promise.all([import("/web/call/waterfall.js"), import("/web/format.js")]).then(([w, f]) => done({
             bars: w.bars({ endpoint: 500, first_token: 430, first_audio: 620, transcript: 200, played: 655 })
                 .map(({ name, start, end }) => [name, start, end]),
             percentiles: [50, 95, 100].map((p) => w.percentile([4, 1, 3, 2], p)).concat(w.percentile([], 50)),
             total: [w.total({ first_audio: 3, played: 5 }), w.total({ first_audio: 3 }), w.total({ endpoint: 1 })],
-            axis: [1, 100, 101, 800, 1240, 10000].map(w.axis),
-            words: [0, 87.4, 999.6, 1240, 12400, null].map(w.duration),
+            axis: [1, 100, 101, 800, 1240, 10000].map(f.axis),
+            words: [0, 87.4, 999.6, 1240, 12400, null].map(f.duration),
         }));
     """
-    with hearing(silent_wav) as page:
+    with browser(silent_wav) as page:
         page.open(parley_server.url)
         got = page.driver.execute_async_script(script)
     assert got["bars"] == [
         ["endpoint", 0, 500],
-        ["transcript", 500, 500],  # done during the silence: it cost nothing
+        ["transcript", 500, 500],  # done during the silence: no added time
         ["first_token", 500, 500],
         ["first_audio", 500, 620],
         ["played", 620, 655],
@@ -480,10 +483,8 @@ def test_the_bars_of_a_waterfall(parley_server: Server, hearing: Callable[..., A
     assert got["words"] == ["0 ms", "87 ms", "1.00 s", "1.24 s", "12.4 s", "–"]
 
 
-def test_rates_are_converted_without_a_trace(
-    parley_server: Server, hearing: Callable[..., Any], silent_wav: Path
-) -> None:
-    """A tone in the pass band keeps its level, one that cannot be carried is gone, and no sample is lost."""
+def test_resampling(parley_server: Server, browser: Callable[..., Any], silent_wav: Path) -> None:
+    """A tone in the pass band keeps its level, a tone above it is removed, and no sample is lost."""
     script = """
         const done = arguments[0];
         import("/web/worklets/resample.js").then(({ Resampler }) => {
@@ -500,7 +501,7 @@ def test_rates_are_converted_without_a_trace(
             done([level(48000, 16000, 1000), level(44100, 16000, 5000), level(48000, 16000, 11000), level(16000, 44100, 3000)]);
         });
     """
-    with hearing(silent_wav) as page:
+    with browser(silent_wav) as page:
         page.open(parley_server.url)
         got = page.driver.execute_async_script(script)
     lengths, levels = zip(*got, strict=True)
@@ -510,7 +511,7 @@ def test_rates_are_converted_without_a_trace(
 
 @pytest.fixture
 def refusing_server() -> Iterator[str]:
-    """Serves the page, and refuses every conversation as a server without a ready worker does."""
+    """Serves the page and refuses every conversation, like a server without a ready worker."""
     app = FastAPI()
     app.mount("/web", StaticFiles(directory=WEB))
 
@@ -538,11 +539,11 @@ def refusing_server() -> Iterator[str]:
             thread.join(10)
 
 
-def test_a_refusal_is_told_with_its_reason(refusing_server: str, tmp_path: Path) -> None:
+def test_a_refusal_is_shown_with_its_reason(refusing_server: str, tmp_path: Path) -> None:
     with chromium(tmp_path) as page:
         page.open(refusing_server)
         page.type("hello there")
         page.until("return parley.state === 'reconnecting'")
-        words = page.until("return document.getElementById('trouble').innerText")
-        assert "cannot take a conversation now: no asr worker is ready" in words
+        words = page.until("return document.getElementById('error').innerText")
+        assert "cannot start a conversation now: no asr worker is ready" in words
         assert "Trying again in" in words

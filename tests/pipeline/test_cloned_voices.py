@@ -141,4 +141,4 @@ async def test_an_engine_that_cannot_clone_is_left_to_say_so_itself(where: Setti
     assert TtsStage(Parrot(), "parrot").info()["clones"] is True
     async with speaking(where, engine) as said:
         await said.bus.put_voice(ANN, replace=False)
-        assert "there is scripted" in await said.fail("ann")
+        assert "available: scripted" in await said.fail("ann")

@@ -1,4 +1,4 @@
-"""How the stages are doing, seen from the edge: what `/health` says and whether a new session is taken."""
+"""Admission control: the state of the stages as `/health` reports it, and whether a new session is accepted."""
 
 import asyncio
 import itertools
@@ -13,104 +13,107 @@ from shared.settings import STAGES, Settings
 
 PERIOD_S = 0.5
 BROKER_EVERY = 10
-"""Looks at the stages for each at the broker itself."""
+"""Readings of the stages per reading of the broker's own status."""
 
-SEEN = (
+BROKER_GAUGES = (
     metrics.ready_workers, metrics.queue_age, metrics.oldest_pending, metrics.stream_length, metrics.stream_lag,
     metrics.broker_memory, metrics.broker_memory_limit, metrics.broker_clients, metrics.broker_commands,
     metrics.broker_keys,
 )  # fmt: skip
-"""What an edge knows by having asked the broker."""
+"""Gauges whose values come from the broker."""
 
 
 class Refusal(NamedTuple):
-    """Why a session is not taken."""
+    """Why a new session is refused."""
 
     code: str
-    """For the metrics: stopping, broker, full, no_worker or behind."""
+    """The label of the metric: stopping, broker, full, no_worker or behind."""
     message: str
-    """For the client."""
+    """The text for the client."""
 
 
-class Monitor:
-    """Asks the broker every half second; answers from what it learnt last."""
+class Admission:
+    """Reads the state of the stages from the broker every half second, and answers from the last reading."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stages: dict[str, StageStatus] = {}
         self._engines: dict[str, str] = {}
         self.broker: BrokerStatus | None = None
-        """As of some seconds ago; None while there is none."""
+        """The last reading, up to 5 s old; None without a broker."""
         self._cloned: list[str] = []
-        self._changed = asyncio.Event()
         metrics.broker_up.labels("edge").set(0)
 
     async def watch(self, bus: Bus) -> None:
-        """Keep asking; ends with `BrokerGone`."""
+        """Keep reading until cancelled.
+
+        Raises:
+            BrokerGone: the connection to the broker was lost.
+        """
         try:
             for number in itertools.count():
-                await self.look(bus)
+                await self.refresh(bus)
                 if number % BROKER_EVERY == 0:
                     self.broker = await broker_status(bus)
-                    _tell_broker(self.broker)
+                    _export_status(self.broker)
                 await asyncio.sleep(PERIOD_S)
         finally:
             self._stages, self.broker = {}, None
             metrics.broker_up.labels("edge").set(0)
-            for gauge in SEEN:  # what is no longer known is not told: alerts take the greatest over all edges
+            for gauge in BROKER_GAUGES:  # a stale value would win: alerts take the maximum over all edges
                 gauge.clear()
 
-    async def look(self, bus: Bus) -> None:
-        """Ask now."""
+    async def refresh(self, bus: Bus) -> None:
+        """Read the state of all stages now."""
         self._stages = {stage: await stage_status(bus, stage) for stage in STAGES}
         self._engines = {stage: _engines(status) for stage, status in self._stages.items()}
         for stage, status in self._stages.items():
             metrics.ready_workers.labels(stage).set(len(status.workers))
             metrics.queue_age.labels(stage).set(status.queue_age_ms / 1000)
-        self._cloned = list(await bus.voices()) if self.clones() else []
+        self._cloned = list(await bus.voices()) if self.clones_voices() else []
 
     def refusal(self) -> Refusal | None:
-        """Why no session can be taken now, or None."""
+        """Why no session can be accepted now; None if one can."""
         if not self._stages:
             return Refusal("broker", "the broker is not reachable")
         for stage, status in self._stages.items():
             if not status.workers:
                 return Refusal("no_worker", f"no {stage} worker is ready")
             if status.queue_age_ms > self._settings.queue_age_limit_ms:
-                return Refusal("behind", f"{stage} is {status.queue_age_ms} ms behind")
+                return Refusal("behind", f"the oldest {stage} job has waited for {status.queue_age_ms} ms")
         return None
 
     def statuses(self) -> dict[str, StageStatus]:
-        """Each stage as it was half a second ago; empty while there is no broker."""
+        """The last status of each stage; empty without a broker."""
         return self._stages
 
     def engine(self, stage: str) -> str:
-        """What the stage's ready workers run on; empty while there are none."""
+        """The engines of the stage's ready workers, separated by commas; empty without workers."""
         return self._engines.get(stage, "")
 
     def voices(self) -> list[str]:
-        """What the ready tts workers can speak with: the engine's own, its default first, and the cloned ones."""
+        """The voices that a session can choose: those of the tts engine, its default first, then the cloned ones."""
         return [*self.engine_voices(), *self._cloned]
 
     def engine_voices(self) -> list[str]:
-        """The voices that the tts engine has by itself."""
+        """The built-in voices of the tts engine."""
         status = self._stages.get("tts")
         return list(status.workers[0].get("voices", [])) if status and status.workers else []
 
-    def clones(self) -> bool:
-        """Whether every ready tts worker can speak with a cloned voice."""
+    def clones_voices(self) -> bool:
+        """Whether every ready tts worker can speak with a cloned voice: any of them may get the job."""
         status = self._stages.get("tts")
         workers = status.workers if status else ()
         return bool(workers) and all(worker.get("clones") for worker in workers)
 
-    def hears(self) -> bool:
-        """Whether every ready llm worker can answer what it hears: any of them may be asked."""
+    def accepts_audio(self) -> bool:
+        """Whether every ready llm worker takes audio as input: any of them may get the job."""
         status = self._stages.get("llm")
         workers = status.workers if status else ()
         return bool(workers) and all(worker.get("hears") for worker in workers)
 
     def stages(self) -> dict[str, Any]:
-        """Each stage: ready workers, their engines, age of the oldest work that nobody has taken, work in hand."""
+        """For each stage: ready workers, their engines, age of the oldest job in the queue, jobs in hand."""
         return {stage: _shown(self._stages.get(stage)) for stage in STAGES}
 
 
@@ -129,7 +132,7 @@ def _engines(status: StageStatus) -> str:
     return ", ".join(sorted({str(worker.get("engine")) for worker in status.workers}))
 
 
-def _tell_broker(broker: BrokerStatus) -> None:
+def _export_status(broker: BrokerStatus) -> None:
     metrics.broker_up.labels("edge").set(1)
     metrics.broker_memory.labels("edge").set(broker.memory_bytes)
     metrics.broker_memory_limit.labels("edge").set(broker.memory_limit_bytes)

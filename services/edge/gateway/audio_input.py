@@ -1,4 +1,4 @@
-"""A session's audio on its way to the vad worker. What is too much is dropped and counted, and the client is told."""
+"""A session's audio input: forwards it to the vad worker. Excess audio is dropped and counted, and the client is warned."""
 
 import asyncio
 from collections import deque
@@ -12,48 +12,50 @@ from shared.observability import metrics
 from shared.protocol.session import RATE_HZ
 
 BACKLOG_LIMIT = 5_000
-"""Commands that the broker has not answered; above it, audio is dropped rather than queued."""
+"""Unanswered broker commands above which audio is dropped instead of queued."""
 ARRIVALS_KEPT = 256
-"""Messages of audio whose time is remembered: five seconds of 20 ms."""
-TOLD_EVERY_S = 1.0
-"""The client is told of dropped audio no more often."""
+"""Audio messages whose arrival time is kept: 5 s of 20 ms messages."""
+WARNING_PERIOD_S = 1.0
+"""Shortest time between two warnings about dropped audio."""
 
 
 class AudioInput:
-    """One client's."""
+    """The audio input of one client."""
 
-    def __init__(self, bus: SessionStore, channel: Channel, codec: Codec, tell: Callable[[str, str], None]) -> None:
-        """`tell` is given a code and a message for the client. The session begins now."""
-        self._bus, self._channel, self._codec, self._tell = bus, channel, codec, tell
+    def __init__(self, bus: SessionStore, channel: Channel, codec: Codec, warn: Callable[[str, str], None]) -> None:
+        """`warn(code, message)` sends a warning to the client. The real-time limit counts from now."""
+        self._bus, self._channel, self._codec, self._warn = bus, channel, codec, warn
         self._loop = asyncio.get_running_loop()
         self._began_s = self._loop.time()
-        self._told_at_s = 0.0
-        self._arrivals: deque[tuple[int, float]] = deque(maxlen=ARRIVALS_KEPT)  # samples taken by then
-        self._microphone: Microphone | None = None  # the rate stands only once there is audio
+        self._warned_at_s = 0.0
+        self._arrivals: deque[tuple[int, float]] = deque(maxlen=ARRIVALS_KEPT)  # samples accepted, time in s
+        self._microphone: Microphone | None = None  # made at the first audio: the client may set the rate before
 
     @property
     def received_s(self) -> float:
-        """Seconds of audio taken."""
+        """Seconds of accepted audio."""
         return self._microphone.received / RATE_HZ if self._microphone else 0.0
 
     @property
     def dropped(self) -> int:
-        """Samples refused because they came too fast, at 16 kHz."""
+        """Samples at 16 kHz that were dropped because they arrived too fast."""
         return self._microphone.dropped if self._microphone else 0
 
     def age_s(self, sample: int) -> float:
-        """How long ago the microphone took this sample: before the rest of its message, which then came at once. Samples
-        alone are no clock: a client may fall silent, or send a recording."""
+        """Seconds since the microphone recorded this sample, estimated from the arrival of its message.
+
+        The number of samples does not measure time: a client may stop sending, or send a recording faster than real time.
+        """
         now_s = self._loop.time()
-        end, came_s = sample, now_s
-        for taken, at_s in reversed(self._arrivals):
-            if taken <= sample:
+        end, arrived_s = sample, now_s
+        for accepted, at_s in reversed(self._arrivals):
+            if accepted <= sample:
                 break
-            end, came_s = taken, at_s
-        return now_s - came_s + (end - sample) / RATE_HZ
+            end, arrived_s = accepted, at_s
+        return now_s - arrived_s + (end - sample) / RATE_HZ
 
     def take(self, pcm: bytes) -> None:
-        """The next samples at the client's rate."""
+        """Take the next samples, s16le at the client's rate."""
         if self._microphone is None:
             self._microphone = Microphone(self._codec.rate_hz, self._began_s)
         dropped, now_s = self._microphone.dropped, self._loop.time()
@@ -61,15 +63,15 @@ class AudioInput:
         self._arrivals.append((self._microphone.received, now_s))
         if chunk is None:
             if self._microphone.dropped > dropped:
-                self._refuse("audio_too_fast", "audio comes far faster than real time; what is too much is dropped")
+                self._drop("audio_too_fast", "audio arrives much faster than real time: the excess is dropped")
         elif self._bus.writer.backlog > BACKLOG_LIMIT:
-            self._refuse("broker_slow", "the broker is behind; audio is dropped")
+            self._drop("broker_slow", "the broker does not keep up: audio is dropped")
         else:
             self._channel.publish(chunk, urgent=False)
 
-    def _refuse(self, code: str, message: str) -> None:
+    def _drop(self, code: str, message: str) -> None:
         metrics.dropped.labels(code).inc()
         now_s = self._loop.time()
-        if now_s - self._told_at_s > TOLD_EVERY_S:
-            self._told_at_s = now_s
-            self._tell(code, message)
+        if now_s - self._warned_at_s > WARNING_PERIOD_S:
+            self._warned_at_s = now_s
+            self._warn(code, message)

@@ -1,4 +1,4 @@
-"""The edge: who is connected, who may connect, and how a connection lives and ends."""
+"""The gateway: accepts or refuses clients, and runs each session from its first message to its close."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,11 +7,11 @@ from typing import Any
 
 import structlog
 from fastapi import WebSocket
-from fastapi.responses import JSONResponse
 from structlog.contextvars import bind_contextvars
 
 from services.edge.client.codec import Codec
-from services.edge.gateway.admission import Monitor, Refusal
+from services.edge.gateway.admission import Admission, Refusal
+from services.edge.gateway.errors import error_response
 from services.edge.gateway.session import Session
 from services.edge.gateway.socket import socket_of
 from services.edge.gateway.voice_store import VoiceStore
@@ -25,18 +25,18 @@ log = structlog.get_logger()
 
 KEEP_ALIVE_S = 20.0
 FIRST_MESSAGE_S = 10.0
-"""A client that has not begun its session by then is sent away."""
+"""A client that has not started its session by then is disconnected."""
 
 FAULTS = (1011, 1012)
-"""Codes with which a session ends that nobody wished to end: a fault of ours, or the server or its broker goes away."""
+"""Close codes of a failed session: an internal error, or a shutdown or loss of the broker."""
 
 
-class Edge:
+class Gateway:
     """All sessions of this process."""
 
     def __init__(self, settings: Settings, shutdown: Shutdown) -> None:
         self.settings, self.shutdown = settings, shutdown
-        self.monitor = Monitor(settings)
+        self.admission = Admission(settings)
         self.voices = VoiceStore(settings.data_dir.expanduser() / "voices")
         self.bus: Bus | None = None
         self.sessions: set[Session] = set()
@@ -45,19 +45,23 @@ class Edge:
         self._empty.set()
 
     def defaults(self) -> SessionSettings:
-        """The settings of a session that asks for nothing."""
+        """The settings of a session whose client sets none."""
         return self.settings.session
 
     async def run(self, bus: Bus) -> None:
-        """Serve on this bus until shutdown; when the bus goes, every session on it ends."""
+        """Serve on this bus until shutdown. When the broker is lost, all sessions end.
+
+        Raises:
+            BrokerGone: the connection to the broker was lost.
+        """
         self.bus = bus
         try:
-            await self.monitor.look(bus)
+            await self.admission.refresh(bus)
             async with asyncio.TaskGroup() as tasks:
-                watch = tasks.create_task(self.monitor.watch(bus))
+                watch = tasks.create_task(self.admission.watch(bus))
                 sharing = tasks.create_task(self.voices.share(bus))
                 await self.shutdown.stopping.wait()
-                self._end_all(1012, "the server is going away")
+                self._end_all(1012, "the server is shutting down")
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self.settings.drain_ms / 1000):
                         await self._empty.wait()
@@ -65,7 +69,7 @@ class Edge:
                 sharing.cancel()
         finally:
             self.bus = None
-            self._end_all(1012, "the broker is gone")
+            self._end_all(1012, "the server lost its broker")
 
     def _end_all(self, code: int, reason: str) -> None:
         for ending in tuple(self._endings):
@@ -73,16 +77,16 @@ class Edge:
                 ending.set_result((code, reason))
 
     def refusal(self) -> Refusal | None:
-        """Why no session can be taken now, or None."""
+        """Why no session can be accepted now; None if one can."""
         if self.shutdown.stopping.is_set():
-            return Refusal("stopping", "the server is going away")
+            return Refusal("stopping", "the server is shutting down")
         if self.bus is None:
             return Refusal("broker", "the broker is not reachable")
         if len(self.sessions) >= self.settings.max_sessions:
-            return Refusal("full", f"the limit of sessions in progress is reached: {self.settings.max_sessions}")
-        return self.monitor.refusal()
+            return Refusal("full", f"the server is full: it accepts {self.settings.max_sessions} sessions")
+        return self.admission.refusal()
 
-    async def converse(
+    async def serve(
         self,
         websocket: WebSocket,
         codec: Codec,
@@ -91,26 +95,27 @@ class Edge:
         subprotocol: str | None = None,
         browser: bool = False,
     ) -> None:
-        """Serve one client to its end, or refuse it at once.
+        """Run one client's session until it ends, or refuse it.
 
-        `browser`: the refusal is a close frame with its reason, since a page cannot read an HTTP answer.
+        `browser`: refuse with a close frame instead of an HTTP error, because a page cannot read the HTTP answer of a
+        WebSocket handshake.
         """
         if (refusal := self.refusal()) is not None:
             await self._refuse(websocket, refusal, browser=browser)
             return
         await websocket.accept(subprotocol=subprotocol)
-        assert self.bus is not None  # noqa: S101 - `refusal` said so, and nothing was awaited but the accept
+        assert self.bus is not None  # noqa: S101 - checked by `refusal`; only the accept was awaited since
         ending: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
 
-        def close(code: int, why: str) -> None:
+        def close(code: int, reason: str) -> None:
             if not ending.done():
-                ending.set_result((code, why))
+                ending.set_result((code, reason))
 
         socket = socket_of(websocket)
-        hears = self.monitor.hears()
+        hears = self.admission.accepts_audio()
         session = Session(
-            self.bus, codec, self.settings, self.monitor.voices(), socket.send_now, close,
-            hears=hears, protocol=protocol, engine_of=self.monitor.engine,
+            self.bus, codec, self.settings, self.admission.voices(), socket.send_now, close,
+            hears=hears, protocol=protocol, engine_of=self.admission.engine,
         )  # fmt: skip
         bind_contextvars(session=session.id)
         log.info("session began", protocol=protocol)
@@ -124,7 +129,7 @@ class Edge:
             if codec.starts_at_once:
                 session.start(self.defaults())
             socket.attach(session.receive)
-            outcome = await self._live(websocket, session, ending)
+            outcome = await self._until_closed(websocket, session, ending)
         finally:
             self._endings.discard(ending)
             self.sessions.discard(session)
@@ -135,10 +140,12 @@ class Edge:
             metrics.sessions_total.labels(protocol, outcome).inc()
             log.info("session ended", protocol=protocol, outcome=outcome)
 
-    async def _live(self, websocket: WebSocket, session: Session, ending: asyncio.Future[tuple[int, str]]) -> str:
-        """Returns how the session ended."""
+    async def _until_closed(
+        self, websocket: WebSocket, session: Session, ending: asyncio.Future[tuple[int, str]]
+    ) -> str:
+        """Keep the session alive until either side closes. Returns the outcome: left, closed or failed."""
         loop = asyncio.get_running_loop()
-        began_s = loop.time()
+        started_s = loop.time()
         async with asyncio.TaskGroup() as tasks:
             gone = tasks.create_task(_disconnected(websocket))
             while not gone.done() and not ending.done():
@@ -149,9 +156,9 @@ class Edge:
                     break
                 session.keep_alive()
                 if not session.started:
-                    ending.set_result((1008, f"no session was begun within {FIRST_MESSAGE_S:g} s"))
-                elif loop.time() - began_s > self.settings.max_session_s:
-                    session.hang_up(1008, f"a session lasts {self.settings.max_session_s} s at most")
+                    ending.set_result((1008, f"the session was not started within {FIRST_MESSAGE_S:g} s"))
+                elif loop.time() - started_s > self.settings.max_session_s:
+                    session.hang_up(1008, f"the session reached its limit of {self.settings.max_session_s} s")
             gone.cancel()
         if not ending.done():
             metrics.closes.labels(session.protocol, "client").inc()
@@ -159,7 +166,7 @@ class Edge:
         code, reason = ending.result()
         if code in (1011, 1012, 1013):
             session.tell("closing", reason)
-        with suppress(RuntimeError, OSError):  # the client may be gone by now
+        with suppress(RuntimeError, OSError):  # the client may already be disconnected
             await websocket.close(code, reason[:120])
         metrics.closes.labels(session.protocol, str(code)).inc()
         return "failed" if code in FAULTS else "closed"
@@ -167,17 +174,17 @@ class Edge:
     async def _refuse(self, websocket: WebSocket, refusal: Refusal, *, browser: bool) -> None:
         reason = refusal.message
         metrics.sessions_refused.labels(refusal.code).inc()
-        log.warning("refused a session", reason=reason)
+        log.warning("session refused", reason=reason)
         if browser:
             await websocket.accept()
             await websocket.close(1013, reason[:120])
         else:
-            body = {"error": {"type": "server_error", "code": "unavailable", "message": reason}}
-            await websocket.send_denial_response(JSONResponse(body, 503, {"Retry-After": "1"}))
+            response = error_response(503, "unavailable", reason, {"Retry-After": "1"})
+            await websocket.send_denial_response(response)
 
 
 async def _disconnected(websocket: WebSocket) -> None:
-    """Returns when the client is gone; its messages never come here once the socket is attached."""
+    """Return when the client has disconnected. Its messages go to the session, not here, once the socket is attached."""
     receive: Callable[[], asyncio.Future[dict[str, str]]] = websocket.receive  # type: ignore[assignment]
     while (await receive())["type"] != "websocket.disconnect":
         pass

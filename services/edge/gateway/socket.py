@@ -1,7 +1,7 @@
-"""The WebSocket under a session: uvicorn's, with the ASGI queue taken out of the way of live audio.
+"""The WebSocket of a session: uvicorn's implementation, with a path for live audio that bypasses the ASGI queue.
 
-After the handshake, messages go straight to the session and out of it in the same turn of the event loop:
-no task, queue or flow-control system call for each 20 ms of sound. FastAPI still routes, accepts and refuses.
+After the handshake, messages go to the session and from it within one turn of the event loop: no task, queue or
+flow-control system call per 20 ms of audio. FastAPI still routes, accepts and refuses connections.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.exceptions import InvalidState
 
 UNSENT_LIMIT_BYTES = 4 * 1024 * 1024
-"""A client that has not taken so much of what it was sent is not reading."""
+"""Unsent bytes above which the client counts as not reading."""
 
 Sink = Callable[[str | bytes], None]
 
@@ -20,7 +20,7 @@ _EXTENSION = "parley.socket"
 
 
 class DirectWebSocket(WebSocketsSansIOProtocol):
-    """A connection that can hand its messages over without asking a task to fetch them."""
+    """A connection that can pass its messages to a callback instead of the ASGI queue."""
 
     _sink: Sink | None = None
 
@@ -29,12 +29,12 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         await super().run_asgi()
 
     def attach(self, sink: Sink) -> None:
-        """Give every message to `sink`, from the next one on, and those that wait already."""
-        waiting = []
+        """Pass every message to `sink` from now on, beginning with those in the queue."""
+        queued = []
         while not self.queue.empty():
-            waiting.append(self.queue.get_nowait())
+            queued.append(self.queue.get_nowait())
         self._sink = sink
-        for event in waiting:
+        for event in queued:
             if event["type"] == "websocket.receive":
                 text = event.get("text")
                 sink(text if text is not None else event["bytes"] or b"")
@@ -64,7 +64,7 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         self._sink(text)
 
     def send_now(self, message: str | bytes) -> bool:
-        """Send without waiting. False if the client does not take what it was sent; nothing was sent then."""
+        """Send without waiting. Returns False, and sends nothing, if the client is not reading."""
         if self.close_sent or self.disconnected or self.transport.is_closing():
             return True
         if self.transport.get_write_buffer_size() > UNSENT_LIMIT_BYTES:
@@ -81,5 +81,5 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
 
 
 def socket_of(websocket: WebSocket) -> DirectWebSocket:
-    """The connection under a WebSocket."""
+    """The connection of a FastAPI WebSocket."""
     return cast("DirectWebSocket", websocket.scope["extensions"][_EXTENSION])

@@ -1,8 +1,9 @@
-"""The cloned voices on this edge's disk: NAME.flac with the recording, NAME.json with the rest.
+"""The cloned voices on this edge's disk: NAME.flac is the recording, NAME.json its metadata.
 
-The broker holds a copy for all workers and edges while it lives; what is kept here outlives it. An edge gives all that it
-has to the broker whenever it connects. Where there are several edges they share one folder, or each keeps what was
-added through it: then a voice is deleted at the edge that has it, or it comes back with that edge's next connection.
+The broker has a copy for all workers and edges, which is lost with the broker; the files persist. An edge uploads all
+its voices to the broker whenever it connects. Several edges either share one folder, or each stores the voices that
+were added through it. In the second case, delete a voice at the edge that stores it: otherwise that edge uploads it
+again at its next connection.
 """
 
 import asyncio
@@ -22,14 +23,14 @@ log = structlog.get_logger()
 
 
 class VoiceStore:
-    """Files of one folder, which need not be there before the first voice is."""
+    """The voices in one folder, which is created with the first voice."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._changing = asyncio.Lock()
 
     async def share(self, bus: Bus) -> None:
-        """Give every voice that lies here to the broker, and so to all workers."""
+        """Upload every stored voice to the broker, for all workers."""
         for name in await asyncio.to_thread(self._names):
             async with self._changing:
                 voice = await asyncio.to_thread(self._load, name)
@@ -37,11 +38,13 @@ class VoiceStore:
                     await bus.put_voice(voice, replace=True)
 
     async def add(self, bus: Bus, voice: ClonedVoice) -> Literal["added", "known", "taken"]:
-        """Keep a voice and give it to all workers, unless its name is taken by another.
+        """Store a voice and upload it to the broker, for all workers.
+
+        Returns "known" if exactly this voice is already there, and "taken" if another voice has its name.
 
         Raises:
-            OSError: it cannot be kept here; then nobody has it.
-            BrokerGone: nobody was told.
+            OSError: the files cannot be written. A new voice is then not uploaded either.
+            BrokerGone: the connection to the broker was lost; the voice may not be uploaded.
         """
         async with self._changing:
             known = await bus.voice_info(voice.name) == voice.info
@@ -56,32 +59,32 @@ class VoiceStore:
             return "known" if known else "added"
 
     async def delete(self, bus: Bus, name: str) -> bool:
-        """Take a voice from here and from all workers. False: there was none.
+        """Delete a voice on disk and in the broker. Returns False if there was no such voice.
 
         Raises:
-            OSError: its files cannot be deleted; then nobody can use it until this edge connects again.
-            BrokerGone: the workers were not told.
+            OSError: the files cannot be deleted. Workers cannot use the voice until this edge uploads it again.
+            BrokerGone: the connection to the broker was lost; the workers may still have the voice.
         """
         async with self._changing:
             dropped = await bus.drop_voice(name)
             return await asyncio.to_thread(self._delete, name) or dropped
 
-    # -- files, in a thread -----------------------------------------------------------------------
+    # -- files; called in a thread ----------------------------------------------------------------
 
     def _names(self) -> list[str]:
         return sorted(path.stem for path in self._folder.glob("*.json"))
 
     def _load(self, name: str) -> ClonedVoice | None:
-        """The voice, or None: a file that was changed by hand or half copied must not keep the edge from its work."""
+        """The voice, or None if its files are damaged (edited or incompletely copied): the edge must start anyway."""
         try:
             check_name(name)
-            told = json.loads((self._folder / f"{name}.json").read_bytes())
+            metadata = json.loads((self._folder / f"{name}.json").read_bytes())
             samples, rate_hz = soundfile.read(self._folder / f"{name}.flac", dtype="int16")
-            voice = cloned_voice(name, str(told["text"]), int(rate_hz), samples.astype("<i2").tobytes())
-            if voice.info.digest != told["digest"]:
-                raise ValueError("its two files do not belong together")
+            voice = cloned_voice(name, str(metadata["text"]), int(rate_hz), samples.astype("<i2").tobytes())
+            if voice.info.digest != metadata["digest"]:
+                raise ValueError("recording and metadata do not match")
         except (OSError, ValueError, KeyError, TypeError, soundfile.SoundFileError) as error:
-            log.warning("a cloned voice cannot be used", voice=name, reason=f"{type(error).__name__}: {error}")
+            log.warning("cloned voice skipped", voice=name, reason=f"{type(error).__name__}: {error}")
             return None
         return voice
 
@@ -94,15 +97,15 @@ class VoiceStore:
             with unfinished.open("wb") as file:
                 samples = np.frombuffer(voice.pcm, "<i2")
                 soundfile.write(file, samples, info.rate_hz, format="FLAC", subtype="PCM_16")
-                _sync(file.fileno())
+                os.fsync(file.fileno())
             unfinished.replace(recording)
-            # The last of the two: a voice without it is none.
-            told = {"text": info.text, "rate_hz": info.rate_hz, "seconds": info.seconds, "digest": info.digest}
+            # Written last: a recording without metadata is not a voice.
+            metadata = {"text": info.text, "rate_hz": info.rate_hz, "seconds": info.seconds, "digest": info.digest}
             unfinished = recording.with_suffix(".json.new")
             with unfinished.open("w", encoding="utf-8") as out:
-                json.dump(told, out, indent=2, ensure_ascii=False)
+                json.dump(metadata, out, indent=2, ensure_ascii=False)
                 out.flush()
-                _sync(out.fileno())
+                os.fsync(out.fileno())
             unfinished.replace(recording.with_suffix(".json"))
         except soundfile.SoundFileError as error:
             raise OSError(None, str(error)) from error
@@ -110,12 +113,8 @@ class VoiceStore:
             unfinished.unlink(missing_ok=True)
 
     def _delete(self, name: str) -> bool:
-        told = self._folder / f"{name}.json"
-        found = told.exists()
-        told.unlink(missing_ok=True)
+        metadata = self._folder / f"{name}.json"
+        found = metadata.exists()
+        metadata.unlink(missing_ok=True)
         (self._folder / f"{name}.flac").unlink(missing_ok=True)
         return found
-
-
-def _sync(descriptor: int) -> None:
-    os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""The edge's routes."""
+"""The HTTP and WebSocket routes of the edge."""
 
 import time
 from pathlib import Path
@@ -8,7 +8,8 @@ from fastapi import FastAPI, WebSocket
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 
-from services.edge.gateway.gateway import Edge
+from services.edge.gateway.errors import error_response
+from services.edge.gateway.gateway import Gateway
 from services.edge.http.monitor.routes import monitor_router
 from services.edge.http.voices import voices_router
 from services.edge.protocols.realtime.codec import RealtimeCodec
@@ -25,8 +26,8 @@ HEADERS = {
 }
 
 
-def create_app(edge: Edge) -> FastAPI:
-    """All that the edge answers."""
+def create_app(gateway: Gateway) -> FastAPI:
+    """The web application of this gateway."""
     app = FastAPI(title="Parley", docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.middleware("http")
@@ -44,68 +45,72 @@ def create_app(edge: Edge) -> FastAPI:
 
     @app.get("/health")
     async def health() -> JSONResponse:
-        refusal = edge.refusal()
-        body = {"status": "ok" if refusal is None else "unavailable", "stages": edge.monitor.stages()}
+        refusal = gateway.refusal()
+        body = {"status": "ok" if refusal is None else "unavailable", "stages": gateway.admission.stages()}
         if refusal is None:
             return JSONResponse(body)
         return JSONResponse({**body, "reason": refusal.message}, 503)
 
     @app.get("/config")
     async def config() -> dict[str, Any]:
-        voices = edge.monitor.voices()
+        voices = gateway.admission.voices()
         return {
-            "profile": edge.settings.profile,
+            "profile": gateway.settings.profile,
             "voices": voices,
             "rates": list(RATES_HZ),
-            "engines": {stage: shown["engine"] for stage, shown in edge.monitor.stages().items()},
-            "settings": described_settings(edge.defaults(), voices),
+            "engines": {stage: shown["engine"] for stage, shown in gateway.admission.stages().items()},
+            "settings": described_settings(gateway.defaults(), voices),
         }
 
     @app.get("/stats")
     async def stats() -> dict[str, Any]:
-        return {"sessions": len(edge.sessions), "stages": edge.monitor.stages()}
+        return {"sessions": len(gateway.sessions), "stages": gateway.admission.stages()}
 
     @app.post("/test-connection")
     async def test_connection() -> dict[str, Any]:
-        if edge.bus is not None:
-            await edge.monitor.look(edge.bus)
-        refusal = edge.refusal()
+        if gateway.bus is not None:
+            await gateway.admission.refresh(gateway.bus)
+        refusal = gateway.refusal()
         reason = None if refusal is None else refusal.message
-        return {"ok": refusal is None, "reason": reason, "stages": edge.monitor.stages()}
+        return {"ok": refusal is None, "reason": reason, "stages": gateway.admission.stages()}
 
-    app.include_router(voices_router(edge))
-    app.include_router(monitor_router(edge))
+    app.include_router(voices_router(gateway))
+    app.include_router(monitor_router(gateway))
 
     @app.websocket("/ws")
     async def stream(websocket: WebSocket) -> None:
-        asked = websocket.query_params.get("rate", "16000")
-        if asked not in {str(rate) for rate in RATES_HZ}:
+        rate = websocket.query_params.get("rate", "16000")
+        if rate not in {str(supported) for supported in RATES_HZ}:
             await websocket.accept()
-            await websocket.close(1008, f"rate must be one of {', '.join(map(str, RATES_HZ))}")
+            await websocket.close(1008, f"the query parameter rate must be one of {', '.join(map(str, RATES_HZ))}")
             return
-        await edge.converse(websocket, StreamCodec(int(asked), edge.defaults()), "stream", browser=True)
+        await gateway.serve(websocket, StreamCodec(int(rate), gateway.defaults()), "stream", browser=True)
 
     @app.websocket("/v1/realtime")
     async def realtime(websocket: WebSocket) -> None:
-        offered = websocket.scope.get("subprotocols", [])
+        subprotocols = websocket.scope.get("subprotocols", [])
         codec = RealtimeCodec(
-            edge.defaults(),
+            gateway.defaults(),
             model=websocket.query_params.get("model") or "parley",
-            voices=edge.monitor.voices(),
-            hears=edge.monitor.hears(),
-            expires_at=int(time.time()) + edge.settings.max_session_s,
+            voices=gateway.admission.voices(),
+            hears=gateway.admission.accepts_audio(),
+            expires_at=int(time.time()) + gateway.settings.max_session_s,
         )
-        await edge.converse(websocket, codec, "realtime", subprotocol="realtime" if "realtime" in offered else None)
+        await gateway.serve(
+            websocket, codec, "realtime", subprotocol="realtime" if "realtime" in subprotocols else None
+        )
 
     @app.websocket("/phone/twilio")
     async def twilio(websocket: WebSocket) -> None:
-        secret = edge.settings.twilio_auth_token
+        secret = gateway.settings.twilio_auth_token
         if secret is not None:
-            url = edge.settings.public_url or str(websocket.url)
+            url = gateway.settings.public_url or str(websocket.url)
             signature = websocket.headers.get("x-twilio-signature", "")
             if not valid_signature(secret.get_secret_value(), url, signature):
-                await websocket.send_denial_response(JSONResponse({"error": "bad signature"}, 403))
+                await websocket.send_denial_response(
+                    error_response(403, "bad_signature", "the X-Twilio-Signature header does not match the URL")
+                )
                 return
-        await edge.converse(websocket, TwilioCodec(edge.defaults()), "twilio")
+        await gateway.serve(websocket, TwilioCodec(gateway.defaults()), "twilio")
 
     return app

@@ -1,11 +1,11 @@
-"""A session's log as people read it: what an engine's error may have quoted is not shown."""
+"""The event log of the monitor: texts in engine errors are masked, too."""
 
 from services.edge.http.monitor.event_log import frame_fields
 from shared.protocol.frames import StageFailed, TranscriptFinal
 from shared.protocol.session import ReplyOptions
 
 
-def test_of_an_error_its_kind_is_shown_and_its_text_only_with_what_was_said() -> None:
+def test_the_text_of_an_error_is_shown_only_with_content() -> None:
     failed = StageFailed("llm", 1, 0, "ValueError: cannot answer 'my number is 42'")
     assert frame_fields(failed, content=False) == {"stage": "llm", "message": "ValueError"}
     assert frame_fields(failed, content=True)["message"] == failed.message
@@ -13,7 +13,7 @@ def test_of_an_error_its_kind_is_shown_and_its_text_only_with_what_was_said() ->
     assert frame_fields(given_up, content=False)["message"] == given_up.message
 
 
-def test_what_was_said_is_masked() -> None:
+def test_texts_are_masked() -> None:
     said = TranscriptFinal("s", 1, 0, "my number is 42", ReplyOptions())
     assert frame_fields(said, content=False)["text"] == "15 characters"
     assert frame_fields(said, content=True)["text"] == "my number is 42"

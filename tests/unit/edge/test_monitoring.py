@@ -1,4 +1,4 @@
-"""The monitor over HTTP: who may see it, what it answers with and without a broker, and what it never tells."""
+"""The monitor over HTTP: access, answers with and without a broker, and masked texts."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from services.edge.gateway.gateway import Edge
+from services.edge.gateway.gateway import Gateway
 from services.edge.http.app import create_app
-from services.edge.http.monitor.routes import ENTRIES, TURNS_LOOKED_AT, is_loopback
+from services.edge.http.monitor.routes import ENTRIES, TURNS_SHOWN, is_loopback
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone
 from shared.bus.leases import Leases
@@ -34,24 +34,24 @@ def record(session: str, turn: int = 1) -> TurnRecord:
     return TurnRecord(session, turn, 1, "stream", "cascade", "completed", 0, 900, 1000, "ab" * 16, True, marks)
 
 
-def client_of(edge: Edge, base: str = HERE) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(create_app(edge)), base_url=base)
+def client_of(gateway: Gateway, base: str = HERE) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(create_app(gateway)), base_url=base)
 
 
 @asynccontextmanager
-async def served(settings: Settings) -> AsyncIterator[tuple[httpx.AsyncClient, Edge, Bus]]:
-    """An edge with a broker, on which one asr worker says that it is ready."""
+async def served(settings: Settings) -> AsyncIterator[tuple[httpx.AsyncClient, Gateway, Bus]]:
+    """A gateway with a broker and one ready asr worker."""
     shutdown = Shutdown(1)
-    edge = Edge(settings, shutdown)
-    async with Bus.connect(settings, "edge") as bus, client_of(edge) as client, asyncio.TaskGroup() as tasks:
+    gateway = Gateway(settings, shutdown)
+    async with Bus.connect(settings, "edge") as bus, client_of(gateway) as client, asyncio.TaskGroup() as tasks:
         leases = Leases(bus, "asr", 60_000)
         await leases.open()
         await leases.ready({"engine": "test"}, {"slots": 4, "in_hand": 1, "loop_lag_ms": 1.5, "gpus": [GPU]})
-        tasks.create_task(edge.run(bus))
+        tasks.create_task(gateway.run(bus))
         async with asyncio.timeout(HANG_S):
-            while not edge.monitor.statuses() or edge.monitor.broker is None:
+            while not gateway.admission.statuses() or gateway.admission.broker is None:
                 await asyncio.sleep(0.005)
-        yield client, edge, bus
+        yield client, gateway, bus
         shutdown.request()
 
 
@@ -88,7 +88,7 @@ async def test_the_snapshot_has_stages_loads_broker_and_turns(where: Settings) -
     assert data["sessions"] == {"count": 0, "newest": []}
 
 
-async def test_a_session_is_shown_with_its_turns_and_its_log_without_what_was_said(where: Settings) -> None:
+async def test_a_session_is_shown_with_its_turns_and_a_masked_log(where: Settings) -> None:
     async with served(where) as (client, _, bus):
         talk(bus, "one")
         for turn in (1, 2):
@@ -105,22 +105,22 @@ async def test_a_session_is_shown_with_its_turns_and_its_log_without_what_was_sa
         assert (data["live"], data["masked"]) == (None, True)
 
 
-async def test_turns_that_come_later_are_added_and_the_oldest_left_out(where: Settings) -> None:
+async def test_new_turns_are_added_and_the_oldest_dropped(where: Settings) -> None:
     async with served(where) as (client, _, bus):
-        for turn in range(TURNS_LOOKED_AT):
+        for turn in range(TURNS_SHOWN):
             bus.keep_turn(record("one", turn))
         first, again = await asyncio.gather(*(get(client, "/monitor/data") for _ in range(2)))
         assert first["turns"] == again["turns"]
         bus.keep_turn(record("one", 999))
         data = await get(client, "/monitor/data")
-        assert [row["turn"] for row in data["turns"][:2]] == [999, TURNS_LOOKED_AT - 1]
-        assert data["latency"]["turns"] == TURNS_LOOKED_AT
+        assert [row["turn"] for row in data["turns"][:2]] == [999, TURNS_SHOWN - 1]
+        assert data["latency"]["turns"] == TURNS_SHOWN
         after = data["turns"][0]["id"]
         newer = await get(client, f"/monitor/sessions/one/data?after={after}")
-        assert len(newer["turns"]) == TURNS_LOOKED_AT
+        assert len(newer["turns"]) == TURNS_SHOWN
 
 
-async def test_what_was_said_is_shown_where_it_may_be_logged(where: Settings) -> None:
+async def test_texts_are_shown_if_content_may_be_logged(where: Settings) -> None:
     async with served(where.model_copy(update={"log_content": True})) as (client, _, bus):
         talk(bus, "one")
         data = await get(client, "/monitor/sessions/one/data")
@@ -128,14 +128,14 @@ async def test_what_was_said_is_shown_where_it_may_be_logged(where: Settings) ->
         assert not data["masked"]
 
 
-async def test_a_log_that_is_gone_leaves_the_turns_and_says_so(where: Settings) -> None:
+async def test_turns_remain_after_the_log_has_expired(where: Settings) -> None:
     async with served(where) as (client, _, bus):
         bus.keep_turn(record("one"))
         data = await get(client, "/monitor/sessions/one/data")
         assert (data["log"], len(data["turns"]), data["log_kept_s"]) == (None, 1, 120)
 
 
-async def test_a_long_log_is_cut_to_its_newest_entries_and_bad_ones_are_shown_as_such(where: Settings) -> None:
+async def test_a_long_log_is_cut_to_its_newest_entries_and_unreadable_ones_are_marked(where: Settings) -> None:
     async with served(where) as (client, _, bus):
         key = bus.keys.stream(StreamKind.OUT, "one")
         for _ in range(ENTRIES + 20):
@@ -145,25 +145,25 @@ async def test_a_long_log_is_cut_to_its_newest_entries_and_bad_ones_are_shown_as
         assert {row["type"] for row in data["log"]} == {"unreadable"}
         ids = [tuple(map(int, row["id"].split("-"))) for row in data["log"]]
         assert ids == sorted(ids)
-        assert await bus.call(b"XLEN", bus.keys.dead("edge")) == 0  # who looks does not set aside
+        assert await bus.call(b"XLEN", bus.keys.dead("edge")) == 0  # reading for display adds no dead letter
 
 
 @pytest.mark.parametrize("session", ["nobody", "a" * 200, "{0}:jobs", "%0d%0a", "%F0%9F%92%A9", "..%5c"])
-async def test_a_session_that_nobody_knows(where: Settings, session: str) -> None:
+async def test_an_unknown_session_is_not_found(where: Settings, session: str) -> None:
     async with served(where) as (client, _, _):
         response = await client.get(f"/monitor/sessions/{session}/data")
         assert (response.status_code, response.json()["error"]["code"]) == (404, "session_unknown")
 
 
 @pytest.mark.parametrize("after", ["0", "x-1", "1-1 +", "9" * 30 + "-0", ""])
-async def test_an_id_that_is_none_is_refused(where: Settings, after: str) -> None:
+async def test_an_invalid_entry_id_is_refused(where: Settings, after: str) -> None:
     async with served(where) as (client, _, bus):
         talk(bus, "one")
         response = await client.get("/monitor/sessions/one/data", params={"after": after})
         assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid_after")
 
 
-async def test_the_largest_id_is_none_that_has_others_after_it(where: Settings) -> None:
+async def test_the_largest_entry_id_is_refused(where: Settings) -> None:
     async with served(where) as (client, _, bus):
         talk(bus, "one")
         edge_case = "18446744073709551615-18446744073709551615"
@@ -172,8 +172,8 @@ async def test_the_largest_id_is_none_that_has_others_after_it(where: Settings) 
         assert len((await get(client, "/monitor/sessions/one/data"))["log"]) == 2  # the connection still works
 
 
-async def test_without_a_broker_the_page_and_its_data_say_so(tmp_path: Path) -> None:
-    async with client_of(Edge(Settings(data_dir=tmp_path), Shutdown(1))) as client:
+async def test_pages_and_data_report_a_missing_broker(tmp_path: Path) -> None:
+    async with client_of(Gateway(Settings(data_dir=tmp_path), Shutdown(1))) as client:
         data = await get(client, "/monitor/data")
         assert {one["state"] for one in data["stages"]} == {"unknown"}
         assert (data["broker"], data["turns"], data["refusal"]) == (None, [], "the broker is not reachable")
@@ -183,8 +183,8 @@ async def test_without_a_broker_the_page_and_its_data_say_so(tmp_path: Path) -> 
         assert "Event log" in (await client.get("/monitor/sessions/one")).text
 
 
-async def test_a_broker_that_goes_is_told_and_no_failure(where: Settings) -> None:
-    edge = Edge(where, Shutdown(1))
+async def test_a_broker_that_stops_is_reported_without_an_error(where: Settings) -> None:
+    gateway = Gateway(where, Shutdown(1))
     connected: asyncio.Future[Bus] = asyncio.get_running_loop().create_future()
 
     async def stay_connected() -> None:
@@ -193,12 +193,12 @@ async def test_a_broker_that_goes_is_told_and_no_failure(where: Settings) -> Non
                 connected.set_result(bus)
                 await asyncio.Event().wait()
 
-    async with asyncio.timeout(HANG_S), client_of(edge) as client, asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(HANG_S), client_of(gateway) as client, asyncio.TaskGroup() as tasks:
         tasks.create_task(stay_connected())
-        edge.bus = await connected
+        gateway.bus = await connected
         with pytest.raises(BrokerGone):
-            await edge.bus.call("SHUTDOWN", "NOSAVE")
-        data = await get(client, "/monitor/data")  # the edge has not noticed yet
+            await gateway.bus.call("SHUTDOWN", "NOSAVE")
+        data = await get(client, "/monitor/data")  # the gateway has not noticed yet
         assert ({one["state"] for one in data["stages"]}, data["broker"], data["turns"]) == ({"unknown"}, None, [])
         response = await client.get("/monitor/sessions/one/data")
         assert (response.status_code, response.json()["error"]["code"]) == (503, "unavailable")
@@ -219,7 +219,7 @@ LOCAL = "127.0.0.1:8000"
         ("auto", "192.168.1.5", {"host": LOCAL}, 404),
         ("auto", "::", {"host": LOCAL}, 404),
         ("auto", "localhost.evil.example", {"host": LOCAL}, 404),
-        ("auto", "127.0.0.1", {"host": "evil.example"}, 404),  # its name was made to lead here
+        ("auto", "127.0.0.1", {"host": "evil.example"}, 404),  # DNS rebinding: its name resolves to this machine
         ("auto", "127.0.0.1", {"host": "127.0.0.1.evil.example:8000"}, 404),
         ("auto", "127.0.0.1", {"host": ""}, 404),
         ("auto", "127.0.0.1", {"host": "[::1"}, 404),
@@ -228,17 +228,17 @@ LOCAL = "127.0.0.1:8000"
         ("on", "0.0.0.0", {"host": "parley.example"}, 200),
     ],
 )
-async def test_who_may_see_it(tmp_path: Path, monitor: str, host: str, headers: dict[str, str], status: int) -> None:
+async def test_access(tmp_path: Path, monitor: str, host: str, headers: dict[str, str], status: int) -> None:
     settings = Settings.model_validate({"monitor": monitor, "host": host, "data_dir": tmp_path})
-    async with client_of(Edge(settings, Shutdown(1))) as client:
+    async with client_of(Gateway(settings, Shutdown(1))) as client:
         for path in PATHS:
             response = await client.get(path, headers=headers)
-            expected = 503 if status == 200 and path.endswith("one/data") else status  # there is no broker here
+            expected = 503 if status == 200 and path.endswith("one/data") else status  # no broker
             assert response.status_code == expected, path
             assert (status == 200) or "stages" not in response.text
 
 
-async def test_a_page_of_another_site_cannot_read_it(where: Settings) -> None:
+async def test_other_sites_cannot_read_it(where: Settings) -> None:
     async with served(where) as (client, _, bus):
         talk(bus, "one")
         for path in ("/monitor/data", "/monitor/sessions/one/data"):
@@ -259,5 +259,5 @@ async def test_a_page_of_another_site_cannot_read_it(where: Settings) -> None:
     ("host", "expected"),
     [("127.0.0.1", True), ("[::1]", True), ("", False), ("10.0.0.1", False), ("x", False)],
 )
-def test_what_only_this_machine_reaches(host: str, expected: bool) -> None:
+def test_loopback_hosts(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected

@@ -6,7 +6,7 @@ from prometheus_client import REGISTRY
 
 from services.edge.client import actions as act
 from services.edge.client import events as ev
-from services.edge.gateway.gateway import Edge
+from services.edge.gateway.gateway import Gateway
 from shared.protocol import frames as fr
 from shared.protocol.session import ReplyOptions
 from shared.settings import Settings
@@ -207,11 +207,11 @@ class Silent:
 
 @on_a_line
 async def test_a_session_that_nobody_wished_to_end_has_failed() -> None:
-    edge = Edge(Settings(), Shutdown(1))
+    gateway = Gateway(Settings(), Shutdown(1))
     for code, outcome in ((1000, "closed"), (1008, "closed"), (1013, "closed"), (1011, "failed"), (1012, "failed")):
         ending: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         ending.set_result((code, "a test"))
-        assert await edge._live(Silent(), Line().session, ending) == outcome, code  # type: ignore[arg-type]
+        assert await gateway._until_closed(Silent(), Line().session, ending) == outcome, code  # type: ignore[arg-type]
 
 
 @on_a_line

@@ -1,4 +1,4 @@
-"""Why a session is not taken: each reason with its code for the metrics and its words for the client."""
+"""Refused sessions: each reason with its code for the metrics and its message for the client."""
 
 import asyncio
 import time
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.edge.gateway.gateway import Edge
+from services.edge.gateway.gateway import Gateway
 from shared.bus.bus import Bus
 from shared.bus.leases import Leases
 from shared.observability import metrics
@@ -27,63 +27,63 @@ async def where(tmp_path: Path) -> AsyncIterator[Settings]:
         yield settings.model_copy(update={"max_sessions": 1, "queue_age_limit_ms": 20})
 
 
-def code_of(edge: Edge) -> str:
-    refusal = edge.refusal()
+def code_of(gateway: Gateway) -> str:
+    refusal = gateway.refusal()
     return "" if refusal is None else refusal.code
 
 
 async def test_each_reason_has_its_code(where: Settings) -> None:
     shutdown = Shutdown(1)
-    edge = Edge(where, shutdown)
-    assert code_of(edge) == "broker"
+    gateway = Gateway(where, shutdown)
+    assert code_of(gateway) == "broker"
     async with Bus.connect(where, "edge") as bus:
-        edge.bus = bus
-        assert code_of(edge) == "broker"  # nothing was asked of it yet
+        gateway.bus = bus
+        assert code_of(gateway) == "broker"  # its status has not been read yet
         groups = {stage: Leases(bus, stage, 60_000) for stage in STAGES}
         for stage, leases in groups.items():
-            await edge.monitor.look(bus)
-            refusal = edge.refusal()
+            await gateway.admission.refresh(bus)
+            refusal = gateway.refusal()
             assert refusal == ("no_worker", f"no {stage} worker is ready")
             await leases.open()
             await leases.ready({"engine": f"{stage}-engine"}, {"slots": 3, "in_hand": 1})
-        await edge.monitor.look(bus)
-        assert edge.refusal() is None
-        assert edge.monitor.engine("llm") == "llm-engine"
-        assert list(edge.monitor.statuses()["tts"].loads.values()) == [{"slots": 3, "in_hand": 1}]
+        await gateway.admission.refresh(bus)
+        assert gateway.refusal() is None
+        assert gateway.admission.engine("llm") == "llm-engine"
+        assert list(gateway.admission.statuses()["tts"].loads.values()) == [{"slots": 3, "in_hand": 1}]
 
         bus.channel("asr", "somebody").publish(TranscriptFinal("somebody", 1, 0, "hello", ReplyOptions()))
         began_s = time.monotonic()
-        while edge.refusal() is None:
+        while gateway.refusal() is None:
             await asyncio.sleep(0.02)
-            await edge.monitor.look(bus)
-        assert code_of(edge) == "behind"
+            await gateway.admission.refresh(bus)
+        assert code_of(gateway) == "behind"
         assert 0.01 < metrics.queue_age.labels("llm")._value.get() < time.monotonic() - began_s + CLOCK_ERROR_S
         (lease,) = await groups["llm"].take(1)
-        await edge.monitor.look(bus)
-        assert edge.refusal() is None
+        await gateway.admission.refresh(bus)
+        assert gateway.refusal() is None
 
-        edge.sessions.add("somebody")  # type: ignore[arg-type]
-        assert code_of(edge) == "full"
+        gateway.sessions.add("somebody")  # type: ignore[arg-type]
+        assert code_of(gateway) == "full"
         shutdown.request()
-        assert code_of(edge) == "stopping"
+        assert code_of(gateway) == "stopping"
         assert lease.fence == 1
 
 
-async def test_a_worker_that_leaves_takes_its_load_with_it(where: Settings) -> None:
+async def test_the_load_of_a_stopped_worker_is_forgotten(where: Settings) -> None:
     async with Bus.connect(where, "edge") as bus:
-        monitor = Edge(where, Shutdown(1)).monitor
+        admission = Gateway(where, Shutdown(1)).admission
         leases = Leases(bus, "llm", 60_000)
         await leases.open()
         await leases.ready({"engine": "one"}, {"slots": 1})
-        await monitor.look(bus)
-        assert monitor.statuses()["llm"].loads
+        await admission.refresh(bus)
+        assert admission.statuses()["llm"].loads
         await leases.ready({"engine": "one"}, ready=False)
-        await monitor.look(bus)
-        assert monitor.statuses()["llm"].loads == {}
-        assert monitor.engine("llm") == ""
+        await admission.refresh(bus)
+        assert admission.statuses()["llm"].loads == {}
+        assert admission.engine("llm") == ""
 
 
-async def test_how_long_work_waited_is_told_by_who_takes_it(where: Settings) -> None:
+async def test_taking_work_records_its_queueing_delay(where: Settings) -> None:
     async with Bus.connect(where, "llm") as bus:
         leases = Leases(bus, "llm", 60_000)
         await leases.open()

@@ -1,4 +1,4 @@
-"""What the monitor shows: of nothing, of one, of many, of what another version wrote; and a log without what was said."""
+"""The monitor's snapshot for no, one and many workers and turns, for reports of other versions; and its masked event log."""
 
 import json
 import math
@@ -36,7 +36,7 @@ def record(turn: int = 1, marks: dict[str, float] | None = None, **changes: Any)
 
 
 def shown(**changes: Any) -> dict[str, Any]:
-    """A snapshot, as it arrives at the other end."""
+    """A snapshot after its way through JSON."""
     values: dict[str, Any] = {
         "now_ms": 1, "statuses": {}, "broker": None, "turns": (), "sessions": (), "refusal": None,
         "queue_age_limit_ms": 2000,
@@ -62,7 +62,7 @@ def status(*workers: tuple[dict[str, Any], dict[str, dict[str, Any]]], age_ms: i
     return StageStatus(tuple(info for info, _ in workers), age_ms, 0, loads)
 
 
-def test_of_nothing_each_part_says_that_there_is_none() -> None:
+def test_a_snapshot_without_data() -> None:
     data = shown(refusal="the broker is not reachable")
     assert [one["state"] for one in data["stages"]] == ["unknown"] * len(STAGES)
     assert (data["broker"], data["gpus"], data["turns"], data["slow_turns"]) == (None, [], [], [])
@@ -71,7 +71,7 @@ def test_of_nothing_each_part_says_that_there_is_none() -> None:
     assert data["refusal"] == "the broker is not reachable"
 
 
-def test_the_state_of_a_stage_and_who_of_its_workers_has_room() -> None:
+def test_the_states_of_stages_and_the_free_slots_of_workers() -> None:
     two = status(worker("asr:a:1:x", slots=4, in_hand=3, loop_lag_ms=2.5), worker("asr:b:2:y", slots=4, in_hand=5))
     data = shown(
         statuses={
@@ -87,7 +87,7 @@ def test_the_state_of_a_stage_and_who_of_its_workers_has_room() -> None:
     assert (asr["slots"], asr["free"], asr["engine"]) == (8, 1, "e")
     assert [(one["worker"], one["free"], one["loop_lag_ms"]) for one in asr["workers"]] == [
         ("a:1", 1, 2.5),
-        ("b:2", 0, None),  # more in hand than it has slots: none is free
+        ("b:2", 0, None),  # more work in hand than slots: no slot is free
     ]
     assert data["broker"]["streams"] == [{"name": "jobs:vad", "length": 0, "lag": 0, "oldest_pending_s": 0.0}]
 
@@ -100,7 +100,7 @@ def test_the_state_of_a_stage_and_who_of_its_workers_has_room() -> None:
         {"slots": True, "in_hand": math.inf, "loop_lag_ms": math.nan, "gpus": [None, 3]},
     ],
 )
-def test_a_worker_that_does_not_say_how_busy_it_is(load: dict[str, Any]) -> None:
+def test_a_worker_without_a_valid_load_report(load: dict[str, Any]) -> None:
     data = shown(statuses={"asr": status(({"consumer": "odd"}, {"odd": load}))})
     asr = stage(data, "asr")
     assert (asr["state"], asr["slots"], asr["free"]) == ("ready", 0, 0)
@@ -119,16 +119,16 @@ def test_a_gpu_that_several_workers_use_is_shown_once() -> None:
     )
     assert [(one["host"], one["index"]) for one in data["gpus"]] == [("a", "0"), ("b", "0")]
     assert [(one["stage"], one["memory"]) for one in data["gpus"][0]["workers"]] == [("asr", 20), ("tts", 5)]
-    assert data["gpus"][0]["memory_used"] == 60  # of the card: not the sum
+    assert data["gpus"][0]["memory_used"] == 60  # of the card, not the sum over workers
 
 
-def test_percentiles_are_of_each_part_and_of_the_whole() -> None:
+def test_percentiles_of_each_part_and_of_the_total() -> None:
     turns = [(f"{n}-0", record(n, {**SPOKEN, "first_audio": 504.0 + 100 * n})) for n in range(11)]
     data = shown(turns=turns)
     assert data["latency"]["total"] == {"n": 11, "p50_ms": 1004.0, "p95_ms": 1454.0}
     parts = {part["name"]: part for part in data["latency"]["segments"]}
     assert (parts["endpoint"]["p50_ms"], parts["transcript"]["p95_ms"]) == (500.0, 70.0)
-    assert parts["release"]["p50_ms"] == 504.0  # from the endpoint on, since the voice was there before
+    assert parts["release"]["p50_ms"] == 504.0  # from the endpoint on: the voice was ready before it
     assert parts["first_sentence"] == {"name": "first_sentence", "stage": "llm", "n": 11, "p50_ms": 10, "p95_ms": 10}
     assert (data["latency"]["turns"], data["latency"]["slow"]) == (11, 8)
 
@@ -143,13 +143,13 @@ def test_the_newest_turns_come_first_and_the_slowest_of_all() -> None:
     assert [row["turn"] for row in slow] == list(range(SLOWEST + 4, 4, -1))
 
 
-def test_slow_is_what_breaks_the_promise() -> None:
+def test_the_threshold_of_a_slow_turn_is_that_of_the_slo() -> None:
     assert SLOW_MS == TURN_LATENCY_S * 1000
     assert not turn_row("1-0", record(marks={"first_audio": SLOW_MS}))["slow"]
     assert turn_row("1-0", record(marks={"first_audio": SLOW_MS + 0.1}))["slow"]
 
 
-def test_turns_without_audio_are_listed_and_are_no_figure() -> None:
+def test_turns_without_audio_are_listed_but_not_in_the_figures() -> None:
     data = shown(turns=[("1-0", record(marks={"endpoint": 500.0}, outcome="failed")), ("2-0", record(marks={}))])
     assert [row["first_audio_ms"] for row in data["turns"]] == [None, None]
     assert (data["latency"]["failed"], data["latency"]["total"]["n"]) == (1, 0)
@@ -165,7 +165,7 @@ def test_the_newest_conversations_are_listed_and_all_are_counted() -> None:
 
 
 @given(st.lists(st.dictionaries(st.sampled_from([*SPOKEN, "played", "?"]), st.floats() | st.integers(-(2**63), 2**64))))
-def test_whatever_the_marks_are_it_is_json_and_no_part_lasts_less_than_nothing(many: list[dict[str, float]]) -> None:
+def test_any_marks_give_valid_json_and_no_negative_duration(many: list[dict[str, float]]) -> None:
     data = shown(turns=[(f"{n}-0", record(n, marks)) for n, marks in enumerate(many)])
     assert data["latency"]["turns"] == len(many)
     for part in (data["latency"]["total"], *data["latency"]["segments"]):
@@ -202,14 +202,14 @@ def entry(*frames: fr.Frame) -> list[bytes]:
 
 
 @pytest.mark.parametrize("frame", WITH_SECRETS, ids=lambda frame: type(frame).__name__)
-def test_what_was_said_is_masked(frame: fr.Frame) -> None:
+def test_texts_are_masked(frame: fr.Frame) -> None:
     (row,) = log_rows(b"1700000000000-1", entry(frame), content=False)
     assert SECRET not in json.dumps(row)
     assert (row["type"], row["at_ms"]) == (type(frame).__name__, 1_700_000_000_000)
 
 
-def test_every_frame_with_a_text_of_its_own_was_looked_at() -> None:
-    """A new frame, or a new text in one, is masked as it is: this reminds of a test of it."""
+def test_every_frame_with_a_text_is_tested() -> None:
+    """A new text is masked by default; this test asks for a case in WITH_SECRETS."""
     harmless = {fr.SessionEnded, fr.TurnDiscarded, fr.TurnInterrupted, fr.StageFailed}
     with_text = {
         kind for kind in fr.FRAMES for field in fields(kind)  # type: ignore[arg-type]
@@ -218,13 +218,13 @@ def test_every_frame_with_a_text_of_its_own_was_looked_at() -> None:
     assert with_text - harmless <= {type(frame) for frame in WITH_SECRETS}
 
 
-def test_it_is_shown_where_the_settings_say_so() -> None:
+def test_texts_are_shown_if_content_may_be_logged() -> None:
     rows = log_rows(b"5-0", [*entry(*WITH_SECRETS[5:7]), b"n", b"3"], content=True)
     assert [row["fields"]["text"] for row in rows] == [SECRET, SECRET]
     assert [(row["turn"], row["revision"], row["fence"], row["number"]) for row in rows] == [(1, 0, 3, 0), (1, 2, 3, 1)]
 
 
-def test_lengths_and_offsets_are_told_in_units() -> None:
+def test_lengths_and_offsets_have_units() -> None:
     assert frame_fields(WITH_SECRETS[4], content=False) == {"start": "0.00 s", "end": "0.50 s", "decided_at": "1.00 s"}
     chunk = frame_fields(WITH_SECRETS[12], content=False)
     assert chunk["ms"] == len(SECRET) * 100 // 2 * 1000 // 24_000
@@ -237,13 +237,13 @@ def test_lengths_and_offsets_are_told_in_units() -> None:
 @pytest.mark.parametrize(
     "values", [[], [b"f"], [b"f", b"\xff"], [b"f", b""], [b"x", b"y"], [b"f", entry()[1], b"n", b"x"]]
 )
-def test_an_entry_that_cannot_be_read_says_so(values: list[bytes]) -> None:
+def test_an_unreadable_entry_is_marked(values: list[bytes]) -> None:
     (row,) = log_rows(b"1-0", values, content=False)
     assert row["type"] == "unreadable"
     assert row["fields"]["reason"]
 
 
-def test_a_typed_turn_is_listed_and_counts_not_for_the_voice() -> None:
+def test_a_typed_turn_is_listed_but_not_in_the_latency() -> None:
     late = {"endpoint": 10.0, "first_audio": 5000.0}
     row = turn_row("1-0", record(marks=late, spoken=False))
     figures = latency([row])

@@ -1,4 +1,4 @@
-"""Cloned voices over HTTP: what is taken, what is refused and why, where it is kept, and who gets it."""
+"""Cloned voices over HTTP: accepted and refused requests, the files on disk, and the copies for the workers."""
 
 import asyncio
 import io
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from services.edge.gateway.gateway import Edge
+from services.edge.gateway.gateway import Gateway
 from services.edge.http.app import create_app
 from services.edge.http.voices import decode_recording
 from shared.audio.voices import LARGEST_BYTES, Floats
@@ -46,10 +46,10 @@ def recording(
 
 @dataclass
 class Served:
-    """An edge with its broker, and a client of it."""
+    """A gateway with its broker, and an HTTP client."""
 
     client: httpx.AsyncClient
-    edge: Edge
+    gateway: Gateway
     bus: Bus
     folder: Path
 
@@ -69,10 +69,10 @@ class Served:
 
 @asynccontextmanager
 async def served(settings: Settings, info: dict[str, Any] = CLONES) -> AsyncIterator[Served]:
-    """An edge on the broker of these settings; one tts worker says of itself what `info` is."""
+    """A gateway on the broker of these settings, with one ready tts worker that reports `info`."""
     shutdown = Shutdown(1)
-    edge = Edge(settings, shutdown)
-    transport = httpx.ASGITransport(create_app(edge))
+    gateway = Gateway(settings, shutdown)
+    transport = httpx.ASGITransport(create_app(gateway))
     async with (
         Bus.connect(settings, "edge") as bus,
         httpx.AsyncClient(transport=transport, base_url="http://edge") as client,
@@ -81,11 +81,11 @@ async def served(settings: Settings, info: dict[str, Any] = CLONES) -> AsyncIter
         leases = Leases(bus, "tts", 60_000)
         await leases.open()
         await leases.ready(info)
-        tasks.create_task(edge.run(bus))
+        tasks.create_task(gateway.run(bus))
         async with asyncio.timeout(HANG_S):
-            while not edge.monitor.engine_voices():
+            while not gateway.admission.engine_voices():
                 await asyncio.sleep(0.005)
-        yield Served(client, edge, bus, settings.data_dir / "voices")
+        yield Served(client, gateway, bus, settings.data_dir / "voices")
         await leases.ready(info, ready=False)
         shutdown.request()
 
@@ -104,13 +104,13 @@ async def api(where: Settings) -> AsyncIterator[Served]:
 
 @pytest.fixture
 def alone(tmp_path: Path) -> httpx.AsyncClient:
-    """A client of an edge without a broker."""
-    edge = Edge(Settings(data_dir=tmp_path), Shutdown(1))
-    return httpx.AsyncClient(transport=httpx.ASGITransport(create_app(edge)), base_url="http://edge")
+    """An HTTP client of a gateway without a broker."""
+    gateway = Gateway(Settings(data_dir=tmp_path), Shutdown(1))
+    return httpx.AsyncClient(transport=httpx.ASGITransport(create_app(gateway)), base_url="http://edge")
 
 
 def message(response: httpx.Response, status: int) -> str:
-    """What the refusal says."""
+    """Check the status and return the error message."""
     assert response.status_code == status, response.text
     error = response.json()["error"]
     assert set(error) == {"type", "code", "message"}
@@ -141,7 +141,7 @@ async def test_a_voice_is_added_listed_offered_to_sessions_kept_given_to_workers
     assert list(api.folder.iterdir()) == []
     assert await api.bus.voice("ann") is None
     assert await api.bus.call(b"HLEN", api.bus.keys.recordings()) == 0
-    assert "no cloned voice ann" in message(await api.client.delete("/v1/voices/ann"), 404)
+    assert "no cloned voice is named ann" in message(await api.client.delete("/v1/voices/ann"), 404)
 
 
 async def test_where_the_engine_cannot_clone_a_voice_is_kept_and_not_offered(where: Settings) -> None:
@@ -170,7 +170,7 @@ async def test_a_request_that_comes_twice_is_answered_twice_and_another_voice_of
     assert await api.bus.call(b"HLEN", api.bus.keys.recordings()) == 1
 
 
-async def test_of_two_voices_that_come_at_once_for_one_name_one_is_taken(api: Served) -> None:
+async def test_only_one_of_two_simultaneous_voices_gets_a_name(api: Served) -> None:
     both = await asyncio.gather(api.post("ann", recording(hz=330)), api.post("ann", recording(hz=440)))
     assert sorted(response.status_code for response in both) == [201, 409]
 
@@ -189,12 +189,12 @@ async def test_of_two_voices_that_come_at_once_for_one_name_one_is_taken(api: Se
 def test_formats_and_rates(kind: str, rate_hz: int, channels: int, kept_hz: int) -> None:
     samples, rate = decode_recording(recording(4, rate_hz, kind, channels))
     assert rate == kept_hz
-    assert len(samples) / rate == pytest.approx(4, abs=0.1)  # MP3 adds what its blocks need
+    assert len(samples) / rate == pytest.approx(4, abs=0.1)  # MP3 pads to whole blocks
     assert np.sqrt(np.mean(samples**2)) == pytest.approx(0.2 / 2**0.5, rel=0.05)
 
 
 @pytest.mark.parametrize("name", ["Ann", "-a", "a" * 65, "a b", "..%2Fa", "%00"])
-async def test_a_name_that_is_none_is_refused_before_the_file_is_looked_at(api: Served, name: str) -> None:
+async def test_an_invalid_name_is_refused_before_the_file_is_decoded(api: Served, name: str) -> None:
     response = await api.post(name, b"no file")
     assert response.status_code in (400, 404)
     if response.status_code == 400:
@@ -205,22 +205,22 @@ async def test_a_name_that_is_none_is_refused_before_the_file_is_looked_at(api: 
     ("body", "reason"),
     [
         (b"", "the recording is missing"),
-        (b"hello", "no WAV, FLAC, OGG or MP3"),
-        (b"RIFF" + bytes(1000), "no WAV, FLAC, OGG or MP3"),
+        (b"hello", "not a readable WAV, FLAC, OGG or MP3"),
+        (b"RIFF" + bytes(1000), "not a readable WAV, FLAC, OGG or MP3"),
         (recording(0.5), "lasts 0.5 s"),
         (recording(31), "longer than 30 s"),
         (recording(4, 8_000), "8000 Hz"),
         (recording(4, channels=3), "3 channels"),
-        (recording()[:20_000], "lasts 0.4 s"),  # cut off: what there is, is too short
-        (recording(kind="FLAC")[:400], "no WAV, FLAC, OGG or MP3|lasts 0.0 s"),
+        (recording()[:20_000], "lasts 0.4 s"),  # truncated: the rest is too short
+        (recording(kind="FLAC")[:400], "not a readable WAV, FLAC, OGG or MP3|lasts 0.0 s"),
     ],
 )
-async def test_a_file_that_is_no_voice_is_refused_with_what_is_wanted(api: Served, body: bytes, reason: str) -> None:
+async def test_an_unusable_recording_is_refused_with_the_reason(api: Served, body: bytes, reason: str) -> None:
     assert re.search(reason, message(await api.post("ann", body), 400))
     assert await api.names() == ["own", "other"]
 
 
-async def test_hours_of_silence_in_a_small_file_are_not_unpacked(api: Served) -> None:
+async def test_hours_of_silence_in_a_small_file_are_not_decoded(api: Served) -> None:
     file = io.BytesIO()
     soundfile.write(file, np.zeros(24_000 * 600, np.int16), 24_000, format="FLAC")
     assert len(file.getvalue()) < 1_000_000
@@ -228,11 +228,11 @@ async def test_hours_of_silence_in_a_small_file_are_not_unpacked(api: Served) ->
 
 
 @pytest.mark.parametrize("text", [None, "", "  ", "Hi.", "word " * 100])
-async def test_a_text_that_was_not_said_is_refused(api: Served, text: str | None) -> None:
+async def test_a_text_that_cannot_match_the_recording_is_refused(api: Served, text: str | None) -> None:
     assert "what is said in the recording, word for word" in message(await api.post("ann", text=text), 400)
 
 
-async def test_a_huge_file_is_refused_while_it_comes(api: Served) -> None:
+async def test_a_huge_file_is_refused_during_the_upload(api: Served) -> None:
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -246,17 +246,17 @@ async def test_a_huge_file_is_refused_while_it_comes(api: Served) -> None:
     assert "larger than 10 MB" in message(await api.post("ann", bytes(LARGEST_BYTES + 1)), 413)
 
 
-async def test_a_file_that_does_not_come_is_not_waited_for(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stalled_upload_is_refused(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.edge.http.voices.UPLOAD_S", 0.05)
 
     async def late() -> AsyncIterator[bytes]:
         yield recording()[:100]
         await asyncio.sleep(30)
 
-    assert "did not come within" in message(await api.post("ann", late()), 408)
+    assert "did not arrive within" in message(await api.post("ann", late()), 408)
 
 
-async def test_what_a_page_of_another_site_could_send_is_refused(api: Served) -> None:
+async def test_content_types_of_cross_site_forms_are_refused(api: Served) -> None:
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=a", ""):
         assert "audio/wav" in message(await api.post("ann", kind=kind), 415)
     assert (await api.post("ann", kind="application/octet-stream")).status_code == 201
@@ -266,7 +266,7 @@ async def test_advice_on_a_recording_that_is_good_enough(api: Served) -> None:
     assert "3 to 12 s" in (await api.post("ann", recording(2), text="The birch canoe slid.")).json()["advice"]
 
 
-async def test_without_a_broker_all_is_refused(alone: httpx.AsyncClient) -> None:
+async def test_without_a_broker_every_request_is_refused(alone: httpx.AsyncClient) -> None:
     async with alone as client:
         headers = {"content-type": "audio/wav"}
         for response in (
@@ -288,7 +288,7 @@ async def test_a_voice_outlives_the_edge_and_the_broker(where: Settings, tmp_pat
         assert await api.bus.voice("ann") == before
 
 
-async def test_files_that_were_spoilt_keep_nobody_from_the_others(where: Settings) -> None:
+async def test_damaged_files_do_not_affect_other_voices(where: Settings) -> None:
     async with served(where) as api:
         for name in ("ann", "bob", "cid", "dee", "eve", "zoe"):
             assert (await api.post(name)).status_code == 201
@@ -296,8 +296,8 @@ async def test_files_that_were_spoilt_keep_nobody_from_the_others(where: Setting
     (folder / "ann.flac").unlink()
     (folder / "bob.flac").write_bytes(b"fLaC")
     (folder / "cid.json").write_text("{")
-    told = json.loads((folder / "dee.json").read_text())
-    (folder / "dee.json").write_text(json.dumps({**told, "text": "something else"}))
+    metadata = json.loads((folder / "dee.json").read_text())
+    (folder / "dee.json").write_text(json.dumps({**metadata, "text": "something else"}))
     (folder / "eve.json").write_text("[]")
     (folder / "Bad Name.json").write_text("{}")
     async with embedded_broker(where.data_dir) as fresh, served(fresh) as api:
@@ -307,14 +307,14 @@ async def test_files_that_were_spoilt_keep_nobody_from_the_others(where: Setting
         assert await api.names() == ["own", "other", "zoe"]
 
 
-async def test_a_voice_that_cannot_be_kept_is_nobodys(where: Settings, tmp_path: Path) -> None:
+async def test_a_voice_that_cannot_be_stored_is_not_offered(where: Settings, tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file where the folder would be")
     async with served(where) as api:
-        assert "cannot be kept" in message(await api.post("ann"), 507)
+        assert "cannot be stored" in message(await api.post("ann"), 507)
         assert await api.names() == ["own", "other"]
 
 
-async def test_foreign_bytes_among_the_voices_are_passed_over_and_can_be_deleted(api: Served) -> None:
+async def test_unreadable_voices_in_the_broker_are_skipped_and_can_be_deleted(api: Served) -> None:
     await api.post("ann")
     await api.bus.call(b"HSET", api.bus.keys.voices(), "bob", b"no voice")
     assert await api.names() == ["own", "other", "ann"]
@@ -322,7 +322,7 @@ async def test_foreign_bytes_among_the_voices_are_passed_over_and_can_be_deleted
     assert (await api.client.delete("/v1/voices/bob")).status_code == 200
 
 
-async def test_a_voice_whose_files_changed_is_given_to_the_workers_anew(where: Settings) -> None:
+async def test_sharing_restores_the_recording_on_disk(where: Settings) -> None:
     async with served(where) as api:
         await api.post("ann")
         first = await api.bus.voice("ann")
@@ -334,7 +334,7 @@ async def test_a_voice_whose_files_changed_is_given_to_the_workers_anew(where: S
         second = await api.bus.voice("ann", first)
         assert second is not None
         assert second != first
-        await api.edge.voices.share(api.bus)
+        await api.gateway.voices.share(api.bus)
         assert await api.bus.voice("ann", second) == first
         assert await api.bus.voice("ann", first) is not None
         assert await api.bus.call(b"HLEN", api.bus.keys.recordings()) == 1

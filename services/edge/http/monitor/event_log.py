@@ -1,4 +1,4 @@
-"""A session's log as people read it: each frame a row, what was said masked. Pure."""
+"""A session's log for people: one row per frame, with spoken and written texts masked. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -10,23 +10,23 @@ from shared.protocol.frames import Frame, VoiceChunk, codec
 from shared.protocol.session import RATE_HZ, SessionSettings, ToolCall
 
 PLAIN = {"reason", "stage", "language", "route", "voice", "trace"}
-"""Fields of text that are never what was said."""
+"""Text fields that never hold content of the conversation."""
 LEFT_OUT = {"session", "turn", "revision", "cursor", "prompt_hash", "input_ms"}
-"""Fields that have a column of their own, go without saying, or tell a person nothing."""
+"""Fields that have their own column or are of no use to a person."""
 SAMPLES = {"start", "end", "onset", "decided_at"}
-"""Offsets in samples since the session began; shown in seconds."""
+"""Offsets in samples since the start of the session; shown in seconds."""
 
 
 def log_rows(entry_id: bytes, values: Sequence[bytes], *, content: bool) -> list[dict[str, Any]]:
-    """The rows of one entry; `content`: with what was said. An entry that cannot be read is a row that says so."""
+    """The rows of one entry; `content` shows texts instead of masking them. An unreadable entry is one row of that type."""
     name = entry_id.decode()
     found = dict(zip(values[::2], values[1::2], strict=False))
     try:
         frames = codec.decode_entry(found[b"f"])
         fence = int(found.get(b"n", 1))
     except (BadFrame, KeyError, ValueError) as error:
-        frames, fence, wrong = [], 1, str(error) if isinstance(error, BadFrame) else "an entry without frames"
-        return [_row(name, 0, fence, "unreadable", None, None, {"reason": wrong})]
+        reason = str(error) if isinstance(error, BadFrame) else "the entry has no frames"
+        return [_row(name, 0, 1, "unreadable", None, None, {"reason": reason})]
     return [
         _row(
             name, number, fence, type(frame).__name__,
@@ -47,19 +47,21 @@ def _row(
 
 
 def frame_fields(frame: Frame, *, content: bool) -> dict[str, Any]:
-    """What else there is in a frame. A text is masked unless its field is known to be none that is said."""
+    """The other fields of a frame. A text is masked unless its field is known to hold no content."""
     shown: dict[str, Any] = {}
     for field in fields(frame):  # type: ignore[arg-type]  # every frame is a dataclass, their base is not
-        value = getattr(frame, field.name)
-        if field.name not in LEFT_OUT and (told := _shown(field.name, value, content=content)) is not None:
-            shown[field.name] = told
+        if (
+            field.name not in LEFT_OUT
+            and (value := _shown(field.name, getattr(frame, field.name), content=content)) is not None
+        ):
+            shown[field.name] = value
     if isinstance(frame, VoiceChunk):
         shown["ms"] = len(frame.pcm) // 2 * 1000 // frame.rate_hz if frame.rate_hz > 0 else 0
     return shown
 
 
 def _shown(name: str, value: object, *, content: bool) -> Any:
-    """None: it is not shown."""
+    """The value to show; None to leave the field out."""
     match value:
         case int() if name in SAMPLES:
             return f"{value / RATE_HZ:.2f} s"
@@ -69,7 +71,7 @@ def _shown(name: str, value: object, *, content: bool) -> Any:
             if not value:
                 return None
             if name == "message" and not content:
-                return value.partition(": ")[0]  # the kind of error: its text may hold what was said
+                return value.partition(": ")[0]  # the type of the error: its text may quote the conversation
             return value if content or name in PLAIN else f"{len(value)} characters"
         case bytes():
             return f"{len(value)} bytes"

@@ -1,4 +1,4 @@
-"""`/monitor`: how the system is and how its turns go, live, for who has no Grafana."""
+"""`/monitor`: the live state of the system and its latest turns, without Grafana."""
 
 import re
 from ipaddress import ip_address
@@ -8,7 +8,8 @@ from typing import Any
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse
 
-from services.edge.gateway.gateway import Edge
+from services.edge.gateway.errors import error_response
+from services.edge.gateway.gateway import Gateway
 from services.edge.http.monitor.event_log import log_rows
 from services.edge.http.monitor.snapshot import SLOW_MS, Row, snapshot, turn_row
 from shared.bus.bus import Bus
@@ -16,55 +17,55 @@ from shared.bus.connection import BrokerGone, BrokerRefused
 from shared.protocol.streams import SESSION_TTL_S, StreamKind
 from shared.settings import Settings
 
-WEB = Path(__file__).parents[2] / "web"
-TURNS_LOOKED_AT = 200
-"""Turns, of all edges, that the figures are of."""
+WEB = Path(__file__).parents[2] / "web" / "monitor"
+TURNS_SHOWN = 200
+"""The latest turns of all edges, from which the figures are computed."""
 TURNS_SEARCHED = 1_000
-"""Turns, of all sessions, among which those of one session are looked for."""
+"""The latest turns of all sessions that are searched for the turns of one session."""
 ENTRIES = 300
-"""Entries of a session's log that one answer has; there are kilobytes of sound in many of them."""
+"""Most entries of a session's log in one answer; many of them hold kilobytes of audio."""
 HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::\d+)?")
 ENTRY_ID = re.compile(r"\d{1,20}-\d{1,20}")
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 HEADERS = {"Cache-Control": "no-store", "Cross-Origin-Resource-Policy": "same-origin"}
 
 
-def monitor_router(edge: Edge) -> APIRouter:
-    """The routes of the monitor; where it is switched off there are none."""
+def monitor_router(gateway: Gateway) -> APIRouter:
+    """The routes of the monitor; they answer 404 to requests that may not see it."""
 
     def check(request: Request) -> None:
-        if not is_open(edge.settings, request):
-            raise HTTPException(404, "there is no monitor here: PARLEY_MONITOR=on opens it", HEADERS)
+        if not is_open(gateway.settings, request):
+            raise HTTPException(404, "the monitor is not open to this request: PARLEY_MONITOR=on opens it", HEADERS)
 
     latest = LatestTurns()
     router = APIRouter(prefix="/monitor", dependencies=[Depends(check)])
 
     @router.get("")
     async def page() -> FileResponse:
-        return FileResponse(WEB / "monitor.html")
+        return FileResponse(WEB / "overview.html")
 
     @router.get("/sessions/{session}")
     async def session_page(session: str) -> FileResponse:
-        return FileResponse(WEB / "monitor_session.html")
+        return FileResponse(WEB / "session.html")
 
     @router.get("/data")
     async def data() -> JSONResponse:
-        bus = edge.bus
+        bus = gateway.bus
         turns: list[Row] = []
         try:
             if bus is not None:
                 turns = await latest.rows(bus)
         except BrokerGone:
             bus = None
-        refusal = edge.refusal()
+        refusal = gateway.refusal()
         shown = snapshot(
             now_ms=0 if bus is None else bus.clock.now_ms(),
-            statuses={} if bus is None else edge.monitor.statuses(),
-            broker=None if bus is None else edge.monitor.broker,
+            statuses={} if bus is None else gateway.admission.statuses(),
+            broker=None if bus is None else gateway.admission.broker,
             turns=turns,
-            sessions=[(session.protocol, session.stats()) for session in edge.sessions],
+            sessions=[(session.protocol, session.stats()) for session in gateway.sessions],
             refusal=None if refusal is None else refusal.message,
-            queue_age_limit_ms=edge.settings.queue_age_limit_ms,
+            queue_age_limit_ms=gateway.settings.queue_age_limit_ms,
         )
         return JSONResponse(shown, headers=HEADERS)
 
@@ -74,20 +75,20 @@ def monitor_router(edge: Edge) -> APIRouter:
             return _bad_id(after)
         if not SESSION_ID.fullmatch(session):
             return _unknown(session)
-        bus = edge.bus
+        bus = gateway.bus
         try:
             if bus is None:
                 raise BrokerGone("the broker is not reachable")
-            log = await _log(bus, session, after, content=edge.settings.log_content)
+            log = await _log(bus, session, after, content=gateway.settings.log_content)
             if after == "-":
                 known = [turn_row(*found) for found in await bus.turns(TURNS_SEARCHED) if found[1].session == session]
             else:
                 known = [row for row in await latest.rows(bus) if row["session"] == session]
         except BrokerGone as error:
-            return _error(503, "unavailable", str(error))
-        except BrokerRefused:  # a number that is too large
+            return error_response(503, "unavailable", str(error), HEADERS)
+        except BrokerRefused:  # a number in the id is too large
             return _bad_id(after)
-        here = next((one for one in edge.sessions if one.id == session), None)
+        here = next((one for one in gateway.sessions if one.id == session), None)
         if here is None and log is None and not known and after == "-":
             return _unknown(session)
         shown = {
@@ -98,7 +99,7 @@ def monitor_router(edge: Edge) -> APIRouter:
             "turns": known,
             "log": log,
             "log_kept_s": SESSION_TTL_S,
-            "masked": not edge.settings.log_content,
+            "masked": not gateway.settings.log_content,
         }
         return JSONResponse(shown, headers=HEADERS)
 
@@ -106,22 +107,25 @@ def monitor_router(edge: Edge) -> APIRouter:
 
 
 class LatestTurns:
-    """The latest turns of all edges. Only new ones are asked for: to read all of them each second would hold up the
-    audio of the conversations for milliseconds."""
+    """A cache of the latest turns of all edges.
+
+    It reads only new turns: reading all of them once a second would block the event loop, and so the audio of the
+    conversations, for milliseconds.
+    """
 
     def __init__(self) -> None:
         self._bus: Bus | None = None
         self._rows: dict[str, Row] = {}
 
     async def rows(self, bus: Bus) -> list[Row]:
-        """The oldest first."""
+        """The latest turns, the oldest first."""
         if bus is not self._bus:
             self._bus, self._rows = bus, {}
         rows = self._rows
-        for entry_id, record in await bus.turns(TURNS_LOOKED_AT, next(reversed(rows), "-")):
-            if entry_id not in rows:  # two may have asked at once
+        for entry_id, record in await bus.turns(TURNS_SHOWN, next(reversed(rows), "-")):
+            if entry_id not in rows:  # a concurrent request may have added it
                 rows[entry_id] = turn_row(entry_id, record)
-        for entry_id in list(rows)[:-TURNS_LOOKED_AT]:
+        for entry_id in list(rows)[:-TURNS_SHOWN]:
             del rows[entry_id]
         return list(rows.values())
 
@@ -129,18 +133,18 @@ class LatestTurns:
 def is_open(settings: Settings, request: Request) -> bool:
     """Whether this request may see the monitor.
 
-    Where only this machine may, the name that it was asked under has to be this machine's as well: a page of another
-    site can have its own name lead here, and a proxy lets others in.
+    With `auto`, only this machine may: the server must listen on loopback, the Host header must name loopback (against
+    DNS rebinding), and no proxy may have forwarded the request.
     """
     if settings.monitor != "auto":
         return settings.monitor == "on"
-    asked = HOST.fullmatch(request.headers.get("host", ""))
+    host = HOST.fullmatch(request.headers.get("host", ""))
     forwarded = any(name in request.headers for name in ("forwarded", "x-forwarded-for", "via"))
-    return is_loopback(settings.host) and asked is not None and is_loopback(asked[1]) and not forwarded
+    return is_loopback(settings.host) and host is not None and is_loopback(host[1]) and not forwarded
 
 
 def is_loopback(host: str) -> bool:
-    """Whether it is an address or the name of this machine that no other one can reach."""
+    """Whether this is `localhost` or a loopback address."""
     if host == "localhost":
         return True
     try:
@@ -158,14 +162,10 @@ async def _log(bus: Bus, session: str, after: str, *, content: bool) -> list[dic
 
 
 def _unknown(session: str) -> JSONResponse:
-    message = f"no session {session[:64]!r}: its turns are not among the latest {TURNS_SEARCHED}, and it has no log"
-    return _error(404, "session_unknown", message)
+    message = f"session {session[:64]!r} is unknown: it has no log and no turn among the latest {TURNS_SEARCHED}"
+    return error_response(404, "session_unknown", message, HEADERS)
 
 
 def _bad_id(after: str) -> JSONResponse:
-    return _error(400, "invalid_after", f"after={after[:40]!r} is no id of an entry: 1700000000000-0 is one")
-
-
-def _error(status: int, code: str, message: str) -> JSONResponse:
-    kind = "server_error" if status >= 500 else "invalid_request_error"
-    return JSONResponse({"error": {"type": kind, "code": code, "message": message}}, status, HEADERS)
+    message = f"after={after[:40]!r} is not an entry id such as 1700000000000-0"
+    return error_response(400, "invalid_after", message, HEADERS)

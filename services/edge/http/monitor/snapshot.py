@@ -1,4 +1,4 @@
-"""What `/monitor` shows of a system at one moment: values in, JSON out. Pure."""
+"""Builds the JSON of `/monitor/data`: the state of the system at one moment. Pure."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,11 +13,11 @@ from shared.protocol.turn_record import SEGMENTS, TurnRecord, segments
 from shared.settings import STAGES
 
 SLOW_MS = 800
-"""A turn whose first audio comes later is slow: the threshold of the SLO."""
+"""A spoken turn with a later first audio is slow; the threshold of the SLO."""
 LONGEST_MS = 86_400_000
-"""A mark further away is no time: two of them may have no difference that is a number."""
+"""Marks beyond one day are invalid and left out: the difference of two huge floats may not be a number."""
 LATEST, SLOWEST, SESSIONS = 30, 10, 50
-"""Turns and sessions that are listed; the figures are of all."""
+"""Longest lists of turns, slow turns and sessions; the figures cover all of them."""
 
 Row = dict[str, Any]
 
@@ -32,10 +32,15 @@ def snapshot(
     refusal: str | None,
     queue_age_limit_ms: int,
 ) -> dict[str, Any]:
-    """All of it. `now_ms` is the broker's clock; `turns`: rows of the latest, the oldest first; `sessions`: protocol and
-    figures of each of this edge's sessions."""
+    """The whole snapshot.
+
+    `now_ms` is the broker's clock; `turns` are rows of the latest turns, the oldest first; `sessions` has the protocol and
+    the figures of each session on this edge.
+    """
     rows = turns[::-1]
-    here = sorted((_session(protocol, stats) for protocol, stats in sessions), key=lambda row: float(row["seconds"]))
+    sessions_here = sorted(
+        (_session(protocol, stats) for protocol, stats in sessions), key=lambda row: float(row["seconds"])
+    )
     slow = sorted((row for row in rows if row["slow"]), key=lambda row: -float(row["first_audio_ms"]))
     return {
         "now_ms": now_ms,
@@ -45,7 +50,7 @@ def snapshot(
         "gpus": _gpus(statuses),
         "broker": None if broker is None else asdict(broker),
         "latency": latency(rows),
-        "sessions": {"count": len(here), "newest": here[:SESSIONS]},
+        "sessions": {"count": len(sessions_here), "newest": sessions_here[:SESSIONS]},
         "turns": rows[:LATEST],
         "slow_turns": slow[:SLOWEST],
     }
@@ -55,7 +60,7 @@ def snapshot(
 
 
 def turn_row(entry_id: str, record: TurnRecord) -> Row:
-    """A turn that is over, with its id in the broker and its parts; marks that are no times are left out."""
+    """A finished turn with its entry id and the parts of its latency; invalid marks are left out."""
     marks = {name: round(float(ms), 1) for name, ms in record.marks.items() if abs(ms) <= LONGEST_MS}
     first_audio_ms = marks.get("first_audio")
     return {
@@ -77,17 +82,17 @@ def turn_row(entry_id: str, record: TurnRecord) -> Row:
 
 
 def latency(rows: Sequence[Row]) -> dict[str, Any]:
-    """p50 and p95 of the whole and of each part, in ms, over the spoken turns whose reply had audio."""
-    heard = [row for row in rows if row["spoken"] and row["first_audio_ms"] is not None]
-    taken: dict[str, list[float]] = {name: [] for name in SEGMENTS}
-    for part in (part for row in heard for part in row["segments"]):
-        taken[part["name"]].append(max(0.0, part["end_ms"] - part["begin_ms"]))
+    """p50 and p95 in ms of the total and of each part, over the spoken turns whose reply had audio."""
+    audible = [row for row in rows if row["spoken"] and row["first_audio_ms"] is not None]
+    durations: dict[str, list[float]] = {name: [] for name in SEGMENTS}
+    for part in (part for row in audible for part in row["segments"]):
+        durations[part["name"]].append(max(0.0, part["end_ms"] - part["begin_ms"]))
     return {
         "turns": len(rows),
         "failed": sum(row["outcome"] == "failed" for row in rows),
-        "slow": sum(row["slow"] for row in heard),
-        "total": _percentiles([row["first_audio_ms"] for row in heard]),
-        "segments": [{"name": name, "stage": SEGMENTS[name], **_percentiles(ms)} for name, ms in taken.items()],
+        "slow": sum(row["slow"] for row in audible),
+        "total": _percentiles([row["first_audio_ms"] for row in audible]),
+        "segments": [{"name": name, "stage": SEGMENTS[name], **_percentiles(ms)} for name, ms in durations.items()],
     }
 
 
@@ -127,7 +132,7 @@ def _stage(stage: str, status: StageStatus | None, queue_age_limit_ms: int) -> d
 
 
 def _worker(info: Mapping[str, Any], loads: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """One ready worker; None where it does not say how busy it is."""
+    """One ready worker; values are None if its load report lacks them."""
     consumer = str(info.get("consumer", ""))
     load = loads.get(consumer, {})
     slots, in_hand = _number(load.get("slots")), _number(load.get("in_hand"))
@@ -142,7 +147,7 @@ def _worker(info: Mapping[str, Any], loads: Mapping[str, Mapping[str, Any]]) -> 
 
 
 def _gpus(statuses: Mapping[str, StageStatus]) -> list[dict[str, Any]]:
-    """Each GPU once, however many workers are on it, with what each of them holds of its memory."""
+    """Each GPU once, with the memory of each worker on it."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for stage, status in statuses.items():
         for consumer, load in status.loads.items():
@@ -160,19 +165,19 @@ def _gpus(statuses: Mapping[str, StageStatus]) -> list[dict[str, Any]]:
 
 
 def _session(protocol: str, stats: Mapping[str, Any]) -> dict[str, Any]:
-    wanted = ("seconds", "turn", "turns", "interrupted", "stale", "dropped_samples")
-    return {"id": stats["session_id"], "protocol": protocol, **{name: stats[name] for name in wanted}}
+    names = ("seconds", "turn", "turns", "interrupted", "stale", "dropped_samples")
+    return {"id": stats["session_id"], "protocol": protocol, **{name: stats[name] for name in names}}
 
 
 def _host_and_process(consumer: str) -> str:
-    """`asr:host:pid:random` without its ends."""
+    """`host:pid` from `asr:host:pid:random`."""
     return ":".join(consumer.split(":")[1:-1]) or consumer
 
 
 def _number(value: object) -> Any:
-    """What another process wrote, if it is a number that JSON has."""
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return value if good else None
+    """A number from another process's report; None if it is not a finite number."""
+    valid = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return value if valid else None
 
 
 def _list(value: object) -> list[dict[str, Any]]:

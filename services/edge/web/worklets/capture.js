@@ -1,4 +1,4 @@
-/** The microphone's side of the audio thread: gathers chunks of s16le at the wanted rate and their peak. */
+/** Capture worklet, in the audio thread: collects the microphone's samples into s16le chunks at the wanted rate, with their peak. */
 
 import { Resampler } from "/web/worklets/resample.js";
 

@@ -1,10 +1,10 @@
 /**
- * The loudspeaker's side of the audio thread: a ring of samples that is played without clicks.
+ * Playback worklet, in the audio thread: a ring buffer of samples that is played without clicks.
  *
- * A reply starts when a little of it is buffered, so that the network's jitter does not tear it; where the
- * buffer runs dry there is silence, and the next start waits a little longer. Every start is faded in, and
- * what is left of the buffer when it runs dry or is cleared is faded out. Positions are samples since the
- * page was opened, at the context's rate; reports are in samples at the rate of the wire.
+ * A reply starts when START_MS of it is buffered, to absorb network jitter. After an underrun there is silence, and the
+ * next start waits for a little more audio. Every start is faded in; at an underrun or a `clear` the last samples are
+ * faded out. Positions are samples since the page was opened, at the context's rate; reports are in samples at the
+ * rate of the wire.
  *
  * In:  {type: "audio", reply, pcm}, {type: "end", reply}, {type: "clear"}, {type: "pause"}, {type: "resume"}.
  * Out: {type: "started", reply, time},
@@ -14,8 +14,8 @@
 import { Resampler } from "/web/worklets/resample.js";
 
 const START_MS = 50;
-const START_GROWTH_MS = 15;
-const START_MOST_MS = 140;
+const START_GROWTH_MS = 15; // after each underrun
+const START_LIMIT_MS = 140;
 const FADE_MS = 8;
 const REPORT_MS = 50;
 
@@ -26,14 +26,14 @@ class Playback extends AudioWorkletProcessor {
     this.ring = new Float32Array(2 ** 17);
     this.written = 0;
     this.read = 0;
-    this.replies = []; // {reply, start, ended, begun}: whose samples are in the ring, in order
+    this.replies = []; // {reply, start, ended, begun}: replies with samples in the ring, in order
     this.resampler = null;
     this.playing = false;
     this.paused = false;
     this.startMs = START_MS;
     this.gain = 0;
     this.step = 1000 / (FADE_MS * sampleRate);
-    this.tail = new Float32Array(0); // the fade-out of what was cleared
+    this.tail = new Float32Array(0); // the fade-out after a `clear` or a `pause`
     this.total = 0;
     this.peak = 0;
     this.level = 0;
@@ -75,7 +75,7 @@ class Playback extends AudioWorkletProcessor {
   end(reply) {
     const last = this.replies.at(-1);
     if (last?.reply === reply) last.ended = true;
-    else this.report("drained", reply, 0); // nothing of it was ever sent to be played
+    else this.report("drained", reply, 0); // no audio of it ever arrived
   }
 
   clear() {
@@ -90,7 +90,7 @@ class Playback extends AudioWorkletProcessor {
     this.replies = [];
   }
 
-  /** Silence within a fade; what is in the ring stays, and goes on with the sample that was next. */
+  /** Fades to silence. The ring keeps its samples, and `resume` continues with the next one. */
   pause() {
     this.paused = true;
     const current = this.replies[0];
@@ -99,7 +99,7 @@ class Playback extends AudioWorkletProcessor {
     if (current.begun) this.report("paused", current.reply, this.read - current.start);
   }
 
-  /** The fade is made of the samples that come next, without taking them. */
+  /** Copies the next samples into a fade-out without consuming them. */
   fadeOut() {
     const length = this.playing ? Math.min(this.written - this.read, Math.ceil(this.gain / this.step)) : 0;
     this.tail = new Float32Array(length);
@@ -119,7 +119,7 @@ class Playback extends AudioWorkletProcessor {
     const enough = queued >= (this.startMs * sampleRate) / 1000 || this.replies.at(-1)?.ended;
     if (!this.playing && !this.paused && queued && enough) this.playing = true;
     if (this.playing) this.render(out);
-    this.retire();
+    this.removeFinished();
     this.sinceReport += out.length;
     if (this.sinceReport >= (REPORT_MS * sampleRate) / 1000 && this.replies[0]?.begun) {
       this.report("progress", this.replies[0].reply, this.read - this.replies[0].start);
@@ -143,10 +143,10 @@ class Playback extends AudioWorkletProcessor {
     if (this.read < this.written) return;
     this.playing = false;
     this.gain = 0;
-    if (!this.replies.at(-1).ended) this.startMs = Math.min(START_MOST_MS, this.startMs + START_GROWTH_MS);
+    if (!this.replies.at(-1).ended) this.startMs = Math.min(START_LIMIT_MS, this.startMs + START_GROWTH_MS);
   }
 
-  /** Tells of the replies whose first sample comes before the position `until`. */
+  /** Reports the replies whose first sample is before the position `until` as started. */
   announce(until) {
     for (const entry of this.replies) {
       if (entry.begun || entry.start >= until) continue;
@@ -156,12 +156,12 @@ class Playback extends AudioWorkletProcessor {
     }
   }
 
-  /** Takes leave of the replies that were played to their end. */
-  retire() {
+  /** Removes the replies that were played to their end, and reports them as drained. */
+  removeFinished() {
     for (;;) {
       const [first, next] = this.replies;
-      const over = next ? this.read >= next.start : first?.ended && this.read === this.written;
-      if (!over) return;
+      const finished = next ? this.read >= next.start : first?.ended && this.read === this.written;
+      if (!finished) return;
       this.report("drained", first.reply, (next?.start ?? this.written) - first.start);
       this.replies.shift();
     }

@@ -1,12 +1,12 @@
 /**
- * A streaming sample-rate converter for the audio thread: used only where the browser gives another rate
- * than the one that was asked for (Firefox keeps a microphone at the rate of its device).
+ * A streaming sample-rate converter for the audio thread, used only if the browser does not give the requested rate
+ * (Firefox keeps a microphone at the rate of its device).
  *
- * Windowed-sinc interpolation, one filter for each of the phases that the two rates can have to each other.
+ * Polyphase windowed-sinc interpolation (Blackman window), one filter for each phase.
  */
 
 const HALF_WIDTH = 12; // zero crossings on each side: stop band near -70 dB, delay 0.75 ms at 16 kHz
-const PASS = 0.92; // share of the narrower band that is kept; the rest is the filter's slope
+const PASS = 0.92; // pass band as a share of the lower Nyquist frequency; the rest is the transition band
 
 const gcd = (a, b) => (b ? gcd(b, a % b) : a);
 
@@ -22,7 +22,7 @@ export class Resampler {
     this.phase = 0; // of the next output sample, in 1/up of an input sample after history[reach - 1]
   }
 
-  /** The samples that can be made now; what is needed of `input` for later ones is kept. */
+  /** Returns the output samples that are complete, and keeps the input that later ones need. */
   process(input) {
     const data = new Float32Array(this.history.length + input.length);
     data.set(this.history);
@@ -44,7 +44,7 @@ export class Resampler {
   }
 }
 
-/** Taps that interpolate `fraction` of a sample after the tap numbered `reach - 1`. */
+/** The taps of a filter that interpolates at `fraction` of a sample after tap number `reach - 1`. */
 function lowPass(cutoff, reach, fraction) {
   const taps = new Float32Array(2 * reach);
   let total = 0;

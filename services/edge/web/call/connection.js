@@ -1,9 +1,9 @@
 /**
- * The line to the server: one WebSocket at a time, opened again when it is lost. Knows no audio and no page.
+ * The connection to the server: one WebSocket at a time, reconnected when it is lost. Uses no audio and no DOM.
  *
- * A line counts as open when the server has said `ready`; a refusal after the handshake is no open line.
- * Lost lines are tried again after a time that doubles from try to try, with jitter so that the clients of a
- * restarted server do not all come at once, and immediately when the network or the page comes back.
+ * A connection counts as open when the server has sent `ready`: the server may refuse a session after the handshake.
+ * Reconnects with exponential back-off, and with jitter so that the clients of a restarted server do not all
+ * reconnect at the same moment. Reconnects immediately when the network or the page comes back.
  */
 
 const FIRST_DELAY_MS = 400;
@@ -11,12 +11,12 @@ const LONGEST_DELAY_MS = 15_000;
 const READY_TIMEOUT_MS = 8_000;
 const PING_MS = 10_000;
 const PONG_TIMEOUT_MS = 5_000;
-const BACKLOG_BYTES = 64_000; // 2 s of audio that the network did not take: what is said now would come too late
-const FINAL_CODES = new Set([1000, 1003, 1007, 1008, 1009]); // the same again would end the same way
+const BACKLOG_BYTES = 64_000; // 2 s of unsent audio: what is said now would arrive too late
+const FINAL_CODES = new Set([1000, 1003, 1007, 1008, 1009]); // another attempt would end in the same way
 
 export class Connection {
   /**
-   * `config()`: what `start_streaming` carries. `onStatus(status, detail)`: `connecting`, `open`,
+   * `config()` returns the settings for `start_streaming`. `onStatus(status, detail)`: `connecting`, `open`,
    * `waiting` {code, reason, delayMs, established} or `closed` {code, reason}; `onEvent(message)`; `onAudio(pcm)`.
    */
   constructor({ url, config, onStatus, onEvent, onAudio }) {
@@ -24,21 +24,21 @@ export class Connection {
     this.status = "closed";
     this.attempt = 0;
     this.droppedChunks = 0;
-    window.addEventListener("online", () => this.hurry());
-    document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && this.hurry());
+    window.addEventListener("online", () => this.retryNow());
+    document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && this.retryNow());
   }
 
   open() {
     this.attempt = 0;
-    this.dial();
+    this.connect();
   }
 
   close() {
-    this.hangUp(1000);
-    this.become("closed");
+    this.disconnect(1000);
+    this.setStatus("closed");
   }
 
-  /** False where there is no open line to send it on. */
+  /** Returns false, and sends nothing, if the connection is not open. */
   send(message) {
     if (this.status !== "open") return false;
     this.socket.send(JSON.stringify(message));
@@ -51,19 +51,19 @@ export class Connection {
     else this.socket.send(pcm);
   }
 
-  /** Something changed for the better: do not wait for the next try. */
-  hurry() {
-    if (this.status === "waiting") this.dial();
+  /** The network or the page is back: reconnect without delay, or check that the connection still works. */
+  retryNow() {
+    if (this.status === "waiting") this.connect();
     else if (this.status === "open") this.ping();
   }
 
-  become(status, detail = {}) {
+  setStatus(status, detail = {}) {
     this.status = status;
     this.onStatus(status, detail);
   }
 
-  dial() {
-    this.hangUp(1000);
+  connect() {
+    this.disconnect(1000);
     const socket = new WebSocket(this.url);
     socket.binaryType = "arraybuffer";
     this.socket = socket;
@@ -72,7 +72,7 @@ export class Connection {
     socket.onmessage = ({ data }) => this.receive(data);
     socket.onclose = ({ code, reason }) => this.lost(code, reason);
     this.timer = setTimeout(() => this.lost(1006, ""), READY_TIMEOUT_MS);
-    this.become("connecting");
+    this.setStatus("connecting");
   }
 
   receive(data) {
@@ -86,14 +86,14 @@ export class Connection {
       clearTimeout(this.timer);
       this.attempt = 0;
       this.established = true;
-      this.unanswered = null; // when the first ping that has no pong yet was sent
-      this.heartbeat = setInterval(() => this.beat(), PING_MS);
-      this.become("open");
+      this.unanswered = null; // send time of the first ping without a pong
+      this.heartbeat = setInterval(() => this.checkHeartbeat(), PING_MS);
+      this.setStatus("open");
     }
     this.onEvent(message);
   }
 
-  beat() {
+  checkHeartbeat() {
     if (this.unanswered !== null && performance.now() - this.unanswered > PONG_TIMEOUT_MS) this.lost(1006, "");
     else this.ping();
   }
@@ -105,19 +105,19 @@ export class Connection {
 
   lost(code, reason) {
     const { established } = this;
-    this.hangUp(4000);
+    this.disconnect(4000);
     if (FINAL_CODES.has(code)) {
-      this.become("closed", { code, reason });
+      this.setStatus("closed", { code, reason });
       return;
     }
     const longest = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** this.attempt);
     const delayMs = longest * (0.5 + Math.random() / 2);
     this.attempt += 1;
-    this.timer = setTimeout(() => this.dial(), delayMs);
-    this.become("waiting", { code, reason, delayMs, established });
+    this.timer = setTimeout(() => this.connect(), delayMs);
+    this.setStatus("waiting", { code, reason, delayMs, established });
   }
 
-  hangUp(code) {
+  disconnect(code) {
     clearTimeout(this.timer);
     clearInterval(this.heartbeat);
     const { socket } = this;

@@ -1,7 +1,8 @@
-/** Draws where the time of each turn went: the waterfall of one turn, a stacked bar for every other, p50 and p95. */
+/** Draws the response times: the waterfall of one turn, a stacked bar for each turn, p50 and p95. */
 
-import { STAGES, axis, bars, duration, summary, total } from "/web/waterfall.js";
-import { marksOf } from "/web/turns.js";
+import { marksOf } from "/web/call/turns.js";
+import { STAGES, bars, summary, total } from "/web/call/waterfall.js";
+import { axis, duration } from "/web/format.js";
 
 const KEPT_ROWS = 50;
 
@@ -12,12 +13,12 @@ export class Timing {
     this.table = panel.querySelector("#waterfall");
     this.count = panel.querySelector("#turn-count");
     this.rows = panel.querySelector("#turn-bars");
-    this.pinned = null; // a turn that the person chose to look at; null: the newest
+    this.pinned = null; // the turn that the person selected; null: the newest
     this.turns = [];
     this.rows.addEventListener("click", ({ target }) => this.choose(target.closest("button")));
   }
 
-  /** Draws all of it anew; it happens a few times in a turn. */
+  /** Redraws everything; called a few times in a turn. */
   update(turns) {
     const timed = turns.filter((turn) => bars(marksOf(turn)).length);
     if (timed.length > this.turns.length) this.pinned = null;

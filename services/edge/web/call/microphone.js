@@ -1,8 +1,8 @@
-/** The microphone: permission, one audio context, chunks of 20 ms as s16le. Knows no server. */
+/** The microphone: asks for permission and delivers chunks of 20 ms as s16le. */
 
 const CHUNK_MS = 20;
 
-/** `code`: insecure, denied, missing, busy, failed. */
+/** `code` is insecure, denied, missing, busy or failed. */
 export class MicrophoneError extends Error {
   constructor(code, cause) {
     super(code, { cause });
@@ -20,7 +20,7 @@ const CODES = {
 };
 
 export class Microphone {
-  /** `onChunk(pcm, peak)` gets an ArrayBuffer and its level 0..1; `onEnded()` tells that the device is gone. */
+  /** `onChunk(pcm, peak)` gets an ArrayBuffer and its level 0..1; `onEnded()` is called when the device disappears. */
   constructor({ rate, raw = false, onChunk, onEnded }) {
     Object.assign(this, { rate, raw, onChunk, onEnded });
     this.wanted = false;
@@ -35,13 +35,13 @@ export class Microphone {
     return this.isMuted;
   }
 
-  /** A muted microphone goes on sending silence: the server's clock for the end of a turn is the audio itself. */
+  /** A muted microphone still sends silence: the server measures the silence at the end of a turn in samples. */
   set muted(value) {
     this.isMuted = value;
     for (const track of this.stream?.getTracks() ?? []) track.enabled = !value;
   }
 
-  /** Asks for permission and starts; throws MicrophoneError. */
+  /** Asks for permission and starts. Throws MicrophoneError. */
   async start() {
     if (!navigator.mediaDevices?.getUserMedia || !window.AudioWorkletNode) throw new MicrophoneError("insecure");
     this.wanted = true;
@@ -66,7 +66,7 @@ export class Microphone {
     try {
       source = this.context.createMediaStreamSource(stream);
     } catch {
-      await this.context.close(); // Firefox: a stream keeps the rate of its device, and the worklet converts it
+      await this.context.close(); // Firefox: a stream has the rate of its device; the worklet resamples it
       this.context = new AudioContext({ latencyHint: "interactive" });
       source = this.context.createMediaStreamSource(stream);
     }
@@ -80,7 +80,7 @@ export class Microphone {
       processorOptions: { rate: this.rate, chunkMs: CHUNK_MS },
     });
     node.port.onmessage = ({ data }) => this.onChunk(data.pcm, data.peak);
-    source.connect(node).connect(context.destination); // its output is silence; unconnected it would not be run
+    source.connect(node).connect(context.destination); // its output is silence, but an unconnected node would not run
     this.node = node;
     if (context.state !== "running") await context.resume();
   }

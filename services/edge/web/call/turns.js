@@ -1,23 +1,22 @@
 /**
- * The conversation as the page knows it: turns, built from the server's events. Pure: no DOM, no clock, no audio.
+ * The turns of the conversation, built from the server's events. Pure: no DOM, no clock, no audio.
  *
- * The server numbers the turns of one session from its own beginning, so a turn is known by the session's epoch and
- * its number. A typed turn is shown before the server has given it a number and gets it with the first event that
- * can only be about it.
+ * Each session of the server numbers its turns from 1, so after a reconnect a number means another turn. A typed turn is
+ * shown before the server has given it a number; it gets its number from the first event that can only be about it.
  */
 
-const CHARACTERS_PER_SECOND = 14; // of spoken English, until replies of this session were measured
+const CHARACTERS_PER_SECOND = 14; // spoken English; replaced by the measured rate after the first reply
 
 export class Turns {
   constructor() {
     this.list = [];
     this.numbered = new Map();
-    this.unnumbered = []; // typed, not yet named by the server
+    this.unnumbered = []; // typed turns without a number from the server
     this.charactersPerSecond = CHARACTERS_PER_SECOND;
     this.keys = 0;
   }
 
-  /** The server counts from the beginning again. Returns what was typed but never sent. */
+  /** A new session numbers its turns from 1 again. Returns the typed turns that were never sent. */
   newSession() {
     this.numbered.clear();
     this.unnumbered = this.unnumbered.filter((turn) => !turn.sent);
@@ -40,7 +39,7 @@ export class Turns {
     this.keys += 1;
     const turn = {
       key: this.keys, number: null, typed: false, sent: false, user: "", userFinal: false,
-      reply: "", replying: false, done: false, heardOut: false, status: "",
+      reply: "", replying: false, done: false, playedToEnd: false, status: "",
       heard: null, received: 0, played: 0, shown: 0, serverMarks: {}, playDelayMs: null, ...fields,
     }; // prettier-ignore
     this.list.push(turn);
@@ -73,7 +72,7 @@ export class Turns {
     return this.list.findLast((turn) => turn.key === key);
   }
 
-  /** Turns before this one of which nothing came: noise that was taken for speech at first. */
+  /** Earlier turns without transcript or reply: noise that was first detected as speech. */
   abandoned(turn) {
     return this.list.filter((other) => other.number !== null && other.number < turn.number && isEmpty(other));
   }
@@ -83,14 +82,14 @@ export class Turns {
     this.numbered.delete(turn.number);
   }
 
-  /** Learns the pace of the voice from a reply that was played to its end. */
+  /** Measures the speaking rate of the voice on a reply that was played to its end. */
   learnPace(turn, rate) {
     if (turn.received > rate / 2) this.charactersPerSecond = (turn.reply.length * rate) / turn.received;
   }
 
-  /** How much of the reply's text was spoken so far, to the end of a word; never less than before. */
+  /** How many characters of the reply were spoken so far, to the end of a word; never decreases. */
   revealed(turn, rate) {
-    // Where it was interrupted the server knows best: it has the times of the words.
+    // After an interruption the server's text is exact: it knows the time of each word.
     if (turn.heard !== null && turn.reply.startsWith(turn.heard)) return turn.heard.length;
     turn.shown = Math.max(turn.shown, this.reached(turn, rate));
     return Math.min(turn.shown, turn.reply.length);
@@ -108,7 +107,7 @@ export class Turns {
 
 const isEmpty = (turn) => !turn.userFinal && !turn.replying && !turn.typed;
 
-/** The marks of a turn with the one that only the page can know: when the reply was first heard. */
+/** The server's marks of a turn, and `played`: when the first audio left the loudspeaker, which only the page knows. */
 export function marksOf(turn) {
   const { first_audio: firstAudio } = turn.serverMarks;
   if (firstAudio === undefined || turn.playDelayMs === null) return { ...turn.serverMarks };

@@ -1,19 +1,19 @@
-/** Draws what is heard: a strip of bars that runs from right to left, the person's and the reply's, and the level meter. */
+/** Draws the levels of microphone and reply: a strip of bars that moves from right to left, and the level meter. */
 
 const BAR_MS = 40;
 const BAR_PX = 3;
 const GAP_PX = 2;
-const STILL_MS = 250; // between two drawings where the person asked for less motion
+const STILL_MS = 250; // between two frames if the person prefers reduced motion
 const FLOOR_DB = -54;
 
-/** Amplitude 0..1 to height 0..1, in decibels: what the ear takes for twice as loud looks twice as high. */
+/** Converts an amplitude, 0..1, to a height, 0..1, on a decibel scale: loudness is perceived logarithmically. */
 export function height(amplitude) {
   if (amplitude <= 0) return 0;
   return Math.max(0, Math.min(1, 1 - (20 * Math.log10(amplitude)) / FLOOR_DB));
 }
 
 export class Meter {
-  /** `levels()` gives {microphone, reply}: the highest amplitudes since it was asked last. */
+  /** `levels()` returns {microphone, reply}: the peak amplitudes since its last call. */
   constructor({ canvas, bar, orb, levels }) {
     Object.assign(this, { canvas, bar, orb, levels });
     this.history = [];

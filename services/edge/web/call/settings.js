@@ -1,7 +1,7 @@
 /** The settings panel: what this person wants of a conversation, kept in the browser; sent when one starts. */
 
-import { Control } from "/web/control.js";
-import { isWell, stageName } from "/web/words.js";
+import { Control } from "/web/call/control.js";
+import { isWell, stageName } from "/web/call/errors.js";
 
 const KEY = "parley.settings";
 const CHECK_TIMEOUT_MS = 10_000;

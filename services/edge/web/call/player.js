@@ -1,13 +1,12 @@
-/** The loudspeaker: hands reply audio to the playback worklet and tells what of it was really rendered. */
+/** The loudspeaker: gives reply audio to the playback worklet and reports how much of it was rendered. */
 
-const REMEMBERED = 8; // replies whose arrival is kept; more than one is rare
-
-const WAITING_MOST = 1_000; // messages; what comes after is not heard
+const ARRIVALS_KEPT = 8; // replies whose arrival time is kept; more than one at a time is rare
+const WAITING_LIMIT = 1_000; // messages; later ones are dropped
 
 export class Player {
   /**
-   * Callbacks get the reply's key and samples at the rate of the wire:
-   * `onStarted(reply, delayMs)`: from the arrival of its first audio until it is heard;
+   * The callbacks get the reply's key; `played` is in samples at the rate of the wire.
+   * `onStarted(reply, delayMs)`: the delay from the arrival of the first audio until it leaves the loudspeaker;
    * `onProgress(reply, played)`; `onPaused(reply, played)`; `onOver(reply, played, cleared)`.
    */
   constructor({ rate, onStarted, onProgress, onPaused, onOver }) {
@@ -15,21 +14,21 @@ export class Player {
     this.total = 0;
     this.peak = 0;
     this.level = 0;
-    this.sounding = null; // the reply that is being heard
-    this.waiting = []; // messages to a worklet that is still being loaded: a quick reply comes before it
-    this.arrivals = new Map(); // reply → context time at which its first audio arrived
+    this.sounding = null; // the reply that is playing
+    this.waiting = []; // messages to the worklet while it still loads: a fast reply arrives before that
+    this.arrivals = new Map(); // reply → context time of the arrival of its first audio
   }
 
   get available() {
     return Boolean(this.starting);
   }
 
-  /** Milliseconds from a sample's rendering until it leaves the loudspeaker, as far as the browser knows. */
+  /** Milliseconds from the rendering of a sample until it leaves the loudspeaker, as the browser reports it. */
   get latencyMs() {
     return 1000 * (this.context?.outputLatency || this.context?.baseLatency || 0);
   }
 
-  /** To be called from a gesture of the person. Without worklets (an insecure page) there is no sound: returns false. */
+  /** Call it from a click or key press. Returns false without worklets (on an insecure page): then there is no sound. */
   async start() {
     if (!window.AudioWorkletNode) return false;
     this.starting ??= this.build();
@@ -57,35 +56,35 @@ export class Player {
   }
 
   post(message) {
-    if (!this.node) this.waiting.length < WAITING_MOST && this.waiting.push(message);
+    if (!this.node) this.waiting.length < WAITING_LIMIT && this.waiting.push(message);
     else if (message.pcm) this.node.port.postMessage(message, [message.pcm]);
     else this.node.port.postMessage(message);
   }
 
-  /** `pcm`: an ArrayBuffer of s16le, given away. */
+  /** `pcm` is an ArrayBuffer of s16le; it is transferred to the worklet. */
   push(reply, pcm) {
     if (!this.available) return;
     if (!this.arrivals.has(reply)) {
       this.arrivals.set(reply, this.context.currentTime);
-      if (this.arrivals.size > REMEMBERED) this.arrivals.delete(this.arrivals.keys().next().value);
+      if (this.arrivals.size > ARRIVALS_KEPT) this.arrivals.delete(this.arrivals.keys().next().value);
     }
     this.post({ type: "audio", reply, pcm });
   }
 
-  /** No more audio comes of this reply. */
+  /** The reply has no more audio. */
   end(reply) {
     if (this.arrivals.has(reply)) this.post({ type: "end", reply });
     else this.onOver(reply, 0, false);
   }
 
-  /** Silence now, and nothing more of what was pushed. */
+  /** Stops now and discards all buffered audio. */
   clear() {
     if (this.available) this.post({ type: "clear" });
     this.sounding = null;
     this.level = 0;
   }
 
-  /** Silence now; what was pushed stays, and `resume` goes on with the next sample. */
+  /** Stops now and keeps the buffered audio; `resume` continues with the next sample. */
   pause() {
     if (this.available) this.post({ type: "pause" });
     this.level = 0;

@@ -1,14 +1,15 @@
 /**
- * The call: what the person does and what the server says, turned into turns, sound and a state. Knows no DOM.
+ * The call: turns the person's actions and the server's messages into turns, sound and a state. Uses no DOM.
  *
- * States: `idle`, `connecting`, `ready` (connected, microphone off), `listening`, `thinking`, `speaking`, `paused` (someone speaks into the reply), `reconnecting`.
+ * States: `idle`, `connecting`, `ready` (connected, microphone off), `listening`, `thinking`, `speaking`, `paused`
+ * (the person speaks during the reply), `reconnecting`.
  */
 
-import { Connection } from "/web/connection.js";
-import { Microphone } from "/web/microphone.js";
-import { Player } from "/web/player.js";
-import { Turns } from "/web/turns.js";
-import { lineTrouble, microphoneTrouble, stagesTrouble } from "/web/words.js";
+import { Connection } from "/web/call/connection.js";
+import { Microphone } from "/web/call/microphone.js";
+import { Player } from "/web/call/player.js";
+import { Turns } from "/web/call/turns.js";
+import { connectionError, microphoneError, notReadyError } from "/web/call/errors.js";
 
 export const RATE = 16_000;
 const REPORT_MS = 250;
@@ -16,7 +17,7 @@ const EVENTS_KEPT = 200;
 const CHECK_TIMEOUT_MS = 3_000;
 
 export class Call {
-  /** `view`: changed(), turnChanged(turn), turnGone(turn), timed(), newSession(), trouble(words or ""). */
+  /** `view`: changed(), turnChanged(turn), turnRemoved(turn), timingChanged(), newSession(), error(text or ""). */
   constructor({ raw, config, view }) {
     this.view = view;
     this.pushToTalk = false;
@@ -25,28 +26,28 @@ export class Call {
     this.level = 0;
     this.active = false;
     this.sessions = 0;
-    this.rest();
+    this.reset();
     this.connection = new Connection({
       url: `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws?rate=${RATE}`,
       config,
-      onStatus: (status, detail) => this.lineChanged(status, detail),
+      onStatus: (status, detail) => this.connectionChanged(status, detail),
       onEvent: (message) => this.receive(message),
-      onAudio: (pcm) => this.hear(pcm),
+      onAudio: (pcm) => this.playAudio(pcm),
     });
     this.microphone = new Microphone({
       rate: RATE,
       raw,
-      onChunk: (pcm, peak) => this.speak(pcm, peak),
-      onEnded: () => this.trouble(microphoneTrouble("lost")),
+      onChunk: (pcm, peak) => this.sendAudio(pcm, peak),
+      onEnded: () => this.showError(microphoneError("lost")),
     });
-    // A report may still come of a turn that was forgotten meanwhile.
-    const about = (key, tell) => this.turns.byKey(key) && tell(this.turns.byKey(key));
+    // The player may still report on a turn that has been removed.
+    const withTurn = (key, handle) => this.turns.byKey(key) && handle(this.turns.byKey(key));
     this.player = new Player({
       rate: RATE,
-      onStarted: (key, delayMs) => about(key, (turn) => this.replyStarted(turn, delayMs)),
-      onProgress: (key, played) => about(key, (turn) => this.replyPlayed(turn, played)),
-      onPaused: (key, played) => about(key, (turn) => this.replyPaused(turn, played)),
-      onOver: (key, played, cleared) => about(key, (turn) => this.replyOver(turn, played, cleared)),
+      onStarted: (key, delayMs) => withTurn(key, (turn) => this.replyStarted(turn, delayMs)),
+      onProgress: (key, played) => withTurn(key, (turn) => this.replyPlayed(turn, played)),
+      onPaused: (key, played) => withTurn(key, (turn) => this.replyPaused(turn, played)),
+      onOver: (key, played, cleared) => withTurn(key, (turn) => this.replyOver(turn, played, cleared)),
     });
   }
 
@@ -55,37 +56,37 @@ export class Call {
     const { status } = this.connection;
     if (status !== "open") return status === "connecting" && !this.sessions ? "connecting" : "reconnecting";
     if (this.player.sounding) return this.paused ? "paused" : "speaking";
-    if (this.awaited && !this.hearing) return "thinking";
+    if (this.awaited && !this.userSpeaking) return "thinking";
     return this.microphone.open ? "listening" : "ready";
   }
 
-  /** Nothing is being said by anyone. */
-  rest() {
-    this.hearing = false;
+  /** Forgets the turn in progress: nobody speaks, no reply is expected. */
+  reset() {
+    this.userSpeaking = false;
     this.paused = false;
-    this.pressed = false; // the key of push-to-talk
-    this.awaited = null; // the turn that a reply is expected to
+    this.pressed = false; // whether the push-to-talk key is down
+    this.awaited = null; // the turn whose reply is expected
     this.replying = null; // the turn that arriving audio belongs to
-    this.reportedMs = 0; // clock time of the last `played`
+    this.reportedMs = 0; // performance.now() of the last `played` message
   }
 
   // -- what the person does ------------------------------------------------------------------------
 
-  /** From a gesture of the person: browsers give sound and microphone only then. */
+  /** Call it from a click or key press: browsers allow sound and microphone only then. */
   async start({ microphone }) {
     this.active = true;
-    this.view.trouble("");
+    this.view.error("");
     const sound = this.player.start();
     this.connection.open();
-    if (microphone) this.talk();
-    await sound.catch(() => this.trouble("This browser does not play the reply; it is shown as text."));
+    if (microphone) this.openMicrophone();
+    await sound.catch(() => this.showError("This browser cannot play the reply. The text is still shown."));
   }
 
-  async talk() {
+  async openMicrophone() {
     try {
       await this.microphone.start();
     } catch (error) {
-      this.view.trouble(microphoneTrouble(error.code));
+      this.view.error(microphoneError(error.code));
     }
     this.view.changed();
   }
@@ -95,20 +96,20 @@ export class Call {
     this.sessions = 0;
     this.microphone.stop();
     this.player.clear();
-    this.rest();
+    this.reset();
     this.connection.close();
   }
 
-  /** A new session with the settings as they are now; the conversation so far is forgotten on both sides. */
+  /** Starts a new session with the current settings. Page and server forget the conversation so far. */
   startOver() {
     this.turns.forget();
     this.player.clear();
-    this.rest();
+    this.reset();
     this.sessions = 0;
     if (this.active) this.connection.open();
   }
 
-  say(text) {
+  sendText(text) {
     const turn = this.turns.typed(text);
     this.view.turnChanged(turn);
     if (!this.active) this.start({ microphone: false });
@@ -126,34 +127,34 @@ export class Call {
     this.view.changed();
   }
 
-  /** Push-to-talk: what is said while pressed is a turn when released. */
+  /** Push-to-talk: releasing the key ends the turn. */
   press(pressed) {
     if (!this.pushToTalk || pressed === this.pressed || this.connection.status !== "open") return;
     this.pressed = pressed;
-    if (pressed) this.hush();
+    if (pressed) this.stopReply();
     else this.connection.send({ type: "commit" });
-    this.hearing = pressed;
+    this.userSpeaking = pressed;
     this.view.changed();
   }
 
-  /** Silences the reply here at once, and tells the server; what it still sends of it is not played. */
-  hush() {
+  /** Stops the reply immediately and cancels it on the server. Audio that still arrives is not played. */
+  stopReply() {
     const turn = this.replying ?? this.turns.byKey(this.player.sounding);
     if (!turn) return;
     this.connection.send({ type: "cancel" });
-    this.cut(turn, "cancelled");
+    this.cutReply(turn, "cancelled");
     this.view.changed();
   }
 
   // -- sound ---------------------------------------------------------------------------------------
 
-  speak(pcm, peak) {
+  sendAudio(pcm, peak) {
     if (this.pushToTalk && !this.pressed) return;
     this.level = Math.max(this.level, this.microphone.muted ? 0 : peak);
     this.connection.sendAudio(pcm);
   }
 
-  hear(pcm) {
+  playAudio(pcm) {
     if (!this.replying || !this.player.available) return;
     this.replying.received += pcm.byteLength / 2;
     this.player.push(this.replying.key, pcm);
@@ -163,7 +164,7 @@ export class Call {
     turn.playDelayMs = delayMs;
     if (this.awaited === turn) this.awaited = null;
     this.view.turnChanged(turn);
-    this.view.timed();
+    this.view.timingChanged();
     this.view.changed();
   }
 
@@ -173,7 +174,7 @@ export class Call {
     this.view.turnChanged(turn);
   }
 
-  /** The exact place, at once: the server cuts or resumes the reply there. */
+  /** Reports the position without delay: the server cuts or resumes the reply there. */
   replyPaused(turn, played) {
     turn.played = played;
     this.report(turn, this.player.latencyMs);
@@ -182,9 +183,9 @@ export class Call {
 
   replyOver(turn, played, cleared) {
     turn.played = played;
-    turn.heardOut = !cleared;
+    turn.playedToEnd = !cleared;
     if (!cleared) this.turns.learnPace(turn, RATE);
-    // The last sample was rendered but is still on its way to the ear; after a cut that part was never heard.
+    // The last samples are rendered but not audible yet, for the output latency. After a cut they never are.
     if (cleared) this.report(turn, this.player.latencyMs);
     else setTimeout(() => this.report(turn, 0), this.player.latencyMs);
     if (this.awaited === turn) this.awaited = null;
@@ -199,7 +200,7 @@ export class Call {
     this.connection.send({ type: "played", turn: turn.number, ms });
   }
 
-  cut(turn, status) {
+  cutReply(turn, status) {
     turn.status = status;
     this.paused = false;
     this.replying = null;
@@ -218,55 +219,55 @@ export class Call {
     this.view.changed();
   }
 
-  lineChanged(status, detail) {
+  connectionChanged(status, detail) {
     if (status === "waiting") {
       this.player.clear();
-      this.rest();
+      this.reset();
       this.explain(detail);
     }
     if (status === "closed" && this.active) {
       this.end();
-      this.trouble(lineTrouble({ ...detail, established: true }));
+      this.showError(connectionError({ ...detail, established: true }));
     }
     this.view.changed();
   }
 
-  /** Says why there is no line; where the socket did not tell, the server may. */
+  /** Shows why the connection is lost. If the close frame has no reason, asks the server for one over HTTP. */
   async explain(detail) {
-    const words = lineTrouble(detail);
+    const cause = connectionError(detail);
     const again = `Trying again in ${Math.ceil(detail.delayMs / 1000)} s.`;
-    this.trouble(`${words} ${again}`);
+    this.showError(`${cause} ${again}`);
     if (detail.established || detail.reason) return;
     const signal = AbortSignal.timeout(CHECK_TIMEOUT_MS);
     const response = await fetch("/test-connection", { method: "POST", signal }).catch(() => null);
-    const why = response?.ok ? stagesTrouble(await response.json().catch(() => ({}))) : "";
-    if (why && this.connection.status !== "open") this.trouble(`${why} ${again}`);
+    const why = response?.ok ? notReadyError(await response.json().catch(() => ({}))) : "";
+    if (why && this.connection.status !== "open") this.showError(`${why} ${again}`);
   }
 
-  trouble(words) {
-    this.view.trouble(words);
+  showError(text) {
+    this.view.error(text);
     this.view.changed();
   }
 }
 
 const HANDLERS = {
   ready(call, { config }) {
-    call.pushToTalk = !config.detect_turns; // of the person's choice and the server's default
-    call.rest();
+    call.pushToTalk = !config.detect_turns; // the person's choice, or else the server's default
+    call.reset();
     for (const turn of call.turns.abandoned({ number: Infinity })) drop(call, turn);
     call.sessions += 1;
     if (call.sessions > 1) call.view.newSession();
-    if (call.sessions > 1) call.view.trouble("");
+    if (call.sessions > 1) call.view.error("");
     for (const turn of call.turns.newSession()) call.sendTyped(turn);
   },
   vad_status(call, { is_speaking: isSpeaking }) {
-    call.hearing = isSpeaking;
+    call.userSpeaking = isSpeaking;
   },
   transcript(call, message) {
     const turn = call.turns.of(message);
     turn.user = message.text;
     turn.userFinal = message.final;
-    // A turn that is taken back ends with an empty transcript, without having been worked on.
+    // A discarded turn ends with an empty transcript and no `processing_started`.
     if (message.final && !message.text.trim() && call.awaited !== turn) drop(call, turn);
     else call.view.turnChanged(turn);
     for (const other of call.turns.abandoned(turn)) drop(call, other);
@@ -287,7 +288,7 @@ const HANDLERS = {
   reply_done(call, message) {
     const turn = call.turns.of(message);
     turn.done = true;
-    turn.status ||= message.status ?? "completed"; // a reply that was cut stays so, however far it was sent
+    turn.status ||= message.status ?? "completed"; // a reply that was cut here stays cut, even if the server had sent all of it
     if (call.replying === turn) call.replying = null;
     if (call.awaited === turn && turn.status !== "completed") call.awaited = null;
     call.player.end(turn.key);
@@ -306,21 +307,21 @@ const HANDLERS = {
     call.paused = false;
     if (turn && heard !== undefined) turn.heard = heard;
     if (!turn) call.player.clear();
-    else if (!turn.heardOut) call.cut(turn, turn.status === "cancelled" ? "cancelled" : "interrupted"); // else it came just after the last sound: nothing was lost
+    else if (!turn.playedToEnd) call.cutReply(turn, turn.status === "cancelled" ? "cancelled" : "interrupted"); // if it was played to its end, nothing was lost
   },
   timing(call, message) {
     const turn = call.turns.of(message);
     Object.assign(turn.serverMarks, message.marks);
     call.view.turnChanged(turn);
-    call.view.timed();
+    call.view.timingChanged();
   },
   error(call, { message, code, turn: number }) {
     if (call.awaited && (number === undefined || call.awaited.number === number)) call.awaited = null;
-    call.view.trouble(message || code);
+    call.view.error(message || code);
   },
 };
 
 function drop(call, turn) {
   call.turns.remove(turn);
-  call.view.turnGone(turn);
+  call.view.turnRemoved(turn);
 }

@@ -1,18 +1,20 @@
-/** One conversation: the waterfall of each of its turns, and its event log. */
+/** The monitor's page of one conversation: a waterfall for each turn, and the event log. */
 
-import {
-  PARTS, age, axisOf, clock, draw, duration, exactClock, figure, limit, make, nothing, poll, segment, table, took, warn,
-} from "/web/monitor_parts.js"; // prettier-ignore
+import { age, clock, duration, exactClock } from "/web/format.js";
+import { draw, emptyState, figure, make, table, tile } from "/web/monitor/elements.js";
+import { poll, warn } from "/web/monitor/poll.js";
+import { PARTS, axisOf, limit, segment, took } from "/web/monitor/waterfall.js";
 
 const SHOWN_ROWS = 400;
-const FINE = new Set(["TranscriptPartial", "ReplyDelta", "VoiceChunk"]);
+/** Events that come many times in a turn; hidden unless the checkbox is set. */
+const FREQUENT = new Set(["TranscriptPartial", "ReplyDelta", "VoiceChunk"]);
 
 const id = decodeURIComponent(location.pathname.split("/").pop());
 const turns = new Map();
 let rows = [];
 let after = "-";
 let ended = false;
-const fine = document.getElementById("fine");
+const showAll = document.getElementById("show-all");
 
 function take(data) {
   warn("");
@@ -24,13 +26,13 @@ function take(data) {
   }
   const newest = [...turns.values()].reverse();
   draw("tiles", [data.live, newest.length, ended], () => tiles(data, newest));
-  draw("turns", newest, () => (newest.length ? cards(newest, data.slow_ms) : nothing("No turn of this conversation is over yet.")));
+  draw("turns", newest, () => (newest.length ? cards(newest, data.slow_ms) : emptyState("No turn of this conversation has ended yet.")));
   drawLog(data);
   return Boolean(data.live) || data.log !== null;
 }
 
 function tiles({ live }, known) {
-  const state = live ? "in progress" : ended ? "over" : "not on this edge";
+  const state = live ? "in progress" : ended ? "ended" : "not on this edge";
   const [last] = known;
   return [
     tile("Conversation", id.slice(0, 8)),
@@ -40,9 +42,6 @@ function tiles({ live }, known) {
     tile("Turns", String(live?.turns ?? known.length)),
   ];
 }
-
-const tile = (label, value) =>
-  make("div", { class: "tile" }, make("span", { class: "label" }, label), make("span", { class: "value" }, value));
 
 // -- turns ------------------------------------------------------------------------------------------
 
@@ -63,8 +62,8 @@ function card(turn, end, slowMs) {
   const total = turn.first_audio_ms === null ? "no audio" : `first audio ${duration(turn.first_audio_ms)}`;
   const head = make("h3", {}, `Turn ${turn.turn} `, make("span", { class: turn.slow ? "bad" : "" }, total));
   const body = turn.segments.length
-    ? table(`Waterfall of turn ${turn.turn}`, ["Part", "", ">took", ">until"], turn.segments.map((part) => partRow(part, end, slowMs)))
-    : nothing("No times are known of this turn.");
+    ? table(`Waterfall of turn ${turn.turn}`, ["Part", "", ">duration", ">end"], turn.segments.map((part) => partRow(part, end, slowMs)))
+    : emptyState("No times were recorded for this turn.");
   return make("article", { class: "turn-card" }, head, make("p", { class: "note" }, facts.join(" · ")), body);
 }
 
@@ -78,14 +77,14 @@ function partRow(part, end, slowMs) {
 // -- the log ----------------------------------------------------------------------------------------
 
 function drawLog({ log, masked, log_kept_s: keptS }) {
-  const wanted = fine.checked ? rows : rows.filter(({ type }) => !FINE.has(type));
-  const note = masked ? "what was said is masked" : "with what was said";
+  const wanted = showAll.checked ? rows : rows.filter(({ type }) => !FREQUENT.has(type));
+  const note = masked ? "texts are masked" : "texts are shown";
   document.getElementById("log-note").textContent = `${note}; newest first`;
-  draw("event-log", [wanted.at(-1)?.id, wanted.length, fine.checked, log === null], () => {
-    const gone = `The broker keeps the log of a conversation for ${keptS} s after its end; this one's is gone.`;
-    if (!wanted.length) return nothing(log === null ? gone : "Nothing was logged yet.");
-    const shown = table("Event log", [">Time", "Event", ">Turn", "What"], wanted.slice(-SHOWN_ROWS).reverse().map(logRow));
-    return log === null ? [nothing(gone), shown] : shown;
+  draw("event-log", [wanted.at(-1)?.id, wanted.length, showAll.checked, log === null], () => {
+    const gone = `This log has expired: the broker keeps it for ${keptS} s after the end of a conversation.`;
+    if (!wanted.length) return emptyState(log === null ? gone : "No event has been logged yet.");
+    const shown = table("Event log", [">Time", "Event", ">Turn", "Fields"], wanted.slice(-SHOWN_ROWS).reverse().map(logRow));
+    return log === null ? [emptyState(gone), shown] : shown;
   });
 }
 
@@ -95,17 +94,19 @@ function logRow(row) {
   const fence = row.fence > 1 ? ` (attempt ${row.fence})` : "";
   return make("tr", { class: row.type === "StageFailed" || row.type === "unreadable" ? "bad" : null },
     make("td", { class: "figure" }, at), make("th", { scope: "row" }, row.type + fence), figure(turn),
-    make("td", { class: "what" }, words(row.fields))); // prettier-ignore
+    make("td", { class: "fields" }, fieldsText(row.fields))); // prettier-ignore
 }
 
-function words(fields) {
-  const told = ([name, value]) => `${name} ${value !== null && typeof value === "object" ? `(${words(value)})` : value === "" ? "–" : value}`;
-  return Object.entries(fields).map(told).join(", ");
+function fieldsText(fields) {
+  const valueText = (value) => (value !== null && typeof value === "object" ? `(${fieldsText(value)})` : value === "" ? "–" : value);
+  return Object.entries(fields)
+    .map(([name, value]) => `${name} ${valueText(value)}`)
+    .join(", ");
 }
 
 document.title = `${id.slice(0, 8)} · Parley`;
 let last = null;
-fine.addEventListener("change", () => last && drawLog(last));
+showAll.addEventListener("change", () => last && drawLog(last));
 window.monitor = { snapshots: 0 };
 poll(
   () => `/monitor/sessions/${encodeURIComponent(id)}/data?after=${after}`,

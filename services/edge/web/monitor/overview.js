@@ -1,17 +1,16 @@
-/** The monitor: draws one snapshot of the system a second. */
+/** The monitor's overview: draws a snapshot of the system once a second. */
 
-import {
-  PARTS, age, axisOf, bytes, clock, draw, duration, figure, gauge, make, nothing, poll, segment, sessionLink,
-  table, track, warn,
-} from "/web/monitor_parts.js"; // prettier-ignore
-import { axis } from "/web/waterfall.js";
+import { age, axis, bytes, clock, duration } from "/web/format.js";
+import { draw, emptyState, figure, gauge, make, sessionLink, table, tile } from "/web/monitor/elements.js";
+import { poll, warn } from "/web/monitor/poll.js";
+import { PARTS, axisOf, segment, track } from "/web/monitor/waterfall.js";
 
 const STATES = {
   ready: "ready",
-  full: "all slots taken",
-  behind: "behind",
-  missing: "no worker",
-  unknown: "not known",
+  full: "all slots in use",
+  behind: "falling behind",
+  missing: "no ready worker",
+  unknown: "unknown",
 };
 const OUTCOMES = { completed: "", interrupted: "interrupted", cancelled: "cancelled", failed: "failed" };
 
@@ -21,9 +20,9 @@ function show(data) {
   draw("tiles", [latency.total, latency.turns, latency.slow, latency.failed, sessions.count, data.slow_ms], () => tiles(data));
   draw("stages", data.stages, stages);
   draw("latency", latency, () => latencyTable(latency, data.slow_ms));
-  document.querySelector("#latency small").textContent = `to the first audio, over the last ${latency.turns === 1 ? "turn" : `${latency.turns} turns`}`;
+  document.querySelector("#latency small").textContent = `until the first audio, over the last ${latency.turns === 1 ? "turn" : `${latency.turns} turns`}`;
   draw("turns", data.turns, (turns) =>
-    turns.length ? turnList(turns, data.slow_ms) : nothing("No turn is over yet. Talk to Parley, and each turn appears here."),
+    turns.length ? turnList(turns, data.slow_ms) : emptyState("No turn has ended yet. Talk to Parley, and each turn appears here."),
   );
   document.querySelector("#slow small").textContent = `first audio after more than ${duration(data.slow_ms)}, slowest first`;
   draw("slow", [data.slow_turns, latency.turns], () => slowTurns(data));
@@ -32,29 +31,25 @@ function show(data) {
   draw("broker", broker, brokerTable);
 }
 
-// -- at a glance ------------------------------------------------------------------------------------
+// -- summary -----------------------------------------------------------------------------------------
 
 function tiles({ latency, sessions, slow_ms: slowMs }) {
   const { total, slow, failed, turns } = latency;
-  const inTime = total.n ? (100 * (total.n - slow)) / total.n : null;
+  const inTimePercent = total.n ? (100 * (total.n - slow)) / total.n : null;
   return [
     tile("First audio, p50", duration(total.p50_ms), total.p50_ms > slowMs),
     tile("First audio, p95", duration(total.p95_ms), total.p95_ms > slowMs),
-    tile(`Within ${duration(slowMs)}`, inTime === null ? "–" : `${inTime.toFixed(inTime < 100 && inTime > 99 ? 1 : 0)} %`, inTime !== null && inTime < 95),
+    tile(`Within ${duration(slowMs)}`, inTimePercent === null ? "–" : `${inTimePercent.toFixed(inTimePercent < 100 && inTimePercent > 99 ? 1 : 0)} %`, inTimePercent !== null && inTimePercent < 95),
     tile("Failed turns", turns ? `${failed} of ${turns}` : "–", failed > 0),
     tile("Conversations here", String(sessions.count)),
   ];
-}
-
-function tile(label, value, bad = false) {
-  return make("div", { class: bad ? "tile bad" : "tile" }, make("span", { class: "label" }, label), make("span", { class: "value" }, value));
 }
 
 // -- stages -----------------------------------------------------------------------------------------
 
 function stages(list) {
   const rows = list.flatMap((stage) => [stageRow(stage), ...stage.workers.map((worker) => workerRow(worker, stage))]);
-  return table("Stages and their workers", ["Stage", "State", "Slots taken", ">Queue age", ">Loop lag"], rows);
+  return table("Stages and their workers", ["Stage", "State", "Slots in use", ">Queue age", ">Loop lag"], rows);
 }
 
 function stageRow(stage) {
@@ -70,15 +65,15 @@ function workerRow(worker, { workers }) {
   return make("tr", { class: "worker-row" }, name, make("td"), workers.length > 1 ? slots(worker.in_hand, worker.slots) : make("td"), figure(""), figure(lag));
 }
 
-function slots(taken, all) {
+function slots(used, all) {
   if (!all) return make("td", { class: "slots" }, "–");
-  return make("td", { class: "slots" }, gauge(taken / all, `${taken} of ${all} slots taken`), ` ${taken} of ${all}`);
+  return make("td", { class: "slots" }, gauge(used / all, `${used} of ${all} slots in use`), ` ${used} of ${all}`);
 }
 
 // -- latency ----------------------------------------------------------------------------------------
 
 function latencyTable({ total, segments }, slowMs) {
-  if (!total.n) return nothing("Nothing was measured yet: no turn has had audio.");
+  if (!total.n) return emptyState("No latency to show yet: no spoken turn has had a reply with audio.");
   const end = axis(Math.max(...segments.map((part) => part.p95_ms ?? 0)));
   const rows = segments.map((part) => {
     const { p50_ms: p50, p95_ms: p95 } = part;
@@ -92,8 +87,8 @@ function latencyTable({ total, segments }, slowMs) {
   });
   const sum = make("tr", { class: "sum" }, make("th", { scope: "row" }, "First audio"), make("td", { class: "drawing" }),
     figure(duration(total.p50_ms)), figure(duration(total.p95_ms), { class: total.p95_ms > slowMs ? "figure bad" : "figure" })); // prettier-ignore
-  const note = make("p", { class: "note" }, "Work that is prepared during the silence runs beside the endpoint: the parts do not add up.");
-  return [table("Latency of each part", ["Part", "", ">p50", ">p95"], [...rows, sum]), note];
+  const note = make("p", { class: "note" }, "The stages already work during the silence before the endpoint, so the parts overlap and do not add up to the total.");
+  return [table("Latency by part", ["Part", "", ">p50", ">p95"], [...rows, sum]), note];
 }
 
 // -- turns ------------------------------------------------------------------------------------------
@@ -118,18 +113,18 @@ function turnRow(turn, end, slowMs) {
 
 function slowTurns({ slow_turns: slow, slow_ms: slowMs, latency }) {
   if (slow.length) return turnList(slow, slowMs);
-  return nothing(latency.turns ? "None of the last turns was slow." : "No turn is over yet.");
+  return emptyState(latency.turns ? "No slow turn among the last turns." : "No turn has ended yet.");
 }
 
 function legend() {
-  const keys = [...PARTS].map(([name, words]) => make("span", { class: `stage ${name}` }, words));
-  document.getElementById("legend").replaceChildren(...keys, make("span", { class: "stage slow-mark" }, "slow from here"));
+  const keys = [...PARTS].map(([name, label]) => make("span", { class: `stage ${name}` }, label));
+  document.getElementById("legend").replaceChildren(...keys, make("span", { class: "stage slow-mark" }, "threshold of a slow turn"));
 }
 
-// -- who is there, and on what ------------------------------------------------------------------------
+// -- sessions, GPUs, broker -------------------------------------------------------------------------
 
 function sessionTable({ count, newest }) {
-  if (!count) return nothing("Nobody is talking to this edge now.");
+  if (!count) return emptyState("No conversation is in progress on this edge.");
   const rows = newest.map((session) =>
     make(
       "tr",
@@ -142,18 +137,18 @@ function sessionTable({ count, newest }) {
     ),
   );
   const shown = table("Conversations on this edge", ["Session", "Protocol", ">Age", ">Turns", ">Interrupted"], rows);
-  return count > newest.length ? [shown, nothing(`and ${count - newest.length} that began earlier`)] : shown;
+  return count > newest.length ? [shown, emptyState(`${count - newest.length} older conversations are not listed.`)] : shown;
 }
 
 function gpuTable(gpus) {
-  if (!gpus.length) return nothing("No worker reports a GPU.");
+  if (!gpus.length) return emptyState("No worker reports a GPU.");
   return gpus.map((gpu) => {
     const used = gpu.memory_used !== null && gpu.memory_total ? gpu.memory_used / gpu.memory_total : null;
     const busy = gpu.utilization === null ? "–" : `${Math.round(100 * gpu.utilization)} %`;
     const memory = `${bytes(gpu.memory_used)} of ${bytes(gpu.memory_total)}`;
     const held = gpu.workers.map(({ stage, worker, memory: own }) => `${stage} (${worker}) ${bytes(own)}`).join(", ");
     const facts = [
-      ["Busy", gauge(gpu.utilization ?? 0, `${busy} busy`), busy],
+      ["Utilization", gauge(gpu.utilization ?? 0, `${busy} utilization`), busy],
       ["Memory", gauge(used ?? 0, memory), memory],
       ["Power", "", gpu.power_w === null ? "–" : `${Math.round(gpu.power_w)} W`],
       ["Temperature", "", gpu.temperature_c === null ? "–" : `${Math.round(gpu.temperature_c)} °C`],
@@ -164,28 +159,28 @@ function gpuTable(gpus) {
 }
 
 function brokerTable(broker) {
-  if (!broker) return nothing("The broker is not reachable, or was not asked yet.");
+  if (!broker) return emptyState("The broker is not reachable, or its first report has not arrived yet.");
   const share = broker.memory_limit_bytes ? broker.memory_bytes / broker.memory_limit_bytes : 0;
   const memory = `${bytes(broker.memory_bytes)} of ${bytes(broker.memory_limit_bytes)}`;
   const dead = broker.streams.filter(({ name, length }) => name.startsWith("dead:") && length);
   const jobs = broker.streams.filter(({ name }) => !name.startsWith("dead:"));
   const waiting = jobs.map(({ name, lag }) => `${name.replace("jobs:", "")}\u00a0${lag ?? "?"}`).join(" · ");
-  const silent = Math.max(0, ...jobs.map((stream) => stream.oldest_pending_s));
+  const stalledS = Math.max(0, ...jobs.map((stream) => stream.oldest_pending_s));
   const facts = [
     ["Server", "", broker.server],
     ["Memory", gauge(share, memory), memory],
     ["Clients", "", String(broker.clients)],
     ["Commands", "", `${broker.commands_per_s} per second`],
     ["Keys", "", String(broker.keys)],
-    ["Waiting work", "", waiting],
-    ["Longest silence over work", "", silent ? duration(1000 * silent) : "none"],
-    ["Set aside", "", dead.map(({ name, length }) => `${name} ${length}`).join(", ") || "nothing"],
+    ["Queued work", "", waiting],
+    ["Oldest unrenewed lease", "", stalledS ? duration(1000 * stalledS) : "none"],
+    ["Dead letters", "", dead.map(({ name, length }) => `${name} ${length}`).join(", ") || "none"],
   ];
   return list(facts);
 }
 
 function list(facts) {
-  const entries = facts.map(([name, bar, words]) => make("div", {}, make("dt", {}, name), make("dd", {}, bar, ` ${words}`)));
+  const entries = facts.map(([name, bar, text]) => make("div", {}, make("dt", {}, name), make("dd", {}, bar, ` ${text}`)));
   return make("dl", {}, ...entries);
 }
 

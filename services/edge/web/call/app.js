@@ -1,32 +1,31 @@
 /**
- * The page: wires the elements to the call and shows its state.
+ * The call page: connects its elements to the call and shows the call's state.
  *
- * `?autostart=1` presses the button at load; `?raw=1` takes the microphone without echo cancellation, noise suppression
- * and gain control. `window.parley` lets a test look at what happened.
+ * `?autostart=1` starts a conversation when the page has loaded. `?raw=1` opens the microphone without echo
+ * cancellation, noise suppression and gain control. Tests read the state from `window.parley`.
  */
 
-import { Call } from "/web/call.js";
-import { Meter } from "/web/meter.js";
-import { Settings } from "/web/settings.js";
-import { Timing } from "/web/timing.js";
-import { Transcript } from "/web/transcript.js";
-import { marksOf } from "/web/turns.js";
-import { RATE } from "/web/call.js";
+import { Call, RATE } from "/web/call/call.js";
+import { Meter } from "/web/call/meter.js";
+import { Settings } from "/web/call/settings.js";
+import { Timing } from "/web/call/timing.js";
+import { Transcript } from "/web/call/transcript.js";
+import { marksOf } from "/web/call/turns.js";
 
 const query = new URLSearchParams(location.search);
 const find = (id) => document.getElementById(id);
 
 const LABELS = {
   idle: ["Ready when you are", "Press Start and speak, or type a message."],
-  connecting: ["Connecting", "One moment."],
+  connecting: ["Connecting", "Waiting for the server."],
   ready: ["Connected", "Type a message, or press Talk to use the microphone."],
   listening: ["Listening", "Say something."],
   thinking: ["Thinking", ""],
-  speaking: ["Speaking", "Just talk to interrupt."],
-  paused: ["Paused", "Go on, or let Parley finish."],
-  reconnecting: ["Reconnecting", "Your line was lost; it is being dialled again."],
+  speaking: ["Speaking", "Speak to interrupt."],
+  paused: ["Paused", "Keep speaking to interrupt, or stay silent to hear the rest."],
+  reconnecting: ["Reconnecting", "The connection was lost. Trying again."],
 };
-/** What a screen reader is told: the line, not every breath of the conversation, which is heard anyway. */
+/** States that a screen reader announces: those of the connection. The others change at every turn and can be heard. */
 const ANNOUNCED = new Set(["idle", "ready", "listening", "reconnecting"]);
 
 const transcript = new Transcript(find("log"), find("log-end"));
@@ -40,35 +39,35 @@ const call = new Call({
       transcript.update(turn, call.turns.revealed(turn, RATE));
       find("welcome").hidden = true;
     },
-    turnGone: (turn) => transcript.remove(turn),
-    timed: () => timing.update(call.turns.list),
-    newSession: () => transcript.divider("The line is back. A new conversation begins; what was said above is not remembered."),
-    trouble: warn,
+    turnRemoved: (turn) => transcript.remove(turn),
+    timingChanged: () => timing.update(call.turns.list),
+    newSession: () => transcript.divider("Reconnected. This is a new conversation: Parley does not remember the messages above."),
+    error: showError,
   },
 });
 const settings = new Settings(find("settings"), startOver);
 const meter = new Meter({ canvas: find("wave"), bar: find("level"), orb: find("orb"), levels: takeLevels });
 
 function show() {
-  const { state, hearing, microphone } = call;
+  const { state, userSpeaking, microphone } = call;
   const live = state !== "idle";
   let [label, hint] = LABELS[state];
-  if (state === "listening" && hearing) [label, hint] = ["Listening", "I hear you."];
+  if (state === "listening" && userSpeaking) [label, hint] = ["Listening", "You are speaking."];
   if (call.pushToTalk && microphone.open && state === "listening") {
     [label, hint] = call.pressed ? ["Listening", "Release to send."] : ["Your turn", "Hold the space bar and speak."];
   }
-  if (microphone.open && microphone.muted && state === "listening") [label, hint] = ["Muted", "Nothing that you say is sent."];
+  if (microphone.open && microphone.muted && state === "listening") [label, hint] = ["Muted", "Press Unmute to speak."];
   setText(find("state"), label);
   setText(find("hint"), hint);
   document.body.dataset.state = state;
-  document.body.classList.toggle("hearing", hearing && !microphone.muted);
+  document.body.classList.toggle("user-speaking", userSpeaking && !microphone.muted);
   setText(find("orb-label"), microphone.open ? "End" : live ? "Talk" : "Start");
   find("orb").setAttribute("aria-label", microphone.open ? "End the conversation" : "Start talking");
   find("orb").classList.toggle("on", microphone.open);
   find("mute").hidden = !microphone.open;
   find("mute").setAttribute("aria-pressed", microphone.muted);
   setText(find("mute-label"), microphone.muted ? "Unmute" : "Mute");
-  find("hush").disabled = state !== "speaking" && state !== "paused";
+  find("stop-reply").disabled = state !== "speaking" && state !== "paused";
   find("over").disabled = !call.turns.list.length;
   find("end").hidden = !live || microphone.open;
   if (ANNOUNCED.has(state)) setText(find("announcement"), label);
@@ -77,14 +76,15 @@ function show() {
   keepAwake(live);
 }
 
-/** Only what changed: a live region would speak again, and a selection would be lost. */
+/** Leaves an unchanged text alone: setting it again would make a live region speak and clear a selection. */
 function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-function warn(words) {
-  setText(find("trouble-words"), words);
-  find("trouble").hidden = !words;
+/** Shows an error in the banner; an empty text hides it. */
+function showError(text) {
+  setText(find("error-text"), text);
+  find("error").hidden = !text;
 }
 
 function takeLevels() {
@@ -102,36 +102,38 @@ function startOver() {
 }
 
 let lock = null;
+
+/** Keeps the screen on during a conversation. */
 async function keepAwake(wanted) {
   if (wanted === Boolean(lock) || !navigator.wakeLock) return;
   lock = wanted ? {} : (lock.release?.(), null);
   if (!wanted) return;
-  lock = await navigator.wakeLock.request("screen").catch(() => null); // refused on low battery: the call goes on
+  lock = await navigator.wakeLock.request("screen").catch(() => null); // refused on low battery: the call continues
   lock?.addEventListener("release", () => (lock = null));
 }
 
 find("orb").addEventListener("click", () => {
   if (call.microphone.open) call.end();
-  else if (call.active) call.talk();
+  else if (call.active) call.openMicrophone();
   else call.start({ microphone: true });
 });
 find("mute").addEventListener("click", () => call.mute(!call.microphone.muted));
-find("hush").addEventListener("click", () => call.hush());
+find("stop-reply").addEventListener("click", () => call.stopReply());
 find("end").addEventListener("click", () => call.end());
 find("over").addEventListener("click", startOver);
 find("open-settings").addEventListener("click", () => settings.show());
-find("trouble-close").addEventListener("click", () => warn(""));
+find("error-close").addEventListener("click", () => showError(""));
 find("composer").addEventListener("submit", (event) => {
   event.preventDefault();
   const text = find("text").value.trim();
   if (!text) return;
   find("text").value = "";
-  call.say(text);
+  call.sendText(text);
 });
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && !find("settings").open) call.hush();
+  if (event.key === "Escape" && !find("settings").open) call.stopReply();
   if (isTalkKey(event)) {
-    event.preventDefault(); // neither scroll nor press a button
+    event.preventDefault(); // do not scroll or press a button
     if (!event.repeat) call.press(true);
   }
 });
@@ -141,7 +143,7 @@ document.addEventListener("keyup", (event) => {
 });
 window.addEventListener("blur", () => call.press(false));
 
-/** The space bar, where it does not write. */
+/** Whether this is the push-to-talk key: the space bar outside of text fields. */
 function isTalkKey({ code, target }) {
   return code === "Space" && call.pushToTalk && call.active && !target.closest("input, textarea, select, dialog");
 }

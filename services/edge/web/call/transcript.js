@@ -1,39 +1,40 @@
-/** Draws the conversation: one item for what the person said, one for the reply. Text only ever goes in as text. */
+/** Draws the conversation: one item for the person's message and one for the reply. Texts are set with textContent, never as HTML. */
 
-import { duration, total } from "/web/waterfall.js";
-import { marksOf } from "/web/turns.js";
+import { marksOf } from "/web/call/turns.js";
+import { total } from "/web/call/waterfall.js";
+import { duration } from "/web/format.js";
 
 const NOTES = {
   interrupted: "interrupted",
   cancelled: "stopped",
-  failed: "no reply: something went wrong",
+  failed: "no reply, because of an error",
 };
 
 export class Transcript {
   constructor(list, end) {
     Object.assign(this, { list, end });
     this.items = new Map(); // turn → {user, reply}
-    this.following = true; // the newest line is in view, and is to stay so
+    this.following = true; // the newest line is in view: scroll to keep it there
     new IntersectionObserver(([entry]) => (this.following = entry.isIntersecting), { rootMargin: "0px 0px 120px" }).observe(
       end,
     );
   }
 
-  /** Shows a turn as it now is; `revealed` is how many characters of its reply were spoken. */
+  /** Draws a turn; `revealed` is how many characters of its reply were spoken. */
   update(turn, revealed) {
-    const stay = this.following;
+    const follow = this.following;
     const items = this.items.get(turn) ?? {};
     this.items.set(turn, items);
     if (turn.user || turn.userFinal) this.drawUser(turn, (items.user ??= this.append("user", "You")));
     if (turn.reply || turn.done) this.drawReply(turn, revealed, (items.reply ??= this.append("reply", "Parley")));
-    if (stay) this.end.scrollIntoView({ block: "end" });
+    if (follow) this.end.scrollIntoView({ block: "end" });
   }
 
   drawUser(turn, item) {
     const silent = turn.userFinal && !turn.user.trim();
     item.classList.toggle("partial", !turn.userFinal);
     item.classList.toggle("silent", silent);
-    item.text.textContent = silent ? "no words" : turn.user;
+    item.text.textContent = silent ? "no words recognized" : turn.user;
   }
 
   drawReply(turn, revealed, item) {
@@ -57,10 +58,10 @@ export class Transcript {
     return Object.assign(item, { text, note });
   }
 
-  divider(words) {
+  divider(text) {
     const item = document.createElement("li");
     item.className = "divider";
-    item.textContent = words;
+    item.textContent = text;
     this.list.append(item);
   }
 

@@ -1,0 +1,52 @@
+/** Builds the elements of the monitor pages: tables, tiles, gauges, links. */
+
+/** An element with attributes and children; strings become text nodes. */
+export function make(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === true) made.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value);
+  }
+  made.append(...children.filter((child) => child !== null && child !== undefined));
+  return made;
+}
+
+const drawn = new Map(); // id of a card → its data as JSON
+
+/** Redraws a card if its data changed. Keyboard focus stays on the same link. */
+export function draw(id, data, render) {
+  const text = JSON.stringify(data);
+  if (drawn.get(id) === text) return;
+  drawn.set(id, text);
+  const body = document.querySelector(`#${id} .body`) ?? document.getElementById(id);
+  const focused = body.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+  body.replaceChildren(...[render(data)].flat());
+  if (focused) body.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
+}
+
+export const emptyState = (text) => make("p", { class: "empty-state" }, text);
+
+/** One figure with its label. */
+export const tile = (label, value, bad = false) =>
+  make("div", { class: bad ? "tile bad" : "tile" }, make("span", { class: "label" }, label), make("span", { class: "value" }, value));
+
+/** A table; a heading that begins with ">" is right-aligned, for a column of figures. */
+export function table(label, headings, rows) {
+  const head = headings.map((text) =>
+    make("th", { scope: "col", class: text.startsWith(">") ? "figure" : null }, text.replace(/^>/, "")),
+  );
+  const caption = make("caption", { class: "visually-hidden" }, label);
+  return make("table", {}, caption, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows));
+}
+
+export const figure = (text, attributes = {}) => make("td", { class: "figure", ...attributes }, text);
+
+/** A bar that is filled to `share`, 0 to 1. */
+export function gauge(share, label) {
+  const level = make("span", {});
+  level.style.width = `${100 * Math.min(1, Math.max(0, share))}%`;
+  return make("span", { class: share >= 0.9 ? "gauge high" : "gauge", role: "img", "aria-label": label }, level);
+}
+
+export const sessionLink = (id, text = id.slice(0, 8)) =>
+  make("a", { href: `/monitor/sessions/${encodeURIComponent(id)}`, title: `Conversation ${id}` }, text);
