@@ -14,6 +14,9 @@ RUN_INSTALLED := .venv/.installed-run
 NEURAL_INSTALLED := .venv/.installed-neural
 DEV_INSTALLED := .venv/.installed-dev
 
+# Where `make check` looks for the phrases of docs/plain-english.txt.
+PROSE := shared services deploy benchmarks dashboards docs tests *.md
+
 .PHONY: help install run observe test test-fast check bench clean programs
 .DEFAULT_GOAL := help
 
@@ -48,6 +51,8 @@ check: $(DEV_INSTALLED) ## check lint, formatting, types, import contracts, gene
 	$(BIN)/lint-imports
 	$(BIN)/python -m dashboards --check
 	$(BIN)/python -m deploy.settings_docs --check
+	@! grep -rnEf docs/plain-english.txt --include='*.py' --include='*.md' --include='*.js' --include='*.html' --exclude=CHANGELOG.md $(PROSE) \
+	    || { echo "Write these sentences plainly: see CONTRIBUTING.md" >&2; exit 1; }
 
 bench: $(RUN_INSTALLED) ## measure the latency, CPU and memory of the pipeline, without models
 	$(INSTALL) -e '.[bench]'

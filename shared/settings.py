@@ -38,7 +38,7 @@ FOR_TESTS = "test_"
 """Variables that begin with PARLEY_TEST_ configure tests and benchmarks, not a service."""
 REFERENCE = "docs/settings.md"
 NEAR = 0.75
-"""How similar a known name has to be to be suggested; see `difflib`."""
+"""Least similarity of a known name that is suggested; see `difflib`."""
 
 
 class BadSettings(ValueError):

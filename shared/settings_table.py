@@ -87,7 +87,7 @@ class Row:
 
     @property
     def allowed(self) -> str:
-        """What a value has to be, in words that follow "must be"."""
+        """The allowed values, in words that follow "must be"."""
         setting = self.setting
         if setting.shape:
             return setting.shape

@@ -22,14 +22,14 @@ from tests.support.waiting import HANG_S
 ROUTES = Path(__file__).parents[2] / "deploy/alertmanager/alertmanager.yml"
 HOST = "127.0.0.1"
 HOLD = "1s"
-"""How long a cause must last here before it is told of."""
+"""How long a cause lasts before its alert fires, in this test."""
 
 
 class Webhook:
-    """Who is called. `told` holds the alerts of every call, each with its status."""
+    """The receiver of the webhook. `received` holds the alerts of every call, each with its status."""
 
     def __init__(self) -> None:
-        self.told: list[dict[str, Any]] = []
+        self.received: list[dict[str, Any]] = []
         self._news = asyncio.Event()
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -37,7 +37,7 @@ class Webhook:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         length = next(line for line in head.splitlines() if line.startswith("content-length:"))
         body = json.loads(await reader.readexactly(int(length.partition(":")[2])))
-        self.told += [{**alert, "path": head.split()[1]} for alert in body["alerts"]]
+        self.received += [{**alert, "path": head.split()[1]} for alert in body["alerts"]]
         self._news.set()
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         await writer.drain()
@@ -47,7 +47,7 @@ class Webhook:
         """The first alert with this status (firing or resolved) and these labels."""
         async with asyncio.timeout(HANG_S):
             while True:
-                for alert in self.told:
+                for alert in self.received:
                     if alert["status"] == status and labels.items() <= alert["labels"].items():
                         return alert
                 self._news.clear()
@@ -130,7 +130,7 @@ def prometheus(folder: Path, port: int, alertmanager_port: int, metrics_port: in
 
 
 def ports_in_a_row(count: int) -> int:
-    """The first of so many free ports."""
+    """The first of `count` free ports."""
     while True:
         first = claim_port(HOST, 0)
         try:
@@ -179,13 +179,13 @@ async def test_a_stage_that_dies_calls_the_webhook_and_again_when_it_is_back(tmp
         hanging = await successor(system, "tts", killed)
         os.kill(hanging, signal.SIGSTOP)  # it starts, and never says that it is ready
         try:
-            told = await called.until("firing", alertname="NoReadyWorker")
+            received = await called.until("firing", alertname="NoReadyWorker")
         finally:
             os.kill(hanging, signal.SIGCONT)
-        assert told["path"] == "/ticket"
-        assert told["labels"]["stage"] == "tts"
-        assert told["labels"]["severity"] == "ticket"
-        assert told["annotations"] == {
+        assert received["path"] == "/ticket"
+        assert received["labels"]["stage"] == "tts"
+        assert received["labels"]["severity"] == "ticket"
+        assert received["annotations"] == {
             "summary": "No tts worker is ready",
             "description": "0 tts workers are ready. New sessions are refused, and turns wait.",
             "runbook_url": "docs/runbooks/NoReadyWorker.md",
@@ -193,9 +193,9 @@ async def test_a_stage_that_dies_calls_the_webhook_and_again_when_it_is_back(tmp
         }
         await called.until("resolved", alertname="NoReadyWorker", stage="tts")
         # Prometheus finds its targets only after some seconds: until then it measures nothing, and may say so.
-        of_the_system = [one["labels"] for one in called.told if one["labels"]["alertname"] != "ExporterAbsent"]
+        of_the_system = [one["labels"] for one in called.received if one["labels"]["alertname"] != "ExporterAbsent"]
         assert of_the_system
-        assert all(labels == told["labels"] for labels in of_the_system)
+        assert all(labels == received["labels"] for labels in of_the_system)
 
 
 async def test_a_known_cause_holds_back_tickets_and_never_a_page(tmp_path: Path) -> None:
@@ -227,4 +227,4 @@ async def test_a_known_cause_holds_back_tickets_and_never_a_page(tmp_path: Path)
         shown = (await client.get("/api/v2/alerts")).json()
     inhibited = [one["labels"] for one in shown if one["status"]["inhibitedBy"]]
     assert sorted(inhibited, key=str) == sorted((dict(sorted(labels.items())) for labels in held_back), key=str)
-    assert not [one for one in called.told if one["labels"] in held_back]
+    assert not [one for one in called.received if one["labels"] in held_back]

@@ -152,14 +152,14 @@ async def test_work_that_fails_is_tried_again_then_set_aside_and_the_session_is_
         attempts.append(work.attempt)
         raise RuntimeError("no voice")
 
-    told: list[Frame] = []
+    received: list[Frame] = []
     shutdown = Shutdown(1)
     async with Bus.connect(where, "tts") as bus, Bus.connect(where, "edge") as edge, asyncio.TaskGroup() as tasks:
         await edge.call(b"XADD", edge.keys.stream(StreamKind.OUT, "s"), b"*", b"x", b"")
-        edge.follow(StreamKind.OUT, "s", "0-0", lambda at, _, frames: told.extend(frames))
+        edge.follow(StreamKind.OUT, "s", "0-0", lambda at, _, frames: received.extend(frames))
         running = tasks.create_task(Worker(Stage(fail), where, shutdown, bus, Leases(bus, "tts", where.lease_ms)).run())
         bus.channel("llm", "s").publish(sentence())
-        await until(lambda: any(isinstance(frame, StageFailed) for frame in told))
+        await until(lambda: any(isinstance(frame, StageFailed) for frame in received))
         assert attempts == [1, 2, 3]
         assert await edge.call(b"XLEN", edge.keys.dead("tts")) == 1
         shutdown.request()

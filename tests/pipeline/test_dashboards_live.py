@@ -126,7 +126,7 @@ def prometheus(folder: Path, metrics_port: int) -> Iterator[str]:
 
 
 def free_metrics_port() -> int:
-    """The first of so many free ports in a row."""
+    """The first of `count` free ports in a row."""
     while True:
         first = claim_port(HOST, 0)
         with contextlib.suppress(PortTaken):

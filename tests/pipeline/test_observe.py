@@ -24,7 +24,7 @@ from tests.support.waiting import HANG_S
 
 
 def free_metrics_port() -> int:
-    """The first of so many free ports in a row."""
+    """The first of `count` free ports in a row."""
     while True:
         first = claim_port("127.0.0.1", 0)
         with contextlib.suppress(PortTaken):

@@ -72,7 +72,7 @@ async def test_speech_during_the_reply_cancels_it_and_is_answered(words: bytes) 
         await talk.speak(words)
         done = await talk.until("response.done", mark)
         started = await talk.until("input_audio_buffer.speech_started", mark)
-        # Silence and its cause are told in one breath, whichever of them is first.
+        # The silence and its cause arrive together, in either order.
         ending = talk.events[min(started, done - 5) : max(started, done) + 1]
         assert [event.type for event in ending if event.type != "input_audio_buffer.speech_started"] == [
             "response.output_audio.done",

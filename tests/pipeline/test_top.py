@@ -1,4 +1,4 @@
-"""`parley top` and `parley turns`: a real system in a terminal, and what they say where there is none."""
+"""`parley top` and `parley turns`: a real system in a terminal, and what they print without one."""
 
 import asyncio
 import json

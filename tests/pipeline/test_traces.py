@@ -121,7 +121,7 @@ def all_stages(settings: Settings) -> Sequence[Stage]:
 
 
 async def ended(spans: InMemorySpanExporter, count: int) -> dict[str, list[ReadableSpan]]:
-    """The spans by name, once there are so many."""
+    """The spans by name, once all have arrived."""
     async with asyncio.timeout(HANG_S):
         while len(found := spans.get_finished_spans()) < count:
             await asyncio.sleep(0.005)

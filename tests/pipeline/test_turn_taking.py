@@ -1,4 +1,4 @@
-"""Turn-taking through the whole system: replies that are ready, coughs that are forgiven, what the model is told."""
+"""Turn-taking through the whole system: prepared replies, false interruptions, the prompt."""
 
 import asyncio
 import struct
@@ -30,7 +30,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def patient_server(calls: Path) -> Iterator[System]:
-    """Replies of six seconds; what is shorter than a word is none; a model that counts, an engine for the end of turns."""
+    """Replies of six seconds; speech shorter than a word is ignored; a model that counts, an engine for the end of turns."""
     env = {
         **SCRIPTED,
         "PARLEY_SCRIPTED_TTS_SECONDS": "6",
@@ -97,7 +97,7 @@ async def test_a_pause_within_a_turn_is_answered_once_as_a_whole(
         assert [event["turn"] for event in caller.of("reply_started")] == [1]
         assert len(caller.of("transcript", final=True)) == 1
         assert_ramp(bytes(caller.audio), 6 * SECOND)
-    assert len(calls.read_text().splitlines()) == 2  # once for each pause: the first in vain
+    assert len(calls.read_text().splitlines()) == 2  # once for each pause: the first reply is discarded
 
 
 async def test_the_engine_for_the_end_of_turns_hears_the_turn_and_is_believed(
@@ -179,9 +179,9 @@ async def test_words_end_a_reply_and_the_model_is_told_what_was_heard(
         assert REPLY.startswith(heard)
         assert len(heard.split()) == pytest.approx(interrupt["heard_ms"] / 6000 * len(REPLY.split()), abs=1)
         await caller.until("reply_started", turn=2)
-    (told,) = set(calls.read_text().splitlines())
-    assert told.startswith(f"user: hello there | assistant: {heard} | system: (The person interrupted")
-    assert told.endswith("| user: hello there")
+    (received,) = set(calls.read_text().splitlines())
+    assert received.startswith(f"user: hello there | assistant: {heard} | system: (The person interrupted")
+    assert received.endswith("| user: hello there")
 
 
 async def test_a_call_from_greeting_to_goodbye(patient_server: System, calls: Path) -> None:

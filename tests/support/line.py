@@ -133,8 +133,8 @@ class Line:
         """The workers make a whole reply of one sentence; each sample of it is the turn's (or `voice`). `voiced`: the chat
         model speaks it itself."""
         at = (turn, revision)
-        told = self.prompt_hash(turn, options) if prompt_hash is None else prompt_hash
-        self.log(fr.ReplyStarted(*at, told, voiced), fence=fence)
+        received = self.prompt_hash(turn, options) if prompt_hash is None else prompt_hash
+        self.log(fr.ReplyStarted(*at, received, voiced), fence=fence)
         self.log(fr.ReplyDelta(*at, 0, text), fence=fence)
         if not voiced:
             self.log(fr.ReplySentence(self.id, *at, 0, text, "", 1.0, "en"), fence=fence)
@@ -161,7 +161,7 @@ class Line:
     def of(self, *kinds: type) -> list[Any]:
         return [event for event in self.events if isinstance(event, kinds)]
 
-    def told(self) -> list[str]:
+    def received(self) -> list[str]:
         """The client's events about replies, in short form."""
         shown = []
         for event in self.events:

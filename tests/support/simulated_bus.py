@@ -70,7 +70,7 @@ class SimulatedBus:
         self._add(target.key, fence, frame)
 
     def add(self, place: StreamKind, session: str, fence: int, frame: Frame) -> None:
-        """Append one entry, whoever may write such a frame."""
+        """Append one entry, without checking the routes."""
         self._add(self.keys.stream(place, session), fence, frame)
 
     def _add(self, key: bytes, fence: int, frame: Frame) -> None:

@@ -125,7 +125,7 @@ class Conversation:
         del self._timers[timer, turn]
         self._apply(self._core.on(TimerFired(timer, turn), self._now()))
 
-    # -- what there is ----------------------------------------------------------------------------
+    # -- state ------------------------------------------------------------------------------------
 
     @property
     def state(self) -> State:

@@ -71,7 +71,7 @@ def _became_audible(state: State, reply: Reply, at: Stamp) -> None:
 
 
 def _end(state: State, reply: Reply) -> None:
-    """All that there is was sent: tell the client that no more comes."""
+    """All buffered text and audio has been sent: end the reply for the client."""
     reply.ended, reply.status = True, "failed" if reply.failed else "completed"
     wanted, reply.calls = () if reply.failed else tuple(reply.calls), []
     reply.called = reply.called or bool(wanted)

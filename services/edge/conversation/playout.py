@@ -183,7 +183,7 @@ class Playout:
         return self._heard_at_s + (self.sent - self._heard) / self.rate_hz + LATENESS_S - now_s
 
     def pause(self, now_s: float) -> None:
-        """The client was told to fall silent; nothing is released until `resume`."""
+        """The client falls silent; nothing is released until `resume`."""
         self._heard, self.paused, self._broken = self.heard(now_s), True, True
 
     def resume(self, now_s: float) -> None:

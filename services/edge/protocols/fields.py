@@ -59,12 +59,12 @@ def number(low: float, high: float) -> Allowed:
 
 
 def text(longest: int) -> Allowed:
-    """Annotates a string of at most so many characters."""
+    """Annotates a string of at most `longest` characters."""
     return Allowed(f"a string of at most {longest} characters", max_length=longest)
 
 
 def array(low: int, high: int, of: str) -> BeforeValidator:
-    """Annotates a list of so many elements. The length is checked first, so a huge list costs nothing."""
+    """Annotates a list of `low` to `high` elements. The length is checked first, so a huge list costs nothing."""
 
     def check(value: Any) -> Any:
         if type(value) is not list or not low <= len(value) <= high:

@@ -1,4 +1,4 @@
-"""A client that plays what it is sent in real time, and complains about everything that it should not be told."""
+"""A client that plays what it receives in real time, and reports everything that it should not receive."""
 
 from typing import Any, Protocol
 

@@ -1,4 +1,4 @@
-"""What is told of a session's turns: the latency, the parts, the reaction to speech, and the record of each."""
+"""Reports of a session's turns: latency, segments, reaction to speech, and the record of each turn."""
 
 import asyncio
 

@@ -31,14 +31,14 @@ async def test_a_cough_pauses_the_reply_and_it_goes_on() -> None:
     line = playing()
     await asyncio.sleep(3)
     line.speech(2)
-    assert line.told()[-1] == "1 pause 3000"
+    assert line.received()[-1] == "1 pause 3000"
     await asyncio.sleep(1)
     line.pause(2, "")
-    assert line.told()[-1] == "1 resume 3000"
+    assert line.received()[-1] == "1 resume 3000"
     line.commit(2)
     assert [event.reason for event in line.of(ev.TurnDropped)] == ["noise"]
     await asyncio.sleep(20)
-    assert line.told()[-1] == "1 resume 3000"
+    assert line.received()[-1] == "1 resume 3000"
     assert line.history() == [("user", "count", False), ("assistant", TEN, False)]
     assert await line.published(fr.TurnInterrupted) == []
     (played,) = await line.published(fr.PlayedOut)
@@ -59,7 +59,7 @@ async def test_a_client_that_cannot_pause_is_sent_the_rest_again() -> None:
     again = audio_since(line, before)
     assert again[0][0] == 3 * SECOND
     assert sum(length for _, length in again) == 7 * SECOND
-    assert line.told()[-1] == "1 completed"  # a second time: it was begun a second time
+    assert line.received()[-1] == "1 completed"  # a second time: it was begun a second time
 
 
 @on_a_line
@@ -79,12 +79,12 @@ async def test_a_word_makes_it_final() -> None:
     await asyncio.sleep(3.2)
     line.speech(2)
     line.log(fr.TranscriptPartial(2, 0, "stop"))
-    assert line.told()[-2:] == ["1 pause 3200", "1 interrupt 3200"]
+    assert line.received()[-2:] == ["1 pause 3200", "1 interrupt 3200"]
     assert line.of(ev.Interrupt)[-1].heard == "one two three"
     line.pause(2, "stop please")
     line.reply(2, "Stopped.")
     line.commit(2)
-    assert line.told()[-1] == "2 completed"
+    assert line.received()[-1] == "2 completed"
     assert line.history() == [
         ("user", "count", False),
         ("assistant", "one two three", True),
@@ -103,7 +103,7 @@ async def test_what_was_prepared_while_the_reply_was_paused_counts_at_the_commit
     line.pause(2, "stop please")
     line.reply(2, "Stopped.")
     line.commit(2)
-    assert [shown for shown in line.told() if shown[0] == "2"] == [
+    assert [shown for shown in line.received() if shown[0] == "2"] == [
         "2 began",
         "2: Stopped.",
         "2 audio 0+16000",
@@ -119,17 +119,17 @@ async def test_listening_noises_do_not_end_a_reply_but_answer_one_that_is_over()
     line.speech(2)
     line.log(fr.TranscriptPartial(2, 0, "uh-huh"))
     line.pause(2, "uh-huh okay")
-    assert line.told()[-1] == "1 resume 3000"
+    assert line.received()[-1] == "1 resume 3000"
     line.reply(2, "Yes?")
     line.commit(2)
     assert [event.reason for event in line.of(ev.TurnDropped)] == ["backchannel"]
-    assert [shown for shown in line.told() if shown[0] == "2"] == []
+    assert [shown for shown in line.received() if shown[0] == "2"] == []
     await asyncio.sleep(6.5)  # half a second is left
     line.speech(3)
     line.pause(3, "okay")
     line.reply(3, "Good.")
     line.commit(3)
-    assert line.told()[-1] == "3 completed"
+    assert line.received()[-1] == "3 completed"
 
 
 @on_a_line
@@ -139,9 +139,9 @@ async def test_speech_that_goes_on_after_a_pause_silences_it_again() -> None:
     line.speech(2)
     line.pause(2, "")
     line.resume(2, 1)
-    assert line.told()[-2:] == ["1 resume 3000", "1 pause 3000"]
+    assert line.received()[-2:] == ["1 resume 3000", "1 pause 3000"]
     line.log(fr.TranscriptPartial(2, 1, "wait"))
-    assert line.told()[-1] == "1 interrupt 3000"
+    assert line.received()[-1] == "1 interrupt 3000"
 
 
 @on_a_line
@@ -151,12 +151,12 @@ async def test_a_transcript_that_comes_after_the_commit_decides() -> None:
     line.speech(2)
     line.pause(2, None)
     line.commit(2)
-    assert line.told()[-1] == "1 pause 3000"
+    assert line.received()[-1] == "1 pause 3000"
     assert line.of(ev.TurnBegan)[1:] == []
     line.final(2, "stop")
-    assert line.told()[-1] == "1 interrupt 3000"
+    assert line.received()[-1] == "1 interrupt 3000"
     line.reply(2, "Stopped.")
-    assert line.told()[-1] == "2 completed"
+    assert line.received()[-1] == "2 completed"
 
 
 @on_a_line
@@ -165,9 +165,9 @@ async def test_so_many_words_are_needed() -> None:
     await asyncio.sleep(3)
     line.speech(2)
     line.log(fr.TranscriptPartial(2, 0, "stop"))
-    assert line.told()[-1] == "1 pause 3000"
+    assert line.received()[-1] == "1 pause 3000"
     line.log(fr.TranscriptPartial(2, 0, "stop it"))
-    assert line.told()[-1] == "1 interrupt 3000"
+    assert line.received()[-1] == "1 interrupt 3000"
 
 
 @on_a_line
@@ -182,7 +182,7 @@ async def test_speech_shorter_than_asked_for_does_not_silence() -> None:
     assert line.of(ev.Pause) == []
     line.speech(3)
     await asyncio.sleep(0.31)
-    assert line.told()[-1].startswith("1 pause")
+    assert line.received()[-1].startswith("1 pause")
 
 
 @on_a_line
@@ -212,9 +212,9 @@ async def test_a_reply_that_must_be_heard_is_and_the_next_one_waits_for_it() -> 
     await asyncio.sleep(1)
     line.turn(2, "hello", "Hi.")
     assert line.of(ev.Pause, ev.Interrupt) == []
-    assert [shown for shown in line.told() if shown[0] == "2"] == []
+    assert [shown for shown in line.received() if shown[0] == "2"] == []
     await asyncio.sleep(3)
-    assert line.told()[-1] == "2 completed"
+    assert line.received()[-1] == "2 completed"
     assert [text for _, text, _ in line.history()] == ["This call is recorded.", "hello", "Hi."]
 
 
@@ -225,9 +225,9 @@ async def test_what_the_agent_is_asked_to_say_waits_for_what_it_says() -> None:
     options = ReplyOptions(say="By the way.")
     line.asked(2, options=options)
     line.reply(2, "By the way.", options=options)
-    assert line.told()[-1] == "1 completed"
+    assert line.received()[-1] == "1 completed"
     await asyncio.sleep(8)
-    assert line.told()[-1] == "2 completed"
+    assert line.received()[-1] == "2 completed"
 
 
 @on_a_line
@@ -239,9 +239,9 @@ async def test_speech_before_the_reply_has_begun_holds_it_back() -> None:
     line.final(1, "count")
     line.speech(2)
     line.reply(1, TEN, seconds=10)
-    assert line.told() == []
+    assert line.received() == []
     line.pause(2, "")
-    assert line.told()[0] == "1 began"
+    assert line.received()[0] == "1 began"
 
 
 @on_a_line
@@ -257,7 +257,7 @@ async def test_a_turn_while_the_one_before_is_still_being_answered() -> None:
     line.pause(2, "to ten")
     line.reply(2, TEN, voice=2)
     line.commit(2)
-    assert [shown for shown in line.told() if "began" in shown] == ["2 began"]
+    assert [shown for shown in line.received() if "began" in shown] == ["2 began"]
     assert [text for _, text, _ in line.history()] == ["count", "to ten", TEN]
 
 
@@ -266,7 +266,7 @@ async def test_typing_ends_a_reply() -> None:
     line = playing()
     await asyncio.sleep(3)
     line.do(act.Say("stop"))
-    assert line.told()[-1] == "1 interrupt 3000"
+    assert line.received()[-1] == "1 interrupt 3000"
 
 
 @on_a_line
@@ -298,7 +298,7 @@ async def test_the_session_ends_in_the_middle_of_everything() -> None:
     line.speech(2)
     line.session.end("left")
     await asyncio.sleep(60)
-    assert line.told()[-1] == "1 interrupt 3000"
+    assert line.received()[-1] == "1 interrupt 3000"
 
 
 @pytest.mark.parametrize(

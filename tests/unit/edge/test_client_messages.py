@@ -136,8 +136,8 @@ def test_realtime_answers_what_is_wrong_with_one_error_and_changes_nothing(messa
 def test_the_session_that_realtime_tells_can_be_sent_back_and_changes_nothing(message: dict[str, Any]) -> None:
     client = Client()
     said(client, message)
-    told = session_of(client)
-    assert session_of(client, **told) == told
+    received = session_of(client)
+    assert session_of(client, **received) == received
 
 
 @settings(deadline=None)

@@ -36,9 +36,9 @@ async def test_what_was_prepared_from_the_sound_is_released_at_the_commit_withou
     line.speech(1)
     line.pause(1, None, speculate=True)
     line.reply(1, "Hi there.")
-    assert line.told() == []
+    assert line.received() == []
     line.commit(1)
-    assert line.told() == WHOLE
+    assert line.received() == WHOLE
     assert line.jobs == [job for job in line.jobs if isinstance(job, fr.SessionStarted)]  # nothing was asked again
 
 
@@ -53,7 +53,7 @@ async def test_the_words_go_before_the_reply_on_record_whenever_they_come() -> N
     line.final(1, "hello")
     assert line.history() == [("user", "hello", False), ("assistant", "Hi there.", False)]
     assert [(event.text, event.final) for event in line.of(ev.Transcribed)] == [("hello", True)]
-    assert line.told() == WHOLE
+    assert line.received() == WHOLE
     line.final(1, "hello again")
     assert len(line.of(ev.Transcribed)) == 1
 
@@ -79,7 +79,7 @@ async def test_a_cough_that_is_known_as_one_at_the_commit_is_not_answered() -> N
     line.pause(1, "")
     line.reply(1, "Hi there.")
     line.commit(1)
-    assert line.told() == ["1 empty"]
+    assert line.received() == ["1 empty"]
     assert line.history() == []
 
 
@@ -92,7 +92,7 @@ async def test_one_that_is_known_later_is() -> None:
     line.commit(1)
     line.final(1, "")
     line.reply(1, "Hi there.")
-    assert line.told() == WHOLE
+    assert line.received() == WHOLE
     assert line.session.conversation.state.is_silent is False
     await asyncio.sleep(2)
     assert line.session.conversation.state.is_silent
@@ -119,10 +119,10 @@ async def test_the_next_revision_is_answered_and_not_the_one_before() -> None:
     line.pause(1, None, 1, speculate=True)
     line.reply(1, "Hi there.", 0)
     line.reply(1, "It is dry.", 1, voice=7)
-    assert line.told() == []
+    assert line.received() == []
     line.commit(1, 1)
     assert {event.pcm[:2] for event in line.of(ev.ReplyAudio)} == {b"\7\0"}
-    assert line.told()[-1] == "1 completed"
+    assert line.received()[-1] == "1 completed"
 
 
 @on_a_line
@@ -135,12 +135,12 @@ async def test_a_reply_that_was_told_something_else_is_made_anew_from_the_sound(
     line.do(act.Configure(SessionSettings(route="omni", instructions="Be brief.")))
     options = ReplyOptions(instructions="Be kind.")
     line.commit(1, options=options)
-    assert line.told() == []
+    assert line.received() == []
     (again,) = [job for job in line.jobs if isinstance(job, fr.TurnAudioReady)]
     assert (again.turn, again.revision, again.options) == (1, 1, options)
     assert (again.start, again.end) == (SECOND, SECOND + SECOND // 2)
     line.reply(1, "Hi there.", 1)
-    assert line.told() == WHOLE
+    assert line.received() == WHOLE
 
 
 @on_a_line
@@ -151,7 +151,7 @@ async def test_a_sound_into_a_reply_without_words_is_forgiven() -> None:
     line.pause(2, None, speculate=True)
     line.reply(2, "Bless you.")
     line.final(2, "")
-    assert line.told()[-1] == "1 resume 3000"
+    assert line.received()[-1] == "1 resume 3000"
     line.commit(2)
     assert [event.reason for event in line.of(ev.TurnDropped)] == ["noise"]
     await asyncio.sleep(20)
@@ -164,11 +164,11 @@ async def test_words_into_a_reply_end_it() -> None:
     await asyncio.sleep(3)
     line.speech(2)
     line.log(fr.TranscriptPartial(2, 0, "stop"))
-    assert line.told()[-1] == "1 interrupt 3000"
+    assert line.received()[-1] == "1 interrupt 3000"
     line.pause(2, "stop it")
     line.reply(2, "All right.")
     line.commit(2)
-    assert line.told()[-1] == "2 completed"
+    assert line.received()[-1] == "2 completed"
     assert line.history()[1:] == [
         ("assistant", "one two three", True), ("user", "stop it", False), ("assistant", "All right.", False),
     ]  # fmt: skip
@@ -181,12 +181,12 @@ async def test_speech_into_a_reply_is_meant_where_nobody_writes_it_down() -> Non
     line.speech(2)
     line.pause(2, None, speculate=True)
     line.commit(2)
-    assert line.told()[-1] == "1 pause 3000"
+    assert line.received()[-1] == "1 pause 3000"
     await asyncio.sleep(TRANSCRIPT_S + 0.1)
-    assert "1 interrupt 3000" in line.told()
+    assert "1 interrupt 3000" in line.received()
     # What was prepared while the old reply was held knew the same: what was heard of it is on record from the pause on.
     line.reply(2, "All right.")
-    assert line.told()[-1] == "2 completed"
+    assert line.received()[-1] == "2 completed"
     line.final(2, "stop it")
     assert line.history()[-2:] == [("user", "stop it", False), ("assistant", "All right.", False)]
 
@@ -199,7 +199,7 @@ async def test_a_transcript_that_was_given_up_costs_no_reply() -> None:
     line.pause(1, None, speculate=True)
     line.reply(1, "Hi there.")
     line.commit(1)
-    assert line.told() == WHOLE
+    assert line.received() == WHOLE
     assert [event.code for event in line.of(ev.Failed)] == ["stage_failed"]
 
 
@@ -212,7 +212,7 @@ async def test_nor_one_that_is_given_up_after_the_commit() -> None:
     line.commit(2)
     line.log(fr.StageFailed("asr", 2, 0, "boom"))
     line.reply(2, "All right.")
-    assert line.told()[-1] == "2 completed"
+    assert line.received()[-1] == "2 completed"
 
 
 @on_a_line
@@ -239,7 +239,7 @@ async def test_what_is_written_and_not_spoken_yet_was_not_heard() -> None:
     line.speech(1)
     line.commit(1)
     line.log(fr.ReplyStarted(1, 0, 0, True), fr.ReplyDelta(1, 0, 0, "Hi there."))
-    assert line.told() == ["1 began", "1: Hi there."]
+    assert line.received() == ["1 began", "1: Hi there."]
     line.do(act.CancelReply())
     assert line.history() == []
 
@@ -255,7 +255,7 @@ async def test_a_reply_that_is_asked_for_does_not_wait_for_the_transcript() -> N
     line.log(fr.TurnCommitted(2, 0, 0, 0, 0, 1_000_000, ReplyOptions()))
     line.log(fr.TurnAudioReady(line.id, 2, 0, "0-0", SECOND, 2 * SECOND, ReplyOptions(), 1))
     line.reply(2, "Hi there.")
-    assert line.told()[-1] == "2 completed"
+    assert line.received()[-1] == "2 completed"
     line.final(1, "hello")
     assert line.history() == [("user", "hello", False), ("assistant", "Hi there.", False)]
 
@@ -265,7 +265,7 @@ async def test_typed_turns_are_answered_as_ever() -> None:
     line = omni()
     line.asked(1, "hello")
     line.reply(1, "Hi there.")
-    assert line.told() == WHOLE
+    assert line.received() == WHOLE
     assert line.history() == [("user", "hello", False), ("assistant", "Hi there.", False)]
 
 
@@ -309,7 +309,7 @@ async def test_the_words_are_kept_where_the_reply_was_given_up() -> None:
     line.log(fr.StageFailed("llm", 1, 0, "boom"))  # of what was prepared
     (again,) = [job for job in line.jobs if isinstance(job, fr.TurnAudioReady)]
     line.log(fr.StageFailed("llm", 1, again.revision, "boom"))
-    assert line.told() == ["1 began", "1 failed"]
+    assert line.received() == ["1 began", "1 failed"]
     line.final(1, "hello")
     assert [(event.text, event.final) for event in line.of(ev.Transcribed)] == [("hello", True)]
     assert line.history() == [("user", "hello", False)]

@@ -1,4 +1,4 @@
-"""Greeting, asking who is there, goodbye: what the agent says of its own accord."""
+"""Greeting, asking who is there, goodbye: what the agent says without being asked."""
 
 import asyncio
 
@@ -29,7 +29,7 @@ async def test_the_agent_greets_first() -> None:
     says(line, 1, "Welcome.")
     assert line.history() == [("assistant", "Welcome.", False)]
     line.turn(2, "hello", "Hi.")
-    assert line.told()[-1] == "2 completed"
+    assert line.received()[-1] == "2 completed"
 
 
 @on_a_line

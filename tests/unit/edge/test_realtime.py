@@ -376,8 +376,8 @@ def test_a_failure_is_told_in_the_response_and_not_as_an_error_that_ends_clients
     assert kinds(client.tell(Failed("llm_failed", "no idea", turn=3))) == ["response.created", "response.done"]
     # A turn that nobody was to answer:
     client.tell(TurnBegan(4, 600, wants_reply=False))
-    told = client.tell(Failed("asr_failed", "no ears", turn=4), ReplyBegan(4), ReplyEnded(4, "failed", ""))
-    assert kinds(told) == ["conversation.item.input_audio_transcription.failed"]
+    received = client.tell(Failed("asr_failed", "no ears", turn=4), ReplyBegan(4), ReplyEnded(4, "failed", ""))
+    assert kinds(received) == ["conversation.item.input_audio_transcription.failed"]
     (error,) = client.tell(Failed("broker", "away"))
     assert error["error"]["type"] == "server_error"
 

@@ -1,4 +1,4 @@
-"""Speech into a reply, as a Realtime client is told of it: cancelled at once, and if it was nothing, a response for the rest."""
+"""Speech into a reply for a Realtime client: cancelled at once; after a false interruption, a response with the rest."""
 
 from services.edge.client.actions import CancelReply, Truncate
 from services.edge.client.events import (

@@ -16,8 +16,8 @@ from tests.support.realtime_client import Client, kinds, replies, turn_with_repl
 def test_a_cut_behind_the_end_cuts_nothing() -> None:
     client = Client()
     ids = turn_with_reply(client)
-    (told,) = client.say("conversation.item.truncate", item_id=ids["assistant"], content_index=0, audio_end_ms=5000)
-    assert told["audio_end_ms"] == 200
+    (received,) = client.say("conversation.item.truncate", item_id=ids["assistant"], content_index=0, audio_end_ms=5000)
+    assert received["audio_end_ms"] == 200
     assert client.actions == []
     (retrieved,) = client.say("conversation.item.retrieve", item_id=ids["assistant"])
     assert retrieved["item"]["content"][0]["transcript"] == "Well, well."

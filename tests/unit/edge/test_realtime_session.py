@@ -136,10 +136,10 @@ def test_what_sdks_send_unasked_is_taken() -> None:
 
 def test_the_prompt_of_a_transcription_is_what_may_be_heard() -> None:
     client = Client()
-    told = {"model": "whisper-1", "prompt": "Ada Lovelace, Boole", "language": "en-GB"}
-    echo, settings = updated(client, audio={"input": {"transcription": told}})
+    received = {"model": "whisper-1", "prompt": "Ada Lovelace, Boole", "language": "en-GB"}
+    echo, settings = updated(client, audio={"input": {"transcription": received}})
     assert (settings.hints, settings.language) == ("Ada Lovelace, Boole", "en-GB")
-    assert echo["audio"]["input"]["transcription"] == told
+    assert echo["audio"]["input"]["transcription"] == received
     for without in ({"model": "whisper-1", "prompt": None}, {"model": "whisper-1"}, None):
         assert updated(client, audio={"input": {"transcription": without}})[1].hints == DEFAULTS.hints
 

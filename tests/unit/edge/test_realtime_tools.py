@@ -1,4 +1,4 @@
-"""Realtime: tools that a client declares, calls that it is told of, and its answers."""
+"""Realtime: tools that a client declares, calls that it receives, and its answers."""
 
 import json
 from typing import Any

@@ -33,7 +33,7 @@ async def test_the_newer_of_two_turns_is_answered_where_its_transcript_comes_fir
     line.reply(3, "Stopped.")
     line.final(2, "what about Rome")
     await asyncio.sleep(3)
-    assert [shown for shown in line.told() if shown[0] in "23"] == [
+    assert [shown for shown in line.received() if shown[0] in "23"] == [
         "3 began",
         "3: Stopped.",
         "3 audio 0+16000",
@@ -51,9 +51,9 @@ async def test_what_waits_behind_a_turn_without_words_begins() -> None:
     line.commit(1)
     line.asked(2, options=SAY)
     line.reply(2, "By the way.", options=SAY)
-    assert line.told() == []
+    assert line.received() == []
     line.final(1, "")
-    assert line.told()[:2] == ["1 empty", "2 began"]
+    assert line.received()[:2] == ["1 empty", "2 began"]
 
 
 @on_a_line
@@ -63,7 +63,7 @@ async def test_any_number_of_replies_waits_for_its_turn() -> None:
         line.asked(turn, options=SAY)
         line.reply(turn, "By the way.", options=SAY)
     await asyncio.sleep(30)
-    assert [shown for shown in line.told() if "completed" in shown] == [f"{turn} completed" for turn in range(1, 9)]
+    assert [shown for shown in line.received() if "completed" in shown] == [f"{turn} completed" for turn in range(1, 9)]
 
 
 @on_a_line
@@ -85,9 +85,9 @@ async def test_words_into_a_reply_that_nobody_is_to_answer_interrupt_it_whenever
     line.speech(2)
     line.pause(2, None)
     line.commit(2, options=ReplyOptions(wants_reply=False))
-    assert line.told()[-1] == "1 pause 3000"
+    assert line.received()[-1] == "1 pause 3000"
     line.final(2, "stop")
-    assert line.told()[-1] == "1 interrupt 3000"
+    assert line.received()[-1] == "1 interrupt 3000"
 
 
 @on_a_line
@@ -101,7 +101,7 @@ async def test_a_reply_that_a_stage_gives_up_ends_after_what_there_is_of_it() ->
     line.log(fr.StageFailed("tts", 1, 0, "gone"))
     line.pause(2, "")
     line.log(fr.TurnDiscarded(2, 0, "noise"))
-    assert line.told() == ["1 began", f"1: {TEN}", "1 audio 0+32000", "1 failed"]
+    assert line.received() == ["1 began", f"1: {TEN}", "1 audio 0+32000", "1 failed"]
 
 
 @on_a_line
@@ -115,7 +115,7 @@ async def test_a_late_failure_of_what_is_being_made_again_is_not_told() -> None:
     line.log(fr.StageFailed("tts", 1, 0, "gone"))
     line.reply(1, "Hi there.", 1)
     assert line.of(ev.Failed) == []
-    assert line.told()[-1] == "1 completed"
+    assert line.received()[-1] == "1 completed"
 
 
 @on_a_line
@@ -146,4 +146,4 @@ async def test_an_entry_of_several_frames_is_taken_in_order() -> None:
         fr.TurnCommitted(1, 0, SECOND, 2 * SECOND, 2 * SECOND, 1_000_000, ReplyOptions()),
         fr.SpeechStarted(line.id, 2, 0, 3 * SECOND, 3 * SECOND, "0-0", "en", True),
     )
-    assert line.told() == ["1 began", "1: Hi there.", "1 audio 0+16000", "1 completed", "1 pause 0"]
+    assert line.received() == ["1 began", "1: Hi there.", "1 audio 0+16000", "1 completed", "1 pause 0"]

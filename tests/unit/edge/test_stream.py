@@ -1,4 +1,4 @@
-"""The lean protocol: what a client may say and when, and what it is told."""
+"""The lean protocol: what a client may send and when, and what it receives."""
 
 import json
 from dataclasses import replace
@@ -74,7 +74,7 @@ def error(action: Action) -> tuple[str, str]:
     return body["code"], body["message"]
 
 
-def told(*events: Event) -> list[Any]:
+def received(*events: Event) -> list[Any]:
     codec = StreamCodec(16000, DEFAULTS)
     messages = [message for event in events for message in codec.encode(event)]
     return [message if isinstance(message, bytes) else json.loads(message) for message in messages]
@@ -163,7 +163,7 @@ def test_words_that_the_agent_is_to_say() -> None:
 
 def test_a_reply_that_pauses_and_goes_on_and_what_was_said() -> None:
     assert StreamCodec(16000, DEFAULTS).can_pause
-    assert told(
+    assert received(
         Pause(2, 1200),
         Resume(2, 1200, "and so on"),
         Said((Message("assistant", "Well", 1, interrupted=True),)),
@@ -311,7 +311,7 @@ def test_what_is_no_message_is_an_error(message: str, code: str) -> None:
 
 
 def test_a_turn_as_the_client_is_told_of_it() -> None:
-    assert told(
+    assert received(
         SpeechBegan(1, 0),
         Transcribed(1, "hel", final=False),
         SpeechEnded(1, 900, final=False),
@@ -341,14 +341,14 @@ def test_a_turn_as_the_client_is_told_of_it() -> None:
 
 
 def test_what_was_no_turn_takes_its_partials_back() -> None:
-    assert told(SpeechBegan(2, 0), TurnDropped(2, "noise"))[1:] == [
+    assert received(SpeechBegan(2, 0), TurnDropped(2, "noise"))[1:] == [
         {"type": "vad_status", "is_speaking": False, "speech_probability": 0.0},
         {"type": "transcript", "turn": 2, "text": "", "final": True},
     ]
 
 
 def test_figures_and_failures() -> None:
-    assert told(Stats({"turns": 3, "type": "x"}), Failed("asr", "gone", 4), Failed("slow", "wait")) == [
+    assert received(Stats({"turns": 3, "type": "x"}), Failed("asr", "gone", 4), Failed("slow", "wait")) == [
         {"type": "stats", "turns": 3},
         {"type": "error", "code": "asr", "message": "gone", "turn": 4},
         {"type": "error", "code": "slow", "message": "wait"},

@@ -47,8 +47,8 @@ def released(line: Line) -> list[ToolCall]:
     return [call for event in line.of(ev.ReplyEnded) for call in event.calls]
 
 
-def told(line: Line, turn: int) -> list[tuple[str, str]]:
-    """What a chat model would be told in this turn."""
+def received(line: Line, turn: int) -> list[tuple[str, str]]:
+    """The prompt of this turn."""
     history = line.bus._history.get(line.id, ())
     return [(m.role, m.text) for m in prompt(line.session.settings, ReplyOptions(), history, turn, "")]
 
@@ -62,7 +62,7 @@ async def test_a_call_waits_for_the_commit_and_for_all_that_is_said_before_it() 
     assert released(line) == []
     assert line.history() == []
     line.commit(1)
-    assert line.told() == ["1 began", "1: Let me see.", "1 audio 0+16000", "1 completed"]
+    assert line.received() == ["1 began", "1: Let me see.", "1 audio 0+16000", "1 completed"]
     assert released(line) == [CALL]
     user, text, call = line.bus._history[line.id]
     assert (user.role, text.text, call) == ("user", "Let me see.", Message("assistant", "", 1, calls=(CALL,)))
@@ -118,11 +118,11 @@ async def test_a_reply_that_is_made_anew_makes_only_its_own_calls() -> None:
     line.speech(1)
     line.pause(1, "is it raining")
     reply(line, 1, "Let me see.", CALL)
-    line.do(act.Configure(SessionSettings(tools=TOOLS)))  # the model was told of none
+    line.do(act.Configure(SessionSettings(tools=TOOLS)))  # the prompt had no tools
     line.commit(1)
     assert released(line) == []
     line.reply(1, "No idea.", 1)
-    assert line.told()[-1] == "1 completed"
+    assert line.received()[-1] == "1 completed"
     assert released(line) == []
 
 
@@ -139,7 +139,7 @@ async def test_a_reply_that_is_cut_off_before_its_end_calls_nothing() -> None:
     line.pause(2, "never mind that")
     line.log(fr.ReplyDone(1, 0, "Let me see.", 1), fr.VoiceDone(1, 0, 0, 16_000))
     line.commit(2)
-    assert "1 interrupted" in line.told()
+    assert "1 interrupted" in line.received()
     assert released(line) == []
     assert not any(message.calls for message in line.bus._history[line.id])
 
@@ -153,7 +153,7 @@ async def test_a_reply_that_is_cancelled_or_fails_calls_nothing() -> None:
     line.log(fr.ReplyDone(1, 0, "", 0))
     line.asked(2, "is it raining")
     line.log(fr.ReplyStarted(2, 0, 0), fr.ToolCalled(2, 0, CALL), fr.StageFailed("llm", 2, 0, "no"))
-    assert line.told()[-1] == "2 failed"
+    assert line.received()[-1] == "2 failed"
     assert released(line) == []
 
 
@@ -176,10 +176,10 @@ async def test_a_call_waits_while_someone_speaks_into_the_reply() -> None:
     line.pause(3, "")
     line.commit(3)
     await asyncio.sleep(2)
-    assert line.told().count("1 completed") == 2
+    assert line.received().count("1 completed") == 2
     assert released(line) == [CALL]
     answer(line)
-    assert told(line, 9) == [("user", "is it raining"), ("assistant", "Let me see."), ("tool", "rain")]
+    assert received(line, 9) == [("user", "is it raining"), ("assistant", "Let me see."), ("tool", "rain")]
 
 
 @on_a_line
@@ -190,7 +190,7 @@ async def test_a_reply_without_a_word_asks_for_several_tools_each_under_an_id_of
     line.asked(2, "and now")
     line.log(fr.ReplyStarted(2, 0, 0), fr.ToolCalled(2, 0, CALL), fr.ToolCalled(2, 0, ToolCall("", "clock", "{}")))
     line.log(fr.ReplyDone(2, 0, "", 0))
-    assert line.told() == ["1 began", "1 completed", "2 began", "2 completed"]
+    assert line.received() == ["1 began", "1 completed", "2 began", "2 completed"]
     assert [(call.id, call.name) for call in released(line)] == [
         ("call_1", "weather"),
         ("call_1_1_1", "weather"),
@@ -208,11 +208,11 @@ async def test_the_reply_to_an_answer_goes_on_after_what_is_being_said() -> None
     line.do(act.RequestReply())
     line.asked(2)
     reply(line, 2, "It rains.")
-    assert line.told()[-1] == "1 completed"
+    assert line.received()[-1] == "1 completed"
     await asyncio.sleep(1.5)
-    assert line.told()[4:] == ["2 began", "2: It rains.", "2 audio 0+16000", "2 completed"]
+    assert line.received()[4:] == ["2 began", "2: It rains.", "2 audio 0+16000", "2 completed"]
     assert line.session.stats()["interrupted"] == 0
-    assert told(line, 3) == [
+    assert received(line, 3) == [
         ("user", "is it raining"),
         ("assistant", "Let me see."),
         ("tool", "rain"),
@@ -231,10 +231,10 @@ async def test_speech_ends_the_reply_to_an_answer_that_was_still_waiting() -> No
     line.speech(3)
     line.pause(3, "never mind that")
     line.commit(3, options=ReplyOptions(wants_reply=False))
-    assert line.told()[-1] == "2 interrupted"
+    assert line.received()[-1] == "2 interrupted"
     reply(line, 2, "It rains.", ToolCall("call_2", "weather", "{}"))
     await asyncio.sleep(3)
-    assert line.told()[-1] == "2 interrupted"
+    assert line.received()[-1] == "2 interrupted"
     assert released(line) == [CALL]
 
 
@@ -261,7 +261,7 @@ async def test_an_answer_that_comes_while_the_person_speaks_is_known_to_the_next
     line.commit(2)
     assert line.jobs[-1] == fr.TranscriptFinal(line.id, 2, 1, "and in Rome", ReplyOptions())
     line.reply(2, "It rains in Bonn.", 1)
-    assert line.told()[-4:] == ["2 began", "2: It rains in Bonn.", "2 audio 0+16000", "2 completed"]
+    assert line.received()[-4:] == ["2 began", "2: It rains in Bonn.", "2 audio 0+16000", "2 completed"]
 
 
 @on_a_line
@@ -272,12 +272,12 @@ async def test_an_answer_after_its_reply_was_cut_off_or_hung_up_stands_with_its_
     line.do(act.CancelReply())
     line.asked(2, "hello")
     line.reply(2, "Hi.")
-    assert ("tool", UNANSWERED) in told(line, 3)
+    assert ("tool", UNANSWERED) in received(line, 3)
     answer(line)
     answer(line, "snow", key="again")
-    roles = [role for role, _ in told(line, 3)]
+    roles = [role for role, _ in received(line, 3)]
     assert roles == ["user", "assistant", "tool", "system", "user", "assistant"]
-    assert told(line, 3)[2] == ("tool", "snow")
+    assert received(line, 3)[2] == ("tool", "snow")
     line.session.end("left")
     answer(line, key="late")  # nobody minds
 
@@ -289,7 +289,7 @@ async def test_a_call_that_the_client_deletes_takes_its_answer_with_it() -> None
     answer(line)
     line.do(act.SetHistory("call:call_1", "", ""))
     line.do(act.Truncate(1, 400))
-    assert [role for role, _ in told(line, 2)] == ["user", "assistant", "system"]
+    assert [role for role, _ in received(line, 2)] == ["user", "assistant", "system"]
 
 
 def test_a_reply_that_is_put_on_record_again_stands_before_its_calls() -> None:

@@ -44,8 +44,8 @@ class World:
         """From now on no stage fails, and nothing arrives twice."""
         self.said: dict[tuple[int, int], str] = {}
         """The transcript of each revision."""
-        self.told: dict[tuple[int, int], tuple[float, int]] = {}
-        """When the chat model was asked for each reply, and the checksum of what it was told."""
+        self.received: dict[tuple[int, int], tuple[float, int]] = {}
+        """When each reply was requested, and its prompt hash."""
         self.committed_s: dict[int, float] = {}
         self.reset_turn = 0
         """The newest turn when the client last cleared the history."""
@@ -247,14 +247,14 @@ class World:
         self.at(self._later(), lambda: self._reply(turn, revision))
 
     def _reply(self, turn: int, revision: int) -> None:
-        """The llm and tts stages. Both stop early when they are told to, or (one in two) write on."""
+        """The llm and tts stages. Both stop early on a stop message, or (one in two) write on."""
         obedient = self.reliable or self.chance.random() < 0.5
         committed = self.committed.get(turn)
         options = (
             committed.options if committed is not None else ReplyOptions(wants_reply=self.state.settings.create_reply)
         )
-        told = self._prompt_hash(turn, revision, options)
-        self.told.setdefault((turn, revision), (self.now_s, told))
+        received = self._prompt_hash(turn, revision, options)
+        self.received.setdefault((turn, revision), (self.now_s, received))
         at = (turn, revision)
         sentences = self._made.setdefault(at, self._sentences(turn, revision))
 
@@ -271,7 +271,7 @@ class World:
                 self.at(delay_s + self._later(2), unless_stopped(*frames))
             return delay_s
 
-        delay_s, offset = write(self._later(), fr.ReplyStarted(*at, told)), 0
+        delay_s, offset = write(self._later(), fr.ReplyStarted(*at, received)), 0
         for index, sentence in enumerate(sentences):
             delay_s += self._later(0.5)
             if self._fails():
@@ -287,7 +287,7 @@ class World:
         write(delay_s + self._later(0.3), fr.ReplyDone(*at, " ".join(sentences), len(sentences)))
 
     def _prompt_hash(self, turn: int, revision: int, options: ReplyOptions) -> int:
-        """Checksum of what a chat model that is asked now is told."""
+        """The prompt hash of a request that is made now."""
         history, settings = self.state.record.messages(), self.state.settings
         found = self.state.turns.get(turn)
         committed = self.committed.get(turn)
@@ -297,11 +297,11 @@ class World:
         return prompt_hash(settings, options, prompt(settings, options, history, turn, text))
 
     def check_told(self, turn: int) -> None:
-        """A reply that was begun before its turn was over plays only if the model was told what it would be told now."""
+        """A speculative reply plays only if its prompt hash still matches."""
         at, committed = (turn, self.revision_of(turn)), self.committed[turn]
-        asked_s, told = self.told.get(at, (self.now_s, 0))
+        asked_s, received = self.received.get(at, (self.now_s, 0))
         if at[1] == committed.revision and asked_s < self.committed_s[turn]:
-            assert told == self._prompt_hash(*at, committed.options), f"reply {turn} answers another conversation"
+            assert received == self._prompt_hash(*at, committed.options), f"reply {turn} answers another conversation"
 
     def _speak(self, at: tuple[int, int], index: int, text: str, delay_s: float, write: Callable[..., float]) -> None:
         words = text.split()
@@ -364,8 +364,8 @@ class World:
                 assert len(self.outcomes.get(turn, ())) == 1, f"turn {turn}: outcomes {self.outcomes.get(turn)}"
             else:
                 assert turn not in self.outcomes, f"turn {turn} has an outcome and wants none"
-            told = bool(self.client.statuses.get(turn))
-            assert told == announced or self.left, f"turn {turn}: the client waits for its reply"
+            received = bool(self.client.statuses.get(turn))
+            assert received == announced or self.left, f"turn {turn}: the client waits for its reply"
         for turn, outcomes in self.outcomes.items():
             assert turn in self.client.began or outcomes == ["failed"], f"turn {turn} was never accepted: {outcomes}"
 

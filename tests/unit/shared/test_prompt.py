@@ -44,22 +44,22 @@ def test_a_call_stands_with_its_answer_whenever_that_came() -> None:
     asks = Message("assistant", "One moment.", 1, calls=(CALL,))
     other = Message("user", "Hello?", 1)
     answer = Message("tool", "It is on.", 1, answers="c1")
-    told = prompt(SETTINGS, OPTIONS, (asks, other, answer), 2, "")
-    assert told[1:] == [asks, answer, other]
+    received = prompt(SETTINGS, OPTIONS, (asks, other, answer), 2, "")
+    assert received[1:] == [asks, answer, other]
 
 
 def test_a_call_without_an_answer_gets_one_and_an_answer_without_a_call_is_left_out() -> None:
     asks = Message("assistant", "", 1, calls=(CALL,))
     orphan = Message("tool", "Who asked?", 1, answers="c2")
-    told = prompt(SETTINGS, OPTIONS, (asks, orphan), 2, "")
-    assert told[1:] == [asks, Message("tool", UNANSWERED, 1, answers="c1")]
+    received = prompt(SETTINGS, OPTIONS, (asks, orphan), 2, "")
+    assert received[1:] == [asks, Message("tool", UNANSWERED, 1, answers="c1")]
 
 
 def test_calls_after_a_text_of_the_same_reply_belong_to_it() -> None:
     text, call = Message("assistant", "One moment.", 1), Message("assistant", "", 1, calls=(CALL,))
-    told = prompt(SETTINGS, OPTIONS, (text, call), 2, "")
-    assert told[1] == replace(text, calls=(CALL,))
-    assert len(told) == 3
+    received = prompt(SETTINGS, OPTIONS, (text, call), 2, "")
+    assert received[1] == replace(text, calls=(CALL,))
+    assert len(received) == 3
 
 
 def test_tools_are_offered_unless_there_is_to_be_no_call() -> None:

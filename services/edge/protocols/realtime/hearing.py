@@ -142,7 +142,7 @@ class Hearing:
         return events
 
     def failed(self, turn: int, code: str, message: str) -> list[str]:
-        """The turn failed; the client is told if it still expects the transcript."""
+        """The turn failed: send an error if the client still expects the transcript."""
         spoken = self._spoken.pop(turn, None)
         if spoken is None or spoken.entry is None or not self._session.transcribes:
             return []

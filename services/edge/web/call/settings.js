@@ -30,7 +30,7 @@ export class Settings {
     return { ...this.chosen };
   }
 
-  /** Asks the server what there is to set: names, texts, ranges and defaults. A server that is starting may not say. */
+  /** Ask the server for the settings: names, texts, ranges and defaults. A server that is starting may not have them. */
   async load() {
     const response = await fetch("/config").catch(() => null);
     const config = response?.ok ? await response.json().catch(() => ({})) : {};
@@ -70,8 +70,8 @@ export class Settings {
     try {
       const signal = AbortSignal.timeout(CHECK_TIMEOUT_MS);
       const { ok, stages = {} } = await (await fetch("/test-connection", { method: "POST", signal })).json();
-      const told = Object.entries(stages).map(([stage, value]) => line(stageName(stage), isWell(value), value?.error));
-      this.outcome.replaceChildren(...told, line(ok ? "Everything is ready." : "Not everything is ready.", ok));
+      const lines = Object.entries(stages).map(([stage, value]) => line(stageName(stage), isWell(value), value?.error));
+      this.outcome.replaceChildren(...lines, line(ok ? "Everything is ready." : "Not everything is ready.", ok));
     } catch {
       this.outcome.replaceChildren(line("The server did not answer.", false));
     }
