@@ -91,6 +91,8 @@ class Work:
             value = await reply
         if isinstance(value, BaseException):
             raise value
+        if not value:
+            metrics.leases_lost.labels(self._stage).inc()
         return bool(value)
 
     def follow(self, kind: StreamKind, after: str, deliver: EntryCallback) -> None:
@@ -185,6 +187,8 @@ class Work:
         """
         if self.ended is None and self.task is not None:
             self.ended = reason
+            if reason == "lost":
+                metrics.leases_lost.labels(self._stage).inc()
             if self.begun:
                 self.task.cancel()
 

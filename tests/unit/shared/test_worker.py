@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from shared.observability import metrics
 from shared.protocol.frames import Frame, ReplyDone, TranscriptFinal
 from shared.protocol.session import ReplyOptions
 from shared.protocol.streams import StreamKind
@@ -82,5 +83,24 @@ def test_a_stop_frees_the_slot_whenever_it_arrives(arrival: Callable[[SimulatedB
             assert stage.done == [NEWEST]
             assert workers.in_hand == 0
             assert workers.leases == {}
+
+    virtual_time.run(main())
+
+
+def test_a_lease_that_another_worker_took_over_is_counted() -> None:
+    async def main() -> None:
+        bus, stage = SimulatedBus(random.Random(0), (0.0, 0.0)), Slow()
+        lost = metrics.leases_lost.labels("llm")
+        before = lost._value.get()
+        async with asyncio.TaskGroup() as tasks:
+            workers = SimulatedStage(stage, Settings(redis_url=None), bus, tasks, kill_chance=0, lease_s=1)
+            bus.on_job = lambda _, stream, entry_id, frame: workers.take(stream, entry_id, frame)
+            bus.add(StreamKind.JOBS_LLM, "s", 1, turn(NEWEST))
+            await asyncio.sleep(0.5)
+            for entry in workers.leases:
+                workers.leases[entry] += 1  # another worker has it now
+            await asyncio.sleep(2)
+            assert workers.in_hand == 0
+        assert lost._value.get() == before + 1
 
     virtual_time.run(main())
