@@ -34,6 +34,7 @@ from tests.support.waiting import HANG_S
 OTHER_LANGUAGES = {"python", "text", "xml"}
 SERVICES = 5
 POLL_S = 0.1
+NOT_OURS = re.compile(r"PARLEY_|MAKE|MFLAGS|.*_proxy$", re.IGNORECASE)
 
 WORDS = "What I say in the recording takes a little more than three seconds, and every word of it is clear."
 """Of me.wav: a voice is made of 3 to 12 seconds."""
@@ -202,11 +203,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def env(folder: Path) -> dict[str, str]:
-    ours = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("PARLEY_") and not name.lower().endswith("_proxy") and not name.startswith("MAKE")
-    }
+    """Without settings, proxies, and the flags of the make that may run this test."""
+    ours = {name: value for name, value in os.environ.items() if not NOT_OURS.match(name)}
     return {**ours, "PYTHONPATH": str(ROOT), "PARLEY_DATA_DIR": str(folder / "data"), "COLUMNS": "120"}
 
 
@@ -254,7 +252,8 @@ def other_broker(folder: Path) -> Iterator[str]:
 def checkout(
     folder: Path, env: dict[str, str], other_broker: str, speech_pcm: Callable[[str, int], bytes]
 ) -> Iterator[Checkout]:
-    port, metrics_port = free_ports(1), free_ports(SERVICES)
+    port = free_ports(1 + SERVICES)
+    metrics_port = port + 1
     for name, words in (("hello.wav", "hello there"), ("me.wav", WORDS)):
         with wave.open(str(folder / name), "wb") as file:
             file.setparams((1, 2, 16_000, 0, "NONE", ""))
