@@ -26,7 +26,7 @@ from websockets.sync.client import connect
 
 from deploy.local.broker import broker_argv, find_program
 from shared.protocol.streams import Keys
-from shared.settings import load_settings
+from shared.settings import Settings
 from tests.support.documented import ROOT, SHELL, Block, Command, blocks, commands
 from tests.support.free_ports import free_ports
 from tests.support.waiting import HANG_S
@@ -293,7 +293,7 @@ def test_the_commands_of_a_block(block: Block, checkout: Checkout, monkeypatch: 
         with monkeypatch.context() as patched:
             for name, value in command.assigned.items():
                 patched.setenv(name, value)
-            load_settings()  # no misspelt PARLEY_ variable, no value that is not allowed
+            Settings()  # no misspelt PARLEY_ variable, no value that is not allowed
         rule.check(command, checkout)
 
 
