@@ -12,7 +12,7 @@ from deploy.cli.services import asr, edge, llm, tts, vad
 from deploy.cli.talk import talk
 from deploy.cli.voices import voices
 from deploy.cli.watch import top, turns
-from shared.distribution import version
+from shared.distribution import checkout, version
 
 START = "Start Parley on this machine"
 USE = "Use a running Parley"
@@ -37,6 +37,7 @@ app.command(
     # The benchmarks read their own options, `--help` too.
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
     add_help_option=False,
+    hidden=checkout() is None,
 )(bench)
 
 
