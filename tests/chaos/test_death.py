@@ -128,7 +128,7 @@ async def test_a_lost_engine_ends_its_worker_and_its_work_is_done_by_the_next(wo
         await caller.until("reply_done")
         assert_whole(caller)
         assert any("no memory left" in line for line in server.journal.lines)
-        assert any("ended with exit code 3" in event for event in server.journal.events)
+        assert any("exited with code 3" in event for event in server.journal.events)
 
 
 async def test_work_that_ends_every_worker_is_given_up_and_the_session_lives(words: bytes, tmp_path: Path) -> None:

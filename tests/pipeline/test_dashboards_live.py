@@ -136,7 +136,8 @@ def free_metrics_port() -> int:
 
 def targets_up(db: httpx.Client) -> list[str]:
     with contextlib.suppress(httpx.TransportError):
-        return [series["metric"]["stage"] for series in ask(db, "up == 1")]
+        if db.get("/-/ready").is_success:  # until then Prometheus answers with 503
+            return [series["metric"]["stage"] for series in ask(db, "up == 1")]
     return []
 
 

@@ -104,7 +104,7 @@ NOBODY = "http://127.0.0.1:9"
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["turns", "nobody"], "no session 'nobody'"),
+        (["turns", "nobody"], "session 'nobody' is unknown"),
         (["turns", "../data"], "is not the id of a session"),
         (["top", "--once", "--url", NOBODY], f"no Parley answers at {NOBODY}"),
         (["turns", "--url", NOBODY], f"no Parley answers at {NOBODY}"),

@@ -98,7 +98,7 @@ class Utterance:
 class Model(Slow):
     """Repeats the transcript, or how many loud samples it heard. Another worker's model says the same words, so it can go on."""
 
-    hears = True
+    audio_input = True
 
     async def reply(
         self,

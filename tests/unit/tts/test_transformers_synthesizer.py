@@ -22,7 +22,7 @@ from services.tts.engines.vits import numbers_in_words
 from shared.audio.loudness import LEVEL_DBFS, level_dbfs
 from shared.engines.devices import Device
 from shared.engines.models import ModelMissing
-from shared.engines.registry import UnknownEngine, create_engine
+from shared.engines.registry import UnknownEngine, create_engine, loaded
 from shared.settings import Settings
 from tests.support import random_models
 from tests.support.waiting import HANG_S
@@ -261,14 +261,16 @@ async def test_an_invalid_x_vector_is_named(talker: Path, tmp_path: Path, conten
     else:
         place.write_bytes(content)
     with pytest.raises(UnknownEngine, match=f"bad.npy.*{says}"):
-        await made(talker, data_dir=tmp_path).load()
+        async with loaded(made(talker, data_dir=tmp_path)):
+            pass
 
 
 async def test_a_missing_vocoder_is_named(talker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     shutil.copytree(talker, tmp_path / "model", ignore=shutil.ignore_patterns("vocoder"))
     with pytest.raises(ModelMissing, match="microsoft/speecht5_hifigan is not on this machine"):
-        await made(tmp_path / "model").load()
+        async with loaded(made(tmp_path / "model")):
+            pass
 
 
 async def test_fastspeech2_has_a_speed(tmp_path: Path) -> None:
@@ -294,7 +296,8 @@ async def test_bark_has_the_voices_with_complete_files(tmp_path: Path) -> None:
 async def test_the_language_comes_from_the_folder_or_tokenizer(tmp_path: Path) -> None:
     folder = random_models.vits(tmp_path / "models--facebook--mms-tts-hin", language=None)
     with pytest.raises(UnknownEngine, match=r"mms-tts-hin cannot speak here: .*does not speak 'en', only hi"):
-        await made(folder).load()
+        async with loaded(made(folder)):
+            pass
     engine = made(folder, language="hi-IN")
     await engine.load()
     with pytest.raises(ValueError, match="does not speak 'en'"):
@@ -306,7 +309,8 @@ async def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "uroman", None)
     folder = random_models.vits(tmp_path, language="hin", uroman=True)
     with pytest.raises(UnknownEngine, match=r"uroman.* make install EXTRAS=speech$"):
-        await made(folder, language="hi").load()
+        async with loaded(made(folder, language="hi")):
+            pass
 
 
 async def test_other_scripts_are_romanized(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,7 +343,8 @@ async def test_a_voice_with_a_language_in_its_name_is_the_default(talker: Path, 
 
 async def test_models_that_cannot_speak_are_rejected(mms: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelMissing, match=r"config\.json"):
-        await made(tmp_path).load()
+        async with loaded(made(tmp_path)):
+            pass
     (tmp_path / "model.safetensors").write_bytes(b"")
     for config, says in (
         ({"model_type": "whisper"}, "a model of the type 'whisper' cannot speak"),
@@ -350,10 +355,12 @@ async def test_models_that_cannot_speak_are_rejected(mms: Path, tmp_path: Path) 
     ):
         (tmp_path / "config.json").write_text(json.dumps(config))
         with pytest.raises(UnknownEngine, match=says):
-            await made(tmp_path).load()
+            async with loaded(made(tmp_path)):
+                pass
     (tmp_path / "config.json").write_text("{ cut off")
     with pytest.raises(UnknownEngine, match="cannot read this model's configuration"):
-        await made(tmp_path).load()
+        async with loaded(made(tmp_path)):
+            pass
     with pytest.raises(UnknownEngine, match=r"cuda:7.*0 CUDA devices"):
         await TransformersSynthesizer(Settings(tts_model=str(mms), device="cuda:7")).load()
 
