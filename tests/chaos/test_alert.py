@@ -33,8 +33,12 @@ class Webhook:
         self._news = asyncio.Event()
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One request on a connection."""
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        """One request on a connection. Alertmanager may end before it sends one."""
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+            return
         length = next(line for line in head.splitlines() if line.startswith("content-length:"))
         body = json.loads(await reader.readexactly(int(length.partition(":")[2])))
         self.received += [{**alert, "path": head.split()[1]} for alert in body["alerts"]]
