@@ -76,7 +76,7 @@ HANDLERS: dict[type, Callable[[State, Any, Stamp], None]] = {
     fr.TurnDiscarded: listening.turn_discarded,
     fr.TranscriptPartial: listening.transcript_partial,
     fr.TranscriptFinal: listening.transcript_final,
-    fr.TurnAudioReady: listening.turn_heard,
+    fr.TurnAudioReady: listening.turn_audio_ready,
     fr.StageFailed: failures.stage_failed,
     fr.SessionStarted: _own,
     fr.SessionEnded: _own,

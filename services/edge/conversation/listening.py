@@ -128,7 +128,7 @@ def _words_of_an_accepted_turn(state: State, turn: UserTurn, at: Stamp) -> None:
     reply_requests.try_again(state)
 
 
-def turn_heard(state: State, fact: fr.TurnAudioReady, at: Stamp) -> None:
+def turn_audio_ready(state: State, fact: fr.TurnAudioReady, at: Stamp) -> None:
     """The audio of a revision was given to the chat model."""
     turn = state.turns.get(fact.turn)
     if turn is None:
