@@ -6,6 +6,7 @@ half a minute old is settled: decoded a last time and not again.
 """
 
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 
 import numpy as np
@@ -37,8 +38,14 @@ _QUIET = RATE_HZ // 5  # samples of the block whose loudness is compared
 class OfflineUtterance:
     """See `engine.Utterance`."""
 
-    def __init__(self, batcher: Batcher[Clip, Recognition], language: str, hints: str) -> None:
-        self._batcher, self._language, self._hints = batcher, language, hints
+    def __init__(
+        self,
+        batcher: Batcher[Clip, Recognition],
+        language: str,
+        hints: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._batcher, self._language, self._hints, self._clock = batcher, language, hints, clock
         self._pieces: list[bytes] = []  # the audio of the current window
         self._bytes = 0  # length of the current window
         self._voice = VoiceGate()  # of the current window
@@ -112,16 +119,16 @@ class OfflineUtterance:
     def _request_partial(self) -> None:
         least_ms = PARTIAL_MS if self._pending_bytes else FIRST_PARTIAL_MS
         enough = self._bytes - self._pending_bytes >= least_ms * BYTES_PER_S // 1000
-        rested = time.monotonic() - self._asked_at_s >= self._took_s / PARTIAL_SHARE
+        rested = self._clock() - self._asked_at_s >= self._took_s / PARTIAL_SHARE
         if self._pending is None and enough and rested and self._voice.is_open:
-            self._pending_bytes, self._asked_at_s = self._bytes, time.monotonic()
+            self._pending_bytes, self._asked_at_s = self._bytes, self._clock()
             self._pending = self._batcher.submit(self._window())
             self._pending.add_done_callback(self._measure)
 
     def _measure(self, done: Future[Recognition]) -> None:
         """Measure a decoding when it is done; its result may be taken much later, with the next audio."""
         if not done.cancelled():
-            self._took_s = time.monotonic() - self._asked_at_s
+            self._took_s = self._clock() - self._asked_at_s
 
     def _cancel_partial(self) -> None:
         if self._pending is not None:

@@ -1,7 +1,6 @@
 """Utterances of an offline model: partial and final transcripts, long turns, priorities. The model is scripted."""
 
 import asyncio
-import math
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -51,14 +50,29 @@ class Scripted:
         return [[round(clip.seconds, 1) for clip in clips] for clips in self.calls]
 
 
+class Clock:
+    """The time in seconds, which passes only when a test says so: no decoding is slow by itself."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
 @pytest_asyncio.fixture(loop_scope="module")
-async def open_utterance() -> AsyncIterator[Callable[..., OfflineUtterance]]:
+async def open_utterance(clock: Clock) -> AsyncIterator[Callable[..., OfflineUtterance]]:
     batchers: list[Batcher[Clip, Recognition]] = []
 
     def opened(model: Scripted, language: str = "en", hints: str = "", share: bool = False) -> OfflineUtterance:
         if not share:
             batchers.append(Batcher("asr", model.answer, most=8, wait_ms=0, timeout_s=10))
-        return OfflineUtterance(batchers[-1], language, hints)
+        return OfflineUtterance(batchers[-1], language, hints, clock)
 
     yield opened
     for batcher in batchers:
@@ -78,10 +92,7 @@ async def talk(utterance: OfflineUtterance, pcm: bytes) -> list[str]:
     return partials
 
 
-async def test_partial_transcripts_grow_and_the_final_one_is_complete(
-    open_utterance: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("services.asr.engines.offline.PARTIAL_SHARE", math.inf)  # however slow this machine is just now
+async def test_partial_transcripts_grow_and_the_final_one_is_complete(open_utterance: Open) -> None:
     model = Scripted(voice(5))
     utterance = open_utterance(model, hints="Ada")
     partials = await talk(utterance, model.speech)
@@ -197,29 +208,33 @@ async def test_a_final_transcript_goes_before_partial_ones(open_utterance: Open)
         utterance.close()
 
 
-async def test_a_slow_model_is_asked_for_fewer_partial_transcripts(open_utterance: Open) -> None:
+async def test_a_slow_model_is_asked_for_fewer_partial_transcripts(open_utterance: Open, clock: Clock) -> None:
     model = Scripted(voice(20))
+    model.open.clear()
     utterance = open_utterance(model)
     await feed(utterance, model.speech[:BYTES_PER_S])
     await until(lambda: len(model.calls) == 1)
-    utterance._took_s, asked = 60.0, len(model.calls)  # pretend that the model was slow
-    await talk(utterance, model.speech[BYTES_PER_S : 5 * BYTES_PER_S])
-    assert len(model.calls) == asked
-    utterance._took_s = 0.0
-    await talk(utterance, model.speech[5 * BYTES_PER_S : 6 * BYTES_PER_S])
-    assert len(model.calls) > asked
+    clock.now_s = 1.0
+    model.open.set()  # decoded within a second: the next decoding may begin 3 s after this one began
+    await until(lambda: utterance._took_s == 1.0)
+    await talk(utterance, model.speech[BYTES_PER_S : 2 * BYTES_PER_S])
+    clock.now_s = 2.9
+    await talk(utterance, model.speech[2 * BYTES_PER_S : 3 * BYTES_PER_S])
+    assert len(model.calls) == 1
+    clock.now_s = 3.0
+    await talk(utterance, model.speech[3 * BYTES_PER_S : 4 * BYTES_PER_S])
+    assert len(model.calls) > 1
     utterance.close()
 
 
-async def test_time_without_audio_does_not_count_as_decoding_time(open_utterance: Open) -> None:
+async def test_time_without_audio_does_not_count_as_decoding_time(open_utterance: Open, clock: Clock) -> None:
     model = Scripted(voice(2))
     utterance = open_utterance(model)
-    await feed(utterance, model.speech[:BYTES_PER_S])
-    await until(lambda: utterance._pending is not None and utterance._pending.done())
-    took_s = utterance._took_s
-    await asyncio.sleep(0.05)  # no audio arrives
-    await utterance.accept(b"")
-    assert utterance._took_s == took_s > 0
+    await talk(utterance, model.speech[:BYTES_PER_S])
+    asked = len(model.calls)
+    clock.now_s = 60.0  # no audio arrives
+    await talk(utterance, model.speech[BYTES_PER_S:])
+    assert len(model.calls) > asked + 1
     utterance.close()
 
 
