@@ -39,10 +39,10 @@ observe: $(RUN_INSTALLED) ## run Prometheus and Alertmanager beside make run, wi
 	@exec env PARLEY_METRICS_PORT="$(METRICS_PORT)" $(BIN)/parley observe
 
 test: $(DEV_INSTALLED) programs ## run all tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(DEV_INSTALLED) programs ## run the unit tests that load no models
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not models' tests/unit
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m 'not models' tests/unit
 
 check: $(DEV_INSTALLED) ## check lint, formatting, types, import contracts, generated files
 	$(BIN)/ruff check .

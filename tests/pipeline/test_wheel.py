@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local.observe import ROUTES, RULES
+from tests.support.waiting import HANG_S
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("shared", "services", "deploy", "dashboards", "benchmarks", "tests")
@@ -29,7 +30,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for file in FILES:
         shutil.copy(ROOT / file, copy)
     command = (sys.executable, "-W", "error::UserWarning", "-c", BUILD, str(out))
-    built = subprocess.run(command, check=False, cwd=copy, capture_output=True, text=True, timeout=120)
+    built = subprocess.run(command, check=False, cwd=copy, capture_output=True, text=True, timeout=HANG_S)
     assert built.returncode == 0, built.stderr
     (path,) = out.glob("*.whl")
     return path
@@ -49,7 +50,7 @@ def parley(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     module, _, function = PROJECT["scripts"]["parley"].partition(":")
     command = (sys.executable, "-c", f"from {module} import {function}; {function}()", *arguments)
     env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(folder), "COLUMNS": "200"}
-    return subprocess.run(command, check=False, cwd="/", env=env, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, check=False, cwd="/", env=env, capture_output=True, text=True, timeout=HANG_S)
 
 
 def files_of(*folders: str) -> set[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from deploy.local.broker import answers, broker_argv, find_program, private_folder, socket_url
 from shared.settings import Settings
+from tests.support.waiting import HANG_S
 
 
 @asynccontextmanager
@@ -16,7 +17,7 @@ async def embedded_broker(data_dir: Path) -> AsyncIterator[Settings]:
     with private_folder() as folder:
         process = await asyncio.create_subprocess_exec(*broker_argv(program, folder))
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(HANG_S):
                 while not await answers(folder):
                     await asyncio.sleep(0.01)
             yield Settings(redis_url=socket_url(folder), data_dir=data_dir)

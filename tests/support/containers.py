@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-STEP_S = 120
+from tests.support.waiting import HANG_S
+
 OURS = ("data", "opt", "src", "wheels")
 """Root folders that our images create. Here they are in the builder's folder."""
 OF_THE_MACHINE = ("apt-get", "useradd")
@@ -203,11 +204,11 @@ class Builder:
         env = {"HOME": str(self._folder), **passed, **image.env}
         done = subprocess.run(
             ["sh", "-ec", self.real(command)], env=env, cwd=image.workdir, capture_output=True, text=True,
-            timeout=STEP_S, check=False,
+            timeout=HANG_S, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
 
 
 def _link(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["cp", "-al", source, target], check=True, timeout=STEP_S)
+    subprocess.run(["cp", "-al", source, target], check=True, timeout=HANG_S)
