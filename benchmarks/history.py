@@ -96,21 +96,17 @@ def history(
     results: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of the results.")] = RESULTS,
     out: Annotated[Path | None, typer.Option(dir_okay=False, help="The PNG; else beside the results.")] = None,
 ) -> None:
-    """Show the main figures of all results over the commits, each machine by itself."""
-    raise typer.Exit(show_history(kind, sessions or SESSIONS[kind], results, out or results / f"history-{kind}.png"))
-
-
-def show_history(kind: str, sessions: int, folder: Path, path: Path) -> int:
-    """Print the tables and draw `path`. Returns 0, or 2 if there is nothing to show.
+    """Show the main figures of all results over the commits, each machine by itself.
 
     Files that are not results, or of a layout that cannot be read, are named and left out.
+    Exit code: 0, or 2 if there is nothing to show.
     """
     console = open_console(sys.stdout)
-    points = list(read_points(kind, sessions, folder, commit_time))
+    sessions, path = sessions or SESSIONS[kind], out or results / f"history-{kind}.png"
+    points = sorted(read_points(kind, sessions, results, commit_time), key=lambda point: (point.at, point.measured_at))
     if not points:
-        print(f"{folder}: no result of `parley bench {kind}` with {sessions} sessions", file=sys.stderr)
-        return USAGE_WRONG
-    points.sort(key=lambda point: (point.at, point.measured_at))
+        print(f"{results}: no result of `parley bench {kind}` with {sessions} sessions", file=sys.stderr)
+        raise typer.Exit(USAGE_WRONG)
     print_history(kind, sessions, points, console)
     try:
         draw_history(kind, sessions, points, path)
@@ -118,7 +114,6 @@ def show_history(kind: str, sessions: int, folder: Path, path: Path) -> int:
         console.print(f"no plot: {not_installed('matplotlib', 'bench')}", markup=False)
     else:
         console.print(f"\n{path}", markup=False)
-    return 0
 
 
 def read_points(kind: str, sessions: int, folder: Path, when: Callable[[str], datetime | None]) -> Iterator[Point]:

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.status import Status
 
-from benchmarks.compare import print_comparison, read_baseline
+from benchmarks.compare import print_regressions, read_baseline
 from benchmarks.engines.comparison import KIND, compare_results
 from benchmarks.engines.figures import Piece, figures
 from benchmarks.engines.load import LIMIT_S, Material, Work, converse, offsets, reply, rush, speak, transcribe
 from benchmarks.engines.profile import profiled
 from benchmarks.engines.report import RANDOM, print_result
 from benchmarks.engines.setup import STAGES, Chosen, Memory, Options, choose, device_facts, opened, settings_of
-from benchmarks.result import RESULTS, Result, circumstances, result_path, write_result
+from benchmarks.result import RESULTS, circumstances, result_path, write_result
 from benchmarks.tables import open_console
 from shared.engines.registry import UnknownEngine
 
@@ -50,11 +50,9 @@ async def _run(options: Options, folder: Path, console: Console) -> int:
     result = await asyncio.to_thread(_begin, options)
     kind = "-".join(["engines", result["device"]["kind"], *(["random", options.size] if options.random else [])])
     path = options.json or result_path(RESULTS, kind, result)
-    baseline: Result | None = None
-    if options.compare is not None:
-        baseline = await asyncio.to_thread(read_baseline, options.compare, KIND, result, path)
-    bench = Bench(options, folder, console, result)
-    with bench.progress:
+    baseline = await asyncio.to_thread(read_baseline, options.compare, KIND, result, path)
+    with console.status("") as status:
+        bench = Bench(options, folder, status, result)
         await bench.prepare()
         for stage in options.engines or STAGES:
             await bench.alone(stage)
@@ -63,12 +61,8 @@ async def _run(options: Options, folder: Path, console: Console) -> int:
     print_result(result, console)
     await asyncio.to_thread(write_result, result, path)
     console.print(str(path), markup=False)
-    failed = any(entry["error"] for entry in result["entries"])
-    if baseline is not None:
-        comparison = compare_results(baseline, result)
-        print_comparison(comparison, console)
-        failed = failed or bool(comparison.regressions)
-    return 1 if failed else 0
+    regressed = print_regressions(compare_results, baseline, result, console)
+    return 1 if regressed or any(entry["error"] for entry in result["entries"]) else 0
 
 
 def _begin(options: Options) -> dict[str, Any]:
@@ -88,19 +82,15 @@ def _begin(options: Options) -> dict[str, Any]:
 class Bench:
     """A run: its engines one after another, each closed before the next is loaded."""
 
-    def __init__(self, options: Options, folder: Path, console: Console, result: dict[str, Any]) -> None:
-        self._options, self._folder, self._result = options, folder, result
+    def __init__(self, options: Options, folder: Path, status: Status, result: dict[str, Any]) -> None:
+        self._options, self._folder, self._status, self._result = options, folder, status, result
         self._chosen: dict[str, Chosen] = {}
-        self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            console=console, transient=True,
-        )  # fmt: skip
 
     async def prepare(self) -> None:
         """Find all engines and make their models, so that wrong settings fail before anything is measured."""
         stages = STAGES if self._options.chain else tuple(self._options.engines or STAGES)
         for stage in stages:
-            self._say(f"{stage}: making ready")
+            self._status.update(f"{stage}: making ready")
             self._chosen[stage] = await choose(stage, self._options, self._folder)
 
     async def alone(self, stage: str) -> None:
@@ -119,7 +109,7 @@ class Bench:
             "random": any(one.is_random for one in chosen),
         }
         load, memory = _LOADS[stage], Memory()
-        self._say(f"{stage} {about['engine']}: loading")
+        self._status.update(f"{stage} {about['engine']}: loading")
         try:
             async with AsyncExitStack() as stack:
                 engines = [await stack.enter_async_context(opened(one)) for one in chosen]
@@ -150,28 +140,20 @@ class Bench:
                 entry["error"] = _reason(error)
                 return  # a larger batch would hardly do better
         if self._options.profile:
-            self._say(f"{about['stage']} {about['engine']}: profile")
+            self._status.update(f"{about['stage']} {about['engine']}: profile")
             self._result["profiles"][f"{about['stage']} × {batch}"] = await profiled(lambda: rush(work, [0.0] * batch))
 
     async def _batch(self, about: Mapping[str, Any], work: Work, batch: int, memory: Memory) -> dict[str, Any]:
-        repeat = self._options.repeat
-        bar = self._say(f"{about['stage']} {about['engine']} × {batch}", 2 * repeat)
         await rush(work, [0.0] * batch)  # warm up with this batch: its shapes are new to the engine
         memory.restart_peak()
         together: list[list[Piece]] = []
         staggered: list[list[Piece]] = []
-        for repetition in range(repeat):
+        for repetition in range(self._options.repeat):
+            done = f"{repetition} of {self._options.repeat} repetitions"
+            self._status.update(f"{about['stage']} {about['engine']} × {batch}: {done}")
             together.append(await rush(work, [0.0] * batch))
-            self.progress.advance(bar)
             staggered.append(await rush(work, offsets(batch, repetition)))
-            self.progress.advance(bar)
         return figures(str(about["stage"]), together, staggered)
-
-    def _say(self, text: str, total: int | None = None) -> Any:
-        """Replace the progress bar."""
-        for task in self.progress.tasks:
-            self.progress.remove_task(task.id)
-        return self.progress.add_task(text, total=total)
 
 
 def _reason(error: BaseException) -> str:

@@ -58,10 +58,8 @@ def print_result(result: Mapping[str, Any], console: Console) -> None:
     for entry in result["entries"]:
         if entry["error"]:
             console.print(f"✗ {_label(entry)}: {entry['error']}", style="red", markup=False)
-    for name, found in result["profiles"].items():
-        if found["operations"]:
-            console.print(_operations(name, found))
-        console.print(f"{name}: {found['bottleneck']}", markup=False)
+    for name, table in result["profiles"].items():
+        console.print(f"\n{name}: where the time goes\n{table}", markup=False, soft_wrap=True)
 
 
 def _is_gpu(result: Mapping[str, Any]) -> bool:
@@ -98,10 +96,3 @@ def _cell(entry: Mapping[str, Any], name: str, met: bool | None) -> str:
         return text
     target = f"{TARGETS_MS[entry['batch'], name]:g}"
     return f"[green]{text} pass (≤ {target})[/]" if met else f"[red]{text} fail (> {target})[/]"
-
-
-def _operations(name: str, found: Mapping[str, Any]) -> Table:
-    table = new_table(f"\n{name}: where the time goes", "operation", "calls", "CPU ms", "device ms")
-    for one in found["operations"]:
-        table.add_row(one["name"], str(one["calls"]), f"{one['cpu_ms']:.1f}", f"{one['device_ms']:.1f}")
-    return table

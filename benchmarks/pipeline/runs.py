@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
 from rich.console import Console
 
 from benchmarks.compare import Comparison, print_comparison, read_baseline
@@ -73,7 +72,7 @@ def run_pipeline(options: Options) -> int:
     where = circumstances() | {"endpoint_ms": ENDPOINT_MS, "settings": _settings()}
     path = result_path(options.out, "pipeline", where)
     try:
-        baseline = None if options.compare is None else _baseline(options.compare, where, options.sessions, path)
+        baseline = _baseline(options.compare, where, options.sessions, path)
         if options.against is not None:
             check_checkout(options.against)
     except ValueError as error:
@@ -93,13 +92,10 @@ def run_pipeline(options: Options) -> int:
         "runs": [run.figures() for run in runs],
         "others": others,
     }
-    shown = open_console(sys.stderr if options.json else sys.stdout)
+    shown = open_console(sys.stdout)
     write_result(result, path)
     shown.print(f"\n{path}", markup=False)
-    if options.json:
-        print(orjson.dumps(result).decode())
-    else:
-        print_report(result, shown)
+    print_report(result, shown)
     comparisons: list[tuple[str, Comparison]] = []
     if baseline is not None:
         _tell_differences(baseline, result, shown)
@@ -116,9 +112,11 @@ def _settings() -> dict[str, str]:
     return {name: os.environ[name] for name in os.environ if name.startswith("PARLEY_") and "URL" not in name}
 
 
-def _baseline(path: Path, here: Result, sessions: Sequence[int], out: Path) -> Result:
-    """The result to compare with. Raises ValueError where it does not fit or would be overwritten."""
+def _baseline(path: Path | None, here: Result, sessions: Sequence[int], out: Path) -> Result | None:
+    """The result to compare with, if there is one. Raises ValueError where it does not fit or would be overwritten."""
     baseline = read_baseline(path, KIND, here, out)
+    if baseline is None:
+        return None
     found = {entry for entry, _ in samples_of(baseline["runs"])}
     if found.isdisjoint(map(label, sessions)):
         wanted = ", ".join(map(str, sessions))

@@ -125,7 +125,7 @@ def played_words(played_s: float) -> int:
     return count
 
 
-async def real(
+async def real_scores(
     scenes: list[Scene], sounds: Mapping[Cue, Samples], detector: str, endpointing: str, asr: str
 ) -> dict[str, Score]:
     """Score all scenes, two callers at a time."""
