@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from deploy.monitor.client import MonitorFailed, exit_code_of, fetch
+from deploy.monitor.client import RequestFailed, exit_code_of, fetch
 from deploy.monitor.drawing import bar
 
 REFRESH_S = 1.0
@@ -49,7 +49,7 @@ def _live(url: str, console: Console) -> None:
                 try:
                     shown = picture(fetch(url, "/data"))
                     live.update(shown, refresh=True)
-                except MonitorFailed as error:
+                except RequestFailed as error:
                     live.update(Group(Text(str(error), "bold red"), Text(), shown), refresh=True)
         except KeyboardInterrupt:
             return

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from deploy.monitor.client import MonitorFailed, NotFound, exit_code_of, fetch
+from deploy.monitor.client import NotFound, RequestFailed, exit_code_of, fetch
 from deploy.monitor.drawing import waterfall
 
 
@@ -21,7 +21,7 @@ def run_turns(url: str, session: str | None, *, as_json: bool) -> int:
 
 def _one(url: str, session: str, *, as_json: bool) -> None:
     if session in (".", "..") or "/" in session:
-        raise MonitorFailed(f"{session!r} is not the id of a session: `parley turns` lists the ids")
+        raise RequestFailed(f"{session!r} is not the id of a session: `parley turns` lists the ids")
     try:
         turns = _turns_of(url, session)
     except NotFound:
