@@ -48,11 +48,11 @@ class Omni:
         self._warned_of_tools = False
 
     async def load(self) -> None:
-        """Raises `UnknownEngine` if the model or a library is missing, or the model does not work."""
         self._model = await asyncio.to_thread(self._load)
         self.audio_output = self._model.speaks
         try:
-            await self._warm_up()
+            async for _ in self._generate((), bytes(2 * RATE_HZ), "", None, WARM_TOKENS):
+                pass
         except EngineLost:
             raise
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
@@ -61,10 +61,6 @@ class Omni:
     def _load(self) -> AudioChatModel:
         name = model_name("llm", "omni", self._settings.llm_model, device_kind(self._settings))
         return AudioChatModel(find_model(name), open_device(self._settings), self._settings)
-
-    async def _warm_up(self) -> None:
-        async for _ in self._generate((), bytes(2 * RATE_HZ), "", None, WARM_TOKENS):
-            pass
 
     async def reply(
         self,
@@ -76,12 +72,7 @@ class Omni:
         audio: bytes = b"",
         voice: str | None = None,
     ) -> AsyncGenerator[str | ToolCall | Speech | Usage, None]:
-        """See `engine.OmniModel`. Tools are ignored. A spoken reply cannot be continued after a prefix.
-
-        Raises:
-            ValueError: the turn is too long for the model.
-            EngineLost: the device failed, or the model stalled.
-        """
+        """See `engine.OmniModel`. Tools are ignored. A spoken reply cannot be continued after a prefix."""
         if tools and not self._warned_of_tools:
             self._warned_of_tools = True
             log.warning("tools ignored: the engine omni does not support them")

@@ -8,12 +8,12 @@ The model type in the folder's configuration selects the class. Models with a ta
 import base64
 import io
 import re
-import wave
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 
 from services.llm.engine import Usage
 from services.llm.engines.chat_template import BEGINNING, MERGING, merged, without_calls
@@ -258,9 +258,5 @@ def _voices(model: Any) -> list[str]:
 
 def _wav(samples: Any) -> str:
     buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as out:
-        out.setnchannels(1)
-        out.setsampwidth(2)
-        out.setframerate(RATE_HZ)
-        out.writeframes((samples * 32_767).astype("<i2").tobytes())
+    soundfile.write(buffer, samples, RATE_HZ, subtype="PCM_16", format="WAV")
     return base64.b64encode(buffer.getvalue()).decode()

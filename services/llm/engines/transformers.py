@@ -59,7 +59,6 @@ class TransformersModel:
         self._limit = 0  # maximum tokens of a prompt
 
     async def load(self) -> None:
-        """Raises `UnknownEngine` if the model or a library is missing, or the model does not work."""
         try:
             await asyncio.to_thread(self._load)
             async for _ in self._generate([Message("user", "Hello.", 1)], "", (), tokens=4):
@@ -158,12 +157,7 @@ class TransformersModel:
     async def reply(
         self, messages: Sequence[Message], *, language: str, prefix: str = "", tools: Sequence[Tool] = ()
     ) -> AsyncGenerator[str | ToolCall | Usage, None]:
-        """See `engine.ChatModel`. `Usage.cached` stays 0: the library does not report cache hits.
-
-        Raises:
-            ValueError: the turn is too long for the model.
-            EngineLost: the device failed, or the model stalled.
-        """
+        """See `engine.ChatModel`. `Usage.cached` stays 0: the library does not report cache hits."""
         async with aclosing(self._generate(messages, prefix, tools, tokens=self._settings.reply_tokens)) as items:
             async for item in items:
                 yield item

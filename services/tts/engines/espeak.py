@@ -149,11 +149,7 @@ class EspeakSynthesizer:
         return (DEFAULT_VOICE, *sorted(others))
 
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
-        """See `engine.Synthesizer`. `voice` may name a variant of espeak-ng, too: `en-us+f3`.
-
-        Raises:
-            ValueError: the voice is unknown, or no voice speaks the language.
-        """
+        """See `engine.Synthesizer`. `voice` may name a variant of espeak-ng, too: `en-us+f3`."""
         wpm = min(max(round(speed * NORMAL_WPM), SLOWEST_WPM), FASTEST_WPM)
         sentence = _Sentence(text, self._find_voice(voice, language), wpm)
         if not sentence.text.strip():
