@@ -30,8 +30,6 @@ DIRTY = "-dirty"
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """The main figures of one result."""
-
     commit: str
     at: datetime
     """When the commit was made or, if that is not known, when this was measured."""
@@ -77,7 +75,6 @@ def pipeline_machine(result: Result) -> str:
 
 
 def engine_machine(result: Result) -> str:
-    """Device and size of the models."""
     device = result["device"]
     return f"{device['name']}, {device['dtype'] or 'no torch'}, {result['size']} models"
 

@@ -53,7 +53,6 @@ class Clip:
 
 
 def read_clips(folder: Path) -> list[Clip]:
-    """The clips that `transcripts.tsv` names."""
     with (folder / "transcripts.tsv").open(newline="", encoding="utf-8") as lines:
         return [Clip(folder / row["file"], row["text"]) for row in csv.DictReader(lines, delimiter="\t")]
 
@@ -85,7 +84,6 @@ async def transcribe_path(clips: Sequence[Clip], url: str) -> list[str]:
 
 
 async def transcribe_bare(clips: Sequence[Clip]) -> list[str]:
-    """Transcribe each clip with the recogniser alone."""
     recognizer = SphinxRecognizer(Settings())
     await recognizer.load()
     texts = []
@@ -127,7 +125,6 @@ def _rates(truth: Sequence[str], path: Sequence[str], bare: Sequence[str]) -> di
 
 
 def samples_of(result: Result) -> dict[Key, dict[int, float]]:
-    """Word error rates over all clips."""
     return {
         ("all clips", title): {0: float(result[name])}
         for name, title in (("path_wer_percent", "whole path, %"), ("bare_wer_percent", "bare recogniser, %"))
@@ -142,7 +139,6 @@ def compare_results(before: Result, now: Result) -> Comparison:
 
 
 def print_table(result: Result, console: Console) -> None:
-    """Print the rates and the transcripts."""
     table = new_table("", "clip", "words", "whole path, %", "bare, %", "transcript")
     whole = {**result, "file": "all", "path": "", "text": " ".join(clip["text"] for clip in result["clips"])}
     for row in (*result["clips"], whole):

@@ -23,8 +23,6 @@ TAG = "parley"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A titled row of panels."""
-
     number: int
     """A multiple of ten. Its panels have the numbers after it, which links contain: add new panels at the end."""
     title: str

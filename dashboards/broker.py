@@ -9,7 +9,6 @@ from shared.observability import metrics
 
 
 def build() -> dict[str, str]:
-    """Return the dashboard's JSON by its file name."""
     return board(
         "broker",
         "Broker",

@@ -13,7 +13,6 @@ _SEES = "{{instance}} GPU {{gpu}}"
 
 
 def build() -> dict[str, str]:
-    """Return the dashboard's JSON by its file name."""
     return board(
         "gpu",
         "GPU",

@@ -27,7 +27,6 @@ _INDICATORS = {
 
 
 def build() -> dict[str, str]:
-    """Return the dashboard's JSON by its file name."""
     return board(
         "overview",
         "Overview",

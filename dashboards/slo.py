@@ -80,12 +80,10 @@ def least_events(slo: Slo, burn: Burn) -> int:
 
 
 def recorded_errors(slo: Slo, window: str) -> str:
-    """Selector of the recorded share of bad events."""
     return f'{errors_record(window)}{{slo="{slo.name}"}}'
 
 
 def recorded_events(slo: Slo, window: str) -> str:
-    """Selector of the recorded number of events."""
     return f'{events_record(window)}{{slo="{slo.name}"}}'
 
 

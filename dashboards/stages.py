@@ -14,7 +14,6 @@ _WITH_ENGINE = ("stage", "engine")
 
 
 def build() -> dict[str, str]:
-    """Return the dashboard's JSON by its file name."""
     engines = promql.series(metrics.stage_duration, "_count", environment=ENVIRONMENT, stage=STAGE)
     stages = promql.series(metrics.build_info, environment=ENVIRONMENT)
     return board(

@@ -12,7 +12,6 @@ _ABOUT = "Segments of a turn, in order from the bottom. If one has grown, look a
 
 
 def build() -> dict[str, str]:
-    """Return the dashboard's JSON by its file name."""
     return board(
         "waterfall",
         "Turn waterfall",

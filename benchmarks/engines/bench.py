@@ -94,11 +94,9 @@ class Bench:
             self._chosen[stage] = await choose(stage, self._options, self._folder)
 
     async def alone(self, stage: str) -> None:
-        """Measure one engine."""
         await self._loaded(stage, [self._chosen[stage]])
 
     async def chain(self) -> None:
-        """Measure the chain of all three engines in one process."""
         await self._loaded(CHAIN, [self._chosen[stage] for stage in STAGES])
 
     async def _loaded(self, stage: str, chosen: Sequence[Chosen]) -> None:

@@ -138,7 +138,6 @@ class Caller(WSListener):
             transport.disconnect()
 
     def take_audio(self, pcm: bytes, now_ns: int) -> None:
-        """Take reply audio."""
         if not self._listening:
             self.tally.counts["late_samples"] += len(pcm) // 2
             return
@@ -148,7 +147,6 @@ class Caller(WSListener):
         self._ramp.feed(pcm)
 
     def read(self, message: dict[str, Any], now_ns: int) -> None:
-        """Take a decoded text message."""
         kind, counts = message["type"], self.tally.counts
         if kind == "reply_started":
             turn = message["turn"]
@@ -182,7 +180,6 @@ class Caller(WSListener):
             self._transport.disconnect()
 
     def add_up(self) -> None:
-        """Add the lost and doubled samples to the tally."""
         self.tally.counts["lost_samples"] += self._ramp.lost
         self.tally.counts["doubled_samples"] += self._ramp.doubled
 
@@ -212,7 +209,6 @@ class Fleet:
 
 
 async def call(url: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Run all phases. Returns the result."""
     tally = Tally(arguments.endpoint_ms, arguments.speculations)
     clip = (await speech_frames(), quiet_frames())
     samples = round(arguments.reply_seconds * RATE_HZ)
@@ -248,7 +244,6 @@ async def call(url: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def say(phase: str, **values: Any) -> None:
-    """Report a phase to the parent process."""
     sys.stdout.buffer.write(orjson.dumps({"phase": phase, **values}) + b"\n")
     sys.stdout.flush()
 

@@ -36,7 +36,6 @@ def trim(voice: Samples) -> Samples:
 
 
 def quiet_frames(count: int = 50) -> list[bytes]:
-    """Frames of faint noise."""
     noise = np.random.default_rng(1).normal(0, QUIET_LEVEL, count * FRAME_SAMPLES)
     return frames_of(noise.round().astype(np.int16))
 

@@ -11,7 +11,6 @@ from benchmarks.tables import new_table
 
 
 def print_report(result: Mapping[str, Any], console: Console) -> None:
-    """Print the result."""
     console.print(
         f"{result['date']}  commit {result['commit']}  {result['cores']} cores of {result['cpu']}  {result['system']}\n"
         f"Python {result['python']}, {result['broker']}; callers and all processes on this machine; "

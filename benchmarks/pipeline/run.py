@@ -26,8 +26,6 @@ OnPhase = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Options of the benchmark."""
-
     sessions: tuple[int, ...] = (1, 10, 50, 100)
     seconds: float = 32.0
     """Length of the phase of plain turns."""
@@ -60,7 +58,6 @@ def machine_seconds() -> dict[str, float]:
 
 
 def resident_bytes(pids: dict[str, int]) -> dict[str, int]:
-    """Memory that each process holds."""
     return {name: psutil.Process(pid).memory_info().rss for name, pid in pids.items()}
 
 

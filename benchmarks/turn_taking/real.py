@@ -48,7 +48,6 @@ class Caller:
         return self._performer.now_s
 
     async def perform(self) -> None:
-        """Speak the whole scene, in real time."""
         loop = asyncio.get_running_loop()
         start_s = loop.time()
         async with asyncio.TaskGroup() as tasks, asyncio.timeout(LONGEST_S):

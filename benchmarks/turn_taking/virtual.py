@@ -24,7 +24,6 @@ Sounds = Mapping[Cue, Samples]
 
 
 async def virtual_score(scene: Scene, sounds: Sounds, detector: str, endpointing: str) -> Score:
-    """Score one scene in virtual time."""
     settings, session = Settings(), SessionSettings()
     detectors = create_engine("vad", detector, DETECTORS, settings)
     ends = create_engine("endpoint", endpointing, ENDPOINTING, settings)

@@ -51,7 +51,6 @@ class Track:
 
     @property
     def end_s(self) -> float:
-        """End of the audio received so far."""
         return len(self.pcm) / 2 / RATE_HZ
 
     def playing(self, now_s: float) -> bool:
@@ -74,7 +73,6 @@ class Track:
         del self.pcm[_bytes(now_s) :]
 
     def resume(self, now_s: float) -> None:
-        """Play the paused audio."""
         paused, self._paused = self._paused, b""
         self.add(paused, now_s)
 
@@ -109,7 +107,6 @@ class Conversation:
         self.track.add(pcm, now_s)
 
     def read(self, message: dict[str, Any], now_s: float) -> None:
-        """Take a decoded text message."""
         self._last_s = now_s
         kind = message.get("type")
         number = message.get("turn") or 0

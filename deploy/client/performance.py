@@ -84,7 +84,6 @@ class Performer:
             self._reply_began_s, self.replying = self.now_s, True
 
     def reply_over(self) -> None:
-        """Note that the reply has ended."""
         if self.replying:
             self.replying, self._quiet_s = False, self.now_s
 

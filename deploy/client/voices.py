@@ -16,7 +16,6 @@ TYPES = {".wav": "audio/wav", ".flac": "audio/flac", ".ogg": "audio/ogg", ".mp3"
 
 
 def run_list(url: str, *, as_json: bool) -> int:
-    """Print every voice. Returns the exit code."""
     return exit_code_of(url, lambda: _list(url, as_json=as_json))
 
 
@@ -26,7 +25,6 @@ def run_add(url: str, file: Path, name: str, text: str) -> int:
 
 
 def run_delete(url: str, name: str) -> int:
-    """Delete a voice. Returns the exit code."""
     return exit_code_of(url, lambda: _delete(url, name))
 
 

@@ -145,7 +145,6 @@ def check_engine(stage: str, settings: Settings) -> Check:
 
 
 def check_traces(settings: Settings) -> Check:
-    """Check that the exporter of traces is installed."""
     try:
         importlib.import_module("shared.observability.otel").make_processor(settings).shutdown()
     except ImportError as error:

@@ -86,7 +86,6 @@ def _wait(seconds: float) -> bool:
 
 
 def picture(data: Snapshot) -> RenderableType:
-    """Draw one snapshot of `/monitor/data`."""
     parts: list[RenderableType] = [_headline(data), Text()]
     if data["refusal"]:
         parts += [Text(f"new conversations are refused: {data['refusal']}", "bold red"), Text()]

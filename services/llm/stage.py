@@ -41,7 +41,6 @@ class LlmStage:
         start_at_zero(self._engine)
 
     def info(self) -> dict[str, Any]:
-        """What the worker reports about itself in its status."""
         return {
             "engine": self._engine,
             "slots": self.slots,

@@ -24,7 +24,6 @@ def describe_request(work: Work, messages: Sequence[Message], *, voiced: bool) -
 
 
 def describe_reply(work: Work, text: str) -> None:
-    """Record the complete text of the reply."""
     if shows_content():
         log.info("replied", text=text)
         if work.trace:

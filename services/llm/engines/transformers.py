@@ -134,7 +134,6 @@ class TransformersModel:
         return generation
 
     def _start(self, library: Any, generation: Any, options: dict[str, Any]) -> Any:
-        """Start the library's manager of continuous batching, and return it."""
         config = library.ContinuousBatchingConfig(**options, default_compile_level=int(self._settings.compile))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about dropped options, which are logged below

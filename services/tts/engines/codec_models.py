@@ -83,7 +83,6 @@ class Bark(Model):
 
 
 def _turn(role: str, text: str, audio: Waveform | None = None) -> dict[str, Any]:
-    """Return a turn of a conversation as the processor expects it."""
     content: list[dict[str, Any]] = [{"type": "text", "text": text}]
     if audio is not None:
         content.append({"type": "audio", "path": audio})

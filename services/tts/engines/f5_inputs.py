@@ -67,7 +67,6 @@ def reference_text(text: str) -> str:
 
 
 def piece_frames(reference_frames: int, reference: str, text: str, speed: float) -> int:
-    """Return the length of a piece in frames."""
     size = len(text.encode())
     if size < SHORT_BYTES:
         speed *= SHORT_SPEED
