@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from benchmarks.result import HERE, RESULTS, Result, read_result
-from benchmarks.tables import new_table, open_console
+from benchmarks.tables import open_console, print_rows
 from shared.distribution import not_installed
 
 Figures = Mapping[str, float]
@@ -140,25 +140,24 @@ def commit_time(commit: str) -> datetime | None:
         return None
 
 
-def titles_of(points: Sequence[Point]) -> list[str]:
-    """Every figure that any point has."""
-    return list(dict.fromkeys(title for point in points for title in point.figures))
-
-
 def machines_of(points: Sequence[Point]) -> list[str]:
     return list(dict.fromkeys(point.machine for point in points))
 
 
 def print_history(kind: str, sessions: int, points: Sequence[Point], console: Console) -> None:
     """Print a table for each machine, the oldest commit first."""
-    titles = titles_of(points)
     for machine in machines_of(points):
-        table = new_table(f"\n{kind}, {sessions} sessions, {machine}", "commit", "committed", "measured", *titles)
-        for point in points:
-            if point.machine == machine:
-                cells = [f"{point.figures[title]:.4g}" if title in point.figures else "–" for title in titles]
-                table.add_row(point.commit, f"{point.at:%Y-%m-%d %H:%M}", f"{point.measured_at:%Y-%m-%d}", *cells)
-        console.print(table)
+        rows = [
+            {
+                "commit": point.commit,
+                "committed": f"{point.at:%Y-%m-%d %H:%M}",
+                "measured": f"{point.measured_at:%Y-%m-%d}",
+            }
+            | {title: f"{value:.4g}" for title, value in point.figures.items()}
+            for point in points
+            if point.machine == machine
+        ]
+        print_rows(f"{kind}, {sessions} sessions, {machine}", rows, console)
 
 
 def draw_history(kind: str, sessions: int, points: Sequence[Point], path: Path) -> None:
@@ -172,7 +171,8 @@ def draw_history(kind: str, sessions: int, points: Sequence[Point], path: Path) 
     mpl.use("agg")  # before pyplot is imported: there may be no display
     from matplotlib import pyplot as plt
 
-    titles, commits = titles_of(points), list(dict.fromkeys(point.commit for point in points))
+    titles = list(dict.fromkeys(title for point in points for title in point.figures))
+    commits = list(dict.fromkeys(point.commit for point in points))
     figure, all_axes = plt.subplots(1, len(titles), figsize=(4 * len(titles), 4.2), layout="constrained", squeeze=False)
     for axes, title in zip(all_axes[0], titles, strict=True):
         for machine in machines_of(points):

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from benchmarks.compare import CompareWith, Comparison, Key, Kind, Rule, compare, print_regressions, read_baseline
 from benchmarks.result import RESULTS, Out, Result, circumstances, result_path, write_result
-from benchmarks.tables import new_table, open_console
+from benchmarks.tables import open_console, print_rows
 from deploy.client.conversation import Recording, TalkFailed, converse
 from deploy.client.talk import read_speech
 from services.asr.engines.sphinx import SphinxRecognizer
@@ -139,12 +139,18 @@ def compare_results(before: Result, now: Result) -> Comparison:
 
 
 def print_table(result: Result, console: Console) -> None:
-    table = new_table("", "clip", "words", "whole path, %", "bare, %", "transcript")
     whole = {**result, "file": "all", "path": "", "text": " ".join(clip["text"] for clip in result["clips"])}
-    for row in (*result["clips"], whole):
-        rates = (f"{row['path_wer_percent']:.1f}", f"{row['bare_wer_percent']:.1f}")
-        table.add_row(row["file"], str(len(row["text"].split())), *rates, row["path"])
-    console.print(table)
+    rows = [
+        {
+            "clip": row["file"],
+            "words": str(len(row["text"].split())),
+            "whole path, %": f"{row['path_wer_percent']:.1f}",
+            "bare, %": f"{row['bare_wer_percent']:.1f}",
+            "transcript": row["path"],
+        }
+        for row in (*result["clips"], whole)
+    ]
+    print_rows("word error rate", rows, console)
 
 
 def wer(
