@@ -88,18 +88,18 @@ def figure(
     return panel if decimals is None else panel.decimals(decimals)
 
 
-def bars(title: str, about: str, unit: str, queries: Mapping[str, str], *, span: int = 8) -> bargauge.Panel:
+def bars(title: str, about: str, unit: str, queries: Mapping[str, str]) -> bargauge.Panel:
     """A horizontal bar for each query, in order from the top."""
-    panel = _describe(bargauge.Panel(), title, about, unit, span, 8, ())
+    panel = _describe(bargauge.Panel(), title, about, unit, 8, 8, ())
     for ref, (legend, expression) in zip(_REFS, queries.items(), strict=False):
         panel.with_target(_query(ref, expression, legend).instant())
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     return panel.orientation(VizOrientation.HORIZONTAL).thresholds(_steps((None, "blue")))
 
 
-def rows(title: str, about: str, unit: str, expression: str, *, span: int = 24) -> table.Panel:
+def rows(title: str, about: str, unit: str, expression: str) -> table.Panel:
     """A table of the labels and the value of each series."""
-    panel = _describe(table.Panel(), title, about, unit, span, 8, ())
+    panel = _describe(table.Panel(), title, about, unit, 24, 8, ())
     panel.with_target(_query("A", expression, "").instant().format(PromQueryFormat.TABLE))
     hidden = dashboard.DataTransformerConfig(id_val="organize", options={"excludeByName": {"Time": True}})
     return panel.with_transformation(hidden)

@@ -35,18 +35,17 @@ async def measure_all(options: Options, console: Console) -> tuple[list[Run], li
         for number, run in enumerate(runs, 1):
             text = f"run {number} of {len(runs)}: {run.sessions} sessions"
 
-            async def here(run: Run = run, text: str = text) -> None:
-                await measure(run, options, lambda phase: status.update(f"{text}, {phase}"))
-                console.print(f"{text}: {_in_short(run)}", markup=False)
+            def on_phase(phase: str, text: str = text) -> None:
+                status.update(f"{text}, {phase}")
 
-            async def there(run: Run = run, text: str = text) -> None:
-                if options.against is not None:
+            for is_other in (False, True) if run.repeat % 2 == 0 else (True, False):
+                if not is_other:
+                    await measure(run, options, on_phase)
+                    console.print(f"{text}: {_in_short(run)}", markup=False)
+                elif options.against is not None:
                     status.update(f"{text}, the other checkout")
                     others.append(await run_other(options.against, run, options))
                     console.print(f"{text}, {others[-1]['commit']}: measured", markup=False)
-
-            for one in (here, there) if run.repeat % 2 == 0 else (there, here):
-                await one()
     return runs, others
 
 

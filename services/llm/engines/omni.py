@@ -9,7 +9,7 @@ stage and the edge decide that, in the same way for all models.
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -96,8 +96,26 @@ class Omni:
                 with suppress(RuntimeError):  # the loop may be closed already
                     loop.call_soon_threadsafe(output.put_nowait, item)
 
+        def generate() -> None:
+            import torch
+
+            model = self._model
+            with torch.inference_mode():
+                inputs = model.prompt(messages, audio, prefix)
+                usage.prompt = inputs["input_ids"].shape[-1]
+                if voice is None or not model.speaks:
+                    model.write(inputs, tokens, emit, stop.is_set, usage)
+                else:
+                    emit(model.speak(inputs, tokens, voice, emit, stop.is_set, usage))
+            if not stop.is_set():
+                usage.finish_reason = "stop" if usage.reply < tokens else "length"
+
         def work() -> None:
-            self._run(messages, audio, prefix, voice, tokens, emit, stop, usage)
+            try:
+                generate()
+                emit(None)
+            except Exception as error:  # noqa: BLE001 - any error fails this reply, which raises it on the event loop
+                emit(error)
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._free.release)
 
@@ -122,35 +140,6 @@ class Omni:
                     yield Speech(item[start : start + SLICE_BYTES])
         finally:
             stop.set()
-
-    def _run(
-        self,
-        messages: Sequence[Message],
-        audio: bytes,
-        prefix: str,
-        voice: str | None,
-        tokens: int,
-        emit: Callable[[str | bytes | Exception | None], None],
-        stop: threading.Event,
-        usage: Usage,
-    ) -> None:
-        """Generate a reply in the model's thread. `emit` gets text, the voice, then None at the end, or the error."""
-        import torch
-
-        model = self._model
-        try:
-            with torch.inference_mode():
-                inputs = model.prompt(messages, audio, prefix)
-                usage.prompt = inputs["input_ids"].shape[-1]
-                if voice is None or not model.speaks:
-                    model.write(inputs, tokens, emit, stop.is_set, usage)
-                else:
-                    emit(model.speak(inputs, tokens, voice, emit, stop.is_set, usage))
-            if not stop.is_set():
-                usage.finish_reason = "stop" if usage.reply < tokens else "length"
-            emit(None)
-        except Exception as error:  # noqa: BLE001 - any error fails this reply, which raises it on the event loop
-            emit(error)
 
     async def _next(self, output: asyncio.Queue[Any]) -> Any:
         try:

@@ -172,13 +172,11 @@ class AudioChatModel:
             {"role": message.role, "content": self._content(message.text, samples)}
             for message in merged(messages, merging)
         ]
+        options = {} if self.model_type == "voxtral" else {"add_generation_prompt": True}
         inputs = self._processor.apply_chat_template(
-            conversation, tokenize=True, return_dict=True, return_tensors="pt", **self._template_options()
+            conversation, tokenize=True, return_dict=True, return_tensors="pt", **options
         )
         return inputs.to(self._device.name, self._device.dtype)
-
-    def _template_options(self) -> dict[str, Any]:
-        return {} if self.model_type == "voxtral" else {"add_generation_prompt": True}
 
     def _content(self, text: str, samples: Any) -> Any:
         before, placeholder, after = text.rpartition(SOUND)

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
@@ -77,7 +77,9 @@ class TransformersModel:
             import transformers
         except ImportError as error:
             raise UnknownEngine(not_installed("The transformers engine", "neural", error.name)) from error
-        settings, library = self._settings, _quiet(transformers)
+        settings, library = self._settings, cast("Any", transformers)
+        library.logging.set_verbosity_error()
+        library.logging.disable_progress_bar()
         self._name = name = model_name("llm", "transformers", settings.llm_model, device_kind(settings))
         folder = find_model(name)
         device = open_device(settings)
@@ -261,9 +263,3 @@ class TransformersModel:
 
 def _without_end(ids: Sequence[int], end_ids: Sequence[int]) -> Sequence[int]:
     return ids[:-1] if ids and ids[-1] in end_ids else ids
-
-
-def _quiet(library: Any) -> Any:
-    library.logging.set_verbosity_error()
-    library.logging.disable_progress_bar()
-    return library
