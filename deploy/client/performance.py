@@ -14,6 +14,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
+from deploy.client.conversation import Conversation
 from deploy.client.scene import BadScene, Cue, Scene
 from shared.protocol.session import RATE_HZ
 
@@ -43,7 +44,7 @@ class Sound:
 
 
 class Performer:
-    """Performs one scene. `sounds` are its sounds by cue; `seed` selects the noise."""
+    """Performs one scene; also a `Speech`. `sounds` are its sounds by cue; `seed` selects the noise."""
 
     def __init__(self, scene: Scene, sounds: Mapping[Cue, Samples], seed: int = 1) -> None:
         self.scene = scene
@@ -56,7 +57,7 @@ class Performer:
         self._position = 0
         self._random = np.random.default_rng(seed)
         self._noise = self._make_noise()
-        self._reply_began_s: float | None = None
+        self._reply_began_s = float("-inf")  # before the first reply
         self._quiet_s = 0.0  # time since which both sides are silent
         self.replying = False
         """Whether a reply is playing."""
@@ -71,9 +72,12 @@ class Performer:
         silent = not self._cues and not self._playing and not self.replying
         return silent and self.now_s > self._quiet_s + TAIL_S
 
-    @property
-    def speech_end_s(self) -> float | None:
-        """End of the last sound; None while more is to come."""
+    def spoken_until(self, conversation: Conversation, now_s: float) -> float | None:
+        """See `Speech`. The cues follow the replies that the conversation plays."""
+        if conversation.track.playing(now_s):
+            self.reply_began()
+        else:
+            self.reply_over()
         if self._cues or self._playing:
             return None
         return max((sound.end_s for sound in self.done), default=0.0)
@@ -90,7 +94,7 @@ class Performer:
     def frame(self) -> bytes:
         """The next 20 ms, s16le."""
         while self._cues:
-            if self._reply_missing(self._cues[0]):
+            if self._cues[0].when == "reply" and not self._playing and self._unanswered:
                 self.skipped.append(self._cues.pop(0))
             elif self._due(self._cues[0]):
                 self._begin(self._cues.pop(0))
@@ -112,34 +116,26 @@ class Performer:
 
     @property
     def _unanswered(self) -> bool:
+        """Whether the reply that is waited for does not come."""
         return not self.replying and self.now_s > self._quiet_s + REPLY_WAIT_S
 
     @property
     def _answered(self) -> bool:
         """Whether a reply has begun since the last speech."""
         asked_s = max((sound.start_s for sound in self.done if sound.cue.what == "say"), default=0.0)
-        return self._reply_began_s is not None and self._reply_began_s >= asked_s
-
-    def _reply_missing(self, cue: Cue) -> bool:
-        """Whether the cue waits for a reply that does not come."""
-        return cue.when == "reply" and not self._playing and self._unanswered
+        return self._reply_began_s >= asked_s
 
     def _due(self, cue: Cue) -> bool:
         match cue.when:
             case "at":
                 return self.now_s >= cue.seconds
             case "reply":
-                return self._in_reply(cue)
+                return self.replying and self._answered and self.now_s >= self._reply_began_s + cue.seconds
             case "pause":
                 return not self._playing and self.now_s >= self.done[-1].end_s + cue.seconds
             case _:
                 quiet = not self._playing and not self.replying and (self._answered or self._unanswered)
                 return quiet and self.now_s >= self._quiet_s + cue.seconds
-
-    def _in_reply(self, cue: Cue) -> bool:
-        if not (self.replying and self._answered) or self._reply_began_s is None:
-            return False
-        return self.now_s >= self._reply_began_s + cue.seconds
 
     def _begin(self, cue: Cue) -> None:
         samples = self._sounds[cue]

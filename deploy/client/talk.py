@@ -42,23 +42,6 @@ def read_speech(file: Path) -> bytes:
     return bytes((np.clip(samples, -1, 1) * 32767).round().astype("<i2").tobytes())
 
 
-class Actor:
-    """Performs a scene, with its cues timed by the replies."""
-
-    def __init__(self, performer: Performer) -> None:
-        self._performer = performer
-
-    def frame(self) -> bytes:
-        return self._performer.frame()
-
-    def spoken_until(self, conversation: Conversation, now_s: float) -> float | None:
-        if conversation.track.playing(now_s):
-            self._performer.reply_began()
-        else:
-            self._performer.reply_over()
-        return self._performer.speech_end_s
-
-
 def open_speech(file: Path, clips: Path | None) -> Speech:
     """Open a scene or a recording. `clips`: folder of a scene's recordings; None: the folder of the scene.
 
@@ -69,7 +52,7 @@ def open_speech(file: Path, clips: Path | None) -> Speech:
         return Recording(read_speech(file))
     try:
         (scene,) = load_scenes(file)
-        return Actor(Performer(scene, gather_sounds([scene], clips or file.parent)))
+        return Performer(scene, gather_sounds([scene], clips or file.parent))
     except BadScene as error:
         raise TalkFailed(str(error)) from None
 

@@ -8,27 +8,14 @@ from urllib.parse import quote
 
 import httpx
 
-from deploy.monitor.client import TIMEOUT_S, RequestFailed, exit_code_of, send
+from deploy.monitor.client import TIMEOUT_S, RequestFailed, send
 from shared.audio.voices import LARGEST_BYTES
 
 UPLOAD_S = 60.0
 TYPES = {".wav": "audio/wav", ".flac": "audio/flac", ".ogg": "audio/ogg", ".mp3": "audio/mpeg"}
 
 
-def run_list(url: str, *, as_json: bool) -> int:
-    return exit_code_of(url, lambda: _list(url, as_json=as_json))
-
-
-def run_add(url: str, file: Path, name: str, text: str) -> int:
-    """Clone a voice from a recording. `text`: what is said in it. Returns the exit code."""
-    return exit_code_of(url, lambda: _add(url, file, name, text))
-
-
-def run_delete(url: str, name: str) -> int:
-    return exit_code_of(url, lambda: _delete(url, name))
-
-
-def _list(url: str, *, as_json: bool) -> None:
+def show_voices(url: str, *, as_json: bool) -> None:
     voices = _call("GET", url, "/v1/voices")["voices"]
     if as_json:
         print(json.dumps(voices, indent=2, ensure_ascii=False))
@@ -43,7 +30,8 @@ def _list(url: str, *, as_json: bool) -> None:
         print("No voices yet. Add one: parley voices add FILE --name NAME --text 'What is said in it.'")
 
 
-def _add(url: str, file: Path, name: str, text: str) -> None:
+def add_voice(url: str, file: Path, name: str, text: str) -> None:
+    """Clone a voice from a recording. `text`: what is said in it."""
     try:
         if file.stat().st_size > LARGEST_BYTES:
             raise RequestFailed(f"{file} is larger than {LARGEST_BYTES // 1024 // 1024} MB")
@@ -60,7 +48,7 @@ def _add(url: str, file: Path, name: str, text: str) -> None:
         print("The running tts engine cannot use cloned voices. PARLEY_TTS_ENGINE=f5 can.")
 
 
-def _delete(url: str, name: str) -> None:
+def delete_voice(url: str, name: str) -> None:
     print(f"deleted {_call('DELETE', url, f'/v1/voices/{_path(name)}')['name']}")
 
 

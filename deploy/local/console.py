@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.local.supervisor import Service
+from deploy.monitor.drawing import new_table
 
 REFRESH_S = 1.0
 MIB = 1 << 20
@@ -60,11 +61,8 @@ class LiveConsole:
                 await asyncio.sleep(REFRESH_S)
 
     def _table(self, services: Sequence[Service]) -> Table:
-        table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
-        table.add_column("service")
-        table.add_column("state", min_width=10)
-        for heading in ("pid", "uptime", "restarts", "cpu %", "memory"):
-            table.add_column(heading, justify="right")
+        table = new_table("service", "state", ">pid", ">uptime", ">restarts", ">cpu %", ">memory")
+        table.columns[1].min_width = max(map(len, COLOURS))  # the table stays still when a state changes
         for service in services:
             pid = service.process.pid if service.process is not None and service.alive else None
             uptime = _duration(time.monotonic() - service.started_s) if pid else "–"
