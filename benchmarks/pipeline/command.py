@@ -19,7 +19,6 @@ def pipeline(
     ] = 32.0,
     barge: Annotated[float, typer.Option(min=0, max=3600, help="Seconds of interruptions in each run.")] = 12.0,
     repeat: Annotated[int, typer.Option(min=1, max=1000, help="Runs for each number of callers.")] = 2,
-    grain_ms: Annotated[float, typer.Option(min=0.1, max=20, help="Finest spacing of callers within 20 ms.")] = 1.0,
     speculations: Annotated[int, typer.Option(min=0, help="Replies prepared before a turn is over.")] = 3,
     out: Out = RESULTS,
     compare: CompareWith = None,
@@ -43,7 +42,7 @@ def pipeline(
     except ValueError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(USAGE_WRONG) from None
-    options = Options(numbers, seconds, barge, repeat, grain_ms, speculations, out, compare, against)
+    options = Options(numbers, seconds, barge, repeat, speculations, out, compare, against)
     raise typer.Exit(run_pipeline(options))
 
 

@@ -32,7 +32,6 @@ class Options:
     barge: float = 12.0
     """Length of the phase of interruptions, in seconds."""
     repeat: int = 2
-    grain_ms: float = 1.0
     speculations: int = 3
     out: Path = RESULTS
     compare: Path | None = None
@@ -87,7 +86,7 @@ async def measure(run: Run, options: Options, on_phase: OnPhase) -> None:
 @asynccontextmanager
 async def _callers(system: System, run: Run, options: Options) -> AsyncIterator[asyncio.subprocess.Process]:
     given = {"sessions": run.sessions, "seconds": options.seconds, "barge": options.barge}
-    given |= {"grain-ms": options.grain_ms, "endpoint-ms": ENDPOINT_MS, "speculations": options.speculations}
+    given |= {"endpoint-ms": ENDPOINT_MS, "speculations": options.speculations}
     arguments = [f"--{name}={value}" for name, value in given.items()]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks.pipeline.callers", system.stream_url, *arguments),

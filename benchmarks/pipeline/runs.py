@@ -85,7 +85,6 @@ def run_pipeline(options: Options) -> int:
         return 1
     result: dict[str, Any] = where | {
         "broker": runs[0].broker,
-        "grain_ms": options.grain_ms,
         "seconds": options.seconds,
         "figures": digest(runs),
         "runs": [run.figures() for run in runs],
