@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -54,10 +54,8 @@ async def _run(options: Options, folder: Path, console: Console) -> int:
     with console.status("") as status:
         bench = Bench(options, folder, status, result)
         await bench.prepare()
-        for stage in options.engines or STAGES:
-            await bench.alone(stage)
-        if options.chain:
-            await bench.chain()
+        for stage in [*(options.engines or STAGES), *([CHAIN] if options.chain else [])]:
+            await bench.measure(stage)
     print_result(result, console)
     await asyncio.to_thread(write_result, result, path)
     console.print(str(path), markup=False)
@@ -93,13 +91,9 @@ class Bench:
             self._status.update(f"{stage}: making ready")
             self._chosen[stage] = await choose(stage, self._options, self._folder)
 
-    async def alone(self, stage: str) -> None:
-        await self._loaded(stage, [self._chosen[stage]])
-
-    async def chain(self) -> None:
-        await self._loaded(CHAIN, [self._chosen[stage] for stage in STAGES])
-
-    async def _loaded(self, stage: str, chosen: Sequence[Chosen]) -> None:
+    async def measure(self, stage: str) -> None:
+        """Measure one engine, or the chain of all three in one process."""
+        chosen = [self._chosen[one] for one in (STAGES if stage == CHAIN else (stage,))]
         about = {
             "stage": stage,
             "engine": " + ".join(one.name for one in chosen),
@@ -111,7 +105,12 @@ class Bench:
         try:
             async with AsyncExitStack() as stack:
                 engines = [await stack.enter_async_context(opened(one)) for one in chosen]
-                material = await self._material(chosen)
+                language = chosen[0].settings.session.language
+                letters = any(one.stage == "llm" and one.is_random for one in chosen)
+                options = self._options
+                material = await asyncio.to_thread(
+                    Material, options.seconds, language, letters=letters, clips=options.clips
+                )
                 await self._measure(about, lambda: load(*engines, material), memory)
         except Exception as error:  # noqa: BLE001  a library of models can raise anything; the figures of the other engines are still wanted
             self._add(about, 0)["error"] = _reason(error)
@@ -120,11 +119,6 @@ class Bench:
         entry: dict[str, Any] = {**about, "batch": batch, "figures": {}, "memory": {}, "error": ""}
         self._result["entries"].append(entry)
         return entry
-
-    async def _material(self, chosen: Sequence[Chosen]) -> Material:
-        options, language = self._options, chosen[0].settings.session.language
-        letters = any(one.stage == "llm" and one.is_random for one in chosen)
-        return await asyncio.to_thread(Material, options.seconds, language, letters=letters, clips=options.clips)
 
     async def _measure(self, about: Mapping[str, Any], work: Work, memory: Memory) -> None:
         """Measure each batch, and profile the largest."""

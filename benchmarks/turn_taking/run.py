@@ -53,11 +53,11 @@ def samples_of(result: Result) -> dict[Key, dict[int, float]]:
     return found
 
 
-def _same(result: Result) -> Mapping[str, object]:
-    return {"way of measuring (--real)": result["real"], "recogniser": result["asr"]}
-
-
-KIND = Kind("parley bench turn-taking", samples_of, _same)
+KIND = Kind(
+    "parley bench turn-taking",
+    samples_of,
+    lambda result: {"way of measuring (--real)": result["real"], "recogniser": result["asr"]},
+)
 
 
 def compare_results(before: Result, now: Result) -> Comparison:
