@@ -5,7 +5,7 @@ import typer
 from benchmarks.engines.command import engines
 from benchmarks.history import history
 from benchmarks.pipeline.command import pipeline
-from benchmarks.turn_taking.command import turn_taking
+from benchmarks.turn_taking.run import turn_taking
 from benchmarks.wer import wer
 
 app = typer.Typer(help="Measure what runs on this machine.", no_args_is_help=True, add_completion=False)

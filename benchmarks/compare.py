@@ -16,8 +16,10 @@ pairs get worse with a probability of 1 in 2^n: two pairs say little about twent
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
 from rich.console import Console
 
 from benchmarks.result import Result, read_result
@@ -26,6 +28,10 @@ from benchmarks.tables import new_table
 OUTER = 8
 """One in eight repeats is left out at either end."""
 
+CompareWith = Annotated[
+    Path | None,
+    typer.Option("--compare", exists=True, dir_okay=False, help="Fail where a figure is worse than in this result."),
+]
 Key = tuple[str, str]
 """What was measured, and which figure of it."""
 Samples = Mapping[Key, Mapping[int, float]]
@@ -84,14 +90,16 @@ class Kind:
     """Circumstances that must be equal for a valid comparison, by their names in messages. Raises as `samples`."""
 
 
-def read_baseline(path: Path, kind: Kind, here: Result, out: Path) -> Result:
-    """Read the result to compare with.
+def read_baseline(path: Path | None, kind: Kind, here: Result, out: Path) -> Result | None:
+    """Read the result to compare with; None without a path.
 
     `here`: the circumstances of the result that is about to be measured. `out`: where that will be written.
 
     Raises:
         ValueError: it is not a result of this benchmark, not comparable, or would be overwritten. The message names the file.
     """
+    if path is None:
+        return None
     try:
         if out.resolve() == path.resolve():
             raise ValueError("this run would overwrite it: name another place for the result")
@@ -157,6 +165,17 @@ def _ends(values: Sequence[float]) -> tuple[float, float]:
     ordered = sorted(values)
     cut = len(ordered) // OUTER
     return ordered[cut], ordered[-1 - cut]
+
+
+def print_regressions(
+    compare_results: Callable[[Result, Result], Comparison], baseline: Result | None, now: Result, console: Console
+) -> bool:
+    """Compare with the baseline, if there is one, and print it. Returns whether a figure regressed."""
+    if baseline is None:
+        return False
+    comparison = compare_results(baseline, now)
+    print_comparison(comparison, console)
+    return bool(comparison.regressions)
 
 
 def print_comparison(comparison: Comparison, console: Console, before: str = "the baseline") -> None:

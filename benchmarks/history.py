@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from benchmarks.result import HERE, RESULTS, Result, read_result
-from benchmarks.tables import new_table, open_console
+from benchmarks.tables import open_console, print_rows
 from shared.distribution import not_installed
 
 Figures = Mapping[str, float]
@@ -30,8 +30,6 @@ DIRTY = "-dirty"
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """The main figures of one result."""
-
     commit: str
     at: datetime
     """When the commit was made or, if that is not known, when this was measured."""
@@ -77,7 +75,6 @@ def pipeline_machine(result: Result) -> str:
 
 
 def engine_machine(result: Result) -> str:
-    """Device and size of the models."""
     device = result["device"]
     return f"{device['name']}, {device['dtype'] or 'no torch'}, {result['size']} models"
 
@@ -96,21 +93,17 @@ def history(
     results: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of the results.")] = RESULTS,
     out: Annotated[Path | None, typer.Option(dir_okay=False, help="The PNG; else beside the results.")] = None,
 ) -> None:
-    """Show the main figures of all results over the commits, each machine by itself."""
-    raise typer.Exit(show_history(kind, sessions or SESSIONS[kind], results, out or results / f"history-{kind}.png"))
-
-
-def show_history(kind: str, sessions: int, folder: Path, path: Path) -> int:
-    """Print the tables and draw `path`. Returns 0, or 2 if there is nothing to show.
+    """Show the main figures of all results over the commits, each machine by itself.
 
     Files that are not results, or of a layout that cannot be read, are named and left out.
+    Exit code: 0, or 2 if there is nothing to show.
     """
     console = open_console(sys.stdout)
-    points = list(read_points(kind, sessions, folder, commit_time))
+    sessions, path = sessions or SESSIONS[kind], out or results / f"history-{kind}.png"
+    points = sorted(read_points(kind, sessions, results, commit_time), key=lambda point: (point.at, point.measured_at))
     if not points:
-        print(f"{folder}: no result of `parley bench {kind}` with {sessions} sessions", file=sys.stderr)
-        return USAGE_WRONG
-    points.sort(key=lambda point: (point.at, point.measured_at))
+        print(f"{results}: no result of `parley bench {kind}` with {sessions} sessions", file=sys.stderr)
+        raise typer.Exit(USAGE_WRONG)
     print_history(kind, sessions, points, console)
     try:
         draw_history(kind, sessions, points, path)
@@ -118,7 +111,6 @@ def show_history(kind: str, sessions: int, folder: Path, path: Path) -> int:
         console.print(f"no plot: {not_installed('matplotlib', 'bench')}", markup=False)
     else:
         console.print(f"\n{path}", markup=False)
-    return 0
 
 
 def read_points(kind: str, sessions: int, folder: Path, when: Callable[[str], datetime | None]) -> Iterator[Point]:
@@ -148,25 +140,24 @@ def commit_time(commit: str) -> datetime | None:
         return None
 
 
-def titles_of(points: Sequence[Point]) -> list[str]:
-    """Every figure that any point has."""
-    return list(dict.fromkeys(title for point in points for title in point.figures))
-
-
 def machines_of(points: Sequence[Point]) -> list[str]:
     return list(dict.fromkeys(point.machine for point in points))
 
 
 def print_history(kind: str, sessions: int, points: Sequence[Point], console: Console) -> None:
     """Print a table for each machine, the oldest commit first."""
-    titles = titles_of(points)
     for machine in machines_of(points):
-        table = new_table(f"\n{kind}, {sessions} sessions, {machine}", "commit", "committed", "measured", *titles)
-        for point in points:
-            if point.machine == machine:
-                cells = [f"{point.figures[title]:.4g}" if title in point.figures else "–" for title in titles]
-                table.add_row(point.commit, f"{point.at:%Y-%m-%d %H:%M}", f"{point.measured_at:%Y-%m-%d}", *cells)
-        console.print(table)
+        rows = [
+            {
+                "commit": point.commit,
+                "committed": f"{point.at:%Y-%m-%d %H:%M}",
+                "measured": f"{point.measured_at:%Y-%m-%d}",
+            }
+            | {title: f"{value:.4g}" for title, value in point.figures.items()}
+            for point in points
+            if point.machine == machine
+        ]
+        print_rows(f"{kind}, {sessions} sessions, {machine}", rows, console)
 
 
 def draw_history(kind: str, sessions: int, points: Sequence[Point], path: Path) -> None:
@@ -180,7 +171,8 @@ def draw_history(kind: str, sessions: int, points: Sequence[Point], path: Path) 
     mpl.use("agg")  # before pyplot is imported: there may be no display
     from matplotlib import pyplot as plt
 
-    titles, commits = titles_of(points), list(dict.fromkeys(point.commit for point in points))
+    titles = list(dict.fromkeys(title for point in points for title in point.figures))
+    commits = list(dict.fromkeys(point.commit for point in points))
     figure, all_axes = plt.subplots(1, len(titles), figsize=(4 * len(titles), 4.2), layout="constrained", squeeze=False)
     for axes, title in zip(all_axes[0], titles, strict=True):
         for machine in machines_of(points):

@@ -5,15 +5,17 @@ import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
 import psutil
+import typer
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 
 Result = Mapping[str, Any]
+Out = Annotated[Path, typer.Option(file_okay=False, help="Folder of the results.")]
 
 
 def circumstances() -> dict[str, Any]:

@@ -8,7 +8,7 @@ import asyncio
 import csv
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,9 +16,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from benchmarks.compare import Key, Kind, Rule, compare, print_comparison, read_baseline
-from benchmarks.result import RESULTS, Result, circumstances, result_path, write_result
-from benchmarks.tables import new_table, open_console
+from benchmarks.compare import CompareWith, Comparison, Key, Kind, Rule, compare, print_regressions, read_baseline
+from benchmarks.result import RESULTS, Out, Result, circumstances, result_path, write_result
+from benchmarks.tables import open_console, print_rows
 from deploy.client.conversation import Recording, TalkFailed, converse
 from deploy.client.talk import read_speech
 from services.asr.engines.sphinx import SphinxRecognizer
@@ -52,19 +52,7 @@ class Clip:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Understood:
-    """The transcripts of a clip, and their word errors per word of the truth."""
-
-    clip: Clip
-    path: str
-    path_wer: float
-    bare: str
-    bare_wer: float
-
-
 def read_clips(folder: Path) -> list[Clip]:
-    """The clips that `transcripts.tsv` names."""
     with (folder / "transcripts.tsv").open(newline="", encoding="utf-8") as lines:
         return [Clip(folder / row["file"], row["text"]) for row in csv.DictReader(lines, delimiter="\t")]
 
@@ -96,7 +84,6 @@ async def transcribe_path(clips: Sequence[Clip], url: str) -> list[str]:
 
 
 async def transcribe_bare(clips: Sequence[Clip]) -> list[str]:
-    """Transcribe each clip with the recogniser alone."""
     recognizer = SphinxRecognizer(Settings())
     await recognizer.load()
     texts = []
@@ -115,62 +102,55 @@ async def transcribe_bare(clips: Sequence[Clip]) -> list[str]:
     return texts
 
 
-async def measure(clips: Sequence[Clip], endpoint_ms: int) -> list[Understood]:
-    """Transcribe all clips both ways."""
+async def measure(clips: Sequence[Clip], endpoint_ms: int) -> dict[str, Any]:
+    """Transcribe all clips both ways. Returns the figures of the result; rates in percent."""
     bare = await transcribe_bare(clips)
     async with running_system(CLASSIC | {"PARLEY_ENDPOINT_MS": str(endpoint_ms)}) as system:
         path = await transcribe_path(clips, system.url)
-    return [
-        Understood(clip, whole, word_error_rate([clip.text], [whole]), alone, word_error_rate([clip.text], [alone]))
-        for clip, whole, alone in zip(clips, path, bare, strict=True)
-    ]
-
-
-def figures(understood: Sequence[Understood]) -> dict[str, Any]:
-    """The figures of the result; rates in percent."""
-    truth = [one.clip.text for one in understood]
     return {
-        "path_wer_percent": 100 * word_error_rate(truth, [one.path for one in understood]),
-        "bare_wer_percent": 100 * word_error_rate(truth, [one.bare for one in understood]),
+        **_rates([clip.text for clip in clips], path, bare),
         "clips": [
-            {
-                "file": one.clip.file.name,
-                "text": one.clip.text,
-                "path": one.path,
-                "path_wer_percent": 100 * one.path_wer,
-                "bare": one.bare,
-                "bare_wer_percent": 100 * one.bare_wer,
-            }
-            for one in understood
+            {"file": clip.file.name, "text": clip.text, "path": whole, "bare": alone}
+            | _rates([clip.text], [whole], [alone])
+            for clip, whole, alone in zip(clips, path, bare, strict=True)
         ],
     }
 
 
+def _rates(truth: Sequence[str], path: Sequence[str], bare: Sequence[str]) -> dict[str, float]:
+    return {
+        "path_wer_percent": 100 * word_error_rate(truth, path),
+        "bare_wer_percent": 100 * word_error_rate(truth, bare),
+    }
+
+
 def samples_of(result: Result) -> dict[Key, dict[int, float]]:
-    """Word error rates over all clips."""
     return {
         ("all clips", title): {0: float(result[name])}
         for name, title in (("path_wer_percent", "whole path, %"), ("bare_wer_percent", "bare recogniser, %"))
     }
 
 
-def _same(result: Result) -> Mapping[str, object]:
-    return {"endpoint, ms": result["endpoint_ms"]}
+KIND = Kind("parley bench wer", samples_of, lambda result: {"endpoint, ms": result["endpoint_ms"]})
 
 
-KIND = Kind("parley bench wer", samples_of, _same)
+def compare_results(before: Result, now: Result) -> Comparison:
+    return compare(samples_of(before), samples_of(now), lambda key: WORSE)
 
 
 def print_table(result: Result, console: Console) -> None:
-    """Print the rates and the transcripts."""
-    table = new_table("", "clip", "words", "whole path, %", "bare, %", "transcript")
-    for clip in result["clips"]:
-        rates = (f"{clip['path_wer_percent']:.1f}", f"{clip['bare_wer_percent']:.1f}")
-        table.add_row(clip["file"], str(len(clip["text"].split())), *rates, clip["path"])
-    words = sum(len(clip["text"].split()) for clip in result["clips"])
-    rates = (f"{result['path_wer_percent']:.1f}", f"{result['bare_wer_percent']:.1f}")
-    table.add_row("all", str(words), *rates, style="bold")
-    console.print(table)
+    whole = {**result, "file": "all", "path": "", "text": " ".join(clip["text"] for clip in result["clips"])}
+    rows = [
+        {
+            "clip": row["file"],
+            "words": str(len(row["text"].split())),
+            "whole path, %": f"{row['path_wer_percent']:.1f}",
+            "bare, %": f"{row['bare_wer_percent']:.1f}",
+            "transcript": row["path"],
+        }
+        for row in (*result["clips"], whole)
+    ]
+    print_rows("word error rate", rows, console)
 
 
 def wer(
@@ -178,45 +158,31 @@ def wer(
         Path, typer.Option(exists=True, file_okay=False, help="Folder with sound files and transcripts.tsv.")
     ],
     endpoint_ms: Annotated[int, typer.Option(help="Silence that ends a turn.")] = WHOLE_CLIP_MS,
-    out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the results.")] = RESULTS,
-    compare_with: Annotated[
-        Path | None,
-        typer.Option(
-            "--compare", exists=True, dir_okay=False, help="Fail where a figure is worse than in this result."
-        ),
-    ] = None,
+    out: Out = RESULTS,
+    compare_with: CompareWith = None,
 ) -> None:
     """Measure the word error rate of recordings: through the whole system, and with the recogniser alone.
 
     Exit code: 0 measured, 1 a figure regressed, turn-taking costs more than 5 points or there is no result, 2 the options
     are wrong.
     """
-    raise typer.Exit(run_wer(clips, endpoint_ms, out, compare_with))
-
-
-def run_wer(clips: Path, endpoint_ms: int, out: Path, compare_with: Path | None) -> int:
-    """Measure, show, write and compare. Returns the exit code."""
     where = circumstances() | {"endpoint_ms": endpoint_ms}
     path = result_path(out, "wer", where)
     try:
-        baseline = None if compare_with is None else read_baseline(compare_with, KIND, where, path)
+        baseline = read_baseline(compare_with, KIND, where, path)
     except ValueError as error:
         print(error, file=sys.stderr)
-        return USAGE_WRONG
+        raise typer.Exit(USAGE_WRONG) from None
     try:
-        result: dict[str, Any] = where | figures(asyncio.run(measure(read_clips(clips), endpoint_ms)))
+        result: dict[str, Any] = where | asyncio.run(measure(read_clips(clips), endpoint_ms))
     except (OSError, TalkFailed, StartFailed, BrokerError, ExceptionGroup) as error:
         reasons = error.exceptions if isinstance(error, ExceptionGroup) else [error]
         print(*reasons, sep="\n", file=sys.stderr)
-        return 1
+        raise typer.Exit(1) from None
     write_result(result, path)
     console = open_console(sys.stdout)
     print_table(result, console)
     excess = result["path_wer_percent"] - result["bare_wer_percent"]
     print(f"turn-taking costs {excess:+.1f} points, {ALLOWED_POINTS:g} are allowed\n{path}")
-    regressed = False
-    if baseline is not None:
-        comparison = compare(samples_of(baseline), samples_of(result), lambda key: WORSE)
-        print_comparison(comparison, console)
-        regressed = bool(comparison.regressions)
-    return 1 if regressed or excess > ALLOWED_POINTS else 0
+    regressed = print_regressions(compare_results, baseline, result, console)
+    raise typer.Exit(1 if regressed or excess > ALLOWED_POINTS else 0)

@@ -1,25 +1,21 @@
 """Builds a dashboard from its rows, with the variables, links and settings that all dashboards share."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from grafana_foundation_sdk.builders import dashboard
-from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import (
     DashboardCursorSync,
     DashboardLinkType,
     DataSourceRef,
-    Panel,
-    RowPanel,
     VariableOption,
     VariableRefresh,
     VariableSort,
 )
 
-from dashboards import promql
+from dashboards import panels, promql
 from dashboards.alerts import RUNBOOKS
-from dashboards.panels import SOURCE
 from shared.observability import metrics
 
 TAG = "parley"
@@ -27,11 +23,10 @@ TAG = "parley"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A titled row of panels. Its number is a multiple of ten; its panels have the numbers after it."""
-
     number: int
+    """A multiple of ten. Its panels have the numbers after it, which links contain: add new panels at the end."""
     title: str
-    panels: Sequence[Builder[Panel]]
+    panels: Sequence[panels.Panel]
     collapsed: bool = False
 
 
@@ -63,36 +58,25 @@ def board(
         .default_value(RUNBOOKS)
         .current(VariableOption(text=RUNBOOKS, value=RUNBOOKS))
     )
-    others = dashboard.DashboardLink("Dashboards").type(DashboardLinkType.DASHBOARDS).tags([TAG])
+    others = panels.link("Dashboards", DashboardLinkType.DASHBOARDS).tags([TAG])
     built.link(others.include_vars(True).keep_time(True))
     for row in rows:
         header = dashboard.Row(row.title).id(row.number)
+        for number, panel in enumerate(row.panels, row.number + 1):
+            panel.id(number)
+        if row.collapsed:
+            for panel in row.panels:
+                header.with_panel(panel)
+        built.with_row(header)
         if not row.collapsed:
-            built.with_row(header)
             for panel in row.panels:
                 built.with_panel(panel)
-            continue
-        for panel in row.panels:
-            header.with_panel(panel)
-        built.with_row(header)
-    model = built.build()
-    for link in [*(model.links or []), *(link for panel in _panels(model.panels or []) for link in panel.links or [])]:
-        # The library's default moves the link into a menu in newer Grafanas; None keeps it beside the variables.
-        link.placement = None  # type: ignore[assignment] # the library itself checks for None
-    return {f"parley-{name}.json": JSONEncoder(sort_keys=True, indent=2).encode(model) + "\n"}
-
-
-def _panels(panels: Iterable[Panel | RowPanel]) -> Iterator[Panel]:
-    for panel in panels:
-        if isinstance(panel, RowPanel):
-            yield from panel.panels
-        else:
-            yield panel
+    return {f"parley-{name}.json": JSONEncoder(sort_keys=True, indent=2).encode(built.build()) + "\n"}
 
 
 def choice(name: str, query: str) -> dashboard.QueryVariable:
     """Create a multi-value variable of a label's values; all are selected initially."""
-    variable = dashboard.QueryVariable(name).label(name.capitalize()).datasource(SOURCE).query(query)
+    variable = dashboard.QueryVariable(name).label(name.capitalize()).datasource(panels.SOURCE).query(query)
     variable.definition(query).refresh(VariableRefresh.ON_TIME_RANGE_CHANGED).sort(VariableSort.ALPHABETICAL_ASC)
     variable.multi(True).include_all(True).all_value(".*")
     return variable.current(VariableOption(selected=True, text=["All"], value=["$__all"]))

@@ -4,7 +4,6 @@ from dashboards import broker, edge, gpu, overview, stages, waterfall
 
 
 def build() -> dict[str, str]:
-    """Return the JSON of all dashboards by file name."""
     built: dict[str, str] = {}
     for dashboard in (overview, waterfall, stages, gpu, broker, edge):
         built |= dashboard.build()

@@ -9,7 +9,6 @@ from shared.observability import metrics
 
 
 def build() -> dict[str, str]:
-    """Return the dashboard's JSON by its file name."""
     return board(
         "broker",
         "Broker",
@@ -22,7 +21,6 @@ def _health() -> list[Panel]:
     memory, limit = gauge(metrics.broker_memory, "max"), gauge(metrics.broker_memory_limit, "max")
     return [
         figure(
-            11,
             "Reachable",
             "Share of the edges that the broker answers. On the others, all sessions have ended.",
             SHARE,
@@ -31,7 +29,6 @@ def _health() -> list[Panel]:
             runbooks=["BrokerGone"],
         ),
         figure(
-            12,
             "Memory in use",
             "Share of its limit. A full broker refuses all writes: raise maxmemory, or find the stream that grows.",
             SHARE,
@@ -41,21 +38,18 @@ def _health() -> list[Panel]:
             runbooks=["BrokerMemory"],
         ),
         figure(
-            13,
             "Clients",
             "Connections to the broker. Each process has a few; a constant rise means that connections leak.",
             COUNT,
             gauge(metrics.broker_clients, "max"),
         ),
         figure(
-            14,
             "Keys",
             "Keys in the broker, several per session. The number must fall when sessions end.",
             COUNT,
             gauge(metrics.broker_keys, "max"),
         ),
         lines(
-            15,
             "Memory",
             "Memory used, and its limit: maxmemory, or the machine's memory if that is not set.",
             BYTES,
@@ -64,7 +58,6 @@ def _health() -> list[Panel]:
             runbooks=["BrokerMemory"],
         ),
         lines(
-            16,
             "Commands per second",
             "Commands that the broker processes, in one thread. If the rate stops growing with the calls, it is the "
             "limit.",
@@ -78,7 +71,6 @@ def _health() -> list[Panel]:
 def _streams() -> list[Panel]:
     return [
         lines(
-            21,
             "Stream length",
             "Entries in each jobs and dead-letter stream. A stream that only grows is not read or not trimmed.",
             COUNT,
@@ -86,7 +78,6 @@ def _streams() -> list[Panel]:
             runbooks=["BrokerMemory"],
         ),
         lines(
-            22,
             "Waiting jobs",
             "Jobs that wait for a worker, by stream. Normally near 0; if it grows, that stage needs more workers.",
             COUNT,
@@ -94,7 +85,6 @@ def _streams() -> list[Panel]:
             runbooks=["QueueTooOld", "NoReadyWorker"],
         ),
         lines(
-            23,
             "Oldest lease renewal",
             "Longest time since a worker renewed the lease of a job. Above lease_ms, another worker should have "
             "taken the job over.",
@@ -108,7 +98,6 @@ def _streams() -> list[Panel]:
 def _latency() -> list[Panel]:
     return [
         lines(
-            31,
             "Write latency",
             "From the gathering of a write to the broker's reply, by stage. If all stages are slow, check the broker "
             "and the network; if one is, check its event loop.",
@@ -116,7 +105,6 @@ def _latency() -> list[Panel]:
             percentiles(metrics.publish_seconds, (0.5, 0.99), by=("stage",)),
         ),
         lines(
-            32,
             "Read latency",
             "From the writing of an entry to its reader, by stage. Most of it is the pause between reads "
             "(read_pace_ms).",
@@ -124,7 +112,6 @@ def _latency() -> list[Panel]:
             percentiles(metrics.read_seconds, (0.5, 0.99), by=("stage",)),
         ),
         lines(
-            33,
             "Lost connections, per minute",
             "Lost connections to the broker, by stage. If an edge loses its connection, all of its sessions end.",
             PER_MINUTE,
@@ -132,7 +119,6 @@ def _latency() -> list[Panel]:
             runbooks=["BrokerGone"],
         ),
         lines(
-            34,
             "Clock skew",
             "Each host's clock minus the broker's. Metrics are corrected for it, traces and logs are not: check NTP.",
             SECONDS,

@@ -16,7 +16,6 @@ count = partial(promql.count, environment=ENVIRONMENT)
 observed = partial(promql.observed, environment=ENVIRONMENT)
 mean = partial(promql.mean, environment=ENVIRONMENT)
 quantile = partial(promql.quantile, environment=ENVIRONMENT)
-share_within = partial(promql.share_within, environment=ENVIRONMENT)
 gauge = partial(promql.gauge, environment=ENVIRONMENT)
 foreign = partial(promql.foreign, environment=ENVIRONMENT)
 

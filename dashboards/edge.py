@@ -8,7 +8,6 @@ from shared.observability import metrics
 
 
 def build() -> dict[str, str]:
-    """Return the dashboard's JSON by its file name."""
     return board(
         "edge",
         "Edge",
@@ -20,7 +19,6 @@ def build() -> dict[str, str]:
 def _sessions() -> list[Panel]:
     return [
         lines(
-            11,
             "Connections",
             "Sessions in progress, by edge and protocol. If edges are uneven, the load balancer does not spread new "
             "ones.",
@@ -29,7 +27,6 @@ def _sessions() -> list[Panel]:
             stacked=True,
         ),
         lines(
-            12,
             "Closed, per minute",
             "Closed connections by close code. 1000: normal; 1008: invalid message from the client; 1011: internal "
             "error, see the logs; 1012: the server stopped or lost its broker; 1013: the client reads too slowly; "
@@ -39,14 +36,12 @@ def _sessions() -> list[Panel]:
             runbooks=["SessionsRefused"],
         ),
         lines(
-            13,
             "Ended, per minute",
             "Ended sessions by outcome and protocol. Failed: an internal error, a stopped server or a lost broker.",
             PER_MINUTE,
             {"{{outcome}} {{protocol}}": per_minute(metrics.sessions_total, ("outcome", "protocol"))},
         ),
         lines(
-            14,
             "Session set-up",
             "From the client's request to the session's first log entry, read back from the broker. If it is slow, "
             "check the broker's latency and the edge's event loop.",
@@ -55,7 +50,6 @@ def _sessions() -> list[Panel]:
             runbooks=["SessionSetupBudget"],
         ),
         lines(
-            15,
             "Refused, per minute",
             "Refused sessions, by reason.",
             PER_MINUTE,
@@ -63,7 +57,6 @@ def _sessions() -> list[Panel]:
             runbooks=["SessionsRefused", "SessionSetupBudget"],
         ),
         lines(
-            16,
             "Barge-in, by protocol",
             "From speech during a reply to its silence. If one protocol is slow, its clients send audio in large "
             "chunks.",
@@ -77,14 +70,12 @@ def _sessions() -> list[Panel]:
 def _audio() -> list[Panel]:
     return [
         lines(
-            21,
             "Audio in and out",
             "Seconds of audio per second. In: close to the number of calls, as microphones send all the time.",
             SECONDS,
             {"{{direction}} {{protocol}}": rate(metrics.audio_seconds, by=("direction", "protocol"))},
         ),
         lines(
-            22,
             "Playback underruns, per minute",
             "Gaps in playback: the client had played all received audio of an unfinished reply. Check the tts stage's "
             "real-time factor.",
@@ -92,21 +83,18 @@ def _audio() -> list[Panel]:
             failures(metrics.underruns, "protocol"),
         ),
         lines(
-            23,
             "Dropped, per minute",
             "Dropped data, by reason.",
             PER_MINUTE,
             failures(metrics.dropped, "reason"),
         ),
         lines(
-            24,
             "Replies resumed, per minute",
             "Replies resumed after a false interruption, such as a cough or an echo.",
             PER_MINUTE,
             {"resumed": or_zero(per_minute(metrics.resumes))},
         ),
         lines(
-            25,
             "Interrupted turns, per minute",
             "Turns whose reply was interrupted. If there are many, replies are too long, or echo is detected as "
             "speech.",
@@ -114,7 +102,6 @@ def _audio() -> list[Panel]:
             {"interrupted": or_zero(per_minute(metrics.turns_total, outcome="interrupted"))},
         ),
         lines(
-            26,
             "Voice to voice, by protocol",
             "From the end of speech to the first audio sent by the edge.",
             SECONDS,
@@ -128,7 +115,6 @@ def _processes() -> list[Panel]:
     process = ("stage", "instance")
     return [
         lines(
-            31,
             "CPU",
             "CPU cores used by each process. An edge near 1 is at its limit, as its event loop uses one core: start "
             "another.",
@@ -137,14 +123,12 @@ def _processes() -> list[Panel]:
             runbooks=["EventLoopLag"],
         ),
         lines(
-            32,
             "Memory",
             "Resident memory of each process. It rises with sessions, and must not rise further after they end.",
             BYTES,
             {"{{stage}} {{instance}}": foreign("process_resident_memory_bytes", by=process)},
         ),
         lines(
-            33,
             "Open files",
             "Open file descriptors as a share of the process's limit. At 100 % it accepts no connections: raise "
             "ulimit -n.",

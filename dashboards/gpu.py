@@ -13,7 +13,6 @@ _SEES = "{{instance}} GPU {{gpu}}"
 
 
 def build() -> dict[str, str]:
-    """Return the dashboard's JSON by its file name."""
     return board(
         "gpu",
         "GPU",
@@ -29,7 +28,6 @@ def _ours() -> list[Panel]:
     used, total = gauge(metrics.gpu_memory_used, "max", _GPU), gauge(metrics.gpu_memory_total, "max", _GPU)
     return [
         lines(
-            11,
             "Utilisation",
             "Share of time in which any kernel ran. 100 % does not mean that the GPU is full: queue age and real-time "
             "factor show that.",
@@ -37,7 +35,6 @@ def _ours() -> list[Panel]:
             {_SEES: gauge(metrics.gpu_utilization, "max", _GPU)},
         ),
         lines(
-            12,
             "Memory in use",
             "Share of the GPU's memory that all processes use. Above the line the next model call may fail: lower "
             "device_memory, cache_memory or batch.",
@@ -47,7 +44,6 @@ def _ours() -> list[Panel]:
             runbooks=["GpuMemory"],
         ),
         lines(
-            13,
             "Memory by process",
             "GPU memory of each worker. It grows with batches and conversations up to a limit.",
             BYTES,
@@ -55,21 +51,18 @@ def _ours() -> list[Panel]:
             runbooks=["GpuMemory"],
         ),
         lines(
-            14,
             "Power",
             "Power draw. If it is far below the card's limit under full load, the GPU waits for the CPU or for work.",
             units.Watt,
             {_SEES: gauge(metrics.gpu_power, "max", _GPU)},
         ),
         lines(
-            15,
             "Temperature",
             "Above about 85 °C a GPU throttles: check its cooling.",
             units.Celsius,
             {_SEES: gauge(metrics.gpu_temperature, "max", _GPU)},
         ),
         lines(
-            16,
             "Xid errors, per minute",
             "Errors reported by the driver. Every one is serious: take the machine out of service, and find the Xid "
             "number in its kernel log.",
@@ -105,7 +98,6 @@ def _dcgm() -> list[Panel]:
         ),
     )
     memory = lines(
-        27,
         "Memory",
         "Used and free memory, in MiB. If little is free, the next model call may fail.",
         MEBIBYTES,
@@ -118,14 +110,13 @@ def _dcgm() -> list[Panel]:
     return [
         *(
             lines(
-                21 + place,
                 title,
                 f"{about} {metric} of the DCGM exporter.",
                 unit,
                 {"{{Hostname}} GPU {{gpu}}": foreign(metric, "max", by=("Hostname", "gpu"))},
                 runbooks=["GpuXid"] if metric.endswith("XID_ERRORS") else [],
             )
-            for place, (title, about, unit, metric) in enumerate(panels)
+            for title, about, unit, metric in panels
         ),
         memory,
     ]

@@ -4,21 +4,12 @@ from grafana_foundation_sdk.builders import stat, timeseries
 
 from dashboards import promql
 from dashboards.board import Row, board
-from dashboards.chosen import RANGE, count, failures, gauge, observed, per_minute, percentiles, rate, share_within
+from dashboards.chosen import ENVIRONMENT, RANGE, count, failures, gauge, observed, per_minute, percentiles
 from dashboards.panels import AMBER, COUNT, GREEN, PER_MINUTE, RED, SECONDS, SHARE, figure, lines
 from dashboards.slo import BARGE_IN_S, SLOS, TURN_LATENCY_S, Slo
 from shared.observability import metrics
 
-_REFUSED = promql.or_zero(rate(metrics.sessions_refused, RANGE))
-_SERVED = promql.or_zero(rate(metrics.sessions_total, RANGE))
-
-GOOD = {
-    "turn-latency": share_within(metrics.turn_latency, TURN_LATENCY_S, RANGE),
-    "turn-success": f"1 - ({promql.or_zero(rate(metrics.turns_total, RANGE, outcome='failed'))}) "
-    f"/ {rate(metrics.turns_total, RANGE)}",
-    "barge-in": share_within(metrics.barge_in, BARGE_IN_S, RANGE),
-    "session-setup": f"1 - ({_REFUSED}) / (({_REFUSED}) + ({_SERVED}))",
-}
+GOOD = {slo.name: f"1 - ({slo.errors(RANGE, environment=ENVIRONMENT)})" for slo in SLOS}
 """Expression for the share of good events of each SLO, over the dashboard's time range."""
 
 _INDICATORS = {
@@ -36,15 +27,12 @@ _INDICATORS = {
 
 
 def build() -> dict[str, str]:
-    """Return the dashboard's JSON by its file name."""
-    indicators = [_indicator(11 + place, slo) for place, slo in enumerate(SLOS)]
-    budgets = [_budget(15 + place, slo) for place, slo in enumerate(SLOS)]
     return board(
         "overview",
         "Overview",
         "Whether the SLOs are met. The other dashboards help to find the reason if they are not.",
         [
-            Row(10, "SLOs, over the time range", [*indicators, *budgets]),
+            Row(10, "SLOs, over the time range", [*map(_indicator, SLOS), *map(_budget, SLOS)]),
             Row(20, "Calls", _calls()),
             Row(30, "Latency", _latency()),
             Row(40, "Errors", _failures()),
@@ -52,31 +40,30 @@ def build() -> dict[str, str]:
     )
 
 
-def _indicator(number: int, slo: Slo) -> stat.Panel:
+def _indicator(slo: Slo) -> stat.Panel:
     title, meaning = _INDICATORS[slo.name]
     steps = ((None, RED), (round(slo.objective - slo.budget, 6), AMBER), (slo.objective, GREEN))
     about = (
         f"{meaning}. The objective is {100 * slo.objective:g} %; below that, the rows beneath help to find the reason."
     )
-    return figure(number, title, about, SHARE, GOOD[slo.name], steps=steps, decimals=2, runbooks=[slo.alert])
+    return figure(title, about, SHARE, GOOD[slo.name], steps=steps, decimals=2, runbooks=[slo.alert])
 
 
-def _budget(number: int, slo: Slo) -> stat.Panel:
-    left = f"1 - (1 - ({GOOD[slo.name]})) / {slo.budget:g}"
+def _budget(slo: Slo) -> stat.Panel:
+    left = f"1 - ({slo.errors(RANGE, environment=ENVIRONMENT)}) / {slo.budget:g}"
     steps = ((None, RED), (0, AMBER), (0.5, GREEN))
     about = (
         f"Remaining share of the error budget ({100 * slo.budget:g} % of events) over the time range. Below 0 the "
         "objective is missed. If little is left, postpone risky changes."
     )
     title = f"Budget left: {_INDICATORS[slo.name][0].lower()}"
-    return figure(number, title, about, SHARE, left, steps=steps, decimals=1, runbooks=[slo.alert])
+    return figure(title, about, SHARE, left, steps=steps, decimals=1, runbooks=[slo.alert])
 
 
 def _calls() -> list[timeseries.Panel]:
     begun = f"60 * {observed(metrics.session_setup)}"
     return [
         lines(
-            21,
             "Calls in progress",
             "Sessions on all edges, by protocol. A sudden drop means that an edge or the broker died.",
             COUNT,
@@ -86,7 +73,6 @@ def _calls() -> list[timeseries.Panel]:
             runbooks=["BrokerGone"],
         ),
         lines(
-            22,
             "Calls per minute",
             "Begun sessions, and ended sessions by outcome. If many failed, see the edge dashboard.",
             PER_MINUTE,
@@ -95,7 +81,6 @@ def _calls() -> list[timeseries.Panel]:
             runbooks=["SessionsRefused"],
         ),
         lines(
-            23,
             "Turns per minute",
             "Turns by outcome. Empty turns had no words: noise, or the recogniser does not understand the speech.",
             PER_MINUTE,
@@ -105,7 +90,6 @@ def _calls() -> list[timeseries.Panel]:
             runbooks=["TurnSuccessBudget"],
         ),
         lines(
-            24,
             "Processes",
             "Processes that Prometheus scrapes, by stage. A missing process has died, or is not a scrape target.",
             COUNT,
@@ -119,7 +103,6 @@ def _calls() -> list[timeseries.Panel]:
 def _latency() -> list[timeseries.Panel]:
     return [
         lines(
-            31,
             "Voice to voice, sent",
             "From the end of speech to the first audio sent by the edge. If it is above the line, the turn waterfall "
             "shows which segment is slow.",
@@ -129,7 +112,6 @@ def _latency() -> list[timeseries.Panel]:
             runbooks=["TurnLatencyBudget"],
         ),
         lines(
-            32,
             "Voice to voice, heard",
             "From the end of speech to the first audio played, for clients that report playback. If it is far above "
             "the time until it was sent, check the network and the client's buffer.",
@@ -138,7 +120,6 @@ def _latency() -> list[timeseries.Panel]:
             runbooks=["TurnLatencyBudget"],
         ),
         lines(
-            33,
             "Barge-in",
             "From the first sample of speech during a reply to the message that silences it. If it is above the "
             "line, check the vad stage's queue and event loop.",
@@ -153,11 +134,10 @@ def _latency() -> list[timeseries.Panel]:
 def _failures() -> list[stat.Panel | timeseries.Panel]:
     return [
         *(
-            figure(41 + place, title, about, COUNT, promql.or_zero(expression), steps=_NONE, runbooks=runbooks)
-            for place, (title, about, expression, runbooks) in enumerate(_FIGURES)
+            figure(title, about, COUNT, promql.or_zero(expression), steps=_NONE, runbooks=runbooks)
+            for title, about, expression, runbooks in _FIGURES
         ),
         lines(
-            45,
             "Refused, per minute",
             "Refused sessions, by reason: full (too many), or a stage without workers or too far behind. Scale the "
             "edge or that stage.",
@@ -167,7 +147,6 @@ def _failures() -> list[stat.Panel | timeseries.Panel]:
             runbooks=["SessionsRefused"],
         ),
         lines(
-            46,
             "Dropped, per minute",
             "Dropped data, by reason. Stale frames and frames of an old fence are dropped by design; a slow reader "
             "or a broker error causes audible gaps.",

@@ -1,7 +1,4 @@
-"""The kinds of panels. Each panel has a stable number and a description of what it shows and what to do.
-
-The number is its row's number plus its position in the row. It must not change, because links contain it.
-"""
+"""The kinds of panels. Each panel has a description of what it shows and what to do."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
@@ -29,13 +26,8 @@ from dashboards.alerts import RUNBOOKS
 
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 PER_MINUTE = "suffix: / min"
-SECONDS, SHARE, COUNT, BYTES, MEBIBYTES = (
-    units.Seconds,
-    units.PercentUnit,
-    units.Short,
-    units.BytesIEC,
-    units.Mebibytes,
-)
+SECONDS, SHARE, COUNT = units.Seconds, units.PercentUnit, units.Short
+BYTES, MEBIBYTES = units.BytesIEC, units.Mebibytes
 GREEN, AMBER, RED = "green", "orange", "red"
 
 Panel = timeseries.Panel | stat.Panel | bargauge.Panel | table.Panel
@@ -43,7 +35,6 @@ AnyPanel = TypeVar("AnyPanel", timeseries.Panel, stat.Panel, bargauge.Panel, tab
 
 
 def lines(
-    number: int,
     title: str,
     about: str,
     unit: str,
@@ -55,7 +46,7 @@ def lines(
     runbooks: Sequence[str] = (),
 ) -> timeseries.Panel:
     """A time series. `queries` maps legends to expressions; `limit` draws a dashed red line."""
-    panel = _describe(timeseries.Panel(), number, title, about, unit, span, 8, runbooks)
+    panel = _describe(timeseries.Panel(), title, about, unit, span, 8, runbooks)
     for ref, (legend, expression) in zip(_REFS, queries.items(), strict=False):
         panel.with_target(_query(ref, expression, legend).range())
     panel.legend(
@@ -78,7 +69,6 @@ def lines(
 
 
 def figure(
-    number: int,
     title: str,
     about: str,
     unit: str,
@@ -91,27 +81,25 @@ def figure(
     runbooks: Sequence[str] = (),
 ) -> stat.Panel:
     """A single number. `steps` are the lower bounds of its colours, `None` first."""
-    panel = _describe(stat.Panel(), number, title, about, unit, span, height, runbooks)
+    panel = _describe(stat.Panel(), title, about, unit, span, height, runbooks)
     panel.with_target(_query("A", expression, title).instant())
     panel.thresholds(_steps(*steps)).reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     panel.color_mode(BigValueColorMode.BACKGROUND).graph_mode(BigValueGraphMode.NONE)
     return panel if decimals is None else panel.decimals(decimals)
 
 
-def bars(
-    number: int, title: str, about: str, unit: str, queries: Mapping[str, str], *, span: int = 8
-) -> bargauge.Panel:
+def bars(title: str, about: str, unit: str, queries: Mapping[str, str]) -> bargauge.Panel:
     """A horizontal bar for each query, in order from the top."""
-    panel = _describe(bargauge.Panel(), number, title, about, unit, span, 8, ())
+    panel = _describe(bargauge.Panel(), title, about, unit, 8, 8, ())
     for ref, (legend, expression) in zip(_REFS, queries.items(), strict=False):
         panel.with_target(_query(ref, expression, legend).instant())
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     return panel.orientation(VizOrientation.HORIZONTAL).thresholds(_steps((None, "blue")))
 
 
-def rows(number: int, title: str, about: str, unit: str, expression: str, *, span: int = 24) -> table.Panel:
+def rows(title: str, about: str, unit: str, expression: str) -> table.Panel:
     """A table of the labels and the value of each series."""
-    panel = _describe(table.Panel(), number, title, about, unit, span, 8, ())
+    panel = _describe(table.Panel(), title, about, unit, 24, 8, ())
     panel.with_target(_query("A", expression, "").instant().format(PromQueryFormat.TABLE))
     hidden = dashboard.DataTransformerConfig(id_val="organize", options={"excludeByName": {"Time": True}})
     return panel.with_transformation(hidden)
@@ -131,9 +119,9 @@ def _query(ref: str, expression: str, legend: str) -> prometheus.Dataquery:
 
 
 def _describe(
-    panel: AnyPanel, number: int, title: str, about: str, unit: str, span: int, height: int, runbooks: Sequence[str]
+    panel: AnyPanel, title: str, about: str, unit: str, span: int, height: int, runbooks: Sequence[str]
 ) -> AnyPanel:
-    panel.id(number).title(title).unit(unit).span(span).height(height).datasource(SOURCE)
+    panel.title(title).unit(unit).span(span).height(height).datasource(SOURCE)
     # In the text, too: the links work only if the dashboard's variable `runbooks` is set.
     files = ", ".join(f"{RUNBOOKS}/{alert}.md" for alert in runbooks)
     panel.description(f"{about} Runbooks: {files}." if files else about)
@@ -141,9 +129,14 @@ def _describe(
     return panel.mappings([_NOTHING]).no_value("–")
 
 
+def link(title: str, kind: DashboardLinkType) -> DashboardLink:
+    """A link. The library's default moves it into a menu in newer Grafanas; None keeps it beside the variables."""
+    return DashboardLink(title).type(kind).placement(None)  # type: ignore[arg-type]
+
+
 def _runbook(alert: str) -> DashboardLink:
-    link = DashboardLink(f"Runbook: {alert}").type(DashboardLinkType.LINK)
-    return link.url(f"${{runbooks:raw}}/{alert}.md").target_blank(True)
+    runbook = link(f"Runbook: {alert}", DashboardLinkType.LINK)
+    return runbook.url(f"${{runbooks:raw}}/{alert}.md").target_blank(True)
 
 
 def _steps(*steps: tuple[float | None, str]) -> ThresholdsConfig:

@@ -26,8 +26,8 @@ class Slo:
     alert: str
     objective: float
     """Share of events that must be good."""
-    errors: Callable[[str], str]
-    """Expression: share of bad events within a window; NaN or no value without events."""
+    errors: Callable[..., str]
+    """Expression: share of bad events within a window, for some labels; NaN or no value without events."""
     events: Callable[[str], str]
     """Expression: number of events within a window."""
     least: int
@@ -80,12 +80,10 @@ def least_events(slo: Slo, burn: Burn) -> int:
 
 
 def recorded_errors(slo: Slo, window: str) -> str:
-    """Selector of the recorded share of bad events."""
     return f'{errors_record(window)}{{slo="{slo.name}"}}'
 
 
 def recorded_events(slo: Slo, window: str) -> str:
-    """Selector of the recorded number of events."""
     return f'{events_record(window)}{{slo="{slo.name}"}}'
 
 
@@ -97,23 +95,23 @@ def events_record(window: str) -> str:
     return f"parley:slo_events:increase{window}"
 
 
-def _late(histogram: Histogram, limit_s: float) -> Callable[[str], str]:
-    return lambda window: f"1 - {promql.share_within(histogram, limit_s, window)}"
+def _late(histogram: Histogram, limit_s: float) -> Callable[..., str]:
+    return lambda window, **labels: f"1 - {promql.share_within(histogram, limit_s, window, **labels)}"
 
 
 def _observed(histogram: Histogram) -> Callable[[str], str]:
     return lambda window: f"sum(increase({promql.series(histogram, '_count')}[{window}]))"
 
 
-def _failed_turns(window: str) -> str:
+def _failed_turns(window: str, **labels: str) -> str:
     # A counter without events has no series: without the 0, the share would have no value before the first failure.
-    failed = promql.rate(metrics.turns_total, window, outcome="failed")
-    return f"({failed} or vector(0)) / {promql.rate(metrics.turns_total, window)}"
+    failed = promql.rate(metrics.turns_total, window, outcome="failed", **labels)
+    return f"({failed} or vector(0)) / {promql.rate(metrics.turns_total, window, **labels)}"
 
 
-def _refused_sessions(window: str) -> str:
-    refused = f"({promql.rate(metrics.sessions_refused, window)} or vector(0))"
-    served = f"({promql.rate(metrics.sessions_total, window)} or vector(0))"
+def _refused_sessions(window: str, **labels: str) -> str:
+    refused = f"({promql.rate(metrics.sessions_refused, window, **labels)} or vector(0))"
+    served = f"({promql.rate(metrics.sessions_total, window, **labels)} or vector(0))"
     return f"{refused} / ({refused} + {served})"
 
 

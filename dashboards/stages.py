@@ -5,15 +5,7 @@ from prometheus_client import Counter
 from dashboards import promql
 from dashboards.alerts import ENDPOINT_FAILURES, LOOP_LAG_S, QUEUE_AGE_S
 from dashboards.board import Row, board, choice
-from dashboards.chosen import (
-    ENGINE,
-    ENVIRONMENT,
-    STAGE,
-    gauge,
-    mean,
-    per_minute,
-    percentiles,
-)
+from dashboards.chosen import ENGINE, ENVIRONMENT, STAGE, gauge, mean, per_minute, percentiles
 from dashboards.panels import COUNT, PER_MINUTE, SECONDS, SHARE, Panel, lines, rows
 from shared.observability import metrics
 
@@ -22,7 +14,6 @@ _WITH_ENGINE = ("stage", "engine")
 
 
 def build() -> dict[str, str]:
-    """Return the dashboard's JSON by its file name."""
     engines = promql.series(metrics.stage_duration, "_count", environment=ENVIRONMENT, stage=STAGE)
     stages = promql.series(metrics.build_info, environment=ENVIRONMENT)
     return board(
@@ -45,7 +36,6 @@ def _capacity() -> list[Panel]:
     slots = gauge(metrics.slots, by=_BY, stage=STAGE)
     return [
         lines(
-            11,
             "Ready workers",
             "Ready workers, as the edges see them. At 0, new sessions are refused.",
             COUNT,
@@ -53,7 +43,6 @@ def _capacity() -> list[Panel]:
             runbooks=["NoReadyWorker", "ExporterAbsent"],
         ),
         lines(
-            12,
             "Queue age",
             "Age of the oldest job that waits for a worker. Use it as the scaling signal: above the line, start "
             "workers of that stage.",
@@ -63,7 +52,6 @@ def _capacity() -> list[Panel]:
             runbooks=["QueueTooOld"],
         ),
         lines(
-            13,
             "Queueing delay",
             "From the creation of a job to its delivery to a worker. It adds to the latency of turns.",
             SECONDS,
@@ -71,14 +59,12 @@ def _capacity() -> list[Panel]:
             runbooks=["QueueTooOld"],
         ),
         lines(
-            14,
             "Slots",
             "Busy slots (jobs in progress) and free slots. Without free slots, jobs wait in the queue.",
             COUNT,
             {"{{stage}} busy": busy, "{{stage}} free": f"{slots} - {busy}"},
         ),
         lines(
-            15,
             "Share of slots busy",
             "If it stays near 100 %, the stage needs another worker.",
             SHARE,
@@ -86,7 +72,6 @@ def _capacity() -> list[Panel]:
             limit=0.9,
         ),
         lines(
-            16,
             "Event loop lag, p99",
             "Delay of the event loop's wake-ups. Above the line, something blocks the loop, or the machine has too few "
             "cores.",
@@ -101,7 +86,6 @@ def _capacity() -> list[Panel]:
 def _speed() -> list[Panel]:
     return [
         lines(
-            21,
             "Job duration",
             "Duration of jobs (utterances, replies, sentences) by engine, excluding queueing. The vad stage is not "
             "included: its jobs last as long as the session.",
@@ -109,7 +93,6 @@ def _speed() -> list[Panel]:
             percentiles(metrics.stage_duration, by=_WITH_ENGINE, stage=STAGE, engine=ENGINE),
         ),
         lines(
-            22,
             "Real-time factor",
             "Seconds of processing per second of audio. Above the line the stage does not keep up, and playback has "
             "gaps: use a smaller model, a faster device or fewer slots.",
@@ -118,7 +101,6 @@ def _speed() -> list[Panel]:
             limit=1.0,
         ),
         lines(
-            23,
             "Batch size",
             "Requests in one call of the model, across sessions. If it is 1 under load, batch_ms is too short, or "
             "batch is 1.",
@@ -138,7 +120,6 @@ def _usage() -> list[Panel]:
     wanted = f"({per_minute(requests, by, stage=STAGE)} - {cancelled})"
     return [
         lines(
-            51,
             "Tokens, per minute",
             "Tokens of chat models, if the engine reports them. Prompt: not cached; cached: prompt tokens from the "
             "cache. If little is cached, turns do not share a prefix.",
@@ -147,7 +128,6 @@ def _usage() -> list[Panel]:
             stacked=True,
         ),
         lines(
-            52,
             "Time to first token",
             "Of the chat model, excluding queueing. If it is slow, check the prompts' length, the device's load or the "
             "endpoint.",
@@ -156,21 +136,18 @@ def _usage() -> list[Panel]:
             runbooks=["TurnLatencyBudget"],
         ),
         lines(
-            53,
             "Characters synthesised, per minute",
             "Characters sent to the synthesiser, including interrupted replies and retries.",
             PER_MINUTE,
             {"{{engine}}": per_minute(metrics.tts_characters, ("engine",), engine=ENGINE)},
         ),
         lines(
-            54,
             "Speech recognised, seconds per minute",
             "Audio sent to the recogniser; 60 is one person who talks all the time.",
             PER_MINUTE,
             {"{{engine}}": per_minute(metrics.asr_seconds, ("engine",), engine=ENGINE)},
         ),
         lines(
-            55,
             "Requests to endpoints, per minute",
             "Requests by outcome. The fallback is used if the first endpoint failed twice, or with an error that a "
             "retry cannot fix.",
@@ -179,7 +156,6 @@ def _usage() -> list[Panel]:
             runbooks=["EndpointFailing"],
         ),
         lines(
-            56,
             "Share of requests to endpoints that failed",
             "Without cancelled requests. If it stays above the line for minutes, an alert fires.",
             SHARE,
@@ -220,10 +196,9 @@ def _failures() -> list[Panel]:
     work = {"{{stage}} {{outcome}}": per_minute(metrics.work_done, ("stage", "outcome"), stage=STAGE)}
     about = "Ended jobs by outcome. Failed jobs are retried, and finally become dead letters."
     return [
-        lines(31, "Jobs ended, per minute", about, PER_MINUTE, work, runbooks=["DeadLetters"]),
+        lines("Jobs ended, per minute", about, PER_MINUTE, work, runbooks=["DeadLetters"]),
         *(
             lines(
-                32 + place,
                 f"{title}, per minute",
                 about,
                 PER_MINUTE,
@@ -233,7 +208,7 @@ def _failures() -> list[Panel]:
                 },
                 runbooks=runbooks,
             )
-            for place, (title, about, counter, runbooks) in enumerate(panels)
+            for title, about, counter, runbooks in panels
         ),
     ]
 
@@ -243,4 +218,4 @@ def _versions() -> list[Panel]:
     about = (
         "Number of processes by version and engine. Two versions of a stage: a deployment is in progress or incomplete."
     )
-    return [rows(41, "Processes", about, COUNT, processes)]
+    return [rows("Processes", about, COUNT, processes)]

@@ -12,7 +12,6 @@ _ABOUT = "Segments of a turn, in order from the bottom. If one has grown, look a
 
 
 def build() -> dict[str, str]:
-    """Return the dashboard's JSON by its file name."""
     return board(
         "waterfall",
         "Turn waterfall",
@@ -28,7 +27,6 @@ def build() -> dict[str, str]:
 def _all_segments() -> list[Panel]:
     return [
         lines(
-            11,
             "Segments of a turn, p50",
             f"{_ABOUT} The sum of the medians is close to the median of the whole turn, not equal to it.",
             SECONDS,
@@ -37,7 +35,6 @@ def _all_segments() -> list[Panel]:
             runbooks=["TurnLatencyBudget"],
         ),
         lines(
-            12,
             "Segments of a turn, p95",
             f"{_ABOUT} The sum is above the p95 of the whole turn: segments are rarely slow at the same time.",
             SECONDS,
@@ -46,7 +43,6 @@ def _all_segments() -> list[Panel]:
             runbooks=["TurnLatencyBudget"],
         ),
         bars(
-            13,
             "Mean of each segment, over the time range",
             "The sum is above the mean latency if replies are prepared at pauses, because that work overlaps the "
             "endpoint wait.",
@@ -67,14 +63,13 @@ def _legend(segment: str) -> str:
 def _each_segment() -> list[Panel]:
     return [
         lines(
-            21 + place,
             f"{segment} ({stage})",
             f"{_MEANING[segment]} By engine.",
             SECONDS,
             percentiles(metrics.turn_segment, (0.5, 0.95), by=("engine",), segment=segment),
             runbooks=["TurnLatencyBudget"],
         )
-        for place, (segment, stage) in enumerate(SEGMENTS.items())
+        for segment, stage in SEGMENTS.items()
     ]
 
 
@@ -95,7 +90,6 @@ def _speculation() -> list[Panel]:
     wasted = rate(metrics.speculations, RANGE, outcome="wasted")
     return [
         figure(
-            31,
             "Speculative replies reused",
             "Share of the replies prepared before the end of the turn that were sent, over the time range. If it is "
             "low, people pause long within their turns: raise pause_ms.",
@@ -105,7 +99,6 @@ def _speculation() -> list[Panel]:
             height=8,
         ),
         figure(
-            32,
             "Speculative replies wasted",
             "Share of the prepared replies whose turn was discarded. It costs computing, not latency: if workers are "
             "scarce, lower speculations.",
@@ -115,7 +108,6 @@ def _speculation() -> list[Panel]:
             height=8,
         ),
         lines(
-            33,
             "Outcomes of speculative replies",
             "Reused: sent as prepared. Redone: the person went on speaking, and the reply was prepared again. "
             "Wasted: the turn was discarded.",
@@ -124,7 +116,6 @@ def _speculation() -> list[Panel]:
             stacked=True,
         ),
         lines(
-            34,
             "Wasted work",
             "Seconds of cancelled work per second, by stage: the price of speculation. Close to the number of "
             "workers, it delays other jobs: raise pause_ms, or lower speculations.",
@@ -133,7 +124,6 @@ def _speculation() -> list[Panel]:
             stacked=True,
         ),
         lines(
-            35,
             "Speculative replies, per minute",
             "Pauses at which a reply was prepared, and the outcomes. If there are many more than turns, people pause "
             "often, and a longer pause_ms saves work.",
@@ -144,7 +134,6 @@ def _speculation() -> list[Panel]:
             },
         ),
         lines(
-            36,
             "Replies resumed, per minute",
             "Replies resumed after a false interruption. If there are many, noise or echo is detected as speech.",
             PER_MINUTE,

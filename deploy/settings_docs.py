@@ -36,7 +36,6 @@ whose client does not. The range of a setting is the same everywhere: a client c
 
 
 def settings_page() -> str:
-    """The text of docs/settings.md."""
     parts = [HEAD]
     for section in dict.fromkeys(row.section for row in TABLE.values()):
         rows = [row for row in TABLE.values() if row.section == section]

@@ -3,22 +3,22 @@
 import asyncio
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.status import Status
 
-from benchmarks.compare import print_comparison, read_baseline
+from benchmarks.compare import print_regressions, read_baseline
 from benchmarks.engines.comparison import KIND, compare_results
 from benchmarks.engines.figures import Piece, figures
 from benchmarks.engines.load import LIMIT_S, Material, Work, converse, offsets, reply, rush, speak, transcribe
 from benchmarks.engines.profile import profiled
 from benchmarks.engines.report import RANDOM, print_result
 from benchmarks.engines.setup import STAGES, Chosen, Memory, Options, choose, device_facts, opened, settings_of
-from benchmarks.result import RESULTS, Result, circumstances, result_path, write_result
+from benchmarks.result import RESULTS, circumstances, result_path, write_result
 from benchmarks.tables import open_console
 from shared.engines.registry import UnknownEngine
 
@@ -50,25 +50,17 @@ async def _run(options: Options, folder: Path, console: Console) -> int:
     result = await asyncio.to_thread(_begin, options)
     kind = "-".join(["engines", result["device"]["kind"], *(["random", options.size] if options.random else [])])
     path = options.json or result_path(RESULTS, kind, result)
-    baseline: Result | None = None
-    if options.compare is not None:
-        baseline = await asyncio.to_thread(read_baseline, options.compare, KIND, result, path)
-    bench = Bench(options, folder, console, result)
-    with bench.progress:
+    baseline = await asyncio.to_thread(read_baseline, options.compare, KIND, result, path)
+    with console.status("") as status:
+        bench = Bench(options, folder, status, result)
         await bench.prepare()
-        for stage in options.engines or STAGES:
-            await bench.alone(stage)
-        if options.chain:
-            await bench.chain()
+        for stage in [*(options.engines or STAGES), *([CHAIN] if options.chain else [])]:
+            await bench.measure(stage)
     print_result(result, console)
     await asyncio.to_thread(write_result, result, path)
     console.print(str(path), markup=False)
-    failed = any(entry["error"] for entry in result["entries"])
-    if baseline is not None:
-        comparison = compare_results(baseline, result)
-        print_comparison(comparison, console)
-        failed = failed or bool(comparison.regressions)
-    return 1 if failed else 0
+    regressed = print_regressions(compare_results, baseline, result, console)
+    return 1 if regressed or any(entry["error"] for entry in result["entries"]) else 0
 
 
 def _begin(options: Options) -> dict[str, Any]:
@@ -88,30 +80,20 @@ def _begin(options: Options) -> dict[str, Any]:
 class Bench:
     """A run: its engines one after another, each closed before the next is loaded."""
 
-    def __init__(self, options: Options, folder: Path, console: Console, result: dict[str, Any]) -> None:
-        self._options, self._folder, self._result = options, folder, result
+    def __init__(self, options: Options, folder: Path, status: Status, result: dict[str, Any]) -> None:
+        self._options, self._folder, self._status, self._result = options, folder, status, result
         self._chosen: dict[str, Chosen] = {}
-        self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            console=console, transient=True,
-        )  # fmt: skip
 
     async def prepare(self) -> None:
         """Find all engines and make their models, so that wrong settings fail before anything is measured."""
         stages = STAGES if self._options.chain else tuple(self._options.engines or STAGES)
         for stage in stages:
-            self._say(f"{stage}: making ready")
+            self._status.update(f"{stage}: making ready")
             self._chosen[stage] = await choose(stage, self._options, self._folder)
 
-    async def alone(self, stage: str) -> None:
-        """Measure one engine."""
-        await self._loaded(stage, [self._chosen[stage]])
-
-    async def chain(self) -> None:
-        """Measure the chain of all three engines in one process."""
-        await self._loaded(CHAIN, [self._chosen[stage] for stage in STAGES])
-
-    async def _loaded(self, stage: str, chosen: Sequence[Chosen]) -> None:
+    async def measure(self, stage: str) -> None:
+        """Measure one engine, or the chain of all three in one process."""
+        chosen = [self._chosen[one] for one in (STAGES if stage == CHAIN else (stage,))]
         about = {
             "stage": stage,
             "engine": " + ".join(one.name for one in chosen),
@@ -119,11 +101,16 @@ class Bench:
             "random": any(one.is_random for one in chosen),
         }
         load, memory = _LOADS[stage], Memory()
-        self._say(f"{stage} {about['engine']}: loading")
+        self._status.update(f"{stage} {about['engine']}: loading")
         try:
             async with AsyncExitStack() as stack:
                 engines = [await stack.enter_async_context(opened(one)) for one in chosen]
-                material = await self._material(chosen)
+                language = chosen[0].settings.session.language
+                letters = any(one.stage == "llm" and one.is_random for one in chosen)
+                options = self._options
+                material = await asyncio.to_thread(
+                    Material, options.seconds, language, letters=letters, clips=options.clips
+                )
                 await self._measure(about, lambda: load(*engines, material), memory)
         except Exception as error:  # noqa: BLE001  a library of models can raise anything; the figures of the other engines are still wanted
             self._add(about, 0)["error"] = _reason(error)
@@ -132,11 +119,6 @@ class Bench:
         entry: dict[str, Any] = {**about, "batch": batch, "figures": {}, "memory": {}, "error": ""}
         self._result["entries"].append(entry)
         return entry
-
-    async def _material(self, chosen: Sequence[Chosen]) -> Material:
-        options, language = self._options, chosen[0].settings.session.language
-        letters = any(one.stage == "llm" and one.is_random for one in chosen)
-        return await asyncio.to_thread(Material, options.seconds, language, letters=letters, clips=options.clips)
 
     async def _measure(self, about: Mapping[str, Any], work: Work, memory: Memory) -> None:
         """Measure each batch, and profile the largest."""
@@ -150,28 +132,20 @@ class Bench:
                 entry["error"] = _reason(error)
                 return  # a larger batch would hardly do better
         if self._options.profile:
-            self._say(f"{about['stage']} {about['engine']}: profile")
+            self._status.update(f"{about['stage']} {about['engine']}: profile")
             self._result["profiles"][f"{about['stage']} × {batch}"] = await profiled(lambda: rush(work, [0.0] * batch))
 
     async def _batch(self, about: Mapping[str, Any], work: Work, batch: int, memory: Memory) -> dict[str, Any]:
-        repeat = self._options.repeat
-        bar = self._say(f"{about['stage']} {about['engine']} × {batch}", 2 * repeat)
         await rush(work, [0.0] * batch)  # warm up with this batch: its shapes are new to the engine
         memory.restart_peak()
         together: list[list[Piece]] = []
         staggered: list[list[Piece]] = []
-        for repetition in range(repeat):
+        for repetition in range(self._options.repeat):
+            done = f"{repetition} of {self._options.repeat} repetitions"
+            self._status.update(f"{about['stage']} {about['engine']} × {batch}: {done}")
             together.append(await rush(work, [0.0] * batch))
-            self.progress.advance(bar)
             staggered.append(await rush(work, offsets(batch, repetition)))
-            self.progress.advance(bar)
         return figures(str(about["stage"]), together, staggered)
-
-    def _say(self, text: str, total: int | None = None) -> Any:
-        """Replace the progress bar."""
-        for task in self.progress.tasks:
-            self.progress.remove_task(task.id)
-        return self.progress.add_task(text, total=total)
 
 
 def _reason(error: BaseException) -> str:

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from benchmarks.compare import CompareWith
+
 
 def engines(
     engine: Annotated[
@@ -21,9 +23,7 @@ def engines(
     seconds: Annotated[float, typer.Option(min=0.5, max=60, help="Length of an utterance.")] = 5.0,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps [PARLEY_DEVICE].")] = None,
     json: Annotated[Path | None, typer.Option(dir_okay=False, help="File of the result.")] = None,
-    compare: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Fail where a figure is worse than in this result.")
-    ] = None,
+    compare: CompareWith = None,
     profile: Annotated[bool, typer.Option("--profile", help="Show the most expensive operations, too.")] = False,
     chain: Annotated[
         bool, typer.Option("--chain", help="Measure all three as one conversation needs them, too.")

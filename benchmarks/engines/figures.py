@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from benchmarks.figures import summary
@@ -55,8 +56,7 @@ def figure(repetitions: Sequence[Sequence[float]]) -> dict[str, Any]:
     values = [value for repetition in repetitions for value in repetition]
     found: dict[str, Any] = summary(values)
     if values:
-        repeats = [sum(repetition) / len(repetition) for repetition in repetitions if repetition]
-        found |= {"mean": sum(values) / len(values), "repeats": repeats}
+        found |= {"mean": fmean(values), "repeats": [fmean(one) for one in repetitions if one]}
     return found
 
 

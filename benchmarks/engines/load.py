@@ -161,18 +161,24 @@ async def reply(engine: ChatModel, material: Material) -> Piece:
 
 async def speak(engine: Synthesizer, material: Material) -> Piece:
     """Speak a clause and then a sentence, as at the beginning of a reply."""
-    start_s, times_ms, spoken_s = perf_counter(), {}, 0.0
-    for name, text in (("first_clause_audio_ms", CLAUSE), ("first_sentence_audio_ms", SENTENCE)):
-        asked_s, samples = perf_counter(), 0
-        async with aclosing(engine.speak(text, voice="", speed=1.0, language=material.language)) as slices:
-            async for speech in slices:
-                if speech.pcm and not samples:
-                    times_ms[name] = [1000 * (perf_counter() - asked_s)]
-                samples += len(speech.pcm) // 2
-        if not samples:
-            raise EmptyAnswer("the synthesiser gave no audio")
-        spoken_s += samples / engine.rate_hz
-    return Piece(start_s, perf_counter(), spoken_s, times_ms)
+    start_s = perf_counter()
+    clause_ms, clause_s = await _spoken(engine, CLAUSE, material.language)
+    sentence_ms, sentence_s = await _spoken(engine, SENTENCE, material.language)
+    times_ms = {"first_clause_audio_ms": [clause_ms], "first_sentence_audio_ms": [sentence_ms]}
+    return Piece(start_s, perf_counter(), clause_s + sentence_s, times_ms)
+
+
+async def _spoken(engine: Synthesizer, text: str, language: str) -> tuple[float, float]:
+    """Speak a text to its end. Returns the time to its first audio in ms, and its length in seconds."""
+    asked_s, first_ms, samples = perf_counter(), 0.0, 0
+    async with aclosing(engine.speak(text, voice="", speed=1.0, language=language)) as slices:
+        async for speech in slices:
+            if speech.pcm and not samples:
+                first_ms = 1000 * (perf_counter() - asked_s)
+            samples += len(speech.pcm) // 2
+    if not samples:
+        raise EmptyAnswer("the synthesiser gave no audio")
+    return first_ms, samples / engine.rate_hz
 
 
 async def converse(asr: Recognizer, llm: ChatModel, tts: Synthesizer, material: Material) -> Piece:
@@ -195,18 +201,15 @@ async def converse(asr: Recognizer, llm: ChatModel, tts: Synthesizer, material: 
                 break
     if not token_s:
         raise EmptyAnswer("the chat model gave no text")
-    clause_s, samples, end_s = perf_counter(), 0, 0.0
-    async with aclosing(tts.speak(CLAUSE, voice="", speed=1.0, language=material.language)) as slices:
-        async for speech in slices:
-            end_s = end_s or (perf_counter() if speech.pcm else 0.0)
-            samples += len(speech.pcm) // 2
-    if not samples:
-        raise EmptyAnswer("the synthesiser gave no audio")
+    clause_s = perf_counter()
+    first_audio_ms, _ = await _spoken(tts, CLAUSE, material.language)
     times_ms = {
         "final_ms": final_ms,
         "first_token_ms": 1000 * (token_s - asked_s),
         "clause_ms": 1000 * (clause_s - token_s),
-        "first_audio_ms": 1000 * (end_s - clause_s),
+        "first_audio_ms": first_audio_ms,
     }
     times_ms["total_ms"] = sum(times_ms.values())
-    return Piece(transcript.start_s, end_s, 1, {name: [value] for name, value in times_ms.items()})
+    return Piece(
+        transcript.start_s, clause_s + first_audio_ms / 1000, 1, {name: [value] for name, value in times_ms.items()}
+    )

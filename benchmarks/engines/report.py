@@ -4,41 +4,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.engines.figures import STAGGERED, TARGETS_MS, TOKENS_PER_S, verdicts
-from benchmarks.tables import new_table
+from benchmarks.engines.figures import TARGETS_MS, TOKENS_PER_S, verdicts
+from benchmarks.tables import print_rows
 
 RANDOM = "random weights: speed only"
 
-COLUMNS: Mapping[str, tuple[tuple[str, str], ...]] = {
-    "asr": (("final_ms", "transcript, ms"), ("rtf", "real-time factor"), ("sessions", "sessions at real time")),
-    "llm": (
-        ("first_token_ms", "first token, ms"),
-        ("next_token_ms", "next token, ms"),
-        ("tokens_per_s", "tokens/s"),
-        ("sessions", "sessions at real time"),
-    ),
-    "tts": (
-        ("first_clause_audio_ms", "first audio of 5 words, ms"),
-        ("first_sentence_audio_ms", "of 15 words, ms"),
-        ("rtf", "real-time factor"),
-        ("sessions", "sessions at real time"),
-    ),
-    "chain": (
-        ("final_ms", "transcript, ms"),
-        ("first_token_ms", "first token, ms"),
-        ("clause_ms", "to the clause's end, ms"),
-        ("first_audio_ms", "first audio, ms"),
-        ("total_ms", "in all, ms"),
-        (f"{STAGGERED}total_ms", "in all, staggered, ms"),
-    ),
-}
-
 NOTES: Mapping[str, str] = {
-    "llm": f"A session needs about {TOKENS_PER_S:g} tokens a second. A delta counts as one.",
-    "chain": "All conversations ask at once; staggered: at random within a second.",
+    "asr": "Final: from the last audio to the transcript. Rtf: real-time factor. Sessions: served in real time.",
+    "llm": f"Sessions: served with {TOKENS_PER_S:g} tokens a second for each. A delta counts as one token.",
+    "tts": "First audio of a clause of 5 and of a sentence of 15 words. Rtf: real-time factor.",
+    "chain": "All conversations ask at once; staggered: at random within a second. Clause: from the first token to its end.",
 }
+"""What the columns mean, by stage."""
 
 
 def print_result(result: Mapping[str, Any], console: Console) -> None:
@@ -50,46 +28,36 @@ def print_result(result: Mapping[str, Any], console: Console) -> None:
         f"{result['cores']} cores; {result['seconds']:g} s of speech; ms: p50 / p95 / p99",
         markup=False,
     )
-    for stage in COLUMNS:
+    for stage, note in NOTES.items():
         if mine := [entry for entry in result["entries"] if entry["stage"] == stage and entry["figures"]]:
-            console.print(_table(stage, mine, random=any(entry["random"] for entry in mine), on_gpu=_is_gpu(result)))
-            if stage in NOTES:
-                console.print(NOTES[stage], style="dim", markup=False)
+            _print_table(stage, mine, console, on_gpu=device["kind"] == "cuda")
+            console.print(note, style="dim", markup=False)
     for entry in result["entries"]:
         if entry["error"]:
-            console.print(f"✗ {_label(entry)}: {entry['error']}", style="red", markup=False)
-    for name, found in result["profiles"].items():
-        if found["operations"]:
-            console.print(_operations(name, found))
-        console.print(f"{name}: {found['bottleneck']}", markup=False)
+            console.print(
+                f"✗ {entry['stage']} {entry['engine']} × {entry['batch']}: {entry['error']}", style="red", markup=False
+            )
+    for name, table in result["profiles"].items():
+        console.print(f"\n{name}: where the time goes\n{table}", markup=False, soft_wrap=True)
 
 
-def _is_gpu(result: Mapping[str, Any]) -> bool:
-    return bool(result["device"]["kind"] == "cuda")
-
-
-def _label(entry: Mapping[str, Any]) -> str:
-    return f"{entry['stage']} {entry['engine']} × {entry['batch']}"
-
-
-def _table(stage: str, entries: Sequence[Mapping[str, Any]], *, random: bool, on_gpu: bool) -> Table:
-    columns = COLUMNS[stage]
-    title = f"\n{stage}: {entries[0]['engine']}, {entries[0]['model']}" + (f" ({RANDOM})" if random else "")
-    memory = list(dict.fromkeys(name for entry in entries for name in entry["memory"]))
-    headings = (name.removesuffix("_mb").replace("_", " ") + ", MB" for name in memory)
-    table = new_table(title, "sessions", *(heading for _, heading in columns), *headings)
+def _print_table(stage: str, entries: Sequence[Mapping[str, Any]], console: Console, *, on_gpu: bool) -> None:
+    random = f" ({RANDOM})" if any(entry["random"] for entry in entries) else ""
+    rows = []
     for entry in entries:
         met = verdicts(entry) if on_gpu else {}
-        cells = [_cell(entry, name, met.get(name)) for name, _ in columns]
-        sizes = [f"{entry['memory'][name]:.0f}" if name in entry["memory"] else "–" for name in memory]
-        table.add_row(str(entry["batch"]), *cells, *sizes)
-    return table
+        cells = {name: _cell(entry, name, met.get(name)) for name, found in entry["figures"].items() if found["n"]}
+        sizes = {name: f"{size:.0f}" for name, size in entry["memory"].items()}
+        rows.append({"batch": str(entry["batch"])} | {_heading(name): cell for name, cell in (cells | sizes).items()})
+    print_rows(f"{stage}: {entries[0]['engine']}, {entries[0]['model']}{random}", rows, console)
+
+
+def _heading(name: str) -> str:
+    return name.replace("_ms", ", ms").replace("_mb", ", MB").replace("_", " ")
 
 
 def _cell(entry: Mapping[str, Any], name: str, met: bool | None) -> str:
-    found = entry["figures"].get(name)
-    if not found or not found["n"]:
-        return "–"
+    found = entry["figures"][name]
     if not name.endswith("_ms"):
         return f"{found['mean']:,.0f}" if found["mean"] >= 100 else f"{found['mean']:.3g}"
     digits = 1 if found["p50"] < 100 else 0
@@ -98,10 +66,3 @@ def _cell(entry: Mapping[str, Any], name: str, met: bool | None) -> str:
         return text
     target = f"{TARGETS_MS[entry['batch'], name]:g}"
     return f"[green]{text} pass (≤ {target})[/]" if met else f"[red]{text} fail (> {target})[/]"
-
-
-def _operations(name: str, found: Mapping[str, Any]) -> Table:
-    table = new_table(f"\n{name}: where the time goes", "operation", "calls", "CPU ms", "device ms")
-    for one in found["operations"]:
-        table.add_row(one["name"], str(one["calls"]), f"{one['cpu_ms']:.1f}", f"{one['device_ms']:.1f}")
-    return table

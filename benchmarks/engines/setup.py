@@ -40,8 +40,6 @@ _MB = 1e6
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Options of the benchmark."""
-
     engines: Mapping[str, str]
     """Names by stage; empty: the engines of the profile."""
     batches: tuple[int, ...] = (1, 4, 16, 64)
@@ -92,8 +90,6 @@ def parse_batches(text: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """One engine to be measured."""
-
     stage: str
     name: str
     settings: Settings

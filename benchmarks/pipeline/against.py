@@ -46,13 +46,8 @@ async def run_other(folder: Path, run: Run, options: Options) -> dict[str, Any]:
         OtherFailed: it failed, took too long, or wrote something that is no result.
     """
     with tempfile.TemporaryDirectory(prefix="parley-against-") as out:
-        given: dict[str, object] = {
-            "sessions": run.sessions,
-            "seconds": options.seconds,
-            "barge": options.barge,
-            "repeat": 1,
-        }
-        given |= {"grain-ms": options.grain_ms, "speculations": options.speculations, "out": out}
+        given: dict[str, object] = {"sessions": run.sessions, "seconds": options.seconds, "barge": options.barge}
+        given |= {"repeat": 1, "speculations": options.speculations, "out": out}
         arguments = [f"--{name}={value}" for name, value in given.items()]
         await _run(folder, arguments, options.seconds + options.barge + BESIDE_S)
         return await asyncio.to_thread(_read, folder, Path(out), run)

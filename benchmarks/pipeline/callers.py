@@ -30,6 +30,10 @@ BARGE_AFTER_NS = 300_000_000
 PATIENCE_NS = 4_000_000_000
 """After this time without a reply, a caller who interrupts speaks again."""
 CONNECT_S = 10
+WARM_UP_S = 6
+"""Time before anything counts."""
+REPLY_SAMPLES = RATE_HZ
+"""Length of a sentence of the scripted voice."""
 GRAIN_MS = 1.0
 """Interval of wake-ups. A wake-up costs three times as much as a frame: of a hundred callers, five share one."""
 
@@ -138,7 +142,6 @@ class Caller(WSListener):
             transport.disconnect()
 
     def take_audio(self, pcm: bytes, now_ns: int) -> None:
-        """Take reply audio."""
         if not self._listening:
             self.tally.counts["late_samples"] += len(pcm) // 2
             return
@@ -148,7 +151,6 @@ class Caller(WSListener):
         self._ramp.feed(pcm)
 
     def read(self, message: dict[str, Any], now_ns: int) -> None:
-        """Take a decoded text message."""
         kind, counts = message["type"], self.tally.counts
         if kind == "reply_started":
             turn = message["turn"]
@@ -182,7 +184,6 @@ class Caller(WSListener):
             self._transport.disconnect()
 
     def add_up(self) -> None:
-        """Add the lost and doubled samples to the tally."""
         self.tally.counts["lost_samples"] += self._ramp.lost
         self.tally.counts["doubled_samples"] += self._ramp.doubled
 
@@ -212,19 +213,17 @@ class Fleet:
 
 
 async def call(url: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Run all phases. Returns the result."""
     tally = Tally(arguments.endpoint_ms, arguments.speculations)
     clip = (await speech_frames(), quiet_frames())
-    samples = round(arguments.reply_seconds * RATE_HZ)
     waits = spread(arguments.sessions, CYCLE_FRAMES)
-    callers = [Caller(tally, clip, wait, samples) for wait in waits]
+    callers = [Caller(tally, clip, wait, REPLY_SAMPLES) for wait in waits]
     for caller in callers:  # one after another: connecting is not part of the load
         async with asyncio.timeout(CONNECT_S):
             await ws_connect(lambda caller=caller: caller, url)
             await caller.ready
-    fleet = Fleet(callers, tally, arguments.grain_ms)
+    fleet = Fleet(callers, tally, GRAIN_MS)
     say("warm-up")
-    await asyncio.sleep(arguments.warmup)
+    await asyncio.sleep(WARM_UP_S)
     tally.lateness_ms.clear()
     tally.window_ns = (monotonic_ns(), monotonic_ns() + round(arguments.seconds * 1e9))
     say("turns")
@@ -248,7 +247,6 @@ async def call(url: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def say(phase: str, **values: Any) -> None:
-    """Report a phase to the parent process."""
     sys.stdout.buffer.write(orjson.dumps({"phase": phase, **values}) + b"\n")
     sys.stdout.flush()
 
@@ -257,13 +255,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("url", help="ws://host:port/ws?rate=16000")
     parser.add_argument("--sessions", type=int, default=1)
-    parser.add_argument("--warmup", type=float, default=6, help="seconds before anything counts")
     parser.add_argument("--seconds", type=float, default=32, help="length of the phase of plain turns")
     parser.add_argument("--barge", type=float, default=12, help="length of the phase of interruptions")
     parser.add_argument("--endpoint-ms", type=int, default=500)
     parser.add_argument("--speculations", type=int, default=3, help="replies prepared before a turn is over")
-    parser.add_argument("--grain-ms", type=float, default=GRAIN_MS, help="finest spacing of callers within 20 ms")
-    parser.add_argument("--reply-seconds", type=float, default=1.0, help="length of a scripted sentence")
     arguments = parser.parse_args()
     try:
         say("done", **uvloop.run(call(arguments.url, arguments)))

@@ -5,12 +5,10 @@ The text has only voiced sounds, so that a detector finds speech in every frame.
 
 import numpy as np
 import numpy.typing as npt
-import soxr
 
 from benchmarks.pipeline.ramp import FRAME_SAMPLES
-from services.tts.engines.espeak import EspeakSynthesizer
+from deploy.client.performance import spoken
 from shared.protocol.session import RATE_HZ
-from shared.settings import Settings
 
 TEXT = "We were away a year ago in our yellow van all along the evening, and none knew where we were in any manner."
 SPEECH_FRAMES = 100
@@ -24,14 +22,8 @@ Samples = npt.NDArray[np.int16]
 
 async def speech_frames() -> list[bytes]:
     """The utterance in frames of 20 ms, without silence at either end."""
-    engine = EspeakSynthesizer(Settings())
-    await engine.load()
-    try:
-        slices = [part.pcm async for part in engine.speak(TEXT, voice="", speed=0.9, language="en")]
-    finally:
-        await engine.close()
-    voice = np.frombuffer(b"".join(slices), dtype="<i2")
-    return frames_of(trim(soxr.resample(voice, engine.rate_hz, RATE_HZ)))
+    voice = (await spoken([TEXT], speed=0.9))[TEXT]
+    return frames_of(trim((32_768 * voice).round().clip(-32_768, 32_767).astype(np.int16)))
 
 
 def trim(voice: Samples) -> Samples:
@@ -44,7 +36,6 @@ def trim(voice: Samples) -> Samples:
 
 
 def quiet_frames(count: int = 50) -> list[bytes]:
-    """Frames of faint noise."""
     noise = np.random.default_rng(1).normal(0, QUIET_LEVEL, count * FRAME_SAMPLES)
     return frames_of(noise.round().astype(np.int16))
 

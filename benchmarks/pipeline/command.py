@@ -1,13 +1,13 @@
 """The command `pipeline`: reads the options, and imports the benchmark only when it runs."""
 
-import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from benchmarks.result import RESULTS
+from benchmarks.compare import CompareWith
+from benchmarks.result import RESULTS, Out
 
 USAGE_WRONG = 2
 
@@ -19,21 +19,15 @@ def pipeline(
     ] = 32.0,
     barge: Annotated[float, typer.Option(min=0, max=3600, help="Seconds of interruptions in each run.")] = 12.0,
     repeat: Annotated[int, typer.Option(min=1, max=1000, help="Runs for each number of callers.")] = 2,
-    grain_ms: Annotated[float, typer.Option(min=0.1, max=20, help="Finest spacing of callers within 20 ms.")] = 1.0,
     speculations: Annotated[int, typer.Option(min=0, help="Replies prepared before a turn is over.")] = 3,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-    out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the results.")] = RESULTS,
-    compare: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Fail where a figure is worse than in this result.")
-    ] = None,
+    out: Out = RESULTS,
+    compare: CompareWith = None,
     against: Annotated[
         Path | None,
         typer.Option(
             exists=True, file_okay=False, help="Other checkout to measure in turn; fail where this one is worse."
         ),
     ] = None,
-    profile: Annotated[str | None, typer.Option(metavar="SERVICE", help="Profile a service with py-spy.")] = None,
-    log: Annotated[bool, typer.Option("--log", help="Print the logs of the system.")] = False,
 ) -> None:
     """Measure the pipeline without models: a whole system with scripted engines, and callers in real time.
 
@@ -45,14 +39,10 @@ def pipeline(
 
     try:
         numbers = _numbers(sessions)
-        if profile and not shutil.which("py-spy"):
-            raise ValueError("--profile needs the program py-spy: pip install py-spy")
     except ValueError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(USAGE_WRONG) from None
-    options = Options(
-        numbers, seconds, barge, repeat, grain_ms, speculations, json, out, profile, log, compare, against
-    )
+    options = Options(numbers, seconds, barge, repeat, speculations, out, compare, against)
     raise typer.Exit(run_pipeline(options))
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
+from statistics import fmean
 from typing import Any
 
 from benchmarks.figures import summary
@@ -73,9 +74,9 @@ def digest(runs: Iterable[Run]) -> list[dict[str, Any]]:
 
 
 def _digest(sessions: int, runs: Sequence[Run]) -> dict[str, Any]:
-    cpu = {name: _mean([run.cpu_percent[name] for run in runs]) for name in runs[0].cpu_s}
-    idle = {name: _mean([run.idle_bytes[name] for run in runs]) / MIB for name in runs[0].idle_bytes}
-    busy = {name: _mean([run.busy_bytes[name] for run in runs]) / MIB for name in runs[0].busy_bytes}
+    cpu = {name: fmean([run.cpu_percent[name] for run in runs]) for name in runs[0].cpu_s}
+    idle = {name: fmean([run.idle_bytes[name] for run in runs]) / MIB for name in runs[0].idle_bytes}
+    busy = {name: fmean([run.busy_bytes[name] for run in runs]) / MIB for name in runs[0].busy_bytes}
     repeats = [figures for run in runs if (figures := summary(run.overhead_ms))["n"]]
     return {
         "sessions": sessions,
@@ -94,7 +95,3 @@ def _digest(sessions: int, runs: Sequence[Run]) -> dict[str, Any]:
         "counts": dict(sum((Counter(run.counts) for run in runs), Counter[str]())),
         "errors": dict(sum((Counter(run.errors) for run in runs), Counter[str]())),
     }
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

@@ -39,7 +39,6 @@ class RampChecker:
         self._bytes = self._ramp.tobytes()
 
     def restart(self) -> None:
-        """Begin another reply."""
         self.index = 0
 
     def feed(self, pcm: bytes) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,21 +26,14 @@ OnPhase = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Options of the benchmark."""
-
     sessions: tuple[int, ...] = (1, 10, 50, 100)
     seconds: float = 32.0
     """Length of the phase of plain turns."""
     barge: float = 12.0
     """Length of the phase of interruptions, in seconds."""
     repeat: int = 2
-    grain_ms: float = 1.0
     speculations: int = 3
-    json: bool = False
     out: Path = RESULTS
-    profile: str | None = None
-    """Name of the service to profile."""
-    log: bool = False
     compare: Path | None = None
     """File of the result to compare with."""
     against: Path | None = None
@@ -64,7 +57,6 @@ def machine_seconds() -> dict[str, float]:
 
 
 def resident_bytes(pids: dict[str, int]) -> dict[str, int]:
-    """Memory that each process holds."""
     return {name: psutil.Process(pid).memory_info().rss for name, pid in pids.items()}
 
 
@@ -84,20 +76,17 @@ async def measure(run: Run, options: Options, on_phase: OnPhase) -> None:
                 asyncio.timeout(options.seconds + options.barge + SLACK_S),
                 _callers(system, run, options) as callers,
             ):
-                await _follow(run, callers, pids, options, on_phase)
+                await _follow(run, callers, pids, on_phase)
         except (psutil.Error, TimeoutError, RunFailed) as error:
             reasons = [str(error) or "a run took too long", *system.journal.events, *system.journal.lines]
             raise RunFailed("\n".join(reasons)) from None
-        finally:
-            if options.log:
-                print(*system.journal.lines, sep="\n", file=sys.stderr)
         run.errors |= dict.fromkeys(system.journal.events, 1)
 
 
 @asynccontextmanager
 async def _callers(system: System, run: Run, options: Options) -> AsyncIterator[asyncio.subprocess.Process]:
     given = {"sessions": run.sessions, "seconds": options.seconds, "barge": options.barge}
-    given |= {"grain-ms": options.grain_ms, "endpoint-ms": ENDPOINT_MS, "speculations": options.speculations}
+    given |= {"endpoint-ms": ENDPOINT_MS, "speculations": options.speculations}
     arguments = [f"--{name}={value}" for name, value in given.items()]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks.pipeline.callers", system.stream_url, *arguments),
@@ -112,48 +101,26 @@ async def _callers(system: System, run: Run, options: Options) -> AsyncIterator[
         await process.wait()
 
 
-async def _follow(
-    run: Run, callers: asyncio.subprocess.Process, pids: dict[str, int], options: Options, on_phase: OnPhase
-) -> None:
+async def _follow(run: Run, callers: asyncio.subprocess.Process, pids: dict[str, int], on_phase: OnPhase) -> None:
     """Read the CPU clocks of all processes whenever the callers report a new phase."""
     output = callers.stdout or asyncio.StreamReader()  # never None: it was started with a pipe
     watched = pids | {CALLERS: callers.pid}
     began_s: dict[str, float] = {}
-    async with _profiler(pids, options) as start_profile:
-        async for line in output:
-            message = orjson.loads(line)
-            phase = message.pop("phase")
-            on_phase(phase)
-            if phase == "turns":
-                began_s, run.window_s = cpu_seconds(watched) | machine_seconds(), -time.monotonic()
-                await start_profile()
-            elif phase == "barge-in":
-                run.window_s += time.monotonic()
-                run.cpu_s = {name: spent - began_s[name] for name, spent in cpu_seconds(watched).items()}
-                run.machine_s = {name: spent - began_s[name] for name, spent in machine_seconds().items()}
-                run.busy_bytes = resident_bytes(pids)
-            elif phase == "done":
-                for name, value in message.items():
-                    setattr(run, name, value)
-                return
-            elif phase == "failed":
-                raise RunFailed(message["reason"])
+    async for line in output:
+        message = orjson.loads(line)
+        phase = message.pop("phase")
+        on_phase(phase)
+        if phase == "turns":
+            began_s, run.window_s = cpu_seconds(watched) | machine_seconds(), -time.monotonic()
+        elif phase == "barge-in":
+            run.window_s += time.monotonic()
+            run.cpu_s = {name: spent - began_s[name] for name, spent in cpu_seconds(watched).items()}
+            run.machine_s = {name: spent - began_s[name] for name, spent in machine_seconds().items()}
+            run.busy_bytes = resident_bytes(pids)
+        elif phase == "done":
+            for name, value in message.items():
+                setattr(run, name, value)
+            return
+        elif phase == "failed":
+            raise RunFailed(message["reason"])
     raise RunFailed("the callers ended without a result")
-
-
-@asynccontextmanager
-async def _profiler(pids: dict[str, int], options: Options) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    """Profile one service during the plain turns, if that was asked for."""
-    processes: list[asyncio.subprocess.Process] = []
-
-    async def start() -> None:
-        if options.profile:
-            command = ["py-spy", "record", "--pid", str(pids[options.profile]), "--duration", f"{options.seconds:.0f}"]
-            target = ["--output", str(options.out / f"profile-{options.profile}.svg")]
-            processes.append(await asyncio.create_subprocess_exec(*command, *target, stdout=sys.stderr))
-
-    try:
-        yield start
-    finally:
-        for process in processes:
-            await process.wait()

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
 from rich.console import Console
 
 from benchmarks.compare import Comparison, print_comparison, read_baseline
@@ -36,18 +35,17 @@ async def measure_all(options: Options, console: Console) -> tuple[list[Run], li
         for number, run in enumerate(runs, 1):
             text = f"run {number} of {len(runs)}: {run.sessions} sessions"
 
-            async def here(run: Run = run, text: str = text) -> None:
-                await measure(run, options, lambda phase: status.update(f"{text}, {phase}"))
-                console.print(f"{text}: {_in_short(run)}", markup=False)
+            def on_phase(phase: str, text: str = text) -> None:
+                status.update(f"{text}, {phase}")
 
-            async def there(run: Run = run, text: str = text) -> None:
-                if options.against is not None:
+            for is_other in (False, True) if run.repeat % 2 == 0 else (True, False):
+                if not is_other:
+                    await measure(run, options, on_phase)
+                    console.print(f"{text}: {_in_short(run)}", markup=False)
+                elif options.against is not None:
                     status.update(f"{text}, the other checkout")
                     others.append(await run_other(options.against, run, options))
                     console.print(f"{text}, {others[-1]['commit']}: measured", markup=False)
-
-            for one in (here, there) if run.repeat % 2 == 0 else (there, here):
-                await one()
     return runs, others
 
 
@@ -73,7 +71,7 @@ def run_pipeline(options: Options) -> int:
     where = circumstances() | {"endpoint_ms": ENDPOINT_MS, "settings": _settings()}
     path = result_path(options.out, "pipeline", where)
     try:
-        baseline = None if options.compare is None else _baseline(options.compare, where, options.sessions, path)
+        baseline = _baseline(options.compare, where, options.sessions, path)
         if options.against is not None:
             check_checkout(options.against)
     except ValueError as error:
@@ -87,19 +85,15 @@ def run_pipeline(options: Options) -> int:
         return 1
     result: dict[str, Any] = where | {
         "broker": runs[0].broker,
-        "grain_ms": options.grain_ms,
         "seconds": options.seconds,
         "figures": digest(runs),
         "runs": [run.figures() for run in runs],
         "others": others,
     }
-    shown = open_console(sys.stderr if options.json else sys.stdout)
+    shown = open_console(sys.stdout)
     write_result(result, path)
     shown.print(f"\n{path}", markup=False)
-    if options.json:
-        print(orjson.dumps(result).decode())
-    else:
-        print_report(result, shown)
+    print_report(result, shown)
     comparisons: list[tuple[str, Comparison]] = []
     if baseline is not None:
         _tell_differences(baseline, result, shown)
@@ -116,9 +110,11 @@ def _settings() -> dict[str, str]:
     return {name: os.environ[name] for name in os.environ if name.startswith("PARLEY_") and "URL" not in name}
 
 
-def _baseline(path: Path, here: Result, sessions: Sequence[int], out: Path) -> Result:
-    """The result to compare with. Raises ValueError where it does not fit or would be overwritten."""
+def _baseline(path: Path | None, here: Result, sessions: Sequence[int], out: Path) -> Result | None:
+    """The result to compare with, if there is one. Raises ValueError where it does not fit or would be overwritten."""
     baseline = read_baseline(path, KIND, here, out)
+    if baseline is None:
+        return None
     found = {entry for entry, _ in samples_of(baseline["runs"])}
     if found.isdisjoint(map(label, sessions)):
         wanted = ", ".join(map(str, sessions))

@@ -1,23 +1,25 @@
-"""All scenes with each detector and each endpointing engine: measured, shown, written and compared."""
+"""The command `turn-taking`: all scenes with each detector and each endpointing engine."""
 
 import asyncio
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 from rich.console import Console
 
-from benchmarks.compare import Comparison, Key, Kind, Rule, compare, print_comparison, read_baseline
-from benchmarks.result import Result, circumstances, result_path, write_result
+from benchmarks.compare import CompareWith, Comparison, Key, Kind, Rule, compare, print_regressions, read_baseline
+from benchmarks.result import HERE, RESULTS, Out, Result, circumstances, result_path, write_result
 from benchmarks.tables import new_table, open_console
-from benchmarks.turn_taking.real import real
+from benchmarks.turn_taking.real import real_scores
 from benchmarks.turn_taking.score import Score
-from benchmarks.turn_taking.virtual import virtual
+from benchmarks.turn_taking.virtual import virtual_score
 from deploy.client.performance import gather_sounds
-from deploy.client.scene import BadScene, load_scenes
+from deploy.client.scene import load_scenes
 from shared.engines.registry import UnknownEngine
 
 ALL = "all"
@@ -37,20 +39,6 @@ FAULT, DELAY = Rule(1.0, 1.0), Rule(1.10, 20.0)
 """One fault more is a regression. A delay has regressed if it grew by more than a tenth and by at least 20 ms."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """Options of the benchmark."""
-
-    scenes: Path
-    clips: Path | None
-    real: bool
-    detectors: tuple[str, ...]
-    endpointing: tuple[str, ...]
-    asr: str
-    out: Path
-    compare: Path | None
-
-
 def samples_of(result: Result) -> dict[Key, dict[int, float]]:
     """Faults and median delays over all scenes, for each detector and endpointing engine."""
     found: dict[Key, dict[int, float]] = {}
@@ -65,60 +53,67 @@ def samples_of(result: Result) -> dict[Key, dict[int, float]]:
     return found
 
 
-def _same(result: Result) -> Mapping[str, object]:
-    return {"way of measuring (--real)": result["real"], "recogniser": result["asr"]}
-
-
-KIND = Kind("parley bench turn-taking", samples_of, _same)
+KIND = Kind(
+    "parley bench turn-taking",
+    samples_of,
+    lambda result: {"way of measuring (--real)": result["real"], "recogniser": result["asr"]},
+)
 
 
 def compare_results(before: Result, now: Result) -> Comparison:
     return compare(samples_of(before), samples_of(now), lambda key: DELAY if key[1].endswith("ms") else FAULT)
 
 
-def run_turn_taking(options: Options) -> int:
-    """Measure, show, write and compare. Returns 0; 1 if a figure regressed; 2 if the options are wrong."""
+def turn_taking(
+    scenes: Annotated[Path, typer.Option(exists=True, help="A .scene, or a folder of them.")] = HERE / "scenes",
+    clips: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, help="Folder of the recordings that scenes name.")
+    ] = None,
+    real: Annotated[bool, typer.Option("--real", help="Use a whole system in real time; takes minutes.")] = False,
+    vad: Annotated[str, typer.Option(help="Detectors, with commas.")] = "webrtc,silero",
+    endpointing: Annotated[str, typer.Option(help="Endpointing engines, with commas.")] = "fixed,pace",
+    asr: Annotated[str, typer.Option(help="The recogniser of --real.")] = "sphinx",
+    out: Out = RESULTS,
+    compare_with: CompareWith = None,
+) -> None:
+    """Score turn-taking in scripted conversations: in virtual time, or through the whole system.
+
+    Exit code: 0 measured, 1 a figure regressed, 2 the options are wrong.
+    """
     console = open_console(sys.stdout, WIDTH)
-    result: dict[str, Any] = circumstances() | {"real": options.real, "asr": options.asr}
-    path = result_path(options.out, "turn-taking-real" if options.real else "turn-taking", result)
+    result: dict[str, Any] = circumstances() | {"real": real, "asr": asr, "rows": []}
+    path = result_path(out, "turn-taking-real" if real else "turn-taking", result)
     try:
-        baseline = None if options.compare is None else read_baseline(options.compare, KIND, result, path)
+        baseline = read_baseline(compare_with, KIND, result, path)
+        performed = load_scenes(scenes)
+        sounds = gather_sounds(performed, clips)
     except ValueError as error:
         print(error, file=sys.stderr)
-        return USAGE_WRONG
+        raise typer.Exit(USAGE_WRONG) from None
     try:
-        result["rows"] = _measure(options, console)
-    except (BadScene, UnknownEngine) as error:
+        for detector, engine in product(vad.split(","), endpointing.split(",")):
+            if real:
+                scores = asyncio.run(real_scores(performed, sounds, detector, engine, asr))
+            else:
+                scores = {one.name: asyncio.run(virtual_score(one, sounds, detector, engine)) for one in performed}
+            result["rows"] += _rows(detector, engine, scores)
+            console.print(f"{detector}, {engine}: {len(performed)} scenes")
+    except UnknownEngine as error:
         print(error, file=sys.stderr)
-        return USAGE_WRONG
+        raise typer.Exit(USAGE_WRONG) from None
     show(result["rows"], console)
     write_result(result, path)
     console.print(str(path), markup=False)
-    if baseline is None:
-        return 0
-    comparison = compare_results(baseline, result)
-    print_comparison(comparison, console)
-    return 1 if comparison.regressions else 0
+    raise typer.Exit(int(print_regressions(compare_results, baseline, result, console)))
 
 
-def _measure(options: Options, console: Console) -> list[dict[str, Any]]:
-    """A row for each detector, endpointing engine and scene, and one for all scenes."""
-    scenes = load_scenes(options.scenes)
-    sounds = gather_sounds(scenes, options.clips)
-    rows: list[dict[str, Any]] = []
-    for detector in options.detectors:
-        for endpointing in options.endpointing:
-            if options.real:
-                scores = asyncio.run(real(scenes, sounds, detector, endpointing, options.asr))
-            else:
-                scores = {scene.name: asyncio.run(virtual(scene, sounds, detector, endpointing)) for scene in scenes}
-            whole = Score()
-            for one in scores.values():
-                whole.add(one)
-            kind = {"detector": detector, "endpointing": endpointing}
-            rows += [{**kind, "scene": name, **one.figures()} for name, one in [*scores.items(), (ALL, whole)]]
-            console.print(f"{detector}, {endpointing}: {len(scenes)} scenes")
-    return rows
+def _rows(detector: str, endpointing: str, scores: Mapping[str, Score]) -> list[dict[str, Any]]:
+    """A row for each scene, and one for all scenes."""
+    whole = Score()
+    for one in scores.values():
+        whole.add(one)
+    kind = {"detector": detector, "endpointing": endpointing}
+    return [{**kind, "scene": name, **asdict(one)} for name, one in [*scores.items(), (ALL, whole)]]
 
 
 def show(rows: list[dict[str, Any]], console: Console) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
-from typing import Any
 
 from deploy.client.performance import Sound
 
@@ -65,9 +64,6 @@ class Score:
     def add(self, other: "Score") -> None:
         for name, value in asdict(other).items():
             setattr(self, name, getattr(self, name) + value)
-
-    def figures(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def turns_of(sounds: Sequence[Sound]) -> list[Turn]:

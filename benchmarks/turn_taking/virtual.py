@@ -23,8 +23,7 @@ REPLY_DELAY_S, REPLY_S, WORD_S = 0.3, 5.0, 0.4
 Sounds = Mapping[Cue, Samples]
 
 
-async def virtual(scene: Scene, sounds: Sounds, detector: str, endpointing: str) -> Score:
-    """Score one scene in virtual time."""
+async def virtual_score(scene: Scene, sounds: Sounds, detector: str, endpointing: str) -> Score:
     settings, session = Settings(), SessionSettings()
     detectors = create_engine("vad", detector, DETECTORS, settings)
     ends = create_engine("endpoint", endpointing, ENDPOINTING, settings)

@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
+from deploy.cli import services
 from deploy.cli.bench import bench
 from deploy.cli.check import config, doctor
 from deploy.cli.models import models
 from deploy.cli.run import observe, up
-from deploy.cli.services import asr, edge, llm, tts, vad
 from deploy.cli.talk import talk
 from deploy.cli.voices import voices
 from deploy.cli.watch import top, turns
@@ -26,10 +26,11 @@ for panel, commands in {
     USE: (talk,),
     WATCH: (top, turns, observe),
     PREPARE: (config,),
-    SERVICES: (vad, asr, llm, tts, edge),
 }.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
+for name, text in services.SERVICES.items():
+    app.command(name, help=text, rich_help_panel=SERVICES)(services.command(name))
 app.add_typer(voices, name="voices", rich_help_panel=USE)
 app.add_typer(models, name="models", rich_help_panel=PREPARE)
 app.command(

@@ -33,6 +33,5 @@ def server_url(url: str | None) -> str:
 
 
 def exit_settings_wrong(error: Exception) -> NoReturn:
-    """Print the error, and exit."""
     print(error, file=sys.stderr)
     raise typer.Exit(SETTINGS_WRONG) from None

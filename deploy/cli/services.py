@@ -1,5 +1,6 @@
 """`parley vad`, `asr`, `llm`, `tts`, `edge`: each runs one service until it gets a signal."""
 
+from collections.abc import Callable
 from importlib import import_module
 
 import typer
@@ -8,36 +9,24 @@ from deploy.cli.options import exit_settings_wrong
 from shared.engines.registry import UnknownEngine
 from shared.settings import BadSettings
 
-
-def _serve(name: str) -> None:
-    """Run a service, and exit with its exit code."""
-    try:
-        code = import_module(f"services.{name}.__main__").main()
-    except (BadSettings, UnknownEngine) as error:
-        exit_settings_wrong(error)
-    raise typer.Exit(code or 0)
-
-
-def vad() -> None:
-    """Detect speech and decide when a turn ends."""
-    _serve("vad")
+SERVICES = {
+    "vad": "Detect speech and decide when a turn ends.",
+    "asr": "Transcribe speech.",
+    "llm": "Write replies with a chat model.",
+    "tts": "Speak replies.",
+    "edge": "Serve the page and the protocols for browsers, phones and SDKs.",
+}
+"""Help by name."""
 
 
-def asr() -> None:
-    """Transcribe speech."""
-    _serve("asr")
+def command(name: str) -> Callable[[], None]:
+    """Return the command that runs a service, and exits with its exit code."""
 
+    def serve() -> None:
+        try:
+            code = import_module(f"services.{name}.__main__").main()
+        except (BadSettings, UnknownEngine) as error:
+            exit_settings_wrong(error)
+        raise typer.Exit(code or 0)
 
-def llm() -> None:
-    """Write replies with a chat model."""
-    _serve("llm")
-
-
-def tts() -> None:
-    """Speak replies."""
-    _serve("tts")
-
-
-def edge() -> None:
-    """Serve the page and the protocols for browsers, phones and SDKs."""
-    _serve("edge")
+    return serve

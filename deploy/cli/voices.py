@@ -1,5 +1,6 @@
 """`parley voices`: the cloned voices of a running Parley."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -13,9 +14,9 @@ voices = typer.Typer(help="List, add and delete cloned voices.", no_args_is_help
 @voices.command("list")
 def list_voices(url: Url = None, as_json: AsJson = False) -> None:
     """List the voices that sessions can use."""
-    from deploy.client.voices import run_list
+    from deploy.client.voices import show_voices
 
-    raise typer.Exit(run_list(server_url(url), as_json=as_json))
+    _run(url, lambda base: show_voices(base, as_json=as_json))
 
 
 @voices.command()
@@ -28,14 +29,21 @@ def add(
     url: Url = None,
 ) -> None:
     """Clone a voice from a recording."""
-    from deploy.client.voices import run_add
+    from deploy.client.voices import add_voice
 
-    raise typer.Exit(run_add(server_url(url), file, name, text))
+    _run(url, lambda base: add_voice(base, file, name, text))
 
 
 @voices.command()
 def delete(name: Annotated[str, typer.Argument(help="Name of the voice.")], url: Url = None) -> None:
     """Delete a cloned voice. A sentence that is being spoken with it is finished."""
-    from deploy.client.voices import run_delete
+    from deploy.client.voices import delete_voice
 
-    raise typer.Exit(run_delete(server_url(url), name))
+    _run(url, lambda base: delete_voice(base, name))
+
+
+def _run(url: str | None, work: Callable[[str], None]) -> None:
+    from deploy.monitor.client import exit_code_of
+
+    base = server_url(url)
+    raise typer.Exit(exit_code_of(base, lambda: work(base)))

@@ -47,16 +47,22 @@ class Track:
 
     def __init__(self) -> None:
         self.pcm = bytearray()
+        self.reply_bytes = 0
+        """Audio of the current reply that was received and not discarded."""
         self._paused = b""  # audio that a pause left unplayed
 
     @property
     def end_s(self) -> float:
-        """End of the audio received so far."""
         return len(self.pcm) / 2 / RATE_HZ
 
     def playing(self, now_s: float) -> bool:
         """Whether audio is being played, or is paused."""
         return bool(self._paused) or self.end_s > now_s
+
+    def played_s(self, now_s: float) -> float:
+        """Seconds of the current reply that were played."""
+        left = len(self._paused) + max(0, len(self.pcm) - _bytes(now_s))
+        return max(0, self.reply_bytes - left) / 2 / RATE_HZ
 
     def add(self, pcm: bytes, now_s: float) -> None:
         """Play audio now, or after the audio that is still to be played."""
@@ -65,6 +71,7 @@ class Track:
 
     def clear(self, now_s: float) -> None:
         """Discard the audio that is not played yet."""
+        self.reply_bytes = 2 * round(self.played_s(now_s) * RATE_HZ)
         del self.pcm[_bytes(now_s) :]
         self._paused = b""
 
@@ -74,7 +81,6 @@ class Track:
         del self.pcm[_bytes(now_s) :]
 
     def resume(self, now_s: float) -> None:
-        """Play the paused audio."""
         paused, self._paused = self._paused, b""
         self.add(paused, now_s)
 
@@ -106,10 +112,10 @@ class Conversation:
     def take_audio(self, pcm: bytes, now_s: float) -> None:
         """Take reply audio, s16le at 16 kHz."""
         self._last_s = now_s
+        self.track.reply_bytes += len(pcm)
         self.track.add(pcm, now_s)
 
     def read(self, message: dict[str, Any], now_s: float) -> None:
-        """Take a decoded text message."""
         self._last_s = now_s
         kind = message.get("type")
         number = message.get("turn") or 0
@@ -120,6 +126,8 @@ class Conversation:
             turn.said = message["text"]
         elif kind == "processing_started":
             self._open.add(number)
+        elif kind == "reply_started":
+            self.track.reply_bytes = 0
         elif kind == "model_response":
             turn.reply += message["text"]
         elif kind == "reply_done":
@@ -141,6 +149,8 @@ class Conversation:
 
 OnMessage = Callable[[dict[str, Any], Conversation], None]
 """Called with each text message, after the conversation has taken it."""
+Report = Callable[[Conversation, float], dict[str, Any] | None]
+"""Called after each frame with the time. Returns a message for the server, or None."""
 
 
 def stream_url(url: str) -> str:
@@ -180,7 +190,10 @@ class Recording:
 
 
 async def converse(
-    speech: Speech, url: str, on_message: OnMessage = lambda message, conversation: None
+    speech: Speech,
+    url: str,
+    on_message: OnMessage = lambda message, conversation: None,
+    report: Report = lambda conversation, now_s: None,
 ) -> Conversation:
     """Speak in real time, then listen until the last reply has been played.
 
@@ -191,7 +204,7 @@ async def converse(
     try:
         # Audio does not compress; a proxy would delay it.
         async with connect(address, open_timeout=CONNECT_S, compression=None, proxy=None, max_size=None) as socket:
-            return await _converse(speech, socket, on_message)
+            return await _converse(speech, socket, on_message, report)
     except InvalidStatus as error:
         body = (error.response.body or b"").decode(errors="replace").strip()[:500]
         raise TalkFailed(f"{address} refused: HTTP {error.response.status_code} {body}".rstrip()) from None
@@ -205,7 +218,7 @@ async def converse(
         raise TalkFailed(f"no Parley answers at {address}: {error}") from None
 
 
-async def _converse(speech: Speech, socket: ClientConnection, on_message: OnMessage) -> Conversation:
+async def _converse(speech: Speech, socket: ClientConnection, on_message: OnMessage, report: Report) -> Conversation:
     conversation = Conversation()
     await socket.send(json.dumps({"type": "start_streaming"}))
     async with asyncio.timeout(CONNECT_S):
@@ -235,6 +248,8 @@ async def _converse(speech: Speech, socket: ClientConnection, on_message: OnMess
             # As from a microphone: a frame is sent when its last sample has been spoken.
             await asyncio.sleep(start_s + frames * FRAME_MS / 1000 - loop.time())
             await socket.send(frame)
+            if (message := report(conversation, loop.time() - start_s)) is not None:
+                await socket.send(json.dumps(message))
 
     failure: BaseException | None = None
     try:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
+from deploy.client.conversation import Conversation
 from deploy.client.scene import BadScene, Cue, Scene
 from shared.protocol.session import RATE_HZ
 
@@ -43,7 +44,7 @@ class Sound:
 
 
 class Performer:
-    """Performs one scene. `sounds` are its sounds by cue; `seed` selects the noise."""
+    """Performs one scene; also a `Speech`. `sounds` are its sounds by cue; `seed` selects the noise."""
 
     def __init__(self, scene: Scene, sounds: Mapping[Cue, Samples], seed: int = 1) -> None:
         self.scene = scene
@@ -56,9 +57,10 @@ class Performer:
         self._position = 0
         self._random = np.random.default_rng(seed)
         self._noise = self._make_noise()
-        self._reply_began_s: float | None = None
+        self._reply_began_s = float("-inf")  # before the first reply
         self._quiet_s = 0.0  # time since which both sides are silent
-        self._replying = False
+        self.replying = False
+        """Whether a reply is playing."""
 
     @property
     def now_s(self) -> float:
@@ -67,35 +69,32 @@ class Performer:
     @property
     def over(self) -> bool:
         """Whether all cues are performed, and `TAIL_S` of silence has followed."""
-        silent = not self._cues and not self._playing and not self._replying
+        silent = not self._cues and not self._playing and not self.replying
         return silent and self.now_s > self._quiet_s + TAIL_S
 
-    @property
-    def speech_end_s(self) -> float | None:
-        """End of the last sound; None while more is to come."""
+    def spoken_until(self, conversation: Conversation, now_s: float) -> float | None:
+        """See `Speech`. The cues follow the replies that the conversation plays."""
+        if conversation.track.playing(now_s):
+            self.reply_began()
+        else:
+            self.reply_over()
         if self._cues or self._playing:
             return None
         return max((sound.end_s for sound in self.done), default=0.0)
 
-    @property
-    def replying(self) -> bool:
-        """Whether a reply is playing."""
-        return self._replying
-
     def reply_began(self) -> None:
         """Note that a reply is playing. Only the first call for a reply counts."""
-        if not self._replying:
-            self._reply_began_s, self._replying = self.now_s, True
+        if not self.replying:
+            self._reply_began_s, self.replying = self.now_s, True
 
     def reply_over(self) -> None:
-        """Note that the reply has ended."""
-        if self._replying:
-            self._replying, self._quiet_s = False, self.now_s
+        if self.replying:
+            self.replying, self._quiet_s = False, self.now_s
 
     def frame(self) -> bytes:
         """The next 20 ms, s16le."""
         while self._cues:
-            if self._reply_missing(self._cues[0]):
+            if self._cues[0].when == "reply" and not self._playing and self._unanswered:
                 self.skipped.append(self._cues.pop(0))
             elif self._due(self._cues[0]):
                 self._begin(self._cues.pop(0))
@@ -117,38 +116,30 @@ class Performer:
 
     @property
     def _unanswered(self) -> bool:
-        return not self._replying and self.now_s > self._quiet_s + REPLY_WAIT_S
+        """Whether the reply that is waited for does not come."""
+        return not self.replying and self.now_s > self._quiet_s + REPLY_WAIT_S
 
     @property
     def _answered(self) -> bool:
         """Whether a reply has begun since the last speech."""
         asked_s = max((sound.start_s for sound in self.done if sound.cue.what == "say"), default=0.0)
-        return self._reply_began_s is not None and self._reply_began_s >= asked_s
-
-    def _reply_missing(self, cue: Cue) -> bool:
-        """Whether the cue waits for a reply that does not come."""
-        return cue.when == "reply" and not self._playing and self._unanswered
+        return self._reply_began_s >= asked_s
 
     def _due(self, cue: Cue) -> bool:
         match cue.when:
             case "at":
                 return self.now_s >= cue.seconds
             case "reply":
-                return self._in_reply(cue)
+                return self.replying and self._answered and self.now_s >= self._reply_began_s + cue.seconds
             case "pause":
                 return not self._playing and self.now_s >= self.done[-1].end_s + cue.seconds
             case _:
-                quiet = not self._playing and not self._replying and (self._answered or self._unanswered)
+                quiet = not self._playing and not self.replying and (self._answered or self._unanswered)
                 return quiet and self.now_s >= self._quiet_s + cue.seconds
-
-    def _in_reply(self, cue: Cue) -> bool:
-        if not (self._replying and self._answered) or self._reply_began_s is None:
-            return False
-        return self.now_s >= self._reply_began_s + cue.seconds
 
     def _begin(self, cue: Cue) -> None:
         samples = self._sounds[cue]
-        self.done.append(Sound(cue, self.now_s, self.now_s + len(samples) / RATE_HZ, self._replying))
+        self.done.append(Sound(cue, self.now_s, self.now_s + len(samples) / RATE_HZ, self.replying))
         self._playing.append((samples, 0))
 
     def _make_noise(self) -> Samples:
@@ -191,7 +182,7 @@ def gather_sounds(scenes: Sequence[Scene], clips: Path | None) -> dict[Cue, Samp
     """
     cues = {cue for scene in scenes for cue in scene.cues}
     texts = sorted({cue.sound for cue in cues if cue.spoken})
-    voices = asyncio.run(_speak(texts)) if texts else {}
+    voices = asyncio.run(spoken(texts)) if texts else {}
     found: dict[Cue, Samples] = {}
     for cue in cues:
         if cue.what == "cough":
@@ -204,14 +195,19 @@ def gather_sounds(scenes: Sequence[Scene], clips: Path | None) -> dict[Cue, Samp
 def _recording(name: str, clips: Path | None) -> Samples:
     path = (clips or Path()) / (name if name.endswith(".wav") else f"{name}.wav")
     try:
-        samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+        return read_sound(path)
     except (OSError, soundfile.LibsndfileError) as error:
         raise BadScene(f"cannot read the recording {name} ({path}): {error}") from None
+
+
+def read_sound(path: Path) -> Samples:
+    """Read a sound file. Raises `OSError` or `soundfile.LibsndfileError`."""
+    samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
     mono: Samples = soxr.resample(samples.mean(axis=1), rate_hz, RATE_HZ)
     return mono
 
 
-async def _speak(texts: Sequence[str]) -> dict[str, Samples]:
+async def spoken(texts: Sequence[str], speed: float = 1.0) -> dict[str, Samples]:
     """Synthesise texts with eSpeak."""
     from services.tts.engines.espeak import EspeakSynthesizer
     from shared.settings import Settings
@@ -221,7 +217,7 @@ async def _speak(texts: Sequence[str]) -> dict[str, Samples]:
     found: dict[str, Samples] = {}
     try:
         for text in texts:
-            pieces = [piece.pcm async for piece in voice.speak(text, voice="", speed=1.0, language="en")]
+            pieces = [piece.pcm async for piece in voice.speak(text, voice="", speed=speed, language="en")]
             samples = np.frombuffer(b"".join(pieces), "<i2").astype(np.float32) / 32_768
             found[text] = soxr.resample(samples, voice.rate_hz, RATE_HZ)
     finally:

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import soundfile
-import soxr
 from rich.console import Console
 from rich.text import Text
 
 from deploy.client.conversation import Conversation, Recording, Speech, TalkFailed, Track, Turn, converse
-from deploy.client.performance import Performer, gather_sounds
+from deploy.client.performance import Performer, gather_sounds, read_sound
 from deploy.client.scene import BadScene, load_scenes
 from deploy.monitor.drawing import marked_parts, waterfall
 from shared.protocol.session import RATE_HZ
@@ -35,30 +34,12 @@ def read_speech(file: Path) -> bytes:
     if not file.is_file():
         raise TalkFailed(f"{file}: no such file")
     try:
-        samples, rate_hz = soundfile.read(file, dtype="float32", always_2d=True)
+        samples = read_sound(file)
     except soundfile.LibsndfileError as error:
         raise TalkFailed(f"{file}: not a sound file: {error.error_string}") from None
     if not len(samples):
         raise TalkFailed(f"{file}: it contains no audio")
-    mono = soxr.resample(samples.mean(axis=1), rate_hz, RATE_HZ)
-    return bytes((np.clip(mono, -1, 1) * 32767).round().astype("<i2").tobytes())
-
-
-class Actor:
-    """Performs a scene, with its cues timed by the replies."""
-
-    def __init__(self, performer: Performer) -> None:
-        self._performer = performer
-
-    def frame(self) -> bytes:
-        return self._performer.frame()
-
-    def spoken_until(self, conversation: Conversation, now_s: float) -> float | None:
-        if conversation.track.playing(now_s):
-            self._performer.reply_began()
-        else:
-            self._performer.reply_over()
-        return self._performer.speech_end_s
+    return bytes((np.clip(samples, -1, 1) * 32767).round().astype("<i2").tobytes())
 
 
 def open_speech(file: Path, clips: Path | None) -> Speech:
@@ -71,7 +52,7 @@ def open_speech(file: Path, clips: Path | None) -> Speech:
         return Recording(read_speech(file))
     try:
         (scene,) = load_scenes(file)
-        return Actor(Performer(scene, gather_sounds([scene], clips or file.parent)))
+        return Performer(scene, gather_sounds([scene], clips or file.parent))
     except BadScene as error:
         raise TalkFailed(str(error)) from None
 

@@ -2,56 +2,20 @@
 
 import json
 import mimetypes
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
+from deploy.monitor.client import TIMEOUT_S, RequestFailed, send
 from shared.audio.voices import LARGEST_BYTES
 
-TIMEOUT_S = 10.0
 UPLOAD_S = 60.0
 TYPES = {".wav": "audio/wav", ".flac": "audio/flac", ".ogg": "audio/ogg", ".mp3": "audio/mpeg"}
 
 
-class VoicesFailed(RuntimeError):
-    """The server or the file refused. The message says why."""
-
-
-def run_list(url: str, *, as_json: bool) -> int:
-    """Print every voice. Returns the exit code."""
-    return _exit_code_of(url, lambda: _list(url, as_json=as_json))
-
-
-def run_add(url: str, file: Path, name: str, text: str) -> int:
-    """Clone a voice from a recording. `text`: what is said in it. Returns the exit code."""
-    return _exit_code_of(url, lambda: _add(url, file, name, text))
-
-
-def run_delete(url: str, name: str) -> int:
-    """Delete a voice. Returns the exit code."""
-    return _exit_code_of(url, lambda: _delete(url, name))
-
-
-def _exit_code_of(url: str, work: Callable[[], None]) -> int:
-    """Do the work, and print its error. Returns 0, or 1 after an error."""
-    try:
-        work()
-    except VoicesFailed as error:
-        print(error, file=sys.stderr)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        print(f"no Parley answers at {url}: {error or type(error).__name__}", file=sys.stderr)
-    except (ValueError, KeyError, TypeError):
-        print(f"the server at {url} is not a Parley with /v1/voices", file=sys.stderr)
-    else:
-        return 0
-    return 1
-
-
-def _list(url: str, *, as_json: bool) -> None:
+def show_voices(url: str, *, as_json: bool) -> None:
     voices = _call("GET", url, "/v1/voices")["voices"]
     if as_json:
         print(json.dumps(voices, indent=2, ensure_ascii=False))
@@ -66,13 +30,14 @@ def _list(url: str, *, as_json: bool) -> None:
         print("No voices yet. Add one: parley voices add FILE --name NAME --text 'What is said in it.'")
 
 
-def _add(url: str, file: Path, name: str, text: str) -> None:
+def add_voice(url: str, file: Path, name: str, text: str) -> None:
+    """Clone a voice from a recording. `text`: what is said in it."""
     try:
         if file.stat().st_size > LARGEST_BYTES:
-            raise VoicesFailed(f"{file} is larger than {LARGEST_BYTES // 1024 // 1024} MB")
+            raise RequestFailed(f"{file} is larger than {LARGEST_BYTES // 1024 // 1024} MB")
         body = file.read_bytes()
     except OSError as error:
-        raise VoicesFailed(f"{file}: {error.strerror}") from None
+        raise RequestFailed(f"{file}: {error.strerror}") from None
     kind = TYPES.get(file.suffix.lower()) or mimetypes.guess_type(file.name)[0] or ""
     headers = {"content-type": kind if kind.startswith("audio/") else "application/octet-stream"}
     shown = _call("POST", url, f"/v1/voices/{_path(name)}", params={"text": text}, content=body, headers=headers)
@@ -83,7 +48,7 @@ def _add(url: str, file: Path, name: str, text: str) -> None:
         print("The running tts engine cannot use cloned voices. PARLEY_TTS_ENGINE=f5 can.")
 
 
-def _delete(url: str, name: str) -> None:
+def delete_voice(url: str, name: str) -> None:
     print(f"deleted {_call('DELETE', url, f'/v1/voices/{_path(name)}')['name']}")
 
 
@@ -91,17 +56,17 @@ def _path(name: str) -> str:
     """Quote a name as one segment of a path.
 
     Raises:
-        VoicesFailed: it would lead to another path.
+        RequestFailed: it would lead to another path.
     """
     if name in ("", ".", "..") or "/" in name:
-        raise VoicesFailed(f"{name!r} cannot be the name of a voice")
+        raise RequestFailed(f"{name!r} cannot be the name of a voice")
     return quote(name, safe="")
 
 
 def _call(method: str, url: str, path: str, **request: Any) -> Any:
     timeout = httpx.Timeout(TIMEOUT_S, read=UPLOAD_S, write=UPLOAD_S)
-    response = httpx.request(method, f"{url.rstrip('/')}{path}", timeout=timeout, **request)
+    response = send(method, url, path, timeout=timeout, **request)
     answer = response.json()
     if not response.is_success:
-        raise VoicesFailed(answer["error"]["message"])
+        raise RequestFailed(answer["error"]["message"])
     return answer

@@ -5,6 +5,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 
 import psutil
 from rich.console import Console
@@ -13,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.local.supervisor import Service
+from deploy.monitor.drawing import new_table
 
 REFRESH_S = 1.0
 MIB = 1 << 20
@@ -60,14 +62,11 @@ class LiveConsole:
                 await asyncio.sleep(REFRESH_S)
 
     def _table(self, services: Sequence[Service]) -> Table:
-        table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
-        table.add_column("service")
-        table.add_column("state", min_width=10)
-        for heading in ("pid", "uptime", "restarts", "cpu %", "memory"):
-            table.add_column(heading, justify="right")
+        table = new_table("service", "state", ">pid", ">uptime", ">restarts", ">cpu %", ">memory")
+        table.columns[1].min_width = max(map(len, COLOURS))  # the table stays still when a state changes
         for service in services:
             pid = service.process.pid if service.process is not None and service.alive else None
-            uptime = _duration(time.monotonic() - service.started_s) if pid else "–"
+            uptime = str(timedelta(seconds=int(time.monotonic() - service.started_s))) if pid else "–"
             cpu, memory = self._load(pid)
             state = Text(service.state, style=COLOURS[service.state])
             table.add_row(service.spec.name, state, str(pid or "–"), uptime, str(service.restarts), cpu, memory)
@@ -82,12 +81,6 @@ class LiveConsole:
             return f"{process.cpu_percent():.0f}", f"{process.memory_info().rss / MIB:.0f} MiB"
         except psutil.Error:
             return "–", "–"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def open_console() -> PlainConsole | LiveConsole:

@@ -145,7 +145,6 @@ def check_engine(stage: str, settings: Settings) -> Check:
 
 
 def check_traces(settings: Settings) -> Check:
-    """Check that the exporter of traces is installed."""
     try:
         importlib.import_module("shared.observability.otel").make_processor(settings).shutdown()
     except ImportError as error:
@@ -209,14 +208,15 @@ async def _check_monitor(client: httpx.AsyncClient, base: str) -> Check:
     page = f"{base}/monitor"
     try:
         status = (await client.get(f"{page}/data")).status_code
+        seen = f"{page}/data answers {status}"
     except httpx.HTTPError as error:
-        return Check("monitor", "wrong", f"{page}: {error}", "read the log of the edge")
+        status, seen = 0, f"{page}: {error}"
     if status == 404:
         detail = "it is off, or open only to the machine of the edge; PARLEY_MONITOR=on opens it"
         return Check("monitor", "skipped", detail)
-    if status != 200:
-        return Check("monitor", "wrong", f"{page}/data answers {status}", "read the log of the edge")
-    return Check("monitor", "ok", page)
+    return (
+        Check("monitor", "ok", page) if status == 200 else Check("monitor", "wrong", seen, "read the log of the edge")
+    )
 
 
 async def check_metrics(client: httpx.AsyncClient, settings: Settings) -> Check:

@@ -195,7 +195,6 @@ class Supervisor:
         service.state = "stopped"
 
     async def _run_process(self, service: Service) -> None:
-        """Start the process and wait until it ends."""
         service.started_s = time.monotonic()
         service.seen_unready = service.restarts == 0
         service.process = None

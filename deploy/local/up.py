@@ -27,8 +27,6 @@ BEYOND_DRAIN_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """The broker of the services."""
-
     url: str
     spec: ServiceSpec | None = None
     """How to run it; None if PARLEY_REDIS_URL names a running broker."""

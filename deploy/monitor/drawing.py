@@ -1,11 +1,23 @@
-"""Draws the waterfall of a turn as text. Pure."""
+"""Draws tables, and the waterfall of a turn as text. Pure."""
 
 from collections.abc import Sequence
+
+from rich.table import Table
 
 BAR_CELLS = 40
 
 Part = tuple[str, float, float]
 """A part of a turn: name, begin and end in ms."""
+
+
+def new_table(*headings: str) -> Table:
+    """A table without lines. A heading that begins with `>` aligns its column to the right."""
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+    for heading in headings:
+        table.add_column(
+            heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left", no_wrap=True
+        )
+    return table
 
 
 def waterfall(parts: Sequence[Part], cells: int = BAR_CELLS) -> list[str]:

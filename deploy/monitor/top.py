@@ -14,8 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from deploy.monitor.client import MonitorFailed, exit_code_of, fetch
-from deploy.monitor.drawing import bar
+from deploy.monitor.client import RequestFailed, exit_code_of, fetch
+from deploy.monitor.drawing import bar, new_table
 
 REFRESH_S = 1.0
 TURNS, SESSIONS, CELLS = 12, 6, 32
@@ -49,7 +49,7 @@ def _live(url: str, console: Console) -> None:
                 try:
                     shown = picture(fetch(url, "/data"))
                     live.update(shown, refresh=True)
-                except MonitorFailed as error:
+                except RequestFailed as error:
                     live.update(Group(Text(str(error), "bold red"), Text(), shown), refresh=True)
         except KeyboardInterrupt:
             return
@@ -86,7 +86,6 @@ def _wait(seconds: float) -> bool:
 
 
 def picture(data: Snapshot) -> RenderableType:
-    """Draw one snapshot of `/monitor/data`."""
     parts: list[RenderableType] = [_headline(data), Text()]
     if data["refusal"]:
         parts += [Text(f"new conversations are refused: {data['refusal']}", "bold red"), Text()]
@@ -107,7 +106,7 @@ def _headline(data: Snapshot) -> Text:
 
 
 def _stages(data: Snapshot) -> Table:
-    table = _table("stage", "state", "engine", ">workers", ">slots", "", ">queue age", ">loop lag")
+    table = new_table("stage", "state", "engine", ">workers", ">slots", "", ">queue age", ">loop lag")
     for stage in data["stages"]:
         taken, slots = stage["slots"] - stage["free"], stage["slots"]
         lags = [worker["loop_lag_ms"] for worker in stage["workers"] if worker["loop_lag_ms"] is not None]
@@ -125,7 +124,7 @@ def _stages(data: Snapshot) -> Table:
 
 
 def _latency(data: Snapshot) -> Table:
-    table = _table("part", "stage", ">p50", ">p95")
+    table = new_table("part", "stage", ">p50", ">p95")
     for part in data["latency"]["segments"]:
         name = Text(part["name"].replace("_", " "), COLOURS.get(part["name"], ""))
         table.add_row(name, part["stage"], _ms(part["p50_ms"]), _ms(part["p95_ms"]))
@@ -133,7 +132,7 @@ def _latency(data: Snapshot) -> Table:
 
 
 def _gpus(data: Snapshot) -> Table:
-    table = _table("gpu", "name", ">busy", ">memory", ">power", ">temperature")
+    table = new_table("gpu", "name", ">busy", ">memory", ">power", ">temperature")
     for gpu in data["gpus"]:
         table.add_row(
             f"{gpu['host']}:{gpu['index']}",
@@ -150,7 +149,7 @@ def _sessions(data: Snapshot) -> RenderableType:
     count, newest = data["sessions"]["count"], data["sessions"]["newest"][:SESSIONS]
     if not count:
         return Text("no conversations on this edge", "dim")
-    table = _table("conversation", "protocol", ">age", ">turns", ">interrupted")
+    table = new_table("conversation", "protocol", ">age", ">turns", ">interrupted")
     for one in newest:
         table.add_row(one["id"], one["protocol"], f"{one['seconds']:.0f} s", str(one["turns"]), str(one["interrupted"]))
     if count > len(newest):
@@ -163,7 +162,7 @@ def _turns(data: Snapshot) -> RenderableType:
     if not turns:
         return Text("no finished turn yet", "dim")
     longest_ms = max([data["slow_ms"], *(part["end_ms"] for turn in turns for part in turn["segments"])])
-    table = _table("session", ">turn", "since the end of speech", ">first audio", "outcome")
+    table = new_table("session", ">turn", "since the end of speech", ">first audio", "outcome")
     for turn in turns:
         waited = Text(_ms(turn["first_audio_ms"]), "red" if turn["slow"] else "")
         table.add_row(turn["session"][:8], str(turn["turn"]), _bar(turn, longest_ms), waited, turn["outcome"])
@@ -179,16 +178,6 @@ def _bar(turn: Mapping[str, Any], longest_ms: float) -> Text:
             if sign != " ":
                 cells[column] = (SILENCE if part["name"] == "endpoint" else sign, COLOURS.get(part["name"], ""))
     return Text.assemble(*cells)
-
-
-def _table(*headings: str) -> Table:
-    """A table without lines. A heading that begins with `>` aligns its column to the right."""
-    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
-    for heading in headings:
-        table.add_column(
-            heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left", no_wrap=True
-        )
-    return table
 
 
 def _ms(value: float | None) -> str:

@@ -7,11 +7,10 @@ from typing import Any
 from urllib.parse import quote
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from deploy.monitor.client import MonitorFailed, NotFound, exit_code_of, fetch
-from deploy.monitor.drawing import waterfall
+from deploy.monitor.client import NotFound, RequestFailed, exit_code_of, fetch
+from deploy.monitor.drawing import new_table, waterfall
 
 
 def run_turns(url: str, session: str | None, *, as_json: bool) -> int:
@@ -21,7 +20,7 @@ def run_turns(url: str, session: str | None, *, as_json: bool) -> int:
 
 def _one(url: str, session: str, *, as_json: bool) -> None:
     if session in (".", "..") or "/" in session:
-        raise MonitorFailed(f"{session!r} is not the id of a session: `parley turns` lists the ids")
+        raise RequestFailed(f"{session!r} is not the id of a session: `parley turns` lists the ids")
     try:
         turns = _turns_of(url, session)
     except NotFound:
@@ -81,9 +80,7 @@ def _all(url: str, *, as_json: bool) -> None:
     if not turns:
         print("no finished turn yet")
         return
-    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
-    for name in ("session", "turn", "at", "first audio", "outcome"):
-        table.add_column(name, justify="right" if name in ("turn", "first audio") else "left", no_wrap=True)
+    table = new_table("session", ">turn", "at", ">first audio", "outcome")
     for turn in turns:
         at = datetime.fromtimestamp(turn["at_ms"] / 1000).astimezone()
         waited = first_audio(turn).removeprefix("first audio ")

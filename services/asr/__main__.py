@@ -10,7 +10,6 @@ from shared.worker.service import run_stage
 
 
 def build(settings: Settings) -> AsrStage:
-    """Create the stage with the engine that the settings name."""
     recognizer = create_engine("asr", settings.asr_engine, ENGINES, settings)
     return AsrStage(recognizer, settings.asr_engine)
 

@@ -17,7 +17,10 @@ class Transcript:
 
 
 class Utterance(Protocol):
-    """One utterance being recognised. Used by one task, in order. `close` is called exactly once, also after errors."""
+    """One utterance being recognised. Used by one task, in order. `close` is called exactly once, also after errors.
+
+    `accept` and `finish` raise `EngineLost` if the device has failed, or does not answer.
+    """
 
     async def accept(self, pcm: bytes) -> str | None:
         """Take more audio (s16le, 16 kHz, mono). Returns the partial transcript, or None if it has not changed."""

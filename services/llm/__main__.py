@@ -10,7 +10,6 @@ from shared.worker.service import run_stage
 
 
 def build(settings: Settings) -> LlmStage:
-    """Create the stage with the engine that the settings name."""
     model = create_engine("llm", settings.llm_engine, ENGINES, settings)
     return LlmStage(model, settings.llm_engine, settings.first_clause_words)
 

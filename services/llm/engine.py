@@ -36,7 +36,11 @@ class ChatModel(Protocol):
     """Maximum number of concurrent replies."""
 
     async def load(self) -> None:
-        """Load the model and warm it up. The worker is ready when this returns."""
+        """Load the model and warm it up. The worker is ready when this returns.
+
+        Raises:
+            UnknownEngine: the model or a library is missing, or the model does not work.
+        """
         ...
 
     def reply(
@@ -47,12 +51,15 @@ class ChatModel(Protocol):
 
         Args:
             messages: The conversation. The first message may have the role `system` (the session's instructions), the
-            last
-                one is the user's turn.
+                last one is the user's turn.
             language: BCP 47.
             prefix: Text of this reply that an earlier attempt has published. The deltas continue after it. A model that
                 cannot continue from there yields nothing: the reply then ends with the prefix.
             tools: The tools that the model may call.
+
+        Raises:
+            ValueError: the turn is too long for the model, or the request is not valid.
+            EngineLost: the device failed, or the model stalled.
         """
         ...
 
@@ -85,10 +92,10 @@ class OmniModel(Protocol):
         """Stream a reply, as `ChatModel.reply` does.
 
         Args:
-            audio: The user's turn, s16le mono at 16 kHz. The messages then end before this turn. voice: Speak the
-            reply, too, with this voice; empty for the model's default voice, None for text only. Slices of
-                speech come between the deltas, in order. They start at the first sample even if there is a `prefix`; a
-                model that cannot continue after the prefix yields no speech either.
+            audio: The user's turn, s16le mono at 16 kHz. The messages then end before this turn.
+            voice: Speak the reply, too, with this voice; empty for the model's default voice, None for text only.
+                Slices of speech come between the deltas, in order. They start at the first sample even if there is a
+                `prefix`; a model that cannot continue after the prefix yields no speech either.
         """
         ...
 

@@ -7,13 +7,12 @@ from typing import Any
 import structlog
 
 from services.llm.engine import ChatModel, OmniModel, has_audio_input, has_audio_output
+from services.llm.observation import describe_reply, describe_request, measured, start_at_zero
 from services.llm.reply import Reply, is_spoken, is_unvoiced
-from services.llm.tracing import describe_reply, describe_request
 from services.llm.turn_audio import read_turn_audio
-from services.llm.usage_metrics import measured, start_at_zero
 from shared.protocol.frames import Frame, ReplyStarted, TranscriptFinal, TurnAudioReady
 from shared.protocol.prompt import SOUND, offered, prompt, prompt_hash
-from shared.protocol.session import OMNI, Message, SessionSettings, Tool, ToolCall
+from shared.protocol.session import OMNI, SessionSettings, ToolCall
 from shared.protocol.speech import Speech
 from shared.worker.work import Work
 
@@ -41,7 +40,6 @@ class LlmStage:
         start_at_zero(self._engine)
 
     def info(self) -> dict[str, Any]:
-        """What the worker reports about itself in its status."""
         return {
             "engine": self._engine,
             "slots": self.slots,
@@ -64,7 +62,9 @@ class LlmStage:
         earlier = await work.log() if work.attempt > 1 else ()
         audio = b""
         if isinstance(job, TurnAudioReady):
-            audio = await self._read_audio(work, job, settings)
+            if not has_audio_input(self._model):
+                raise ValueError(f"the engine {self._engine} has no audio input: it cannot answer the audio of a turn")
+            audio = await read_turn_audio(work, job, settings.longest_ms)
             # The model gets the turn as audio only, not its transcript as well.
             history = tuple(one for one in history if one.role != "user" or one.turn != job.spoken)
         messages = prompt(
@@ -79,10 +79,15 @@ class LlmStage:
         reply = Reply(work, job, settings, self._first_words, rate_hz)
         reply.resume(earlier)
         tools = offered(settings, job.options)
-        audio_options: dict[str, Any] = {"audio": audio} if audio else {}
+        request: dict[str, Any] = {"language": settings.language, "prefix": reply.text, "tools": tools}
+        if audio:
+            request["audio"] = audio
         if rate_hz:
-            audio_options["voice"] = settings.voice
-        deltas = self._deltas(work, job, messages, settings.language, reply.text, tools, audio_options)
+            request["voice"] = settings.voice
+        if job.options.say is None:
+            deltas = measured(work, self._engine, self._model.reply(messages, **request))
+        else:
+            deltas = _recite(job.options.say, reply.text)
         async with aclosing(deltas):
             async for delta in deltas:
                 if isinstance(delta, str):
@@ -98,11 +103,6 @@ class LlmStage:
         describe_reply(work, reply.text)
         return frames
 
-    async def _read_audio(self, work: Work, job: TurnAudioReady, settings: SessionSettings) -> bytes:
-        if not has_audio_input(self._model):
-            raise ValueError(f"the engine {self._engine} has no audio input: it cannot answer the audio of a turn")
-        return await read_turn_audio(work, job, settings.longest_ms)
-
     def _voice_hz(self, job: Job, settings: SessionSettings) -> int:
         """Sample rate of the voice with which the model speaks this reply; 0: the tts stage speaks it, or nobody does.
 
@@ -111,21 +111,6 @@ class LlmStage:
         omni = isinstance(job, TurnAudioReady) or settings.route == OMNI
         own = omni and has_audio_output(self._model) and job.options.say is None and is_spoken(job, settings)
         return int(self._model.rate_hz) if own else 0
-
-    def _deltas(
-        self,
-        work: Work,
-        job: Job,
-        messages: Sequence[Message],
-        language: str,
-        prefix: str,
-        tools: Sequence[Tool],
-        audio_options: dict[str, Any],
-    ) -> Deltas:
-        if job.options.say is not None:
-            return _recite(job.options.say, prefix)
-        deltas = self._model.reply(messages, language=language, prefix=prefix, tools=tools, **audio_options)
-        return measured(work, self._engine, deltas)
 
     async def close(self) -> None:
         await self._model.close()

@@ -10,7 +10,6 @@ from shared.worker.service import run_stage
 
 
 def build(settings: Settings) -> TtsStage:
-    """Create the stage with the engine that the settings name."""
     synthesizer = create_engine("tts", settings.tts_engine, ENGINES, settings)
     return TtsStage(synthesizer, settings.tts_engine)
 

@@ -18,7 +18,11 @@ class Synthesizer(Protocol):
     """Maximum number of concurrent sentences."""
 
     async def load(self) -> None:
-        """Load the model and warm it up. The worker is ready when this returns."""
+        """Load the model and warm it up. The worker is ready when this returns.
+
+        Raises:
+            UnknownEngine: the model or a library is missing, or the model does not work.
+        """
         ...
 
     def voices(self) -> tuple[str, ...]:
@@ -33,6 +37,9 @@ class Synthesizer(Protocol):
             voice: A name from `voices`; empty for the default voice of the language.
             speed: 1.0 is normal.
             language: BCP 47.
+
+        Raises:
+            ValueError: the voice is unknown, or the engine does not speak the language.
         """
         ...
 

@@ -33,7 +33,6 @@ class TtsStage:
         metrics.tts_characters.labels(self._engine)  # export 0: a rate needs a sample before the first increment
 
     def info(self) -> dict[str, Any]:
-        """What the worker reports about itself in its status."""
         return {
             "engine": self._engine,
             "slots": self.slots,

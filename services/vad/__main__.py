@@ -11,7 +11,6 @@ from shared.worker.service import run_stage
 
 
 def build(settings: Settings) -> VadStage:
-    """Create the stage with the engines that the settings name."""
     detector = create_engine("vad", settings.vad_engine, ENGINES, settings)
     turn_detector = create_engine("endpoint", settings.endpoint_engine, ENDPOINTING_ENGINES, settings)
     return VadStage(detector, turn_detector, settings.vad_slots, settings.vad_engine, settings.endpoint_engine)

@@ -112,7 +112,6 @@ class _Session:
             self._trace.restore(self._listener.trace)
 
     def deliver(self, entry_id: str, fence: int, frames: list[Frame]) -> None:
-        """Take the next entry of the input stream."""
         self._latest_input_s = self._loop.time()
         self.detector_session.add(entry_id, frames)
 

@@ -50,7 +50,6 @@ class TurnTaker:
 
     @property
     def in_turn(self) -> bool:
-        """Whether a turn has begun and is not over."""
         return self.turn.state != State.SILENT
 
     @property

@@ -74,7 +74,6 @@ class TurnTrace:
         return (self._trace, self._turn, self._began_ns) if self._span is not INVALID_SPAN and self._trace else ()
 
     def restore(self, state: Sequence[str | int]) -> None:
-        """Continue the span that another worker began."""
         if state:
             trace, turn, began_ns = state
             self._begin(int(turn), int(began_ns), str(trace))

@@ -122,5 +122,4 @@ class Generative(Pretrained):
         return inputs.to(self._device.name, self._device.dtype)
 
     def _accepted(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Return the options that the processor has parameters for."""
         return {name: value for name, value in options.items() if name in self._parameters}

@@ -59,11 +59,6 @@ class OfflineUtterance:
         self._final: Transcript | None = None  # of all audio so far; None: not decoded yet
 
     async def accept(self, pcm: bytes) -> str | None:
-        """See `engine.Utterance`.
-
-        Raises:
-            EngineLost: the device has failed, or does not answer.
-        """
         self._pieces.append(pcm)
         self._bytes += len(pcm)
         self._voice.add(pcm)
@@ -79,11 +74,6 @@ class OfflineUtterance:
         return partial
 
     async def finish(self) -> Transcript:
-        """See `engine.Utterance`.
-
-        Raises:
-            EngineLost: the device has failed, or does not answer.
-        """
         if self._final is None:
             self._cancel_partial()
             latest = await self._batcher.ask(self._window()) if self._voice.is_open else Recognition("")

@@ -74,7 +74,6 @@ class Pretrained:
         return inputs.to(self._device.name, self._device.dtype)
 
     def _texts(self, rows: Sequence[Any], **options: Any) -> list[str]:
-        """Decode rows of token ids."""
         ids = [row.tolist() for row in rows]
         return [text.strip() for text in self._processor.batch_decode(ids, skip_special_tokens=True, **options)]
 
@@ -95,5 +94,4 @@ class Pretrained:
 
 
 def parameters_of(function: Callable[..., Any]) -> frozenset[str]:
-    """Return the names of a function's parameters."""
     return frozenset(inspect.signature(function).parameters)

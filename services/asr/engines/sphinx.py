@@ -85,7 +85,6 @@ class _Decoder:
         self._lib.ps_end_utt(self._ps)
 
     def words(self) -> str:
-        """Return the words recognised so far."""
         words: bytes | None = self._lib.ps_get_hyp(self._ps, None)
         return " ".join(_NO_WORDS.sub("", (words or b"").decode()).split())
 

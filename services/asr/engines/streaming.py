@@ -88,11 +88,6 @@ class StreamingUtterance:
         self._final: Transcript | None = None
 
     async def accept(self, pcm: bytes) -> str | None:
-        """See `engine.Utterance`.
-
-        Raises:
-            EngineLost: the device has failed, or does not answer.
-        """
         self._pcm += pcm
         self._final = None
         if not self._voice.is_open:
@@ -112,11 +107,6 @@ class StreamingUtterance:
         return partial
 
     async def finish(self) -> Transcript:
-        """See `engine.Utterance`.
-
-        Raises:
-            EngineLost: the device has failed, or does not answer.
-        """
         if self._final is None:
             text = await self._flush() if self._voice.is_open else ""
             text = streamed_without_hallucinations(text, self._received / RATE_HZ)

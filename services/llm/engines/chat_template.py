@@ -64,7 +64,7 @@ class ChatTemplate:
             )
         if not getattr(tokenizer, "is_fast", False):
             raise UnknownEngine("the model's tokenizer is not a fast tokenizer (it has no tokenizer.json)")
-        self._controls = _controls(tokenizer)
+        self._controls = controls(tokenizer)
         found = next((merging for merging in MERGING if self._accepts(_SAMPLE, (), merging)), None)
         if found is None:
             raise UnknownEngine("the model's chat template accepts no conversation of system, user and assistant")
@@ -174,7 +174,7 @@ class ChatTemplate:
         return value
 
 
-def _controls(tokenizer: Any) -> re.Pattern[str]:
+def controls(tokenizer: Any) -> re.Pattern[str]:
     """Return a pattern that matches the first character of every control token."""
     added = tokenizer.added_tokens_decoder.values()
     # Added tokens that are not special are often plain words or spaces, except those in brackets: <think>, <tool_call>.

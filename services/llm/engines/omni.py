@@ -9,7 +9,7 @@ stage and the edge decide that, in the same way for all models.
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -48,11 +48,11 @@ class Omni:
         self._warned_of_tools = False
 
     async def load(self) -> None:
-        """Raises `UnknownEngine` if the model or a library is missing, or the model does not work."""
         self._model = await asyncio.to_thread(self._load)
         self.audio_output = self._model.speaks
         try:
-            await self._warm_up()
+            async for _ in self._generate((), bytes(2 * RATE_HZ), "", None, WARM_TOKENS):
+                pass
         except EngineLost:
             raise
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
@@ -61,10 +61,6 @@ class Omni:
     def _load(self) -> AudioChatModel:
         name = model_name("llm", "omni", self._settings.llm_model, device_kind(self._settings))
         return AudioChatModel(find_model(name), open_device(self._settings), self._settings)
-
-    async def _warm_up(self) -> None:
-        async for _ in self._generate((), bytes(2 * RATE_HZ), "", None, WARM_TOKENS):
-            pass
 
     async def reply(
         self,
@@ -76,12 +72,7 @@ class Omni:
         audio: bytes = b"",
         voice: str | None = None,
     ) -> AsyncGenerator[str | ToolCall | Speech | Usage, None]:
-        """See `engine.OmniModel`. Tools are ignored. A spoken reply cannot be continued after a prefix.
-
-        Raises:
-            ValueError: the turn is too long for the model.
-            EngineLost: the device failed, or the model stalled.
-        """
+        """See `engine.OmniModel`. Tools are ignored. A spoken reply cannot be continued after a prefix."""
         if tools and not self._warned_of_tools:
             self._warned_of_tools = True
             log.warning("tools ignored: the engine omni does not support them")
@@ -105,8 +96,26 @@ class Omni:
                 with suppress(RuntimeError):  # the loop may be closed already
                     loop.call_soon_threadsafe(output.put_nowait, item)
 
+        def generate() -> None:
+            import torch
+
+            model = self._model
+            with torch.inference_mode():
+                inputs = model.prompt(messages, audio, prefix)
+                usage.prompt = inputs["input_ids"].shape[-1]
+                if voice is None or not model.speaks:
+                    model.write(inputs, tokens, emit, stop.is_set, usage)
+                else:
+                    emit(model.speak(inputs, tokens, voice, emit, stop.is_set, usage))
+            if not stop.is_set():
+                usage.finish_reason = "stop" if usage.reply < tokens else "length"
+
         def work() -> None:
-            self._run(messages, audio, prefix, voice, tokens, emit, stop, usage)
+            try:
+                generate()
+                emit(None)
+            except Exception as error:  # noqa: BLE001 - any error fails this reply, which raises it on the event loop
+                emit(error)
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._free.release)
 
@@ -131,35 +140,6 @@ class Omni:
                     yield Speech(item[start : start + SLICE_BYTES])
         finally:
             stop.set()
-
-    def _run(
-        self,
-        messages: Sequence[Message],
-        audio: bytes,
-        prefix: str,
-        voice: str | None,
-        tokens: int,
-        emit: Callable[[str | bytes | Exception | None], None],
-        stop: threading.Event,
-        usage: Usage,
-    ) -> None:
-        """Generate a reply in the model's thread. `emit` gets text, the voice, then None at the end, or the error."""
-        import torch
-
-        model = self._model
-        try:
-            with torch.inference_mode():
-                inputs = model.prompt(messages, audio, prefix)
-                usage.prompt = inputs["input_ids"].shape[-1]
-                if voice is None or not model.speaks:
-                    model.write(inputs, tokens, emit, stop.is_set, usage)
-                else:
-                    emit(model.speak(inputs, tokens, voice, emit, stop.is_set, usage))
-            if not stop.is_set():
-                usage.finish_reason = "stop" if usage.reply < tokens else "length"
-            emit(None)
-        except Exception as error:  # noqa: BLE001 - any error fails this reply, which raises it on the event loop
-            emit(error)
 
     async def _next(self, output: asyncio.Queue[Any]) -> Any:
         try:

@@ -8,15 +8,15 @@ The model type in the folder's configuration selects the class. Models with a ta
 import base64
 import io
 import re
-import wave
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 
 from services.llm.engine import Usage
-from services.llm.engines.chat_template import BEGINNING, MERGING, merged, without_calls
+from services.llm.engines.chat_template import BEGINNING, MERGING, controls, merged, without_calls
 from services.llm.engines.context import truncated
 from services.llm.engines.omni_streamer import OnText, Stopped, TextStreamer, stopping_criteria
 from shared.audio.loudness import level
@@ -93,7 +93,9 @@ class AudioChatModel:
         if getattr(extractor, "sampling_rate", RATE_HZ) != RATE_HZ:
             raise UnknownEngine(f"{folder} expects audio at {extractor.sampling_rate} Hz; turns have {RATE_HZ} Hz")
         self._tokenizer = self._processor.tokenizer
-        self._controls = _controls(self._tokenizer)
+        # Mistral's own tokenizer has no table of added tokens; it never encodes text as a control token.
+        has_table = isinstance(getattr(self._tokenizer, "added_tokens_decoder", None), dict)
+        self._controls = controls(self._tokenizer) if has_table else re.compile(r"(?!)(.)")
         load = getattr(library, architecture).from_pretrained
         options: dict[str, Any] = {"dtype": self._device.dtype, "local_files_only": True}
         if self.model_type in TALKERS:  # their loader also loads the voices, and does not report missing weights
@@ -151,7 +153,7 @@ class AudioChatModel:
 
     def _escaped(self, text: str) -> str:
         """Break up control tokens in untrusted text. The library fails at an audio token without audio."""
-        return self._controls.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+        return self._controls.sub(r"\1 ", text)
 
     def _audio_tokens(self, samples: int) -> int:
         """Return the maximum number of tokens of this many samples at 16 kHz."""
@@ -172,13 +174,11 @@ class AudioChatModel:
             {"role": message.role, "content": self._content(message.text, samples)}
             for message in merged(messages, merging)
         ]
+        options = {} if self.model_type == "voxtral" else {"add_generation_prompt": True}
         inputs = self._processor.apply_chat_template(
-            conversation, tokenize=True, return_dict=True, return_tensors="pt", **self._template_options()
+            conversation, tokenize=True, return_dict=True, return_tensors="pt", **options
         )
         return inputs.to(self._device.name, self._device.dtype)
-
-    def _template_options(self) -> dict[str, Any]:
-        return {} if self.model_type == "voxtral" else {"add_generation_prompt": True}
 
     def _content(self, text: str, samples: Any) -> Any:
         before, placeholder, after = text.rpartition(SOUND)
@@ -241,14 +241,6 @@ class AudioChatModel:
         }
 
 
-def _controls(tokenizer: Any) -> re.Pattern[str]:
-    added = getattr(tokenizer, "added_tokens_decoder", None)
-    # Mistral's own tokenizer has no such table; it never encodes text as a control token.
-    names = {token.content for token in added.values()} if isinstance(added, dict) else set()
-    found = sorted((re.escape(name) for name in names if len(name.strip()) > 1), key=len, reverse=True)
-    return re.compile("|".join(found) or r"(?!)")
-
-
 def _voices(model: Any) -> list[str]:
     named = getattr(model, "speaker_map", None)
     if named is None:
@@ -258,9 +250,5 @@ def _voices(model: Any) -> list[str]:
 
 def _wav(samples: Any) -> str:
     buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as out:
-        out.setnchannels(1)
-        out.setsampwidth(2)
-        out.setframerate(RATE_HZ)
-        out.writeframes((samples * 32_767).astype("<i2").tobytes())
+    soundfile.write(buffer, samples, RATE_HZ, subtype="PCM_16", format="WAV")
     return base64.b64encode(buffer.getvalue()).decode()

@@ -49,7 +49,6 @@ def _tokens(reported: Any, name: str, before: int) -> int:
 
 
 def message_object(message: Message) -> dict[str, Any]:
-    """Return a message as the protocol's JSON object."""
     converted: dict[str, Any] = {"role": message.role, "content": message.text}
     if message.role == "tool":
         converted["tool_call_id"] = message.answers

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
@@ -59,7 +59,6 @@ class TransformersModel:
         self._limit = 0  # maximum tokens of a prompt
 
     async def load(self) -> None:
-        """Raises `UnknownEngine` if the model or a library is missing, or the model does not work."""
         try:
             await asyncio.to_thread(self._load)
             async for _ in self._generate([Message("user", "Hello.", 1)], "", (), tokens=4):
@@ -78,7 +77,9 @@ class TransformersModel:
             import transformers
         except ImportError as error:
             raise UnknownEngine(not_installed("The transformers engine", "neural", error.name)) from error
-        settings, library = self._settings, _quiet(transformers)
+        settings, library = self._settings, cast("Any", transformers)
+        library.logging.set_verbosity_error()
+        library.logging.disable_progress_bar()
         self._name = name = model_name("llm", "transformers", settings.llm_model, device_kind(settings))
         folder = find_model(name)
         device = open_device(settings)
@@ -135,7 +136,6 @@ class TransformersModel:
         return generation
 
     def _start(self, library: Any, generation: Any, options: dict[str, Any]) -> Any:
-        """Start the library's manager of continuous batching, and return it."""
         config = library.ContinuousBatchingConfig(**options, default_compile_level=int(self._settings.compile))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about dropped options, which are logged below
@@ -158,12 +158,7 @@ class TransformersModel:
     async def reply(
         self, messages: Sequence[Message], *, language: str, prefix: str = "", tools: Sequence[Tool] = ()
     ) -> AsyncGenerator[str | ToolCall | Usage, None]:
-        """See `engine.ChatModel`. `Usage.cached` stays 0: the library does not report cache hits.
-
-        Raises:
-            ValueError: the turn is too long for the model.
-            EngineLost: the device failed, or the model stalled.
-        """
+        """See `engine.ChatModel`. `Usage.cached` stays 0: the library does not report cache hits."""
         async with aclosing(self._generate(messages, prefix, tools, tokens=self._settings.reply_tokens)) as items:
             async for item in items:
                 yield item
@@ -268,9 +263,3 @@ class TransformersModel:
 
 def _without_end(ids: Sequence[int], end_ids: Sequence[int]) -> Sequence[int]:
     return ids[:-1] if ids and ids[-1] in end_ids else ids
-
-
-def _quiet(library: Any) -> Any:
-    library.logging.set_verbosity_error()
-    library.logging.disable_progress_bar()
-    return library

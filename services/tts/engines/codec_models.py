@@ -20,13 +20,10 @@ class Csm(Model):
     the others in the batch, and the library runs the codec for each sentence alone anyway.
     """
 
-    exact = False
+    exact, processor = False, "AutoProcessor"
     voices = (VOICE, "speaker-1")
     languages = frozenset({"en"})
     longest = 240
-
-    def _load_processor(self, library: Any, folder: Path) -> Any:
-        return library.AutoProcessor.from_pretrained(folder, local_files_only=True)
 
     def _finish(self, folder: Path, settings: Settings) -> None:
         self.rate_hz = int(self._model.config.codec_config.sampling_rate)
@@ -55,12 +52,9 @@ class Csm(Model):
 class Bark(Model):
     """Suno's Bark: three models in sequence. Its voices are the presets whose files are in the folder."""
 
-    exact = False
+    exact, processor = False, "AutoProcessor"
     longest = 150
     """Characters. The model generates at most 14 s."""
-
-    def _load_processor(self, library: Any, folder: Path) -> Any:
-        return library.AutoProcessor.from_pretrained(folder, local_files_only=True)
 
     def _finish(self, folder: Path, settings: Settings) -> None:
         self.rate_hz = int(self._model.generation_config.sample_rate)
@@ -83,7 +77,6 @@ class Bark(Model):
 
 
 def _turn(role: str, text: str, audio: Waveform | None = None) -> dict[str, Any]:
-    """Return a turn of a conversation as the processor expects it."""
     content: list[dict[str, Any]] = [{"type": "text", "text": text}]
     if audio is not None:
         content.append({"type": "audio", "path": audio})

@@ -6,7 +6,6 @@ ends at its next slice.
 """
 
 import asyncio
-import re
 import threading
 from bisect import bisect_right
 from collections import deque
@@ -15,7 +14,7 @@ from queue import SimpleQueue
 
 from services.tts.engine import Speech
 from services.tts.engines.espeak_library import RATE_HZ, SLICE_MS, library
-from services.tts.engines.waveform import CLOSERS, pause_ms
+from services.tts.engines.waveform import CLOSERS, WORDS, pause_ms
 from shared.protocol.session import Word
 from shared.settings import Settings
 
@@ -26,8 +25,6 @@ QUEUED_SLICES = 64
 """Capacity of a sentence's queue, about 12 s: the thread never waits during a sentence of usual length."""
 CLOSE_TIMEOUT_S = 5.0
 
-# Chinese and Japanese have no spaces, so each character counts as a word.
-_WORDS = re.compile(r"[\u2e80-\u9fff]|[^\s\u2e80-\u9fff]+")
 _OPENERS = " \"'\u2018\u201c\u201e\u00ab([{\u300c\u300e\uff08"
 # Control characters are commands to espeak-ng, and a NUL ends its text. Spaces instead keep the positions of the words.
 _CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), " ")
@@ -45,7 +42,7 @@ class _Sentence:
         # One place more than the semaphore allows slices: for the end of the sentence (None) or an error.
         self._queue: asyncio.Queue[Speech | Exception | None] = asyncio.Queue(QUEUED_SLICES + 1)
         self._room = threading.Semaphore(QUEUED_SLICES)
-        self._word_starts = [match.start() for match in _WORDS.finditer(self.text)]
+        self._word_starts = [match.start() for match in WORDS.finditer(self.text)]
         self._covered = 0  # characters of the text up to the end of the last complete word
         self._samples = 0
         # A slice waits here while one of its words has no end yet, at most for the length of that word.
@@ -149,11 +146,7 @@ class EspeakSynthesizer:
         return (DEFAULT_VOICE, *sorted(others))
 
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
-        """See `engine.Synthesizer`. `voice` may name a variant of espeak-ng, too: `en-us+f3`.
-
-        Raises:
-            ValueError: the voice is unknown, or no voice speaks the language.
-        """
+        """See `engine.Synthesizer`. `voice` may name a variant of espeak-ng, too: `en-us+f3`."""
         wpm = min(max(round(speed * NORMAL_WPM), SLOWEST_WPM), FASTEST_WPM)
         sentence = _Sentence(text, self._find_voice(voice, language), wpm)
         if not sentence.text.strip():

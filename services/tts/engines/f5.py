@@ -68,7 +68,6 @@ class F5Synthesizer:
         self._references: OrderedDict[str, Reference] = OrderedDict()  # by digest; used by the model's thread only
 
     async def load(self) -> None:
-        """Raises `UnknownEngine` if the model or a library is missing."""
         self._model = await asyncio.to_thread(self._load, self._settings)
         self._batcher = Batcher("tts", self._run, most=1, wait_ms=0, timeout_s=CALL_S)
         if self._model.own is not None:

@@ -10,7 +10,7 @@ import re
 import numpy as np
 import soxr
 
-from services.tts.engines.waveform import Waveform, active_span
+from services.tts.engines.waveform import WORDS, Waveform, active_span
 from shared.audio.voices import ClonedVoice
 from shared.protocol.session import Word
 
@@ -36,8 +36,6 @@ _CUTS = (
     re.compile(r"[,;:]\s|\s[\u2013\u2014-]\s|[\uff0c\uff1b\uff1a\u3001]"),
     re.compile(r"\s"),
 )
-# Chinese has no spaces, so each character counts as a word.
-_WORDS = re.compile(r"[\u2e80-\u9fff]|[^\s\u2e80-\u9fff]+")
 _ENDS = (".", "!", "?", "\u2026", "\u3002", "\uff01", "\uff1f")
 
 
@@ -67,7 +65,6 @@ def reference_text(text: str) -> str:
 
 
 def piece_frames(reference_frames: int, reference: str, text: str, speed: float) -> int:
-    """Return the length of a piece in frames."""
     size = len(text.encode())
     if size < SHORT_BYTES:
         speed *= SHORT_SPEED
@@ -109,7 +106,7 @@ def _cut(text: str, room: int) -> int:
 
 def estimated_words(text: str, start: int, end: int) -> tuple[Word, ...]:
     """Estimate the word times of a text spoken from sample `start` to `end`, in proportion to the words' bytes."""
-    words = _WORDS.findall(text)
+    words = WORDS.findall(text)
     sizes = np.cumsum([0, *(len(word.encode()) + 1 for word in words)])
     marks = [start + int((end - start) * size // sizes[-1]) for size in sizes]
     return tuple(Word(word, marks[index], marks[index + 1]) for index, word in enumerate(words))

@@ -69,7 +69,6 @@ class KokoroSynthesizer:
         self._styles: dict[str, Any] = {}
 
     async def load(self) -> None:
-        """Raises `UnknownEngine` if the model or a library is missing."""
         await asyncio.to_thread(self._load)
         self._batcher = Batcher("tts", self._run, most=1, wait_ms=0)
         for text in WARM_UP:
@@ -103,11 +102,6 @@ class KokoroSynthesizer:
         return self._names
 
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
-        """See `engine.Synthesizer`.
-
-        Raises:
-            ValueError: the voice is unknown, or Kokoro does not speak the language.
-        """
         chosen, code = self._choose(voice, language)
         speed = min(max(speed, SLOWEST), FASTEST)
         assert self._batcher is not None, "load comes first"  # noqa: S101

@@ -42,6 +42,8 @@ class Model:
     exact = True
     """Whether to compute in 32 bits: these models are small, and most are sensitive to rounding."""
     has_speed = False
+    processor = "AutoTokenizer"
+    """The class of transformers that prepares the text."""
 
     def __init__(self, folder: Path, architecture: str, device: Device, settings: Settings) -> None:
         import transformers
@@ -55,13 +57,10 @@ class Model:
         dtype = torch.float32 if self.exact else device.dtype
         loaded = getattr(library, architecture).from_pretrained(folder, dtype=dtype, local_files_only=True)
         self._model: Any = loaded.to(device.name).eval()
-        self._processor: Any = self._load_processor(library, folder)
+        self._processor: Any = getattr(library, self.processor).from_pretrained(folder, local_files_only=True)
         self._warned_of_speed = False
         self._wanted: Callable[[], bool] = bool
         self._finish(folder, settings)
-
-    def _load_processor(self, library: Any, folder: Path) -> Any:
-        return library.AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
     def _finish(self, folder: Path, settings: Settings) -> None:
         """Set `rate_hz` and whatever the subclass needs."""

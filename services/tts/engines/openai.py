@@ -27,20 +27,8 @@ MAX_HEADER = 65_536
 DEFAULT_MODEL = "tts-1"
 """OpenAI's fast model. Most self-hosted servers accept the name for their own model."""
 VOICES = (
-    "alloy",
-    "ash",
-    "ballad",
-    "cedar",
-    "coral",
-    "echo",
-    "fable",
-    "marin",
-    "nova",
-    "onyx",
-    "sage",
-    "shimmer",
-    "verse",
-)
+    "alloy", "ash", "ballad", "cedar", "coral", "echo", "fable", "marin", "nova", "onyx", "sage", "shimmer", "verse",
+)  # fmt: skip
 """OpenAI's documented voices."""
 KEY_NAMES = "PARLEY_TTS_KEY or OPENAI_API_KEY"
 REFUSED = (401, 403)

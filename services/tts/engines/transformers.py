@@ -53,7 +53,6 @@ class TransformersSynthesizer:
         self._batcher: Batcher[_Piece, Waveform] | None = None
 
     async def load(self) -> None:
-        """Raises `UnknownEngine` if the model or a library is missing, or it does not speak the language."""
         self._model = await asyncio.to_thread(self._load)
         self.rate_hz = self._model.rate_hz
         most = self._settings.batch if self._model.batches else 1
@@ -74,11 +73,7 @@ class TransformersSynthesizer:
         return self._model.voices
 
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
-        """See `engine.Synthesizer`. The slices have no words: these models do not report word times.
-
-        Raises:
-            ValueError: the voice is unknown, or the model does not speak the language.
-        """
+        """See `engine.Synthesizer`. The slices have no words: these models do not report word times."""
         chosen = self._choose(voice, language)
         speed = min(max(speed, SLOWEST), FASTEST)
         assert self._batcher is not None, "load comes first"  # noqa: S101

@@ -1,5 +1,6 @@
 """Post-process a model's waveform: trim silence, level the loudness, fade the edges, cut into slices. Pure."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -20,6 +21,8 @@ SENTENCE_PAUSE_MS, CLAUSE_PAUSE_MS, PHRASE_PAUSE_MS = 200, 90, 40
 """Silence at normal speed after a full stop, after a comma, and where a text was cut without punctuation."""
 
 CLOSERS = " \"'\u2019\u201c\u201d\u00bb)]}\u300d\u300f\uff09"
+WORDS = re.compile(r"[\u2e80-\u9fff]|[^\s\u2e80-\u9fff]+")
+"""The words of a text. Chinese and Japanese have no spaces, so each character counts as a word."""
 _SENTENCE_MARKS = frozenset(".!?\u2026\u0964\u0965\u061f\u06d4\u3002\uff01\uff1f")
 _CLAUSE_MARKS = frozenset(",;:\u2013\u2014-\u060c\u061b\u3001\uff0c\uff1b\uff1a")
 

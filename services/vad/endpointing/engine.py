@@ -64,7 +64,7 @@ class FixedDetector:
     async def load(self) -> None:
         pass
 
-    def open(self) -> "FixedSpeaker":
+    def open(self) -> Speaker:
         return FixedSpeaker()
 
     async def close(self) -> None:
@@ -72,7 +72,7 @@ class FixedDetector:
 
 
 class FixedSpeaker:
-    """See `Speaker`. Learns nothing."""
+    """See `Speaker`. Learns nothing. Also the base of other speakers that learn nothing."""
 
     def resumed(self, pause_ms: int) -> None:
         pass

@@ -7,8 +7,8 @@ counts as a short one.
 
 from collections.abc import Sequence
 
+from services.vad.endpointing.engine import FixedDetector
 from shared.protocol.session import SessionSettings
-from shared.settings import Settings
 
 SHORTEST_MS, LONGEST_MS = 250, 1200
 """Limits of the wait."""
@@ -19,24 +19,6 @@ FLUENT_MS = 160.0
 """The pause length learned from a turn without a pause. Shorter silences are not pauses."""
 LONGEST_PAUSE_MS = 2_000
 """Longer pauses are learned as this length."""
-
-
-class PaceDetector:
-    """See `endpointing.TurnDetector`."""
-
-    audio_s = 0.0
-
-    def __init__(self, settings: Settings) -> None:
-        pass
-
-    async def load(self) -> None:
-        pass
-
-    def open(self) -> "PaceSpeaker":
-        return PaceSpeaker()
-
-    async def close(self) -> None:
-        pass
 
 
 class PaceSpeaker:
@@ -79,3 +61,10 @@ class PaceSpeaker:
         if len(state) == 5:  # otherwise another engine wrote it
             self._mean_ms, self._deviation_ms = state[:2]
             self._initialised, self._fluent, self._fluent_turn = map(bool, state[2:])
+
+
+class PaceDetector(FixedDetector):
+    """Follows the pauses of each speaker."""
+
+    def open(self) -> PaceSpeaker:
+        return PaceSpeaker()

@@ -6,13 +6,13 @@ Output: the probability, after the sigmoid, that the turn is complete.
 """
 
 import asyncio
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from services.vad.endpointing.engine import FixedSpeaker
 from shared.distribution import not_installed
 from shared.engines.registry import UnknownEngine
 from shared.protocol.session import RATE_HZ, SessionSettings
@@ -35,7 +35,6 @@ class SmartTurnDetector:
         self._features: Any = None
 
     async def load(self) -> None:
-        """Raises `UnknownEngine` if the model, onnxruntime or transformers is missing."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._load)
 
     def _load(self) -> None:
@@ -74,27 +73,15 @@ class SmartTurnDetector:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 
-class SmartTurnSpeaker:
-    """See `endpointing.Speaker`. Learns nothing: each pause is judged by the audio alone."""
+class SmartTurnSpeaker(FixedSpeaker):
+    """Learns nothing: each pause is judged by the audio alone."""
 
     def __init__(self, detector: SmartTurnDetector) -> None:
         self._detector = detector
 
-    def resumed(self, pause_ms: int) -> None:
-        pass
-
-    def committed(self, pause_ms: int) -> None:
-        pass
-
     async def wait_ms(self, pcm: bytes, settings: SessionSettings) -> int:
         complete = await self._detector.predict(pcm) >= COMPLETE
         return settings.complete_ms if complete else settings.incomplete_ms
-
-    def state(self) -> list[float]:
-        return []
-
-    def restore(self, state: Sequence[float]) -> None:
-        pass
 
 
 def find_model(name: str) -> str:

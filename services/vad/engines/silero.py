@@ -49,7 +49,6 @@ class SileroDetector:
         self._rate = np.array(RATE_HZ, np.int64)
 
     async def load(self) -> None:
-        """Raises `UnknownEngine` if silero-vad or onnxruntime is not installed."""
         await asyncio.to_thread(self._load)
 
     def _load(self) -> None:

@@ -17,7 +17,7 @@ from tests.support.waiting import HANG_S
 
 pytestmark = pytest.mark.timeout(300)  # they start processes
 
-OPTIONS = Options(seconds=0.1, barge=0.2, grain_ms=2.0, speculations=1)
+OPTIONS = Options(seconds=0.1, barge=0.2, speculations=1)
 
 WRITES = """
 import json, os, pathlib, sys
@@ -45,8 +45,7 @@ async def test_it_is_asked_for_the_same_run_and_runs_its_own_code(name: str, tmp
     assert found["cwd"] == str(tmp_path)
     assert str(tmp_path) in found["paths"]
     out = Path(found["given"].pop("out"))
-    assert found["given"] == {"sessions": "7", "seconds": "0.1", "barge": "0.2", "repeat": "1",
-                              "grain-ms": "2.0", "speculations": "1"}  # fmt: skip
+    assert found["given"] == {"sessions": "7", "seconds": "0.1", "barge": "0.2", "repeat": "1", "speculations": "1"}
     assert not out.exists()
 
 

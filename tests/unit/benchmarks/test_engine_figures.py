@@ -1,4 +1,4 @@
-"""From what sessions waited for to the engines' figures, their comparison, and the profile."""
+"""From what sessions waited for to the engines' figures, and their comparison."""
 
 from typing import Any
 
@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from benchmarks.engines.comparison import compare_results
 from benchmarks.engines.figures import TOKENS_PER_S, Piece, busy_s, figure, figures, verdicts
-from benchmarks.engines.profile import NO_TORCH, bottleneck, idle_share, most_expensive
 
 
 def piece(start_s: float, end_s: float, amount: float = 1, **times_ms: list[float]) -> Piece:
@@ -76,23 +75,3 @@ def test_engines_regress_by_a_fifth_and_memory_by_its_share_and_size(
     before: dict[str, Any], now: dict[str, Any], regressed: bool
 ) -> None:
     assert bool(compare_results(before, now).regressions) is regressed
-
-
-def operation(name: str, cpu_ms: float, device_ms: float = 0) -> dict[str, Any]:
-    return {"name": name, "calls": 1, "cpu_ms": cpu_ms, "device_ms": device_ms}
-
-
-def test_the_bottleneck_is_the_largest_share() -> None:
-    operations = [operation("mm", 3, 10), operation("launch", 9, 0), operation("add", 4, 30)]
-    assert bottleneck(operations, None) == "launch takes 56 % of the processor's time."
-    assert "add takes 75 % of the device's time; the device is idle for 80 %" in bottleneck(operations, 0.8)
-    assert "waits for Python" in bottleneck(operations, 0.8)
-    assert "waits for Python" not in bottleneck(operations, 0.1)
-    assert bottleneck([], None) == NO_TORCH
-    assert [one["name"] for one in most_expensive(operations)] == ["add", "mm", "launch"]
-
-
-def test_idle_is_the_time_between_kernels() -> None:
-    assert idle_share([(6, 10), (0, 2), (1, 3)]) == pytest.approx(0.3)
-    assert idle_share([]) == 1
-    assert idle_share([(1, 1)]) == 0

@@ -1,5 +1,7 @@
 """How well turns were taken, by hand-made calls: each figure once at work."""
 
+from dataclasses import asdict
+
 from benchmarks.turn_taking.run import compare_results
 from benchmarks.turn_taking.score import Score, Seen, score, turns_of
 from deploy.client.performance import Sound
@@ -78,7 +80,7 @@ def test_nothing_said_is_nothing_to_score() -> None:
 
 def test_one_fault_more_is_a_regression_and_a_slightly_later_commit_is_not() -> None:
     def result(**change: object) -> dict[str, object]:
-        figures = {**Score(turns=2, cut_offs=1, commit_ms=[500.0, 520.0]).figures(), **change}
+        figures = {**asdict(Score(turns=2, cut_offs=1, commit_ms=[500.0, 520.0])), **change}
         return {"rows": [{"detector": "webrtc", "endpointing": "fixed", "scene": "all", **figures}]}
 
     assert not compare_results(result(), result(commit_ms=[510.0, 530.0])).regressions
