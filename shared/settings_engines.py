@@ -20,8 +20,8 @@ class EngineSettings(BaseModel):
         str, Setting("Decides that a turn is over: fixed, pace, smart-turn, or module:Class", stage="vad")
     ] = "fixed"
     smart_turn_model: Annotated[
-        str, Setting("Model of smart-turn: a file, or owner/repository/file.onnx on the hub", stage="vad")
-    ] = "pipecat-ai/smart-turn-v3/smart-turn-v3.2-cpu.onnx"
+        str, Setting("Model of smart-turn: one of the catalogue, or an ONNX file", stage="vad")
+    ] = "smart-turn-v3.2"
     asr_engine: Annotated[str, Setting("sphinx, transformers, scripted, or module:Class", stage="asr")] = ""
     llm_engine: Annotated[
         str, Setting("eliza, transformers, openai, omni, scripted, scripted-omni, or module:Class", stage="llm")
