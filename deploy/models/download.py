@@ -1,15 +1,14 @@
 """Downloads one file over HTTP into a folder. A download that was cut off is resumed, also by a later process."""
 
-import errno
 import hashlib
 import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import certifi
 import httpx
 
 CHUNK_BYTES = 1 << 18
@@ -43,12 +42,25 @@ class AccessRefused(SourceFailed):
 
 
 def open_client(proxy: str | None = None, certificates: str | None = None, timeout_s: float = 15.0) -> httpx.Client:
-    """Return a client that trusts the certificates of this system, those of certifi, and those of the file `certificates`."""
-    context = ssl.create_default_context()
-    for file in filter(None, (certifi.where(), certificates)):
-        context.load_verify_locations(file)
+    """Return a client that trusts the certificates of this system, and those of the file `certificates`.
+
+    Raises:
+        SourceFailed: the proxy or the certificates cannot be used.
+    """
     timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0))
-    return httpx.Client(proxy=proxy, verify=context, timeout=timeout, follow_redirects=True)
+    try:
+        return httpx.Client(proxy=proxy, verify=_trust(certificates), timeout=timeout, follow_redirects=True)
+    except (OSError, ValueError) as error:
+        raise SourceFailed(f"the proxy {proxy} or the certificates {certificates} cannot be used: {error}") from error
+
+
+@cache
+def _trust(certificates: str | None) -> ssl.SSLContext:
+    context = httpx.create_ssl_context()  # certifi's certificates, or those of SSL_CERT_FILE
+    context.load_default_certs()
+    if certificates:
+        context.load_verify_locations(certificates)
+    return context
 
 
 @contextmanager
@@ -115,7 +127,7 @@ def _append(client: httpx.Client, url: str, part: Path, size: int, advance: Adva
             raise SourceFailed(f"{urlsplit(url).hostname} has a file of {start + int(length)} bytes, not of {size}")
         with part.open("r+b" if start else "wb") as file:
             file.seek(start)
-            for chunk in response.iter_bytes(CHUNK_BYTES):
+            for chunk in response.iter_raw():
                 start += len(chunk)
                 if start > size:
                     raise SourceFailed(f"{urlsplit(url).hostname} sends more than the {size} bytes expected")
@@ -135,10 +147,6 @@ def file_sha256(path: Path, advance: Advance | None = None) -> str:
             if advance is not None:
                 advance(done)
     return hasher.hexdigest()
-
-
-def is_disk_full(error: OSError) -> bool:
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _size(path: Path) -> int:

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 from deploy.models.hub import Hub
 from deploy.models.repositories import pull_repositories
-from deploy.models.store import Progress, Store
+from deploy.models.sources import Progress
+from deploy.models.store import Store
 from deploy.models.used import known_names, model_status, named_models, size_text
 from shared.engines.registry import UnknownEngine
 from shared.settings import Settings
