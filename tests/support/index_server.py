@@ -43,6 +43,8 @@ class IndexServer:
         """Answer with HTML, as older servers do, and not with JSON."""
         self.hashes = True
         """Name the hashes of the wheels."""
+        self.page: bytes | None = None
+        """Body of every page in place of the links."""
         self.resumable = True
         """Respect the Range of a request."""
         self.cuts: list[int] = []
@@ -99,6 +101,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _page(self, package: str, files: list[str]) -> None:
         index = self.server_state
+        if index.page is not None:
+            return self._answer(200, index.page, {"Content-Type": "text/html" if index.html else JSON})
         hashes = {file: sha256(index.wheels[file]) if index.hashes else "" for file in files}
         if index.html:
             links = [f'<a href="../../files/{file}#sha256={sha256}">{file}</a>' for file, sha256 in hashes.items()]

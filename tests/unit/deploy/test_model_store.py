@@ -165,6 +165,31 @@ def test_a_later_process_resumes(from_index: Store, index: IndexServer) -> None:
     assert is_complete(from_index.folder)
 
 
+def test_a_line_that_is_down_for_a_moment(index: IndexServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    append, attempts = downloading._append, iter(range(9))
+
+    def unreachable_at_second(*args: Any) -> None:
+        if next(attempts) == 1:
+            raise downloading.Unreachable("no route")
+        append(*args)
+
+    monkeypatch.setattr(downloading, "_append", unreachable_at_second)
+    index.cuts = [1000]
+    assert Store(tmp_path, Sources(None, PipConfig((index.url,)))).pull([model()]) == {}
+    assert index.downloads == [None, "bytes=1000-"]
+
+
+@pytest.mark.parametrize("page", [b"", b"[]", b"{", b'{"files": [3]}', b'{"files": [{"hashes": {}}]}', b"[" * 100_000])
+def test_an_index_that_answers_nonsense(from_index: Store, index: IndexServer, page: bytes) -> None:
+    index.page = page
+    assert "is not a package index" in from_index.pull([model()])["some-model"]
+
+
+def test_a_link_that_is_no_url(from_index: Store, index: IndexServer) -> None:
+    index.html, index.page = True, b'<a href="http://[::1">x</a>'
+    assert "package index" in from_index.pull([model()])["some-model"]
+
+
 def test_a_server_that_cannot_resume_sends_all_again(from_index: Store, index: IndexServer) -> None:
     index.cuts, index.resumable = [1000], False
     assert from_index.pull([model()]) == {}
