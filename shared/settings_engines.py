@@ -37,13 +37,13 @@ class ModelSettings(BaseModel):
     """Models that a worker loads"""
 
     asr_model: Annotated[
-        str, Setting("Model on the hub, or a folder; empty: one that suits the device", stage="asr")
+        str, Setting("Model of the catalogue or the hub, or a folder; empty: one that suits the device", stage="asr")
     ] = ""
     llm_model: Annotated[
-        str, Setting("Model on the hub, a folder, or an endpoint's name of its model", stage="llm")
+        str, Setting("Model of the catalogue or the hub, a folder, or an endpoint's name of its model", stage="llm")
     ] = ""
     tts_model: Annotated[
-        str, Setting("Model on the hub, a folder, or an endpoint's name of its model", stage="tts")
+        str, Setting("Model of the catalogue or the hub, a folder, or an endpoint's name of its model", stage="tts")
     ] = ""
     device: Annotated[
         str, Setting("Device on which models run; auto: the best there is", pattern=_DEVICE, shape=_DEVICES)
