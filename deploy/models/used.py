@@ -10,7 +10,7 @@ from shared.engines.catalog import CatalogModel, catalog, default_model, engines
 from shared.engines.devices import device_kind
 from shared.engines.models import VOCODER, find_folder, model_name, stored_model
 from shared.engines.registry import UnknownEngine
-from shared.engines.repositories import ModelMissing, missing_files, needs_of, wanted_files
+from shared.engines.repositories import ModelMissing, are_weights, missing_files, needs_of, wanted_files
 from shared.settings import STAGES, Settings
 
 State = Literal["complete", "incomplete", "absent", "none needed"]
@@ -53,7 +53,7 @@ class Model:
         """What to report as missing if no file is on this machine."""
         if self.stored:
             return tuple(file.name for file in self.stored.files)
-        weights = ("the weights",) if self.kind in ("omni", "transformers") else ()
+        weights = () if any(map(are_weights, self.needs)) else ("the weights",)
         return self.needs + weights
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from shared.engines.registry import UnknownEngine
 
 NEEDS: Mapping[str, tuple[str, ...]] = {
+    "faster-whisper": ("config.json", "model.bin", "tokenizer.json"),
+    "llama-cpp": (),
     "kokoro": ("config.json", "kokoro-v1_0.pth", "voices/af_heart.pt"),
     "f5": ("F5TTS_v1_Base/vocab.txt", "F5TTS_v1_Base/model_1250000.safetensors"),
     "vocos": ("config.yaml", "pytorch_model.bin"),
@@ -28,6 +30,8 @@ _OF_TRANSFORMERS = (
 PATTERNS: Mapping[str, tuple[str, ...]] = {
     "transformers": _OF_TRANSFORMERS,
     "omni": _OF_TRANSFORMERS,
+    "faster-whisper": ("config.json", "model.bin", "tokenizer.json", "preprocessor_config.json", "vocabulary.*"),
+    "llama-cpp": ("*Q4_K_M.gguf",),
     "kokoro": ("config.json", "kokoro-v1_0.pth", "voices/*.pt"),
 }
 
@@ -36,7 +40,7 @@ FOLDERS = ("additional_chat_templates/", "speaker_embeddings/")
 VOICES = "spk_dict.pt"
 """The voices of a speaking model; Bark's are in `speaker_embeddings/`."""
 
-WEIGHTS = ("*.safetensors", "*.bin", "*.pth", "*.pt", "*.onnx")
+WEIGHTS = ("*.safetensors", "*.bin", "*.pth", "*.pt", "*.onnx", "*.gguf")
 """Patterns of weight files; a model's folder has at least one."""
 
 LAYOUTS = (
