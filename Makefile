@@ -98,7 +98,6 @@ $(DEV_INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into .venv, with everything that the tests need. The first time takes some minutes."
 	$(INSTALL) torch
 	$(INSTALL) -e '.[dev]'
-	$(INSTALL) --no-deps silero-vad # only its model file is used, without the packages that it requires
 	@touch $@ $(RUN_INSTALLED)
 
 $(BIN)/python:

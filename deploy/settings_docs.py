@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.protocol.session import SESSION_TABLE
-from shared.settings import PROFILES, TABLE
+from shared.settings import PROFILES, TABLE, user_cache
 from shared.settings_table import Row
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
@@ -70,7 +70,7 @@ def _plain(value: Any) -> str:
         case float():
             return f"{value:g}"
         case Path():
-            return str(value).replace(str(Path.home()), "~", 1)
+            return str(value).replace(str(user_cache()), "~/.cache", 1).replace(str(Path.home()), "~", 1)
         case _:
             return str(value)
 

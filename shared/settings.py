@@ -33,6 +33,13 @@ PROFILES: dict[Profile, dict[str, str]] = {
 }
 """The engines of each profile; a setting of an engine's own name overrides them one by one."""
 
+
+def user_cache() -> Path:
+    """The user's folder for files that can be downloaded again, by the XDG Base Directory Specification."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return folder if folder.is_absolute() else Path.home() / ".cache"
+
+
 PREFIX = "PARLEY_"
 FOR_TESTS = "test_"
 """Variables that begin with PARLEY_TEST_ configure tests and benchmarks, not a service."""
@@ -60,6 +67,9 @@ class ServiceSettings(BaseModel):
     data_dir: Annotated[Path, Setting("Folder for what was added later: cloned voices")] = Path(
         "~/.local/share/parley"
     ).expanduser()
+    models_dir: Annotated[Path, Setting("Folder of the downloaded models of the catalogue; all clones share it")] = (
+        user_cache() / "parley" / "models"
+    )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Setting("Lowest level that is logged")] = "info"
     log_format: Annotated[Literal["auto", "json", "text"], Setting("auto: text in a terminal, JSON elsewhere")] = "auto"
     log_content: Annotated[bool, Setting("Logs, traces and the monitor also show what was said")] = False
@@ -138,6 +148,11 @@ class Settings(
         profile = values.get("profile", "classic")
         engines = PROFILES.get(profile, {}) if isinstance(profile, str) else {}  # type: ignore[call-overload]
         return {**values, **{name: engine for name, engine in engines.items() if not values.get(name)}}
+
+    @field_validator("models_dir")
+    @classmethod
+    def _expand(cls, folder: Path) -> Path:
+        return folder.expanduser()
 
     @field_validator("session")
     @classmethod

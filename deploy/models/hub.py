@@ -7,12 +7,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from deploy.models.catalog import Model, model_status
+from deploy.models.download import DownloadFailed
+from deploy.models.used import Model, model_status
 from shared.engines.models import how_to_bring
-
-
-class DownloadFailed(Exception):
-    """A model could not be downloaded. The message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +77,9 @@ def explain(error: Exception, model: Model, hub: Hub, known: Iterable[str]) -> D
     if isinstance(error, RepositoryNotFoundError):
         return DownloadFailed(f"{name} is not on the hub, or is private and needs HF_TOKEN.{meant}")
     if isinstance(error, HFValidationError):
-        return DownloadFailed(f"{name!r} is neither a folder nor a model of the hub (owner/name).{meant}")
+        return DownloadFailed(
+            f"{name!r} is neither a folder, nor a model of the catalogue or the hub (owner/name).{meant}"
+        )
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else 0
     if status in (401, 403):
         return DownloadFailed(

@@ -1,39 +1,19 @@
-"""`parley models pull`: downloads models from the hub into its cache, after a check of their size and the free disk space."""
+"""Downloads models: those that a command names (`parley models pull`), or those that a start needs (`ensure`)."""
 
-import os
-import shutil
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from glob import escape
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-from deploy.models.catalog import Model, ModelStatus, known_names, model_status, named_models, size_text
-from deploy.models.hub import DownloadFailed, Hub, cache_of, explain, progress_bars, reason, repository_of, set_branch
-from shared.distribution import not_installed
-from shared.engines.models import are_weights, as_folder
+from deploy.models.hub import Hub
+from deploy.models.repositories import pull_repositories
+from deploy.models.sources import Progress
+from deploy.models.store import Store
+from deploy.models.used import known_names, model_status, named_models, size_text
 from shared.engines.registry import UnknownEngine
 from shared.settings import Settings
 
-SPACE_FACTOR = 1.05
-"""Free disk space that is required, as a multiple of the size of the download."""
 
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A download."""
-
-    model: Model
-    commit: str
-    files: tuple[str, ...]
-    size: int
-    """Bytes of all files."""
-    missing_size: int
-    """Bytes of the files that are not in the cache."""
-
-
-def run_pull(settings: Settings, names: Sequence[str], hub: Hub | None = None) -> int:
+def run_pull(settings: Settings, names: Sequence[str], hub: Hub | None = None, store: Store | None = None) -> int:
     """Download these models, or without names all that the settings use. Returns 0 if all are complete, otherwise 1.
 
     Raises:
@@ -41,137 +21,82 @@ def run_pull(settings: Settings, names: Sequence[str], hub: Hub | None = None) -
     """
     models = named_models(settings, names)
     if not models:
-        print("The engines of these settings need no model from the hub.")
+        print("The engines of these settings need no model.")
         return 0
-    try:
-        from huggingface_hub.utils.tqdm import disable_progress_bars
-    except ImportError as error:
-        raise UnknownEngine(not_installed("The library that downloads models", "neural", error.name)) from error
-    hub = hub or Hub()
-    if not sys.stderr.isatty():
-        disable_progress_bars()
-    known = known_names(settings)
-    plans, failed = [], False
-    for model in models:
-        try:
-            if (plan := _plan(model, hub, known)) is not None:
-                plans.append(plan)
-        except DownloadFailed as error:
-            failed = True
-            _print_error(error)
-    try:
-        _require_space(cache_of(hub), sum(plan.missing_size for plan in plans))
-    except DownloadFailed as error:
-        _print_error(error)
-        return 1
-    for plan in plans:
-        try:
-            _download(plan, hub, known)
-        except DownloadFailed as error:
-            failed = True
-            _print_error(error)
+    store = store or Store(settings.models_dir)
+    stored = [model.stored for model in models if model.stored]
+    with progress_bars() as store.progress:
+        store.say = _say
+        failed = store.pull(stored)
+    for entry in stored:
+        if entry.name not in failed:
+            print(f"{entry.name}: complete in {store.folder / entry.name} ({size_text(entry.size)})", flush=True)
+    if repositories := [model for model in models if not model.stored]:
+        failed |= pull_repositories(repositories, known_names(settings), hub)
+    for reason in dict.fromkeys(failed.values()):
+        print(reason, file=sys.stderr, flush=True)
     return 1 if failed else 0
 
 
-def _plan(model: Model, hub: Hub, known: Iterable[str]) -> Plan | None:
-    """Compare a model with the hub. None: it is complete, and is a folder or the hub cannot be reached.
+def ensure(
+    settings: Settings, progress: Progress | None = None, hub: Hub | None = None, store: Store | None = None
+) -> dict[str, str]:
+    """Download what this machine lacks of the models that the settings use.
+
+    If all are complete, this takes milliseconds and touches no network. Two processes may call it at the same time. It blocks: call
+    it outside of the event loop.
+
+    Args:
+        settings: The settings of the services that are to start.
+        progress: Called with the name of a model, the bytes that are here, and the bytes to download.
+        hub: The hub and its cache; None: as HF_ENDPOINT and HF_HOME say.
+        store: The folder of the catalogue's models, and their sources; None: PARLEY_MODELS_DIR, the hub and pip's indexes.
+
+    Returns:
+        The names of the models that are still missing, each with the reason and what to do; empty if all are complete.
 
     Raises:
-        DownloadFailed: the hub does not have the model, or it is incomplete here and the hub cannot be reached.
+        UnknownEngine: a setting names no engine.
     """
-    from huggingface_hub import HfApi
-
-    if as_folder(model.name) is not None:
-        _report_complete(model, model_status(model, hub.cache), "a folder of this machine")
-        return None
-    try:
-        about = HfApi(endpoint=hub.endpoint).model_info(model.name, files_metadata=True, timeout=hub.timeout_s)
-    except Exception as error:
-        found = model_status(model, hub.cache)
-        if found.state == "complete":
-            _report_complete(model, found, f"not compared with the hub: {reason(error)}")
-            return None
-        raise explain(error, model, hub, known) from error
-    files = {sibling.rfilename: sibling for sibling in about.siblings or ()}
-    wanted = model.wanted(files)
-    absent = [need for need in model.needs if need not in files]
-    if absent or not any(map(are_weights, wanted)):
-        what = ", ".join(absent) or "weights that can be loaded"
-        raise DownloadFailed(f"{model.name} on the hub has no {what}: {_engine_of(model)} cannot use it.")
-    repository = repository_of(hub, model)
-    missing = [file for file in wanted if not _in_cache(repository, str(about.sha), file, files[file])]
-    sizes = {file: files[file].size or 0 for file in wanted}
-    total, missing_size = sum(sizes.values()), sum(sizes[file] for file in missing)
-    if missing:
-        count = f"{len(missing)} of {len(wanted)} files"
-        print(f"{model.name}: downloading {count}, {size_text(missing_size)}", flush=True)
-    return Plan(model, str(about.sha), tuple(wanted), total, missing_size)
+    models = named_models(settings, ())
+    store = store or Store(settings.models_dir)
+    store.progress = progress or store.progress
+    missing = store.pull(model.stored for model in models if model.stored)
+    for model in models:
+        if model.stored is None:
+            try:
+                if model_status(model, hub.cache if hub else None).state != "complete":
+                    missing |= pull_repositories([model], known_names(settings), hub)
+            except UnknownEngine as error:
+                missing[model.name] = str(error)
+    return missing
 
 
-def _in_cache(repository: Path, commit: str, file: str, about: Any) -> bool:
-    """Whether the cache has a file, from this commit or from another with the same contents."""
-    blob = about.lfs.sha256 if about.lfs else about.blob_id
-    return (repository / "snapshots" / commit / file).exists() or bool(blob and (repository / "blobs" / blob).exists())
+@contextmanager
+def progress_bars() -> Iterator[Progress]:
+    """Draw a bar for each model on stderr, if that is a terminal; yields what to call with the progress."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    tasks: dict[str, TaskID] = {}
+    # Removed at the end: what remains is the result, on stdout.
+    with Bars(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bars:
+
+        def show(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total)
+            bars.update(tasks[name], completed=done, total=total)
+
+        yield show
 
 
-def _require_space(cache: Path, size: int) -> None:
-    """Raises `DownloadFailed` if the cache cannot take `size` bytes."""
-    if not size:
-        return
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(cache).free
-    except OSError as error:
-        raise DownloadFailed(f"cannot write to the cache: {error}. Set HF_HOME to another folder.") from error
-    if not os.access(cache, os.W_OK):
-        raise DownloadFailed(f"cannot write to the cache {cache}: no permission. Set HF_HOME to another folder.")
-    if (needed := size * SPACE_FACTOR) > free:
-        raise DownloadFailed(
-            f"{cache} needs {size_text(needed)} of free space and has {size_text(free)}: nothing was downloaded. "
-            "Free disk space, or set HF_HOME to a folder on a larger disk."
-        )
-
-
-def _download(plan: Plan, hub: Hub, known: Iterable[str]) -> None:
-    from huggingface_hub import snapshot_download
-
-    model = plan.model
-    # An update that breaks off must leave the old version usable: the branch moves only after the new one is complete.
-    is_update = model_status(model, hub.cache).state == "complete"
-    try:
-        with progress_bars() as bar:
-            snapshot_download(
-                model.name,
-                revision=plan.commit if is_update else None,
-                tqdm_class=bar,
-                allow_patterns=[escape(file) for file in plan.files],
-                endpoint=hub.endpoint,
-                cache_dir=hub.cache,
-                etag_timeout=hub.timeout_s,
-            )
-        if is_update:
-            set_branch(repository_of(hub, model), plan.commit)
-    except Exception as error:
-        raise explain(error, model, hub, known) from error
-    _report_complete(model, model_status(model, hub.cache), size_text(plan.size))
-
-
-def _report_complete(model: Model, found: ModelStatus, remark: str) -> None:
-    """Print that a model is complete.
-
-    Raises:
-        DownloadFailed: files are missing that the hub does not have.
-    """
-    if found.state != "complete":
-        raise DownloadFailed(
-            f"{model.name}: {', '.join(found.missing)} missing in {found.folder}: {_engine_of(model)} cannot use it."
-        )
-    print(f"{model.name}: complete in {found.folder} ({remark})", flush=True)
-
-
-def _engine_of(model: Model) -> str:
-    return f"the {model.stage} engine {model.engine}" if model.engine != "–" else "Parley"
-
-
-def _print_error(error: DownloadFailed) -> None:
-    print(error, file=sys.stderr, flush=True)
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -9,7 +9,9 @@ from functools import partial
 from pathlib import Path
 from shlex import quote
 
-from deploy.models.catalog import Model, model_status, named_models, size_text
+from deploy.models.download import file_sha256
+from deploy.models.used import Model, ModelStatus, model_status, named_models, size_text
+from shared.engines.catalog import CatalogModel
 from shared.engines.models import how_to_bring
 from shared.settings import Settings
 
@@ -28,15 +30,15 @@ def run_verify(settings: Settings, names: Sequence[str], cache: Path | None = No
 
     models = named_models(settings, names)
     if not models:
-        print("The engines of these settings need no model from the hub.")
+        print("The engines of these settings need no model.")
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     wrong = 0
     for model in models:
-        found = model_status(model, cache)
+        found = model_status(model, cache, settings.models_dir)
         # On stderr, and removed at the end: stdout contains only the result.
         with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bars:
             bar = bars.add_task(model.name, total=found.size)
-            problems = list(check_model(model, cache, partial(bars.advance, bar)))
+            problems = list(check_model(model, found, partial(bars.advance, bar)))
         if not problems:
             print(f"✓ {model.name}: {size_text(found.size)} in {found.folder}", flush=True)
         for problem, fix in problems:
@@ -45,23 +47,40 @@ def run_verify(settings: Settings, names: Sequence[str], cache: Path | None = No
     return 1 if wrong else 0
 
 
-def check_model(model: Model, cache: Path | None, progress: Progress) -> Iterator[tuple[str, str]]:
+def check_model(model: Model, found: ModelStatus, progress: Progress) -> Iterator[tuple[str, str]]:
     """Yield each problem of a model's files, and its fix."""
-    found = model_status(model, cache)
     if found.folder is None:
         yield "not on this machine", how_to_bring(model.name)
         return
     if found.missing:
         yield f"{', '.join(found.missing)} missing in {found.folder}", how_to_bring(model.name)
-    files = [found.folder / model.file] if model.file else sorted(found.folder.rglob("*"))
-    for file in files:
-        if file.is_dir() or (not file.exists() and file.name in found.missing):
+    if model.stored:
+        checks = _stored_files(model.stored, found.folder, progress)
+    else:
+        checks = _files(found.folder, found.missing, progress)
+    for file, problem in checks:
+        # A blob can itself be a link, to a store that several caches share.
+        fix = f"rm {quote(str(file.resolve()))}, then: {how_to_bring(model.name)}"
+        yield f"{file.relative_to(found.folder)} is damaged: {problem}", fix
+
+
+def _stored_files(entry: CatalogModel, folder: Path, progress: Progress) -> Iterator[tuple[Path, str]]:
+    """Yield the files of a model of the catalogue whose contents do not match its hashes."""
+    missing = entry.missing_files(folder)
+    for file in entry.files:
+        if file.name not in missing:
+            if file_sha256(folder / file.name) != file.sha256:
+                yield folder / file.name, "its contents do not match its hash"
+            progress(file.size)
+
+
+def _files(folder: Path, missing: Sequence[str], progress: Progress) -> Iterator[tuple[Path, str]]:
+    """Yield the damaged files of a repository."""
+    for file in sorted(folder.rglob("*")):
+        if file.is_dir() or (not file.exists() and file.name in missing):
             continue
         if problem := check_file(file, progress):
-            name = file.relative_to(found.folder)
-            # A blob can itself be a link, to a store that several caches share.
-            fix = f"rm {quote(str(file.resolve()))}, then: {how_to_bring(model.name)}"
-            yield f"{name} is damaged: {problem}", fix
+            yield file, problem
 
 
 def check_file(file: Path, progress: Progress) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 import psutil
 
-from deploy.models.catalog import size_text
+from deploy.models.used import size_text
 from shared.engines.registry import UnknownEngine, create_engine, first_line, loaded
 from shared.settings import STAGES, Settings
 

@@ -1,4 +1,4 @@
-"""Whole conversations on the neural profile: the real engines and architectures, tiny and with random weights."""
+"""Whole conversations on the neural profile: the real engines and architectures, all but the detector tiny and with random weights."""
 
 import asyncio
 import os
@@ -14,6 +14,7 @@ from shared.worker.service import EXIT_SETTINGS
 from tests.conftest import system
 from tests.support import random_models
 from tests.support.caller import Caller, calling
+from tests.support.light_models import light_model
 from tests.support.system import System
 
 Speech = Callable[[str, int], bytes]
@@ -25,6 +26,7 @@ def neural_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     env = {
         "PARLEY_PROFILE": "neural",
         "PARLEY_DEVICE": "cpu",
+        "PARLEY_MODELS_DIR": str(light_model("silero-vad").parent),
         "PARLEY_ASR_MODEL": str(random_models.whisper(models / "whisper", tokens=6)),
         "PARLEY_LLM_MODEL": str(random_models.chat(models / "chat")),
         "PARLEY_TTS_MODEL": str(random_models.kokoro(models / "kokoro")),

@@ -64,7 +64,7 @@ def test_it_has_what_runs_parley_and_nothing_else(wheel: Path) -> None:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert {name.partition("/")[0] for name in names} == {"shared", "services", "deploy", "dashboards"}
     assert {name for name in names if name.startswith("dashboards/")} == files_of("dashboards/built")
-    expected = {name for name in files_of("shared", "services", "deploy") if name.endswith(".py")}
+    expected = {name for name in files_of("shared", "services", "deploy") if name.endswith((".py", ".toml"))}
     expected |= files_of("services/edge/web", "deploy/alertmanager")
     assert not expected - names, "missing"
 

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from shared.engines.models import DEFAULTS, VOCODER
-from shared.settings import Settings
+from shared.engines.catalog import CatalogModel, catalog
 
 ROOT = Path(__file__).parents[2]
 APACHE_2_SHA256 = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
-TABLE = (ROOT / "docs/licenses.md").read_text()
-ROWS = {row[1]: row[0] for row in re.finditer(r"^\| `([\w.-]+)` \|.*$", TABLE, re.MULTILINE)}
+PACKAGES, _, MODELS = (ROOT / "docs/licenses.md").read_text().partition("\n## Models\n")
+ROWS = {row[1]: row[0] for row in re.finditer(r"^\| `([\w.-]+)` \|.*$", PACKAGES, re.MULTILINE)}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -52,7 +51,8 @@ def test_an_installed_package_under_a_gpl_is_named_so_in_the_table(name: str) ->
     assert ("GPL" in said) <= ("GPL" in ROWS[name])
 
 
-def test_each_model_that_is_loaded_by_default_is_in_the_table() -> None:
-    named = {model for stages in DEFAULTS.values() for engines in stages.values() for model in engines.values()}
-    smart_turn = Settings.model_fields["smart_turn_model"].default.rpartition("/")[0]
-    assert not {model for model in named | {VOCODER, smart_turn} if f"`{model}`" not in TABLE}
+@pytest.mark.parametrize("model", catalog().values(), ids=lambda model: model.name)
+def test_each_model_of_the_catalogue_is_in_the_table_with_its_licence(model: CatalogModel) -> None:
+    row = next((line for line in MODELS.splitlines() if line.startswith("| ") and f"`{model.name}`" in line), "")
+    assert model.licence in row
+    assert ("NC" in model.licence) <= ("no commercial use" in row)

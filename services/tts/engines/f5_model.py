@@ -17,8 +17,9 @@ from services.tts.engines.waveform import Waveform
 from shared.audio.voices import ClonedVoice, make_voice
 from shared.distribution import not_installed
 from shared.engines.devices import Device, open_device
-from shared.engines.models import VOCODER, find_model, model_name, needs_of
+from shared.engines.models import VOCODER, find_model, model_name
 from shared.engines.registry import UnknownEngine
+from shared.engines.repositories import needs_of
 from shared.settings import Settings
 
 MELS = 100

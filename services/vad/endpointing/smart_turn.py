@@ -1,4 +1,4 @@
-"""Smart Turn v3 predicts from the audio whether a turn is complete. An ONNX model of 8 MB, from the hub or from a file.
+"""Smart Turn v3 predicts from the audio whether a turn is complete. An ONNX model of 8 MB, from the catalogue or from a file.
 
 Input and output as in the reference (github.com/pipecat-ai/smart-turn, `inference.py`, BSD-2-Clause). Input: the last
 8 s at 16 kHz, left-padded with zeros, as Whisper's log-mel features [1, 80, 800], normalised to mean 0 and variance 1.
@@ -14,6 +14,7 @@ import numpy as np
 
 from services.vad.endpointing.engine import FixedSpeaker
 from shared.distribution import not_installed
+from shared.engines.models import find_model, stored_model
 from shared.engines.registry import UnknownEngine
 from shared.protocol.session import RATE_HZ, SessionSettings
 from shared.settings import Settings
@@ -30,6 +31,7 @@ class SmartTurnDetector:
 
     def __init__(self, settings: Settings) -> None:
         self._model = settings.smart_turn_model
+        self._models_dir = settings.models_dir
         self._thread = ThreadPoolExecutor(1, "smart-turn")
         self._session: Any = None
         self._features: Any = None
@@ -45,7 +47,7 @@ class SmartTurnDetector:
             raise UnknownEngine(not_installed("The smart-turn engine", "neural", error.name)) from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        path = find_model(self._model)
+        path = model_file(self._model, self._models_dir)
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:
@@ -84,29 +86,14 @@ class SmartTurnSpeaker(FixedSpeaker):
         return settings.complete_ms if complete else settings.incomplete_ms
 
 
-def find_model(name: str) -> str:
-    """Return the path of a model: `name` if that is a file, else the file `owner/repository/file.onnx` of the hub.
+def model_file(name: str, models_dir: Path) -> Path:
+    """Return the path of a model: `name` if that is a file, else the ONNX file of a model of the catalogue.
 
     Raises:
-        UnknownEngine: the file is not on this machine and cannot be downloaded; the message says what to do.
+        UnknownEngine: there is no such file on this machine; the message says what to do.
     """
     if Path(name).is_file():
-        return name
-    parts = name.split("/")
-    if len(parts) != 3 or not name.endswith(".onnx"):
-        raise UnknownEngine(
-            f"PARLEY_SMART_TURN_MODEL={name!r} is neither a file nor owner/repository/file.onnx on the hub"
-        )
-    repository, file = "/".join(parts[:2]), parts[2]
-    try:
-        from huggingface_hub import hf_hub_download
-    except ImportError as error:
-        raise UnknownEngine(not_installed("The smart-turn engine", "neural", error.name)) from error
-    try:
-        return str(hf_hub_download(repository, file))
-    except Exception as error:  # the hub's client raises many unrelated types
-        raise UnknownEngine(
-            f"smart-turn: {file} of {repository} is not on this machine and cannot be downloaded "
-            f"({type(error).__name__}). On a machine with a network, run: hf download {repository} {file}; "
-            "then copy the file here and set PARLEY_SMART_TURN_MODEL to its path."
-        ) from error
+        return Path(name)
+    if stored_model(name) is None:
+        raise UnknownEngine(f"PARLEY_SMART_TURN_MODEL={name!r} is neither a file nor a model of the catalogue")
+    return next(find_model(name, models_dir=models_dir).glob("*.onnx"))

@@ -1,13 +1,11 @@
 """Silero VAD, version 6: a small recurrent network that onnxruntime runs for all sessions of a worker in one call.
 
-The model file comes with the package `silero-vad`, which is not imported because it loads torch. Shapes as in the
-package's own wrapper, at 16 kHz: input [sessions, 64 samples of context + 512 new ones], state [2, sessions, 128].
+The model is `silero-vad` of the catalogue. Shapes as in the wrapper of its authors, at 16 kHz: input [sessions, 64 samples of context
++ 512 new ones], state [2, sessions, 128].
 """
 
 import asyncio
 from collections.abc import Sequence
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +13,12 @@ import numpy.typing as npt
 
 from services.vad.engine import WINDOW_BYTES
 from shared.distribution import not_installed
+from shared.engines.models import find_model
 from shared.engines.registry import UnknownEngine
 from shared.protocol.session import RATE_HZ
 from shared.settings import Settings
 
+MODEL = "silero-vad"
 BLOCK, CONTEXT, STATE = 512, 64, 128
 """Samples in a block of the model, samples of context before it, width of the recurrent state."""
 
@@ -45,6 +45,7 @@ class SileroDetector:
     blocking = True
 
     def __init__(self, settings: Settings) -> None:
+        self._models_dir = settings.models_dir
         self._session: Any = None
         self._rate = np.array(RATE_HZ, np.int64)
 
@@ -58,7 +59,8 @@ class SileroDetector:
             raise UnknownEngine(not_installed("The silero engine", "neural", error.name)) from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(_model(), options, providers=["CPUExecutionProvider"])
+        model = find_model(MODEL, models_dir=self._models_dir) / "silero_vad.onnx"
+        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self.judge([(self.open(), bytes(2 * WINDOW_BYTES))])
 
     def open(self) -> SileroState:
@@ -96,13 +98,3 @@ class SileroDetector:
 
     async def close(self) -> None:
         pass
-
-
-def _model() -> str:
-    """Return the path of the model file in the package silero-vad. Raises `UnknownEngine` if it is not installed."""
-    found = find_spec("silero_vad")
-    for folder in (found.submodule_search_locations or ()) if found else ():
-        path = Path(folder) / "data" / "silero_vad.onnx"
-        if path.is_file():
-            return str(path)
-    raise UnknownEngine(not_installed("The silero engine", "neural", "silero-vad"))

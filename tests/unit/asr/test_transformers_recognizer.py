@@ -9,8 +9,8 @@ import pytest_asyncio
 
 from services.asr.engines.model import BYTES_PER_S
 from services.asr.engines.transformers import TransformersRecognizer
-from shared.engines.models import ModelMissing
 from shared.engines.registry import UnknownEngine
+from shared.engines.repositories import ModelMissing
 from shared.settings import Settings
 from tests.support import random_models
 from tests.support.sounds import feed, hum, noise, voice

@@ -14,9 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from deploy.cli.__main__ import app
-from deploy.models.catalog import Model, model_status, named_models, size_text, used_models
 from deploy.models.hub import Hub
 from deploy.models.pull import run_pull
+from deploy.models.used import Model, model_status, named_models, size_text, used_models
 from deploy.models.verify import check_file, check_safetensors, run_verify
 from deploy.models.warm import run_warm
 from shared.engines.models import VOCODER
@@ -106,16 +106,16 @@ def test_the_models_of_every_kind_of_engine() -> None:
         ("llm", "openai", ""),
         ("tts", "f5", "my/f5"),
         ("tts", "f5", VOCODER),
-        ("vad", "smart-turn", "pipecat-ai/smart-turn-v3"),
+        ("endpoint", "smart-turn", "smart-turn-v3.2"),
     ]
-    assert models[-1].needs == ("smart-turn-v3.2-cpu.onnx",)
+    assert models[-1].expected == ("smart-turn-v3.2-cpu.onnx",)
 
 
 def test_all_lists_each_engine_with_a_model_once() -> None:
     models = used_models(settings(asr_model="my/model"), everything=True)
     with_model = [(model.stage, model.engine) for model in models if model.name]
     assert with_model.count(("asr", "transformers")) == 1
-    assert {("tts", "kokoro"), ("tts", "f5"), ("llm", "transformers"), ("vad", "smart-turn")} <= set(with_model)
+    assert {("tts", "kokoro"), ("tts", "f5"), ("llm", "transformers"), ("endpoint", "smart-turn")} <= set(with_model)
 
 
 def test_the_error_for_an_unknown_engine_lists_the_known_ones() -> None:
@@ -124,12 +124,10 @@ def test_the_error_for_an_unknown_engine_lists_the_known_ones() -> None:
 
 
 def test_an_unknown_name_on_the_command_line_is_a_model_of_transformers() -> None:
-    models = named_models(settings(), ["hexgrad/Kokoro-82M", "some/thing", "some/thing", "own/repo/part.onnx"])
-    assert [(model.name, model.kind or model.file) for model in models] == [
-        ("hexgrad/Kokoro-82M", "kokoro"),
-        ("some/thing", "transformers"),
-        ("own/repo", "part.onnx"),
-    ]
+    models = named_models(settings(), ["hexgrad/Kokoro-82M", "some/thing", "some/thing", VOCODER])
+    assert [(model.name, model.kind) for model in models] == [
+        ("hexgrad/Kokoro-82M", "kokoro"), ("some/thing", "transformers"), (VOCODER, "vocos")
+    ]  # fmt: skip
 
 
 def test_sizes() -> None:
@@ -219,7 +217,7 @@ def test_pull_of_a_misspelt_name_suggests_the_nearest(
 def test_pull_of_an_impossible_name(name: str, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = pulled(capsys, hub, name or "--")
     assert (code, err.count("\n")) == (1, 1)
-    assert "neither a folder nor a model of the hub" in err
+    assert "neither a folder, nor a model of the catalogue or the hub" in err
 
 
 def test_a_failed_download_does_not_stop_the_others(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
@@ -308,9 +306,8 @@ def test_pull_selects_the_files_that_each_engine_uses(
 ) -> None:
     voices = {f"voices/{name}.pt": name.encode() for name in ("af_heart", "bf_emma")}
     server.add("hexgrad/Kokoro-82M", {**FILES, **voices, "kokoro-v1_0.pth": b"numbers"})
-    server.add("pipecat-ai/smart-turn-v3", {"smart-turn-v3.2-cpu.onnx": b"one", "smart-turn-v3.2-gpu.onnx": b"two"})
-    assert pulled(capsys, hub, asr_engine="sphinx", tts_engine="kokoro", endpoint_engine="smart-turn")[0] == 0
-    used = ["config.json", "kokoro-v1_0.pth", "smart-turn-v3.2-cpu.onnx", "voices/af_heart.pt", "voices/bf_emma.pt"]
+    assert pulled(capsys, hub, asr_engine="sphinx", tts_engine="kokoro")[0] == 0
+    used = ["config.json", "kokoro-v1_0.pth", "voices/af_heart.pt", "voices/bf_emma.pt"]
     assert sorted(server.downloads()) == used
 
 

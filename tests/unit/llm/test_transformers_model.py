@@ -17,8 +17,8 @@ from services.llm.engine import Usage
 from services.llm.engines import kv_cache
 from services.llm.engines import transformers as engine
 from services.llm.engines.transformers import TransformersModel
-from shared.engines.models import ModelMissing
 from shared.engines.registry import EngineLost, UnknownEngine
+from shared.engines.repositories import ModelMissing
 from shared.protocol.session import Message, ToolCall
 from shared.settings import Settings
 from tests.support import random_models

@@ -1,21 +1,20 @@
 """Default models, the files that an engine uses, and the files missing in a folder."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from shared.engines.catalog import catalog
 from shared.engines.models import (
-    DEFAULTS,
     VOCODER,
-    ModelMissing,
     find_model,
-    missing_files,
     model_name,
-    needs_of,
-    wanted_files,
 )
 from shared.engines.registry import UnknownEngine
+from shared.engines.repositories import ModelMissing, missing_files, needs_of, wanted_files
+from shared.settings import load_settings
 
 NAME = "someone/something"
 
@@ -45,8 +44,8 @@ def test_the_setting_comes_before_the_default() -> None:
 
 
 def test_a_mac_uses_the_large_chat_model_and_the_small_recogniser() -> None:
-    assert model_name("llm", "transformers", "", "mps") == DEFAULTS["llm"]["transformers"]["cuda"]
-    assert model_name("asr", "transformers", "", "mps") == DEFAULTS["asr"]["transformers"]["cpu"]
+    assert model_name("llm", "transformers", "", "mps") == "Qwen/Qwen3-4B-Instruct-2507"
+    assert model_name("asr", "transformers", "", "mps") == "openai/whisper-base"
 
 
 def test_an_engine_without_a_default_asks_for_a_name() -> None:
@@ -151,3 +150,25 @@ def test_invalid_model_names(name: str, tmp_path: Path) -> None:
 
 def test_the_vocoder_is_a_model_on_the_hub() -> None:
     assert VOCODER.count("/") == 1
+
+
+def test_a_model_of_the_catalogue_lies_in_the_models_folder(tmp_path: Path) -> None:
+    with pytest.raises(
+        ModelMissing, match=r"smart-turn-v3\.2 is not on this machine.*parley models pull smart-turn-v3\.2"
+    ):
+        find_model("smart-turn-v3.2", models_dir=tmp_path)
+    file = put(tmp_path / "smart-turn-v3.2", "smart-turn-v3.2-cpu.onnx") / "smart-turn-v3.2-cpu.onnx"
+    with pytest.raises(ModelMissing, match=r"smart-turn-v3\.2-cpu\.onnx missing in"):
+        find_model("smart-turn-v3.2", models_dir=tmp_path)
+    os.truncate(file, catalog()["smart-turn-v3.2"].size)
+    assert find_model("smart-turn-v3.2", models_dir=tmp_path) == file.parent
+
+
+def test_the_models_folder_is_the_one_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARLEY_MODELS_DIR", str(tmp_path / "mine"))
+    load_settings.cache_clear()
+    try:
+        with pytest.raises(ModelMissing, match=str(tmp_path / "mine" / "silero-vad")):
+            find_model("silero-vad")
+    finally:
+        load_settings.cache_clear()

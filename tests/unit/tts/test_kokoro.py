@@ -12,8 +12,8 @@ import pytest_asyncio
 from services.tts.engine import Speech
 from services.tts.engines.kokoro import KokoroSynthesizer, mix
 from shared.audio.loudness import LEVEL_DBFS, level_dbfs
-from shared.engines.models import ModelMissing
 from shared.engines.registry import UnknownEngine
+from shared.engines.repositories import ModelMissing
 from shared.settings import Settings
 from tests.support import random_models
 from tests.support.waiting import HANG_S

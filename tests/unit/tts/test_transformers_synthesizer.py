@@ -21,8 +21,8 @@ from services.tts.engines.transformers import FIRST_LONGEST, TransformersSynthes
 from services.tts.engines.vits import numbers_in_words
 from shared.audio.loudness import LEVEL_DBFS, level_dbfs
 from shared.engines.devices import Device
-from shared.engines.models import ModelMissing
 from shared.engines.registry import UnknownEngine, create_engine, loaded
+from shared.engines.repositories import ModelMissing
 from shared.settings import Settings
 from tests.support import random_models
 from tests.support.waiting import HANG_S

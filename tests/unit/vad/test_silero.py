@@ -15,18 +15,27 @@ import pytest
 from services.vad.detector_batcher import DetectorBatcher, DetectorSession
 from services.vad.engine import WINDOW_BYTES
 from services.vad.engines import silero
-from services.vad.engines.silero import SileroDetector, SileroState
+from services.vad.engines.silero import MODEL, SileroDetector, SileroState
 from services.vad.listener import Detection, Listener
+from shared.engines.models import find_model
 from shared.engines.registry import UnknownEngine
 from shared.protocol.frames import AudioChunk, SpeechStarted
 from shared.protocol.session import SessionSettings
 from shared.settings import Settings
+from tests.support.light_models import light_model
 from tests.support.waiting import HANG_S
+
+pytestmark = pytest.mark.models
 
 
 @pytest.fixture
-async def detector() -> AsyncIterator[SileroDetector]:
-    found = SileroDetector(Settings())
+def settings() -> Settings:
+    return Settings(models_dir=light_model(MODEL).parent)
+
+
+@pytest.fixture
+async def detector(settings: Settings) -> AsyncIterator[SileroDetector]:
+    found = SileroDetector(settings)
     await found.load()
     yield found
     await found.close()
@@ -65,7 +74,8 @@ async def test_a_window_gets_the_probability_of_the_latest_complete_block(
     """The expected values come from the model itself, block by block."""
     pcm = whole(bytes(7 * WINDOW_BYTES) + speech_pcm("Hello there.", 16_000))
     samples = np.frombuffer(pcm, "<i2").astype(np.float32) / 32_768
-    model = onnxruntime.InferenceSession(silero._model(), providers=["CPUExecutionProvider"])
+    file = light_model(MODEL) / "silero_vad.onnx"
+    model = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     padded, state = np.concatenate([np.zeros(64, np.float32), samples]), np.zeros((2, 1, 128), np.float32)
     blocks = [0.0]
     for at in range(0, len(samples) - 511, 512):
@@ -145,16 +155,15 @@ async def test_it_runs_off_the_event_loop(
     assert threading.main_thread() not in threads
 
 
-async def test_it_loads_off_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_loads_off_the_event_loop(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[threading.Thread] = []
-    model = silero._model
 
-    def find() -> str:
+    def find(*names: str, **options: Path) -> Path:
         threads.append(threading.current_thread())
-        return model()
+        return find_model(*names, **options)
 
-    monkeypatch.setattr(silero, "_model", find)
-    await SileroDetector(Settings()).load()
+    monkeypatch.setattr(silero, "find_model", find)
+    await SileroDetector(settings).load()
     assert len(threads) == 1
     assert threads[0] is not threading.main_thread()
 
@@ -165,12 +174,11 @@ async def test_without_onnxruntime_it_says_what_to_install(monkeypatch: pytest.M
         await SileroDetector(Settings()).load()
 
 
-async def test_it_needs_no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_needs_no_torch(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)  # importing it now fails
-    await SileroDetector(Settings()).load()
+    await SileroDetector(settings).load()
 
 
-async def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(silero, "find_spec", lambda name: None)
-    with pytest.raises(UnknownEngine, match=r"silero-vad.* make install PROFILE=neural$"):
-        await SileroDetector(Settings()).load()
+async def test_without_the_model_it_says_how_to_download_it(tmp_path: Path) -> None:
+    with pytest.raises(UnknownEngine, match=r"silero-vad is not on this machine.*parley models pull silero-vad"):
+        await SileroDetector(Settings(models_dir=tmp_path)).load()

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from services.vad.endpointing.smart_turn import SmartTurnDetector, find_model
+from services.vad.endpointing.smart_turn import SmartTurnDetector, model_file
 from shared.engines.registry import UnknownEngine
 from shared.protocol.session import RATE_HZ, SessionSettings
 from shared.settings import Settings
@@ -104,20 +104,15 @@ async def test_the_model_runs_off_the_event_loop(detector: SmartTurnDetector, mo
     assert all(name.startswith("smart-turn") for name in threads)
 
 
-@pytest.mark.parametrize("name", ["", "nowhere.onnx", "owner/repository", "owner/repository/model.bin", "a/b/c/d.onnx"])
-def test_an_invalid_name_is_refused(name: str) -> None:
+@pytest.mark.parametrize("name", ["", "nowhere.onnx", "owner/repository", "hexgrad/Kokoro-82M"])
+def test_an_invalid_name_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(UnknownEngine, match="PARLEY_SMART_TURN_MODEL"):
-        find_model(name)
+        model_file(name, tmp_path)
 
 
-def test_a_missing_model_is_named_with_the_command_to_download_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    import huggingface_hub.constants
-
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(UnknownEngine, match=r"smart-turn-v3\.2-cpu\.onnx of pipecat-ai/smart-turn-v3.*hf download"):
-        find_model(Settings().smart_turn_model)
+def test_a_missing_model_is_named_with_the_command_to_download_it(tmp_path: Path) -> None:
+    with pytest.raises(UnknownEngine, match=r"smart-turn-v3\.2 is not on this machine.*parley models pull"):
+        model_file(Settings().smart_turn_model, tmp_path)
 
 
 async def test_a_file_that_is_not_a_model_is_refused(tmp_path: Path) -> None:
