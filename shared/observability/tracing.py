@@ -10,14 +10,7 @@ from hashlib import sha256
 from typing import Any
 
 from opentelemetry.context import Context
-from opentelemetry.trace import (
-    INVALID_SPAN,
-    Span,
-    Status,
-    StatusCode,
-    Tracer,
-    get_current_span,
-)
+from opentelemetry.trace import INVALID_SPAN, Span, Status, StatusCode, Tracer, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from shared.distribution import not_installed, version

@@ -8,21 +8,8 @@ from collections.abc import Callable, Sequence
 
 from services.edge.client import actions as act
 from services.edge.client import events as ev
+from services.edge.conversation import effects as fx
 from services.edge.conversation.core import Core
-from services.edge.conversation.effects import (
-    CancelTimer,
-    Close,
-    Count,
-    Effect,
-    FirstAudio,
-    FirstPlayed,
-    Publish,
-    SaveHistory,
-    Silenced,
-    StartTimer,
-    StopWorkers,
-    TurnEnded,
-)
 from services.edge.conversation.inputs import Begin, End, Leave, Stamp, Timer, TimerFired
 from services.edge.conversation.observer import Observer
 from services.edge.conversation.playout import Playout
@@ -92,27 +79,27 @@ class Conversation:
 
     # -- what follows -----------------------------------------------------------------------------
 
-    def _apply(self, effects: Sequence[Effect]) -> None:
+    def _apply(self, effects: Sequence[fx.Effect]) -> None:
         for effect in effects:
             match effect:
                 case ev.ReplyAudio():  # nearly all effects are this one
                     self._emit(effect)
                     self._observer.audio_sent(effect)
-                case Publish(frame, urgent):
+                case fx.Publish(frame, urgent):
                     if self._begun:
                         self._channel.publish(frame, urgent=urgent)
-                case StopWorkers(turn, revision, only):
+                case fx.StopWorkers(turn, revision, only):
                     self._bus.stop(self._session, turn, revision, only=only)
-                case SaveHistory(messages):
+                case fx.SaveHistory(messages):
                     self._bus.save_history(self._session, messages)
-                case StartTimer(timer, delay_s, turn):
+                case fx.StartTimer(timer, delay_s, turn):
                     self._cancel(timer, turn)
                     self._timers[timer, turn] = self._loop.call_later(delay_s, self._fire, timer, turn)
-                case CancelTimer(timer, turn):
+                case fx.CancelTimer(timer, turn):
                     self._cancel(timer, turn)
-                case Close(code, reason):
+                case fx.Close(code, reason):
                     self._close(code, reason)
-                case Count() | Silenced() | FirstAudio() | FirstPlayed() | TurnEnded():
+                case fx.Count() | fx.Silenced() | fx.FirstAudio() | fx.FirstPlayed() | fx.TurnEnded():
                     self._observer.observe(effect)
                 case _:
                     self._emit(effect)

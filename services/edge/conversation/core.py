@@ -7,15 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from services.edge.client import actions as act
-from services.edge.conversation import (
-    barge_in,
-    client_actions,
-    delivery,
-    failures,
-    listening,
-    replies,
-    turns,
-)
+from services.edge.conversation import barge_in, client_actions, delivery, failures, listening, replies, turns
 from services.edge.conversation.effects import Effect
 from services.edge.conversation.inputs import Begin, End, Leave, Stamp, Timer, TimerFired
 from services.edge.conversation.playout import Playout

@@ -4,15 +4,8 @@ There is one at a time, `state.reply`. Which reply that is, and when, is decided
 """
 
 from services.edge.client import events as ev
+from services.edge.conversation import effects as fx
 from services.edge.conversation import outcome
-from services.edge.conversation.effects import (
-    CancelTimer,
-    Count,
-    FirstAudio,
-    FirstPlayed,
-    StartTimer,
-    Tally,
-)
 from services.edge.conversation.inputs import Stamp, Timer
 from services.edge.conversation.reply import Reply, ReplySignal, ReplyState
 from services.edge.conversation.state import State
@@ -46,7 +39,7 @@ def send(state: State, reply: Reply, at: Stamp) -> None:
         offset += len(pcm) // 2
     if offset > before:
         if playout.underruns > underruns:
-            effects.append(Count(Tally.UNDERRUN))
+            effects.append(fx.Count(fx.Tally.UNDERRUN))
         if not reply.audible:
             _became_audible(state, reply, at)
     if reply.fully_sent and not reply.ended:
@@ -66,7 +59,7 @@ def _became_audible(state: State, reply: Reply, at: Stamp) -> None:
     if turn.report.mark("first_audio", at.now_ms):
         marks = turn.report.marks()
         if turn.report.spoken:
-            state.effects.append(FirstAudio(marks, turn.report.trace))
+            state.effects.append(fx.FirstAudio(marks, turn.report.trace))
         state.emit(ev.Timing(reply.turn, {name: ms for name, ms in marks.items() if name not in INNER}))
 
 
@@ -90,7 +83,7 @@ def _start_timer(state: State, reply: Reply, at: Stamp) -> None:
         wait_s = max(0.0, reply.playout.left_s(at.now_s)) + 0.001
     if wait_s is not None:
         reply.timer_runs = True
-        state.effects.append(StartTimer(Timer.REPLY, wait_s, reply.turn))
+        state.effects.append(fx.StartTimer(Timer.REPLY, wait_s, reply.turn))
 
 
 def timer_fired(state: State, reply: Reply, at: Stamp) -> None:
@@ -130,7 +123,7 @@ def resume(state: State, at: Stamp) -> None:
     reply.ended = reply.ended and reply.playout.fully_sent  # what is sent again ends again
     if reply.pause_sent:
         reply.pause_sent = False
-        state.effects.append(Count(Tally.RESUMED))
+        state.effects.append(fx.Count(fx.Tally.RESUMED))
         state.emit(ev.Resume(reply.turn, reply.ms(heard), text))
     _cancel_timer(state, reply)
     send(state, reply, at)
@@ -175,7 +168,7 @@ def _retire(state: State, reply: Reply, heard: int, at: Stamp) -> None:
 def _cancel_timer(state: State, reply: Reply) -> None:
     if reply.timer_runs:
         reply.timer_runs = False
-        state.effects.append(CancelTimer(Timer.REPLY, reply.turn))
+        state.effects.append(fx.CancelTimer(Timer.REPLY, reply.turn))
 
 
 # -- what the client says of it -------------------------------------------------------------------
@@ -201,7 +194,7 @@ def _played_first(state: State, reply: Reply, ms: int, at: Stamp) -> None:
     if turn is not None and ms > 0 and turn.report.mark("played", at.now_ms - ms) and turn.report.spoken:
         marks = turn.report.marks()
         latency_s = max(0.0, marks["played"], marks.get("first_audio", 0.0)) / 1000
-        state.effects.append(FirstPlayed(latency_s, turn.report.trace))
+        state.effects.append(fx.FirstPlayed(latency_s, turn.report.trace))
 
 
 def truncate(state: State, turn: int, ms: int, at: Stamp) -> None:

@@ -3,15 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from services.edge.client.events import ReplyAudio
-from services.edge.conversation.effects import (
-    Count,
-    FirstAudio,
-    FirstPlayed,
-    Observation,
-    Silenced,
-    Tally,
-    TurnEnded,
-)
+from services.edge.conversation import effects as fx
 from services.edge.conversation.spans import trace_reply
 from shared.bus.session_store import SessionStore
 from shared.observability import metrics
@@ -39,34 +31,34 @@ class Observer:
         self._rate_hz, self._age_s, self._engine_of = rate_hz, age_s, engine_of
         self._audio_seconds = metrics.audio_seconds.labels("out", protocol)
 
-    def observe(self, what: Observation) -> None:
+    def observe(self, what: fx.Observation) -> None:
         match what:
-            case Count(tally):
+            case fx.Count(tally):
                 self._count(tally)
-            case FirstAudio(marks, trace):
+            case fx.FirstAudio(marks, trace):
                 self._first_audio(marks, _exemplar(trace))
-            case FirstPlayed(latency_s, trace):
+            case fx.FirstPlayed(latency_s, trace):
                 metrics.turn_heard_latency.labels(self._protocol).observe(latency_s, _exemplar(trace))
-            case Silenced(onset):
+            case fx.Silenced(onset):
                 metrics.barge_in.labels(self._protocol).observe(self._age_s(onset))
-            case TurnEnded():
+            case fx.TurnEnded():
                 self._turn_ended(what)
 
     def audio_sent(self, audio: ReplyAudio) -> None:
         """Nearly all events are this one."""
         self._audio_seconds.inc(len(audio.pcm) / 2 / self._rate_hz())
 
-    def _count(self, tally: Tally) -> None:
+    def _count(self, tally: fx.Tally) -> None:
         match tally:
-            case Tally.STALE | Tally.DUPLICATE:
+            case fx.Tally.STALE | fx.Tally.DUPLICATE:
                 metrics.dropped.labels(tally.value).inc()
-            case Tally.SPECULATION_BEGUN:
+            case fx.Tally.SPECULATION_BEGUN:
                 metrics.speculations_begun.inc()
-            case Tally.SPECULATION_REUSED | Tally.SPECULATION_REDONE | Tally.SPECULATION_WASTED:
+            case fx.Tally.SPECULATION_REUSED | fx.Tally.SPECULATION_REDONE | fx.Tally.SPECULATION_WASTED:
                 metrics.speculations.labels(tally.value).inc()
-            case Tally.RESUMED:
+            case fx.Tally.RESUMED:
                 metrics.resumes.inc()
-            case Tally.UNDERRUN:
+            case fx.Tally.UNDERRUN:
                 metrics.underruns.labels(self._protocol).inc()
 
     def _first_audio(self, marks: Mapping[str, float], exemplar: dict[str, str] | None) -> None:
@@ -75,7 +67,7 @@ class Observer:
             engine = self._engine_of(part.stage)
             metrics.turn_segment.labels(part.name, part.stage, engine).observe(part.seconds, exemplar)
 
-    def _turn_ended(self, turn: TurnEnded) -> None:
+    def _turn_ended(self, turn: fx.TurnEnded) -> None:
         metrics.turns_total.labels(turn.outcome).inc()
         record = TurnRecord(
             session=self._session,
