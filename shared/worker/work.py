@@ -12,7 +12,6 @@ from opentelemetry.trace import INVALID_SPAN, Span
 from shared.audio.voices import ClonedVoice
 from shared.bus.leases import Lease, Leases
 from shared.bus.reader import EntryCallback, Subscription
-from shared.bus.records import unpack_settings
 from shared.bus.session_store import SessionStore
 from shared.observability import metrics, tracing
 from shared.protocol.frames import Frame
@@ -142,8 +141,7 @@ class Work:
 
     async def conversation(self) -> tuple[SessionSettings, tuple[Message, ...]]:
         """Return the session's settings and history."""
-        packed, messages = await self._bus.conversation(self.session)
-        return unpack_settings(packed), messages
+        return await self._bus.conversation(self.session)
 
     async def load_checkpoint(self) -> bytes | None:
         return await self._bus.checkpoint(self.session)

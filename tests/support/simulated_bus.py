@@ -114,17 +114,18 @@ class SimulatedBus:
 
     # -- a session's keys -------------------------------------------------------------------------
 
-    def save_settings(self, session: str, settings: SessionSettings, packed: bytes) -> None:
+    def save_settings(self, session: str, settings: SessionSettings) -> None:
         self._settings[session] = codec.entry([codec.encode(SettingsChanged(settings))])
 
     def save_history(self, session: str, messages: Sequence[Message]) -> None:
         self._history[session] = tuple(messages)
 
-    async def conversation(self, session: str) -> tuple[bytes | None, tuple[Message, ...]]:
+    async def conversation(self, session: str) -> tuple[SessionSettings, tuple[Message, ...]]:
         await asyncio.sleep(self.delay_s())
-        found = self._settings.get(session), self._history.get(session, ())
+        packed, messages = self._settings.get(session), self._history.get(session, ())
         await asyncio.sleep(self.delay_s())
-        return found
+        saved = None if packed is None else codec.decode_entry(packed)[0]
+        return saved.settings if isinstance(saved, SettingsChanged) else SessionSettings(), messages
 
     async def checkpoint(self, session: str) -> bytes | None:
         await asyncio.sleep(self.delay_s())

@@ -22,7 +22,6 @@ from services.edge.conversation.playout import Playout
 from services.edge.gateway.audio_input import AudioInput
 from shared.bus.bus import Channel
 from shared.bus.reader import Subscription
-from shared.bus.records import pack_settings
 from shared.bus.session_store import SessionStore
 from shared.observability import metrics
 from shared.protocol import frames as fr
@@ -113,7 +112,7 @@ class Session:
             return
         self.started, self._asked_s = True, self._loop.time()
         self.settings = settings
-        self._bus.save_settings(self.id, settings, pack_settings(settings))
+        self._bus.save_settings(self.id, settings)
         self._channel.publish(fr.SessionStarted(self.id, settings))
         self.keep_alive()
         self._subscription = self._bus.follow(StreamKind.OUT, self.id, "0-0", self.deliver)
@@ -174,7 +173,7 @@ class Session:
         self.settings = settings
         self.conversation.do(act.Configure(settings))
         if self.started:
-            self._bus.save_settings(self.id, settings, pack_settings(settings))
+            self._bus.save_settings(self.id, settings)
             self._channel.publish(fr.SettingsChanged(settings))
 
     def _voice_known(self, voice: str) -> bool:
