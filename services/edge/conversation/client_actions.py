@@ -1,8 +1,11 @@
-"""What the client does in the conversation: one function for each action. Pure."""
+"""What the client does in the conversation: one function for each action. Pure.
+
+`delivery` has those that report what was played.
+"""
 
 from services.edge.client import actions as act
 from services.edge.client import events as ev
-from services.edge.conversation import delivery, replies, reply_requests
+from services.edge.conversation import replies, reply_requests
 from services.edge.conversation.inputs import Stamp
 from services.edge.conversation.state import State
 from shared.protocol import frames as fr
@@ -40,14 +43,6 @@ def request_reply(state: State, action: act.RequestReply, at: Stamp) -> None:
 def cancel_reply(state: State, action: act.CancelReply, at: Stamp) -> None:
     replies.interrupt(state, "client", state.newest_turn, at)
     reply_requests.drop(state)
-
-
-def played(state: State, action: act.Played, at: Stamp) -> None:
-    delivery.played(state, action.turn, action.ms, at)
-
-
-def truncate(state: State, action: act.Truncate, at: Stamp) -> None:
-    delivery.truncate(state, action.turn, action.ms, at)
 
 
 def set_history(state: State, action: act.SetHistory, at: Stamp) -> None:

@@ -3,6 +3,7 @@
 There is one at a time, `state.reply`. Which reply that is, and when, is decided in `replies`.
 """
 
+from services.edge.client import actions as act
 from services.edge.client import events as ev
 from services.edge.conversation import effects as fx
 from services.edge.conversation import outcome
@@ -174,9 +175,8 @@ def _cancel_timer(state: State, reply: Reply) -> None:
 # -- what the client says of it -------------------------------------------------------------------
 
 
-def played(state: State, turn: int, ms: int, at: Stamp) -> None:
-    """The client has played this much of the reply (turn 0: of the newest)."""
-    reply, past = state.reply, state.past_reply
+def played(state: State, action: act.Played, at: Stamp) -> None:
+    reply, past, turn, ms = state.reply, state.past_reply, action.turn, action.ms
     if reply is not None and turn in (0, reply.turn):
         playout = reply.playout
         playout.report(ms * playout.rate_hz // 1000, at.now_s)
@@ -185,7 +185,7 @@ def played(state: State, turn: int, ms: int, at: Stamp) -> None:
         if playout.paused:
             state.effects.append(state.record.heard(reply, playout.heard(at.now_s)))
     elif past is not None and turn in (0, past.turn) and past.status == "interrupted":
-        truncate(state, past.turn, ms, at)  # the client knows best where it fell silent
+        truncate(state, act.Truncate(past.turn, ms), at)  # the client knows best where it fell silent
 
 
 def _played_first(state: State, reply: Reply, ms: int, at: Stamp) -> None:
@@ -197,11 +197,11 @@ def _played_first(state: State, reply: Reply, ms: int, at: Stamp) -> None:
         state.effects.append(fx.FirstPlayed(latency_s, turn.report.trace))
 
 
-def truncate(state: State, turn: int, ms: int, at: Stamp) -> None:
-    """The person heard this much of the reply and no more; it may be over already."""
+def truncate(state: State, action: act.Truncate, at: Stamp) -> None:
+    """The reply may be over already."""
     for reply in (state.reply, state.past_reply):
-        if reply is not None and reply.turn == turn:
-            heard = min(ms * reply.playout.rate_hz // 1000, reply.playout.received_samples)
+        if reply is not None and reply.turn == action.turn:
+            heard = min(action.ms * reply.playout.rate_hz // 1000, reply.playout.received_samples)
             if reply.playout.paused:
                 reply.playout.report(heard, at.now_s)
             state.effects.append(state.record.heard(reply, heard))
