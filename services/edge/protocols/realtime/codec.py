@@ -12,18 +12,7 @@ import orjson
 from services.edge.client import actions as act
 from services.edge.client import events as ev
 from services.edge.protocols.fields import BadField, UnknownField, checked
-from services.edge.protocols.realtime.client_events import (
-    CLIENT_EVENT,
-    BufferEvent,
-    ClientEvent,
-    ItemCreate,
-    ItemEvent,
-    ItemTruncate,
-    ResponseCancel,
-    ResponseCreate,
-    ResponseOptions,
-    SessionUpdate,
-)
+from services.edge.protocols.realtime import client_events as ce
 from services.edge.protocols.realtime.client_items import client_item, words_of
 from services.edge.protocols.realtime.items import Conversation, Entry
 from services.edge.protocols.realtime.reply import Request
@@ -75,7 +64,7 @@ class RealtimeCodec:
         self.rate_hz = PCM_RATE_HZ
         self._wire = Wire(new_id)
         self._session = SessionObject(defaults, model, voices, hears=hears)
-        self._conversation = Conversation()
+        self._conversation = Conversation(new_id("conv"))
         self._turns = Turns(self._wire, self._session, self._conversation)
         self._identity: dict[str, Any] = {"id": new_id("sess"), "expires_at": expires_at}
         # A client may send before it reads. `session.created` must still be the first event that it gets.
@@ -104,7 +93,7 @@ class RealtimeCodec:
                 return self._append(body)
             if len(message) > MAX_EVENT_CHARS:
                 raise Refused(f"Event longer than {MAX_EVENT_CHARS} characters.", "string_above_max_length")
-            return self._ordered(self._act(checked(CLIENT_EVENT, body)))
+            return self._ordered(self._act(checked(ce.CLIENT_EVENT, body)))
         except Refused as error:
             refused = error
         except UnknownField as error:
@@ -121,34 +110,34 @@ class RealtimeCodec:
         self._until_ready += [part for part in answer if isinstance(part, str)]
         return [part for part in answer if not isinstance(part, str)]
 
-    def _act(self, event: ClientEvent) -> _Answer:
+    def _act(self, event: ce.ClientEvent) -> _Answer:
         match event:
-            case SessionUpdate():
+            case ce.SessionUpdate():
                 return self._update(event.session)
-            case BufferEvent(type="input_audio_buffer.commit"):
+            case ce.BufferEvent(type="input_audio_buffer.commit"):
                 return self._commit()
-            case BufferEvent(type="input_audio_buffer.clear"):
+            case ce.BufferEvent(type="input_audio_buffer.clear"):
                 self._buffered = 0
                 return [act.Clear(), self._wire.event("input_audio_buffer.cleared")]
-            case BufferEvent():
+            case ce.BufferEvent():
                 return []
-            case ItemCreate():
+            case ce.ItemCreate():
                 return self._create_item(event)
-            case ItemEvent(type="conversation.item.retrieve", item_id=item_id):
+            case ce.ItemEvent(type="conversation.item.retrieve", item_id=item_id):
                 found = self._conversation.find(item_id)
                 if found is None:
                     message = "Error retrieving item: the item does not exist."
                     raise Refused(message, "item_retrieve_invalid_item_id", "item_id")
                 return [self._wire.event("conversation.item.retrieved", item=found.item)]
-            case ItemEvent(item_id=item_id):
+            case ce.ItemEvent(item_id=item_id):
                 deleted = self._conversation.delete(item_id)
                 answer = self._wire.event("conversation.item.deleted", item_id=deleted.item["id"])
                 return [act.SetHistory(deleted.key, "", ""), answer]
-            case ItemTruncate():
+            case ce.ItemTruncate():
                 return self._truncate(event)
-            case ResponseCreate(response=options):
+            case ce.ResponseCreate(response=options):
                 return self._create_response(options or {})
-            case ResponseCancel(response_id=response_id):
+            case ce.ResponseCancel(response_id=response_id):
                 return [*self._turns.cancel(response_id), act.CancelReply()]
 
     def _append(self, body: dict[str, Any]) -> Sequence[act.Action]:
@@ -198,7 +187,7 @@ class RealtimeCodec:
         self._turns.committed_by_client()
         return [act.Commit(ReplyOptions(wants_reply=False))]
 
-    def _create_item(self, event: ItemCreate) -> _Answer:
+    def _create_item(self, event: ce.ItemCreate) -> _Answer:
         item = client_item(event.item, self._wire.new_id("item"))
         if item["type"] == "function_call_output" and not self._conversation.has_call(item["call_id"]):
             message = "Error adding item: no function call with this call_id is in the conversation."
@@ -218,7 +207,7 @@ class RealtimeCodec:
             case _:
                 return [act.SetHistory(entry.key, "tool", item["output"], after, answers=item["call_id"]), *events]
 
-    def _truncate(self, event: ItemTruncate) -> _Answer:
+    def _truncate(self, event: ce.ItemTruncate) -> _Answer:
         entry = self._conversation.find(event.item_id)
         if entry is None or entry.item.get("role") != "assistant":
             message = "Error truncating item: only messages of the assistant can be truncated."
@@ -237,7 +226,7 @@ class RealtimeCodec:
         entry.item = {**entry.item, "content": content or entry.item["content"]}
         return [act.Truncate(entry.turn, entry.from_ms + end_ms), truncated]
 
-    def _create_response(self, options: ResponseOptions) -> _Answer:
+    def _create_response(self, options: ce.ResponseOptions) -> _Answer:
         if options.get("input"):
             raise Refused("A response to an input of its own is not supported.", "unsupported", "response.input")
         modalities = options.get("output_modalities")
@@ -264,7 +253,7 @@ class RealtimeCodec:
         return self._turns.encode(event)
 
 
-def _own_tools(options: ResponseOptions) -> tuple[tuple[Tool, ...], str | None]:
+def _own_tools(options: ce.ResponseOptions) -> tuple[tuple[Tool, ...], str | None]:
     """The tools of a `response.create` and the choice among them; (), None: those of the session."""
     tools, choice = options.get("tools"), options.get("tool_choice")
     chosen = None if choice is None else as_choice(choice)

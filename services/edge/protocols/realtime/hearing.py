@@ -6,7 +6,7 @@ Pure. Each spoken turn is one item of the user. `Turns` and `Reply` write the ev
 from dataclasses import dataclass
 
 from services.edge.client.keys import user_key
-from services.edge.protocols.realtime.items import Conversation, Entry
+from services.edge.protocols.realtime.items import Conversation, Entry, new_item
 from services.edge.protocols.realtime.session import SessionObject
 from services.edge.protocols.realtime.wire import Wire
 
@@ -89,15 +89,8 @@ class Hearing:
         spoken.spoken_ms = spoken_ms
         self._speech_ms += spoken_ms
         stopped = self.ended(turn, spoken.onset_ms + spoken_ms)
-        item = {
-            "id": spoken.item_id,
-            "object": "realtime.item",
-            "type": "message",
-            "status": "completed",
-            "role": "user",
-            # Some clients fail to read the item without this key.
-            "content": [{"type": "input_audio", "transcript": None}],
-        }
+        content = [{"type": "input_audio", "transcript": None}]  # some clients fail to read the item without this key
+        item = new_item(spoken.item_id, "message", "completed", role="user", content=content)
         spoken.entry = Entry(item, user_key(turn))
         before = self._conversation.append(spoken.entry)
         return [

@@ -9,7 +9,7 @@ from typing import Any
 from services.edge.client import events as ev
 from services.edge.protocols.realtime.hearing import Hearing
 from services.edge.protocols.realtime.items import Conversation
-from services.edge.protocols.realtime.reply import Failure, Reply, Request
+from services.edge.protocols.realtime.reply import Reply, Request
 from services.edge.protocols.realtime.session import SessionObject
 from services.edge.protocols.realtime.wire import PCM_RATE_HZ, Refused, Wire
 from shared.protocol.session import ToolCall
@@ -22,7 +22,6 @@ class Turns:
         self._wire = wire
         self._session = session
         self._conversation = conversation
-        self._conversation_id = wire.new_id("conv")
         self.rate_hz = PCM_RATE_HZ
         self._hearing = Hearing(wire, session, conversation)
         self._last_spoken = 0
@@ -145,17 +144,8 @@ class Turns:
     # -- replies ------------------------------------------------------------------------------------------------
 
     def _reply(self, turn: int, request: Request, from_ms: int = 0) -> Reply:
-        return Reply(
-            self._wire,
-            self._session,
-            self._conversation,
-            self._conversation_id,
-            turn,
-            request,
-            self._hearing.take_speech_ms(),
-            self.rate_hz,
-            from_ms,
-        )
+        speech_ms = self._hearing.take_speech_ms()
+        return Reply(self._wire, self._session, self._conversation, turn, request, speech_ms, self.rate_hz, from_ms)
 
     def _reply_began(self, turn: int) -> list[str]:
         if turn <= self._over:
@@ -207,12 +197,12 @@ class Turns:
         self._over = max(self._over, reply.turn)
         return reply.done(status, text, calls)
 
-    def _give_up(self, status: str, failure: Failure | None = None) -> list[str]:
+    def _give_up(self, status: str, failure: ev.Failed | None = None) -> list[str]:
         """The requested reply ends before it began; the client still waits for `response.created` and `.done`."""
         request, self._request = self._request or Request(), None
         return self._unmade(request.turn or 0, request, status, failure)
 
-    def _unmade(self, turn: int, request: Request, status: str, failure: Failure | None) -> list[str]:
+    def _unmade(self, turn: int, request: Request, status: str, failure: ev.Failed | None) -> list[str]:
         reply = self._reply(turn, request)
         reply.failure = failure
         self._over = max(self._over, turn)
@@ -220,16 +210,16 @@ class Turns:
 
     def _failed(self, event: ev.Failed) -> list[str]:
         """Report a failure in its response or transcript, not as an `error`: some clients end their session at one."""
-        failure, turn = Failure(event.code, event.message), event.turn
+        turn = event.turn
         if turn and self._open is not None and turn == self._open.turn:
-            self._open.failure = failure
+            self._open.failure = event
             return []
         if turn and self._request is not None and turn == self._request.turn:
-            return self._give_up("failed", failure)
-        events = self._hearing.failed(turn, failure.code, failure.message)
+            return self._give_up("failed", event)
+        events = self._hearing.failed(turn, event.code, event.message)
         if turn and turn == self._awaited and turn > self._over:
-            return events + self._unmade(turn, Request(), "failed", failure)
+            return events + self._unmade(turn, Request(), "failed", event)
         if events or (turn and turn <= self._over):
             self._over = max(self._over, turn)
             return events
-        return [self._wire.error(failure.message, failure.code, kind="server_error")]
+        return [self._wire.error(event.message, event.code, kind="server_error")]
