@@ -4,11 +4,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, WebSocket
+from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 
-from services.edge.gateway.errors import error_response
+from services.edge.gateway.errors import Refused, error_response
 from services.edge.gateway.gateway import Gateway
 from services.edge.http.monitor.routes import monitor_router
 from services.edge.http.voices import voices_router
@@ -36,6 +36,10 @@ def create_app(gateway: Gateway) -> FastAPI:
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         return response
+
+    @app.exception_handler(Refused)
+    async def refuse(_: Request, refused: Refused) -> Response:
+        return error_response(refused.status, refused.code, str(refused))
 
     @app.get("/")
     async def page() -> FileResponse:
