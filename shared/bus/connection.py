@@ -171,7 +171,6 @@ class RedisConnection(asyncio.Protocol):
         return len(self._callbacks)
 
     def flush(self) -> None:
-        """Write the gathered commands."""
         self._soon = False
         if self._later is not None:
             self._later.cancel()

@@ -33,8 +33,6 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class StageStatus:
-    """A stage's workers and jobs, according to the broker."""
-
     workers: tuple[dict[str, Any], ...]
     """What each ready worker says about itself: see `Stage.info`."""
     queue_age_ms: int

@@ -28,8 +28,6 @@ class StreamStatus:
 
 @dataclass(frozen=True, slots=True)
 class BrokerStatus:
-    """The broker's own figures."""
-
     server: str
     """Name and version."""
     memory_bytes: int
@@ -59,7 +57,6 @@ async def broker_status(bus: Bus) -> BrokerStatus:
 
 
 async def _jobs(bus: Bus, stage: str) -> StreamStatus:
-    """Return the status of a stage's jobs stream."""
     name, stream = f"jobs:{stage}", bus.keys.jobs(stage)
     length = int(await bus.call("XLEN", stream))
     try:

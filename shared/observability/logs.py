@@ -92,7 +92,6 @@ class _LibraryLogger(logging.Logger):
 
 
 def _died(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
-    """Log an uncaught exception."""
     if error is None or issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error or kind(), traceback)
     else:

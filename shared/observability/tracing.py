@@ -23,8 +23,6 @@ Attributes = Mapping[str, str | int | float | bool]
 
 
 class _Tracing:
-    """The process-wide state."""
-
     provider: Any = None
     tracer: Tracer | None = None
 
@@ -69,7 +67,6 @@ def stop_tracing() -> None:
 
 
 def is_tracing() -> bool:
-    """Return whether tracing is on."""
     return _now.tracer is not None
 
 

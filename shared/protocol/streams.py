@@ -103,7 +103,6 @@ class Keys:
         return b"parley:{0}:%s:%s" % (kind.value.encode(), session.encode())
 
     def jobs(self, stage: str) -> bytes:
-        """Return the stream of the stage's jobs."""
         return b"parley:{0}:%s" % JOBS[stage].value.encode()
 
     def session(self, session: str) -> bytes:
@@ -115,7 +114,6 @@ class Keys:
         return b"parley:{0}:history:%s" % session.encode()
 
     def of_session(self, session: str) -> list[bytes]:
-        """Return all keys that belong to this session only."""
         streams = [self.stream(kind, session) for kind in (StreamKind.IN, StreamKind.SPEECH, StreamKind.OUT)]
         return [*streams, self.session(session), self.history(session)]
 

@@ -140,7 +140,6 @@ class Work:
         return [frame for _, frames in await self._bus.log(StreamKind.OUT, self.session) for frame in frames]
 
     async def conversation(self) -> tuple[SessionSettings, tuple[Message, ...]]:
-        """Return the session's settings and history."""
         return await self._bus.conversation(self.session)
 
     async def load_checkpoint(self) -> bytes | None:

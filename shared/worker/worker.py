@@ -61,9 +61,7 @@ class Stage(Protocol):
         """Do one job. The returned frames are published together with the end of the lease."""
         ...
 
-    async def close(self) -> None:
-        """Release the engine."""
-        ...
+    async def close(self) -> None: ...
 
 
 class Worker:

@@ -49,7 +49,6 @@ class Conversation:
         self._apply(self._core.on(Begin(settings), self._now()))
 
     def do(self, action: act.Action) -> None:
-        """What the client does."""
         self._apply(self._core.on(action, self._now()))
 
     def deliver(self, frames: Sequence[Frame], logged_ms: int, fence: int) -> None:
@@ -67,7 +66,6 @@ class Conversation:
         self._apply(self._core.on(Leave(code, reason), self._now()))
 
     def end(self, reason: str) -> None:
-        """The session is over."""
         self._apply(self._core.on(End(reason), self._now()))
         for timer in self._timers.values():
             timer.cancel()

@@ -18,7 +18,6 @@ from shared.protocol.turn_record import INNER
 
 
 def begin(state: State, reply: Reply, at: Stamp) -> None:
-    """This reply plays from now on."""
     if not reply.change(ReplySignal.PLAY):
         return
     state.reply = reply
@@ -88,7 +87,6 @@ def _start_timer(state: State, reply: Reply, at: Stamp) -> None:
 
 
 def timer_fired(state: State, reply: Reply, at: Stamp) -> None:
-    """More of the reply can be sent."""
     reply.timer_runs = False
     send(state, reply, at)
 
@@ -112,7 +110,6 @@ def pause(state: State, at: Stamp) -> bool:
 
 
 def resume(state: State, at: Stamp) -> None:
-    """Go on from where the reply stopped."""
     reply = state.reply
     if reply is None or not reply.change(ReplySignal.RESUME):
         return
@@ -150,7 +147,6 @@ def interrupt(state: State, reply: Reply, status: str, reason: str, at: Stamp) -
 
 
 def finish(state: State, reply: Reply, at: Stamp) -> None:
-    """The reply was played to its end."""
     if reply.change(ReplySignal.FINISH):
         _retire(state, reply, reply.playout.heard(at.now_s), at)
         state.queue.gate.advance(reply.turn + 1)

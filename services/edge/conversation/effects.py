@@ -89,8 +89,6 @@ class Tally(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """Count one event."""
-
     tally: Tally
 
 

@@ -96,7 +96,6 @@ class Playout:
         self._advance()
 
     def expect(self, sentences: int) -> None:
-        """The reply has this many sentences."""
         self._expected = sentences
         self._advance()
 
@@ -107,12 +106,10 @@ class Playout:
 
     @property
     def fully_received(self) -> bool:
-        """All audio has arrived."""
         return self._expected is not None and self._current >= self._expected
 
     @property
     def fully_sent(self) -> bool:
-        """All audio has been sent."""
         return self.fully_received and not self._ready
 
     # -- what goes out ----------------------------------------------------------------------------

@@ -122,7 +122,6 @@ def begin_next(state: State, at: Stamp) -> None:
 
 
 def finish(state: State, reply: Reply, at: Stamp) -> None:
-    """The reply that plays was played to its end."""
     delivery.finish(state, reply, at)
     begin_next(state, at)
     if not state.has_reply:
@@ -181,7 +180,6 @@ def give_up(state: State, turns: list[int], status: str, at: Stamp) -> None:
 
 
 def end(state: State, reason: str, at: Stamp) -> None:
-    """The session is over."""
     status = "failed" if reason == "failed" else "cancelled"
     for number in state.queue.drop_until(WHOLE_SESSION):
         outcome.answer_without_reply(state, number, status, at)

@@ -57,15 +57,12 @@ class ReplyQueue:
 
     @property
     def is_waiting(self) -> bool:
-        """A turn waits for its reply."""
         return any(reply.state is ReplyState.WAITING for reply in self._replies.values())
 
     def get(self, turn: int) -> Reply | None:
-        """The reply to this turn, if there is one."""
         return self._replies.get(turn)
 
     def waits(self, turn: int) -> bool:
-        """This turn waits for its reply."""
         reply = self._replies.get(turn)
         return reply is not None and reply.state is ReplyState.WAITING
 

@@ -23,12 +23,10 @@ def try_again(state: State) -> None:
 
 
 def commit_answered(state: State) -> None:
-    """The log has answered a commit of the client."""
     state.requests.commits = max(0, state.requests.commits - 1)
 
 
 def drop(state: State) -> None:
-    """The client wants no reply any more."""
     state.requests.waiting = None
 
 

@@ -27,8 +27,6 @@ class Requests:
 
 
 class State:
-    """One conversation."""
-
     def __init__(self, session: str, new_playout: Callable[[], Playout], began_s: float) -> None:
         self.session = session
         self.settings = SessionSettings()

@@ -64,7 +64,6 @@ class Admission:
                 gauge.clear()
 
     async def refresh(self, bus: Bus) -> None:
-        """Read the state of all stages now."""
         self._stages = {stage: await stage_status(bus, stage) for stage in STAGES}
         self._engines = {stage: _engines(status) for stage, status in self._stages.items()}
         for stage, status in self._stages.items():
@@ -96,7 +95,6 @@ class Admission:
         return [*self.engine_voices(), *self._cloned]
 
     def engine_voices(self) -> list[str]:
-        """The built-in voices of the tts engine."""
         status = self._stages.get("tts")
         return list(status.workers[0].get("voices", [])) if status and status.workers else []
 

@@ -32,8 +32,6 @@ FAULTS = (1011, 1012)
 
 
 class Gateway:
-    """All sessions of this process."""
-
     def __init__(self, settings: Settings, shutdown: Shutdown) -> None:
         self.settings, self.shutdown = settings, shutdown
         self.admission = Admission(settings)

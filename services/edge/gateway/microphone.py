@@ -11,8 +11,6 @@ FASTEST = 1.5
 
 
 class Microphone:
-    """The audio input of one session."""
-
     def __init__(self, rate_hz: int, began_s: float) -> None:
         self.received = 0
         """Samples accepted, at 16 kHz."""

@@ -85,7 +85,6 @@ class Session:
     # -- the client's side ------------------------------------------------------------------------
 
     def receive(self, message: str | bytes) -> None:
-        """A message from the client."""
         if len(message) > self._codec.largest_message:
             self._close(1009, f"a message has at most {self._codec.largest_message} bytes")
             return
@@ -143,7 +142,6 @@ class Session:
         self.conversation.leave(code, reason)
 
     def tell(self, code: str, message: str) -> None:
-        """Tell the client what is wrong."""
         self._emit(ev.Failed(code, message))
 
     def _act(self, action: act.Action) -> None:
@@ -215,7 +213,6 @@ class Session:
                 return
 
     def stats(self) -> dict[str, Any]:
-        """The session's figures."""
         state = self.conversation.state
         return {
             "session_id": self.id,

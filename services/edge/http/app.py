@@ -27,7 +27,6 @@ HEADERS = {
 
 
 def create_app(gateway: Gateway) -> FastAPI:
-    """The web application of this gateway."""
     app = FastAPI(title="Parley", docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.middleware("http")

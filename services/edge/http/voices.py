@@ -25,7 +25,6 @@ ACCEPTED_TYPES = "audio/wav, audio/flac, audio/ogg, audio/mpeg or application/oc
 
 
 def voices_router(gateway: Gateway) -> APIRouter:
-    """The routes of the voices."""
     router = APIRouter(prefix="/v1/voices")
     admission = gateway.admission
     decoding = asyncio.Semaphore(1)  # decoding a recording takes up to 50 MB

@@ -35,16 +35,12 @@ class TextMessage(BaseModel):
 
 
 class PlayedMessage(BaseModel):
-    """The client has played this much of the reply."""
-
     type: Literal["played"]
     turn: Annotated[int, whole(0, 2**31)] = 0
     ms: Annotated[int, whole(0, 2**31)]
 
 
 class BareMessage(BaseModel):
-    """A message without fields."""
-
     type: Literal[
         "stop_streaming", "commit", "clear", "cancel", "get_stats", "get_history", "reset_session", "hang_up", "ping"
     ]
@@ -155,7 +151,6 @@ class StreamCodec:
     # -- server messages ----------------------------------------------------------------------------------------
 
     def encode(self, event: ev.Event) -> Sequence[str | bytes]:
-        """The messages for an event of the session."""
         match event:
             case ev.ReplyAudio():
                 return (event.pcm,)

@@ -40,8 +40,6 @@ class MediaFormat(BaseModel):
 
 
 class StartMessage(BaseModel):
-    """The content of `start`."""
-
     stream: Annotated[str, Allowed("an id of 1 to 100 characters", min_length=1, max_length=100)] = Field(
         alias="streamSid"
     )

@@ -144,7 +144,6 @@ def is_open(settings: Settings, request: Request) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether this is `localhost` or a loopback address."""
     if host == "localhost":
         return True
     try:

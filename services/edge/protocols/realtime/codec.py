@@ -241,7 +241,6 @@ class RealtimeCodec:
     # -- server events ------------------------------------------------------------------------------------------
 
     def encode(self, event: ev.Event) -> Sequence[str | bytes]:
-        """The server events for an event of the session."""
         match event:
             case ev.Ready(session_id):
                 self._identity["id"] = session_id

@@ -66,7 +66,6 @@ class Hearing:
         return spoken
 
     def began(self, turn: int, onset_ms: int) -> list[str]:
-        """The person began to speak."""
         spoken = self._turn(turn)
         if spoken.announced or not self._session.detects_turns:
             return []
@@ -74,7 +73,6 @@ class Hearing:
         return [self._wire.event("input_audio_buffer.speech_started", item_id=spoken.item_id, audio_start_ms=onset_ms)]
 
     def ended(self, turn: int, end_ms: int) -> list[str]:
-        """The person stopped speaking."""
         spoken = self._spoken.get(turn)
         if spoken is None or spoken.stopped or not spoken.announced:
             return []
@@ -102,14 +100,12 @@ class Hearing:
         ]
 
     def dropped(self, turn: int) -> list[str]:
-        """The speech was discarded: it is not a turn."""
         spoken = self._spoken.get(turn)
         stopped = [] if spoken is None else self.ended(turn, spoken.onset_ms)
         self._spoken.pop(turn, None)
         return stopped
 
     def transcribed(self, turn: int, text: str, final: bool) -> list[str]:
-        """A transcript arrived: a partial or the final one."""
         spoken = self._spoken.get(turn)
         if spoken is None:
             return []

@@ -49,7 +49,6 @@ class Conversation:
         self._client_bytes = 0
 
     def find(self, item_id: Any) -> Entry | None:
-        """The entry with this id; None if there is none."""
         return self._entries.get(item_id) if type(item_id) is str else None
 
     def before(self, entry: Entry) -> str | None:

@@ -76,7 +76,6 @@ class Reply:
     # -- the session's events -----------------------------------------------------------------------------------
 
     def created(self) -> list[str]:
-        """The reply begins."""
         return [self.wire.event("response.created", response=self._response("in_progress"))]
 
     def text(self, delta: str) -> list[str]:
@@ -160,7 +159,6 @@ class Reply:
 
     @property
     def _items(self) -> list[Entry]:
-        """The items of the response, in order."""
         return self._calls if self._entry is None else [self._entry, *self._calls]
 
     def _close(self, entry: Entry, status: str) -> list[str]:

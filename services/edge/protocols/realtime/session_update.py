@@ -22,7 +22,6 @@ Modalities = Annotated[
 
 
 def _format(value: Any) -> dict[str, Any]:
-    """The format of `FORMATS` that a client chooses."""
     kind = value.get("type") if type(value) is dict else None
     known = FORMATS.get(kind) if type(kind) is str else None
     if known is None:
@@ -68,8 +67,6 @@ class TurnDetection(TypedDict, total=False):
 
 
 class AudioInput(TypedDict, total=False):
-    """What the person says."""
-
     format: Format | None
     transcription: Transcription | None
     noise_reduction: Annotated[
@@ -82,14 +79,10 @@ class AudioInput(TypedDict, total=False):
 
 
 class NamedVoice(TypedDict):
-    """A voice by its id."""
-
     id: allowed.Voice
 
 
 class AudioOutput(TypedDict, total=False):
-    """What the agent says."""
-
     format: Format | None
     voice: (
         Annotated[allowed.Voice | NamedVoice, Allowed("a string of at most 100 characters, or an object with it as id")]
@@ -99,15 +92,11 @@ class AudioOutput(TypedDict, total=False):
 
 
 class Audio(TypedDict, total=False):
-    """Both directions of the audio."""
-
     input: Annotated[AudioInput, OnlyKnown()] | None
     output: Annotated[AudioOutput, OnlyKnown()] | None
 
 
 class SessionUpdate(TypedDict, total=False):
-    """The session object of a `session.update`."""
-
     type: Literal["realtime"]
     # Clients send these back; they change nothing.
     object: Any

@@ -82,7 +82,6 @@ class Turns:
     # -- what the session reports -------------------------------------------------------------------------------
 
     def encode(self, event: ev.Event) -> list[str]:
-        """The server events for an event of the session."""
         match event:
             case ev.ReplyAudio() | ev.ReplyText():
                 return self._content(event)
