@@ -63,7 +63,12 @@ class Reply:
 
     def __post_init__(self) -> None:
         self.id = self.wire.new_id("resp")
-        self._ids = {"response_id": self.id, "item_id": self.wire.new_id("item"), "output_index": 0, "content_index": 0}
+        self._ids: dict[str, Any] = {
+            "response_id": self.id,
+            "item_id": self.wire.new_id("item"),
+            "output_index": 0,
+            "content_index": 0,
+        }
         modalities = self.request.output_modalities or self.session.config["output_modalities"]
         self._spoken = modalities == ["audio"]
         self._format = self.session.output_format
