@@ -142,7 +142,7 @@ class Bus(Records):
                 bus._background.append(tasks.create_task(bus._reader.run()))
                 bus._background.append(tasks.create_task(bus.clock.keep_asking(bus.writer.call)))
                 yield bus
-                bus._flush_now()
+                bus.writer.flush()
                 for task in bus._background:
                     task.cancel()
         finally:
@@ -183,10 +183,6 @@ class Bus(Records):
             b"XADD", target.key, *existing, b"MAXLEN", b"~", target.maxlen, b"*", *fields,
             on_reply=self.clock.timed(_expect_no_error), urgent=False,
         )  # fmt: skip
-
-    def _flush_now(self) -> None:
-        self._seal()
-        self.writer.flush()
 
     def send(self, *args: str | bytes | int | float, on_reply: ReplyCallback | None = None) -> None:
         """Send a command, after the frames published so far."""

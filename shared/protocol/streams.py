@@ -80,10 +80,7 @@ MAXLEN: dict[StreamKind, int] = {
     StreamKind.IN: 1_500,  # 30 s of 20 ms chunks: several times as much as a takeover needs
     StreamKind.SPEECH: 1_200,  # the longest turn in 100 ms chunks, twice
     StreamKind.OUT: 4_000,
-    StreamKind.JOBS_VAD: 100_000,
-    StreamKind.JOBS_ASR: 100_000,
-    StreamKind.JOBS_LLM: 100_000,
-    StreamKind.JOBS_TTS: 100_000,
+    **dict.fromkeys(JOBS.values(), 100_000),
 }
 """Approximate number of entries at which a stream is trimmed. Finished jobs are deleted much earlier."""
 

@@ -154,7 +154,7 @@ class SimulatedSubscription(Subscription):
 
     def __init__(self, bus: SimulatedBus, key: bytes, entries: list[Entry], at: int, deliver: EntryCallback) -> None:
         """`at`: the index of the first entry to deliver."""
-        super().__init__(bus, key, b"", deliver)
+        super().__init__(bus.unfollow, key, b"", deliver)
         self._bus, self._entries, self.at = bus, entries, at
         self._due = self._closed = False
 

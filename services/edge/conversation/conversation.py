@@ -17,7 +17,7 @@ from services.edge.conversation.state import State
 from shared.bus.bus import Channel
 from shared.bus.session_store import SessionStore
 from shared.protocol.frames import Frame
-from shared.protocol.session import Message, SessionSettings
+from shared.protocol.session import SessionSettings
 
 
 class Conversation:
@@ -110,13 +110,7 @@ class Conversation:
         del self._timers[timer, turn]
         self._apply(self._core.on(TimerFired(timer, turn), self._now()))
 
-    # -- state ------------------------------------------------------------------------------------
-
     @property
     def state(self) -> State:
         """What the core knows: to be read, not to be changed."""
         return self._core.state
-
-    def messages(self) -> Sequence[Message]:
-        """The history, as chat models read it."""
-        return self._core.state.record.messages()

@@ -119,24 +119,21 @@ class FirstPlayed:
 
 @dataclass(frozen=True, slots=True)
 class TurnEnded:
-    """A turn that was to be answered has its outcome."""
+    """A turn that was to be answered has its outcome: the fields of its `TurnRecord`, and two for its span."""
 
     turn: int
     outcome: str
-    """completed, interrupted, cancelled, failed, empty."""
     revision: int
     heard_ms: int
-    """How much of the reply was played."""
     reply_ms: int
-    """How much of it was sent."""
     route: str
     at_ms: int
-    """Broker's clock now."""
+    spoken: bool
+    marks: dict[str, float]
+    trace: str
+    """W3C traceparent; empty: the turn is not traced."""
     speech_end_ms: int
     """Broker's clock at the end of speech, from which the marks are counted; 0: not known."""
-    spoken: bool
-    trace: str
-    marks: Mapping[str, float]
 
 
 Observation = Count | Silenced | FirstAudio | FirstPlayed | TurnEnded

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 
 from services.edge.client.events import ReplyAudio
 from services.edge.conversation import effects as fx
@@ -69,23 +70,12 @@ class Observer:
 
     def _turn_ended(self, turn: fx.TurnEnded) -> None:
         metrics.turns_total.labels(turn.outcome).inc()
-        record = TurnRecord(
-            session=self._session,
-            turn=turn.turn,
-            at_ms=turn.at_ms,
-            protocol=self._protocol,
-            route=turn.route,
-            outcome=turn.outcome,
-            revision=turn.revision,
-            heard_ms=turn.heard_ms,
-            reply_ms=turn.reply_ms,
-            trace=trace_id(turn.trace),
-            spoken=turn.spoken,
-            marks=dict(turn.marks),
-        )
+        fields = asdict(turn)
+        trace, speech_end_ms = fields.pop("trace"), fields.pop("speech_end_ms")
+        record = TurnRecord(session=self._session, protocol=self._protocol, trace=trace_id(trace), **fields)
         self._bus.keep_turn(record)
-        if turn.speech_end_ms:  # else it is not known when the span begins
-            _trace_reply(turn.trace, record, turn.speech_end_ms)
+        if speech_end_ms:  # else it is not known when the span begins
+            _trace_reply(trace, record, speech_end_ms)
 
 
 def _exemplar(trace: str) -> dict[str, str] | None:

@@ -95,20 +95,24 @@ class Admission:
         return [*self.engine_voices(), *self._cloned]
 
     def engine_voices(self) -> list[str]:
-        status = self._stages.get("tts")
-        return list(status.workers[0].get("voices", [])) if status and status.workers else []
+        workers = self._workers("tts")
+        return list(workers[0].get("voices", [])) if workers else []
 
     def clones_voices(self) -> bool:
         """Whether every ready tts worker can speak with a cloned voice: any of them may get the job."""
-        status = self._stages.get("tts")
-        workers = status.workers if status else ()
-        return bool(workers) and all(worker.get("clones") for worker in workers)
+        return self._all_workers("tts", "clones")
 
     def accepts_audio(self) -> bool:
         """Whether every ready llm worker takes audio as input: any of them may get the job."""
-        status = self._stages.get("llm")
-        workers = status.workers if status else ()
-        return bool(workers) and all(worker.get("hears") for worker in workers)
+        return self._all_workers("llm", "hears")
+
+    def _all_workers(self, stage: str, ability: str) -> bool:
+        workers = self._workers(stage)
+        return bool(workers) and all(worker.get(ability) for worker in workers)
+
+    def _workers(self, stage: str) -> tuple[dict[str, Any], ...]:
+        status = self._stages.get(stage)
+        return status.workers if status else ()
 
     def stages(self) -> dict[str, Any]:
         """For each stage: ready workers, their engines, age of the oldest job in the queue, jobs in hand."""

@@ -68,12 +68,7 @@ def turn_row(entry_id: str, record: TurnRecord) -> Row:
         "id": entry_id,
         "marks": marks,
         "segments": [
-            {
-                "name": part.name,
-                "stage": part.stage,
-                "begin_ms": round(part.begin_ms, 1),
-                "end_ms": round(part.end_ms, 1),
-            }
+            {**asdict(part), "begin_ms": round(part.begin_ms, 1), "end_ms": round(part.end_ms, 1)}
             for part in segments(marks)
         ],
         "first_audio_ms": first_audio_ms,

@@ -19,15 +19,7 @@ from services.edge.protocols.realtime.reply import Request
 from services.edge.protocols.realtime.session import SessionObject
 from services.edge.protocols.realtime.tools import as_choice, as_tools
 from services.edge.protocols.realtime.turns import Turns
-from services.edge.protocols.realtime.wire import (
-    PCM_RATE_HZ,
-    NewId,
-    Refused,
-    Wire,
-    random_id,
-    rate_of,
-    unpack_audio,
-)
+from services.edge.protocols.realtime.wire import PCM_RATE_HZ, NewId, Refused, Wire, random_id, rate_of, unpack_audio
 from shared.audio.pcm import LAW_RATE_HZ, Resampler
 from shared.protocol.prompt import NO_TOOLS
 from shared.protocol.session import ReplyOptions, SessionSettings, Tool, ToolCall
