@@ -117,7 +117,7 @@ class Worker:
             free = self._stage.slots - len(self._in_hand)
             if free > 0:
                 for lease in await self._leases.sweep(free):
-                    log.info("work reclaimed", session=_session_of(lease), attempt=lease.fence)
+                    log.info("work reclaimed", session=getattr(lease.frame, "session", "?"), attempt=lease.fence)
                     self._begin(tasks, lease)
 
     async def _free_slots(self) -> int:
@@ -261,7 +261,3 @@ class Worker:
             work.stop("handed_back")
         if rest:
             await self._leases.hand_back([work.lease for work in rest])
-
-
-def _session_of(lease: Lease) -> str:
-    return str(getattr(lease.frame, "session", "?"))

@@ -28,7 +28,7 @@ def say(state: State, action: act.Say, at: Stamp) -> None:
 
 
 def commit(state: State, action: act.Commit, at: Stamp) -> None:
-    state.requests.commits += 1
+    state.open_commits += 1
     state.publish(fr.InputCommitted(action.options))
 
 
