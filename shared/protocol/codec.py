@@ -133,20 +133,26 @@ def _decoder(cls: Any) -> Check:
     return decode
 
 
-def _array(value: Any) -> list[Any]:
-    if type(value) is not list:
-        raise _Mismatch("array expected")
-    return value
-
-
 def _check(hint: Any) -> Check:
     if dataclasses.is_dataclass(hint):
         decode = _decoder(hint)
-        return lambda value: decode(_array(value))
+
+        def nested(value: Any) -> Any:
+            if type(value) is not list:
+                raise _Mismatch("array expected")
+            return decode(value)
+
+        return nested
     origin = get_origin(hint)
     if origin is tuple:
         inner = _check(get_args(hint)[0])
-        return lambda value: tuple([inner(item) for item in _array(value)])
+
+        def array(value: Any) -> tuple[Any, ...]:
+            if type(value) is not list:
+                raise _Mismatch("array expected")
+            return tuple([inner(item) for item in value])
+
+        return array
     if origin in (Union, UnionType):
         (inner_hint,) = (arg for arg in get_args(hint) if arg is not NoneType)
         check = _check(inner_hint)
