@@ -4,10 +4,9 @@ This file defines what each key and field holds and the order of writes. The bus
 """
 
 import asyncio
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from shared.audio.voices import ClonedVoice, VoiceInfo
 from shared.bus.connection import ReplyCallback
@@ -19,23 +18,16 @@ from shared.protocol.streams import SESSION_TTL_S, TURNS_MAXLEN, Keys
 from shared.protocol.turn_record import BadRecord, TurnRecord
 
 
-class Records(ABC):
+class Records(Protocol):
     """Reads and writes the records of sessions, turns and cloned voices."""
 
     keys: Keys
     role: str
 
-    @abstractmethod
-    def send(self, *args: str | bytes | int | float, on_reply: ReplyCallback | None = None) -> None:
-        """Send a command; `on_reply` takes its reply."""
-
-    @abstractmethod
-    async def call(self, *args: str | bytes | int | float) -> Any:
-        """Send a command and return its reply."""
-
-    @abstractmethod
-    def decode(self, key: bytes, entry_id: bytes, fields: Any) -> tuple[int, list[Frame]] | None:
-        """Return an entry's fence and frames; None for a bad entry."""
+    # The bus implements these.
+    def send(self, *args: str | bytes | int | float, on_reply: ReplyCallback | None = None) -> None: ...
+    async def call(self, *args: str | bytes | int | float) -> Any: ...
+    def decode(self, key: bytes, entry_id: bytes, fields: Any) -> tuple[int, list[Frame]] | None: ...
 
     # -- turns ------------------------------------------------------------------------------------
 

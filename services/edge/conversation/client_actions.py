@@ -42,7 +42,7 @@ def request_reply(state: State, action: act.RequestReply, at: Stamp) -> None:
 
 def cancel_reply(state: State, action: act.CancelReply, at: Stamp) -> None:
     replies.interrupt(state, "client", state.newest_turn, at)
-    reply_requests.drop(state)
+    state.waiting_request = None
 
 
 def set_history(state: State, action: act.SetHistory, at: Stamp) -> None:
@@ -55,7 +55,7 @@ def get_history(state: State, action: act.GetHistory, at: Stamp) -> None:
 
 def reset(state: State, action: act.Reset, at: Stamp) -> None:
     replies.interrupt(state, "client", state.newest_turn, at)
-    reply_requests.drop(state)
+    state.waiting_request = None
     state.publish(fr.InputCleared())
     state.past_reply = None  # a late report of what was played would put it back on record
     state.effects.append(state.record.clear())

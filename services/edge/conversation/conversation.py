@@ -41,8 +41,6 @@ class Conversation:
         self._core = Core(session, new_playout, self._loop.time())
         self._begun = False
 
-    # -- what comes in ----------------------------------------------------------------------------
-
     def begin(self, settings: SessionSettings) -> None:
         """The session starts: from now on frames are published."""
         self._begun = True
@@ -74,8 +72,6 @@ class Conversation:
 
     def _now(self) -> Stamp:
         return Stamp(self._loop.time(), self._bus.clock.now_ms())
-
-    # -- what follows -----------------------------------------------------------------------------
 
     def _apply(self, effects: Sequence[fx.Effect]) -> None:
         for effect in effects:

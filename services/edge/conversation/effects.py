@@ -12,8 +12,6 @@ from services.edge.conversation.inputs import Timer
 from shared.protocol.frames import Frame
 from shared.protocol.session import Message
 
-# -- to the broker, the clock and the connection --------------------------------------------------
-
 
 @dataclass(frozen=True, slots=True)
 class Publish:
@@ -63,9 +61,6 @@ class Close:
 
     code: int
     reason: str
-
-
-# -- to the metrics -------------------------------------------------------------------------------
 
 
 class Tally(Enum):

@@ -26,10 +26,6 @@ def commit_answered(state: State) -> None:
     state.open_commits = max(0, state.open_commits - 1)
 
 
-def drop(state: State) -> None:
-    state.waiting_request = None
-
-
 def _is_understood(state: State) -> bool:
     """What was said in the turns that are over is known, or need not be."""
     return not any(

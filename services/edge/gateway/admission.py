@@ -116,12 +116,10 @@ class Admission:
 
     def stages(self) -> dict[str, Any]:
         """For each stage: ready workers, their engines, age of the oldest job in the queue, jobs in hand."""
-        return {stage: _shown(self._stages.get(stage)) for stage in STAGES}
+        return {stage: _shown(self._stages.get(stage, StageStatus((), 0, 0))) for stage in STAGES}
 
 
-def _shown(status: StageStatus | None) -> dict[str, Any]:
-    if status is None:
-        return {"ready": 0, "engine": None, "queue_age_ms": 0, "in_hand": 0}
+def _shown(status: StageStatus) -> dict[str, Any]:
     return {
         "ready": len(status.workers),
         "engine": _engines(status) or None,

@@ -62,7 +62,7 @@ def create_app(gateway: Gateway) -> FastAPI:
             "voices": voices,
             "rates": list(RATES_HZ),
             "engines": {stage: shown["engine"] for stage, shown in gateway.admission.stages().items()},
-            "settings": described_settings(gateway.defaults(), voices),
+            "settings": described_settings(gateway.settings.session, voices),
         }
 
     @app.get("/stats")
@@ -87,13 +87,13 @@ def create_app(gateway: Gateway) -> FastAPI:
             await websocket.accept()
             await websocket.close(1008, f"the query parameter rate must be one of {', '.join(map(str, RATES_HZ))}")
             return
-        await gateway.serve(websocket, StreamCodec(int(rate), gateway.defaults()), "stream", browser=True)
+        await gateway.serve(websocket, StreamCodec(int(rate), gateway.settings.session), "stream", browser=True)
 
     @app.websocket("/v1/realtime")
     async def realtime(websocket: WebSocket) -> None:
         subprotocols = websocket.scope.get("subprotocols", [])
         codec = RealtimeCodec(
-            gateway.defaults(),
+            gateway.settings.session,
             model=websocket.query_params.get("model") or "parley",
             voices=gateway.admission.voices(),
             hears=gateway.admission.accepts_audio(),
@@ -114,6 +114,6 @@ def create_app(gateway: Gateway) -> FastAPI:
                     error_response(403, "bad_signature", "the X-Twilio-Signature header does not match the URL")
                 )
                 return
-        await gateway.serve(websocket, TwilioCodec(gateway.defaults()), "twilio")
+        await gateway.serve(websocket, TwilioCodec(gateway.settings.session), "twilio")
 
     return app
