@@ -169,9 +169,7 @@ class Playout:
 
     def playing(self, now_s: float) -> bool:
         """Whether the client may still have something to play."""
-        if self._heard_at_s is None:
-            return False
-        return not self.fully_sent or self.paused or self.left_s(now_s) > 0
+        return self._heard_at_s is not None and (not self.fully_sent or self.paused or self.left_s(now_s) > 0)
 
     def left_s(self, now_s: float) -> float:
         """How long the client plays what it was sent, at the latest."""
