@@ -232,10 +232,10 @@ class Bus(Records):
             self.dead_letter(self.role, key, entry_id.decode(), body, reason)
             return None
 
-    async def log(self, kind: StreamKind, session: str, after: str = "-") -> list[tuple[int, list[Frame]]]:
-        """Return fence and frames of each entry of a session's stream, from `after` (inclusive) on."""
+    async def log(self, kind: StreamKind, session: str) -> list[tuple[int, list[Frame]]]:
+        """Return fence and frames of each entry of a session's stream."""
         key = self.keys.stream(kind, session)
-        entries = await self.call(b"XRANGE", key, after, b"+")
+        entries = await self.call(b"XRANGE", key, b"-", b"+")
         decoded = (self.decode(key, entry_id, fields) for entry_id, fields in entries)
         return [found for found in decoded if found is not None]
 

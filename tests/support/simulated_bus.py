@@ -96,7 +96,7 @@ class SimulatedBus:
         followers = self._subscriptions.get(subscription.key, [])
         self._subscriptions[subscription.key] = [one for one in followers if one is not subscription]
 
-    async def log(self, place: StreamKind, session: str, after: str = "-") -> list[tuple[int, list[Frame]]]:
+    async def log(self, place: StreamKind, session: str) -> list[tuple[int, list[Frame]]]:
         await asyncio.sleep(self.delay_s())
         return [(fence, frames) for _, fence, frames in self._streams.get(self.keys.stream(place, session), ())]
 

@@ -1,7 +1,7 @@
 """What a conversation tells the metrics, the traces and the record of turns."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 
 from services.edge.client.events import ReplyAudio
@@ -37,7 +37,12 @@ class Observer:
             case fx.Count(tally):
                 self._count(tally)
             case fx.FirstAudio(marks, trace):
-                self._first_audio(marks, _exemplar(trace))
+                exemplar = _exemplar(trace)
+                latency = metrics.turn_latency.labels(self._protocol)
+                latency.observe(max(0.0, marks["first_audio"] / 1000), exemplar)
+                for part in segments(marks):
+                    segment = metrics.turn_segment.labels(part.name, part.stage, self._engine_of(part.stage))
+                    segment.observe(part.seconds, exemplar)
             case fx.FirstPlayed(latency_s, trace):
                 metrics.turn_heard_latency.labels(self._protocol).observe(latency_s, _exemplar(trace))
             case fx.Silenced(onset):
@@ -61,12 +66,6 @@ class Observer:
                 metrics.resumes.inc()
             case fx.Tally.UNDERRUN:
                 metrics.underruns.labels(self._protocol).inc()
-
-    def _first_audio(self, marks: Mapping[str, float], exemplar: dict[str, str] | None) -> None:
-        metrics.turn_latency.labels(self._protocol).observe(max(0.0, marks["first_audio"] / 1000), exemplar)
-        for part in segments(marks):
-            engine = self._engine_of(part.stage)
-            metrics.turn_segment.labels(part.name, part.stage, engine).observe(part.seconds, exemplar)
 
     def _turn_ended(self, turn: fx.TurnEnded) -> None:
         metrics.turns_total.labels(turn.outcome).inc()
