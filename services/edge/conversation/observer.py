@@ -85,7 +85,7 @@ def _exemplar(trace: str) -> dict[str, str] | None:
 def _trace_reply(parent: str, record: TurnRecord, spoken_ms: int) -> None:
     """Write the span of a reply that has ended now, from the end of the turn to the end of its playing.
 
-    `parent` is the turn's traceparent, `spoken_ms` the broker's clock at the end of speech, from which the marks are counted.
+    `parent`: the turn's traceparent. `spoken_ms`: the broker's clock at the end of speech, from which the marks count.
     """
     if not parent or not is_tracing():
         return

@@ -31,7 +31,7 @@ class State:
         self.open_commits = 0
         """Commits of the client that the log has not answered yet."""
         self.waiting_request: act.RequestReply | None = None
-        """The newest request for a reply that waits until what was said before is understood; an older one is forgotten."""
+        """The newest request for a reply; it waits until what was said before is understood."""
 
         self.queue = ReplyQueue(new_playout)
         self.reply: Reply | None = None
