@@ -58,7 +58,7 @@ class Records(Protocol):
         self.send(b"SET", self.keys.history(session), body, b"EX", SESSION_TTL_S)
 
     async def conversation(self, session: str) -> tuple[SessionSettings, tuple[Message, ...]]:
-        """Return the session's settings (or the defaults, if there are no valid ones) and history, in one round trip."""
+        """Return the session's settings (the defaults if none are valid) and its history, in one round trip."""
         loop = asyncio.get_running_loop()
         settings: asyncio.Future[Any] = loop.create_future()
         self.send(b"HGET", self.keys.session(session), b"settings", on_reply=settings.set_result)
