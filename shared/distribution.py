@@ -32,7 +32,6 @@ def version() -> str:
 
 
 def how_to_install(extra: Extra) -> str:
-    """The command that installs an optional part."""
     return "make install PROFILE=neural" if extra == "neural" else f"make install EXTRAS={extra}"
 
 

@@ -19,7 +19,6 @@ LARGEST_MESSAGE_BYTES = 16 * 1024 * 1024
 
 
 def server(gateway: Gateway, settings: Settings) -> uvicorn.Server:
-    """The HTTP server of this gateway."""
     config = uvicorn.Config(
         create_app(gateway),
         host=settings.host,

@@ -40,7 +40,6 @@ _LOUDEST = int(PEAK * _FULL)
 
 
 def block_powers(wave: Floats, rate_hz: int) -> Powers:
-    """Return the mean power of each whole block."""
     block = rate_hz * BLOCK_MS // 1000
     blocks = wave[: len(wave) // block * block].reshape(-1, block)
     powers: Powers = np.square(blocks, dtype=np.float64).mean(axis=1)

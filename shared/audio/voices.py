@@ -33,8 +33,6 @@ CHARACTERS_PER_S = (1.0, 40.0)
 
 @dataclass(frozen=True, slots=True)
 class VoiceInfo:
-    """The metadata of a cloned voice."""
-
     name: str
     text: str
     """The words of the recording."""
@@ -69,8 +67,6 @@ class VoiceInfo:
 
 @dataclass(frozen=True, slots=True)
 class ClonedVoice:
-    """A cloned voice with its recording."""
-
     info: VoiceInfo
     pcm: bytes
     """s16le, mono, at `info.rate_hz`."""

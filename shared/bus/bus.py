@@ -142,7 +142,7 @@ class Bus(Records):
                 bus._background.append(tasks.create_task(bus._reader.run()))
                 bus._background.append(tasks.create_task(bus.clock.keep_asking(bus.writer.call)))
                 yield bus
-                bus._flush_now()
+                bus.writer.flush()
                 for task in bus._background:
                     task.cancel()
         finally:
@@ -183,10 +183,6 @@ class Bus(Records):
             b"XADD", target.key, *existing, b"MAXLEN", b"~", target.maxlen, b"*", *fields,
             on_reply=self.clock.timed(_expect_no_error), urgent=False,
         )  # fmt: skip
-
-    def _flush_now(self) -> None:
-        self._seal()
-        self.writer.flush()
 
     def send(self, *args: str | bytes | int | float, on_reply: ReplyCallback | None = None) -> None:
         """Send a command, after the frames published so far."""
@@ -236,10 +232,10 @@ class Bus(Records):
             self.dead_letter(self.role, key, entry_id.decode(), body, reason)
             return None
 
-    async def log(self, kind: StreamKind, session: str, after: str = "-") -> list[tuple[int, list[Frame]]]:
-        """Return fence and frames of each entry of a session's stream, from `after` (inclusive) on."""
+    async def log(self, kind: StreamKind, session: str) -> list[tuple[int, list[Frame]]]:
+        """Return fence and frames of each entry of a session's stream."""
         key = self.keys.stream(kind, session)
-        entries = await self.call(b"XRANGE", key, after, b"+")
+        entries = await self.call(b"XRANGE", key, b"-", b"+")
         decoded = (self.decode(key, entry_id, fields) for entry_id, fields in entries)
         return [found for found in decoded if found is not None]
 

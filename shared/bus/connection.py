@@ -22,6 +22,8 @@ ReplyError = hiredis.ReplyError
 
 MAX_BACKLOG = 20_000
 """Commands without a reply at which the broker is treated as gone."""
+TIMEOUT_S = 5.0
+"""Time for a connection to open, and for a reply to a command that does not block."""
 TRANSIENT = frozenset({"OOM", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"})
 """First words of transient errors: the broker is full, loads its data, is not the master at the moment, or is busy."""
 _NOTHING = object()
@@ -76,9 +78,7 @@ class RedisConnection(asyncio.Protocol):
         """Called before the gathered commands are written; may send more."""
 
     @classmethod
-    async def connect(
-        cls, address: Address, name: str, *, gather_s: float = 0.0, timeout_s: float = 5.0
-    ) -> "RedisConnection":
+    async def connect(cls, address: Address, name: str, *, gather_s: float = 0.0) -> "RedisConnection":
         """Open a connection, authenticate, and set its client name.
 
         Raises:
@@ -87,7 +87,7 @@ class RedisConnection(asyncio.Protocol):
         """
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(TIMEOUT_S):
                 if address.path:
                     _, connection = await loop.create_unix_connection(lambda: cls(gather_s), address.path)
                 else:
@@ -136,7 +136,7 @@ class RedisConnection(asyncio.Protocol):
             # Counted from the last flush: the first command after an idle time is sent at once.
             self._later = self._loop.call_at(self._flushed_at_s + self._gather_s, self.flush)
 
-    async def call(self, *args: str | bytes | int | float, timeout_s: float = 5.0) -> Reply:
+    async def call(self, *args: str | bytes | int | float, timeout_s: float = TIMEOUT_S) -> Reply:
         """Send a command and wait for its reply.
 
         Raises:
@@ -171,7 +171,6 @@ class RedisConnection(asyncio.Protocol):
         return len(self._callbacks)
 
     def flush(self) -> None:
-        """Write the gathered commands."""
         self._soon = False
         if self._later is not None:
             self._later.cancel()

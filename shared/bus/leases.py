@@ -33,8 +33,6 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class StageStatus:
-    """A stage's workers and jobs, according to the broker."""
-
     workers: tuple[dict[str, Any], ...]
     """What each ready worker says about itself: see `Stage.info`."""
     queue_age_ms: int
@@ -95,17 +93,14 @@ class Leases:
                 leases.append(Lease(self._stream, entry_id.decode(), fence, decoded[1][0]))
                 continue
             if decoded is not None:
-                self._dead_letter(entry_id, decoded[1])
+                metrics.bad_frames.labels(self._stage).inc()
+                kinds = ", ".join(type(frame).__name__ for frame in decoded[1])
+                body = codec.entry([codec.encode(frame) for frame in decoded[1]])
+                error = f"not a job of stage {self._stage}: {kinds}"
+                self._bus.dead_letter(self._stage, self._stream, entry_id.decode(), body, error)
             self._bus.send(b"XACK", self._stream, self._stage, entry_id)
             self._bus.send(b"XDEL", self._stream, entry_id)
         return leases
-
-    def _dead_letter(self, entry_id: bytes, frames: Sequence[Frame]) -> None:
-        metrics.bad_frames.labels(self._stage).inc()
-        kinds = ", ".join(type(frame).__name__ for frame in frames)
-        body = codec.entry([codec.encode(frame) for frame in frames])
-        error = f"not a job of stage {self._stage}: {kinds}"
-        self._bus.dead_letter(self._stage, self._stream, entry_id.decode(), body, error)
 
     async def renew(self, leases: Sequence[Lease]) -> set[str]:
         """Renew these leases. Return the ids of those that another worker holds."""

@@ -5,7 +5,7 @@ Every XREAD includes a wake-up stream. An entry there ends the block, so that a 
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from shared.bus.connection import RedisConnection
 from shared.protocol.entry_id import order
@@ -30,19 +30,15 @@ CommandSender = Callable[..., None]
 class Subscription:
     """A followed stream; its entries are passed to `deliver` in order, on the event loop."""
 
-    __slots__ = ("_reader", "deliver", "key", "last_id")
+    __slots__ = ("_unfollow", "deliver", "key", "last_id")
 
-    def __init__(self, reader: "Unfollower", key: bytes, last_id: bytes, deliver: EntryCallback) -> None:
-        self._reader, self.key, self.last_id, self.deliver = reader, key, last_id, deliver
+    def __init__(
+        self, unfollow: Callable[["Subscription"], None], key: bytes, last_id: bytes, deliver: EntryCallback
+    ) -> None:
+        self._unfollow, self.key, self.last_id, self.deliver = unfollow, key, last_id, deliver
 
     def close(self) -> None:
-        self._reader.unfollow(self)
-
-
-class Unfollower(Protocol):
-    """The part of the reader that a subscription uses."""
-
-    def unfollow(self, subscription: Subscription) -> None: ...
+        self._unfollow(self)
 
 
 class Reader:
@@ -65,7 +61,7 @@ class Reader:
 
     def follow(self, key: bytes, after: str, deliver: EntryCallback) -> Subscription:
         """Deliver the entries of a stream that follow `after`, until the subscription is closed."""
-        subscription = Subscription(self, key, after.encode(), deliver)
+        subscription = Subscription(self.unfollow, key, after.encode(), deliver)
         self._subscriptions.setdefault(key, []).append(subscription)
         self._wake()
         return subscription

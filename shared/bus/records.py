@@ -4,10 +4,9 @@ This file defines what each key and field holds and the order of writes. The bus
 """
 
 import asyncio
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from shared.audio.voices import ClonedVoice, VoiceInfo
 from shared.bus.connection import ReplyCallback
@@ -19,23 +18,16 @@ from shared.protocol.streams import SESSION_TTL_S, TURNS_MAXLEN, Keys
 from shared.protocol.turn_record import BadRecord, TurnRecord
 
 
-class Records(ABC):
+class Records(Protocol):
     """Reads and writes the records of sessions, turns and cloned voices."""
 
     keys: Keys
     role: str
 
-    @abstractmethod
-    def send(self, *args: str | bytes | int | float, on_reply: ReplyCallback | None = None) -> None:
-        """Send a command; `on_reply` takes its reply."""
-
-    @abstractmethod
-    async def call(self, *args: str | bytes | int | float) -> Any:
-        """Send a command and return its reply."""
-
-    @abstractmethod
-    def decode(self, key: bytes, entry_id: bytes, fields: Any) -> tuple[int, list[Frame]] | None:
-        """Return an entry's fence and frames; None for a bad entry."""
+    # The bus implements these.
+    def send(self, *args: str | bytes | int | float, on_reply: ReplyCallback | None = None) -> None: ...
+    async def call(self, *args: str | bytes | int | float) -> Any: ...
+    def decode(self, key: bytes, entry_id: bytes, fields: Any) -> tuple[int, list[Frame]] | None: ...
 
     # -- turns ------------------------------------------------------------------------------------
 
@@ -57,26 +49,23 @@ class Records(ABC):
 
     # -- sessions ---------------------------------------------------------------------------------
 
-    def save_settings(self, session: str, settings: SessionSettings, packed: bytes) -> None:
+    def save_settings(self, session: str, settings: SessionSettings) -> None:
+        packed = codec.entry([codec.encode(SettingsChanged(settings))])
         self.send(b"HSET", self.keys.session(session), b"settings", packed)
 
     def save_history(self, session: str, messages: Sequence[Message]) -> None:
         body = codec.entry([codec.encode(History(tuple(messages)))])
         self.send(b"SET", self.keys.history(session), body, b"EX", SESSION_TTL_S)
 
-    async def conversation(self, session: str) -> tuple[bytes | None, tuple[Message, ...]]:
-        """Return the session's packed settings (None: not set) and its history, in one round trip."""
+    async def conversation(self, session: str) -> tuple[SessionSettings, tuple[Message, ...]]:
+        """Return the session's settings (the defaults if none are valid) and its history, in one round trip."""
         loop = asyncio.get_running_loop()
         settings: asyncio.Future[Any] = loop.create_future()
         self.send(b"HGET", self.keys.session(session), b"settings", on_reply=settings.set_result)
         history = await self.call(b"GET", self.keys.history(session))
-        packed = settings.result()
-        if history is None:
-            return packed, ()
-        key = self.keys.history(session)
-        found = self.decode(key, b"0-0", [b"f", history])
+        found = None if history is None else self.decode(self.keys.history(session), b"0-0", [b"f", history])
         frame = found[1][0] if found else None
-        return packed, frame.messages if isinstance(frame, History) else ()
+        return _unpack_settings(settings.result()), frame.messages if isinstance(frame, History) else ()
 
     async def checkpoint(self, session: str) -> bytes | None:
         """Return the latest checkpoint of the session's vad worker; None if there is none."""
@@ -156,13 +145,7 @@ class Records(ABC):
             return None
 
 
-def pack_settings(settings: SessionSettings) -> bytes:
-    """Encode settings for the session's hash."""
-    return codec.entry([codec.encode(SettingsChanged(settings))])
-
-
-def unpack_settings(packed: bytes | None) -> SessionSettings:
-    """Decode settings from the session's hash; the defaults if they are missing or invalid."""
+def _unpack_settings(packed: bytes | None) -> SessionSettings:
     with suppress(BadFrame):
         if packed is not None:
             frame = codec.decode_entry(packed)[0]

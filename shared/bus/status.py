@@ -1,7 +1,6 @@
 """The status of the broker, its jobs streams and its dead-letter streams."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerRefused
@@ -28,8 +27,6 @@ class StreamStatus:
 
 @dataclass(frozen=True, slots=True)
 class BrokerStatus:
-    """The broker's own figures."""
-
     server: str
     """Name and version."""
     memory_bytes: int
@@ -59,18 +56,15 @@ async def broker_status(bus: Bus) -> BrokerStatus:
 
 
 async def _jobs(bus: Bus, stage: str) -> StreamStatus:
-    """Return the status of a stage's jobs stream."""
     name, stream = f"jobs:{stage}", bus.keys.jobs(stage)
     length = int(await bus.call("XLEN", stream))
     try:
-        groups = [_pairs(group) for group in await bus.call("XINFO", "GROUPS", stream)]
+        groups = [
+            dict(zip(group[::2], group[1::2], strict=True)) for group in await bus.call("XINFO", "GROUPS", stream)
+        ]
         held = await bus.call("XPENDING", stream, stage, "IDLE", SILENT_MS, "-", "+", MAX_PENDING)
     except BrokerRefused:  # there is no group: no worker of this stage has ever connected
         return StreamStatus(name, length, lag=length)
     lag = next((group.get(b"lag") for group in groups if group.get(b"name") == stage.encode()), None)
     silent_ms = max((int(entry[2]) for entry in held), default=0)
     return StreamStatus(name, length, None if lag is None else int(lag), silent_ms / 1000)
-
-
-def _pairs(flat: list[Any]) -> dict[bytes, Any]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))

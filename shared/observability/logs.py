@@ -45,8 +45,12 @@ def configure_logging(settings: Settings, role: str) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    renderer: structlog.types.Processor = structlog.processors.JSONRenderer(ensure_ascii=False, default=repr)
+    if text:
+        plain = structlog.dev.plain_traceback
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
     # Plain tracebacks in both formats: the pretty ones show local variables, and with them what was said.
-    last: list[structlog.types.Processor] = [structlog.processors.format_exc_info, _renderer(text=text)]
+    last: list[structlog.types.Processor] = [structlog.processors.format_exc_info, renderer]
     structlog.configure(
         processors=[*common, *last],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -68,12 +72,6 @@ def configure_logging(settings: Settings, role: str) -> None:
     threading.excepthook = lambda died: _died(died.exc_type, died.exc_value, died.exc_traceback)
 
 
-def _renderer(*, text: bool) -> structlog.types.Processor:
-    if not text:
-        return structlog.processors.JSONRenderer(ensure_ascii=False, default=repr)
-    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
-
-
 class _LibraryLogger(logging.Logger):
     """A library's logger that leaves output to the root's handler: some libraries, such as transformers, add their own
     console handler and stop propagation."""
@@ -92,7 +90,6 @@ class _LibraryLogger(logging.Logger):
 
 
 def _died(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
-    """Log an uncaught exception."""
     if error is None or issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error or kind(), traceback)
     else:

@@ -2,7 +2,7 @@
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import SpanContext
@@ -37,12 +37,8 @@ def make_provider(role: str, version: str, share: float, processor: SpanProcesso
 
 def make_processor(settings: Settings) -> SpanProcessor:
     """Create the processor, which exports the spans in batches from a thread."""
-    return BatchSpanProcessor(_exporter(settings))
-
-
-def _exporter(settings: Settings) -> SpanExporter:
     if settings.traces == "console":
-        return ConsoleSpanExporter(formatter=lambda span: span.to_json(indent=None) + "\n")
+        return BatchSpanProcessor(ConsoleSpanExporter(formatter=lambda span: span.to_json(indent=None) + "\n"))
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-    return OTLPSpanExporter()
+    return BatchSpanProcessor(OTLPSpanExporter())

@@ -91,7 +91,6 @@ class ProcessStats:
         return {"loop_lag_ms": round(self.loop_lag_ms, 1), "gpus": [asdict(gpu) for gpu in self.gpus]}
 
     async def run(self) -> None:
-        """Measure until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch_loop(), name="loop lag")
             tasks.create_task(self._watch_gpus(), name="gpus")

@@ -10,14 +10,7 @@ from hashlib import sha256
 from typing import Any
 
 from opentelemetry.context import Context
-from opentelemetry.trace import (
-    INVALID_SPAN,
-    Span,
-    Status,
-    StatusCode,
-    Tracer,
-    get_current_span,
-)
+from opentelemetry.trace import INVALID_SPAN, Span, Status, StatusCode, Tracer, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from shared.distribution import not_installed, version
@@ -30,8 +23,6 @@ Attributes = Mapping[str, str | int | float | bool]
 
 
 class _Tracing:
-    """The process-wide state."""
-
     provider: Any = None
     tracer: Tracer | None = None
 
@@ -76,7 +67,6 @@ def stop_tracing() -> None:
 
 
 def is_tracing() -> bool:
-    """Return whether tracing is on."""
     return _now.tracer is not None
 
 

@@ -17,7 +17,7 @@ from shared.protocol.session import CASCADE, Message, ReplyOptions, SessionSetti
 
 
 class Frame:
-    """Base of the closed union; `FRAMES` lists its members."""
+    """Base of all frames."""
 
     __slots__ = ()
 
@@ -347,35 +347,8 @@ class History(Frame):
     messages: tuple[Message, ...]
 
 
-FRAMES: tuple[type[Frame], ...] = (
-    SessionStarted,
-    SessionEnded,
-    SettingsChanged,
-    AudioChunk,
-    TextTyped,
-    InputCommitted,
-    InputCleared,
-    ReplyRequested,
-    SpeechStarted,
-    SpeechPaused,
-    SpeechResumed,
-    TurnCommitted,
-    TurnDiscarded,
-    TurnInterrupted,
-    TranscriptPartial,
-    TranscriptFinal,
-    ReplyStarted,
-    ReplyDelta,
-    ReplySentence,
-    ToolCalled,
-    ReplyDone,
-    VoiceChunk,
-    VoiceDone,
-    PlayedOut,
-    StageFailed,
-    History,
-    TurnAudioReady,
-)
+FRAMES: tuple[type[Frame], ...] = tuple({cls.__name__: cls for cls in Frame.__subclasses__()}.values())
+"""All frames. `slots=True` makes each class twice: the second one counts."""
 
 codec: FrameCodec[Frame] = FrameCodec(FRAMES)
 """`codec.encode(frame) -> bytes`, `codec.decode_entry(bytes) -> list[Frame]`."""

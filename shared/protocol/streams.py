@@ -2,35 +2,8 @@
 
 from enum import Enum
 
-from shared.protocol.frames import (
-    AudioChunk,
-    Frame,
-    InputCleared,
-    InputCommitted,
-    PlayedOut,
-    ReplyDelta,
-    ReplyDone,
-    ReplyRequested,
-    ReplySentence,
-    ReplyStarted,
-    SessionEnded,
-    SessionStarted,
-    SettingsChanged,
-    SpeechPaused,
-    SpeechResumed,
-    SpeechStarted,
-    StageFailed,
-    TextTyped,
-    ToolCalled,
-    TranscriptFinal,
-    TranscriptPartial,
-    TurnAudioReady,
-    TurnCommitted,
-    TurnDiscarded,
-    TurnInterrupted,
-    VoiceChunk,
-    VoiceDone,
-)
+from shared.protocol import frames as fr
+from shared.protocol.frames import Frame
 
 
 class StreamKind(Enum):
@@ -51,49 +24,49 @@ JOBS = {"vad": StreamKind.JOBS_VAD, "asr": StreamKind.JOBS_ASR, "llm": StreamKin
 # If a frame goes to several streams, the edge's log (OUT) comes last: every frame in the log has been handed on.
 ROUTES: dict[str, dict[type[Frame], tuple[StreamKind, ...]]] = {
     "edge": {
-        SessionStarted: (StreamKind.JOBS_VAD, StreamKind.OUT),
-        SessionEnded: (StreamKind.IN, StreamKind.OUT),
-        SettingsChanged: (StreamKind.IN,),
-        AudioChunk: (StreamKind.IN,),
-        TextTyped: (StreamKind.IN,),
-        InputCommitted: (StreamKind.IN,),
-        InputCleared: (StreamKind.IN,),
-        ReplyRequested: (StreamKind.IN,),
-        TranscriptFinal: (StreamKind.JOBS_LLM, StreamKind.OUT),
-        TurnAudioReady: (StreamKind.JOBS_LLM, StreamKind.OUT),
-        TurnInterrupted: (StreamKind.OUT,),
-        PlayedOut: (StreamKind.OUT,),
+        fr.SessionStarted: (StreamKind.JOBS_VAD, StreamKind.OUT),
+        fr.SessionEnded: (StreamKind.IN, StreamKind.OUT),
+        fr.SettingsChanged: (StreamKind.IN,),
+        fr.AudioChunk: (StreamKind.IN,),
+        fr.TextTyped: (StreamKind.IN,),
+        fr.InputCommitted: (StreamKind.IN,),
+        fr.InputCleared: (StreamKind.IN,),
+        fr.ReplyRequested: (StreamKind.IN,),
+        fr.TranscriptFinal: (StreamKind.JOBS_LLM, StreamKind.OUT),
+        fr.TurnAudioReady: (StreamKind.JOBS_LLM, StreamKind.OUT),
+        fr.TurnInterrupted: (StreamKind.OUT,),
+        fr.PlayedOut: (StreamKind.OUT,),
     },
     "vad": {
-        AudioChunk: (StreamKind.SPEECH,),
-        SpeechStarted: (StreamKind.JOBS_ASR, StreamKind.OUT),
-        SpeechPaused: (StreamKind.SPEECH, StreamKind.OUT),
-        SpeechResumed: (StreamKind.SPEECH, StreamKind.OUT),
-        TurnCommitted: (StreamKind.SPEECH, StreamKind.OUT),
-        TurnDiscarded: (StreamKind.SPEECH, StreamKind.OUT),
-        TurnAudioReady: (StreamKind.JOBS_LLM, StreamKind.OUT),
-        TranscriptFinal: (StreamKind.JOBS_LLM, StreamKind.OUT),
-        StageFailed: (StreamKind.OUT,),
+        fr.AudioChunk: (StreamKind.SPEECH,),
+        fr.SpeechStarted: (StreamKind.JOBS_ASR, StreamKind.OUT),
+        fr.SpeechPaused: (StreamKind.SPEECH, StreamKind.OUT),
+        fr.SpeechResumed: (StreamKind.SPEECH, StreamKind.OUT),
+        fr.TurnCommitted: (StreamKind.SPEECH, StreamKind.OUT),
+        fr.TurnDiscarded: (StreamKind.SPEECH, StreamKind.OUT),
+        fr.TurnAudioReady: (StreamKind.JOBS_LLM, StreamKind.OUT),
+        fr.TranscriptFinal: (StreamKind.JOBS_LLM, StreamKind.OUT),
+        fr.StageFailed: (StreamKind.OUT,),
     },
     "asr": {
-        TranscriptPartial: (StreamKind.OUT,),
-        TranscriptFinal: (StreamKind.JOBS_LLM, StreamKind.OUT),
-        StageFailed: (StreamKind.OUT,),
+        fr.TranscriptPartial: (StreamKind.OUT,),
+        fr.TranscriptFinal: (StreamKind.JOBS_LLM, StreamKind.OUT),
+        fr.StageFailed: (StreamKind.OUT,),
     },
     "llm": {
-        ReplyStarted: (StreamKind.OUT,),
-        ReplyDelta: (StreamKind.OUT,),
-        ReplySentence: (StreamKind.JOBS_TTS, StreamKind.OUT),
-        ToolCalled: (StreamKind.OUT,),
-        ReplyDone: (StreamKind.OUT,),
-        VoiceChunk: (StreamKind.OUT,),  # from a chat model that speaks
-        VoiceDone: (StreamKind.OUT,),
-        StageFailed: (StreamKind.OUT,),
+        fr.ReplyStarted: (StreamKind.OUT,),
+        fr.ReplyDelta: (StreamKind.OUT,),
+        fr.ReplySentence: (StreamKind.JOBS_TTS, StreamKind.OUT),
+        fr.ToolCalled: (StreamKind.OUT,),
+        fr.ReplyDone: (StreamKind.OUT,),
+        fr.VoiceChunk: (StreamKind.OUT,),  # from a chat model that speaks
+        fr.VoiceDone: (StreamKind.OUT,),
+        fr.StageFailed: (StreamKind.OUT,),
     },
     "tts": {
-        VoiceChunk: (StreamKind.OUT,),
-        VoiceDone: (StreamKind.OUT,),
-        StageFailed: (StreamKind.OUT,),
+        fr.VoiceChunk: (StreamKind.OUT,),
+        fr.VoiceDone: (StreamKind.OUT,),
+        fr.StageFailed: (StreamKind.OUT,),
     },
 }
 
@@ -107,10 +80,7 @@ MAXLEN: dict[StreamKind, int] = {
     StreamKind.IN: 1_500,  # 30 s of 20 ms chunks: several times as much as a takeover needs
     StreamKind.SPEECH: 1_200,  # the longest turn in 100 ms chunks, twice
     StreamKind.OUT: 4_000,
-    StreamKind.JOBS_VAD: 100_000,
-    StreamKind.JOBS_ASR: 100_000,
-    StreamKind.JOBS_LLM: 100_000,
-    StreamKind.JOBS_TTS: 100_000,
+    **dict.fromkeys(JOBS.values(), 100_000),
 }
 """Approximate number of entries at which a stream is trimmed. Finished jobs are deleted much earlier."""
 
@@ -130,7 +100,6 @@ class Keys:
         return b"parley:{0}:%s:%s" % (kind.value.encode(), session.encode())
 
     def jobs(self, stage: str) -> bytes:
-        """Return the stream of the stage's jobs."""
         return b"parley:{0}:%s" % JOBS[stage].value.encode()
 
     def session(self, session: str) -> bytes:
@@ -142,7 +111,6 @@ class Keys:
         return b"parley:{0}:history:%s" % session.encode()
 
     def of_session(self, session: str) -> list[bytes]:
-        """Return all keys that belong to this session only."""
         streams = [self.stream(kind, session) for kind in (StreamKind.IN, StreamKind.SPEECH, StreamKind.OUT)]
         return [*streams, self.session(session), self.history(session)]
 

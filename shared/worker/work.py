@@ -12,7 +12,6 @@ from opentelemetry.trace import INVALID_SPAN, Span
 from shared.audio.voices import ClonedVoice
 from shared.bus.leases import Lease, Leases
 from shared.bus.reader import EntryCallback, Subscription
-from shared.bus.records import unpack_settings
 from shared.bus.session_store import SessionStore
 from shared.observability import metrics, tracing
 from shared.protocol.frames import Frame
@@ -141,9 +140,7 @@ class Work:
         return [frame for _, frames in await self._bus.log(StreamKind.OUT, self.session) for frame in frames]
 
     async def conversation(self) -> tuple[SessionSettings, tuple[Message, ...]]:
-        """Return the session's settings and history."""
-        packed, messages = await self._bus.conversation(self.session)
-        return unpack_settings(packed), messages
+        return await self._bus.conversation(self.session)
 
     async def load_checkpoint(self) -> bytes | None:
         return await self._bus.checkpoint(self.session)

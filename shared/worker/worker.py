@@ -61,9 +61,7 @@ class Stage(Protocol):
         """Do one job. The returned frames are published together with the end of the lease."""
         ...
 
-    async def close(self) -> None:
-        """Release the engine."""
-        ...
+    async def close(self) -> None: ...
 
 
 class Worker:
@@ -119,7 +117,7 @@ class Worker:
             free = self._stage.slots - len(self._in_hand)
             if free > 0:
                 for lease in await self._leases.sweep(free):
-                    log.info("work reclaimed", session=_session_of(lease), attempt=lease.fence)
+                    log.info("work reclaimed", session=getattr(lease.frame, "session", "?"), attempt=lease.fence)
                     self._begin(tasks, lease)
 
     async def _free_slots(self) -> int:
@@ -263,7 +261,3 @@ class Worker:
             work.stop("handed_back")
         if rest:
             await self._leases.hand_back([work.lease for work in rest])
-
-
-def _session_of(lease: Lease) -> str:
-    return str(getattr(lease.frame, "session", "?"))

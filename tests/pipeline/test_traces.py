@@ -22,7 +22,6 @@ from services.tts.__main__ import build as build_tts
 from services.vad.__main__ import build as build_vad
 from shared.bus.bus import Bus
 from shared.bus.leases import Leases
-from shared.bus.records import pack_settings
 from shared.observability.otel import make_provider
 from shared.observability.tracing import session_label, start_tracing, stop_tracing
 from shared.protocol import frames as fr
@@ -73,7 +72,7 @@ class Talk:
         self.log: list[Frame] = []
         self.bus, self._channel, self._sent = bus, bus.channel("edge", SESSION), 0
         wanted = SessionSettings(**settings)
-        bus.save_settings(SESSION, wanted, pack_settings(wanted))
+        bus.save_settings(SESSION, wanted)
         self.do(fr.SessionStarted(SESSION, wanted))
         bus.keep_alive(SESSION)
         bus.follow(StreamKind.OUT, SESSION, "0-0", lambda at, fence, frames: self.log.extend(frames))

@@ -96,7 +96,7 @@ class SimulatedBus:
         followers = self._subscriptions.get(subscription.key, [])
         self._subscriptions[subscription.key] = [one for one in followers if one is not subscription]
 
-    async def log(self, place: StreamKind, session: str, after: str = "-") -> list[tuple[int, list[Frame]]]:
+    async def log(self, place: StreamKind, session: str) -> list[tuple[int, list[Frame]]]:
         await asyncio.sleep(self.delay_s())
         return [(fence, frames) for _, fence, frames in self._streams.get(self.keys.stream(place, session), ())]
 
@@ -114,17 +114,18 @@ class SimulatedBus:
 
     # -- a session's keys -------------------------------------------------------------------------
 
-    def save_settings(self, session: str, settings: SessionSettings, packed: bytes) -> None:
+    def save_settings(self, session: str, settings: SessionSettings) -> None:
         self._settings[session] = codec.entry([codec.encode(SettingsChanged(settings))])
 
     def save_history(self, session: str, messages: Sequence[Message]) -> None:
         self._history[session] = tuple(messages)
 
-    async def conversation(self, session: str) -> tuple[bytes | None, tuple[Message, ...]]:
+    async def conversation(self, session: str) -> tuple[SessionSettings, tuple[Message, ...]]:
         await asyncio.sleep(self.delay_s())
-        found = self._settings.get(session), self._history.get(session, ())
+        packed, messages = self._settings.get(session), self._history.get(session, ())
         await asyncio.sleep(self.delay_s())
-        return found
+        saved = None if packed is None else codec.decode_entry(packed)[0]
+        return saved.settings if isinstance(saved, SettingsChanged) else SessionSettings(), messages
 
     async def checkpoint(self, session: str) -> bytes | None:
         await asyncio.sleep(self.delay_s())
@@ -153,7 +154,7 @@ class SimulatedSubscription(Subscription):
 
     def __init__(self, bus: SimulatedBus, key: bytes, entries: list[Entry], at: int, deliver: EntryCallback) -> None:
         """`at`: the index of the first entry to deliver."""
-        super().__init__(bus, key, b"", deliver)
+        super().__init__(bus.unfollow, key, b"", deliver)
         self._bus, self._entries, self.at = bus, entries, at
         self._due = self._closed = False
 

@@ -220,7 +220,7 @@ def _judge(client: Client, session: Session, closed: list[tuple[int, str]], stag
         last = max(client.said)
         if client.said[last] and client.ended.get(last) != "completed":
             client.faults.append(f"the last turn {last} was not answered: {client.ended.get(last)}")
-    users = [message.text for message in session.conversation.messages() if message.role == "user"]
+    users = [message.text for message in session.conversation.state.record.messages() if message.role == "user"]
     final = [text for turn, text in sorted(client.said.items()) if text]
     if [text for text in users if "typed" not in text] != [text for text in final if "typed" not in text]:
         client.faults.append(f"history {users} is not what was said {final}")

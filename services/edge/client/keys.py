@@ -7,7 +7,6 @@ def user_key(turn: int) -> str:
 
 
 def reply_key(turn: int) -> str:
-    """The key of the reply to this turn."""
     return f"reply:{turn}"
 
 

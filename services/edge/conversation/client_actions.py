@@ -1,8 +1,11 @@
-"""What the client does in the conversation: one function for each action. Pure."""
+"""What the client does in the conversation: one function for each action. Pure.
+
+`delivery` has those that report what was played.
+"""
 
 from services.edge.client import actions as act
 from services.edge.client import events as ev
-from services.edge.conversation import delivery, replies, reply_requests
+from services.edge.conversation import replies, reply_requests
 from services.edge.conversation.inputs import Stamp
 from services.edge.conversation.state import State
 from shared.protocol import frames as fr
@@ -25,7 +28,7 @@ def say(state: State, action: act.Say, at: Stamp) -> None:
 
 
 def commit(state: State, action: act.Commit, at: Stamp) -> None:
-    state.requests.commits += 1
+    state.open_commits += 1
     state.publish(fr.InputCommitted(action.options))
 
 
@@ -39,15 +42,7 @@ def request_reply(state: State, action: act.RequestReply, at: Stamp) -> None:
 
 def cancel_reply(state: State, action: act.CancelReply, at: Stamp) -> None:
     replies.interrupt(state, "client", state.newest_turn, at)
-    reply_requests.drop(state)
-
-
-def played(state: State, action: act.Played, at: Stamp) -> None:
-    delivery.played(state, action.turn, action.ms, at)
-
-
-def truncate(state: State, action: act.Truncate, at: Stamp) -> None:
-    delivery.truncate(state, action.turn, action.ms, at)
+    state.waiting_request = None
 
 
 def set_history(state: State, action: act.SetHistory, at: Stamp) -> None:
@@ -60,7 +55,7 @@ def get_history(state: State, action: act.GetHistory, at: Stamp) -> None:
 
 def reset(state: State, action: act.Reset, at: Stamp) -> None:
     replies.interrupt(state, "client", state.newest_turn, at)
-    reply_requests.drop(state)
+    state.waiting_request = None
     state.publish(fr.InputCleared())
     state.past_reply = None  # a late report of what was played would put it back on record
     state.effects.append(state.record.clear())

@@ -8,21 +8,8 @@ from collections.abc import Callable, Sequence
 
 from services.edge.client import actions as act
 from services.edge.client import events as ev
+from services.edge.conversation import effects as fx
 from services.edge.conversation.core import Core
-from services.edge.conversation.effects import (
-    CancelTimer,
-    Close,
-    Count,
-    Effect,
-    FirstAudio,
-    FirstPlayed,
-    Publish,
-    SaveHistory,
-    Silenced,
-    StartTimer,
-    StopWorkers,
-    TurnEnded,
-)
 from services.edge.conversation.inputs import Begin, End, Leave, Stamp, Timer, TimerFired
 from services.edge.conversation.observer import Observer
 from services.edge.conversation.playout import Playout
@@ -30,7 +17,7 @@ from services.edge.conversation.state import State
 from shared.bus.bus import Channel
 from shared.bus.session_store import SessionStore
 from shared.protocol.frames import Frame
-from shared.protocol.session import Message, SessionSettings
+from shared.protocol.session import SessionSettings
 
 
 class Conversation:
@@ -54,15 +41,12 @@ class Conversation:
         self._core = Core(session, new_playout, self._loop.time())
         self._begun = False
 
-    # -- what comes in ----------------------------------------------------------------------------
-
     def begin(self, settings: SessionSettings) -> None:
         """The session starts: from now on frames are published."""
         self._begun = True
         self._apply(self._core.on(Begin(settings), self._now()))
 
     def do(self, action: act.Action) -> None:
-        """What the client does."""
         self._apply(self._core.on(action, self._now()))
 
     def deliver(self, frames: Sequence[Frame], logged_ms: int, fence: int) -> None:
@@ -80,7 +64,6 @@ class Conversation:
         self._apply(self._core.on(Leave(code, reason), self._now()))
 
     def end(self, reason: str) -> None:
-        """The session is over."""
         self._apply(self._core.on(End(reason), self._now()))
         for timer in self._timers.values():
             timer.cancel()
@@ -90,29 +73,27 @@ class Conversation:
     def _now(self) -> Stamp:
         return Stamp(self._loop.time(), self._bus.clock.now_ms())
 
-    # -- what follows -----------------------------------------------------------------------------
-
-    def _apply(self, effects: Sequence[Effect]) -> None:
+    def _apply(self, effects: Sequence[fx.Effect]) -> None:
         for effect in effects:
             match effect:
                 case ev.ReplyAudio():  # nearly all effects are this one
                     self._emit(effect)
                     self._observer.audio_sent(effect)
-                case Publish(frame, urgent):
+                case fx.Publish(frame, urgent):
                     if self._begun:
                         self._channel.publish(frame, urgent=urgent)
-                case StopWorkers(turn, revision, only):
+                case fx.StopWorkers(turn, revision, only):
                     self._bus.stop(self._session, turn, revision, only=only)
-                case SaveHistory(messages):
+                case fx.SaveHistory(messages):
                     self._bus.save_history(self._session, messages)
-                case StartTimer(timer, delay_s, turn):
+                case fx.StartTimer(timer, delay_s, turn):
                     self._cancel(timer, turn)
                     self._timers[timer, turn] = self._loop.call_later(delay_s, self._fire, timer, turn)
-                case CancelTimer(timer, turn):
+                case fx.CancelTimer(timer, turn):
                     self._cancel(timer, turn)
-                case Close(code, reason):
+                case fx.Close(code, reason):
                     self._close(code, reason)
-                case Count() | Silenced() | FirstAudio() | FirstPlayed() | TurnEnded():
+                case fx.Count() | fx.Silenced() | fx.FirstAudio() | fx.FirstPlayed() | fx.TurnEnded():
                     self._observer.observe(effect)
                 case _:
                     self._emit(effect)
@@ -125,13 +106,7 @@ class Conversation:
         del self._timers[timer, turn]
         self._apply(self._core.on(TimerFired(timer, turn), self._now()))
 
-    # -- state ------------------------------------------------------------------------------------
-
     @property
     def state(self) -> State:
         """What the core knows: to be read, not to be changed."""
         return self._core.state
-
-    def messages(self) -> Sequence[Message]:
-        """The history, as chat models read it."""
-        return self._core.state.record.messages()

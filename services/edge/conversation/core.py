@@ -4,18 +4,10 @@ It waits for nothing, knows no clock and does no I/O: `on` returns what its shel
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 from services.edge.client import actions as act
-from services.edge.conversation import (
-    barge_in,
-    client_actions,
-    delivery,
-    failures,
-    listening,
-    replies,
-    turns,
-)
+from services.edge.conversation import barge_in, client_actions, delivery, failures, listening, replies, turns
 from services.edge.conversation.effects import Effect
 from services.edge.conversation.inputs import Begin, End, Leave, Stamp, Timer, TimerFired
 from services.edge.conversation.playout import Playout
@@ -63,12 +55,7 @@ def _timer_fired(state: State, what: TimerFired, at: Stamp) -> None:
 
 HANDLERS: dict[type, Callable[[State, Any, Stamp], None]] = {
     fr.VoiceChunk: replies.voice_chunk,
-    fr.VoiceDone: replies.voice_done,
-    fr.ReplyStarted: replies.reply_started,
-    fr.ReplyDelta: replies.reply_delta,
-    fr.ReplySentence: replies.reply_sentence,
-    fr.ToolCalled: replies.tool_called,
-    fr.ReplyDone: replies.reply_done,
+    **dict.fromkeys(get_args(replies.ReplyFrame), replies.reply_frame),
     fr.SpeechStarted: listening.speech_started,
     fr.SpeechPaused: listening.speech_paused,
     fr.SpeechResumed: listening.speech_resumed,
@@ -78,10 +65,7 @@ HANDLERS: dict[type, Callable[[State, Any, Stamp], None]] = {
     fr.TranscriptFinal: listening.transcript_final,
     fr.TurnAudioReady: listening.turn_audio_ready,
     fr.StageFailed: failures.stage_failed,
-    fr.SessionStarted: _own,
-    fr.SessionEnded: _own,
-    fr.TurnInterrupted: _own,
-    fr.PlayedOut: _own,
+    **dict.fromkeys((fr.SessionStarted, fr.SessionEnded, fr.TurnInterrupted, fr.PlayedOut), _own),
     act.Configure: client_actions.configure,
     act.Stop: client_actions.stop,
     act.Say: client_actions.say,
@@ -89,8 +73,8 @@ HANDLERS: dict[type, Callable[[State, Any, Stamp], None]] = {
     act.Clear: client_actions.clear,
     act.RequestReply: client_actions.request_reply,
     act.CancelReply: client_actions.cancel_reply,
-    act.Played: client_actions.played,
-    act.Truncate: client_actions.truncate,
+    act.Played: delivery.played,
+    act.Truncate: delivery.truncate,
     act.SetHistory: client_actions.set_history,
     act.GetHistory: client_actions.get_history,
     act.Reset: client_actions.reset,

@@ -3,16 +3,10 @@
 There is one at a time, `state.reply`. Which reply that is, and when, is decided in `replies`.
 """
 
+from services.edge.client import actions as act
 from services.edge.client import events as ev
+from services.edge.conversation import effects as fx
 from services.edge.conversation import outcome
-from services.edge.conversation.effects import (
-    CancelTimer,
-    Count,
-    FirstAudio,
-    FirstPlayed,
-    StartTimer,
-    Tally,
-)
 from services.edge.conversation.inputs import Stamp, Timer
 from services.edge.conversation.reply import Reply, ReplySignal, ReplyState
 from services.edge.conversation.state import State
@@ -24,7 +18,6 @@ from shared.protocol.turn_record import INNER
 
 
 def begin(state: State, reply: Reply, at: Stamp) -> None:
-    """This reply plays from now on."""
     if not reply.change(ReplySignal.PLAY):
         return
     state.reply = reply
@@ -46,7 +39,7 @@ def send(state: State, reply: Reply, at: Stamp) -> None:
         offset += len(pcm) // 2
     if offset > before:
         if playout.underruns > underruns:
-            effects.append(Count(Tally.UNDERRUN))
+            effects.append(fx.Count(fx.Tally.UNDERRUN))
         if not reply.audible:
             _became_audible(state, reply, at)
     if reply.fully_sent and not reply.ended:
@@ -66,7 +59,7 @@ def _became_audible(state: State, reply: Reply, at: Stamp) -> None:
     if turn.report.mark("first_audio", at.now_ms):
         marks = turn.report.marks()
         if turn.report.spoken:
-            state.effects.append(FirstAudio(marks, turn.report.trace))
+            state.effects.append(fx.FirstAudio(marks, turn.report.trace))
         state.emit(ev.Timing(reply.turn, {name: ms for name, ms in marks.items() if name not in INNER}))
 
 
@@ -90,11 +83,10 @@ def _start_timer(state: State, reply: Reply, at: Stamp) -> None:
         wait_s = max(0.0, reply.playout.left_s(at.now_s)) + 0.001
     if wait_s is not None:
         reply.timer_runs = True
-        state.effects.append(StartTimer(Timer.REPLY, wait_s, reply.turn))
+        state.effects.append(fx.StartTimer(Timer.REPLY, wait_s, reply.turn))
 
 
 def timer_fired(state: State, reply: Reply, at: Stamp) -> None:
-    """More of the reply can be sent."""
     reply.timer_runs = False
     send(state, reply, at)
 
@@ -118,7 +110,6 @@ def pause(state: State, at: Stamp) -> bool:
 
 
 def resume(state: State, at: Stamp) -> None:
-    """Go on from where the reply stopped."""
     reply = state.reply
     if reply is None or not reply.change(ReplySignal.RESUME):
         return
@@ -130,7 +121,7 @@ def resume(state: State, at: Stamp) -> None:
     reply.ended = reply.ended and reply.playout.fully_sent  # what is sent again ends again
     if reply.pause_sent:
         reply.pause_sent = False
-        state.effects.append(Count(Tally.RESUMED))
+        state.effects.append(fx.Count(fx.Tally.RESUMED))
         state.emit(ev.Resume(reply.turn, reply.ms(heard), text))
     _cancel_timer(state, reply)
     send(state, reply, at)
@@ -156,7 +147,6 @@ def interrupt(state: State, reply: Reply, status: str, reason: str, at: Stamp) -
 
 
 def finish(state: State, reply: Reply, at: Stamp) -> None:
-    """The reply was played to its end."""
     if reply.change(ReplySignal.FINISH):
         _retire(state, reply, reply.playout.heard(at.now_s), at)
         state.queue.gate.advance(reply.turn + 1)
@@ -175,15 +165,14 @@ def _retire(state: State, reply: Reply, heard: int, at: Stamp) -> None:
 def _cancel_timer(state: State, reply: Reply) -> None:
     if reply.timer_runs:
         reply.timer_runs = False
-        state.effects.append(CancelTimer(Timer.REPLY, reply.turn))
+        state.effects.append(fx.CancelTimer(Timer.REPLY, reply.turn))
 
 
 # -- what the client says of it -------------------------------------------------------------------
 
 
-def played(state: State, turn: int, ms: int, at: Stamp) -> None:
-    """The client has played this much of the reply (turn 0: of the newest)."""
-    reply, past = state.reply, state.past_reply
+def played(state: State, action: act.Played, at: Stamp) -> None:
+    reply, past, turn, ms = state.reply, state.past_reply, action.turn, action.ms
     if reply is not None and turn in (0, reply.turn):
         playout = reply.playout
         playout.report(ms * playout.rate_hz // 1000, at.now_s)
@@ -192,7 +181,7 @@ def played(state: State, turn: int, ms: int, at: Stamp) -> None:
         if playout.paused:
             state.effects.append(state.record.heard(reply, playout.heard(at.now_s)))
     elif past is not None and turn in (0, past.turn) and past.status == "interrupted":
-        truncate(state, past.turn, ms, at)  # the client knows best where it fell silent
+        truncate(state, act.Truncate(past.turn, ms), at)  # the client knows best where it fell silent
 
 
 def _played_first(state: State, reply: Reply, ms: int, at: Stamp) -> None:
@@ -201,14 +190,14 @@ def _played_first(state: State, reply: Reply, ms: int, at: Stamp) -> None:
     if turn is not None and ms > 0 and turn.report.mark("played", at.now_ms - ms) and turn.report.spoken:
         marks = turn.report.marks()
         latency_s = max(0.0, marks["played"], marks.get("first_audio", 0.0)) / 1000
-        state.effects.append(FirstPlayed(latency_s, turn.report.trace))
+        state.effects.append(fx.FirstPlayed(latency_s, turn.report.trace))
 
 
-def truncate(state: State, turn: int, ms: int, at: Stamp) -> None:
-    """The person heard this much of the reply and no more; it may be over already."""
+def truncate(state: State, action: act.Truncate, at: Stamp) -> None:
+    """The reply may be over already."""
     for reply in (state.reply, state.past_reply):
-        if reply is not None and reply.turn == turn:
-            heard = min(ms * reply.playout.rate_hz // 1000, reply.playout.received_samples)
+        if reply is not None and reply.turn == action.turn:
+            heard = min(action.ms * reply.playout.rate_hz // 1000, reply.playout.received_samples)
             if reply.playout.paused:
                 reply.playout.report(heard, at.now_s)
             state.effects.append(state.record.heard(reply, heard))

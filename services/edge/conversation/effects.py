@@ -12,8 +12,6 @@ from services.edge.conversation.inputs import Timer
 from shared.protocol.frames import Frame
 from shared.protocol.session import Message
 
-# -- to the broker, the clock and the connection --------------------------------------------------
-
 
 @dataclass(frozen=True, slots=True)
 class Publish:
@@ -65,9 +63,6 @@ class Close:
     reason: str
 
 
-# -- to the metrics -------------------------------------------------------------------------------
-
-
 class Tally(Enum):
     """Events that are only counted."""
 
@@ -89,8 +84,6 @@ class Tally(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """Count one event."""
-
     tally: Tally
 
 
@@ -121,24 +114,21 @@ class FirstPlayed:
 
 @dataclass(frozen=True, slots=True)
 class TurnEnded:
-    """A turn that was to be answered has its outcome."""
+    """A turn that was to be answered has its outcome: the fields of its `TurnRecord`, and two for its span."""
 
     turn: int
     outcome: str
-    """completed, interrupted, cancelled, failed, empty."""
     revision: int
     heard_ms: int
-    """How much of the reply was played."""
     reply_ms: int
-    """How much of it was sent."""
     route: str
     at_ms: int
-    """Broker's clock now."""
+    spoken: bool
+    marks: dict[str, float]
+    trace: str
+    """W3C traceparent; empty: the turn is not traced."""
     speech_end_ms: int
     """Broker's clock at the end of speech, from which the marks are counted; 0: not known."""
-    spoken: bool
-    trace: str
-    marks: Mapping[str, float]
 
 
 Observation = Count | Silenced | FirstAudio | FirstPlayed | TurnEnded

@@ -25,14 +25,12 @@ class IdleMonitor:
         self._leaving: Leave | None = None
 
     def greet(self, settings: SessionSettings, now_s: float) -> Iterator[Effect]:
-        """The session begins."""
         if settings.greeting:
             yield _say(settings.greeting)
         else:
             yield from self.fell_quiet(settings, now_s)
 
     def person_spoke(self) -> None:
-        """The person is there."""
         self._prompts = 0
 
     def fell_quiet(self, settings: SessionSettings, now_s: float) -> Iterator[Effect]:
@@ -72,12 +70,10 @@ class IdleMonitor:
         yield Publish(ReplyRequested(ReplyOptions(say=settings.goodbye, interruptible=False)))
 
     def goodbye_failed(self) -> Iterator[Effect]:
-        """The goodbye takes too long."""
         if self._leaving is not None:
             yield Close(self._leaving.code, self._leaving.reason)
 
     def end(self) -> None:
-        """The session is over."""
         self._leaving = None
 
 

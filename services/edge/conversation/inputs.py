@@ -60,7 +60,5 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The session is over."""
-
     reason: str
     """`failed`: because of a fault of the server."""

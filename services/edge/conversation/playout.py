@@ -96,7 +96,6 @@ class Playout:
         self._advance()
 
     def expect(self, sentences: int) -> None:
-        """The reply has this many sentences."""
         self._expected = sentences
         self._advance()
 
@@ -107,12 +106,10 @@ class Playout:
 
     @property
     def fully_received(self) -> bool:
-        """All audio has arrived."""
         return self._expected is not None and self._current >= self._expected
 
     @property
     def fully_sent(self) -> bool:
-        """All audio has been sent."""
         return self.fully_received and not self._ready
 
     # -- what goes out ----------------------------------------------------------------------------
@@ -172,9 +169,7 @@ class Playout:
 
     def playing(self, now_s: float) -> bool:
         """Whether the client may still have something to play."""
-        if self._heard_at_s is None:
-            return False
-        return not self.fully_sent or self.paused or self.left_s(now_s) > 0
+        return self._heard_at_s is not None and (not self.fully_sent or self.paused or self.left_s(now_s) > 0)
 
     def left_s(self, now_s: float) -> float:
         """How long the client plays what it was sent, at the latest."""

@@ -10,9 +10,7 @@ from services.edge.conversation.turn_machine import UserTurn
 from shared.protocol import frames as fr
 from shared.protocol.turns import WHOLE_SESSION, WHOLE_TURN
 
-ReplyFrame = (
-    fr.ReplyStarted | fr.VoiceChunk | fr.ReplyDelta | fr.ReplySentence | fr.VoiceDone | fr.ToolCalled | fr.ReplyDone
-)
+ReplyFrame = fr.ReplyStarted | fr.ReplyDelta | fr.ReplySentence | fr.VoiceDone | fr.ToolCalled | fr.ReplyDone
 
 # -- frames ---------------------------------------------------------------------------------------
 
@@ -35,45 +33,29 @@ def voice_chunk(state: State, frame: fr.VoiceChunk, at: Stamp) -> None:
         begin_next(state, at)
 
 
-def voice_done(state: State, frame: fr.VoiceDone, at: Stamp) -> None:
-    if (reply := _wanted(state, frame)) is not None:
-        reply.playout.sentence_done(frame.sentence, frame.samples)
-        _look_after(state, reply, at)
+def reply_frame(state: State, frame: ReplyFrame, at: Stamp) -> None:
+    """Anything else of a reply."""
+    if (reply := _wanted(state, frame)) is None:
+        return
+    match frame:
+        case fr.ReplyStarted():
+            reply.prompt_hash, reply.voiced = frame.prompt_hash, frame.voiced
+        case fr.ReplyDelta():
+            reply.mark("first_token", at.logged_ms)
+            reply.add_text(frame)
+        case fr.ReplySentence():
+            reply.mark("first_sentence", at.logged_ms)
+            reply.sentences[frame.index] = frame.text
+        case fr.VoiceDone():
+            reply.playout.sentence_done(frame.sentence, frame.samples)
+        case fr.ToolCalled():
+            reply.add_call(frame.call)
+        case fr.ReplyDone():
+            reply.finish_text(frame)
+    _look_after(state, reply, at)
 
 
-def reply_started(state: State, frame: fr.ReplyStarted, at: Stamp) -> None:
-    if (reply := _wanted(state, frame)) is not None:
-        reply.prompt_hash, reply.voiced = frame.prompt_hash, frame.voiced
-        _look_after(state, reply, at)
-
-
-def reply_delta(state: State, frame: fr.ReplyDelta, at: Stamp) -> None:
-    if (reply := _wanted(state, frame)) is not None:
-        reply.mark("first_token", at.logged_ms)
-        reply.add_text(frame)
-        _look_after(state, reply, at)
-
-
-def reply_sentence(state: State, frame: fr.ReplySentence, at: Stamp) -> None:
-    if (reply := _wanted(state, frame)) is not None:
-        reply.mark("first_sentence", at.logged_ms)
-        reply.sentences[frame.index] = frame.text
-        _look_after(state, reply, at)
-
-
-def tool_called(state: State, frame: fr.ToolCalled, at: Stamp) -> None:
-    if (reply := _wanted(state, frame)) is not None:
-        reply.add_call(frame.call)
-        _look_after(state, reply, at)
-
-
-def reply_done(state: State, frame: fr.ReplyDone, at: Stamp) -> None:
-    if (reply := _wanted(state, frame)) is not None:
-        reply.finish_text(frame)
-        _look_after(state, reply, at)
-
-
-def _wanted(state: State, frame: ReplyFrame) -> Reply | None:
+def _wanted(state: State, frame: fr.VoiceChunk | ReplyFrame) -> Reply | None:
     """The reply that the frame belongs to; None, and counted, if that is stale."""
     reply = _find(state, frame.turn, frame.revision)
     if reply is None or reply.failed:
@@ -140,7 +122,6 @@ def begin_next(state: State, at: Stamp) -> None:
 
 
 def finish(state: State, reply: Reply, at: Stamp) -> None:
-    """The reply that plays was played to its end."""
     delivery.finish(state, reply, at)
     begin_next(state, at)
     if not state.has_reply:
@@ -199,7 +180,6 @@ def give_up(state: State, turns: list[int], status: str, at: Stamp) -> None:
 
 
 def end(state: State, reason: str, at: Stamp) -> None:
-    """The session is over."""
     status = "failed" if reason == "failed" else "cancelled"
     for number in state.queue.drop_until(WHOLE_SESSION):
         outcome.answer_without_reply(state, number, status, at)

@@ -114,7 +114,6 @@ class Reply:
             self.calls.append(call)
 
     def finish_text(self, done: ReplyDone) -> None:
-        """The text is complete."""
         if done.text.startswith(self.text):
             self.text = done.text
         self.text_done = True
@@ -167,5 +166,4 @@ class Reply:
         return sent[len(cut_text(sent, heard / max(1, self.playout.received_samples))) :].lstrip()
 
     def ms(self, samples: int) -> int:
-        """Milliseconds of this number of samples."""
         return samples * 1000 // self.playout.rate_hz

@@ -31,7 +31,9 @@ class ReplyQueue:
         reply = self._replies.get(turn)
         if reply is None or (reply.state is ReplyState.PREPARING and reply.revision < revision):
             reply = self._add(turn, revision)
-            self._drop_oldest()
+            prepared = sorted(one.turn for one in self._replies.values() if one.state is ReplyState.PREPARING)
+            for oldest in prepared[:-PREPARED_LIMIT]:
+                self._drop(self._replies[oldest])
         return reply if reply.revision == revision else None
 
     def accept(self, turn: int, revision: int) -> Reply | None:
@@ -57,15 +59,12 @@ class ReplyQueue:
 
     @property
     def is_waiting(self) -> bool:
-        """A turn waits for its reply."""
         return any(reply.state is ReplyState.WAITING for reply in self._replies.values())
 
     def get(self, turn: int) -> Reply | None:
-        """The reply to this turn, if there is one."""
         return self._replies.get(turn)
 
     def waits(self, turn: int) -> bool:
-        """This turn waits for its reply."""
         reply = self._replies.get(turn)
         return reply is not None and reply.state is ReplyState.WAITING
 
@@ -109,8 +108,3 @@ class ReplyQueue:
     def _drop(self, reply: Reply) -> None:
         reply.change(ReplySignal.INTERRUPT)
         del self._replies[reply.turn]
-
-    def _drop_oldest(self) -> None:
-        prepared = sorted(reply.turn for reply in self._replies.values() if reply.state is ReplyState.PREPARING)
-        for turn in prepared[:-PREPARED_LIMIT]:
-            self._drop(self._replies[turn])

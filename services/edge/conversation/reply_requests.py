@@ -9,27 +9,21 @@ from shared.protocol.frames import ReplyRequested
 
 def request(state: State, action: act.RequestReply) -> None:
     """Reply as soon as everything is understood. A newer request replaces one that waits."""
-    if state.requests.commits or not _is_understood(state):
-        state.requests.waiting = action
+    if state.open_commits or not _is_understood(state):
+        state.waiting_request = action
     else:
         state.publish(ReplyRequested(replace(action.options, wants_reply=True)))
 
 
 def try_again(state: State) -> None:
     """Something was understood."""
-    waiting, state.requests.waiting = state.requests.waiting, None
+    waiting, state.waiting_request = state.waiting_request, None
     if waiting is not None:
         request(state, waiting)
 
 
 def commit_answered(state: State) -> None:
-    """The log has answered a commit of the client."""
-    state.requests.commits = max(0, state.requests.commits - 1)
-
-
-def drop(state: State) -> None:
-    """The client wants no reply any more."""
-    state.requests.waiting = None
+    state.open_commits = max(0, state.open_commits - 1)
 
 
 def _is_understood(state: State) -> bool:

@@ -1,7 +1,6 @@
 """All that the core of a conversation knows, and the list of effects that its functions write to. Pure."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from services.edge.client import actions as act
 from services.edge.client import events as ev
@@ -16,19 +15,7 @@ from shared.protocol.frames import Frame
 from shared.protocol.session import SessionSettings
 
 
-@dataclass(slots=True)
-class Requests:
-    """Replies that the client asks for: they wait until what was said before is understood."""
-
-    commits: int = 0
-    """Commits of the client that the log has not answered yet."""
-    waiting: act.RequestReply | None = None
-    """The newest request that waits; an older one is forgotten."""
-
-
 class State:
-    """One conversation."""
-
     def __init__(self, session: str, new_playout: Callable[[], Playout], began_s: float) -> None:
         self.session = session
         self.settings = SessionSettings()
@@ -41,7 +28,10 @@ class State:
         self.newest_turn = 0
         """The newest turn that was accepted."""
         self.accepted_turns = 0
-        self.requests = Requests()
+        self.open_commits = 0
+        """Commits of the client that the log has not answered yet."""
+        self.waiting_request: act.RequestReply | None = None
+        """The newest request for a reply; it waits until what was said before is understood."""
 
         self.queue = ReplyQueue(new_playout)
         self.reply: Reply | None = None
@@ -56,8 +46,6 @@ class State:
         self.record = Record()
         self.idle = IdleMonitor(began_s)
 
-    # -- effects ----------------------------------------------------------------------------------
-
     def emit(self, event: ev.Event) -> None:
         self.effects.append(event)
 
@@ -69,8 +57,6 @@ class State:
 
     def do(self, effects: Iterable[Effect]) -> None:
         self.effects.extend(effects)
-
-    # -- what is going on -------------------------------------------------------------------------
 
     @property
     def has_reply(self) -> bool:

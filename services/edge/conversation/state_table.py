@@ -9,6 +9,5 @@ SignalT = TypeVar("SignalT", bound=Enum)
 
 
 def as_markdown(table: Mapping[tuple[StateT, SignalT], StateT]) -> str:
-    """The table for the documentation."""
     rows = [f"| {state.value} | {signal.value} | {following.value} |" for (state, signal), following in table.items()]
     return "\n".join(["| state | signal | next state |", "|---|---|---|", *rows])

@@ -64,7 +64,6 @@ class Admission:
                 gauge.clear()
 
     async def refresh(self, bus: Bus) -> None:
-        """Read the state of all stages now."""
         self._stages = {stage: await stage_status(bus, stage) for stage in STAGES}
         self._engines = {stage: _engines(status) for stage, status in self._stages.items()}
         for stage, status in self._stages.items():
@@ -96,30 +95,31 @@ class Admission:
         return [*self.engine_voices(), *self._cloned]
 
     def engine_voices(self) -> list[str]:
-        """The built-in voices of the tts engine."""
-        status = self._stages.get("tts")
-        return list(status.workers[0].get("voices", [])) if status and status.workers else []
+        workers = self._workers("tts")
+        return list(workers[0].get("voices", [])) if workers else []
 
     def clones_voices(self) -> bool:
         """Whether every ready tts worker can speak with a cloned voice: any of them may get the job."""
-        status = self._stages.get("tts")
-        workers = status.workers if status else ()
-        return bool(workers) and all(worker.get("clones") for worker in workers)
+        return self._all_workers("tts", "clones")
 
     def accepts_audio(self) -> bool:
         """Whether every ready llm worker takes audio as input: any of them may get the job."""
-        status = self._stages.get("llm")
-        workers = status.workers if status else ()
-        return bool(workers) and all(worker.get("hears") for worker in workers)
+        return self._all_workers("llm", "hears")
+
+    def _all_workers(self, stage: str, ability: str) -> bool:
+        workers = self._workers(stage)
+        return bool(workers) and all(worker.get(ability) for worker in workers)
+
+    def _workers(self, stage: str) -> tuple[dict[str, Any], ...]:
+        status = self._stages.get(stage)
+        return status.workers if status else ()
 
     def stages(self) -> dict[str, Any]:
         """For each stage: ready workers, their engines, age of the oldest job in the queue, jobs in hand."""
-        return {stage: _shown(self._stages.get(stage)) for stage in STAGES}
+        return {stage: _shown(self._stages.get(stage, StageStatus((), 0, 0))) for stage in STAGES}
 
 
-def _shown(status: StageStatus | None) -> dict[str, Any]:
-    if status is None:
-        return {"ready": 0, "engine": None, "queue_age_ms": 0, "in_hand": 0}
+def _shown(status: StageStatus) -> dict[str, Any]:
     return {
         "ready": len(status.workers),
         "engine": _engines(status) or None,

@@ -1,16 +1,24 @@
-"""A session's audio input: forwards it to the vad worker. Excess audio is dropped and counted, and the client is warned."""
+"""A session's audio input: converts it to 16 kHz chunks numbered in samples, and forwards them to the vad worker.
+
+Excess audio is dropped and counted, and the client is warned.
+"""
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
 
 from services.edge.client.codec import Codec
-from services.edge.gateway.microphone import Microphone
+from shared.audio.pcm import Resampler
 from shared.bus.bus import Channel
 from shared.bus.session_store import SessionStore
 from shared.observability import metrics
+from shared.protocol.frames import AudioChunk
 from shared.protocol.session import RATE_HZ
 
+BURST_S = 30.0
+"""Audio may be this far ahead of real time, so that a client can send a short recording in one burst."""
+FASTEST = 1.5
+"""The highest sustained rate, in multiples of real time."""
 BACKLOG_LIMIT = 5_000
 """Unanswered broker commands above which audio is dropped instead of queued."""
 ARRIVALS_KEPT = 256
@@ -29,17 +37,15 @@ class AudioInput:
         self._began_s = self._loop.time()
         self._warned_at_s = 0.0
         self._arrivals: deque[tuple[int, float]] = deque(maxlen=ARRIVALS_KEPT)  # samples accepted, time in s
-        self._microphone: Microphone | None = None  # made at the first audio: the client may set the rate before
+        self._resampler: Resampler | None = None  # made at the first audio: the client may set the rate before
+        self._received = 0  # samples accepted, at 16 kHz
+        self.dropped = 0
+        """Samples at 16 kHz that were dropped because they arrived too fast."""
 
     @property
     def received_s(self) -> float:
         """Seconds of accepted audio."""
-        return self._microphone.received / RATE_HZ if self._microphone else 0.0
-
-    @property
-    def dropped(self) -> int:
-        """Samples at 16 kHz that were dropped because they arrived too fast."""
-        return self._microphone.dropped if self._microphone else 0
+        return self._received / RATE_HZ
 
     def age_s(self, sample: int) -> float:
         """Seconds since the microphone recorded this sample, estimated from the arrival of its message.
@@ -56,18 +62,24 @@ class AudioInput:
 
     def take(self, pcm: bytes) -> None:
         """Take the next samples, s16le at the client's rate."""
-        if self._microphone is None:
-            self._microphone = Microphone(self._codec.rate_hz, self._began_s)
-        dropped, now_s = self._microphone.dropped, self._loop.time()
-        chunk = self._microphone.take(pcm, now_s)
-        self._arrivals.append((self._microphone.received, now_s))
-        if chunk is None:
-            if self._microphone.dropped > dropped:
-                self._drop("audio_too_fast", "audio arrives much faster than real time: the excess is dropped")
+        if self._resampler is None:
+            self._resampler = Resampler(self._codec.rate_hz, RATE_HZ)
+        now_s, pcm = self._loop.time(), self._resampler.process(pcm)
+        offset, samples = self._received, len(pcm) // 2
+        too_fast = offset + samples > RATE_HZ * (BURST_S + FASTEST * (now_s - self._began_s))
+        if too_fast:
+            self.dropped += samples  # later samples are numbered as if these had never arrived
+        else:
+            self._received += samples
+        self._arrivals.append((self._received, now_s))
+        if not samples:
+            return  # the resampler has no complete sample yet
+        if too_fast:
+            self._drop("audio_too_fast", "audio arrives much faster than real time: the excess is dropped")
         elif self._bus.writer.backlog > BACKLOG_LIMIT:
             self._drop("broker_slow", "the broker does not keep up: audio is dropped")
         else:
-            self._channel.publish(chunk, urgent=False)
+            self._channel.publish(AudioChunk(offset, pcm), urgent=False)
 
     def _drop(self, code: str, message: str) -> None:
         metrics.dropped.labels(code).inc()

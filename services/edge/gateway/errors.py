@@ -9,3 +9,11 @@ def error_response(status: int, code: str, message: str, headers: Mapping[str, s
     """`{"error": {"type", "code", "message"}}`; the type says whether the server or the request is at fault."""
     kind = "server_error" if status >= 500 else "invalid_request_error"
     return JSONResponse({"error": {"type": kind, "code": code, "message": message}}, status, headers)
+
+
+class Refused(Exception):
+    """The request is refused with this HTTP status, code and message; `create_app` makes it an `error_response`."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code

@@ -17,7 +17,6 @@ from services.edge.gateway.socket import socket_of
 from services.edge.gateway.voice_store import VoiceStore
 from shared.bus.bus import Bus
 from shared.observability import metrics
-from shared.protocol.session import SessionSettings
 from shared.settings import Settings
 from shared.worker.lifecycle import Shutdown
 
@@ -32,8 +31,6 @@ FAULTS = (1011, 1012)
 
 
 class Gateway:
-    """All sessions of this process."""
-
     def __init__(self, settings: Settings, shutdown: Shutdown) -> None:
         self.settings, self.shutdown = settings, shutdown
         self.admission = Admission(settings)
@@ -43,10 +40,6 @@ class Gateway:
         self._endings: set[asyncio.Future[tuple[int, str]]] = set()
         self._empty = asyncio.Event()
         self._empty.set()
-
-    def defaults(self) -> SessionSettings:
-        """The settings of a session whose client sets none."""
-        return self.settings.session
 
     async def run(self, bus: Bus) -> None:
         """Serve on this bus until shutdown. When the broker is lost, all sessions end.
@@ -127,7 +120,7 @@ class Gateway:
         outcome = "failed"
         try:
             if codec.starts_at_once:
-                session.start(self.defaults())
+                session.start(self.settings.session)
             socket.attach(session.receive)
             outcome = await self._until_closed(websocket, session, ending)
         finally:

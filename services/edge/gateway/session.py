@@ -22,7 +22,6 @@ from services.edge.conversation.playout import Playout
 from services.edge.gateway.audio_input import AudioInput
 from shared.bus.bus import Channel
 from shared.bus.reader import Subscription
-from shared.bus.records import pack_settings
 from shared.bus.session_store import SessionStore
 from shared.observability import metrics
 from shared.protocol import frames as fr
@@ -86,7 +85,6 @@ class Session:
     # -- the client's side ------------------------------------------------------------------------
 
     def receive(self, message: str | bytes) -> None:
-        """A message from the client."""
         if len(message) > self._codec.largest_message:
             self._close(1009, f"a message has at most {self._codec.largest_message} bytes")
             return
@@ -113,7 +111,7 @@ class Session:
             return
         self.started, self._asked_s = True, self._loop.time()
         self.settings = settings
-        self._bus.save_settings(self.id, settings, pack_settings(settings))
+        self._bus.save_settings(self.id, settings)
         self._channel.publish(fr.SessionStarted(self.id, settings))
         self.keep_alive()
         self._subscription = self._bus.follow(StreamKind.OUT, self.id, "0-0", self.deliver)
@@ -144,7 +142,6 @@ class Session:
         self.conversation.leave(code, reason)
 
     def tell(self, code: str, message: str) -> None:
-        """Tell the client what is wrong."""
         self._emit(ev.Failed(code, message))
 
     def _act(self, action: act.Action) -> None:
@@ -174,7 +171,7 @@ class Session:
         self.settings = settings
         self.conversation.do(act.Configure(settings))
         if self.started:
-            self._bus.save_settings(self.id, settings, pack_settings(settings))
+            self._bus.save_settings(self.id, settings)
             self._channel.publish(fr.SettingsChanged(settings))
 
     def _voice_known(self, voice: str) -> bool:
@@ -216,7 +213,6 @@ class Session:
                 return
 
     def stats(self) -> dict[str, Any]:
-        """The session's figures."""
         state = self.conversation.state
         return {
             "session_id": self.id,

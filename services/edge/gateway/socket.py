@@ -81,5 +81,4 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
 
 
 def socket_of(websocket: WebSocket) -> DirectWebSocket:
-    """The connection of a FastAPI WebSocket."""
     return cast("DirectWebSocket", websocket.scope["extensions"][_EXTENSION])

@@ -4,11 +4,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, WebSocket
+from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 
-from services.edge.gateway.errors import error_response
+from services.edge.gateway.errors import Refused, error_response
 from services.edge.gateway.gateway import Gateway
 from services.edge.http.monitor.routes import monitor_router
 from services.edge.http.voices import voices_router
@@ -27,7 +27,6 @@ HEADERS = {
 
 
 def create_app(gateway: Gateway) -> FastAPI:
-    """The web application of this gateway."""
     app = FastAPI(title="Parley", docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.middleware("http")
@@ -36,6 +35,10 @@ def create_app(gateway: Gateway) -> FastAPI:
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         return response
+
+    @app.exception_handler(Refused)
+    async def refuse(_: Request, refused: Refused) -> Response:
+        return error_response(refused.status, refused.code, str(refused))
 
     @app.get("/")
     async def page() -> FileResponse:
@@ -59,7 +62,7 @@ def create_app(gateway: Gateway) -> FastAPI:
             "voices": voices,
             "rates": list(RATES_HZ),
             "engines": {stage: shown["engine"] for stage, shown in gateway.admission.stages().items()},
-            "settings": described_settings(gateway.defaults(), voices),
+            "settings": described_settings(gateway.settings.session, voices),
         }
 
     @app.get("/stats")
@@ -84,13 +87,13 @@ def create_app(gateway: Gateway) -> FastAPI:
             await websocket.accept()
             await websocket.close(1008, f"the query parameter rate must be one of {', '.join(map(str, RATES_HZ))}")
             return
-        await gateway.serve(websocket, StreamCodec(int(rate), gateway.defaults()), "stream", browser=True)
+        await gateway.serve(websocket, StreamCodec(int(rate), gateway.settings.session), "stream", browser=True)
 
     @app.websocket("/v1/realtime")
     async def realtime(websocket: WebSocket) -> None:
         subprotocols = websocket.scope.get("subprotocols", [])
         codec = RealtimeCodec(
-            gateway.defaults(),
+            gateway.settings.session,
             model=websocket.query_params.get("model") or "parley",
             voices=gateway.admission.voices(),
             hears=gateway.admission.accepts_audio(),
@@ -111,6 +114,6 @@ def create_app(gateway: Gateway) -> FastAPI:
                     error_response(403, "bad_signature", "the X-Twilio-Signature header does not match the URL")
                 )
                 return
-        await gateway.serve(websocket, TwilioCodec(gateway.defaults()), "twilio")
+        await gateway.serve(websocket, TwilioCodec(gateway.settings.session), "twilio")
 
     return app

@@ -2,16 +2,16 @@
 
 import asyncio
 import io
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any
 
 import numpy as np
 import soundfile
 import soxr
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 
-from services.edge.gateway.errors import error_response
+from services.edge.gateway.errors import Refused
 from services.edge.gateway.gateway import Gateway
 from shared.audio.voices import LARGEST_BYTES, LONGEST_S, ClonedVoice, Floats, VoiceInfo, advice, check_name, make_voice
 from shared.bus.bus import Bus
@@ -24,86 +24,63 @@ KEPT_HZ = 24_000
 ACCEPTED_TYPES = "audio/wav, audio/flac, audio/ogg, audio/mpeg or application/octet-stream"
 
 
-class Refused(Exception):
-    """The request is refused with this HTTP status, code and message."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.code = status, code
-
-
 def voices_router(gateway: Gateway) -> APIRouter:
-    """The routes of the voices."""
     router = APIRouter(prefix="/v1/voices")
+    admission = gateway.admission
     decoding = asyncio.Semaphore(1)  # decoding a recording takes up to 50 MB
 
-    @router.get("")
-    async def show() -> JSONResponse:
-        async def answer(bus: Bus) -> JSONResponse:
-            clones = gateway.admission.clones_voices()
-            own = [{"name": name, "kind": "engine", "usable": True} for name in gateway.admission.engine_voices()]
-            cloned = [{**_shown(info), "usable": clones} for info in (await bus.voices()).values()]
-            return JSONResponse({"voices": [*own, *cloned]})
+    async def connected() -> AsyncIterator[Bus]:
+        try:
+            if gateway.bus is None:
+                raise BrokerGone("the broker is not reachable")
+            yield gateway.bus
+        except BrokerGone as error:
+            raise Refused(503, "unavailable", str(error)) from error
 
-        return await _answered(gateway, answer)
+    Broker = Annotated[Bus, Depends(connected)]  # noqa: N806 - a type
+
+    @router.get("")
+    async def show(bus: Broker) -> JSONResponse:
+        clones = admission.clones_voices()
+        own = [{"name": name, "kind": "engine", "usable": True} for name in admission.engine_voices()]
+        cloned = [{**_shown(info), "usable": clones} for info in (await bus.voices()).values()]
+        return JSONResponse({"voices": [*own, *cloned]})
 
     @router.post("/{name}")
-    async def add(name: str, request: Request, text: str = "") -> JSONResponse:
-        async def answer(bus: Bus) -> JSONResponse:
-            _check(check_name, name)
-            _check_type(request)
-            if name in gateway.admission.engine_voices():
-                raise Refused(409, "voice_exists", f"{name} is a built-in voice of the engine: choose another name")
-            body = await _read_body(request)
-            async with decoding:
-                voice = await asyncio.to_thread(_make, name, text, body)
-            try:
-                outcome = await gateway.voices.add(bus, voice)
-            except OSError as error:
-                raise Refused(507, "not_kept", f"the voice cannot be stored: {error.strerror}") from error
-            if outcome == "taken":
-                raise Refused(
-                    409, "voice_exists", f"another voice is named {name}: delete it first, or choose another name"
-                )
-            await gateway.admission.refresh(bus)
-            shown = {
-                **_shown(voice.info),
-                "usable": gateway.admission.clones_voices(),
-                "advice": advice(voice.info.seconds),
-            }
-            return JSONResponse(shown, 201 if outcome == "added" else 200)
-
-        return await _answered(gateway, answer)
+    async def add(bus: Broker, name: str, request: Request, text: str = "") -> JSONResponse:
+        _check(check_name, name)
+        _check_type(request)
+        if name in admission.engine_voices():
+            raise Refused(409, "voice_exists", f"{name} is a built-in voice of the engine: choose another name")
+        body = await _read_body(request)
+        async with decoding:
+            voice = await asyncio.to_thread(_make, name, text, body)
+        try:
+            outcome = await gateway.voices.add(bus, voice)
+        except OSError as error:
+            raise Refused(507, "not_kept", f"the voice cannot be stored: {error.strerror}") from error
+        if outcome == "taken":
+            message = f"another voice is named {name}: delete it first, or choose another name"
+            raise Refused(409, "voice_exists", message)
+        await admission.refresh(bus)
+        usable, hint = admission.clones_voices(), advice(voice.info.seconds)
+        shown = {**_shown(voice.info), "usable": usable, "advice": hint}
+        return JSONResponse(shown, 201 if outcome == "added" else 200)
 
     @router.delete("/{name}")
-    async def delete(name: str) -> JSONResponse:
-        async def answer(bus: Bus) -> JSONResponse:
-            _check(check_name, name)
-            if name in gateway.admission.engine_voices():
-                raise Refused(409, "voice_of_engine", f"{name} is a built-in voice of the engine and cannot be deleted")
-            try:
-                if not await gateway.voices.delete(bus, name):
-                    raise Refused(404, "voice_unknown", f"no cloned voice is named {name}")
-            except OSError as error:
-                raise Refused(507, "not_deleted", f"the voice's files cannot be deleted: {error.strerror}") from error
-            await gateway.admission.refresh(bus)
-            return JSONResponse({"name": name, "deleted": True})
-
-        return await _answered(gateway, answer)
+    async def delete(bus: Broker, name: str) -> JSONResponse:
+        _check(check_name, name)
+        if name in admission.engine_voices():
+            raise Refused(409, "voice_of_engine", f"{name} is a built-in voice of the engine and cannot be deleted")
+        try:
+            if not await gateway.voices.delete(bus, name):
+                raise Refused(404, "voice_unknown", f"no cloned voice is named {name}")
+        except OSError as error:
+            raise Refused(507, "not_deleted", f"the voice's files cannot be deleted: {error.strerror}") from error
+        await admission.refresh(bus)
+        return JSONResponse({"name": name, "deleted": True})
 
     return router
-
-
-async def _answered(gateway: Gateway, answer: Callable[[Bus], Awaitable[JSONResponse]]) -> JSONResponse:
-    """The answer, or the error response."""
-    try:
-        if gateway.bus is None:
-            raise BrokerGone("the broker is not reachable")
-        return await answer(gateway.bus)
-    except BrokerGone as error:
-        return error_response(503, "unavailable", str(error))
-    except Refused as refused:
-        return error_response(refused.status, refused.code, str(refused))
 
 
 def _shown(info: VoiceInfo) -> dict[str, Any]:

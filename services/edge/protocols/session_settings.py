@@ -86,7 +86,6 @@ def parsed_settings(texts: Mapping[str, Any], path: str) -> Settable:
 
 
 def shown_settings(settings: SessionSettings) -> Mapping[str, Any]:
-    """The settings that a client can change, with their values."""
     return {name: getattr(settings, name) for name in SESSION_TABLE}
 
 

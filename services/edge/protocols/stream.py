@@ -9,45 +9,8 @@ from typing import Annotated, Any, Literal, get_args
 import orjson
 from pydantic import BaseModel, Field, TypeAdapter
 
-from services.edge.client.actions import (
-    Action,
-    Audio,
-    CancelReply,
-    Clear,
-    Commit,
-    Configure,
-    GetHistory,
-    GetStats,
-    HangUp,
-    Played,
-    RequestReply,
-    Reset,
-    Say,
-    Send,
-    Start,
-    Stop,
-)
-from services.edge.client.events import (
-    Event,
-    Failed,
-    IdlePassed,
-    Interrupt,
-    Pause,
-    Ready,
-    ReplyAudio,
-    ReplyBegan,
-    ReplyEnded,
-    ReplyText,
-    Resume,
-    Said,
-    SpeechBegan,
-    SpeechEnded,
-    Stats,
-    Timing,
-    Transcribed,
-    TurnBegan,
-    TurnDropped,
-)
+from services.edge.client import actions as act
+from services.edge.client import events as ev
 from services.edge.protocols.fields import STRING_TYPE, BadField, checked, whole
 from services.edge.protocols.session_settings import Config, shown_settings, with_settings
 from shared.protocol.session import MAX_TEXT, ReplyOptions, SessionSettings
@@ -72,16 +35,12 @@ class TextMessage(BaseModel):
 
 
 class PlayedMessage(BaseModel):
-    """The client has played this much of the reply."""
-
     type: Literal["played"]
     turn: Annotated[int, whole(0, 2**31)] = 0
     ms: Annotated[int, whole(0, 2**31)]
 
 
 class BareMessage(BaseModel):
-    """A message without fields."""
-
     type: Literal[
         "stop_streaming", "commit", "clear", "cancel", "get_stats", "get_history", "reset_session", "hang_up", "ping"
     ]
@@ -98,14 +57,14 @@ TYPES: tuple[str, ...] = tuple(
 """The types of a client's JSON messages."""
 _FREE = {"ping", "start_streaming"}
 """Types that are allowed before the session has started."""
-_ACTIONS: dict[str, Action] = {
-    "commit": Commit(),
-    "clear": Clear(),
-    "cancel": CancelReply(),
-    "get_stats": GetStats(),
-    "get_history": GetHistory(),
-    "reset_session": Reset(),
-    "hang_up": HangUp(),
+_ACTIONS: dict[str, act.Action] = {
+    "commit": act.Commit(),
+    "clear": act.Clear(),
+    "cancel": act.CancelReply(),
+    "get_stats": act.GetStats(),
+    "get_history": act.GetHistory(),
+    "reset_session": act.Reset(),
+    "hang_up": act.HangUp(),
 }
 """Actions of the messages without fields."""
 
@@ -114,8 +73,8 @@ def _message(kind: str, **fields: Any) -> str:
     return orjson.dumps({"type": kind, **fields}).decode()
 
 
-def _error(code: str, message: str) -> tuple[Action, ...]:
-    return (Send((_message("error", code=code, message=message),)),)
+def _error(code: str, message: str) -> tuple[act.Action, ...]:
+    return (act.Send((_message("error", code=code, message=message),)),)
 
 
 class StreamCodec:
@@ -134,11 +93,11 @@ class StreamCodec:
 
     # -- client messages ----------------------------------------------------------------------------------------
 
-    def decode(self, message: str | bytes) -> Sequence[Action]:
+    def decode(self, message: str | bytes) -> Sequence[act.Action]:
         """The client's actions; a wrong message is answered with an `error` message."""
         if not isinstance(message, str):
             if self._listening and message and not len(message) & 1:
-                return (Audio(message),)
+                return (act.Audio(message),)
             if not self._started:
                 return _error("not_started", "audio before start_streaming")
             if len(message) & 1:
@@ -160,83 +119,82 @@ class StreamCodec:
         except BadField as error:
             return _error("bad_field", str(error))
 
-    def _act(self, message: ClientMessage) -> tuple[Action, ...]:
+    def _act(self, message: ClientMessage) -> tuple[act.Action, ...]:
         match message:
             case ConfigMessage(type=kind, config=config):
                 self._settings = with_settings(self._settings, config or {}, "config")
                 if kind == "configure":
-                    return (Configure(self._settings),)
+                    return (act.Configure(self._settings),)
                 self._started = self._listening = True
-                return (Start(self._settings),)
+                return (act.Start(self._settings),)
             case TextMessage():
                 return self._words(message)
             case PlayedMessage(turn=turn, ms=ms):
-                return (Played(turn, ms),)
+                return (act.Played(turn, ms),)
             case BareMessage(type="ping"):
-                return (Send((_message("pong"),)),)
+                return (act.Send((_message("pong"),)),)
             case BareMessage(type="stop_streaming"):
                 listening, self._listening = self._listening, False
-                return (Stop(),) if listening else ()
+                return (act.Stop(),) if listening else ()
             case BareMessage(type=kind):
                 return (_ACTIONS[kind],)
 
-    def _words(self, message: TextMessage) -> tuple[Action, ...]:
+    def _words(self, message: TextMessage) -> tuple[act.Action, ...]:
         if len(message.text) > MAX_TEXT:
             return _error("too_long", f"text of {len(message.text)} characters; at most {MAX_TEXT}")
         if not message.text.strip():
             raise BadField.of("text", message.text, "a text with words in it")
         if message.type == "say":
-            return (RequestReply(ReplyOptions(interruptible=message.interruptible, say=message.text)),)
-        return (Say(message.text, ReplyOptions(interruptible=message.interruptible)),)
+            return (act.RequestReply(ReplyOptions(interruptible=message.interruptible, say=message.text)),)
+        return (act.Say(message.text, ReplyOptions(interruptible=message.interruptible)),)
 
     # -- server messages ----------------------------------------------------------------------------------------
 
-    def encode(self, event: Event) -> Sequence[str | bytes]:
-        """The messages for an event of the session."""
+    def encode(self, event: ev.Event) -> Sequence[str | bytes]:
         match event:
-            case ReplyAudio():
+            case ev.ReplyAudio():
                 return (event.pcm,)
-            case ReplyText(turn, text):
+            case ev.ReplyText(turn, text):
                 return (_message("model_response", turn=turn, text=text, finalize=False),)
-            case SpeechBegan():
+            case ev.SpeechBegan():
                 return self._speech(True)
-            case SpeechEnded():
+            case ev.SpeechEnded():
                 return self._speech(False)
-            case Transcribed(turn, text, final):
+            case ev.Transcribed(turn, text, final):
                 return (_message("transcript", turn=turn, text=text, final=final),)
-            case TurnBegan(turn, spoken_ms):
+            case ev.TurnBegan(turn, spoken_ms):
                 return (_message("processing_started", turn=turn, audio_duration=spoken_ms / 1000),)
-            case TurnDropped(turn):
+            case ev.TurnDropped(turn):
                 # An empty final transcript withdraws the partials that the client shows.
                 return (*self._speech(False), _message("transcript", turn=turn, text="", final=True))
-            case ReplyBegan(turn):
+            case ev.ReplyBegan(turn):
                 return (_message("reply_started", turn=turn),)
-            case ReplyEnded(turn, status):
+            case ev.ReplyEnded(turn, status):
                 return (
                     _message("model_response", turn=turn, text="", finalize=True),
                     _message("reply_done", turn=turn, status=status),
                 )
-            case Pause(turn, heard_ms):
+            case ev.Pause(turn, heard_ms):
                 return (_message("pause", turn=turn, heard_ms=heard_ms),)
-            case Resume(turn, from_ms):
+            case ev.Resume(turn, from_ms):
                 return (_message("resume", turn=turn, from_ms=from_ms),)
-            case Interrupt(turn, heard_ms, heard):
+            case ev.Interrupt(turn, heard_ms, heard):
                 return (_message("interrupt", turn=turn, heard_ms=heard_ms, heard=heard),)
-            case Said(messages):
+            case ev.Said(messages):
                 said = [
                     {"role": one.role, "text": one.text, "turn": one.turn, "interrupted": one.interrupted}
                     for one in messages
                 ]
                 return (_message("history", messages=said),)
-            case IdlePassed(since_ms, until_ms):
+            case ev.IdlePassed(since_ms, until_ms):
                 return (_message("idle", since_ms=since_ms, until_ms=until_ms),)
-            case Timing(turn, marks):
+            case ev.Timing(turn, marks):
                 return (_message("timing", turn=turn, marks=marks),)
-            case Stats(values):
+            case ev.Stats(values):
                 return (_message("stats", **{name: value for name, value in values.items() if name != "type"}),)
-            case Ready(session_id, settings):
+            case ev.Ready(session_id, settings):
                 return (_message("ready", session_id=session_id, config=shown_settings(settings)),)
-            case Failed(code, text, turn):
+            case ev.Failed(code, text, turn):
                 return (_message("error", code=code, message=text, **({"turn": turn} if turn else {})),)
 
     def _speech(self, speaking: bool) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -29,6 +30,7 @@ MESSAGE_BYTES = 1600
 MAX_PAYLOAD_CHARS = 64 * 1024
 """Characters of base64 in one `media` message. Twilio sends 160 bytes of audio (20 ms) at a time."""
 
+_MARK = re.compile(r"t(?P<turn>[0-9]{1,18}):(?P<samples>[0-9]{1,18}):(?P<clears>[0-9]{1,18})")
 _EVENTS = ("start", "media", "mark", "stop")
 
 
@@ -40,8 +42,6 @@ class MediaFormat(BaseModel):
 
 
 class StartMessage(BaseModel):
-    """The content of `start`."""
-
     stream: Annotated[str, Allowed("an id of 1 to 100 characters", min_length=1, max_length=100)] = Field(
         alias="streamSid"
     )
@@ -155,13 +155,10 @@ class TwilioCodec:
 
     def _mark(self, mark: dict[str, Any]) -> tuple[Action, ...]:
         name = mark.get("name")
-        parts = name.split(":") if type(name) is str and len(name) <= 60 else []
-        if len(parts) != 3 or not parts[0].startswith("t"):
+        found = _MARK.fullmatch(name) if type(name) is str else None
+        if found is None or int(found["clears"]) != self._clears:
             return ()
-        turn, samples, clears = _whole(parts[0][1:]), _whole(parts[1]), _whole(parts[2])
-        if turn is None or samples is None or clears != self._clears:
-            return ()
-        return (Played(turn, samples * 1000 // LAW_RATE_HZ),)
+        return (Played(int(found["turn"]), int(found["samples"]) * 1000 // LAW_RATE_HZ),)
 
     # -- messages to the carrier --------------------------------------------------------------------------------
 

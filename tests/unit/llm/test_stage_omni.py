@@ -12,7 +12,6 @@ from services.llm.engines.scripted import ScriptedModel
 from services.llm.engines.scripted_omni import ScriptedOmni, ScriptedTalker
 from services.llm.stage import LlmStage
 from shared.bus.leases import Lease
-from shared.bus.records import pack_settings
 from shared.protocol import frames as fr
 from shared.protocol.frames import Frame
 from shared.protocol.prompt import SOUND, prompt, prompt_hash
@@ -64,7 +63,7 @@ class Session:
         self.settings = settings
         self.bus = SimulatedBus(random.Random(0), (0.0, 0.0))
         self.leases = SimulatedLeases(self.bus)
-        self.bus.save_settings("s", settings, pack_settings(settings))
+        self.bus.save_settings("s", settings)
         self.bus.save_history("s", BEFORE)
         self.numbers = count(1)
 

@@ -8,7 +8,6 @@ import pytest
 
 from services.llm.stage import LlmStage
 from shared.bus.leases import Lease
-from shared.bus.records import pack_settings
 from shared.protocol.frames import Frame, ReplyDelta, ReplyDone, ReplySentence, ToolCalled, TranscriptFinal
 from shared.protocol.prompt import INTERRUPTED, UNANSWERED, prompt, prompt_hash
 from shared.protocol.session import Message, ReplyOptions, SessionSettings, Tool, ToolCall
@@ -56,7 +55,7 @@ class Session:
     def __init__(self, settings: SessionSettings = BOTH) -> None:
         self.bus = SimulatedBus(random.Random(0), (0.0, 0.0))
         self.leases = SimulatedLeases(self.bus)
-        self.bus.save_settings("s", settings, pack_settings(settings))
+        self.bus.save_settings("s", settings)
         self.numbers = count(1)
 
     async def reply(self, model: Model, options: ReplyOptions | None = None, *, attempt: int = 1) -> list[Frame]:

@@ -13,7 +13,6 @@ from prometheus_client import REGISTRY
 from services.llm.engine import Usage
 from services.llm.stage import LlmStage
 from shared.bus.leases import Lease
-from shared.bus.records import pack_settings
 from shared.observability import tracing
 from shared.observability.otel import make_provider
 from shared.protocol.frames import TranscriptFinal
@@ -64,7 +63,7 @@ async def reply(model: Model, engine: str, options: ReplyOptions | None = None) 
     bus = SimulatedBus(random.Random(0), (0.0, 0.0))
     leases = SimulatedLeases(bus)
     settings = SessionSettings()
-    bus.save_settings("s", settings, pack_settings(settings))
+    bus.save_settings("s", settings)
     job = TranscriptFinal("s", 1, 0, "Hello.", options or ReplyOptions(), PARENT)
     lease = Lease(b"jobs", "1-0", 1, job)
     leases.fences[lease.id] = 1

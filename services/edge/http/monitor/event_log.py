@@ -20,30 +20,21 @@ SAMPLES = {"start", "end", "onset", "decided_at"}
 def log_rows(entry_id: bytes, values: Sequence[bytes], *, content: bool) -> list[dict[str, Any]]:
     """The rows of one entry; `content` shows texts instead of masking them. An unreadable entry is one row of that type."""
     name = entry_id.decode()
+    row = {"id": name, "at_ms": milliseconds(name), "number": 0, "fence": 1, "turn": None, "revision": None}
     found = dict(zip(values[::2], values[1::2], strict=False))
     try:
         frames = codec.decode_entry(found[b"f"])
         fence = int(found.get(b"n", 1))
     except (BadFrame, KeyError, ValueError) as error:
         reason = str(error) if isinstance(error, BadFrame) else "the entry has no frames"
-        return [_row(name, 0, 1, "unreadable", None, None, {"reason": reason})]
+        return [{**row, "type": "unreadable", "fields": {"reason": reason}}]
     return [
-        _row(
-            name, number, fence, type(frame).__name__,
-            getattr(frame, "turn", None), getattr(frame, "revision", None), frame_fields(frame, content=content),
-        )
+        {
+            **row, "number": number, "fence": fence, "type": type(frame).__name__, "turn": getattr(frame, "turn", None),
+            "revision": getattr(frame, "revision", None), "fields": frame_fields(frame, content=content),
+        }
         for number, frame in enumerate(frames)
     ]  # fmt: skip
-
-
-def _row(
-    entry_id: str, number: int, fence: int, kind: str, turn: int | None, revision: int | None, shown: dict[str, Any]
-) -> dict[str, Any]:
-    at_ms = milliseconds(entry_id)
-    return {
-        "id": entry_id, "number": number, "at_ms": at_ms, "fence": fence, "type": kind,
-        "turn": turn, "revision": revision, "fields": shown,
-    }  # fmt: skip
 
 
 def frame_fields(frame: Frame, *, content: bool) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import re
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse
@@ -79,7 +78,7 @@ def monitor_router(gateway: Gateway) -> APIRouter:
         try:
             if bus is None:
                 raise BrokerGone("the broker is not reachable")
-            log = await _log(bus, session, after, content=gateway.settings.log_content)
+            entries = await bus.raw_log(StreamKind.OUT, session, after, ENTRIES)
             if after == "-":
                 known = [turn_row(*found) for found in await bus.turns(TURNS_SEARCHED) if found[1].session == session]
             else:
@@ -89,17 +88,18 @@ def monitor_router(gateway: Gateway) -> APIRouter:
         except BrokerRefused:  # a number in the id is too large
             return _bad_id(after)
         here = next((one for one in gateway.sessions if one.id == session), None)
-        if here is None and log is None and not known and after == "-":
+        if here is None and entries is None and not known and after == "-":
             return _unknown(session)
+        content = gateway.settings.log_content
         shown = {
             "id": session,
             "now_ms": bus.clock.now_ms(),
             "slow_ms": SLOW_MS,
             "live": None if here is None else {"protocol": here.protocol, **here.stats()},
             "turns": known,
-            "log": log,
+            "log": None if entries is None else [row for entry in entries for row in log_rows(*entry, content=content)],
             "log_kept_s": SESSION_TTL_S,
-            "masked": not gateway.settings.log_content,
+            "masked": not content,
         }
         return JSONResponse(shown, headers=HEADERS)
 
@@ -144,21 +144,12 @@ def is_open(settings: Settings, request: Request) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether this is `localhost` or a loopback address."""
     if host == "localhost":
         return True
     try:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
-
-
-async def _log(bus: Bus, session: str, after: str, *, content: bool) -> list[dict[str, Any]] | None:
-    """Return rows of the newest entries of the session's log after `after`, oldest first; None without a log."""
-    entries = await bus.raw_log(StreamKind.OUT, session, after, ENTRIES)
-    if entries is None:
-        return None
-    return [row for entry_id, values in entries for row in log_rows(entry_id, values, content=content)]
 
 
 def _unknown(session: str) -> JSONResponse:

@@ -68,12 +68,7 @@ def turn_row(entry_id: str, record: TurnRecord) -> Row:
         "id": entry_id,
         "marks": marks,
         "segments": [
-            {
-                "name": part.name,
-                "stage": part.stage,
-                "begin_ms": round(part.begin_ms, 1),
-                "end_ms": round(part.end_ms, 1),
-            }
+            {**asdict(part), "begin_ms": round(part.begin_ms, 1), "end_ms": round(part.end_ms, 1)}
             for part in segments(marks)
         ],
         "first_audio_ms": first_audio_ms,
@@ -107,15 +102,15 @@ def _percentiles(values: Sequence[float]) -> dict[str, Any]:
 
 
 def _stage(stage: str, status: StageStatus | None, queue_age_limit_ms: int) -> dict[str, Any]:
-    workers = [] if status is None else [_worker(info, status.loads) for info in status.workers]
+    known = status or StageStatus((), 0, 0)
+    workers = [_worker(info, known.loads) for info in known.workers]
     slots = sum(worker["slots"] or 0 for worker in workers)
     free = sum(worker["free"] or 0 for worker in workers)
-    queue_age_ms = 0 if status is None else status.queue_age_ms
     if status is None:
         state = "unknown"
     elif not workers:
         state = "missing"
-    elif queue_age_ms > queue_age_limit_ms:
+    elif known.queue_age_ms > queue_age_limit_ms:
         state = "behind"
     else:
         state = "full" if slots and not free else "ready"
@@ -123,8 +118,8 @@ def _stage(stage: str, status: StageStatus | None, queue_age_limit_ms: int) -> d
         "stage": stage,
         "state": state,
         "engine": ", ".join(sorted({worker["engine"] for worker in workers})),
-        "queue_age_ms": queue_age_ms,
-        "in_hand": 0 if status is None else status.in_hand,
+        "queue_age_ms": known.queue_age_ms,
+        "in_hand": known.in_hand,
         "slots": slots,
         "free": free,
         "workers": workers,

@@ -16,8 +16,6 @@ from services.edge.protocols.session_settings import Instructions
 
 
 class SessionUpdate(BaseModel):
-    """Change the session."""
-
     type: Literal["session.update"]
     session: Any = None
     """`SessionObject` checks it: what is allowed depends on what the session is now."""
@@ -33,8 +31,6 @@ class BufferEvent(BaseModel):
 
 
 class ItemCreate(BaseModel):
-    """Put an item into the conversation."""
-
     type: Literal["conversation.item.create"]
     item: ClientItem
     previous_item_id: Any = None
@@ -70,8 +66,6 @@ Metadata = Annotated[
 
 
 class ResponseOptions(TypedDict, total=False):
-    """How one response differs from the session."""
-
     conversation: Literal["auto"] | None
     input: Any
     instructions: Instructions | None
@@ -83,15 +77,11 @@ class ResponseOptions(TypedDict, total=False):
 
 
 class ResponseCreate(BaseModel):
-    """Reply to the conversation as it stands."""
-
     type: Literal["response.create"]
     response: ResponseOptions | None = None
 
 
 class ResponseCancel(BaseModel):
-    """Stop the reply."""
-
     type: Literal["response.cancel"]
     response_id: Any = None
 

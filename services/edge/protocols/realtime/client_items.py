@@ -62,8 +62,6 @@ class _ClientItem(TypedDict, total=False):
 
 
 class Message(_ClientItem):
-    """Something that was said."""
-
     type: Required[Literal["message"]]
     role: Required[Literal["user", "system", "assistant"]]
     content: Required[
@@ -75,8 +73,6 @@ class Message(_ClientItem):
 
 
 class FunctionCall(_ClientItem, total=False):
-    """A call that the model made."""
-
     type: Required[Literal["function_call"]]
     name: Required[Id]
     call_id: Id | None
@@ -84,8 +80,6 @@ class FunctionCall(_ClientItem, total=False):
 
 
 class FunctionCallOutput(_ClientItem):
-    """The answer to a call."""
-
     type: Required[Literal["function_call_output"]]
     call_id: Required[Id]
     output: Required[Output]
@@ -123,5 +117,4 @@ def _part(part: TextPart | OutputAudioPart | InputAudioPart, role: str, path: st
 
 
 def words_of(item: Item) -> str:
-    """The words of a message."""
     return "\n".join(part["transcript"] if "transcript" in part else part["text"] for part in item["content"])

@@ -9,47 +9,17 @@ from typing import Any
 
 import orjson
 
-from services.edge.client.actions import (
-    Action,
-    Audio,
-    CancelReply,
-    Clear,
-    Commit,
-    Configure,
-    RequestReply,
-    Send,
-    SetHistory,
-    Truncate,
-)
-from services.edge.client.events import Event, Ready, ReplyAudio
+from services.edge.client import actions as act
+from services.edge.client import events as ev
 from services.edge.protocols.fields import BadField, UnknownField, checked
-from services.edge.protocols.realtime.client_events import (
-    CLIENT_EVENT,
-    BufferEvent,
-    ClientEvent,
-    ItemCreate,
-    ItemEvent,
-    ItemTruncate,
-    ResponseCancel,
-    ResponseCreate,
-    ResponseOptions,
-    SessionUpdate,
-)
+from services.edge.protocols.realtime import client_events as ce
 from services.edge.protocols.realtime.client_items import client_item, words_of
 from services.edge.protocols.realtime.items import Conversation, Entry
 from services.edge.protocols.realtime.reply import Request
 from services.edge.protocols.realtime.session import SessionObject
 from services.edge.protocols.realtime.tools import as_choice, as_tools
 from services.edge.protocols.realtime.turns import Turns
-from services.edge.protocols.realtime.wire import (
-    PCM_RATE_HZ,
-    NewId,
-    Refused,
-    Wire,
-    random_id,
-    rate_of,
-    unpack_audio,
-)
+from services.edge.protocols.realtime.wire import PCM_RATE_HZ, NewId, Refused, Wire, random_id, rate_of, unpack_audio
 from shared.audio.pcm import LAW_RATE_HZ, Resampler
 from shared.protocol.prompt import NO_TOOLS
 from shared.protocol.session import ReplyOptions, SessionSettings, Tool, ToolCall
@@ -60,7 +30,7 @@ LEAST_COMMIT_MS = 100
 MAX_EVENT_CHARS = 4 * 1024 * 1024
 """Characters of an event without audio, much of which is kept until the session ends."""
 
-_Answer = list[Action | str]
+_Answer = list[act.Action | str]
 """Actions and wire messages, in order."""
 
 
@@ -86,7 +56,7 @@ class RealtimeCodec:
         self.rate_hz = PCM_RATE_HZ
         self._wire = Wire(new_id)
         self._session = SessionObject(defaults, model, voices, hears=hears)
-        self._conversation = Conversation()
+        self._conversation = Conversation(new_id("conv"))
         self._turns = Turns(self._wire, self._session, self._conversation)
         self._identity: dict[str, Any] = {"id": new_id("sess"), "expires_at": expires_at}
         # A client may send before it reads. `session.created` must still be the first event that it gets.
@@ -97,7 +67,7 @@ class RealtimeCodec:
 
     # -- client events ------------------------------------------------------------------------------------------
 
-    def decode(self, message: str | bytes) -> Sequence[Action]:
+    def decode(self, message: str | bytes) -> Sequence[act.Action]:
         """The client's actions; a wrong event is answered with an `error` event."""
         caused_by: str | None = None
         try:
@@ -115,7 +85,7 @@ class RealtimeCodec:
                 return self._append(body)
             if len(message) > MAX_EVENT_CHARS:
                 raise Refused(f"Event longer than {MAX_EVENT_CHARS} characters.", "string_above_max_length")
-            return self._ordered(self._act(checked(CLIENT_EVENT, body)))
+            return self._ordered(self._act(checked(ce.CLIENT_EVENT, body)))
         except Refused as error:
             refused = error
         except UnknownField as error:
@@ -125,50 +95,50 @@ class RealtimeCodec:
         answer = self._wire.error(str(refused), refused.code, param=refused.param, caused_by=caused_by)
         return self._ordered([answer])
 
-    def _ordered(self, answer: _Answer) -> list[Action]:
+    def _ordered(self, answer: _Answer) -> list[act.Action]:
         """Turn wire messages into `Send`s, or keep them until the session is ready."""
         if self._until_ready is None:
-            return [Send((part,)) if isinstance(part, str) else part for part in answer]
+            return [act.Send((part,)) if isinstance(part, str) else part for part in answer]
         self._until_ready += [part for part in answer if isinstance(part, str)]
         return [part for part in answer if not isinstance(part, str)]
 
-    def _act(self, event: ClientEvent) -> _Answer:
+    def _act(self, event: ce.ClientEvent) -> _Answer:
         match event:
-            case SessionUpdate():
+            case ce.SessionUpdate():
                 return self._update(event.session)
-            case BufferEvent(type="input_audio_buffer.commit"):
+            case ce.BufferEvent(type="input_audio_buffer.commit"):
                 return self._commit()
-            case BufferEvent(type="input_audio_buffer.clear"):
+            case ce.BufferEvent(type="input_audio_buffer.clear"):
                 self._buffered = 0
-                return [Clear(), self._wire.event("input_audio_buffer.cleared")]
-            case BufferEvent():
+                return [act.Clear(), self._wire.event("input_audio_buffer.cleared")]
+            case ce.BufferEvent():
                 return []
-            case ItemCreate():
+            case ce.ItemCreate():
                 return self._create_item(event)
-            case ItemEvent(type="conversation.item.retrieve", item_id=item_id):
+            case ce.ItemEvent(type="conversation.item.retrieve", item_id=item_id):
                 found = self._conversation.find(item_id)
                 if found is None:
                     message = "Error retrieving item: the item does not exist."
                     raise Refused(message, "item_retrieve_invalid_item_id", "item_id")
                 return [self._wire.event("conversation.item.retrieved", item=found.item)]
-            case ItemEvent(item_id=item_id):
+            case ce.ItemEvent(item_id=item_id):
                 deleted = self._conversation.delete(item_id)
                 answer = self._wire.event("conversation.item.deleted", item_id=deleted.item["id"])
-                return [SetHistory(deleted.key, "", ""), answer]
-            case ItemTruncate():
+                return [act.SetHistory(deleted.key, "", ""), answer]
+            case ce.ItemTruncate():
                 return self._truncate(event)
-            case ResponseCreate(response=options):
+            case ce.ResponseCreate(response=options):
                 return self._create_response(options or {})
-            case ResponseCancel(response_id=response_id):
-                return [*self._turns.cancel(response_id), CancelReply()]
+            case ce.ResponseCancel(response_id=response_id):
+                return [*self._turns.cancel(response_id), act.CancelReply()]
 
-    def _append(self, body: dict[str, Any]) -> Sequence[Action]:
+    def _append(self, body: dict[str, Any]) -> Sequence[act.Action]:
         pcm = unpack_audio(body.get("audio"), self._session.input_format)
         if not self._rate_fixed:
             self._fix_rate()
         pcm = self._resampler.process(pcm)
         self._buffered += len(pcm) // 2
-        return (Audio(pcm),) if pcm else ()
+        return (act.Audio(pcm),) if pcm else ()
 
     def _fix_rate(self) -> None:
         """Keep the session's rate from the first audio on; later formats are resampled to it."""
@@ -186,7 +156,10 @@ class RealtimeCodec:
             self._turns.rate_hz = self.rate_hz
         elif self._session.input_format != before:
             self._fix_rate()
-        return [Configure(self._session.settings()), self._wire.event("session.updated", session=self._session_now())]
+        return [
+            act.Configure(self._session.settings()),
+            self._wire.event("session.updated", session=self._session_now()),
+        ]
 
     def _session_now(self) -> dict[str, Any]:
         return {**self._session.config, **self._identity}
@@ -194,7 +167,7 @@ class RealtimeCodec:
     def _commit(self) -> _Answer:
         if self._session.detects_turns:
             # The server detects turns: the turn that the client means may be over already, or was silence.
-            return [Commit(ReplyOptions(wants_reply=False))] if self._turns.speaking else []
+            return [act.Commit(ReplyOptions(wants_reply=False))] if self._turns.speaking else []
         buffered_ms = self._buffered * 1000 / self.rate_hz
         if buffered_ms < LEAST_COMMIT_MS:
             raise Refused(
@@ -204,9 +177,9 @@ class RealtimeCodec:
             )
         self._buffered = 0
         self._turns.committed_by_client()
-        return [Commit(ReplyOptions(wants_reply=False))]
+        return [act.Commit(ReplyOptions(wants_reply=False))]
 
-    def _create_item(self, event: ItemCreate) -> _Answer:
+    def _create_item(self, event: ce.ItemCreate) -> _Answer:
         item = client_item(event.item, self._wire.new_id("item"))
         if item["type"] == "function_call_output" and not self._conversation.has_call(item["call_id"]):
             message = "Error adding item: no function call with this call_id is in the conversation."
@@ -219,14 +192,14 @@ class RealtimeCodec:
         ]
         match item["type"]:
             case "message":
-                return [SetHistory(entry.key, item["role"], words_of(item), after), *events]
+                return [act.SetHistory(entry.key, item["role"], words_of(item), after), *events]
             case "function_call":
                 call = ToolCall(item["call_id"], item["name"], item["arguments"])
-                return [SetHistory(entry.key, "assistant", "", after, calls=(call,)), *events]
+                return [act.SetHistory(entry.key, "assistant", "", after, calls=(call,)), *events]
             case _:
-                return [SetHistory(entry.key, "tool", item["output"], after, answers=item["call_id"]), *events]
+                return [act.SetHistory(entry.key, "tool", item["output"], after, answers=item["call_id"]), *events]
 
-    def _truncate(self, event: ItemTruncate) -> _Answer:
+    def _truncate(self, event: ce.ItemTruncate) -> _Answer:
         entry = self._conversation.find(event.item_id)
         if entry is None or entry.item.get("role") != "assistant":
             message = "Error truncating item: only messages of the assistant can be truncated."
@@ -243,9 +216,9 @@ class RealtimeCodec:
             return [truncated]
         content = [{**part, "transcript": None} for part in entry.item["content"] if part["type"] == "output_audio"]
         entry.item = {**entry.item, "content": content or entry.item["content"]}
-        return [Truncate(entry.turn, entry.from_ms + end_ms), truncated]
+        return [act.Truncate(entry.turn, entry.from_ms + end_ms), truncated]
 
-    def _create_response(self, options: ResponseOptions) -> _Answer:
+    def _create_response(self, options: ce.ResponseOptions) -> _Answer:
         if options.get("input"):
             raise Refused("A response to an input of its own is not supported.", "unsupported", "response.input")
         modalities = options.get("output_modalities")
@@ -255,24 +228,23 @@ class RealtimeCodec:
         wanted = ReplyOptions(
             instructions=options.get("instructions"), spoken=spoken, tools=tools, tool_choice=tool_choice
         )
-        return [RequestReply(wanted)]
+        return [act.RequestReply(wanted)]
 
     # -- server events ------------------------------------------------------------------------------------------
 
-    def encode(self, event: Event) -> Sequence[str | bytes]:
-        """The server events for an event of the session."""
+    def encode(self, event: ev.Event) -> Sequence[str | bytes]:
         match event:
-            case Ready(session_id):
+            case ev.Ready(session_id):
                 self._identity["id"] = session_id
                 waiting, self._until_ready = self._until_ready or [], None
                 return [self._wire.event("session.created", session=self._session_now()), *waiting]
-            case ReplyAudio():
+            case ev.ReplyAudio():
                 if not self._rate_fixed:
                     self._fix_rate()
         return self._turns.encode(event)
 
 
-def _own_tools(options: ResponseOptions) -> tuple[tuple[Tool, ...], str | None]:
+def _own_tools(options: ce.ResponseOptions) -> tuple[tuple[Tool, ...], str | None]:
     """The tools of a `response.create` and the choice among them; (), None: those of the session."""
     tools, choice = options.get("tools"), options.get("tool_choice")
     chosen = None if choice is None else as_choice(choice)

@@ -6,7 +6,7 @@ Pure. Each spoken turn is one item of the user. `Turns` and `Reply` write the ev
 from dataclasses import dataclass
 
 from services.edge.client.keys import user_key
-from services.edge.protocols.realtime.items import Conversation, Entry
+from services.edge.protocols.realtime.items import Conversation, Entry, new_item
 from services.edge.protocols.realtime.session import SessionObject
 from services.edge.protocols.realtime.wire import Wire
 
@@ -66,7 +66,6 @@ class Hearing:
         return spoken
 
     def began(self, turn: int, onset_ms: int) -> list[str]:
-        """The person began to speak."""
         spoken = self._turn(turn)
         if spoken.announced or not self._session.detects_turns:
             return []
@@ -74,7 +73,6 @@ class Hearing:
         return [self._wire.event("input_audio_buffer.speech_started", item_id=spoken.item_id, audio_start_ms=onset_ms)]
 
     def ended(self, turn: int, end_ms: int) -> list[str]:
-        """The person stopped speaking."""
         spoken = self._spoken.get(turn)
         if spoken is None or spoken.stopped or not spoken.announced:
             return []
@@ -89,15 +87,8 @@ class Hearing:
         spoken.spoken_ms = spoken_ms
         self._speech_ms += spoken_ms
         stopped = self.ended(turn, spoken.onset_ms + spoken_ms)
-        item = {
-            "id": spoken.item_id,
-            "object": "realtime.item",
-            "type": "message",
-            "status": "completed",
-            "role": "user",
-            # Some clients fail to read the item without this key.
-            "content": [{"type": "input_audio", "transcript": None}],
-        }
+        content = [{"type": "input_audio", "transcript": None}]  # some clients fail to read the item without this key
+        item = new_item(spoken.item_id, "message", "completed", role="user", content=content)
         spoken.entry = Entry(item, user_key(turn))
         before = self._conversation.append(spoken.entry)
         return [
@@ -109,14 +100,12 @@ class Hearing:
         ]
 
     def dropped(self, turn: int) -> list[str]:
-        """The speech was discarded: it is not a turn."""
         spoken = self._spoken.get(turn)
         stopped = [] if spoken is None else self.ended(turn, spoken.onset_ms)
         self._spoken.pop(turn, None)
         return stopped
 
     def transcribed(self, turn: int, text: str, final: bool) -> list[str]:
-        """A transcript arrived: a partial or the final one."""
         spoken = self._spoken.get(turn)
         if spoken is None:
             return []

@@ -17,6 +17,10 @@ MAX_CLIENT_BYTES = 16 * 1024 * 1024
 """Client's items in one conversation together, as JSON. The session's history holds 512 K characters."""
 
 
+def new_item(item_id: str, kind: str, status: str, **fields: Any) -> Item:
+    return {"id": item_id, "object": "realtime.item", "type": kind, "status": status, **fields}
+
+
 @dataclass(slots=True)
 class Entry:
     """One item, and its place in the session."""
@@ -37,14 +41,14 @@ class Entry:
 class Conversation:
     """The items of one connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, conversation_id: str) -> None:
+        self.id = conversation_id
         self._entries: dict[str, Entry] = {}
         self._order: list[str] = []
         self._client_items = 0
         self._client_bytes = 0
 
     def find(self, item_id: Any) -> Entry | None:
-        """The entry with this id; None if there is none."""
         return self._entries.get(item_id) if type(item_id) is str else None
 
     def before(self, entry: Entry) -> str | None:

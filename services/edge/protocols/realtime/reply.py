@@ -4,11 +4,12 @@ Pure. It owns the order of these events; the session decides when a reply begins
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from services.edge.client.events import Failed
 from services.edge.client.keys import call_key, reply_key
-from services.edge.protocols.realtime.items import Conversation, Entry
+from services.edge.protocols.realtime.items import Conversation, Entry, new_item
 from services.edge.protocols.realtime.session import SessionObject
 from services.edge.protocols.realtime.wire import FORMATS, Wire, pack_audio, rate_of
 from shared.audio.pcm import Resampler
@@ -43,22 +44,13 @@ class Request:
     """The turn that the session gave to the request; None: not known yet."""
 
 
-@dataclass(slots=True)
-class Failure:
-    """Why a reply failed."""
-
-    code: str
-    message: str
-
-
-@dataclass(slots=True)
+@dataclass
 class Reply:
     """One response, from `response.created` to `response.done`."""
 
     wire: Wire
     session: SessionObject
     conversation: Conversation
-    conversation_id: str
     turn: int
     request: Request
     speech_ms: int
@@ -67,29 +59,28 @@ class Reply:
     """Sample rate of the session's audio in Hz; the client's format may have another rate."""
     from_ms: int = 0
     """Position in the turn's reply at which this response begins."""
-    failure: Failure | None = None
-    id: str = field(init=False)
-    _ids: dict[str, Any] = field(init=False)
-    _spoken: bool = field(init=False)
-    _format: str = field(init=False)
-    _resampler: Resampler = field(init=False)
-    _entry: Entry | None = field(init=False, default=None)
-    _calls: list[Entry] = field(init=False, default_factory=list)
-    _text: str = field(init=False, default="")
-    _samples: int = field(init=False, default=0)
+    failure: Failed | None = None
 
     def __post_init__(self) -> None:
         self.id = self.wire.new_id("resp")
-        self._ids = {"response_id": self.id, "item_id": self.wire.new_id("item"), "output_index": 0, "content_index": 0}
+        self._ids: dict[str, Any] = {
+            "response_id": self.id,
+            "item_id": self.wire.new_id("item"),
+            "output_index": 0,
+            "content_index": 0,
+        }
         modalities = self.request.output_modalities or self.session.config["output_modalities"]
         self._spoken = modalities == ["audio"]
         self._format = self.session.output_format
         self._resampler = Resampler(self.rate_hz, rate_of(self._format))
+        self._entry: Entry | None = None
+        self._calls: list[Entry] = []
+        self._text = ""
+        self._samples = 0
 
     # -- the session's events -----------------------------------------------------------------------------------
 
     def created(self) -> list[str]:
-        """The reply begins."""
         return [self.wire.event("response.created", response=self._response("in_progress"))]
 
     def text(self, delta: str) -> list[str]:
@@ -128,22 +119,19 @@ class Reply:
         """Announce the item and its part, before the first delta of text or audio."""
         if self._entry is not None:
             return []
-        item = {
-            "id": self._ids["item_id"],
-            "object": "realtime.item",
-            "type": "message",
-            "status": "in_progress",
-            "role": "assistant",
-            "content": [],
-        }
+        item = new_item(self._ids["item_id"], "message", "in_progress", role="assistant", content=[])
         self._entry = Entry(item, reply_key(self.turn), turn=self.turn, from_ms=self.from_ms)
         before = self.conversation.append(self._entry)
-        part = {"type": "audio", "transcript": ""} if self._spoken else {"type": "text", "text": ""}
         return [
             self.wire.event("response.output_item.added", response_id=self.id, output_index=0, item=item),
             self.wire.event("conversation.item.added", previous_item_id=before, item=item),
-            self.wire.event("response.content_part.added", **self._ids, part=part),
+            self.wire.event("response.content_part.added", **self._ids, part=self._part()),
         ]
+
+    def _part(self) -> dict[str, str]:
+        if self._spoken:
+            return {"type": "audio", "transcript": self._text}
+        return {"type": "text", "text": self._text}
 
     def _sound(self, pcm: bytes) -> list[str]:
         if self._entry is not None:
@@ -156,15 +144,8 @@ class Reply:
 
     def _call(self, call: ToolCall) -> list[str]:
         """A call of a tool: an item after the message."""
-        item = {
-            "id": self.wire.new_id("item"),
-            "object": "realtime.item",
-            "type": "function_call",
-            "status": "in_progress",
-            "name": call.name,
-            "call_id": call.id,
-            "arguments": "",
-        }
+        named = {"name": call.name, "call_id": call.id, "arguments": ""}
+        item = new_item(self.wire.new_id("item"), "function_call", "in_progress", **named)
         place = {"response_id": self.id, "output_index": len(self._items)}
         ids = {**place, "item_id": item["id"], "call_id": call.id}
         done = {**item, "status": "completed", "arguments": call.arguments}
@@ -183,22 +164,18 @@ class Reply:
 
     @property
     def _items(self) -> list[Entry]:
-        """The items of the response, in order."""
         return self._calls if self._entry is None else [self._entry, *self._calls]
 
     def _close(self, entry: Entry, status: str) -> list[str]:
+        part = self._part()
         if self._spoken:
-            part = {"type": "audio", "transcript": self._text}
-            content = {"type": "output_audio", "transcript": self._text}
             ended = [
                 self.wire.event("response.output_audio.done", **self._ids),
                 self.wire.event("response.output_audio_transcript.done", **self._ids, transcript=self._text),
             ]
         else:
-            part = {"type": "text", "text": self._text}
-            content = {"type": "output_text", "text": self._text}
             ended = [self.wire.event("response.output_text.done", **self._ids, text=self._text)]
-        entry.item = {**entry.item, "status": status, "content": [content]}
+        entry.item = {**entry.item, "status": status, "content": [{**part, "type": f"output_{part['type']}"}]}
         before = self.conversation.before(entry)
         return [
             *ended,
@@ -218,7 +195,7 @@ class Reply:
             "status": status,
             "status_details": None,
             "output": [] if status == "in_progress" else [entry.item for entry in self._items],
-            "conversation_id": self.conversation_id,
+            "conversation_id": self.conversation.id,
             "output_modalities": ["audio"] if self._spoken else ["text"],
             "max_output_tokens": self.request.max_output_tokens or config["max_output_tokens"],
             "audio": {"output": output},
@@ -235,7 +212,7 @@ class Reply:
             return None
         if status == "cancelled":
             return {"type": status, "reason": reason}
-        failure = self.failure or Failure("server_error", "The reply failed.")
+        failure = self.failure or Failed("server_error", "The reply failed.")
         error = {"type": "server_error", "code": failure.code, "message": failure.message}
         return {"type": status, "error": error}
 

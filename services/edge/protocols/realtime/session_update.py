@@ -8,20 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator, TypeAdapter
 from typing_extensions import TypedDict
 
+from services.edge.protocols import session_settings as allowed
 from services.edge.protocols.fields import Allowed, OnlyKnown, refusal, text
 from services.edge.protocols.realtime.tools import ToolChoice, Tools
 from services.edge.protocols.realtime.wire import FORMATS
-from services.edge.protocols.session_settings import (
-    Endpoint,
-    Hints,
-    IdleTimeout,
-    Instructions,
-    Language,
-    Preroll,
-    Speed,
-    Threshold,
-    Voice,
-)
 
 MaxOutputTokens = Annotated[
     Annotated[int, Field(ge=1, le=4096)] | Literal["inf"], Allowed("a whole number from 1 to 4096 or inf")
@@ -32,7 +22,6 @@ Modalities = Annotated[
 
 
 def _format(value: Any) -> dict[str, Any]:
-    """The format of `FORMATS` that a client chooses."""
     kind = value.get("type") if type(value) is dict else None
     known = FORMATS.get(kind) if type(kind) is str else None
     if known is None:
@@ -51,8 +40,8 @@ class Transcription(TypedDict, total=False):
 
     __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
     model: Annotated[str, text(100)] | None
-    language: Language | None
-    prompt: Hints | None
+    language: allowed.Language | None
+    prompt: allowed.Hints | None
 
 
 class NoiseReduction(TypedDict):
@@ -69,17 +58,15 @@ class TurnDetection(TypedDict, total=False):
     create_response: bool | None
     interrupt_response: bool | None
     # server_vad
-    threshold: Threshold | None
-    prefix_padding_ms: Preroll | None
-    silence_duration_ms: Endpoint | None
-    idle_timeout_ms: IdleTimeout | None
+    threshold: allowed.Threshold | None
+    prefix_padding_ms: allowed.Preroll | None
+    silence_duration_ms: allowed.Endpoint | None
+    idle_timeout_ms: allowed.IdleTimeout | None
     # semantic_vad
     eagerness: Literal["low", "medium", "high", "auto"] | None
 
 
 class AudioInput(TypedDict, total=False):
-    """What the person says."""
-
     format: Format | None
     transcription: Transcription | None
     noise_reduction: Annotated[
@@ -92,31 +79,24 @@ class AudioInput(TypedDict, total=False):
 
 
 class NamedVoice(TypedDict):
-    """A voice by its id."""
-
-    id: Voice
+    id: allowed.Voice
 
 
 class AudioOutput(TypedDict, total=False):
-    """What the agent says."""
-
     format: Format | None
     voice: (
-        Annotated[Voice | NamedVoice, Allowed("a string of at most 100 characters, or an object with it as id")] | None
+        Annotated[allowed.Voice | NamedVoice, Allowed("a string of at most 100 characters, or an object with it as id")]
+        | None
     )
-    speed: Speed | None
+    speed: allowed.Speed | None
 
 
 class Audio(TypedDict, total=False):
-    """Both directions of the audio."""
-
     input: Annotated[AudioInput, OnlyKnown()] | None
     output: Annotated[AudioOutput, OnlyKnown()] | None
 
 
 class SessionUpdate(TypedDict, total=False):
-    """The session object of a `session.update`."""
-
     type: Literal["realtime"]
     # Clients send these back; they change nothing.
     object: Any
@@ -125,7 +105,7 @@ class SessionUpdate(TypedDict, total=False):
     expires_at: Any
     # Parley acts on these.
     output_modalities: Modalities | None
-    instructions: Instructions | None
+    instructions: allowed.Instructions | None
     tools: Tools | None
     tool_choice: ToolChoice | None
     max_output_tokens: MaxOutputTokens | None

@@ -76,8 +76,6 @@ def _check_together(tools: list[FunctionTool]) -> list[FunctionTool]:
 
 
 class NamedTool(TypedDict):
-    """The choice of one tool."""
-
     __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
     type: Literal["function"]
     name: Annotated[str, Allowed("the name of a tool", pattern=f"^{_NAME.pattern}$")]

@@ -6,26 +6,10 @@ Pure. `Turns` owns the open response and the response that the client requested;
 from collections.abc import Sequence
 from typing import Any
 
-from services.edge.client.events import (
-    Event,
-    Failed,
-    IdlePassed,
-    Interrupt,
-    Pause,
-    ReplyAudio,
-    ReplyBegan,
-    ReplyEnded,
-    ReplyText,
-    Resume,
-    SpeechBegan,
-    SpeechEnded,
-    Transcribed,
-    TurnBegan,
-    TurnDropped,
-)
+from services.edge.client import events as ev
 from services.edge.protocols.realtime.hearing import Hearing
 from services.edge.protocols.realtime.items import Conversation
-from services.edge.protocols.realtime.reply import Failure, Reply, Request
+from services.edge.protocols.realtime.reply import Reply, Request
 from services.edge.protocols.realtime.session import SessionObject
 from services.edge.protocols.realtime.wire import PCM_RATE_HZ, Refused, Wire
 from shared.protocol.session import ToolCall
@@ -38,7 +22,6 @@ class Turns:
         self._wire = wire
         self._session = session
         self._conversation = conversation
-        self._conversation_id = wire.new_id("conv")
         self.rate_hz = PCM_RATE_HZ
         self._hearing = Hearing(wire, session, conversation)
         self._last_spoken = 0
@@ -98,44 +81,43 @@ class Turns:
 
     # -- what the session reports -------------------------------------------------------------------------------
 
-    def encode(self, event: Event) -> list[str]:
-        """The server events for an event of the session."""
+    def encode(self, event: ev.Event) -> list[str]:
         match event:
-            case ReplyAudio() | ReplyText():
+            case ev.ReplyAudio() | ev.ReplyText():
                 return self._content(event)
-            case SpeechBegan(turn, onset_ms):
+            case ev.SpeechBegan(turn, onset_ms):
                 return self._hearing.began(turn, onset_ms)
-            case SpeechEnded(turn, end_ms, final):
+            case ev.SpeechEnded(turn, end_ms, final):
                 return self._hearing.ended(turn, end_ms) if final else []
-            case TurnBegan():
+            case ev.TurnBegan():
                 return self._turn_began(event)
-            case TurnDropped(turn):
+            case ev.TurnDropped(turn):
                 return self._turn_dropped(turn)
-            case Transcribed(turn, text, final):
+            case ev.Transcribed(turn, text, final):
                 return self._hearing.transcribed(turn, text, final)
-            case ReplyBegan(turn):
+            case ev.ReplyBegan(turn):
                 return self._reply_began(turn)
-            case ReplyEnded():
+            case ev.ReplyEnded():
                 return self._reply_ended(event)
-            case Pause(turn):
+            case ev.Pause(turn):
                 return self._paused(turn)
-            case Resume():
+            case ev.Resume():
                 return self._resumed(event)
-            case Interrupt():
+            case ev.Interrupt():
                 self._held = 0
                 return []
-            case IdlePassed(since_ms, until_ms):
+            case ev.IdlePassed(since_ms, until_ms):
                 span = {"audio_start_ms": since_ms, "audio_end_ms": until_ms}
                 item_id = self._wire.new_id("item")
                 return [self._wire.event("input_audio_buffer.timeout_triggered", item_id=item_id, **span)]
-            case Failed():
+            case ev.Failed():
                 return self._failed(event)
             case _:
                 return []
 
     # -- turns --------------------------------------------------------------------------------------------------
 
-    def _turn_began(self, event: TurnBegan) -> list[str]:
+    def _turn_began(self, event: ev.TurnBegan) -> list[str]:
         turn = event.turn
         if not event.spoken_ms and turn not in self._hearing and (event.wants_reply or not self._commits):
             if self._given_up:
@@ -161,17 +143,8 @@ class Turns:
     # -- replies ------------------------------------------------------------------------------------------------
 
     def _reply(self, turn: int, request: Request, from_ms: int = 0) -> Reply:
-        return Reply(
-            self._wire,
-            self._session,
-            self._conversation,
-            self._conversation_id,
-            turn,
-            request,
-            self._hearing.take_speech_ms(),
-            self.rate_hz,
-            from_ms,
-        )
+        speech_ms = self._hearing.take_speech_ms()
+        return Reply(self._wire, self._session, self._conversation, turn, request, speech_ms, self.rate_hz, from_ms)
 
     def _reply_began(self, turn: int) -> list[str]:
         if turn <= self._over:
@@ -196,7 +169,7 @@ class Turns:
         reply, self._open = self._open, None
         return reply.done("interrupted", "")
 
-    def _resumed(self, event: Resume) -> list[str]:
+    def _resumed(self, event: ev.Resume) -> list[str]:
         """A false interruption: the rest of the reply becomes a new response, as clients cannot resume the old one."""
         if self._held != event.turn:
             return []
@@ -204,12 +177,12 @@ class Turns:
         self._open = self._reply(event.turn, Request(), event.from_ms)
         return self._open.created() + self._open.text(event.text)
 
-    def _content(self, event: ReplyAudio | ReplyText) -> list[str]:
+    def _content(self, event: ev.ReplyAudio | ev.ReplyText) -> list[str]:
         if self._open is None or self._open.turn != event.turn:
             return []
-        return self._open.audio(event.pcm) if isinstance(event, ReplyAudio) else self._open.text(event.text)
+        return self._open.audio(event.pcm) if isinstance(event, ev.ReplyAudio) else self._open.text(event.text)
 
-    def _reply_ended(self, event: ReplyEnded) -> list[str]:
+    def _reply_ended(self, event: ev.ReplyEnded) -> list[str]:
         self._held = 0
         if self._open is not None and self._open.turn == event.turn:
             return self._end(self._open, event.status, event.text, event.calls)
@@ -223,29 +196,29 @@ class Turns:
         self._over = max(self._over, reply.turn)
         return reply.done(status, text, calls)
 
-    def _give_up(self, status: str, failure: Failure | None = None) -> list[str]:
+    def _give_up(self, status: str, failure: ev.Failed | None = None) -> list[str]:
         """The requested reply ends before it began; the client still waits for `response.created` and `.done`."""
         request, self._request = self._request or Request(), None
         return self._unmade(request.turn or 0, request, status, failure)
 
-    def _unmade(self, turn: int, request: Request, status: str, failure: Failure | None) -> list[str]:
+    def _unmade(self, turn: int, request: Request, status: str, failure: ev.Failed | None) -> list[str]:
         reply = self._reply(turn, request)
         reply.failure = failure
         self._over = max(self._over, turn)
         return reply.created() + reply.done(status, "")
 
-    def _failed(self, event: Failed) -> list[str]:
+    def _failed(self, event: ev.Failed) -> list[str]:
         """Report a failure in its response or transcript, not as an `error`: some clients end their session at one."""
-        failure, turn = Failure(event.code, event.message), event.turn
+        turn = event.turn
         if turn and self._open is not None and turn == self._open.turn:
-            self._open.failure = failure
+            self._open.failure = event
             return []
         if turn and self._request is not None and turn == self._request.turn:
-            return self._give_up("failed", failure)
-        events = self._hearing.failed(turn, failure.code, failure.message)
+            return self._give_up("failed", event)
+        events = self._hearing.failed(turn, event.code, event.message)
         if turn and turn == self._awaited and turn > self._over:
-            return events + self._unmade(turn, Request(), "failed", failure)
+            return events + self._unmade(turn, Request(), "failed", event)
         if events or (turn and turn <= self._over):
             self._over = max(self._over, turn)
             return events
-        return [self._wire.error(failure.message, failure.code, kind="server_error")]
+        return [self._wire.error(event.message, event.code, kind="server_error")]

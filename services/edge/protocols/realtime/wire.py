@@ -47,7 +47,6 @@ class Wire:
         self.new_id = new_id
 
     def event(self, kind: str, **fields: Any) -> str:
-        """One server event as text."""
         return orjson.dumps({"type": kind, "event_id": self.new_id("event"), **fields}).decode()
 
     def error(
