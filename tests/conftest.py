@@ -44,7 +44,7 @@ IN_CI = os.environ.get("CI") == "true"
 
 MAY_BE_SKIPPED = ("docker compose is not installed", "the standard library has no audioop")
 """Reasons to skip a test that hold in CI too."""
-LIMITS_S = {"pipeline": 600, "browser": 600, "chaos": 600, "models": 300, "unit": 60}
+LIMITS_S = {"pipeline": 600, "browser": 600, "chaos": 600, "commands": 600, "models": 300, "unit": 60}
 """By folder or marker: after how long a test counts as hung, its fixtures included, on a slow and busy machine too."""
 
 

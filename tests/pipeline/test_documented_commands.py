@@ -167,7 +167,7 @@ RULES = (
     Rule(r"make \w", dry_run, "installs, or runs all tests; `make run` starts the system of this test"),
     Rule(r"\.venv/bin/parley (asr|vad|llm|tts|edge)$", run_service, "runs until a signal"),
     Rule(r"\.venv/bin/parley up", accept_options, "`make run` starts it"),
-    Rule(r"\.venv/bin/parley bench ", accept_options, "takes minutes; tests/unit/benchmarks tests them"),
+    Rule(r"\.venv/bin/parley bench ", accept_options, "takes minutes; tests/commands/benchmarks tests them"),
     Rule(r"\.venv/bin/parley models (pull|verify|warm)", accept_options, "needs models; tests/unit/deploy tests them"),
     Rule(r"\.venv/bin/python -m tests\.support\.simulation$", run_fewer_turns, "takes minutes"),
     Rule(r"\.venv/bin/python -m tests\.support\.screenshots", accept_options, "takes a minute, and changes files"),

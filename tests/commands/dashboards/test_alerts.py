@@ -14,11 +14,11 @@ import yaml
 from dashboards import alerts, slo
 from deploy.cli.__main__ import app
 from shared.settings import TABLE
+from tests.commands.dashboards.budget_scenarios import BUDGETS
+from tests.commands.dashboards.cause_scenarios import CAUSES
+from tests.commands.dashboards.scenario import Scenario
 from tests.conftest import need
 from tests.support.waiting import HANG_S
-from tests.unit.dashboards.budget_scenarios import BUDGETS
-from tests.unit.dashboards.cause_scenarios import CAUSES
-from tests.unit.dashboards.scenario import Scenario
 
 REPOSITORY = Path(__file__).parents[3]
 BUILT = REPOSITORY / "dashboards/built/alerts.yaml"

@@ -1,6 +1,6 @@
 """Internal conditions, and the alerts that they must raise."""
 
-from tests.unit.dashboards.scenario import ABSENT, STALE, Scenario, counts, holds, ticket
+from tests.commands.dashboards.scenario import ABSENT, STALE, Scenario, counts, holds, ticket
 
 SCRAPED = 'job="parley", stage="tts", instance="gpu-1:9100"'
 TARGETS = ("vad", "asr", "llm", "edge")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tests.unit.dashboards.scenario import Fired, Scenario, counts
+from tests.commands.dashboards.scenario import Fired, Scenario, counts
 
 Phases = tuple[tuple[float, float, int], ...]
 """Good events per minute, bad events per minute, and the number of minutes."""
