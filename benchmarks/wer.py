@@ -69,9 +69,15 @@ def read_clips(folder: Path) -> list[Clip]:
         return [Clip(folder / row["file"], row["text"]) for row in csv.DictReader(lines, delimiter="\t")]
 
 
+_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+SPELLED = {"mr": "mister", "mrs": "missis", "dr": "doctor"} | {str(at): word for at, word in enumerate(_NUMBERS)}
+"""How the transcripts spell what some recognisers abbreviate."""
+
+
 def normalise(text: str) -> str:
-    """Words alone: lower case, no punctuation but the apostrophe within a word."""
-    return " ".join(re.findall(r"[^\W_]+(?:'[^\W_]+)*", text.lower()))
+    """Words alone: lower case, no punctuation but the apostrophe within a word, small numbers spelled out."""
+    words = re.findall(r"[^\W_]+(?:'[^\W_]+)*", text.lower())
+    return " ".join(SPELLED.get(word, word) for word in words)
 
 
 def word_error_rate(truth: Sequence[str], transcripts: Sequence[str]) -> float:

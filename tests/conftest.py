@@ -158,6 +158,19 @@ def clips() -> Path:
 
 
 @pytest.fixture(scope="session")
+def real_model() -> Callable[[str], Path]:
+    """`real_model(name)`: the folder of a model with real weights; the test is skipped without it."""
+
+    def folder(name: str) -> Path:
+        found = Path(os.environ.get("PARLEY_TEST_MODELS", "")) / name
+        if not os.environ.get("PARLEY_TEST_MODELS") or not found.is_dir():
+            pytest.skip(f"PARLEY_TEST_MODELS names no folder with the model {name}")
+        return found
+
+    return folder
+
+
+@pytest.fixture(scope="session")
 def speech_pcm() -> Callable[[str, int], bytes]:
     """`speech_pcm(text, rate_hz)`: someone says the text; s16le mono, without silence around it."""
 

@@ -12,7 +12,10 @@ VOCODER = "charactr/vocos-mel-24khz"
 """The vocoder of F5."""
 
 DEFAULTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
-    "asr": {"transformers": {"cuda": "openai/whisper-large-v3-turbo", "cpu": "openai/whisper-base"}},
+    "asr": {
+        "faster-whisper": {"cuda": "mobiuslabsgmbh/faster-whisper-large-v3-turbo", "cpu": "whisper-tiny.en"},
+        "transformers": {"cuda": "openai/whisper-large-v3-turbo", "cpu": "openai/whisper-base"},
+    },
     "llm": {
         "transformers": {"cuda": "Qwen/Qwen3-4B-Instruct-2507", "cpu": "Qwen/Qwen3-0.6B"},
         "omni": {"cuda": "mistralai/Voxtral-Mini-3B-2507", "cpu": "mistralai/Voxtral-Mini-3B-2507"},
@@ -26,6 +29,7 @@ DEFAULTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
 """The default model by stage, engine and kind of device."""
 
 NEEDS: Mapping[str, tuple[str, ...]] = {
+    "faster-whisper": ("config.json", "model.bin", "tokenizer.json"),
     "kokoro": ("config.json", "kokoro-v1_0.pth", "voices/af_heart.pt"),
     "f5": ("F5TTS_v1_Base/vocab.txt", "F5TTS_v1_Base/model_1250000.safetensors"),
     "vocos": ("config.yaml", "pytorch_model.bin"),
@@ -47,6 +51,7 @@ PATTERNS: Mapping[str, tuple[str, ...]] = {
     "transformers": _OF_TRANSFORMERS,
     "omni": _OF_TRANSFORMERS,
     "kokoro": ("config.json", "kokoro-v1_0.pth", "voices/*.pt"),
+    "faster-whisper": (*NEEDS["faster-whisper"], "preprocessor_config.json", "vocabulary.*"),
 }
 
 FOLDERS = ("additional_chat_templates/", "speaker_embeddings/")
