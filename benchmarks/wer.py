@@ -1,7 +1,7 @@
 """Word error rate of real recordings.
 
-Each clip is spoken in real time to a whole system with the classic engines, and is also given directly to the same
-recogniser: the difference is the cost of turn-taking. The folder of clips holds sound files and `transcripts.tsv`.
+Each clip is spoken in real time to a whole system with small engines, and is also given directly to the same recogniser:
+the difference is the cost of turn-taking. The folder of clips holds sound files and `transcripts.tsv`.
 """
 
 import asyncio
@@ -21,16 +21,17 @@ from benchmarks.result import RESULTS, Result, circumstances, result_path, write
 from benchmarks.tables import new_table, open_console
 from deploy.client.conversation import Recording, TalkFailed, converse
 from deploy.client.talk import read_speech
-from services.asr.engines.sphinx import SphinxRecognizer
-from shared.settings import Settings
+from services.asr.engine import ENGINES
+from shared.engines.registry import UnknownEngine, create_engine, loaded
+from shared.settings import BadSettings, load_settings
 from tests.support.system import BrokerError, StartFailed, running_system
 
-CLASSIC = {
+SMALL = {
     "PARLEY_VAD_ENGINE": "webrtc",
-    "PARLEY_ASR_ENGINE": "sphinx",
     "PARLEY_LLM_ENGINE": "eliza",
     "PARLEY_TTS_ENGINE": "espeak",
 }
+DEFAULT_ASR = "sphinx"
 AT_ONCE = 2
 """Clips spoken at the same time. With more, the decoders of a small machine fall behind."""
 CHUNK_BYTES = 3200
@@ -101,12 +102,10 @@ async def transcribe_path(clips: Sequence[Clip], url: str) -> list[str]:
     return [task.result() for task in tasks]
 
 
-async def transcribe_bare(clips: Sequence[Clip]) -> list[str]:
+async def transcribe_bare(clips: Sequence[Clip], engine: str) -> list[str]:
     """Transcribe each clip with the recogniser alone."""
-    recognizer = SphinxRecognizer(Settings())
-    await recognizer.load()
     texts = []
-    try:
+    async with loaded(create_engine("asr", engine, ENGINES, load_settings())) as recognizer:
         for clip in clips:
             utterance = await recognizer.open("en")
             try:
@@ -116,15 +115,14 @@ async def transcribe_bare(clips: Sequence[Clip]) -> list[str]:
                 texts.append((await utterance.finish()).text)
             finally:
                 utterance.close()
-    finally:
-        await recognizer.close()
     return texts
 
 
-async def measure(clips: Sequence[Clip], endpoint_ms: int) -> list[Understood]:
+async def measure(clips: Sequence[Clip], engine: str, endpoint_ms: int) -> list[Understood]:
     """Transcribe all clips both ways."""
-    bare = await transcribe_bare(clips)
-    async with running_system(CLASSIC | {"PARLEY_ENDPOINT_MS": str(endpoint_ms)}) as system:
+    bare = await transcribe_bare(clips, engine)
+    chosen = {"PARLEY_ASR_ENGINE": engine, "PARLEY_ENDPOINT_MS": str(endpoint_ms)}
+    async with running_system(SMALL | chosen) as system:
         path = await transcribe_path(clips, system.url)
     return [
         Understood(clip, whole, word_error_rate([clip.text], [whole]), alone, word_error_rate([clip.text], [alone]))
@@ -161,7 +159,7 @@ def samples_of(result: Result) -> dict[Key, dict[int, float]]:
 
 
 def _same(result: Result) -> Mapping[str, object]:
-    return {"endpoint, ms": result["endpoint_ms"]}
+    return {"endpoint, ms": result["endpoint_ms"], "recogniser": result.get("asr", DEFAULT_ASR)}
 
 
 KIND = Kind("parley bench wer", samples_of, _same)
@@ -183,6 +181,7 @@ def wer(
     clips: Annotated[
         Path, typer.Option(exists=True, file_okay=False, help="Folder with sound files and transcripts.tsv.")
     ],
+    asr: Annotated[str, typer.Option(help="The recogniser; PARLEY_ASR_MODEL and the like apply.")] = DEFAULT_ASR,
     endpoint_ms: Annotated[int, typer.Option(help="Silence that ends a turn.")] = WHOLE_CLIP_MS,
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the results.")] = RESULTS,
     compare_with: Annotated[
@@ -197,12 +196,12 @@ def wer(
     Exit code: 0 measured, 1 a figure regressed, turn-taking costs more than 5 points or there is no result, 2 the options
     are wrong.
     """
-    raise typer.Exit(run_wer(clips, endpoint_ms, out, compare_with))
+    raise typer.Exit(run_wer(clips, asr, endpoint_ms, out, compare_with))
 
 
-def run_wer(clips: Path, endpoint_ms: int, out: Path, compare_with: Path | None) -> int:
+def run_wer(clips: Path, asr: str, endpoint_ms: int, out: Path, compare_with: Path | None) -> int:
     """Measure, show, write and compare. Returns the exit code."""
-    where = circumstances() | {"endpoint_ms": endpoint_ms}
+    where = circumstances() | {"asr": asr, "endpoint_ms": endpoint_ms}
     path = result_path(out, "wer", where)
     try:
         baseline = None if compare_with is None else read_baseline(compare_with, KIND, where, path)
@@ -210,8 +209,8 @@ def run_wer(clips: Path, endpoint_ms: int, out: Path, compare_with: Path | None)
         print(error, file=sys.stderr)
         return USAGE_WRONG
     try:
-        result: dict[str, Any] = where | figures(asyncio.run(measure(read_clips(clips), endpoint_ms)))
-    except (OSError, TalkFailed, StartFailed, BrokerError, ExceptionGroup) as error:
+        result: dict[str, Any] = where | figures(asyncio.run(measure(read_clips(clips), asr, endpoint_ms)))
+    except (OSError, UnknownEngine, BadSettings, TalkFailed, StartFailed, BrokerError, ExceptionGroup) as error:
         reasons = error.exceptions if isinstance(error, ExceptionGroup) else [error]
         print(*reasons, sep="\n", file=sys.stderr)
         return 1
