@@ -16,8 +16,10 @@ from shared.protocol.session import RATE_HZ, Word
 
 LEAST_WINDOW_S, WINDOW_STEP_S, WINDOW_S = 15, 5, 30
 """A clip is padded to a multiple of the step, at least to the first and at most to the last of these."""
-MARGIN_S = 1
-"""Least padding: Whisper was trained to stop at a silence."""
+MARGIN_S = 3
+"""Least padding; with 1 s the end of a long clip is omitted more often."""
+BEAMS = 5
+"""Whisper's default. It costs as much time as greedy decoding and has a third fewer errors."""
 
 FRAMES_PER_S = 100
 FRAMES_PER_STEP = 2
@@ -58,7 +60,7 @@ class CTranslate2Whisper:
         results = self._model.generate(
             encoded,
             prompts,
-            beam_size=1,
+            beam_size=BEAMS,
             # CTranslate2 generates at most half of it, and what the prompt leaves.
             max_length=min(self._positions, max(2 * most, most + len(prompts[0]))),
             return_scores=True,

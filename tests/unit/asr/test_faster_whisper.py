@@ -63,7 +63,7 @@ def model(recognizer: FasterWhisperRecognizer) -> CTranslate2Whisper:
 @pytest.fixture(scope="module")
 def speech(clips: Path) -> dict[str, tuple[bytes, str]]:
     """Recordings of people (s16le, 16 kHz) and their words, by file name."""
-    return {clip.file.name: (read_speech(clip.file), clip.text) for clip in read_clips(clips)}
+    return {one.file.name: (read_speech(one.file), one.text) for one in read_clips(clips)}
 
 
 Speech = dict[str, tuple[bytes, str]]
@@ -93,7 +93,7 @@ async def test_a_pause_around_the_speech_changes_no_word(recognizer: FasterWhisp
 async def test_a_batch_gives_the_same_as_each_clip_alone(model: CTranslate2Whisper, speech: Speech) -> None:
     clips = [Clip((pcm,), "en") for pcm, _ in speech.values()]
     clips += [Clip((speech[CLUBS][0],), "en", "playing cards"), Clip((2 * speech[JFK][0],), "en")]
-    assert model.transcribe(clips) == [model.transcribe([clip])[0] for clip in clips]
+    assert model.transcribe(clips) == [model.transcribe([one])[0] for one in clips]
 
 
 async def test_partial_transcripts_grow(recognizer: FasterWhisperRecognizer, speech: Speech) -> None:
