@@ -28,7 +28,7 @@ class FasterWhisperRecognizer(OfflineRecognizer):
             import faster_whisper
         except ImportError as error:
             raise UnknownEngine(not_installed("The faster-whisper engine", "light", error.name)) from error
-        kind = _device_kind(settings, ctranslate2.get_cuda_device_count())
+        kind, index = choose_device(settings, ctranslate2.get_cuda_device_count())
         name = model_name("asr", NAME, settings.asr_model, kind)
         folder = find_model(name, needs_of(NAME))
         _check_tokenizer(folder / "tokenizer.json")
@@ -36,7 +36,7 @@ class FasterWhisperRecognizer(OfflineRecognizer):
             whisper = faster_whisper.WhisperModel(
                 str(folder),
                 device=kind,
-                device_index=int(settings.device.partition(":")[2] or 0),
+                device_index=index,
                 compute_type=compute_type(settings, kind),
                 cpu_threads=settings.threads,
                 local_files_only=True,
@@ -57,8 +57,8 @@ def _check_tokenizer(file: Path) -> None:
         raise UnknownEngine(f"{file} is damaged: delete it and download the model again") from error
 
 
-def _device_kind(settings: Settings, cuda_devices: int) -> str:
-    """Return `cpu` or `cuda`.
+def choose_device(settings: Settings, cuda_devices: int) -> tuple[str, int]:
+    """Return `cpu` or `cuda`, and which of the devices. CTranslate2 sees `cuda_devices`.
 
     Raises:
         UnknownEngine: the configured device does not exist, or CTranslate2 cannot use it.
@@ -74,7 +74,7 @@ def _device_kind(settings: Settings, cuda_devices: int) -> str:
         raise UnknownEngine(
             f"PARLEY_DEVICE={settings.device!r}: the faster-whisper engine runs on cpu or cuda. Set PARLEY_ASR_DEVICE=cpu"
         )
-    return kind
+    return kind, index
 
 
 def compute_type(settings: Settings, kind: str) -> str:

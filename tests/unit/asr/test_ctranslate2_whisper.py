@@ -1,5 +1,6 @@
-"""Calls of CTranslate2's Whisper: windows, prompts, languages, limits. The library is scripted."""
+"""Calls of CTranslate2's Whisper: windows, prompts, languages, limits, devices. The library is scripted."""
 
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,8 +8,11 @@ import numpy as np
 import pytest
 
 from services.asr.engines.ctranslate2_whisper import CTranslate2Whisper, window_s
+from services.asr.engines.faster_whisper import FasterWhisperRecognizer, choose_device, compute_type
 from services.asr.engines.model import Clip
+from shared.engines.registry import UnknownEngine
 from shared.protocol.session import Word
+from shared.settings import Settings
 from tests.support.sounds import clip, texts
 
 TOKENS = ["Ġten", "Ġof", "Ġclubs", ".", "<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|de|>", "<|sv|>"]
@@ -138,3 +142,51 @@ def test_an_empty_text_has_no_words() -> None:
     (recognition,) = CTranslate2Whisper(whisper).transcribe([clip(1, 1, "en")])
     assert (recognition.text, recognition.words, recognition.confidence) == ("", (), None)
     assert whisper.aligned == []
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "number"),
+    [
+        ({}, "cpu", "int8_float32"),
+        ({}, "cuda", "float16"),
+        ({"quantize": "int8"}, "cuda", "int8_float16"),
+        ({"dtype": "float32"}, "cpu", "float32"),
+        ({"dtype": "float32", "quantize": "int8"}, "cpu", "int8_float32"),
+        ({"dtype": "bfloat16"}, "cuda", "bfloat16"),
+    ],
+)
+def test_the_number_format_suits_the_device(options: dict[str, str], kind: str, number: str) -> None:
+    assert compute_type(Settings(**{"dtype": "auto", **options}), kind) == number
+
+
+@pytest.mark.parametrize(
+    ("device", "torch_sees", "count", "chosen"),
+    [
+        ("auto", "cuda", 0, ("cpu", 0)),
+        ("auto", "cuda", 2, ("cuda", 0)),
+        ("auto", "cpu", 1, ("cpu", 0)),
+        ("cuda:1", "cuda", 2, ("cuda", 1)),
+        ("cpu", "cuda", 1, ("cpu", 0)),
+    ],
+)
+def test_a_gpu_is_used_if_both_libraries_see_it(
+    monkeypatch: pytest.MonkeyPatch, device: str, torch_sees: str, count: int, chosen: tuple[str, int]
+) -> None:
+    torch = SimpleNamespace(
+        cuda=SimpleNamespace(is_available=lambda: torch_sees == "cuda"),
+        backends=SimpleNamespace(mps=SimpleNamespace(is_available=lambda: False)),
+    )
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    assert choose_device(Settings(device=device), count) == chosen
+
+
+@pytest.mark.parametrize(("device", "says"), [("cuda:2", "has 2 CUDA devices"), ("mps", "PARLEY_ASR_DEVICE=cpu")])
+def test_a_device_that_cannot_be_used_is_named(device: str, says: str) -> None:
+    with pytest.raises(UnknownEngine, match=rf"PARLEY_DEVICE='{device}'.*{says}"):
+        choose_device(Settings(device=device), 2)
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faster_whisper", None)
+    with pytest.raises(UnknownEngine, match=r"faster.whisper.* make install EXTRAS=light$"):
+        FasterWhisperRecognizer(Settings())._load()

@@ -84,7 +84,7 @@ async def test_people_are_understood(recognizer: FasterWhisperRecognizer, speech
 
 
 async def test_a_pause_around_the_speech_changes_no_word(recognizer: FasterWhisperRecognizer, speech: Speech) -> None:
-    # In a window of 10 s the decoder repeats one of these clips without end.
+    # Greedy decoding in a window of 10 s repeats one of these clips without end.
     before, after = noise(0.3, 1e-4), noise(0.6, 1e-4)
     texts = [await transcribe(recognizer, before + pcm + after) for pcm, _ in speech.values()]
     assert word_error_rate([truth for _, truth in speech.values()], texts) <= ALLOWED_WER
@@ -199,8 +199,6 @@ async def test_a_damaged_file_is_an_error_that_says_what_to_do(copy: Path, file:
     ("options", "says"),
     [
         ({"language": "de"}, r"PARLEY_LANGUAGE: .*'de'"),
-        ({"device": "cuda:7"}, "PARLEY_DEVICE='cuda:7': this machine has"),
-        ({"device": "mps"}, "Set PARLEY_ASR_DEVICE=cpu"),
         ({"dtype": "float16"}, "float16"),
     ],
 )
