@@ -27,8 +27,11 @@ class ScriptedWhisper:
     max_length = 448
     supported_languages = ("de", "en", "sv", "yue")  # this model has no token for the last one
 
-    def __init__(self, *, multilingual: bool = True, row: list[int] = ROW, detects: str = "sv") -> None:
+    def __init__(
+        self, *, multilingual: bool = True, row: list[int] = ROW, detects: str = "sv", device: str = "cpu"
+    ) -> None:
         self.model = self.hf_tokenizer = self
+        self.device = device
         self.is_multilingual, self._row, self._detects = multilingual, row, detects
         self.frames: list[tuple[int, ...]] = []
         self.prompts: list[list[list[int]]] = []
@@ -88,6 +91,11 @@ def test_a_call_has_clips_of_one_window_and_the_same_hints() -> None:
     ]
     assert [recognition.language for recognition in recognitions] == ["en", "en", "de", "en"]
     assert texts(recognitions) == ["ten of clubs."] * 4
+
+
+def test_only_a_gpu_takes_less_time_for_several_clips_together() -> None:
+    assert CTranslate2Whisper(ScriptedWhisper(device="cuda")).supports_batching
+    assert not CTranslate2Whisper(ScriptedWhisper()).supports_batching
 
 
 def test_the_language_is_detected_only_where_none_is_given() -> None:
