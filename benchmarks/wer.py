@@ -1,14 +1,14 @@
 """Word error rate of real recordings.
 
-Each clip is spoken in real time to a whole system with the classic engines, and is also given directly to the same
-recogniser: the difference is the cost of turn-taking. The folder of clips holds sound files and `transcripts.tsv`.
+Each clip is spoken in real time to a whole system with small engines, and is also given directly to the same recogniser:
+the difference is the cost of turn-taking. The folder of clips holds sound files and `transcripts.tsv`.
 """
 
 import asyncio
 import csv
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,16 +21,17 @@ from benchmarks.result import RESULTS, Out, Result, circumstances, result_path, 
 from benchmarks.tables import open_console, print_rows
 from deploy.client.conversation import Recording, TalkFailed, converse
 from deploy.client.talk import read_speech
-from services.asr.engines.sphinx import SphinxRecognizer
-from shared.settings import Settings
+from services.asr.engine import ENGINES
+from shared.engines.registry import UnknownEngine, create_engine, loaded
+from shared.settings import BadSettings, load_settings
 from tests.support.system import BrokerError, StartFailed, running_system
 
-CLASSIC = {
+SMALL = {
     "PARLEY_VAD_ENGINE": "webrtc",
-    "PARLEY_ASR_ENGINE": "sphinx",
     "PARLEY_LLM_ENGINE": "eliza",
     "PARLEY_TTS_ENGINE": "espeak",
 }
+DEFAULT_ASR = "sphinx"
 AT_ONCE = 2
 """Clips spoken at the same time. With more, the decoders of a small machine fall behind."""
 CHUNK_BYTES = 3200
@@ -57,9 +58,15 @@ def read_clips(folder: Path) -> list[Clip]:
         return [Clip(folder / row["file"], row["text"]) for row in csv.DictReader(lines, delimiter="\t")]
 
 
+_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+SPELLED = {"mr": "mister", "mrs": "missis", "dr": "doctor"} | {str(at): word for at, word in enumerate(_NUMBERS)}
+"""How the transcripts spell what some recognisers abbreviate."""
+
+
 def normalise(text: str) -> str:
-    """Words alone: lower case, no punctuation but the apostrophe within a word."""
-    return " ".join(re.findall(r"[^\W_]+(?:'[^\W_]+)*", text.lower()))
+    """Words alone: lower case, no punctuation but the apostrophe within a word, small numbers spelled out."""
+    words = re.findall(r"[^\W_]+(?:'[^\W_]+)*", text.lower())
+    return " ".join(SPELLED.get(word, word) for word in words)
 
 
 def word_error_rate(truth: Sequence[str], transcripts: Sequence[str]) -> float:
@@ -83,11 +90,9 @@ async def transcribe_path(clips: Sequence[Clip], url: str) -> list[str]:
     return [task.result() for task in tasks]
 
 
-async def transcribe_bare(clips: Sequence[Clip]) -> list[str]:
-    recognizer = SphinxRecognizer(Settings())
-    await recognizer.load()
+async def transcribe_bare(clips: Sequence[Clip], engine: str) -> list[str]:
     texts = []
-    try:
+    async with loaded(create_engine("asr", engine, ENGINES, load_settings())) as recognizer:
         for clip in clips:
             utterance = await recognizer.open("en")
             try:
@@ -97,15 +102,14 @@ async def transcribe_bare(clips: Sequence[Clip]) -> list[str]:
                 texts.append((await utterance.finish()).text)
             finally:
                 utterance.close()
-    finally:
-        await recognizer.close()
     return texts
 
 
-async def measure(clips: Sequence[Clip], endpoint_ms: int) -> dict[str, Any]:
+async def measure(clips: Sequence[Clip], engine: str, endpoint_ms: int) -> dict[str, Any]:
     """Transcribe all clips both ways. Returns the figures of the result; rates in percent."""
-    bare = await transcribe_bare(clips)
-    async with running_system(CLASSIC | {"PARLEY_ENDPOINT_MS": str(endpoint_ms)}) as system:
+    bare = await transcribe_bare(clips, engine)
+    chosen = {"PARLEY_ASR_ENGINE": engine, "PARLEY_ENDPOINT_MS": str(endpoint_ms)}
+    async with running_system(SMALL | chosen) as system:
         path = await transcribe_path(clips, system.url)
     return {
         **_rates([clip.text for clip in clips], path, bare),
@@ -131,7 +135,11 @@ def samples_of(result: Result) -> dict[Key, dict[int, float]]:
     }
 
 
-KIND = Kind("parley bench wer", samples_of, lambda result: {"endpoint, ms": result["endpoint_ms"]})
+def _same(result: Result) -> Mapping[str, object]:
+    return {"endpoint, ms": result["endpoint_ms"], "recogniser": result.get("asr", DEFAULT_ASR)}
+
+
+KIND = Kind("parley bench wer", samples_of, _same)
 
 
 def compare_results(before: Result, now: Result) -> Comparison:
@@ -157,6 +165,7 @@ def wer(
     clips: Annotated[
         Path, typer.Option(exists=True, file_okay=False, help="Folder with sound files and transcripts.tsv.")
     ],
+    asr: Annotated[str, typer.Option(help="The recogniser; PARLEY_ASR_MODEL and the like apply.")] = DEFAULT_ASR,
     endpoint_ms: Annotated[int, typer.Option(help="Silence that ends a turn.")] = WHOLE_CLIP_MS,
     out: Out = RESULTS,
     compare_with: CompareWith = None,
@@ -166,7 +175,7 @@ def wer(
     Exit code: 0 measured, 1 a figure regressed, turn-taking costs more than 5 points or there is no result, 2 the options
     are wrong.
     """
-    where = circumstances() | {"endpoint_ms": endpoint_ms}
+    where = circumstances() | {"asr": asr, "endpoint_ms": endpoint_ms}
     path = result_path(out, "wer", where)
     try:
         baseline = read_baseline(compare_with, KIND, where, path)
@@ -174,8 +183,8 @@ def wer(
         print(error, file=sys.stderr)
         raise typer.Exit(USAGE_WRONG) from None
     try:
-        result: dict[str, Any] = where | asyncio.run(measure(read_clips(clips), endpoint_ms))
-    except (OSError, TalkFailed, StartFailed, BrokerError, ExceptionGroup) as error:
+        result: dict[str, Any] = where | asyncio.run(measure(read_clips(clips), asr, endpoint_ms))
+    except (OSError, UnknownEngine, BadSettings, TalkFailed, StartFailed, BrokerError, ExceptionGroup) as error:
         reasons = error.exceptions if isinstance(error, ExceptionGroup) else [error]
         print(*reasons, sep="\n", file=sys.stderr)
         raise typer.Exit(1) from None

@@ -22,7 +22,9 @@ class EngineSettings(BaseModel):
     smart_turn_model: Annotated[
         str, Setting("Model of smart-turn: one of the catalogue, or an ONNX file", stage="vad")
     ] = "smart-turn-v3.2"
-    asr_engine: Annotated[str, Setting("sphinx, transformers, scripted, or module:Class", stage="asr")] = ""
+    asr_engine: Annotated[
+        str, Setting("sphinx, faster-whisper, transformers, scripted, or module:Class", stage="asr")
+    ] = ""
     llm_engine: Annotated[
         str, Setting("eliza, transformers, openai, omni, scripted, scripted-omni, or module:Class", stage="llm")
     ] = ""
@@ -65,7 +67,9 @@ class ModelSettings(BaseModel):
         Literal["auto", "float32", "float16", "bfloat16"],
         Setting("Number format of models; auto: 16 bits where the device is fast with them"),
     ] = "auto"
-    quantize: Annotated[Literal["none", "int8"], Setting("int8: linear layers in 8 bits, on a CPU")] = "none"
+    quantize: Annotated[
+        Literal["none", "int8"], Setting("int8: linear layers in 8 bits, on a CPU; faster-whisper's default there")
+    ] = "none"
     compile: Annotated[bool, Setting("Compile models at start: minutes of warm-up, then less time per step")] = False
     threads: Annotated[int, Setting("CPU threads of one worker's model; 0: the library's choice", 0, 512)] = 0
     device_memory: Annotated[float, Setting("Share of the GPU's memory that one worker may use", 0.01, 1)] = 1.0

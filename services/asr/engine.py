@@ -64,6 +64,7 @@ class Recognizer(Protocol):
 
 ENGINES = {
     "sphinx": "services.asr.engines.sphinx:SphinxRecognizer",
+    "faster-whisper": "services.asr.engines.faster_whisper:FasterWhisperRecognizer",
     "scripted": "services.asr.engines.scripted:ScriptedRecognizer",
     "transformers": "services.asr.engines.transformers:TransformersRecognizer",
 }

@@ -7,7 +7,15 @@ from shared.distribution import not_installed
 from shared.engines.registry import EngineLost, UnknownEngine, first_line
 from shared.settings import Settings
 
-_LOST = ("out of memory", "cuda error", "cublas_status", "cudnn_status", "device-side assert", "mps backend")
+_LOST = (
+    "out of memory",
+    "cuda error",
+    "cuda failed",
+    "cublas_status",
+    "cudnn_status",
+    "device-side assert",
+    "mps backend",
+)
 """Parts of the messages, in lower case, with which accelerators fail for good."""
 
 

@@ -104,7 +104,11 @@ def is_too_fast(text: str, seconds: float) -> bool:
 def without_hallucinations(recognition: Recognition, seconds: float) -> Recognition:
     """Return an offline model's result for a clip of this length, without hallucinated text."""
     text = without_loops(recognition.text)
-    if is_no_speech(recognition.no_speech, recognition.confidence) or is_too_fast(text, seconds):
+    if (
+        is_no_speech(recognition.no_speech, recognition.confidence)
+        or is_too_fast(text, seconds)
+        or not any(map(str.isalnum, text))  # Whisper hears a full stop in silence
+    ):
         text = ""
     if text == recognition.text:
         return recognition

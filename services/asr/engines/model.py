@@ -73,6 +73,11 @@ class Model(Protocol):
         ...
 
 
+def without_control_tokens(hints: str) -> str:
+    """Return the hints without the marks of Whisper's control tokens, which a tokenizer would obey."""
+    return hints.replace("<|", " ").replace("|>", " ")
+
+
 def silent_clip(seconds: float, language: str) -> Clip:
     """Return a clip to warm up with."""
     return Clip((bytes(2 * round(seconds * RATE_HZ)),), language)

@@ -4,103 +4,41 @@ Utterances of all sessions share calls of the model. An offline model transcribe
 model takes audio as it is spoken (`streaming`).
 """
 
-import asyncio
-from collections.abc import Sequence
-
 from services.asr.engine import Utterance
-from services.asr.engines.guards import without_hallucinations
-from services.asr.engines.languages import model_language
 from services.asr.engines.loading import load_model
-from services.asr.engines.model import Clip, Model, Recognition, silent_clip
-from services.asr.engines.offline import OfflineUtterance
+from services.asr.engines.model import Model
+from services.asr.engines.offline_recognizer import OfflineRecognizer
 from services.asr.engines.streaming import StreamPool
 from services.asr.engines.voxtral_realtime import VoxtralRealtime
-from shared.engines.batching import Batcher
 from shared.engines.devices import device_kind, open_device
 from shared.engines.models import find_model, model_name
-from shared.engines.registry import EngineLost, UnknownEngine
 from shared.settings import Settings
 
 
-class TransformersRecognizer:
+class TransformersRecognizer(OfflineRecognizer):
     """See `engine.Recognizer`."""
 
     def __init__(self, settings: Settings) -> None:
-        self.slots = settings.model_slots
-        self._settings = settings
-        self._model: Model
-        self._batcher: Batcher[Clip, Recognition] | None = None  # of an offline model
+        super().__init__(settings)
         self._streams: StreamPool | None = None  # of a streaming model
-
-    async def load(self) -> None:
-        """See `engine.Recognizer`.
-
-        Raises:
-            UnknownEngine: the model or a library is missing, or does not run; or it does not know `PARLEY_LANGUAGE`.
-            EngineLost: the device has failed.
-        """
-        settings = self._settings
-        self._model = await asyncio.to_thread(self._load)
-        try:
-            language = self._model_language(settings.session.language)
-        except ValueError as error:
-            raise UnknownEngine(f"PARLEY_LANGUAGE: {error}") from error
-        try:
-            await self._warm_up(language)
-        except EngineLost:
-            raise
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
-            raise UnknownEngine(f"the recogniser was loaded, but its first transcription failed: {error}") from error
-
-    async def _warm_up(self, language: str) -> None:
-        settings = self._settings
-        if isinstance(self._model, VoxtralRealtime):
-            self._streams = StreamPool(self._model, settings)
-            await self._streams.warm_up()
-            return
-        most = settings.batch if self._model.supports_batching else 1
-        self._batcher = Batcher(
-            "asr",
-            self._transcribe,
-            most=most,
-            wait_ms=settings.batch_ms,
-            timeout_s=600 if settings.compile else 120,
-            cost=lambda clip: clip.seconds,
-        )
-        for size in _batch_sizes(most if settings.compile else 1):
-            await asyncio.gather(*(self._batcher.ask(silent_clip(3, language)) for _ in range(size)))
 
     def _load(self) -> Model:
         name = model_name("asr", "transformers", self._settings.asr_model, device_kind(self._settings))
         return load_model(find_model(name), open_device(self._settings), self._settings)
 
-    def _transcribe(self, clips: Sequence[Clip]) -> list[Recognition]:
-        recognitions = self._model.transcribe(clips)
-        return [
-            without_hallucinations(recognition, clip.seconds)
-            for recognition, clip in zip(recognitions, clips, strict=True)
-        ]
+    async def _warm_up(self, language: str) -> None:
+        if isinstance(self._model, VoxtralRealtime):
+            self._streams = StreamPool(self._model, self._settings)
+            await self._streams.warm_up()
+        else:
+            await super()._warm_up(language)
 
     async def open(self, language: str, hints: str = "") -> Utterance:
-        """See `engine.Recognizer`. An empty language, or `auto`, is detected by models that can.
-
-        Raises:
-            ValueError: the model does not know the language, or cannot detect it.
-        """
         if self._streams is not None:
             return await self._streams.open(self._model_language(language))
-        assert self._batcher is not None, "load comes first"  # noqa: S101
-        return OfflineUtterance(self._batcher, self._model_language(language), hints.strip())
-
-    def _model_language(self, language: str) -> str:
-        return model_language(language, self._model.languages, detects=self._model.detects)
+        return await super().open(language, hints)
 
     async def close(self) -> None:
-        for opened in (self._batcher, self._streams):
-            if opened is not None:
-                await opened.close()
-
-
-def _batch_sizes(most: int) -> Sequence[int]:
-    """Return the batch sizes to compile at start: powers of two up to `most`."""
-    return [size for size in (1, 2, 4, 8, 16, 32, 64) if size <= most]
+        if self._streams is not None:
+            await self._streams.close()
+        await super().close()

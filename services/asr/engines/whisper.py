@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from services.asr.engines.model import Clip, Recognition, in_groups
+from services.asr.engines.model import Clip, Recognition, in_groups, without_control_tokens
 from services.asr.engines.pretrained import Pretrained
 from shared.engines.devices import Device
 from shared.protocol.session import RATE_HZ
@@ -85,8 +85,7 @@ class Whisper(Pretrained):
         """Return the tokens of the hints; only the last ones if there are more than the model was trained with."""
         import torch
 
-        # Otherwise "<|endoftext|>" in the hints would become that special token.
-        ids = self._processor.get_prompt_ids(hints.replace("<|", " ").replace("|>", " "), return_tensors="pt")
+        ids = self._processor.get_prompt_ids(without_control_tokens(hints), return_tensors="pt")
         most = self._positions // 2
         return torch.cat([ids[:1], ids[1:][1 - most :]]).to(self._device.name)
 

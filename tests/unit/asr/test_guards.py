@@ -130,6 +130,12 @@ def test_a_text_that_is_too_long_for_its_audio_is_rejected() -> None:
     assert without_hallucinations(Recognition(" ".join(map(str, range(20)))), 1.0).text == ""
 
 
+@pytest.mark.parametrize("text", [".", " . . .", "…"])
+def test_a_text_without_a_letter_is_rejected(text: str) -> None:
+    assert without_hallucinations(Recognition(text), 3.0).text == ""
+    assert without_hallucinations(Recognition(text + " 10"), 3.0).text
+
+
 def test_cut_words_lose_their_timestamps() -> None:
     words = tuple(Word("no", at, at + 1) for at in range(6))
     assert without_hallucinations(Recognition("no no no no no no", words=words), 2.0).words == words[:1]

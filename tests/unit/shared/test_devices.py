@@ -112,6 +112,8 @@ def test_eight_bits_are_for_a_cpu() -> None:
     [
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB\nmore"), "no memory left"),
         (MemoryError(), "no memory left"),
+        (RuntimeError("CUDA failed with error out of memory"), "no memory left"),
+        (RuntimeError("CUDA failed with error unspecified launch failure"), "the device has failed"),
         (RuntimeError("CUDA error: device-side assert triggered"), "the device has failed"),
         (RuntimeError("MPS backend failed"), "the device has failed"),
     ],
