@@ -20,6 +20,7 @@ DEFAULTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "tts": {
         "kokoro": {"cuda": "hexgrad/Kokoro-82M", "cpu": "hexgrad/Kokoro-82M"},
         "transformers": {"cuda": "facebook/mms-tts-eng", "cpu": "facebook/mms-tts-eng"},
+        "piper": {"cuda": "piper-en_US-joe-medium", "cpu": "piper-en_US-joe-medium"},
         "f5": {"cuda": "SWivid/F5-TTS", "cpu": "SWivid/F5-TTS"},
     },
 }
@@ -27,6 +28,7 @@ DEFAULTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
 
 NEEDS: Mapping[str, tuple[str, ...]] = {
     "kokoro": ("config.json", "kokoro-v1_0.pth", "voices/af_heart.pt"),
+    "piper": ("en_US-joe-medium.onnx", "en_US-joe-medium.onnx.json"),
     "f5": ("F5TTS_v1_Base/vocab.txt", "F5TTS_v1_Base/model_1250000.safetensors"),
     "vocos": ("config.yaml", "pytorch_model.bin"),
 }

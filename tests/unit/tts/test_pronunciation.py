@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.tts.engines.pronunciation import FIRST_LONGEST, LONGEST, Pronounced, aligned, pieces
+from services.tts.engines.pronunciation import FIRST_LONGEST, LONGEST, Pronounced, aligned, matched, pieces
 
 
 def test_phonemes_are_distributed_if_the_counts_differ() -> None:
@@ -46,9 +46,21 @@ def test_the_first_piece_is_short_and_ends_at_punctuation() -> None:
     assert sum(len(word.phonemes) + 1 for word in first) <= FIRST_LONGEST
 
 
-def test_shares_say_how_many_phonemes_each_word_gets() -> None:
-    assert aligned("it costs $3.50", "ɪt kˈɔsts dˈɑləɹ θɹˈi fˈɪfti", [1, 1, 3]) == [
-        Pronounced("it", "ɪt"),
+def test_words_are_found_in_the_phonemes_of_their_sentence() -> None:
+    words = ["It", "costs", "$23.50", "because", "of", "the", "weather."]
+    alone = ["ɪt", "kˈɔsts", "dˈɑːlɚ twˈɛnti θɹˈiː", "bɪkˈʌz", "ʌv", "ðə", "wˈɛðɚ"]
+    assert matched(words, alone, "ɪt kˈɔsts dˈɑːlɚ twˈɛnti θɹˈiː bɪkˈʌz ʌvðə wˈɛðɚ.") == [
+        Pronounced("It", "ɪt"),
         Pronounced("costs", "kˈɔsts"),
-        Pronounced("$3.50", "dˈɑləɹ θɹˈi fˈɪfti"),
+        Pronounced("$23.50", "dˈɑːlɚ twˈɛnti θɹˈiː"),
+        Pronounced("because", "bɪkˈʌz"),
+        Pronounced("of", "ʌv"),
+        Pronounced("the", "ðə", joined=True),
+        Pronounced("weather.", "wˈɛðɚ."),
     ]
+
+
+@given(st.lists(st.text("əɪʌ ", min_size=1, max_size=5), min_size=1, max_size=8), st.text("əɪʌ ,", max_size=30))
+def test_matching_loses_no_phoneme(alone: list[str], phonemes: str) -> None:
+    found = matched(["word"] * len(alone), alone, phonemes)
+    assert "".join(one.phonemes for one in found).replace(" ", "") == phonemes.replace(" ", "")
