@@ -142,7 +142,7 @@ def _session(model: bytes, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # its warnings are about intended options
+    options.log_severity_level = 4  # what fails is raised, too
     # Threads that spin while they wait would take the cores from the other stages.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Planning it compares all pairs of the 2,700 operations: 3 s of CPU time at each start, for no faster call.

@@ -226,12 +226,13 @@ def piper(folder: Path, name: str = "en_US-tiny-low", *, speakers: int = 1, rate
     """Add a voice of Piper to a folder: the network, exported as Piper exports it, and its configuration."""
     import torch
     from piper.phoneme_ids import DEFAULT_PHONEME_ID_MAP
-    from piper.train.vits.models import SynthesizerTrn
 
     torch.manual_seed(1)
     symbols = len(DEFAULT_PHONEME_ID_MAP)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its way of normalising weights is deprecated
+        warnings.simplefilter("ignore")  # it uses parts of torch that are deprecated
+        from piper.train.vits.models import SynthesizerTrn
+
         network = SynthesizerTrn(
             n_vocab=symbols, spec_channels=33, segment_size=32, inter_channels=16, hidden_channels=16, n_heads=2,
             filter_channels=32, n_layers=1, kernel_size=3, p_dropout=0.0, resblock="2", upsample_rates=(8, 8, 4),
