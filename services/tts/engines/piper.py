@@ -26,7 +26,7 @@ from shared.engines.models import as_folder, find_model, model_name
 from shared.engines.registry import UnknownEngine, first_line
 from shared.settings import Settings
 
-FIRST_MS, LONGEST_MS = 300, 1200
+FIRST_MS, LONGEST_MS = 300, 2400
 """Length of the first stretch that is decoded, and of the longest. Each is up to twice as long as the one before."""
 SLOWEST, FASTEST = 0.5, 2.0
 WARM_UP = ("Hi.", "Ready when you are.", "This one is a little longer, so that the usual lengths have been met before.")
