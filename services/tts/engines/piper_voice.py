@@ -74,19 +74,24 @@ class PiperVoice:
         described = _read(path.with_name(f"{path.name}.json"))
         try:
             config = PiperConfig.from_dict(described)
-            if config.phoneme_type == PhonemeType.PINYIN:
-                raise UnknownEngine(f"{path}: voices with pinyin are not supported; others of the language are")
             self._symbols = {symbol: list(ids) for symbol, ids in config.phoneme_id_map.items()}
             self._pad = self._symbols[PAD]
             self._edges = self._symbols[START], self._symbols[END]
             self.rate_hz = int(config.sample_rate)
             self._scales = float(config.noise_scale), float(config.length_scale), float(config.noise_w_scale)
-            speakers = sorted(config.speaker_id_map, key=lambda name: (int(config.speaker_id_map[name]), name))
+            speakers = config.speaker_id_map or {str(number): number for number in range(config.num_speakers)}
+            # By number, but the default speaker first.
+            self._speakers = dict(
+                sorted(
+                    ((name, int(number)) for name, number in speakers.items()),
+                    key=lambda one: (one[1] != config.default_speaker_id, one[1]),
+                )
+            )
             language = str(described.get("language", {}).get("code") or config.espeak_voice)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, UnknownEngine):
-                raise
             raise UnknownEngine(f"{path}.json is not the configuration of a Piper voice: {error!r}") from error
+        if config.phoneme_type == PhonemeType.PINYIN:
+            raise UnknownEngine(f"{path}: voices with pinyin are not supported; others of the language are")
         self.name = path.stem
         self.language = language.lower().replace("_", "-")
         """BCP 47, in lower case."""
@@ -96,9 +101,6 @@ class PiperVoice:
             self._phonemize("a")
         except (RuntimeError, ImportError) as error:
             raise UnknownEngine(f"{path}: its text cannot be converted to phonemes: {first_line(error)}") from error
-        self._speakers = {name: int(config.speaker_id_map[name]) for name in speakers} or {
-            str(number): number for number in range(config.num_speakers)
-        }
         self._longest_symbol = max(map(len, self._symbols))
         self._network: Network | None = None
 
@@ -106,10 +108,7 @@ class PiperVoice:
         """Return what `speaker` finds: the voice, or each of its speakers as voice/speaker."""
         if len(self._speakers) < 2:
             return [self.name]
-        first = self._config.default_speaker_id
-        return [
-            f"{self.name}/{speaker}" for speaker in sorted(self._speakers, key=lambda one: self._speakers[one] != first)
-        ]
+        return [f"{self.name}/{speaker}" for speaker in self._speakers]
 
     def speaker(self, name: str) -> int:
         """Return the number of a speaker by one of `names`, or the first for the voice's own name."""
