@@ -29,7 +29,8 @@ from shared.settings import Settings
 FIRST_MS, LONGEST_MS = 300, 2400
 """Length of the first stretch that is decoded, and of the longest. Each is up to twice as long as the one before."""
 SLOWEST, FASTEST = 0.5, 2.0
-WARM_UP = ("Hi.", "Ready when you are.", "This one is a little longer, so that the usual lengths have been met before.")
+WARM_UP = ("Hi.", "Hello there, how are you today?", "This is longer, so that the usual lengths have been met before.")
+"""They also teach the level of the voice. Its sentences differ by up to 5 dB, so they are of different kinds."""
 
 
 class PiperSynthesizer:
