@@ -29,7 +29,7 @@ class EngineSettings(BaseModel):
         str, Setting("eliza, transformers, openai, omni, scripted, scripted-omni, or module:Class", stage="llm")
     ] = ""
     tts_engine: Annotated[
-        str, Setting("espeak, kokoro, transformers, f5, openai, scripted, or module:Class", stage="tts")
+        str, Setting("espeak, piper, kokoro, transformers, f5, openai, scripted, or module:Class", stage="tts")
     ] = ""
     vad_slots: Annotated[int, Setting("Sessions of one vad worker", 1, 10_000, stage="vad")] = 400
     asr_slots: Annotated[int, Setting("Utterances that one sphinx worker decodes at once", 1, 256, stage="asr")] = 4

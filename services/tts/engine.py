@@ -63,6 +63,7 @@ ENGINES = {
     "f5": "services.tts.engines.f5:F5Synthesizer",
     "kokoro": "services.tts.engines.kokoro:KokoroSynthesizer",
     "openai": "services.tts.engines.openai:OpenAISynthesizer",
+    "piper": "services.tts.engines.piper:PiperSynthesizer",
     "scripted": "services.tts.engines.scripted:ScriptedSynthesizer",
     "transformers": "services.tts.engines.transformers:TransformersSynthesizer",
 }

@@ -83,6 +83,10 @@ class Leveller:
             return _gain_db(self._voices[voice])
         return median(_gain_db(powers) for powers in self._voices.values()) if self._voices else 0.0
 
+    def knows(self, voice: str) -> bool:
+        """Whether the level of the voice has been learnt."""
+        return voice in self._voices
+
     def sentence(self, voice: str) -> "LevelledSentence":
         """Return a context manager that levels a sentence's slices; on exit it learns the level, even if incomplete."""
         return LevelledSentence(self, voice)

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from services.tts.engine import Speech
-from services.tts.engines.phonemes import LANGUAGES, Phonemizer, Pronounced, language_code, load_phonemizer, pieces
+from services.tts.engines.phonemes import LANGUAGES, Phonemizer, language_code, load_phonemizer
+from services.tts.engines.pronunciation import Pronounced, pieces
 from services.tts.engines.waveform import Waveform, pause_ms, shape, slices
 from shared.distribution import not_installed
 from shared.engines.batching import Batcher

@@ -1,6 +1,7 @@
 """Post-process a model's waveform: trim silence, level the loudness, fade the edges, cut into slices. Pure."""
 
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -35,33 +36,76 @@ def pause_ms(text: str) -> int:
     return CLAUSE_PAUSE_MS if last in _CLAUSE_MARKS else PHRASE_PAUSE_MS
 
 
-def active_span(wave: Waveform, rate_hz: int) -> tuple[int, int]:
-    """Return the first sample of the speech and one past the last; (0, 0) if the waveform is silent."""
+def active_span(wave: Waveform, rate_hz: int, loudest: float = 0.0) -> tuple[int, int]:
+    """Return the first sample of the speech and one past the last; (0, 0) if the waveform is silent.
+
+    `loudest` is the power of the loudest block of the same speech before this waveform.
+    """
     block = rate_hz * BLOCK_MS // 1000
     powers = block_powers(wave, rate_hz)
-    loud = np.flatnonzero(powers > max(powers.max(initial=0.0) * 10 ** (-FLOOR_DB / 10), 1e-9))
+    loud = np.flatnonzero(powers > max(powers.max(initial=loudest) * 10 ** (-FLOOR_DB / 10), 1e-9))
     if not len(loud):
         return 0, 0
     return int(loud[0]) * block, min(len(wave), (int(loud[-1]) + 1) * block)
+
+
+class Trimmer:
+    """Trims silence from both ends of a waveform that comes in chunks, and fades them."""
+
+    def __init__(self, rate_hz: int, words: Sequence[Word] = ()) -> None:
+        """`words`: those of the whole waveform, in order."""
+        self._rate_hz = rate_hz
+        self._edge = rate_hz * EDGE_MS // 1000
+        self._words = deque(words)
+        self._position = 0  # of the next chunk in the waveform
+        self._loudest = 0.0  # power of a block
+        self._begun = False
+
+    def feed(self, chunk: Waveform, *, last: bool) -> tuple[Waveform, tuple[Word, ...]]:
+        """Return the trimmed chunk, and the words that start in it, with their times in it.
+
+        A word may end in a later chunk. A word that starts in the last chunk ends there.
+        """
+        chunk = np.nan_to_num(chunk)
+        first, stop = active_span(chunk, self._rate_hz, self._loudest)
+        self._loudest = float(block_powers(chunk, self._rate_hz).max(initial=self._loudest))
+        start, end, begins = 0, len(chunk), not self._begun
+        if begins:
+            self._begun = stop > 0
+            start = max(0, first - self._edge) if self._begun else len(chunk)
+        if last:
+            end = max(start, min(len(chunk), stop + self._edge))
+        trimmed = chunk[start:end].copy()
+        ramp = np.linspace(0, 1, min(self._edge, len(trimmed) // 2), endpoint=False, dtype=np.float32)
+        if begins:
+            trimmed[: len(ramp)] *= ramp
+        if last:
+            trimmed[len(trimmed) - len(ramp) :] *= ramp[::-1]
+        words = self._take_words(self._position + start, len(trimmed), last=last) if self._begun or last else ()
+        self._position += len(chunk)
+        return trimmed, words
+
+    def _take_words(self, before: int, samples: int, *, last: bool) -> tuple[Word, ...]:
+        """Return the words of a trimmed chunk of `samples`, which begins at the sample `before` of the waveform."""
+        taken = []
+        while self._words and (last or self._words[0].start < before + samples):
+            word = self._words.popleft()
+            start, end = _within(word.start - before, samples), max(0, word.end - before)
+            taken.append(replace(word, start=start, end=_within(end, samples) if last else end))
+        return tuple(taken)
+
+
+def pause(rate_hz: int, after_ms: float) -> Waveform:
+    """Return the silence to append to trimmed speech, so that its pause is `after_ms` long."""
+    return np.zeros(max(0, round(rate_hz * after_ms / 1000) - rate_hz * EDGE_MS // 1000), np.float32)
 
 
 def shape(
     wave: Waveform, rate_hz: int, after_ms: float, words: Sequence[Word] = ()
 ) -> tuple[Waveform, tuple[Word, ...]]:
     """Trim, level and fade the speech, and append a pause of `after_ms`. Returns it with the moved words."""
-    start, end = active_span(wave, rate_hz)
-    edge = rate_hz * EDGE_MS // 1000
-    start, end = max(0, start - edge), min(len(wave), end + edge)
-    spoken = level(np.nan_to_num(wave[start:end]), rate_hz).copy()
-    ramp = np.linspace(0, 1, min(edge, len(spoken) // 2), endpoint=False, dtype=np.float32)
-    spoken[: len(ramp)] *= ramp
-    spoken[len(spoken) - len(ramp) :] *= ramp[::-1]
-    silence = np.zeros(max(0, round(rate_hz * after_ms / 1000) - edge), np.float32)
-    moved = tuple(
-        replace(word, start=_within(word.start - start, len(spoken)), end=_within(word.end - start, len(spoken)))
-        for word in words
-    )
-    return np.concatenate((spoken, silence)), moved
+    spoken, moved = Trimmer(rate_hz, words).feed(wave, last=True)
+    return np.concatenate((level(spoken, rate_hz), pause(rate_hz, after_ms))), moved
 
 
 def slices(wave: Waveform, rate_hz: int, words: Sequence[Word] = (), before: int = 0) -> Iterator[Speech]:

@@ -16,9 +16,10 @@ from tests.support.random_models.asr import (
 from tests.support.random_models.llm import chat
 from tests.support.random_models.omni import qwen2_audio, qwen_omni
 from tests.support.random_models.parts import Size, tekken, tokenizer
-from tests.support.random_models.tts import bark, csm, fastspeech2, kokoro, speecht5, vits
+from tests.support.random_models.tts import bark, csm, fastspeech2, kokoro, piper, speecht5, vits
 
 __all__ = [
-    "Size", "bark", "chat", "csm", "fastspeech2", "kokoro", "listening_chat", "moonshine", "parakeet", "qwen2_audio",
+    "Size", "bark", "chat", "csm", "fastspeech2", "kokoro", "listening_chat", "moonshine", "parakeet", "piper",
+    "qwen2_audio",
     "qwen_omni", "speecht5", "tekken", "tokenizer", "vits", "voxtral", "voxtral_realtime", "wav2vec2", "whisper",
 ]  # fmt: skip

@@ -220,3 +220,50 @@ def bark(folder: Path) -> Path:
     how = typed.BarkGenerationConfig.from_sub_model_configs(*(part() for part in parts))
     (folder / "generation_config.json").write_text(json.dumps(how.to_dict(), default=str))  # it cannot save itself
     return folder
+
+
+def piper(folder: Path, name: str = "en_US-tiny-low", *, speakers: int = 1, rate_hz: int = 22_050) -> Path:
+    """Add a voice of Piper to a folder: the network, exported as Piper exports it, and its configuration."""
+    import torch
+    from piper.phoneme_ids import DEFAULT_PHONEME_ID_MAP
+
+    torch.manual_seed(1)
+    symbols = len(DEFAULT_PHONEME_ID_MAP)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it uses parts of torch that are deprecated
+        from piper.train.vits.models import SynthesizerTrn
+
+        network: Any = SynthesizerTrn(
+            n_vocab=symbols, spec_channels=33, segment_size=32, inter_channels=16, hidden_channels=16, n_heads=2,
+            filter_channels=32, n_layers=1, kernel_size=3, p_dropout=0.0, resblock="2", upsample_rates=(8, 8, 4),
+            resblock_kernel_sizes=(3, 5, 7), resblock_dilation_sizes=((1, 2), (2, 6), (3, 12)), n_speakers=speakers,
+            upsample_initial_channel=32, upsample_kernel_sizes=(16, 16, 8), gin_channels=16 if speakers > 1 else 0,
+        ).eval()  # fmt: skip
+        network.dec.remove_weight_norm()
+
+    def infer(symbols: Any, lengths: Any, scales: Any, sid: Any = None) -> Any:
+        noise, length, rhythm = scales
+        return network.infer(symbols, lengths, sid, noise, length, rhythm)[0].unsqueeze(1)
+
+    network.forward = infer
+    inputs = torch.randint(0, symbols, (1, 50)), torch.LongTensor([50]), torch.tensor([0.667, 1.0, 0.8])
+    folder.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter, about constants
+        torch.onnx.export(
+            network, (*inputs, torch.LongTensor([0]) if speakers > 1 else None), folder / f"{name}.onnx",
+            input_names=["input", "input_lengths", "scales", "sid"], output_names=["output"], opset_version=15,
+            dynamic_axes={"input": {1: "phonemes"}, "output": {2: "time"}}, dynamo=False,
+        )  # fmt: skip
+    language = name.partition("-")[0]
+    config = {
+        "audio": {"sample_rate": rate_hz},
+        "espeak": {"voice": {"en_US": "en-us"}.get(language, language[:2])},
+        "language": {"code": language},
+        "phoneme_id_map": DEFAULT_PHONEME_ID_MAP,
+        "num_symbols": symbols,
+        "num_speakers": speakers,
+        "speaker_id_map": {f"p{number}": number for number in range(speakers)} if speakers > 1 else {},
+    }
+    (folder / f"{name}.onnx.json").write_text(json.dumps(config))
+    return folder

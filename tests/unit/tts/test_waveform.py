@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.tts.engines.waveform import SLICE_MS, Waveform, active_span, pause_ms, shape, slices
+from services.tts.engines.waveform import SLICE_MS, Trimmer, Waveform, active_span, pause_ms, shape, slices
 from shared.audio.loudness import LEVEL_DBFS, level_dbfs
 from shared.protocol.session import Word
 
@@ -38,6 +38,27 @@ def test_edges_are_faded() -> None:
     shaped, _ = shape(tone(300), RATE, 50)
     assert abs(shaped[0]) < 1e-3
     assert np.abs(np.diff(shaped)).max() < 0.05
+
+
+@given(st.lists(st.integers(1, RATE // 2), max_size=6))
+def test_chunks_are_trimmed_as_the_whole_waveform_is(cuts: list[int]) -> None:
+    wave = np.concatenate((silence(150), tone(700), silence(60), tone(200), silence(250)))
+    words = [Word("one", RATE * 16 // 100, RATE * 80 // 100), Word("two", RATE * 92 // 100, RATE * 110 // 100)]
+    whole, moved = Trimmer(RATE, words).feed(wave, last=True)
+
+    trimmer, found, times, sent = Trimmer(RATE, words), [], [], 0
+    chunks = np.split(wave, [cut for cut in np.cumsum(cuts) if cut < RATE * 11 // 10])
+    for number, chunk in enumerate(chunks, 1):
+        trimmed, started = trimmer.feed(chunk, last=number == len(chunks))
+        times += [Word(word.text, word.start + sent, word.end + sent) for word in started]
+        assert all(word.start < len(trimmed) for word in started)
+        sent += len(trimmed)
+        found.append(trimmed)
+    # Silence is found in blocks of 10 ms of a chunk, and what was trimmed with an earlier chunk cannot be faded in.
+    assert sent == pytest.approx(len(whole), abs=4 * RATE // 100)
+    assert [word.text for word in times] == ["one", "two"]
+    assert [word.start for word in times] == pytest.approx([word.start for word in moved], abs=3 * RATE // 100)
+    assert all(word.end <= sent for word in times)
 
 
 @given(st.integers(0, 3 * RATE // 10), st.integers(0, 1000))
