@@ -24,7 +24,8 @@ class EngineSettings(BaseModel):
     ] = "pipecat-ai/smart-turn-v3/smart-turn-v3.2-cpu.onnx"
     asr_engine: Annotated[str, Setting("sphinx, transformers, scripted, or module:Class", stage="asr")] = ""
     llm_engine: Annotated[
-        str, Setting("eliza, transformers, openai, omni, scripted, scripted-omni, or module:Class", stage="llm")
+        str,
+        Setting("eliza, llama-cpp, transformers, openai, omni, scripted, scripted-omni, or module:Class", stage="llm"),
     ] = ""
     tts_engine: Annotated[
         str, Setting("espeak, kokoro, transformers, f5, openai, scripted, or module:Class", stage="tts")
@@ -40,7 +41,7 @@ class ModelSettings(BaseModel):
         str, Setting("Model on the hub, or a folder; empty: one that suits the device", stage="asr")
     ] = ""
     llm_model: Annotated[
-        str, Setting("Model on the hub, a folder, or an endpoint's name of its model", stage="llm")
+        str, Setting("Model on the hub, a folder, a .gguf file, or an endpoint's name of its model", stage="llm")
     ] = ""
     tts_model: Annotated[
         str, Setting("Model on the hub, a folder, or an endpoint's name of its model", stage="tts")

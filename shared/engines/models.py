@@ -14,6 +14,7 @@ VOCODER = "charactr/vocos-mel-24khz"
 DEFAULTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "asr": {"transformers": {"cuda": "openai/whisper-large-v3-turbo", "cpu": "openai/whisper-base"}},
     "llm": {
+        "llama-cpp": {"cuda": "Qwen/Qwen3-4B-GGUF", "cpu": "smollm2-135m-instruct"},
         "transformers": {"cuda": "Qwen/Qwen3-4B-Instruct-2507", "cpu": "Qwen/Qwen3-0.6B"},
         "omni": {"cuda": "mistralai/Voxtral-Mini-3B-2507", "cpu": "mistralai/Voxtral-Mini-3B-2507"},
     },
@@ -26,6 +27,7 @@ DEFAULTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
 """The default model by stage, engine and kind of device."""
 
 NEEDS: Mapping[str, tuple[str, ...]] = {
+    "llama-cpp": (),
     "kokoro": ("config.json", "kokoro-v1_0.pth", "voices/af_heart.pt"),
     "f5": ("F5TTS_v1_Base/vocab.txt", "F5TTS_v1_Base/model_1250000.safetensors"),
     "vocos": ("config.yaml", "pytorch_model.bin"),
@@ -46,6 +48,7 @@ _OF_TRANSFORMERS = (
 PATTERNS: Mapping[str, tuple[str, ...]] = {
     "transformers": _OF_TRANSFORMERS,
     "omni": _OF_TRANSFORMERS,
+    "llama-cpp": ("*Q4_K_M.gguf",),
     "kokoro": ("config.json", "kokoro-v1_0.pth", "voices/*.pt"),
 }
 
@@ -54,7 +57,7 @@ FOLDERS = ("additional_chat_templates/", "speaker_embeddings/")
 VOICES = "spk_dict.pt"
 """The voices of a speaking model; Bark's are in `speaker_embeddings/`."""
 
-WEIGHTS = ("*.safetensors", "*.bin", "*.pth", "*.pt", "*.onnx")
+WEIGHTS = ("*.safetensors", "*.bin", "*.pth", "*.pt", "*.onnx", "*.gguf")
 """Patterns of weight files; a model's folder has at least one."""
 
 LAYOUTS = (
