@@ -122,8 +122,9 @@ class LlamaCppModel:
                             slot.text += text
                             yield text
                         usage.finish_reason = choice.finish_reason or ""
-                for call in calls.finish():
-                    yield call
+                if usage.finish_reason != "length":  # the last call is complete
+                    for call in calls.finish():
+                        yield call
         finally:
             self._running -= 1
 

@@ -59,14 +59,15 @@ class SlotPool:
 
 
 def best_slot(free: Sequence[Slot], prompt: str, now_s: float) -> Slot:
-    """Return the slot whose cache saves most of the prompt, minus what a recent conversation would lose.
+    """Return the slot whose cache saves most of the prompt, minus what another recent conversation would lose.
 
-    Both are measured in characters. Among equal slots it is the one that was not used for longest.
+    Both are measured in characters. If no slot saves more than is lost, it is the one that was not used for longest.
     """
 
-    def gain(slot: Slot) -> tuple[int, float]:
+    def gain(slot: Slot) -> int:
         common = len(commonprefix((slot.text, prompt)))  # noqa: RUF071 - of characters, not of parts of a path
         lost = len(slot.text) - common if now_s - slot.used_s < RECENT_S else 0
-        return common - lost, -slot.used_s
+        return common - lost
 
-    return max(free, key=gain)
+    best = max(free, key=gain)
+    return best if gain(best) > 0 else min(free, key=lambda slot: slot.used_s)

@@ -14,7 +14,7 @@ from services.llm.engines.llama_server import CHUNKS, ReplyStream, ServerFailed
 from shared.engines.registry import EngineLost
 from tests.support.waiting import HANG_S, until
 
-Script = Callable[[Callable[[bytes], bool]], None]
+Script = Callable[[Callable[[bytes], bool]], object]
 
 
 class ScriptedServer:
@@ -48,7 +48,7 @@ async def received(server: ScriptedServer) -> list[Any]:
 
 
 async def test_chunks_come_in_order_to_the_end() -> None:
-    server = ScriptedServer(lambda take: [take(chunk(number=number)) for number in range(3 * CHUNKS)] and None)
+    server = ScriptedServer(lambda take: [take(chunk(number=number)) for number in range(3 * CHUNKS)])
     assert [one.number for one in await received(server)] == list(range(3 * CHUNKS))
     assert server.ended == 1
 
@@ -63,7 +63,7 @@ async def test_chunks_come_in_order_to_the_end() -> None:
     ],
 )
 async def test_an_error_of_the_server(error: dict[str, Any], kind: type[Exception]) -> None:
-    server = ScriptedServer(lambda take: take(chunk(error=error)) and None)
+    server = ScriptedServer(lambda take: take(chunk(error=error)))
     with pytest.raises(kind, match=error["message"][:20]):
         await received(server)
     await until(lambda: server.ended == 1)
@@ -99,7 +99,7 @@ async def test_a_full_queue_holds_the_thread_up_until_the_stream_is_closed() -> 
 async def test_a_server_that_does_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(llama_server, "CHECK_S", 0.01)
     go_on = threading.Event()
-    server = ScriptedServer(lambda take: go_on.wait(HANG_S) and None)
+    server = ScriptedServer(lambda take: go_on.wait(HANG_S))
     server.active_s = float("-inf")
     try:
         with pytest.raises(EngineLost, match="nothing for 60 s"):

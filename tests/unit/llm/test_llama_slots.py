@@ -28,8 +28,13 @@ def test_a_conversation_that_is_over_is_replaced_by_one_with_the_same_instructio
     assert best_slot(slots, RULES + "Bert: good day.", 9 + RECENT_S).number == 1
 
 
-def test_among_equal_slots_the_oldest() -> None:
-    assert best_slot([Slot(0, "", 8), Slot(1, "", 7), Slot(2, "", 9)], RULES, 10).number == 1
+def test_where_each_loses_more_than_it_saves_the_oldest_is_replaced() -> None:
+    slots = [
+        Slot(0, "You are Anna's agent.", 8),
+        Slot(1, "You are Bert's agent, and kind.", 7),
+        Slot(2, "Be brief.", 9),
+    ]
+    assert best_slot(slots, RULES, 10).number == 1
 
 
 async def test_a_reply_waits_for_a_slot() -> None:
