@@ -12,10 +12,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from types import SimpleNamespace
 from typing import Any
-
-import httpx
+from urllib.parse import urlsplit
 
 from services.llm.engines.gguf import ControlToken
 from shared.distribution import not_installed
@@ -24,8 +25,9 @@ from shared.engines.registry import EngineLost, UnknownEngine, first_line
 CHUNKS = 64
 """How many chunks of a reply may wait for the event loop. A full queue holds up the thread of that reply."""
 HTTP_S = 10.0
-"""Longest wait for the tokenizer, which a busy server answers between two steps of the model."""
-HTTP_THREADS = 2
+"""Longest wait for the tokenizer and the chat template."""
+HTTP_THREADS = 4
+"""Threads of the server. An open connection occupies one, so no connection is kept."""
 CHECK_S = 1.0
 """How often a reply that waits for a chunk checks whether the server works."""
 STALLED_S = 60.0
@@ -76,35 +78,38 @@ class LlamaServer:
             self._server: Any = library.Server(params)
         except RuntimeError as error:
             raise ServerFailed(_reason(library, params) or first_line(error)) from error
-        self._http = httpx.Client(
-            base_url=self._server.listening_address,
-            headers={"Authorization": f"Bearer {key}"},
-            timeout=HTTP_S,
-            trust_env=False,
-        )
+        self._address = urlsplit(self._server.listening_address).netloc
+        self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         self._streams: list[ReplyStream] = []
         self.active_s = 0.0
         """When any reply got its last chunk, by the monotonic clock."""
 
     def tokens(self, text: str) -> list[int]:
         """Return the ids of a text's tokens. Control tokens in it count as such."""
-        found: list[int] = self._post("/tokenize", content=text, add_special=False, parse_special=True)["tokens"]
+        found: list[int] = self._ask("POST", "/tokenize", content=text, add_special=False, parse_special=True)["tokens"]
         return found
 
     def render(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None) -> str:
         """Return the prompt that the model's chat template makes. Raises `ValueError` if the template rejects them."""
         offered = {"tools": tools} if tools else {}
-        text: str = self._post("/apply-template", messages=messages, **NO_REASONING, **offered)["prompt"]
+        text: str = self._ask("POST", "/apply-template", messages=messages, **NO_REASONING, **offered)["prompt"]
         return text
 
     def busy_slots(self) -> list[int]:
         """Return the numbers of the slots that the server is working on."""
-        return [slot["id"] for slot in self._http.get("/slots").raise_for_status().json() if slot["is_processing"]]
+        return [slot["id"] for slot in self._ask("GET", "/slots") if slot["is_processing"]]
 
-    def _post(self, path: str, **body: Any) -> Any:
-        answer = self._http.post(path, json=body)
-        parsed = answer.json()
-        if answer.is_error:
+    def _ask(self, method: str, path: str, **fields: Any) -> Any:
+        connection = HTTPConnection(self._address, timeout=HTTP_S)
+        try:
+            connection.request(method, path, json.dumps(fields) if fields else None, self._headers)
+            answer = connection.getresponse()
+            parsed = json.loads(answer.read())
+        except (OSError, HTTPException) as error:
+            raise ServerFailed(f"{path}: {first_line(error)}") from error
+        finally:
+            connection.close()
+        if answer.status != HTTPStatus.OK:
             raise ValueError(parsed["error"]["message"])
         return parsed
 
@@ -136,7 +141,6 @@ class LlamaServer:
             stream.close()
         for stream in self._streams:
             stream.thread.join(timeout_s)
-        self._http.close()
         if not any(stream.thread.is_alive() for stream in self._streams):
             self._server = None
 
@@ -233,7 +237,7 @@ class LlamaTokenizer:
 
 def _failure(code: int, message: str) -> Exception:
     """Return what to raise for an error of the server."""
-    if code == httpx.codes.BAD_REQUEST:
+    if code == HTTPStatus.BAD_REQUEST:
         return ValueError(message)
     if any(mark in message.lower() for mark in _FATAL):
         return EngineLost(f"llama.cpp has failed: {message}")
