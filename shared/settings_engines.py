@@ -26,7 +26,8 @@ class EngineSettings(BaseModel):
         str, Setting("sphinx, faster-whisper, transformers, scripted, or module:Class", stage="asr")
     ] = ""
     llm_engine: Annotated[
-        str, Setting("eliza, transformers, openai, omni, scripted, scripted-omni, or module:Class", stage="llm")
+        str,
+        Setting("eliza, llama-cpp, transformers, openai, omni, scripted, scripted-omni, or module:Class", stage="llm"),
     ] = ""
     tts_engine: Annotated[
         str, Setting("espeak, piper, kokoro, transformers, f5, openai, scripted, or module:Class", stage="tts")
@@ -42,7 +43,10 @@ class ModelSettings(BaseModel):
         str, Setting("Model of the catalogue or the hub, or a folder; empty: one that suits the device", stage="asr")
     ] = ""
     llm_model: Annotated[
-        str, Setting("Model of the catalogue or the hub, a folder, or an endpoint's name of its model", stage="llm")
+        str,
+        Setting(
+            "Model of the catalogue or the hub, a folder, a .gguf file, or an endpoint's name of its model", stage="llm"
+        ),
     ] = ""
     tts_model: Annotated[
         str, Setting("Model of the catalogue or the hub, a folder, or an endpoint's name of its model", stage="tts")

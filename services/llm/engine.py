@@ -114,6 +114,7 @@ def has_audio_output(model: Any) -> bool:
 
 ENGINES = {
     "eliza": "services.llm.engines.eliza:ElizaModel",
+    "llama-cpp": "services.llm.engines.llama_cpp:LlamaCppModel",
     "omni": "services.llm.engines.omni:Omni",
     "openai": "services.llm.engines.openai:OpenAIModel",
     "scripted": "services.llm.engines.scripted:ScriptedModel",

@@ -1,9 +1,9 @@
-"""Render a conversation with the chat template of a transformers tokenizer."""
+"""Render a conversation with a model's chat template: that of a transformers tokenizer, or one with its interface."""
 
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 from zlib import crc32
 
@@ -45,6 +45,16 @@ _SAMPLE_CALL = (
 _SAMPLE_TOOL = Tool("lookup", "Looks up.", '{"type": "object", "properties": {"of": {"type": "string"}}}')
 
 
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A conversation in the form that the chat template accepts."""
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]]
+    text: str
+    """What the template makes of the two: the prompt, up to the beginning of the reply."""
+
+
 class ChatTemplate:
     """The chat template of one tokenizer."""
 
@@ -54,9 +64,13 @@ class ChatTemplate:
         Raises:
             UnknownEngine: the tokenizer has no chat template, or a template that rejects every conversation.
         """
-        from jinja2 import TemplateError
-
-        self._refusals = (TemplateError, ValueError, TypeError, LookupError, AttributeError)
+        self._refusals: tuple[type[Exception], ...] = (
+            *_template_errors(),
+            ValueError,
+            TypeError,
+            LookupError,
+            AttributeError,
+        )
         self._tokenizer = tokenizer
         if not getattr(tokenizer, "chat_template", None):
             raise UnknownEngine(
@@ -77,23 +91,21 @@ class ChatTemplate:
         parts = [message.text for message in messages] + [tool.description for tool in tools]
         parts += [part for message in messages for call in message.calls for part in (call.name, "trains")]
         try:
-            text = self._render(messages, tools, merging)
+            text = self._render(messages, tools, merging).text
         except self._refusals:
             return False
         return all(part in text for part in parts)
 
-    def _render(self, messages: Sequence[Message], tools: Sequence[Tool], merging: int) -> str:
+    def _render(self, messages: Sequence[Message], tools: Sequence[Tool], merging: int) -> Rendered:
+        plain = [self._plain(message) for message in merged(messages, merging)]
+        schemas = [self.escaped(schema(tool)) for tool in tools]
         # Reasoning models are asked not to reason: it would delay the first word.
-        rendered: str = self._tokenizer.apply_chat_template(
-            [self._plain(message) for message in merged(messages, merging)],
-            tools=[self._escaped(schema(tool)) for tool in tools] or None,
-            add_generation_prompt=True,
-            tokenize=False,
-            enable_thinking=False,
+        text: str = self._tokenizer.apply_chat_template(
+            plain, tools=schemas or None, add_generation_prompt=True, tokenize=False, enable_thinking=False
         )
-        return rendered
+        return Rendered(plain, schemas, text)
 
-    def _text(self, messages: Sequence[Message], tools: Sequence[Tool]) -> str:
+    def _accepted(self, messages: Sequence[Message], tools: Sequence[Tool]) -> Rendered:
         try:
             if self._supports_tools or not (tools or any(message.calls for message in messages)):
                 return self._render(messages, tools, self._merging)
@@ -119,18 +131,30 @@ class ChatTemplate:
             ValueError: not even the last turn fits, or the template rejects the conversation.
         """
 
-        def ids(part: Sequence[Message]) -> list[int]:
-            return self._ids(self._text(part, tools))
+        added = self._ids(self.escaped(prefix)) if prefix else []
+        _, prompt = self.fit(messages, tools, limit - len(added))
+        return prompt, added
+
+    def fit(self, messages: Sequence[Message], tools: Sequence[Tool], limit: int) -> tuple[Rendered, list[int]]:
+        """Return the conversation as the template accepts it, and the token ids of its text.
+
+        The oldest turns are dropped if it does not fit into `limit` tokens.
+
+        Raises:
+            ValueError: not even the last turn fits, or the template rejects the conversation.
+        """
+
+        def render(part: Sequence[Message]) -> tuple[Rendered, list[int]]:
+            rendered = self._accepted(part, tools)
+            return rendered, self._ids(rendered.text)
 
         messages = messages or [Message("user", BEGINNING, 0)]
-        added = self._ids(self._escaped(prefix)) if prefix else []
-        room = limit - len(added)
-        prompt = ids(messages)
-        if len(prompt) > room:
-            kept, dropped = truncated(messages, room, lambda part: len(ids(part)))
-            prompt = ids(kept)
+        rendered, prompt = render(messages)
+        if len(prompt) > limit:
+            kept, dropped = truncated(messages, limit, lambda part: len(render(part)[1]))
+            rendered, prompt = render(kept)
             log.info("conversation truncated", turns=dropped, tokens=len(prompt))
-        return prompt, added
+        return rendered, prompt
 
     def end_ids(self) -> list[int]:
         """Return the token with which the template ends an assistant message; empty if that is not a special token."""
@@ -149,13 +173,13 @@ class ChatTemplate:
 
     def _plain(self, message: Message) -> dict[str, Any]:
         """Return a message as chat templates expect it."""
-        plain: dict[str, Any] = {"role": message.role, "content": self._escaped(message.text)}
+        plain: dict[str, Any] = {"role": message.role, "content": self.escaped(message.text)}
         if message.calls:
             plain["tool_calls"] = [
                 {
                     "id": _call_id(call.id),
                     "type": "function",
-                    "function": {"name": self._escaped(call.name), "arguments": self._escaped(_parsed(call.arguments))},
+                    "function": {"name": self.escaped(call.name), "arguments": self.escaped(_parsed(call.arguments))},
                 }
                 for call in message.calls
             ]
@@ -163,15 +187,24 @@ class ChatTemplate:
             plain["tool_call_id"] = _call_id(message.answers)
         return plain
 
-    def _escaped(self, value: Any) -> Any:
+    def escaped(self, value: Any) -> Any:
         """Break up control tokens in untrusted text: typing `<|im_end|>` must not start a forged system message."""
         if isinstance(value, str):
             return self._controls.sub(r"\1 ", value)
         if isinstance(value, list):
-            return [self._escaped(item) for item in value]
+            return [self.escaped(item) for item in value]
         if isinstance(value, dict):
-            return {self._escaped(key): self._escaped(item) for key, item in value.items()}
+            return {self.escaped(key): self.escaped(item) for key, item in value.items()}
         return value
+
+
+def _template_errors() -> tuple[type[Exception], ...]:
+    """Return what a template raises. Without jinja2, the tokenizer renders in another way and raises `ValueError`."""
+    try:
+        from jinja2 import TemplateError
+    except ImportError:
+        return ()
+    return (TemplateError,)
 
 
 def controls(tokenizer: Any) -> re.Pattern[str]:

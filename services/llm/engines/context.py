@@ -6,6 +6,12 @@ from itertools import takewhile
 
 from shared.protocol.session import Message
 
+DEFAULT_CONTEXT = 8192
+"""Maximum tokens of prompt and reply if the settings have none: half an hour of speech. Many models degrade later."""
+
+MIN_PROMPT = 64
+"""Tokens that the longest reply must leave for the prompt."""
+
 TURNS_AT_ONCE = 4
 """Turns that are dropped together, so that the prompt keeps its prefix, and the KV cache its use, for several turns."""
 

@@ -18,6 +18,7 @@ import structlog
 
 from services.llm.engine import Usage
 from services.llm.engines.chat_template import ChatTemplate
+from services.llm.engines.context import DEFAULT_CONTEXT, MIN_PROMPT
 from services.llm.engines.kv_cache import cache_options
 from services.llm.engines.reply_parser import ReplyParser, ResponseFormat
 from shared.distribution import not_installed
@@ -30,10 +31,6 @@ from shared.settings import Settings
 
 log = structlog.get_logger()
 
-DEFAULT_CONTEXT = 8192
-"""Maximum tokens of prompt and reply if the settings have none: half an hour of speech. Many models degrade later."""
-
-MIN_PROMPT = 64
 CHECK_S = 0.5
 """How often a reply that waits for a token checks whether the model is still running."""
 STALLED_S, COMPILING_S = 60.0, 600.0
