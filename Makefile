@@ -1,7 +1,7 @@
 # Parley: install, run, test. `make` lists the targets.
 
 PORT ?= $(or $(PARLEY_PORT),8000)
-PROFILE ?= $(or $(PARLEY_PROFILE),classic)
+PROFILE ?= $(or $(PARLEY_PROFILE),light)
 # Extras of pyproject.toml to install, separated by commas: make install EXTRAS=f5,otel
 EXTRAS ?=
 # The first of the five metrics ports, one for each service; 0: no metrics. `make observe` scrapes them.
@@ -11,6 +11,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # pip takes seconds even if nothing has changed. These files record the last installation.
 RUN_INSTALLED := .venv/.installed-run
+LIGHT_INSTALLED := .venv/.installed-light
 NEURAL_INSTALLED := .venv/.installed-neural
 DEV_INSTALLED := .venv/.installed-dev
 
@@ -28,11 +29,12 @@ comma := ,
 NEURAL_EXTRAS := neural speech japanese chinese voxtral omni f5
 NEEDS_TORCH := $(filter neural,$(PROFILE))$(filter $(NEURAL_EXTRAS),$(subst $(comma), ,$(EXTRAS)))
 
-install: $(if $(NEEDS_TORCH),$(NEURAL_INSTALLED),$(RUN_INSTALLED)) ## install into .venv (PROFILE=neural EXTRAS=f5,otel)
+OF_PROFILE := $(if $(filter neural,$(PROFILE)),$(NEURAL_INSTALLED),$(if $(filter light,$(PROFILE)),$(LIGHT_INSTALLED),$(RUN_INSTALLED)))
+
+install: $(if $(NEEDS_TORCH),$(NEURAL_INSTALLED),$(OF_PROFILE)) ## install into .venv (PROFILE=neural EXTRAS=f5,otel)
 	$(if $(EXTRAS),$(INSTALL) -e '.[$(EXTRAS)]')
 
-run: $(if $(filter neural,$(PROFILE)),$(NEURAL_INSTALLED),$(RUN_INSTALLED)) ## install and start Parley, and print the URL of its page (PORT=8000 PROFILE=classic)
-	@if [ "$(PROFILE)" = neural ]; then PARLEY_PROFILE=neural $(BIN)/parley models pull; fi
+run: $(OF_PROFILE) ## install and start Parley, and print the URL of its page (PORT=8000 PROFILE=light)
 	@exec env PARLEY_METRICS_PORT="$(METRICS_PORT)" $(BIN)/parley up --port "$(PORT)" --profile "$(PROFILE)"
 
 observe: $(RUN_INSTALLED) ## run Prometheus and Alertmanager beside make run, with Parley's alert rules
@@ -87,6 +89,11 @@ $(RUN_INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) -e .
 	@touch $@
 
+$(LIGHT_INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing into .venv. The first time takes a minute."
+	$(INSTALL) -e '.[light]'
+	@touch $@ $(RUN_INSTALLED)
+
 # torch first and alone: packages that depend on it must not select another build of it.
 $(NEURAL_INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into .venv, with torch and transformers. The first time takes some minutes."
@@ -98,7 +105,7 @@ $(DEV_INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into .venv, with everything that the tests need. The first time takes some minutes."
 	$(INSTALL) torch
 	$(INSTALL) -e '.[dev]'
-	@touch $@ $(RUN_INSTALLED)
+	@touch $@ $(LIGHT_INSTALLED) $(RUN_INSTALLED)
 
 $(BIN)/python:
 	@for python in python3.11 python3 python3.14 python3.13 python3.12; do \

@@ -24,13 +24,8 @@ from deploy.client.talk import read_speech
 from services.asr.engine import ENGINES
 from shared.engines.registry import UnknownEngine, create_engine, loaded
 from shared.settings import BadSettings, load_settings
-from tests.support.system import BrokerError, StartFailed, running_system
+from tests.support.system import CLASSIC, BrokerError, StartFailed, running_system
 
-SMALL = {
-    "PARLEY_VAD_ENGINE": "webrtc",
-    "PARLEY_LLM_ENGINE": "eliza",
-    "PARLEY_TTS_ENGINE": "espeak",
-}
 DEFAULT_ASR = "sphinx"
 AT_ONCE = 2
 """Clips spoken at the same time. With more, the decoders of a small machine fall behind."""
@@ -109,7 +104,7 @@ async def measure(clips: Sequence[Clip], engine: str, endpoint_ms: int) -> dict[
     """Transcribe all clips both ways. Returns the figures of the result; rates in percent."""
     bare = await transcribe_bare(clips, engine)
     chosen = {"PARLEY_ASR_ENGINE": engine, "PARLEY_ENDPOINT_MS": str(endpoint_ms)}
-    async with running_system(SMALL | chosen) as system:
+    async with running_system(CLASSIC | chosen) as system:
         path = await transcribe_path(clips, system.url)
     return {
         **_rates([clip.text for clip in clips], path, bare),

@@ -57,10 +57,9 @@ def _table(rows: list[Row], is_session: bool) -> list[str]:
 
 
 def _default(row: Row) -> str:
-    engines = {profile: engines[row.name] for profile, engines in PROFILES.items() if row.name in engines}
-    if engines:
-        return ", ".join(f"{profile}: `{engine}`" for profile, engine in engines.items())
-    return "–" if row.default in (None, "") else f"`{_plain(row.default)}`{_unit(row)}"
+    common = "" if row.default in (None, "") else f"`{_plain(row.default)}`{_unit(row)}"
+    own = [f"{profile}: `{values[row.name]}`" for profile, values in PROFILES.items() if row.name in values]
+    return ", ".join([*own, *([common] if common else [])]) or "–"
 
 
 def _plain(value: Any) -> str:

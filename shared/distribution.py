@@ -10,7 +10,7 @@ from typing import Literal
 NAME = "parley-voice"
 """The distribution's name; `parley` on the package index is another project."""
 
-Extra = Literal["light", "neural", "speech", "voxtral", "omni", "japanese", "chinese", "f5", "openai", "otel", "bench"]
+Extra = Literal["light", "neural", "speech", "voxtral", "omni", "japanese", "chinese", "f5", "otel", "bench"]
 """The optional parts of pyproject.toml that messages name."""
 
 _ROOT = Path(__file__).parents[1]

@@ -21,17 +21,33 @@ from shared.settings_table import Setting, Table, read_table
 Stage = Literal["vad", "asr", "llm", "tts"]
 STAGES: tuple[Stage, ...] = ("vad", "asr", "llm", "tts")
 
-Profile = Literal["classic", "neural"]
-PROFILES: dict[Profile, dict[str, str]] = {
-    "classic": {"vad_engine": "webrtc", "asr_engine": "sphinx", "llm_engine": "eliza", "tts_engine": "espeak"},
+Profile = Literal["light", "neural", "classic"]
+PROFILES: dict[Profile, dict[str, Any]] = {
+    "light": {
+        "vad_engine": "silero",
+        "endpoint_engine": "smart-turn",
+        "asr_engine": "faster-whisper",
+        "llm_engine": "llama-cpp",
+        "tts_engine": "piper",
+        "batch": 4,
+        "reply_tokens": 100,
+        "temperature": 0.0,
+        "instructions": "You are Parley, a helpful AI assistant. Answer in one short English sentence.",
+    },
     "neural": {
         "vad_engine": "silero",
         "asr_engine": "transformers",
         "llm_engine": "transformers",
         "tts_engine": "kokoro",
     },
+    "classic": {"vad_engine": "webrtc", "asr_engine": "sphinx", "llm_engine": "eliza", "tts_engine": "espeak"},
 }
-"""The engines of each profile; a setting of an engine's own name overrides them one by one."""
+"""The settings of each profile. A setting of its own name overrides each of them. The first profile is the default."""
+
+URLS = {"llm_url": "llm_engine", "tts_url": "tts_engine"}
+"""Settings that name an endpoint, and the engine that they choose where none is chosen: openai."""
+_ENGINES = {f"{stage}_engine" for stage in STAGES}
+"""If empty, the profile's."""
 
 
 def user_cache() -> Path:
@@ -55,7 +71,7 @@ class BadSettings(ValueError):
 class ServiceSettings(BaseModel):
     """Start, addresses and logs"""
 
-    profile: Annotated[Profile, Setting("Set of engines that is started")] = "classic"
+    profile: Annotated[Profile, Setting("Set of engines and models that is started")] = "light"
     redis_url: Annotated[
         SecretStr | None,
         Setting(
@@ -140,14 +156,18 @@ class Settings(
 
     @model_validator(mode="before")
     @classmethod
-    def _gather(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Put the settings of a session into their object, and choose the engines of the profile."""
-        values = {name: value for name, value in values.items() if not name.startswith(FOR_TESTS)}
-        if session := {name: values.pop(name) for name in SESSION_TABLE if name in values}:
-            values["session"] = session
-        profile = values.get("profile", "classic")
-        engines = PROFILES.get(profile, {}) if isinstance(profile, str) else {}  # type: ignore[call-overload]
-        return {**values, **{name: engine for name, engine in engines.items() if not values.get(name)}}
+    def _gather(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Add what endpoints and the profile set, and put the settings of a session into their object."""
+        given = {name: value for name, value in given.items() if not name.startswith(FOR_TESTS)}
+        for url, engine in URLS.items():
+            if given.get(url) and not given.get(engine):
+                given[engine] = "openai"
+        profile = given.get("profile", cls.model_fields["profile"].default)
+        chosen = PROFILES.get(profile, {}) if isinstance(profile, str) else {}  # type: ignore[call-overload]
+        values = {**chosen, **{name: value for name, value in given.items() if value != "" or name not in _ENGINES}}
+        if "session" not in given or any(name in given for name in SESSION_TABLE):
+            values["session"] = {name: values[name] for name in SESSION_TABLE if name in values}
+        return {name: value for name, value in values.items() if name not in SESSION_TABLE}
 
     @field_validator("models_dir")
     @classmethod

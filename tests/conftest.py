@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.free_ports import free_ports
-from tests.support.system import SCRIPTED, System, running_system
+from tests.support.system import CLASSIC, SCRIPTED, System, running_system
 from tests.support.waiting import HANG_S
 
 # Whatever this machine's processor is fast with: what is compared token for token is calculated alike everywhere.
@@ -28,6 +28,9 @@ os.environ.setdefault("PARLEY_DTYPE", "float32")
 # Several processes run models at once. With a thread per core each, the threads wait for one another by spinning:
 # on two busy cores the tests of Whisper took 162 s instead of 58 s. Programs that tests start inherit this.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Settings of a test that chooses no profile: no test needs a model by accident.
+os.environ.setdefault("PARLEY_PROFILE", "classic")
 
 pytest_plugins = ["tests.support.leaks"]
 
@@ -146,7 +149,7 @@ def parley_server(metrics_port: int) -> Iterator[System]:
 @pytest.fixture(scope="session")
 def classic_server() -> Iterator[System]:
     """A whole system with the engines of the classic profile."""
-    with system({}) as running:
+    with system(CLASSIC) as running:
         yield running
 
 

@@ -11,10 +11,12 @@ from deploy.cli.options import read_settings
 def up(
     port: Annotated[int | None, typer.Option(help="Port of the page.", show_default="PARLEY_PORT, or 8000")] = None,
     profile: Annotated[
-        str | None, typer.Option(help="Set of engines.", show_default="PARLEY_PROFILE, or classic")
+        str | None, typer.Option(help="Set of engines and models.", show_default="PARLEY_PROFILE, or light")
     ] = None,
 ) -> None:
     """Run everything on this machine: broker, four stages, edge. Ctrl-C stops it.
+
+    Models that this machine lacks are downloaded first.
 
     Exit code: 0 stopped by a signal, 1 no broker or a port is in use,
     2 the settings are wrong.

@@ -14,6 +14,7 @@ from deploy.local import broker
 from deploy.local.address import PortTaken, base_url, claim_metrics_ports, claim_port
 from deploy.local.console import LiveConsole, PlainConsole, open_console
 from deploy.local.foreground import handle_signals, run_supervisor, stop_or_kill
+from deploy.local.prepare import prepare
 from deploy.local.supervisor import Policy, ServiceSpec, StartFailed, Supervisor
 from shared.settings import STAGES, Settings
 
@@ -38,7 +39,10 @@ def up(settings: Settings, environ: Mapping[str, str]) -> int:
     """Run until a signal. Returns the exit code: 0 after a signal, 1 without a broker or a port, 2 for wrong settings."""
     console = open_console()
     try:
-        return asyncio.run(_up(settings, environ, console))
+        return asyncio.run(_up(prepare(settings, console.say), environ, console))
+    except KeyboardInterrupt:  # during a download; the next start continues it
+        console.say("stopped")
+        return 0
     except StartFailed as error:
         print(error, file=sys.stderr)
         return 2
@@ -123,6 +127,8 @@ def service_specs(
         "PARLEY_PORT": str(port),
         "PARLEY_PROFILE": settings.profile,
         "PYTHONUNBUFFERED": "1",
+        # The stages share the cores. A library's thread that waits by spinning takes them from the other stages.
+        "OMP_WAIT_POLICY": environ.get("OMP_WAIT_POLICY", "passive"),
     }
     if text_logs and settings.log_format == "auto":
         env["PARLEY_LOG_FORMAT"] = "text"  # a service writes to a pipe, and would choose JSON

@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import SecretStr
 
-from shared.distribution import not_installed
 from shared.engines.registry import UnknownEngine
 from shared.observability import metrics
 
@@ -74,12 +73,9 @@ class Endpoint:
         """An empty `url` means OpenAI's own endpoint; without `key` the client reads the key from the environment.
 
         Raises:
-            UnknownEngine: the client is not installed, the URL is invalid, or a key is missing.
+            UnknownEngine: the URL is invalid, or a key is missing.
         """
-        try:
-            import openai
-        except ImportError as error:
-            raise UnknownEngine(not_installed("The client library for endpoints", "openai", error.name)) from error
+        import openai
 
         if url and not _is_url(url):
             raise UnknownEngine(f"{url!r} is not a valid URL: use http(s)://HOST[:PORT]/v1 or the like")

@@ -18,7 +18,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from shared.audio.pcm import Resampler
 from tests.browser.test_page import Page, chromium
-from tests.support.system import System, running_system
+from tests.support.system import CLASSIC, System, running_system
 
 WIDTH, HEIGHT = 1280, 800
 RATE_HZ = 16_000
@@ -133,7 +133,7 @@ def look(system: System, folder: Path, pcm: bytes) -> None:
 
 async def main(folder: Path, recording: Path | None) -> None:
     pcm = speech(recording)
-    async with running_system({}) as system, contextlib.AsyncExitStack() as others:
+    async with running_system(CLASSIC) as system, contextlib.AsyncExitStack() as others:
         for _ in range(OTHERS):
             client = await others.enter_async_context(connect(system.stream_url, proxy=None))
             await speak_and_type(client, pcm)

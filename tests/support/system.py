@@ -16,12 +16,20 @@ from deploy.local.up import BEYOND_DRAIN_S, BROKER_TIER, HEALTH_TIMEOUT_S, Broke
 from shared.settings import Settings
 from tests.support.waiting import HANG_S
 
-__all__ = ["SCRIPTED", "BrokerError", "StartFailed", "System", "running_system"]
+__all__ = ["CLASSIC", "SCRIPTED", "BrokerError", "StartFailed", "System", "running_system"]
 
 LOOK_S = 0.05
 LAST_LINES = 200
 
-SCRIPTED = {"PARLEY_ASR_ENGINE": "scripted", "PARLEY_LLM_ENGINE": "scripted", "PARLEY_TTS_ENGINE": "scripted"}
+CLASSIC = {"PARLEY_PROFILE": "classic"}
+"""Engines that need no model."""
+
+SCRIPTED = {
+    **CLASSIC,
+    "PARLEY_ASR_ENGINE": "scripted",
+    "PARLEY_LLM_ENGINE": "scripted",
+    "PARLEY_TTS_ENGINE": "scripted",
+}
 """Engines that cost nothing and answer by a script: what remains is the pipeline."""
 
 

@@ -31,7 +31,7 @@ class FasterWhisperRecognizer(OfflineRecognizer):
             raise UnknownEngine(not_installed("The faster-whisper engine", "light", error.name)) from error
         kind, index = choose_device(settings, ctranslate2.get_cuda_device_count())
         name = model_name("asr", NAME, settings.asr_model, kind)
-        folder = find_model(name, needs_of(NAME))
+        folder = find_model(name, needs_of(NAME), models_dir=settings.models_dir)
         _check_tokenizer(folder / "tokenizer.json")
         try:
             whisper = faster_whisper.WhisperModel(

@@ -79,7 +79,7 @@ class LlamaCppModel:
         settings, library = self._settings, load_library()
         kind = "cpu" if settings.llm_model else device_kind(settings)
         name = model_name("llm", "llama-cpp", settings.llm_model, kind)
-        path = find_gguf(name)
+        path = find_gguf(name, settings.models_dir)
         try:
             model = read_gguf(path)
             params, size = build_params(library, settings, path, model)

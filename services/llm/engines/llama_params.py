@@ -31,7 +31,7 @@ class CacheSize:
     """Of one prompt and its reply."""
 
 
-def find_gguf(name: str) -> Path:
+def find_gguf(name: str, models_dir: Path | None = None) -> Path:
     """Return the file of a model: a .gguf file, a folder with exactly one, or a model on the hub that has one.
 
     A model in several parts counts as one file, its first part.
@@ -45,7 +45,7 @@ def find_gguf(name: str) -> Path:
         if not path.is_file():
             raise ModelMissing(f"{name} is not on this machine.")
         return path
-    folder = find_folder(name)
+    folder = find_folder(name, models_dir=models_dir)
     found = [file for file in sorted(folder.glob("*.gguf")) if not file.name.startswith(ADAPTER)]
     files = [file for file in found if "-of-" not in file.name or "-00001-of-" in file.name]
     if not files:

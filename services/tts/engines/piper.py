@@ -54,7 +54,9 @@ class PiperSynthesizer:
         Raises:
             UnknownEngine: a voice or the library is missing, damaged, or no voice speaks the language.
         """
-        voices = await asyncio.to_thread(lambda: find_voices(_find(self._name), self._settings.threads))
+        voices = await asyncio.to_thread(
+            lambda: find_voices(_find(self._name, self._settings.models_dir), self._settings.threads)
+        )
         self._voices = {voice.name: voice for voice in voices}
         self._names = tuple(name for voice in voices for name in voice.names())
         self.rate_hz = max(voice.rate_hz for voice in voices)
@@ -138,8 +140,8 @@ class PiperSynthesizer:
             await self._batcher.close()
 
 
-def _find(name: str) -> Path:
+def _find(name: str, models_dir: Path) -> Path:
     """Return the folder of voices, or the .onnx file of one. Raises `UnknownEngine` if there is neither."""
     if name.endswith(".onnx") and Path(name).expanduser().is_file():
         return Path(name).expanduser()
-    return as_folder(name) or find_model(name, needs=())
+    return as_folder(name) or find_model(name, needs=(), models_dir=models_dir)

@@ -19,7 +19,7 @@ READY = {stage: {"ready": 1, "engine": "some", "queue_age_ms": 3} for stage in S
 
 
 def settings(**values: Any) -> Settings:
-    return Settings.model_validate({**Settings.model_construct().model_dump(), **values})
+    return Settings.model_validate({**Settings.model_construct(profile="classic").model_dump(), **values})
 
 
 def outcomes(checks: list[Check]) -> dict[str, str]:

@@ -53,8 +53,9 @@ def settings(**values: Any) -> Settings:
 
 @pytest.fixture(autouse=True)
 def no_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "PARLEY_PROFILE"):
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PARLEY_PROFILE", "classic")
 
 
 @pytest.fixture
@@ -510,7 +511,8 @@ def test_an_unknown_engine_exits_as_a_wrong_setting(command: str, monkeypatch: p
 
 def parley(tmp_path: Path, *words: str, **env: str) -> "subprocess.CompletedProcess[str]":
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "PARLEY_"))}
-    chosen = {"HF_HOME": str(tmp_path / "home"), "PARLEY_DEVICE": "cpu", "PARLEY_ASR_ENGINE": "transformers"}
+    chosen = {"HF_HOME": str(tmp_path / "home"), "PARLEY_PROFILE": "classic", "PARLEY_DEVICE": "cpu"}
+    chosen["PARLEY_ASR_ENGINE"] = "transformers"
     command = [sys.executable, "-m", "deploy.cli", "models", *words]
     return subprocess.run(
         command, env={**plain, **chosen, **env}, capture_output=True, text=True, timeout=HANG_S, check=False

@@ -131,7 +131,7 @@ def test_variables_of_the_tests_are_ignored_and_letters_may_be_small(monkeypatch
 def test_the_settings_of_a_session_are_arguments_and_variables_like_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PARLEY_ENDPOINT_MS", "120")
     monkeypatch.setenv("PARLEY_LANGUAGE", "de")
-    assert Settings().session == SessionSettings(endpoint_ms=120, pause_ms=120, language="de")
+    assert Settings(profile="classic").session == SessionSettings(endpoint_ms=120, pause_ms=120, language="de")
     settings = Settings(language="fr", port=8123)
     assert (settings.session.language, settings.session.endpoint_ms, settings.port) == ("fr", 120, 8123)
     assert Settings.model_validate({"language": "it"}).session.language == "it"
@@ -166,3 +166,23 @@ def test_every_variable_that_the_repository_names_is_a_setting() -> None:
             named = set(re.findall(rf"\b{PREFIX}[A-Z0-9_]*[A-Z0-9]\b(?!_)", file.read_text()))
             unknown = {name for name in named - known if not name.startswith("PARLEY_TEST")}
             assert not unknown, file.relative_to(ROOT)
+
+
+def test_a_profile_sets_more_than_engines_and_each_setting_overrides_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    light = Settings()
+    assert (light.profile, light.asr_engine, light.endpoint_engine) == ("light", "faster-whisper", "smart-turn")
+    assert "Parley" in light.session.instructions
+    assert Settings(session=SessionSettings(language="fr")).session == SessionSettings(language="fr")
+    monkeypatch.setenv("PARLEY_INSTRUCTIONS", "")
+    monkeypatch.setenv("PARLEY_TEMPERATURE", "0.9")
+    monkeypatch.setenv("PARLEY_ASR_ENGINE", "")
+    own = Settings(endpoint_engine="fixed")
+    assert (own.session.instructions, own.temperature, own.endpoint_engine) == ("", 0.9, "fixed")
+    assert own.asr_engine == "faster-whisper"
+
+
+@pytest.mark.parametrize("stage", ["llm", "tts"])
+def test_the_url_of_an_endpoint_chooses_its_engine(stage: str) -> None:
+    url = {f"{stage}_url": "http://127.0.0.1:11434/v1"}
+    assert getattr(Settings(**url), f"{stage}_engine") == "openai"
+    assert getattr(Settings(**url, **{f"{stage}_engine": "scripted"}), f"{stage}_engine") == "scripted"

@@ -265,9 +265,8 @@ async def test_other_files_are_no_networks(tmp_path: Path) -> None:
         load_network(tmp_path / "x.onnx", 1, 256)
 
 
-async def test_the_default_voice_is_named_if_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    engine = create_engine("tts", "piper", ENGINES, Settings())
+async def test_the_default_voice_is_named_if_it_is_missing(tmp_path: Path) -> None:
+    engine = create_engine("tts", "piper", ENGINES, Settings(models_dir=tmp_path))
     assert isinstance(engine, PiperSynthesizer)
     with pytest.raises(ModelMissing, match="piper-en_US-joe-medium is not on this machine"):
         await engine.load()
