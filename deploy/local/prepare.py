@@ -24,7 +24,7 @@ def prepare(settings: Settings, say: Callable[[str], None]) -> Settings:
     """Download the models that this machine lacks. Returns the settings to start with.
 
     Where the profile light cannot be had, because its packages are not installed or no source of its models answers, these are the
-    settings of the profile classic, which needs neither. `say` is told so.
+    settings of the profile classic, which needs neither. `say` gets the reason.
 
     Raises:
         StartFailed: models are missing, and another profile would not help; the message lists them with the reasons.

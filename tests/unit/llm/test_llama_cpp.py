@@ -183,9 +183,9 @@ async def test_conversations_at_once_are_not_mixed_up(model: LlamaCppModel) -> N
             city: tasks.create_task(text_of(model, talk(f"What is the capital of {land}?")))
             for land, city in cities.items()
         }
-    told = {city: {other for other in asked if other in task.result()} for city, task in asked.items()}
-    assert all(found <= {city} for city, found in told.items()), told
-    assert sum(map(len, told.values())) >= 4
+    named = {city: {other for other in asked if other in task.result()} for city, task in asked.items()}
+    assert all(found <= {city} for city, found in named.items()), named
+    assert sum(map(len, named.values())) >= 4
 
 
 async def test_a_turn_reads_only_its_new_words(model: LlamaCppModel) -> None:
