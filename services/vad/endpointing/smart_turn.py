@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from services.vad.endpointing.engine import FixedSpeaker
+from services.vad.endpointing.log_mel import log_mel
 from shared.distribution import not_installed
 from shared.engines.models import find_model, stored_model
 from shared.engines.registry import UnknownEngine
@@ -34,7 +35,6 @@ class SmartTurnDetector:
         self._models_dir = settings.models_dir
         self._thread = ThreadPoolExecutor(1, "smart-turn")
         self._session: Any = None
-        self._features: Any = None
 
     async def load(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._load)
@@ -42,9 +42,8 @@ class SmartTurnDetector:
     def _load(self) -> None:
         try:
             import onnxruntime
-            from transformers import WhisperFeatureExtractor
         except ImportError as error:
-            raise UnknownEngine(not_installed("The smart-turn engine", "neural", error.name)) from error
+            raise UnknownEngine(not_installed("The smart-turn engine", "light", error.name)) from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         path = model_file(self._model, self._models_dir)
@@ -52,7 +51,6 @@ class SmartTurnDetector:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise UnknownEngine(f"smart-turn: the model {path} cannot be loaded: {error}") from error
-        self._features = WhisperFeatureExtractor(chunk_length=AUDIO_S)  # type: ignore[no-untyped-call]
         self.probability(b"")
 
     def probability(self, pcm: bytes) -> float:
@@ -60,8 +58,7 @@ class SmartTurnDetector:
         samples = np.zeros(AUDIO_S * RATE_HZ, np.float32)
         turn = np.frombuffer(pcm, "<i2")[-len(samples) :].astype(np.float32) / 32_768
         samples[len(samples) - len(turn) :] = turn
-        features = self._features(samples, sampling_rate=RATE_HZ, return_tensors="np", do_normalize=True)
-        (answer, *_) = self._session.run(None, {"input_features": features["input_features"].astype(np.float32)})
+        (answer, *_) = self._session.run(None, {"input_features": log_mel(samples)[None]})
         return float(np.asarray(answer).reshape(-1)[0])
 
     def open(self) -> "SmartTurnSpeaker":

@@ -56,7 +56,7 @@ class SileroDetector:
         try:
             import onnxruntime
         except ImportError as error:
-            raise UnknownEngine(not_installed("The silero engine", "neural", error.name)) from error
+            raise UnknownEngine(not_installed("The silero engine", "light", error.name)) from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         model = find_model(MODEL, models_dir=self._models_dir) / "silero_vad.onnx"
