@@ -73,8 +73,6 @@ class Service:
     """The probe has reported it as not ready since its last start, so that a later "ready" is about this process."""
     deaths: int = 0
     """Deaths in a row: none of these processes lived `healthy_s`."""
-    bad_settings: int = 0
-    """Deaths in a row with the exit code `BAD_SETTINGS`."""
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -98,7 +96,7 @@ class Reporter(Protocol):
 
 
 class StartFailed(RuntimeError):
-    """A service cannot start because its settings are wrong. The message contains the last lines of its output."""
+    """A service cannot start because its settings are wrong. It has said why; the message names it."""
 
 
 Probe = Callable[[], Awaitable[frozenset[str]]]
@@ -136,7 +134,7 @@ class Supervisor:
         """Start all services and keep them running until `stop`.
 
         Raises:
-            StartFailed: a service exited with `BAD_SETTINGS` `FAILED_AFTER` times in a row before all were ready.
+            StartFailed: a service exited with `BAD_SETTINGS` before all were ready.
         """
         tiers = sorted({service.spec.tier for service in self.services})
         running: list[dict[asyncio.Task[None], Service]] = []
@@ -219,21 +217,18 @@ class Supervisor:
         policy, name = self._policy, service.spec.name
         code = service.process.exit_code if service.process is not None else None
         if time.monotonic() - service.started_s >= policy.healthy_s:
-            service.deaths = service.bad_settings = 0
+            service.deaths = 0
         service.deaths += 1
-        service.bad_settings = service.bad_settings + 1 if code == BAD_SETTINGS else 0
-        if service.bad_settings >= FAILED_AFTER and not (self.up.is_set() or self.stopping):
-            service.state = "failed"
-            self._failure = StartFailed("\n".join((f"{name} cannot start:", *service.lines)))
-            self.stop()
-            return None
         if service.spec.quiet:
             for line in service.lines:
                 self._reporter.output(name, line)
+        if code == BAD_SETTINGS and not (self.up.is_set() or self.stopping):
+            service.state = "failed"
+            self._failure = StartFailed(f"{name} cannot start: see its message above")
+            self.stop()
+            return None
         service.state = "failed" if service.deaths >= FAILED_AFTER else "restarting"
-        # No back-off for wrong settings during the start: it fails anyway, and a person is waiting for the message.
-        doublings = 0 if service.bad_settings and not self.up.is_set() else min(service.deaths - 1, 10)
-        delay_s = min(policy.first_delay_s * 2.0**doublings, policy.longest_delay_s)
+        delay_s = min(policy.first_delay_s * 2.0 ** min(service.deaths - 1, 10), policy.longest_delay_s)
         self._reporter.say(f"{name} {describe_exit(code)}; restarting in {delay_s:g} s")
         return delay_s
 

@@ -7,6 +7,6 @@ from tests.support.system import SCRIPTED, running_system
 
 
 async def test_a_process_that_dies_at_the_start_fails_it_with_its_log() -> None:
-    with pytest.raises(StartFailed, match=r"known are .* scripted[\s\S]*tts exited with code 2"):
+    with pytest.raises(StartFailed, match=r"known are .* scripted[\s\S]*tts failed"):
         async with running_system({**SCRIPTED, "PARLEY_TTS_ENGINE": "nobody"}):
             pass

@@ -126,7 +126,7 @@ def test_a_program_that_rejects_its_configuration_ends_the_command(tmp_path: Pat
         env=env, capture_output=True, text=True, timeout=HANG_S, check=False,
     )  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr.endswith("prometheus cannot start:\nunknown flag\n")
+    assert done.stderr.endswith("prometheus: unknown flag\nprometheus cannot start: see its message above\n")
 
 
 def test_a_configuration_that_cannot_be_written_is_named(tmp_path: Path) -> None:

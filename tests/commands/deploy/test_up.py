@@ -239,7 +239,8 @@ def test_settings_that_a_service_rejects_end_the_start(place: Path) -> None:
     (place / "standins" / "services" / "edge" / "__main__.py").write_text(EDGE.replace('"ready": 1', '"ready": 0'))
     with running(place) as parley:
         assert parley.read_all() == 2
-    assert parley.text.endswith("tts cannot start:\nPARLEY_TTS_ENGINE=1: no\n")
+    assert parley.text.endswith("tts cannot start: see its message above\n")
+    assert parley.text.count("PARLEY_TTS_ENGINE=1: no\n") == 1
     assert list(parley.temp.iterdir()) == []
 
 
