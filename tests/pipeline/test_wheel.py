@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local.observe import ROUTES, RULES
+from tests.support.system import CLASSIC
 from tests.support.waiting import HANG_S
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +50,7 @@ def parley(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command with the packages in this folder, from another folder."""
     module, _, function = PROJECT["scripts"]["parley"].partition(":")
     command = (sys.executable, "-c", f"from {module} import {function}; {function}()", *arguments)
-    env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(folder), "COLUMNS": "200"}
+    env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(folder), "COLUMNS": "200"} | CLASSIC
     return subprocess.run(command, check=False, cwd="/", env=env, capture_output=True, text=True, timeout=HANG_S)
 
 

@@ -58,7 +58,7 @@ class Session:
     ) -> None:
         """`hears`: the chat model that will be asked can, so that the route may be `omni`. `engine_of`: the engine that a
         stage runs on."""
-        self.id = secrets.token_urlsafe(16)
+        self.id = secrets.token_hex(16)  # an argument of `parley turns`: it must not begin with a dash
         self.protocol = protocol
         self.started = False
         self.settings = SessionSettings()
