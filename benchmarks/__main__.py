@@ -1,16 +1,30 @@
 """The command line of the benchmarks: `python -m benchmarks`, or `parley bench` in a checkout."""
 
+import sys
+
 import typer
 
 from benchmarks.engines.command import engines
 from benchmarks.history import history
 from benchmarks.pipeline.command import pipeline
 from benchmarks.turn_taking.run import turn_taking
-from benchmarks.wer import wer
+from benchmarks.wer import USAGE_WRONG, wer
+from shared.settings import BadSettings, load_settings
 
-app = typer.Typer(help="Measure what runs on this machine.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 for command in (pipeline, engines, turn_taking, wer, history):
     app.command()(command)
+
+
+@app.callback()
+def check_settings() -> None:
+    """Measure what runs on this machine."""
+    try:
+        load_settings()
+    except BadSettings as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(USAGE_WRONG) from None
+
 
 if __name__ == "__main__":
     app(prog_name="python -m benchmarks")

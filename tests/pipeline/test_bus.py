@@ -167,7 +167,7 @@ async def test_work_that_fails_is_tried_again_then_set_aside_and_the_session_is_
         assert running.done()
 
 
-async def test_a_stop_message_ends_work_that_is_in_vain_and_shutdown_finishes_the_rest(where: Settings) -> None:
+async def test_a_stop_message_ends_work_that_nobody_needs_and_shutdown_finishes_the_rest(where: Settings) -> None:
     begun: list[int] = []
     ended: list[tuple[int, str]] = []
     go_on = asyncio.Event()

@@ -167,7 +167,7 @@ async def test_a_turn_is_one_trace_through_all_stages(
     assert SESSION not in str([span.to_json() for span in (turn, asr, llm, tts)])
 
 
-async def test_a_reply_that_was_prepared_in_vain_is_stale(
+async def test_a_reply_that_was_prepared_and_discarded_is_stale(
     broker: Settings, words: bytes, spans: InMemorySpanExporter
 ) -> None:
     broker = broker.model_copy(update={"scripted_llm_ms": 5000})

@@ -101,7 +101,7 @@ class Core:
         """
         state = self.state
         if (handler := HANDLERS.get(type(what))) is None:
-            raise TypeError(f"{type(what).__name__} is no part of a conversation")
+            raise TypeError(f"{type(what).__name__} is not an input of a conversation")
         reply = state.reply
         if reply is not None and reply.ended and reply.state is ReplyState.PLAYING and reply.played_out(at.now_s):
             replies.finish(state, reply, at)

@@ -100,7 +100,7 @@ class Playout:
         self._advance()
 
     def cease(self) -> None:
-        """No more arrives; what is there is all."""
+        """Expect no more sentences than have arrived."""
         self._expected = self._current
         self._advance()
 

@@ -120,7 +120,7 @@ class Reply:
         self.playout.expect(done.sentences)
 
     def fail(self) -> None:
-        """No more of it arrives: what is there is all."""
+        """End the reply with what has arrived: its worker failed."""
         self.failed = True
         self.playout.cease()
 

@@ -158,7 +158,7 @@ class Gateway:
             return "left"
         code, reason = ending.result()
         if code in (1011, 1012, 1013):
-            session.tell("closing", reason)
+            session.notify("closing", reason)
         with suppress(RuntimeError, OSError):  # the client may already be disconnected
             await websocket.close(code, reason[:120])
         metrics.closes.labels(session.protocol, str(code)).inc()

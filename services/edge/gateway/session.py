@@ -68,8 +68,8 @@ class Session:
         self._began_s = self._asked_s = self._loop.time()
         self._channel: Channel = bus.channel("edge", self.id)
         self._subscription: Subscription | None = None
-        self._audio_input = AudioInput(bus, self._channel, codec, self.tell)
-        self._told_s = 0.0  # seconds of audio that the metrics know of
+        self._audio_input = AudioInput(bus, self._channel, codec, self.notify)
+        self._counted_s = 0.0  # seconds of audio that the metrics know of
         self._opened = False
         self.conversation = Conversation(
             bus,
@@ -95,7 +95,7 @@ class Session:
                         self._audio_input.take(action.pcm)
                 else:
                     self._act(action)
-        except Exception:  # the rim: a fault of ours with one client's message is that client's end only
+        except Exception:  # the rim: an error of ours with one client's message ends only that client's session
             log.exception("session failed", session=self.id)
             self._close(1011, "internal error")
 
@@ -119,14 +119,14 @@ class Session:
         self.conversation.begin(settings)
 
     def keep_alive(self) -> None:
-        """To be called every while: the session's keys live on."""
+        """Prolong the life of the session's keys. Called regularly."""
         if self.started:
             self._bus.keep_alive(self.id)
-            told_s, self._told_s = self._told_s, self._audio_input.received_s
-            metrics.audio_seconds.labels("in", self.protocol).inc(self._told_s - told_s)
+            counted_s, self._counted_s = self._counted_s, self._audio_input.received_s
+            metrics.audio_seconds.labels("in", self.protocol).inc(self._counted_s - counted_s)
 
     def end(self, reason: str) -> None:
-        """The client is gone, or is to go."""
+        """End the session: the client has disconnected, or is disconnected now."""
         if self._subscription is not None:
             self._subscription.close()
             self._subscription = None
@@ -141,7 +141,7 @@ class Session:
         """Say goodbye, where the session has one, and close."""
         self.conversation.leave(code, reason)
 
-    def tell(self, code: str, message: str) -> None:
+    def notify(self, code: str, message: str) -> None:
         self._emit(ev.Failed(code, message))
 
     def _act(self, action: act.Action) -> None:
@@ -178,13 +178,13 @@ class Session:
         if not voice or not self._voices or voice.partition("+")[0] in self._voices:
             return True
         shown = ", ".join(self._voices)[:CODES_SHOWN]
-        self.tell("unknown_voice", f"voice {voice[:100]!r}: known are {shown}")
+        self.notify("unknown_voice", f"voice {voice[:100]!r}: known are {shown}")
         return False
 
     def _route_open(self, route: str) -> bool:
         if route != OMNI or self._hears:
             return True
-        self.tell("cannot_hear", "route 'omni': the chat model cannot hear; known is 'cascade'")
+        self.notify("cannot_hear", "route 'omni': the chat model cannot hear; known is 'cascade'")
         return False
 
     # -- the log's side ---------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from benchmarks.__main__ import app
 from benchmarks.pipeline.figures import MIB
 from benchmarks.pipeline.run import ENDPOINT_MS
 from benchmarks.result import circumstances
+from tests.support.waiting import HANG_S
 
 pytestmark = pytest.mark.timeout(300)  # they start processes
 
@@ -101,3 +104,20 @@ def test_a_run_is_shown_written_and_compared(tmp_path: Path) -> None:
     assert result["others"] == [CHEAP | {"commit": "c0ffee"}]
     assert result["runs"][0]["overhead_ms"]["n"] >= 1
     assert not result["runs"][0]["errors"]
+
+
+def test_a_misspelt_setting_ends_a_benchmark_without_showing_its_value() -> None:
+    env = {**os.environ, "PARLEY_LLM_KEYY": "sekret123"}
+    for command in ("pipeline", "turn-taking", "history"):
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks", command],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=HANG_S,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "did you mean PARLEY_LLM_KEY?" in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert "sekret" not in done.stderr

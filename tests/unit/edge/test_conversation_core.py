@@ -24,7 +24,8 @@ from shared.settings import Settings
 from tests.support.line import Line, on_a_line
 
 LONGEST_CHAIN = 6
-"""Function calls from the bus's reader to the socket, both ends included, when the client is silenced."""
+"""Function calls, both ends included, from the session, to which the bus delivers a fact, to the socket, when the client is
+silenced."""
 AT = Stamp(1.0, 1_000_000, 1_000_000)
 DESIGN = Path(__file__).parents[3] / "DESIGN.md"
 

@@ -1,16 +1,16 @@
 """The server events of a running session, and which turn belongs to which item and which response.
 
-Pure. `Turns` owns the open response and the response that the client requested; `Hearing` owns the spoken turns.
+Pure. `Turns` owns the open response and the response that the client requested; `SpokenTurns` owns the spoken turns.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 from services.edge.client import events as ev
-from services.edge.protocols.realtime.hearing import Hearing
 from services.edge.protocols.realtime.items import Conversation
 from services.edge.protocols.realtime.reply import Reply, Request
 from services.edge.protocols.realtime.session import SessionObject
+from services.edge.protocols.realtime.spoken_turns import SpokenTurns
 from services.edge.protocols.realtime.wire import PCM_RATE_HZ, Refused, Wire
 from shared.protocol.session import ToolCall
 
@@ -23,7 +23,7 @@ class Turns:
         self._session = session
         self._conversation = conversation
         self.rate_hz = PCM_RATE_HZ
-        self._hearing = Hearing(wire, session, conversation)
+        self._spoken = SpokenTurns(wire, session, conversation)
         self._last_spoken = 0
         self._open: Reply | None = None
         self._awaited = 0  # the newest turn whose reply the session makes without a request
@@ -38,7 +38,7 @@ class Turns:
     @property
     def speaking(self) -> bool:
         """Whether the client was sent a `speech_started` for a turn that is not over."""
-        return self._hearing.speaking
+        return self._spoken.speaking
 
     def committed_by_client(self) -> None:
         """The client ended a turn: the next turn that the session reports is that one, even if it is empty."""
@@ -86,15 +86,15 @@ class Turns:
             case ev.ReplyAudio() | ev.ReplyText():
                 return self._content(event)
             case ev.SpeechBegan(turn, onset_ms):
-                return self._hearing.began(turn, onset_ms)
+                return self._spoken.began(turn, onset_ms)
             case ev.SpeechEnded(turn, end_ms, final):
-                return self._hearing.ended(turn, end_ms) if final else []
+                return self._spoken.ended(turn, end_ms) if final else []
             case ev.TurnBegan():
                 return self._turn_began(event)
             case ev.TurnDropped(turn):
                 return self._turn_dropped(turn)
             case ev.Transcribed(turn, text, final):
-                return self._hearing.transcribed(turn, text, final)
+                return self._spoken.transcribed(turn, text, final)
             case ev.ReplyBegan(turn):
                 return self._reply_began(turn)
             case ev.ReplyEnded():
@@ -119,7 +119,7 @@ class Turns:
 
     def _turn_began(self, event: ev.TurnBegan) -> list[str]:
         turn = event.turn
-        if not event.spoken_ms and turn not in self._hearing and (event.wants_reply or not self._commits):
+        if not event.spoken_ms and turn not in self._spoken and (event.wants_reply or not self._commits):
             if self._given_up:
                 self._given_up -= 1
                 self._over = max(self._over, turn)
@@ -130,20 +130,20 @@ class Turns:
         if event.wants_reply:
             self._awaited = turn
         self._commits = max(0, self._commits - 1)
-        return self._hearing.committed(turn, event.spoken_ms)
+        return self._spoken.committed(turn, event.spoken_ms)
 
     def _turn_dropped(self, turn: int) -> list[str]:
         if self._request is not None and self._request.turn == turn:
             return self._give_up("failed")
         if self._commits:  # a turn that the client ended is a turn even if it is empty
             self._commits -= 1
-            return [*self._hearing.committed(turn, 0), *self._hearing.transcribed(turn, "", final=True)]
-        return self._hearing.dropped(turn)
+            return [*self._spoken.committed(turn, 0), *self._spoken.transcribed(turn, "", final=True)]
+        return self._spoken.dropped(turn)
 
     # -- replies ------------------------------------------------------------------------------------------------
 
     def _reply(self, turn: int, request: Request, from_ms: int = 0) -> Reply:
-        speech_ms = self._hearing.take_speech_ms()
+        speech_ms = self._spoken.take_speech_ms()
         return Reply(self._wire, self._session, self._conversation, turn, request, speech_ms, self.rate_hz, from_ms)
 
     def _reply_began(self, turn: int) -> list[str]:
@@ -215,7 +215,7 @@ class Turns:
             return []
         if turn and self._request is not None and turn == self._request.turn:
             return self._give_up("failed", event)
-        events = self._hearing.failed(turn, event.code, event.message)
+        events = self._spoken.failed(turn, event.code, event.message)
         if turn and turn == self._awaited and turn > self._over:
             return events + self._unmade(turn, Request(), "failed", event)
         if events or (turn and turn <= self._over):

@@ -33,7 +33,7 @@ class Spoken:
     """The final transcript, if it arrived before the turn was committed."""
 
 
-class Hearing:
+class SpokenTurns:
     """The spoken turns of one connection."""
 
     def __init__(self, wire: Wire, session: SessionObject, conversation: Conversation) -> None:
