@@ -29,6 +29,7 @@ from shared.protocol.streams import Keys
 from shared.settings import Settings
 from tests.support.documented import ROOT, SHELL, Block, Command, blocks, commands
 from tests.support.free_ports import free_ports
+from tests.support.system import CLASSIC
 from tests.support.waiting import HANG_S
 
 OTHER_LANGUAGES = {"python", "text", "xml"}
@@ -194,10 +195,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).symlink_to(ROOT / name)
     programs = folder / ".venv/bin"
     programs.mkdir(parents=True)
+    # What make would install, it would install into the environment of this test.
+    no_pip = 'case "$*" in "-m pip "*) echo "nothing is installed here" >&2; exit 1;; esac'
     for name, arguments in (("python", ""), ("parley", " -P -m deploy.cli")):
-        (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable}{arguments} "$@"\n')
+        (programs / name).write_text(f'#!/bin/sh\n{no_pip}\nexec {sys.executable}{arguments} "$@"\n')
         (programs / name).chmod(0o755)
-    (folder / ".venv/.installed-run").touch()
+    for part in ("run", "light", "neural", "dev"):
+        (folder / f".venv/.installed-{part}").touch()
     return folder
 
 
@@ -205,7 +209,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def env(folder: Path) -> dict[str, str]:
     """Without settings, proxies, and the flags of the make that may run this test."""
     ours = {name: value for name, value in os.environ.items() if not NOT_OURS.match(name)}
-    return {**ours, "PYTHONPATH": str(ROOT), "PARLEY_DATA_DIR": str(folder / "data"), "COLUMNS": "120"}
+    return {**ours, **CLASSIC, "PYTHONPATH": str(ROOT), "PARLEY_DATA_DIR": str(folder / "data"), "COLUMNS": "120"}
 
 
 @contextmanager
