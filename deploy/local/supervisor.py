@@ -233,8 +233,8 @@ class Supervisor:
         return delay_s
 
     async def _probe_states(self) -> None:
-        """Update the state of every service from the probe, until cancelled."""
-        while True:
+        """Update the state of every service from the probe, until cancelled or stopping: a library may swallow a cancellation."""
+        while not self.stopping:
             ready = await self._probe()
             for service in self.services:
                 if service.alive:
