@@ -170,7 +170,7 @@ async def test_it_loads_off_the_event_loop(settings: Settings, monkeypatch: pyte
 
 async def test_without_onnxruntime_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(UnknownEngine, match=r"onnxruntime.* make install PROFILE=neural$"):
+    with pytest.raises(UnknownEngine, match=r"onnxruntime.* make install EXTRAS=light$"):
         await SileroDetector(Settings()).load()
 
 
