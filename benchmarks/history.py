@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from benchmarks.result import HERE, RESULTS, Result, read_result
+from benchmarks.result import HERE, RESULTS, USAGE_WRONG, Result, read_result
 from benchmarks.tables import open_console, print_rows
 from shared.distribution import not_installed
 
@@ -24,7 +24,6 @@ Figures = Mapping[str, float]
 
 SESSIONS = {"pipeline": 50, "engines": 1}
 GIT_S = 10.0
-USAGE_WRONG = 2
 DIRTY = "-dirty"
 
 

@@ -13,6 +13,8 @@ import typer
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
+USAGE_WRONG = 2
+"""Exit code of a command whose options are wrong."""
 
 Result = Mapping[str, Any]
 Out = Annotated[Path, typer.Option(file_okay=False, help="Folder of the results.")]

@@ -17,7 +17,7 @@ HEAD = """\
 
 Settings are environment variables; `parley config` shows all of them with their values, secrets masked. A value that is not
 allowed stops the start, and so does a variable `PARLEY_…` that is not listed here: the message names the nearest setting.
-Variables that begin with `PARLEY_TEST_` belong to tests and benchmarks, and are ignored.
+`PARLEY_TEST_CLIPS` and `PARLEY_TEST_MODELS` belong to tests and benchmarks; a service ignores them.
 
 On Kubernetes, a service that is called `parley` adds variables such as `PARLEY_PORT=tcp://…` to every pod of its
 namespace. Set `enableServiceLinks: false` for pods of Parley, or give the service another name.

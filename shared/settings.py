@@ -57,8 +57,8 @@ def user_cache() -> Path:
 
 
 PREFIX = "PARLEY_"
-FOR_TESTS = "test_"
-"""Variables that begin with PARLEY_TEST_ configure tests and benchmarks, not a service."""
+FOR_TESTS = frozenset({"test_clips", "test_models"})
+"""Folders that only tests and benchmarks read: PARLEY_TEST_CLIPS and PARLEY_TEST_MODELS."""
 REFERENCE = "docs/settings.md"
 NEAR = 0.75
 """Least similarity of a known name that is suggested; see `difflib`."""
@@ -158,7 +158,7 @@ class Settings(
     @classmethod
     def _gather(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Add what endpoints and the profile set, and put the settings of a session into their object."""
-        given = {name: value for name, value in given.items() if not name.startswith(FOR_TESTS)}
+        given = {name: value for name, value in given.items() if name not in FOR_TESTS}
         for url, engine in URLS.items():
             if given.get(url) and not given.get(engine):
                 given[engine] = "openai"
@@ -202,7 +202,7 @@ class _Environment(PydanticBaseSettingsSource):
         for variable, value in os.environ.items():
             if variable.upper().startswith(PREFIX):
                 name = variable[len(PREFIX) :].lower()
-                found[name if name in TABLE or name.startswith(FOR_TESTS) else variable] = value
+                found[name if name in TABLE or name in FOR_TESTS else variable] = value
         return found
 
 

@@ -18,14 +18,13 @@ from benchmarks.engines.load import LIMIT_S, Material, Work, converse, offsets, 
 from benchmarks.engines.profile import profiled
 from benchmarks.engines.report import RANDOM, print_result
 from benchmarks.engines.setup import STAGES, Chosen, Memory, Options, choose, device_facts, opened, settings_of
-from benchmarks.result import RESULTS, circumstances, result_path, write_result
+from benchmarks.result import RESULTS, USAGE_WRONG, circumstances, result_path, write_result
 from benchmarks.tables import open_console
 from shared.engines.registry import UnknownEngine
 
 CHAIN = "chain"
 WIDTH = 180
 INTERRUPTED = 130
-USAGE_WRONG = 2
 
 Load = Callable[..., Coroutine[Any, Any, Piece]]
 """Takes the engines that it needs and the material."""

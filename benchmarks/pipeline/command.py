@@ -7,9 +7,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.compare import CompareWith
-from benchmarks.result import RESULTS, Out
-
-USAGE_WRONG = 2
+from benchmarks.result import RESULTS, USAGE_WRONG, Out
 
 
 def pipeline(

@@ -16,11 +16,9 @@ from benchmarks.pipeline.comparison import KIND, compare_runs, label, samples_of
 from benchmarks.pipeline.figures import CALLERS, Run, digest
 from benchmarks.pipeline.report import print_report
 from benchmarks.pipeline.run import ENDPOINT_MS, Options, RunFailed, measure
-from benchmarks.result import Result, circumstances, result_path, write_result
+from benchmarks.result import USAGE_WRONG, Result, circumstances, result_path, write_result
 from benchmarks.tables import open_console
 from tests.support.system import BrokerError, StartFailed
-
-USAGE_WRONG = 2
 
 
 async def measure_all(options: Options, console: Console) -> tuple[list[Run], list[dict[str, Any]]]:

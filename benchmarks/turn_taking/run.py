@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from benchmarks.compare import CompareWith, Comparison, Key, Kind, Rule, compare, print_regressions, read_baseline
-from benchmarks.result import HERE, RESULTS, Out, Result, circumstances, result_path, write_result
+from benchmarks.result import HERE, RESULTS, USAGE_WRONG, Out, Result, circumstances, result_path, write_result
 from benchmarks.tables import new_table, open_console
 from benchmarks.turn_taking.real import real_scores
 from benchmarks.turn_taking.score import Score
@@ -23,7 +23,6 @@ from deploy.client.scene import load_scenes
 from shared.engines.registry import UnknownEngine
 
 ALL = "all"
-USAGE_WRONG = 2
 WIDTH = 180
 
 FAULTS = (

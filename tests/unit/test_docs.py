@@ -26,7 +26,7 @@ FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 A_PATH = re.compile(rf"(?:{'|'.join(FOLDERS)})/[\w./*-]*")
 MAKE = re.compile(r"\bmake ([a-z][a-z-]+)")
-ADVICE = re.compile(r"pip install (?:-\S+ )*['\"]?parley\b|parley\[")
+ADVICE = re.compile(r"pip install (?:\S+ )*?['\"]?parley(?![\w-])|(?<!-)\bparley\[")
 INSTALLS = re.compile(r"make install EXTRAS=([\w,]+)")
 
 

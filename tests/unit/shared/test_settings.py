@@ -128,6 +128,12 @@ def test_variables_of_the_tests_are_ignored_and_letters_may_be_small(monkeypatch
     assert load_settings().port == 8123
 
 
+def test_a_misspelt_variable_of_the_tests_is_refused_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARLEY_TEST_CLIP", "/clips")
+    with pytest.raises(BadSettings, match="PARLEY_TEST_CLIP: there is no such setting"):
+        load_settings()
+
+
 def test_the_settings_of_a_session_are_arguments_and_variables_like_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PARLEY_ENDPOINT_MS", "120")
     monkeypatch.setenv("PARLEY_LANGUAGE", "de")
