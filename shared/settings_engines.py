@@ -75,7 +75,7 @@ class ModelSettings(BaseModel):
         Literal["none", "int8"], Setting("int8: linear layers in 8 bits, on a CPU; faster-whisper's default there")
     ] = "none"
     compile: Annotated[bool, Setting("Compile models at start: minutes of warm-up, then less time per step")] = False
-    threads: Annotated[int, Setting("CPU threads of one worker's model; 0: the library's choice", 0, 512)] = 0
+    threads: Annotated[int, Setting("CPU threads of one worker's model; 0: chosen by the engine", 0, 512)] = 0
     device_memory: Annotated[float, Setting("Share of the GPU's memory that one worker may use", 0.01, 1)] = 1.0
     cache_memory: Annotated[
         float,

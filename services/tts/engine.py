@@ -16,6 +16,9 @@ class Synthesizer(Protocol):
     """Sample rate of its speech, s16le mono."""
     slots: int
     """Maximum number of concurrent sentences."""
+    in_order: bool
+    """The sentences of one reply are synthesised one at a time: on one processor, the next would delay the first. An
+    endpoint takes them at once, because each costs a round trip."""
 
     async def load(self) -> None:
         """Load the model and warm it up. The worker is ready when this returns.

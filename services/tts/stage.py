@@ -1,10 +1,12 @@
 """The tts stage: speaks a sentence, and publishes its slices as they are synthesized."""
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import Any
+from weakref import WeakValueDictionary
 
 from services.tts.engine import Cloner, Synthesizer
 from shared.audio.voices import ClonedVoice
@@ -27,6 +29,7 @@ class TtsStage:
         self._synthesizer, self._engine = synthesizer, engine
         self.slots = synthesizer.slots
         self._cloned: OrderedDict[str, ClonedVoice] = OrderedDict()
+        self._replies: WeakValueDictionary[tuple[str, int, int], asyncio.Lock] = WeakValueDictionary()
 
     async def load(self) -> None:
         await self._synthesizer.load()
@@ -54,6 +57,18 @@ class TtsStage:
         if job.voice and isinstance(self._synthesizer, Cloner) and job.voice not in self._synthesizer.voices():
             # The engine now has the recording: deleting the voice no longer affects this sentence.
             self._synthesizer.learn(await self._find_cloned(work, job.voice))
+        async with self._turn_of(job):
+            return await self._speak(work, job)
+
+    def _turn_of(self, job: ReplySentence) -> AbstractAsyncContextManager[None]:
+        """Wait until the earlier sentences of this reply are synthesised, if the engine takes one at a time."""
+        if not self._synthesizer.in_order:
+            return nullcontext()
+        key = (job.session, job.turn, job.revision)
+        # The sentences arrive in order, and a lock serves in the order of arrival.
+        return self._replies.setdefault(key, asyncio.Lock())
+
+    async def _speak(self, work: Work, job: ReplySentence) -> Sequence[Frame]:
         rate_hz, samples, started_s = self._synthesizer.rate_hz, 0, time.monotonic()
         metrics.tts_characters.labels(self._engine).inc(
             len(job.text)

@@ -55,7 +55,10 @@ class Batcher(Generic[Q, A]):
         Raises:
             EngineLost: the device has failed, or there was no answer within `timeout_s`.
         """
-        future = self.submit(question, urgent=urgent)
+        return await self.wait(self.submit(question, urgent=urgent))
+
+    async def wait(self, future: Future[A]) -> A:
+        """Return the answer to a request that was submitted. Raises as `ask` does."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await asyncio.wrap_future(future)

@@ -1,5 +1,6 @@
 """The device and number format that a model runs with. The only file of `shared` that imports torch, lazily."""
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +45,14 @@ def device_kind(settings: Settings) -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def cpu_threads(settings: Settings) -> int:
+    """Return how many threads a small model uses on a CPU: as configured, or half of the cores.
+
+    The stages share the cores. On two cores, two threads of such a model wait for each other longer than they save.
+    """
+    return settings.threads or max(1, (os.cpu_count() or 1) // 2)
 
 
 def open_device(settings: Settings) -> Device:

@@ -29,7 +29,7 @@ OTHER_ANN = cloned_voice("ann", "This is Ann.", 24_000, b"\2\0" * 24_000)
 class Parrot:
     """Speaks three slices; each is the first sample of its voice's recording."""
 
-    rate_hz, slots = 24_000, 4
+    rate_hz, slots, in_order = 24_000, 4, True
 
     def __init__(self) -> None:
         self.learnt: list[ClonedVoice] = []

@@ -26,6 +26,7 @@ class Outside:
     """An engine with nothing to load."""
 
     slots = 16
+    in_order = False  # if it is a synthesizer
 
     def __init__(self, settings: Settings) -> None:
         pass

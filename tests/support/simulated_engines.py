@@ -57,6 +57,7 @@ class Slow:
     """A model that takes a random time."""
 
     slots = 1_000
+    in_order = True  # if it is a synthesizer
     rate_hz = RATE_HZ
 
     def __init__(self, chance: random.Random, longest_s: float) -> None:

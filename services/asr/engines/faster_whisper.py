@@ -7,7 +7,7 @@ from services.asr.engines.ctranslate2_whisper import CTranslate2Whisper
 from services.asr.engines.model import Model
 from services.asr.engines.offline_recognizer import OfflineRecognizer
 from shared.distribution import not_installed
-from shared.engines.devices import device_kind, lost
+from shared.engines.devices import cpu_threads, device_kind, lost
 from shared.engines.models import find_model, model_name
 from shared.engines.registry import UnknownEngine, first_line
 from shared.engines.repositories import needs_of
@@ -39,7 +39,7 @@ class FasterWhisperRecognizer(OfflineRecognizer):
                 device=kind,
                 device_index=index,
                 compute_type=compute_type(settings, kind),
-                cpu_threads=settings.threads,
+                cpu_threads=cpu_threads(settings),
                 local_files_only=True,
             )
         except _LOADING_ERRORS as error:

@@ -61,6 +61,26 @@ class VoiceGate:
         self._rest = pcm[whole:]
 
 
+class VoiceEnd:
+    """Finds where the voice ended. Takes s16le at 16 kHz in pieces of any length."""
+
+    def __init__(self) -> None:
+        self._detector = webrtcvad.Vad(3)  # the mode that ends soonest after a word
+        self._rest = b""
+        self._heard = 0
+        self.position = 0
+        """Bytes up to the end of the last window with voice."""
+
+    def add(self, pcm: bytes) -> None:
+        pcm = self._rest + pcm
+        whole = len(pcm) - len(pcm) % _WINDOW_BYTES
+        for start in range(0, whole, _WINDOW_BYTES):
+            self._heard += _WINDOW_BYTES
+            if self._detector.is_speech(pcm[start : start + _WINDOW_BYTES], RATE_HZ):
+                self.position = self._heard
+        self._rest = pcm[whole:]
+
+
 def _is_voice(pcm: bytes) -> bool:
     """Whether whole windows are neither hiss nor mains hum. WebRTC's detector takes both for speech."""
     windows = np.frombuffer(pcm, "<i2").astype(np.float32).reshape(-1, _WINDOW_BYTES // 2) * _HANN

@@ -1,8 +1,9 @@
 """Utterances of an offline model, which transcribes whole clips.
 
 While a person speaks, the audio so far is decoded again and again. The partial transcript is the words on which two
-consecutive decodings agree. Nobody waits for a partial decoding; a final one is called first. Audio that is more than
-half a minute old is settled: decoded a last time and not again.
+consecutive decodings agree. A final decoding is called first. It is saved where the latest partial one has all of the
+voice: when the voice stops, one is requested at once, before it is known whether the turn is over. Audio that is more
+than half a minute old is settled: decoded a last time and not again.
 """
 
 import time
@@ -13,7 +14,7 @@ import numpy as np
 import structlog
 
 from services.asr.engine import Transcript
-from services.asr.engines.guards import VoiceGate, has_voice
+from services.asr.engines.guards import VoiceEnd, VoiceGate, has_voice
 from services.asr.engines.local_agreement import LocalAgreement
 from services.asr.engines.model import BYTES_PER_S, Clip, Recognition
 from shared.engines.batching import Batcher
@@ -25,13 +26,18 @@ log = structlog.get_logger()
 FIRST_PARTIAL_MS, PARTIAL_MS = 300, 400
 """New audio needed for the first partial decoding, and for each further one."""
 
-PARTIAL_SHARE = 0.34
-"""Share of the time that partial decodings of an utterance may take. A slow or busy model is asked less often."""
+PARTIAL_SHARE, LULL_SHARE = 0.34, 1.0
+"""Share of the time that partial decodings of an utterance may take, and those at a lull. A slow or busy model is asked
+less often."""
+
+LULL_MS, TAIL_MS = 100, 40
+"""Silence after which a partial decoding is requested at once, and what one needs after the voice to have all of it."""
 
 WINDOW_S, KEPT_S = 28.0, 8.0
 """Whisper takes 30 s at once. A full window is settled up to a quiet place in its last 2 * KEPT_S seconds."""
 
 _WINDOW_BYTES = round(WINDOW_S * BYTES_PER_S)
+_LULL_BYTES, _TAIL_BYTES = LULL_MS * BYTES_PER_S // 1000, TAIL_MS * BYTES_PER_S // 1000
 _QUIET = RATE_HZ // 5  # samples of the block whose loudness is compared
 
 
@@ -48,12 +54,13 @@ class OfflineUtterance:
         self._batcher, self._language, self._hints, self._clock = batcher, language, hints, clock
         self._pieces: list[bytes] = []  # the audio of the current window
         self._bytes = 0  # length of the current window
-        self._voice = VoiceGate()  # of the current window
+        self._voice, self._voice_end = VoiceGate(), VoiceEnd()  # of the current window
         self._settled: list[Recognition] = []  # of the windows before the current one
         self._settled_samples = 0
         self._agreement, self._agreed = LocalAgreement(), ""
-        self._pending: Future[Recognition] | None = None  # the partial decoding
-        self._pending_bytes = 0  # length of the window at the latest partial decoding
+        self._decoding: Future[Recognition] | None = None  # the latest partial decoding of the window
+        self._decoding_bytes = 0  # length of the window when it was requested
+        self._awaited = False  # its result is not taken yet
         self._asked_at_s = self._took_s = 0.0  # when the latest partial decoding was requested, and how long it took
         self._partial = ""
         self._final: Transcript | None = None  # of all audio so far; None: not decoded yet
@@ -62,6 +69,7 @@ class OfflineUtterance:
         self._pieces.append(pcm)
         self._bytes += len(pcm)
         self._voice.add(pcm)
+        self._voice_end.add(pcm)
         self._final = None
         while self._bytes > _WINDOW_BYTES:
             await self._settle()
@@ -75,8 +83,7 @@ class OfflineUtterance:
 
     async def finish(self) -> Transcript:
         if self._final is None:
-            self._cancel_partial()
-            latest = await self._batcher.ask(self._window()) if self._voice.is_open else Recognition("")
+            latest = await self._decode() if self._voice.is_open else Recognition("")
             parts = [*self._settled, _shifted(latest, self._settled_samples)]
             text = " ".join(part.text for part in parts if part.text)
             words = tuple(word for part in parts for word in part.words)
@@ -89,31 +96,56 @@ class OfflineUtterance:
     def close(self) -> None:
         self._cancel_partial()
 
+    async def _decode(self) -> Recognition:
+        """Return the words of the window: those of the latest partial decoding, if that has begun and has all of the voice."""
+        decoding = self._decoding
+        if decoding is None or not self._has_all_voice() or decoding.cancel():
+            self._cancel_partial()
+            return await self._batcher.ask(self._window())
+        try:
+            return await self._batcher.wait(decoding)
+        except EngineLost:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever the model raised
+            log.warning("partial transcript failed", error=repr(error))
+            return await self._batcher.ask(self._window())
+
+    def _has_all_voice(self) -> bool:
+        """Whether the latest partial decoding has all of the voice."""
+        return self._decoding_bytes >= self._voice_end.position + _TAIL_BYTES
+
     def _window(self) -> Clip:
         return Clip(tuple(self._pieces), self._language, self._hints)
 
     def _take_partial(self) -> None:
         """Take the result of the partial decoding, if it is done."""
-        pending = self._pending
-        if pending is None or not pending.done():
+        decoding = self._decoding
+        if not self._awaited or decoding is None or not decoding.done():
             return
-        self._pending = None
-        error = None if pending.cancelled() else pending.exception()
+        self._awaited = False
+        error = None if decoding.cancelled() else decoding.exception()
         if isinstance(error, EngineLost):
             raise error
         if error is not None:  # a final decoding raises it if it lasts
             log.warning("partial transcript failed", error=repr(error))
-        elif not pending.cancelled():
-            self._agreed = self._agreement.add(pending.result().text)
+            self._decoding = None
+        elif not decoding.cancelled():
+            self._agreed = self._agreement.add(decoding.result().text)
 
     def _request_partial(self) -> None:
-        least_ms = PARTIAL_MS if self._pending_bytes else FIRST_PARTIAL_MS
-        enough = self._bytes - self._pending_bytes >= least_ms * BYTES_PER_S // 1000
-        rested = self._clock() - self._asked_at_s >= self._took_s / PARTIAL_SHARE
-        if self._pending is None and enough and rested and self._voice.is_open:
-            self._pending_bytes, self._asked_at_s = self._bytes, self._clock()
-            self._pending = self._batcher.submit(self._window())
-            self._pending.add_done_callback(self._measure)
+        if self._awaited or not self._voice.is_open:
+            return
+        least_ms = PARTIAL_MS if self._decoding_bytes else FIRST_PARTIAL_MS
+        enough = self._bytes - self._decoding_bytes >= least_ms * BYTES_PER_S // 1000
+        silent = self._bytes - self._voice_end.position
+        rested_s = self._clock() - self._asked_at_s
+        # While it is silent, but not for long enough, a decoding would be in the way of the one at the lull.
+        due = silent < _TAIL_BYTES and enough and rested_s >= self._took_s / PARTIAL_SHARE
+        lull = silent >= _LULL_BYTES and not self._has_all_voice() and rested_s >= self._took_s / LULL_SHARE
+        if due or lull:
+            self._decoding_bytes, self._asked_at_s = self._bytes, self._clock()
+            self._decoding, self._awaited = self._batcher.submit(self._window()), True
+            self._decoding.add_done_callback(self._measure)
 
     def _measure(self, done: Future[Recognition]) -> None:
         """Measure a decoding when it is done; its result may be taken much later, with the next audio."""
@@ -121,9 +153,9 @@ class OfflineUtterance:
             self._took_s = self._clock() - self._asked_at_s
 
     def _cancel_partial(self) -> None:
-        if self._pending is not None:
-            self._pending.cancel()
-            self._pending = None
+        if self._decoding is not None:
+            self._decoding.cancel()
+        self._decoding, self._awaited = None, False
 
     async def _settle(self) -> None:
         """Decode the window up to its quietest place for the last time, and begin a new window there."""
@@ -135,9 +167,11 @@ class OfflineUtterance:
             if recognition.text:
                 self._settled.append(_shifted(recognition, self._settled_samples))
         self._settled_samples += cut // 2
-        self._pieces, self._bytes, self._voice = [pcm[cut:]], len(pcm) - cut, VoiceGate()
+        self._pieces, self._bytes = [pcm[cut:]], len(pcm) - cut
+        self._voice, self._voice_end = VoiceGate(), VoiceEnd()
         self._voice.add(pcm[cut:])
-        self._agreement, self._agreed, self._pending_bytes = LocalAgreement(), "", 0
+        self._voice_end.add(pcm[cut:])
+        self._agreement, self._agreed, self._decoding_bytes = LocalAgreement(), "", 0
 
 
 def _shifted(recognition: Recognition, samples: int) -> Recognition:

@@ -28,7 +28,8 @@ from shared.engines.devices import device_kind
 from shared.engines.models import model_name
 from shared.engines.registry import UnknownEngine
 from shared.observability import metrics
-from shared.protocol.session import Message, Tool, ToolCall
+from shared.protocol.prompt import prompt
+from shared.protocol.session import Message, ReplyOptions, Tool, ToolCall
 from shared.settings import Settings
 
 STOP_S = 10.0
@@ -63,16 +64,24 @@ class LlamaCppModel:
         """Raises `UnknownEngine` if the model or the library is missing, or the model does not work."""
         try:
             self._pool = SlotPool(self.slots, await asyncio.to_thread(self._load))
-            async with aclosing(self.reply([Message("user", "Hello.", 1)], language="")) as items:
-                async for item in items:
-                    if isinstance(item, str):
-                        break
+            await self._warm_up()  # shows whether the model works
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self.slots):
+                    group.create_task(self._warm_up())
         except ServerFailed as error:
             await self.close()
             raise UnknownEngine(f"the model cannot generate a reply: {error}") from error
         except BaseException:
             await self.close()
             raise
+
+    async def _warm_up(self) -> None:
+        """Reply to a new session: afterwards a slot has its instructions, the larger part of its first prompt."""
+        messages = prompt(self._settings.session, ReplyOptions(), (), 1, "Hello.")
+        async with aclosing(self.reply(messages, language="")) as items:
+            async for item in items:
+                if isinstance(item, str):
+                    break
 
     def _load(self) -> int:
         """Load the model, and return the number of tokens that its KV cache holds."""

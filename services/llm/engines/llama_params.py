@@ -1,5 +1,6 @@
 """How a llama.cpp server is set up: the model's file, the device, and the size of the KV cache."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import psutil
 
 from services.llm.engines.context import DEFAULT_CONTEXT, MIN_PROMPT
 from services.llm.engines.gguf import GgufModel
+from shared.engines.devices import cpu_threads
 from shared.engines.models import as_folder, find_folder, how_to_bring
 from shared.engines.registry import UnknownEngine
 from shared.engines.repositories import ModelMissing
@@ -74,8 +76,9 @@ def build_params(library: Any, settings: Settings, path: Path, model: GgufModel)
     params.prefill_assistant = params.warmup = False
     if gpu is None:
         params.n_batch = params.n_ubatch = BATCH_ON_CPU
-    if settings.threads:
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings.threads
+    # A prompt is read by all cores. A step of a reply has less work to share, and meanwhile the voice needs a core.
+    params.cpuparams.n_threads = cpu_threads(settings)
+    params.cpuparams_batch.n_threads = settings.threads or os.cpu_count() or 1
     return params, size
 
 

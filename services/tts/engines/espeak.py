@@ -124,6 +124,7 @@ class _Sentence:
 class EspeakSynthesizer:
     """See `engine.Synthesizer`."""
 
+    in_order = True
     rate_hz = RATE_HZ
     slots = 8
 

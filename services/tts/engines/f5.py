@@ -57,6 +57,7 @@ class _Piece:
 class F5Synthesizer:
     """See `engine.Synthesizer` and `engine.Cloner`."""
 
+    in_order = True
     rate_hz = RATE_HZ
 
     def __init__(self, settings: Settings, load: Callable[[Settings], CloningModel] = load_f5) -> None:

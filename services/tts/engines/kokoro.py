@@ -55,6 +55,7 @@ class _Piece:
 class KokoroSynthesizer:
     """See `engine.Synthesizer`. A voice may be a mix: `af_heart+af_bella`, or with weights `af_heart:2+am_adam:1`."""
 
+    in_order = True
     rate_hz = RATE_HZ
 
     def __init__(self, settings: Settings) -> None:

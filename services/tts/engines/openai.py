@@ -39,6 +39,7 @@ COMPRESSED = (b"ID3", b"OggS", b"fLaC", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2")
 class OpenAISynthesizer:
     """See `engine.Synthesizer`."""
 
+    in_order = False
     rate_hz = RATE_HZ
 
     def __init__(self, settings: Settings) -> None:

@@ -22,6 +22,7 @@ from services.tts.engines.pronunciation import Pronounced, pieces
 from services.tts.engines.waveform import Trimmer, Waveform, pause, pause_ms, slices
 from shared.audio.loudness import Leveller, block_powers
 from shared.engines.batching import Batcher
+from shared.engines.devices import cpu_threads
 from shared.engines.models import as_folder, find_model, model_name
 from shared.engines.registry import UnknownEngine, first_line
 from shared.settings import Settings
@@ -36,6 +37,7 @@ WARM_UP = ("Hi.", "Hello there, how are you today?", "This is longer, so that th
 class PiperSynthesizer:
     """See `engine.Synthesizer`. A speaker of a voice with several is named voice/speaker."""
 
+    in_order = True
     rate_hz = 22_050
     """The highest rate of the voices, once they are loaded; the others are resampled to it."""
 
@@ -55,7 +57,7 @@ class PiperSynthesizer:
             UnknownEngine: a voice or the library is missing, damaged, or no voice speaks the language.
         """
         voices = await asyncio.to_thread(
-            lambda: find_voices(_find(self._name, self._settings.models_dir), self._settings.threads)
+            lambda: find_voices(_find(self._name, self._settings.models_dir), cpu_threads(self._settings))
         )
         self._voices = {voice.name: voice for voice in voices}
         self._names = tuple(name for voice in voices for name in voice.names())

@@ -19,6 +19,7 @@ SLICE_MS = 200
 class ScriptedSynthesizer:
     """See `engine.Synthesizer`."""
 
+    in_order = False
     rate_hz = 16_000
     slots = 256
 

@@ -42,6 +42,7 @@ class _Piece:
 class TransformersSynthesizer:
     """See `engine.Synthesizer`."""
 
+    in_order = True
     rate_hz = 16_000
     """The rate of the model, once it is loaded."""
 

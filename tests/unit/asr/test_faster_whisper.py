@@ -104,7 +104,7 @@ async def test_partial_transcripts_grow(recognizer: FasterWhisperRecognizer, spe
     partials = []
     for at in range(0, len(pcm), BYTES_PER_S // 2):
         partials += await feed(utterance, pcm[at : at + BYTES_PER_S // 2])
-        pending = utterance._pending
+        pending = utterance._decoding
         await until(lambda pending=pending: pending is None or pending.done())
     transcript = await utterance.finish()
     utterance.close()

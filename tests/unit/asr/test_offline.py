@@ -87,7 +87,7 @@ async def talk(utterance: OfflineUtterance, pcm: bytes) -> list[str]:
     partials = []
     for at in range(0, len(pcm), CHUNK_BYTES):
         partials += await feed(utterance, pcm[at : at + CHUNK_BYTES])
-        pending = utterance._pending
+        pending = utterance._decoding
         await until(lambda pending=pending: pending is None or pending.done())
     return partials
 
@@ -257,3 +257,65 @@ async def test_a_window_is_cut_where_it_is_quiet(seed: int, place: float) -> Non
     samples[begin : begin + RATE_HZ // 2] //= 100
     cut = quietest(samples)
     assert begin <= cut <= begin + RATE_HZ // 2
+
+
+SILENCE = np.random.default_rng(1).normal(0, 2, RATE_HZ).astype("<i2").tobytes()
+"""A second of a quiet microphone."""
+
+
+async def speak_and_pause(utterance: OfflineUtterance, model: Scripted, pause_ms: int) -> None:
+    """Speak the two seconds of voice in `model.speech`, and then be silent for some of the silence behind them."""
+    end = 2 * BYTES_PER_S + pause_ms * BYTES_PER_S // 1000
+    for at in range(0, end, CHUNK_BYTES // 5):
+        await utterance.accept(model.speech[at : min(end, at + CHUNK_BYTES // 5)])
+        decoding = utterance._decoding
+        await until(lambda decoding=decoding: decoding is None or decoding.done())
+
+
+async def test_a_lull_is_decoded_at_once_and_the_final_transcript_is_that_one(open_utterance: Open) -> None:
+    model = Scripted(voice(2) + SILENCE)
+    utterance = open_utterance(model)
+    await speak_and_pause(utterance, model, 300)
+    asked = len(model.calls)
+    assert 2.1 < model.calls[-1][0].seconds < 2.3
+    assert (await utterance.finish()).text == "w0 w1"
+    utterance.close()
+    assert len(model.calls) == asked
+
+
+async def test_a_final_transcript_waits_for_the_decoding_of_the_lull(open_utterance: Open) -> None:
+    model = Scripted(voice(2) + SILENCE)
+    utterance = open_utterance(model)
+    await speak_and_pause(utterance, model, 160)
+    model.open.clear()
+    await feed(utterance, model.speech[2 * BYTES_PER_S + 160 * BYTES_PER_S // 1000 :][:CHUNK_BYTES])
+    await until(lambda: model.calls[-1][0].seconds > 2)
+    finishing = asyncio.ensure_future(utterance.finish())
+    asked = len(model.calls)
+    model.open.set()
+    assert (await finishing).text == "w0 w1"
+    utterance.close()
+    assert len(model.calls) == asked
+
+
+async def test_words_after_the_lull_are_decoded(open_utterance: Open) -> None:
+    model = Scripted(voice(2) + SILENCE + voice(1, seed=5))
+    utterance = open_utterance(model)
+    await speak_and_pause(utterance, model, 300)
+    await feed(utterance, model.speech[2 * BYTES_PER_S + 300 * BYTES_PER_S // 1000 :])
+    assert (await utterance.finish()).text == "w0 w1 w2 w3"
+    utterance.close()
+
+
+async def test_a_failed_decoding_of_the_lull_is_made_again(open_utterance: Open) -> None:
+    model = Scripted(voice(2) + SILENCE)
+    utterance = open_utterance(model)
+    await speak_and_pause(utterance, model, 160)
+    model.fails = RuntimeError("once")
+    await feed(utterance, model.speech[2 * BYTES_PER_S + 160 * BYTES_PER_S // 1000 :][:CHUNK_BYTES])
+    decoding = utterance._decoding
+    assert decoding is not None
+    await until(decoding.done)
+    model.fails = None
+    assert (await utterance.finish()).text == "w0 w1"
+    utterance.close()
