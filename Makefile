@@ -64,25 +64,8 @@ clean: ## remove .venv and all build files
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Programs that some tests need: a browser, Redis in addition to the Valkey wheel, Prometheus and Alertmanager. Without them
-# these tests are skipped; in CI they fail. Note that Debian also starts Redis, Prometheus and Alertmanager as services.
-PROGRAMS := chromium chromedriver redis-server prometheus promtool prometheus-alertmanager amtool
-PACKAGES := chromium chromium-driver redis-server prometheus prometheus-alertmanager
 programs:
-	@missing=""; for program in $(PROGRAMS); do command -v "$$program" >/dev/null || missing="$$missing $$program"; done; \
-	if [ -z "$$missing" ]; then exit 0; fi; \
-	if ! command -v apt-get >/dev/null; then \
-	    echo "Some tests will be skipped. Install these programs to run them:$$missing" >&2; \
-	    exit 0; \
-	fi; \
-	if [ "$$(id -u)" = 0 ]; then as_root=""; \
-	elif sudo -n true 2>/dev/null; then as_root="sudo -n"; \
-	else \
-	    echo "Some tests will be skipped:$$missing missing. To run them: sudo apt-get install $(PACKAGES)" >&2; \
-	    exit 0; \
-	fi; \
-	$$as_root apt-get update -qq && \
-	$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACKAGES)
+	@tests/programs.sh
 
 $(RUN_INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into .venv. The first time takes a minute."

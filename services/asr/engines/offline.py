@@ -30,7 +30,7 @@ PARTIAL_SHARE, LULL_SHARE = 0.34, 1.0
 """Share of the time that partial decodings of an utterance may take, and those at a lull. A slow or busy model is asked
 less often."""
 
-LULL_MS, TAIL_MS = 100, 40
+LULL_MS, TAIL_MS = 60, 40
 """Silence after which a partial decoding is requested at once, and what one needs after the voice to have all of it."""
 
 WINDOW_S, KEPT_S = 28.0, 8.0
