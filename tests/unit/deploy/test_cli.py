@@ -88,11 +88,34 @@ def test_config_tells_value_default_and_meaning_of_every_setting(monkeypatch: py
         "allowed": "a whole number from 0 to 65535",
         "unit": "",
         "client": False,
+        "section": "Start, addresses and logs",
         "description": TABLE["port"].setting.text,
     }
     assert rows["PARLEY_ENDPOINT_MS"]["client"]
     assert {name for name, row in rows.items() if not row["is_default"]} == {"PARLEY_PORT"}
     assert all(row["description"] for row in rows.values())
+
+
+def test_config_fits_a_terminal_and_marks_what_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARLEY_PORT", "8123")
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = CliRunner().invoke(app, ["config"]).stdout.splitlines()
+    assert "* PARLEY_PORT = 8123  (default 8000)" in lines
+    assert [line for line in lines if line.startswith("*")] == ["* PARLEY_PORT = 8123  (default 8000)"]
+    assert len(lines) < 4 * len(TABLE)
+    assert max(map(len, lines)) <= 80
+
+
+def test_config_shows_the_settings_that_are_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARLEY_PORT", "8123")
+
+    def shown(*arguments: str) -> list[str]:
+        return [row["name"] for row in json.loads(CliRunner().invoke(app, ["config", *arguments, "--json"]).stdout)]
+
+    assert shown("--changed") == ["PARLEY_PORT"]
+    assert shown("twilio", "SIGNATURE") == ["PARLEY_TWILIO_AUTH_TOKEN"]
+    assert shown("xyzzy") == []
+    assert CliRunner().invoke(app, ["config", "xyzzy"]).stdout == "no setting contains these words\n"
 
 
 def test_config_masks_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
