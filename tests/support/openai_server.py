@@ -143,12 +143,13 @@ def _next(answers: deque[Answer]) -> Answer:
 
 
 @asynccontextmanager
-async def openai_server() -> AsyncIterator[OpenAIServer]:
-    """A running server, in this loop."""
+async def openai_server(port: int = 0) -> AsyncIterator[OpenAIServer]:
+    """A running server, in this loop. Port 0: any free one."""
     scripted = OpenAIServer()
     # With the protocol given; otherwise asyncio leaves out TCP_NODELAY, and each answer takes 40 ms.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.bind(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
     scripted.url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
     config = uvicorn.Config(scripted.app(), log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
     config.load()
