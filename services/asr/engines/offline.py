@@ -8,6 +8,7 @@ half a minute old is settled: decoded a last time and not again.
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Protocol
 
 import numpy as np
 import structlog
@@ -16,7 +17,6 @@ from services.asr.engine import Transcript
 from services.asr.engines.guards import VoiceGate, has_voice
 from services.asr.engines.local_agreement import LocalAgreement
 from services.asr.engines.model import BYTES_PER_S, Clip, Recognition
-from shared.engines.batching import Batcher
 from shared.engines.registry import EngineLost
 from shared.protocol.session import RATE_HZ, Word
 
@@ -35,17 +35,33 @@ _WINDOW_BYTES = round(WINDOW_S * BYTES_PER_S)
 _QUIET = RATE_HZ // 5  # samples of the block whose loudness is compared
 
 
+class Decoder(Protocol):
+    """Decodes clips of all utterances: a `Batcher` for a model on this machine, or a server."""
+
+    async def ask(self, question: Clip, /) -> Recognition:
+        """Decode a clip that somebody waits for."""
+        ...
+
+    def submit(self, question: Clip, /) -> Future[Recognition]:
+        """Decode a clip without waiting. The future may be cancelled."""
+        ...
+
+
 class OfflineUtterance:
     """See `engine.Utterance`."""
 
     def __init__(
         self,
-        batcher: Batcher[Clip, Recognition],
+        decoder: Decoder,
         language: str,
         hints: str,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        partials: bool = True,
     ) -> None:
-        self._batcher, self._language, self._hints, self._clock = batcher, language, hints, clock
+        """`partials`: whether to decode while the person speaks."""
+        self._decoder, self._language, self._hints, self._clock = decoder, language, hints, clock
+        self._partials = partials
         self._pieces: list[bytes] = []  # the audio of the current window
         self._bytes = 0  # length of the current window
         self._voice = VoiceGate()  # of the current window
@@ -76,7 +92,7 @@ class OfflineUtterance:
     async def finish(self) -> Transcript:
         if self._final is None:
             self._cancel_partial()
-            latest = await self._batcher.ask(self._window()) if self._voice.is_open else Recognition("")
+            latest = await self._decoder.ask(self._window()) if self._voice.is_open else Recognition("")
             parts = [*self._settled, _shifted(latest, self._settled_samples)]
             text = " ".join(part.text for part in parts if part.text)
             words = tuple(word for part in parts for word in part.words)
@@ -110,9 +126,9 @@ class OfflineUtterance:
         least_ms = PARTIAL_MS if self._pending_bytes else FIRST_PARTIAL_MS
         enough = self._bytes - self._pending_bytes >= least_ms * BYTES_PER_S // 1000
         rested = self._clock() - self._asked_at_s >= self._took_s / PARTIAL_SHARE
-        if self._pending is None and enough and rested and self._voice.is_open:
+        if self._partials and self._pending is None and enough and rested and self._voice.is_open:
             self._pending_bytes, self._asked_at_s = self._bytes, self._clock()
-            self._pending = self._batcher.submit(self._window())
+            self._pending = self._decoder.submit(self._window())
             self._pending.add_done_callback(self._measure)
 
     def _measure(self, done: Future[Recognition]) -> None:
@@ -131,7 +147,7 @@ class OfflineUtterance:
         pcm = b"".join(self._pieces)
         cut = 2 * quietest(np.frombuffer(pcm[:_WINDOW_BYTES], "<i2"))
         if has_voice(pcm[:cut]):
-            recognition = await self._batcher.ask(Clip((pcm[:cut],), self._language, self._hints))
+            recognition = await self._decoder.ask(Clip((pcm[:cut],), self._language, self._hints))
             if recognition.text:
                 self._settled.append(_shifted(recognition, self._settled_samples))
         self._settled_samples += cut // 2
