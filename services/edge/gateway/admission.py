@@ -33,6 +33,9 @@ class Refusal(NamedTuple):
     """The text for the client."""
 
 
+NO_BROKER = Refusal("broker", "the broker is not reachable")
+
+
 class Admission:
     """Reads the state of the stages from the broker every half second, and answers from the last reading."""
 
@@ -75,7 +78,7 @@ class Admission:
     def refusal(self) -> Refusal | None:
         """Why no session can be accepted now; None if one can."""
         if not self._stages:
-            return Refusal("broker", "the broker is not reachable")
+            return NO_BROKER
         for stage, status in self._stages.items():
             if not status.workers:
                 wait = status.wait
