@@ -13,6 +13,7 @@ import httpx
 from deploy.local import broker
 from deploy.local.address import PortTaken, base_url, claim_metrics_ports, claim_port
 from deploy.local.console import LiveConsole, PlainConsole, open_console
+from deploy.local.endpoints import mention_endpoints
 from deploy.local.foreground import handle_signals, run_supervisor, stop_or_kill
 from deploy.local.prepare import prepare
 from deploy.local.supervisor import Policy, ServiceSpec, StartFailed, Supervisor
@@ -77,8 +78,13 @@ async def _up(settings: Settings, environ: Mapping[str, str], console: PlainCons
                 policy = Policy(grace_s=settings.drain_ms / 1000 + BEYOND_DRAIN_S)
                 supervisor = Supervisor(specs, probe=probe, reporter=console, policy=policy)
                 announcing = _announce(supervisor, console, base, began_s, monitored=settings.monitor != "off")
-                showing = console.show(supervisor.services, probe.waits)
-                await run_supervisor(supervisor, announcing, showing, report_waits(probe.waits, console))
+                await run_supervisor(
+                    supervisor,
+                    announcing,
+                    console.show(supervisor.services, probe.waits),
+                    report_waits(probe.waits, console),
+                    mention_endpoints(supervisor.up, settings, _own_ports(settings, port), console.say),
+                )
     except asyncio.CancelledError:
         if supervisor is not None:
             raise
@@ -94,6 +100,11 @@ async def _announce(
     console.say(f"ready after {time.monotonic() - began_s:.1f} s; open {base}/")
     if monitored:
         console.say(f"watch it at {base}/monitor")
+
+
+def _own_ports(settings: Settings, port: int) -> frozenset[int]:
+    metrics_ports = range(settings.metrics_port, settings.metrics_port + len(SERVICES)) if settings.metrics_port else ()
+    return frozenset({port, *metrics_ports})
 
 
 @contextlib.asynccontextmanager
