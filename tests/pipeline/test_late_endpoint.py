@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.support.openai_server import error, free_port_url, openai_server, said
+from tests.support.openai_server import error, free_port_url, heard, openai_server, said
 from tests.support.program_output import Output
 from tests.support.system import SCRIPTED
 from tests.support.waiting import HANG_S
@@ -126,3 +126,27 @@ async def test_a_late_server_that_refuses_the_key_ends_the_start_with_one_messag
     refusal = f"{url}: 401 Incorrect API key. Set PARLEY_LLM_KEY to a key that this server accepts."
     assert output.text.count(refusal) == 1
     assert "llm cannot start: see its message above" in output.text
+
+
+async def test_every_stage_can_be_an_endpoint(
+    environ: dict[str, str], speech_wav: Callable[[str, float, float], Path], tmp_path: Path
+) -> None:
+    async with openai_server() as server:
+        server.models = {"data": [{"id": "whisper"}, {"id": "chat"}]}
+        server.transcripts, server.replies = deque([heard("what is", " new")]), deque([said("Nothing at all.")])
+        urls = {f"PARLEY_{stage}_URL": server.url for stage in ("ASR", "LLM", "TTS")}
+        engines = {f"PARLEY_{stage}_ENGINE": "" for stage in ("ASR", "LLM", "TTS")}  # the URLs choose them
+        with parley_up({**environ, **engines, **urls}) as (_, output):
+            page = (await printed(output, r"open http://127\.0\.0\.1:\d+")).removeprefix("open ")
+            stages = (await health(page)).json()["stages"]
+            assert {stages[name]["engine"] for name in ("asr", "llm", "tts")} == {"openai"}
+            reply = tmp_path / "reply.wav"
+            speech = str(speech_wav("hello there", 0.5, 1.5))
+            talk = await run(environ, "talk", speech, "--url", page, "--out", str(reply), "--json")
+        assert talk.returncode == 0, talk.stderr
+        assert "what is new" in talk.stdout
+        assert "Nothing at all." in talk.stdout
+        assert reply.stat().st_size > 1_000
+        asked = server.requests("/v1/chat/completions")[-1]
+        assert (asked["model"], asked["messages"][-1]["content"]) == ("chat", "what is new")
+        assert server.requests("/v1/audio/speech")[-1]["input"] == "Nothing at all."

@@ -1,4 +1,4 @@
-"""A recogniser behind any server with `/v1/audio/transcriptions`: Speaches, vLLM, LocalAI, whisper.cpp, OpenAI and others.
+"""A recogniser behind any server with `/v1/audio/transcriptions`: Speaches, vLLM, LocalAI, OpenAI and others.
 
 The server gets the whole utterance each time, as WAV. While a person speaks, it is asked again and again for a partial
 transcript, as an offline model on this machine is. OpenAI's own server is not: it charges for every second that it hears.
