@@ -44,7 +44,7 @@ PROFILES: dict[Profile, dict[str, Any]] = {
 }
 """The settings of each profile. A setting of its own name overrides each of them. The first profile is the default."""
 
-URLS = {"llm_url": "llm_engine", "tts_url": "tts_engine"}
+URLS = {"asr_url": "asr_engine", "llm_url": "llm_engine", "tts_url": "tts_engine"}
 """Settings that name an endpoint, and the engine that they choose where none is chosen: openai."""
 _ENGINES = {f"{stage}_engine" for stage in STAGES}
 """If empty, the profile's."""

@@ -23,7 +23,7 @@ class EngineSettings(BaseModel):
         str, Setting("Model of smart-turn: one of the catalogue, or an ONNX file", stage="vad")
     ] = "smart-turn-v3.2"
     asr_engine: Annotated[
-        str, Setting("sphinx, faster-whisper, transformers, scripted, or module:Class", stage="asr")
+        str, Setting("sphinx, faster-whisper, transformers, openai, scripted, or module:Class", stage="asr")
     ] = ""
     llm_engine: Annotated[
         str,
@@ -40,7 +40,11 @@ class ModelSettings(BaseModel):
     """Models that a worker loads"""
 
     asr_model: Annotated[
-        str, Setting("Model of the catalogue or the hub, or a folder; empty: one that suits the device", stage="asr")
+        str,
+        Setting(
+            "Model of the catalogue or the hub, a folder, or an endpoint's name of its model; empty: one that suits the device",
+            stage="asr",
+        ),
     ] = ""
     llm_model: Annotated[
         str,
@@ -103,6 +107,10 @@ class ModelSettings(BaseModel):
 class EndpointSettings(BaseModel):
     """Endpoints that speak OpenAI's protocol"""
 
+    asr_url: Annotated[str, Setting("Base URL of a transcription endpoint; empty: OpenAI's", stage="asr")] = ""
+    asr_key: Annotated[
+        SecretStr | None, Setting("Key of the transcription endpoint; unset: OPENAI_API_KEY", stage="asr")
+    ] = None
     llm_url: Annotated[str, Setting("Base URL of a chat endpoint; empty: OpenAI's", stage="llm")] = ""
     llm_key: Annotated[SecretStr | None, Setting("Key of the chat endpoint; unset: OPENAI_API_KEY", stage="llm")] = None
     llm_fallback_url: Annotated[

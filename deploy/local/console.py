@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 import psutil
@@ -18,7 +18,14 @@ from deploy.monitor.drawing import new_table
 
 REFRESH_S = 1.0
 MIB = 1 << 20
-COLOURS = {"starting": "yellow", "ready": "green", "restarting": "yellow", "failed": "red", "stopped": "dim"}
+COLOURS = {
+    "starting": "yellow",
+    "waiting": "yellow",
+    "ready": "green",
+    "restarting": "yellow",
+    "failed": "red",
+    "stopped": "dim",
+}
 
 
 class PlainConsole:
@@ -32,7 +39,7 @@ class PlainConsole:
         with contextlib.suppress(OSError):
             print(line if line.startswith("{") else f"{name}: {line}", file=sys.stderr, flush=True)
 
-    async def show(self, services: Sequence[Service]) -> None:
+    async def show(self, services: Sequence[Service], waits: Mapping[str, str]) -> None:
         """Show nothing: there is no table without a terminal."""
 
 
@@ -53,23 +60,27 @@ class LiveConsole:
         with contextlib.suppress(OSError):
             self._console.print(text, soft_wrap=True)
 
-    async def show(self, services: Sequence[Service]) -> None:
-        """Keep the table up to date until cancelled."""
+    async def show(self, services: Sequence[Service], waits: Mapping[str, str]) -> None:
+        """Keep the table up to date until cancelled. `waits`: what services wait for, in words; it changes."""
         with Live(console=self._console, auto_refresh=False, transient=True) as live:
             while True:
                 with contextlib.suppress(OSError):
-                    live.update(self._table(services), refresh=True)
+                    live.update(self._table(services, waits), refresh=True)
                 await asyncio.sleep(REFRESH_S)
 
-    def _table(self, services: Sequence[Service]) -> Table:
+    def _table(self, services: Sequence[Service], waits: Mapping[str, str]) -> Table:
         table = new_table("service", "state", ">pid", ">uptime", ">restarts", ">cpu %", ">memory")
         table.columns[1].min_width = max(map(len, COLOURS))  # the table stays still when a state changes
         for service in services:
             pid = service.process.pid if service.process is not None and service.alive else None
             uptime = str(timedelta(seconds=int(time.monotonic() - service.started_s))) if pid else "–"
             cpu, memory = self._load(pid)
-            state = Text(service.state, style=COLOURS[service.state])
-            table.add_row(service.spec.name, state, str(pid or "–"), uptime, str(service.restarts), cpu, memory)
+            name = service.spec.name
+            shown = "waiting" if service.state == "starting" and name in waits else service.state
+            state = Text(shown, style=COLOURS[shown])
+            table.add_row(name, state, str(pid or "–"), uptime, str(service.restarts), cpu, memory)
+        lines = [f"{name} waits for {text}" for name, text in waits.items()]
+        table.caption, table.caption_justify = Text("\n".join(lines), style="yellow") if lines else None, "left"
         return table
 
     def _load(self, pid: int | None) -> tuple[str, str]:

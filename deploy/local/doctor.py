@@ -14,6 +14,7 @@ import httpx
 from deploy.local import broker
 from deploy.local.address import PortTaken, base_url, claim_port
 from deploy.local.observe import metrics_targets
+from deploy.local.waits import read_waits
 from deploy.models.used import model_status, size_text, used_models
 from shared.distribution import how_to_install
 from shared.engines.devices import open_device
@@ -243,6 +244,9 @@ async def _serves_metrics(client: httpx.AsyncClient, target: str) -> bool:
 def _check_stage(stage: str, facts: object) -> Check:
     if not isinstance(facts, dict) or not facts.get("ready"):
         fix = f"start a worker (`parley {stage}`), or read its log: a worker is ready after its engine has loaded"
+        if isinstance(facts, dict) and (wait := read_waits({stage: facts}).get(stage)):
+            start = f"start that server, or correct PARLEY_{stage.upper()}_URL"
+            return Check(f"{stage} stage", "wrong", f"the worker waits for {wait}", start)
         return Check(f"{stage} stage", "wrong", "no worker is ready", fix)
     detail = f"{facts['ready']} ready, engine {facts.get('engine', '?')}, queue age {facts.get('queue_age_ms', '?')} ms"
     return Check(f"{stage} stage", "ok", detail)

@@ -13,9 +13,11 @@ import httpx
 from deploy.local import broker
 from deploy.local.address import PortTaken, base_url, claim_metrics_ports, claim_port
 from deploy.local.console import LiveConsole, PlainConsole, open_console
+from deploy.local.endpoints import mention_endpoints
 from deploy.local.foreground import handle_signals, run_supervisor, stop_or_kill
 from deploy.local.prepare import prepare
 from deploy.local.supervisor import Policy, ServiceSpec, StartFailed, Supervisor
+from deploy.local.waits import read_waits, report_waits
 from shared.settings import STAGES, Settings
 
 BROKER_TIER, STAGE_TIER, EDGE_TIER = 0, 1, 2
@@ -76,7 +78,13 @@ async def _up(settings: Settings, environ: Mapping[str, str], console: PlainCons
                 policy = Policy(grace_s=settings.drain_ms / 1000 + BEYOND_DRAIN_S)
                 supervisor = Supervisor(specs, probe=probe, reporter=console, policy=policy)
                 announcing = _announce(supervisor, console, base, began_s, monitored=settings.monitor != "off")
-                await run_supervisor(supervisor, announcing, console.show(supervisor.services))
+                await run_supervisor(
+                    supervisor,
+                    announcing,
+                    console.show(supervisor.services, probe.waits),
+                    report_waits(probe.waits, console),
+                    mention_endpoints(supervisor.up, settings, _own_ports(settings, port), console.say),
+                )
     except asyncio.CancelledError:
         if supervisor is not None:
             raise
@@ -92,6 +100,11 @@ async def _announce(
     console.say(f"ready after {time.monotonic() - began_s:.1f} s; open {base}/")
     if monitored:
         console.say(f"watch it at {base}/monitor")
+
+
+def _own_ports(settings: Settings, port: int) -> frozenset[int]:
+    metrics_ports = range(settings.metrics_port, settings.metrics_port + len(SERVICES)) if settings.metrics_port else ()
+    return frozenset({port, *metrics_ports})
 
 
 @contextlib.asynccontextmanager
@@ -154,6 +167,8 @@ class HealthProbe:
         self._client = client
         self._url = f"{base}/health"
         self._folder = folder
+        self.waits: dict[str, str] = {}
+        """What each stage that is not ready waits for, in words, at the latest call."""
 
     async def __call__(self) -> frozenset[str]:
         ready = set()
@@ -162,7 +177,10 @@ class HealthProbe:
         try:
             stages = (await self._client.get(self._url)).json()["stages"]
             ready.update(name for name, facts in stages.items() if facts["ready"])
+            waits = read_waits(stages)
             ready.add("edge")
         except (httpx.HTTPError, ValueError, LookupError, TypeError, AttributeError):
-            pass  # the edge is not up yet, or another program answers
+            waits = {}  # the edge is not up yet, or another program answers
+        self.waits.clear()
+        self.waits.update(waits)
         return frozenset(ready)

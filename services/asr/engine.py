@@ -65,6 +65,7 @@ class Recognizer(Protocol):
 ENGINES = {
     "sphinx": "services.asr.engines.sphinx:SphinxRecognizer",
     "faster-whisper": "services.asr.engines.faster_whisper:FasterWhisperRecognizer",
+    "openai": "services.asr.engines.openai:OpenAIRecognizer",
     "scripted": "services.asr.engines.scripted:ScriptedRecognizer",
     "transformers": "services.asr.engines.transformers:TransformersRecognizer",
 }

@@ -6,7 +6,7 @@ worker stops renewing it, another worker takes it over. The delivery count is th
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from shared.bus import scripts
@@ -18,6 +18,18 @@ from shared.protocol.frames import Frame, codec
 from shared.protocol.streams import JOB_KINDS
 
 READY_TTL_MS = 3000
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Why a worker is not ready yet, although its settings are right."""
+
+    awaited: str
+    """What it waits for, such as a URL."""
+    reason: str
+    """Why that is not ready, in a few words."""
+    seconds: int
+    """For how long it has waited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +53,8 @@ class StageStatus:
     """Jobs in progress."""
     loads: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The load of each ready worker, by consumer: see `Worker.load`."""
+    wait: Wait | None = None
+    """What a worker that is not ready waits for; None: there is no such worker."""
 
 
 class Leases:
@@ -150,7 +164,19 @@ class Leases:
 
 async def stage_status(bus: Bus, stage: str) -> StageStatus:
     """Return a stage's ready workers, queue age, jobs in progress and loads."""
-    keys = [bus.keys.ready(stage), bus.keys.load(stage), bus.keys.jobs(stage)]
-    members, age_ms, held, loads = await bus.call_script(scripts.STATUS, keys, (stage,))
+    keys = [bus.keys.ready(stage), bus.keys.load(stage), bus.keys.jobs(stage), bus.keys.waiting(stage)]
+    members, age_ms, held, loads, waiting = await bus.call_script(scripts.STATUS, keys, (stage,))
     by_consumer = {name.decode(): json.loads(load) for name, load in zip(loads[::2], loads[1::2], strict=True)}
-    return StageStatus(tuple(json.loads(member) for member in members), age_ms, held, by_consumer)
+    wait = Wait(**json.loads(waiting)) if waiting else None
+    return StageStatus(tuple(json.loads(member) for member in members), age_ms, held, by_consumer, wait)
+
+
+async def announce_wait(bus: Bus, stage: str, wait: Wait | None) -> None:
+    """Announce for `READY_TTL_MS` what a worker of the stage waits for; None: it waits no longer.
+
+    If several workers of a stage wait, the latest announcement counts.
+    """
+    if wait is None:
+        await bus.call(b"DEL", bus.keys.waiting(stage))
+    else:
+        await bus.call(b"SET", bus.keys.waiting(stage), json.dumps(asdict(wait)), b"PX", READY_TTL_MS)

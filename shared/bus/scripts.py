@@ -85,8 +85,9 @@ return 1
 """
 
 STATUS = """
--- KEYS: ready set, hash of loads, jobs stream. ARGV: group.
--- Returns (ready members, age in ms of the oldest waiting job, jobs in progress, loads as consumer and JSON in turn)
+-- KEYS: ready set, hash of loads, jobs stream, what is waited for. ARGV: group.
+-- Returns (ready members, age in ms of the oldest waiting job, jobs in progress, loads as consumer and JSON in turn,
+-- what is waited for)
 local now = redis.call('TIME')
 local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
 local age, held = 0, 0
@@ -102,5 +103,8 @@ if not found.err then
     end
   end
 end
-return {redis.call('ZRANGEBYSCORE', KEYS[1], now_ms, '+inf'), age, held, redis.call('HGETALL', KEYS[2])}
+return {
+  redis.call('ZRANGEBYSCORE', KEYS[1], now_ms, '+inf'), age, held, redis.call('HGETALL', KEYS[2]),
+  redis.call('GET', KEYS[4])
+}
 """

@@ -58,7 +58,9 @@ class Batcher(Generic[Q, A]):
         return await self.wait(self.submit(question, urgent=urgent))
 
     async def wait(self, future: Future[A]) -> A:
-        """Return the answer to a request that was submitted. Raises as `ask` does."""
+        """Return the answer to a request that was submitted, which is urgent from now on. Raises as `ask` does."""
+        with self._changed:
+            self._waiting = [(urgent or own is future, question, own) for urgent, question, own in self._waiting]
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await asyncio.wrap_future(future)

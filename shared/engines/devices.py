@@ -1,7 +1,9 @@
 """The device and number format that a model runs with. The only file of `shared` that imports torch, lazily."""
 
 import os
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from shared.distribution import not_installed
@@ -38,6 +40,8 @@ def device_kind(settings: Settings) -> str:
     """Return `cpu`, `cuda` or `mps`: the configured device or, with `auto`, the fastest available one."""
     if settings.device != "auto":
         return settings.device.partition(":")[0]
+    if "torch" not in sys.modules and not _may_have_gpu():
+        return "cpu"  # an engine that needs no torch does not wait seconds for its import
     try:
         import torch
     except ImportError:
@@ -53,6 +57,12 @@ def cpu_threads(settings: Settings) -> int:
     The stages share the cores. On two cores, two threads of such a model wait for each other longer than they save.
     """
     return settings.threads or max(1, (os.cpu_count() or 1) // 2)
+
+
+def _may_have_gpu(devices: Path = Path("/dev")) -> bool:
+    """Whether torch may find a GPU: on Linux, one of these devices has to exist."""
+    names = ("nvidia*", "nvmap", "kfd", "dxg")  # NVIDIA's, also on Jetson; AMD's; those of Windows under its Linux
+    return sys.platform != "linux" or any(any(devices.glob(name)) for name in names)
 
 
 def open_device(settings: Settings) -> Device:

@@ -22,6 +22,18 @@ class UnknownEngine(ValueError):
     """There is no engine of that name, or it cannot be loaded. The message says what to do."""
 
 
+class EngineNotReady(UnknownEngine):
+    """The engine needs something that is not ready yet, such as a model server that still loads its model.
+
+    The worker waits, and loads the engine again.
+    """
+
+    def __init__(self, awaited: str, reason: str) -> None:
+        """`awaited`: what the engine waits for, such as a URL. `reason`: why it is not ready, in a few words."""
+        super().__init__(f"{awaited}: {reason}")
+        self.awaited, self.reason = awaited, reason
+
+
 class EngineLost(RuntimeError):
     """The engine cannot work again in this process: no memory, a failed device, a call that does not return.
 

@@ -125,6 +125,10 @@ class Keys:
         """Hash: the load of each ready worker of the stage as JSON, by consumer."""
         return b"parley:{0}:load:%s" % stage.encode()
 
+    def waiting(self, stage: str) -> bytes:
+        """What a worker of the stage waits for before it is ready, as JSON. It expires, because workers can die."""
+        return b"parley:{0}:waiting:%s" % stage.encode()
+
     def turns(self) -> bytes:
         """Stream: a record of each finished turn."""
         return b"parley:{0}:turns"

@@ -18,6 +18,7 @@ from shared.observability.process_stats import ProcessStats, serve_metrics, set_
 from shared.observability.tracing import configure_tracing, stop_tracing
 from shared.settings import BadSettings, Settings, load_settings
 from shared.worker.lifecycle import Shutdown, first_message, with_broker
+from shared.worker.loading import StageLoader
 from shared.worker.worker import Stage, Worker
 
 log = structlog.get_logger()
@@ -57,17 +58,22 @@ async def _run(settings: Settings, stats: ProcessStats, serve: ServeCallback) ->
 
 
 def run_stage(role: str, build: Callable[[Settings], Stage]) -> int:
-    """Load a stage's engine and run its worker, on a new bus after each reconnect. Returns the process's exit code."""
+    """Load a stage's engine and run its worker, on a new bus after each reconnect. Returns the process's exit code.
+
+    While a model server that the engine needs does not answer, the worker waits for it, and is not ready.
+    """
 
     async def serve(settings: Settings, shutdown: Shutdown, stats: ProcessStats) -> None:
-        stage = build(settings)
+        loader = StageLoader(role, lambda: build(settings), settings, shutdown)
 
         async def body(bus: Bus) -> None:
-            leases = Leases(bus, stage.name, settings.lease_ms)
-            await Worker(stage, settings, shutdown, bus, leases, stats.load).run()
+            leases = Leases(bus, role, settings.lease_ms)
+            await Worker(loader.stage, settings, shutdown, bus, leases, stats.load).run()
 
         try:
-            await stage.load()
+            if not await loader.load():
+                return
+            stage = loader.stage
             log.info("engine loaded", **{key: value for key, value in stage.info().items() if key != "voices"})
             set_build_info(role, str(stage.info()["engine"]))
             await with_broker(settings, role, shutdown, body)
@@ -77,6 +83,6 @@ def run_stage(role: str, build: Callable[[Settings], Stage]) -> int:
             sys.stderr.flush()
             os._exit(EXIT_ENGINE)  # a normal exit would wait for threads, which may hang in a failed device
         finally:
-            await stage.close()
+            await loader.stage.close()
 
     return run_service(role, serve)

@@ -16,7 +16,7 @@ from prometheus_client import REGISTRY
 from services.llm.engine import ENGINES, Usage
 from services.llm.engines.openai import OpenAIModel, _AnswerFilter
 from shared.engines.endpoints import OUTCOMES, EndpointFailed
-from shared.engines.registry import UnknownEngine, create_engine
+from shared.engines.registry import EngineNotReady, UnknownEngine, create_engine
 from shared.protocol.session import Message, Tool, ToolCall
 from shared.settings import Settings
 from tests.support.openai_server import (
@@ -571,13 +571,24 @@ async def replied_forever(model: OpenAIModel) -> None:
 # ---- load
 
 
-async def test_the_only_model_is_the_default(server: OpenAIServer) -> None:
+async def test_the_first_chat_model_of_the_list_is_the_default(server: OpenAIServer) -> None:
     async with loaded(server.url) as model:
         await replied(model)
     assert server.requests(CHAT)[0]["model"] == "tiny"
-    server.models = {"data": [{"id": f"m{number}"} for number in range(20)]}
-    with pytest.raises(UnknownEngine, match=r"PARLEY_LLM_MODEL.*m0, m1.*m7, …$"):
+    names = ["nomic-embed-text:latest", "whisper-1", "qwen3:4b", "llama3.2"]
+    server.models = {"data": [{"id": name} for name in names]}
+    async with loaded(server.url) as model:
+        await replied(model)
+    assert server.requests(CHAT)[-1]["model"] == "qwen3:4b"
+    server.models = {"data": [{"id": f"embed-{number}"} for number in range(20)]}
+    with pytest.raises(UnknownEngine, match=r"set PARLEY_LLM_MODEL: .*embed-0, embed-1.*embed-7, …$"):
         await load(server.url)
+
+
+async def test_of_hosted_models_none_is_the_default(server: OpenAIServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", server.url.removesuffix("/v1"))  # the host name stays api.openai.com
+    with pytest.raises(UnknownEngine, match=r"set PARLEY_LLM_MODEL: .* has tiny"):
+        await load("http://api.openai.com/v1", llm_key="secret")
 
 
 async def load(url: str, **given: Any) -> None:
@@ -608,34 +619,56 @@ async def test_a_server_without_a_list_needs_a_model_name(server: OpenAIServer, 
 async def test_a_rejected_key_is_an_error_even_with_a_fallback(server: OpenAIServer, fallback: OpenAIServer) -> None:
     server.models = error(401, "Incorrect API key")
     for more in ({}, {"llm_fallback_url": fallback.url}):
-        with pytest.raises(UnknownEngine, match=f"{server.url}: 401 Incorrect API key.*model tiny"):
+        with pytest.raises(UnknownEngine, match=f"{server.url}: 401 Incorrect API key. Set PARLEY_LLM_KEY") as refused:
             await load(server.url, llm_model="tiny", **more)
+        assert not isinstance(refused.value, EngineNotReady)
 
 
 async def test_a_web_page_instead_of_a_list_is_an_error(server: OpenAIServer) -> None:
     server.models = Answer((b"<html>Welcome</html>",), None, headers={"content-type": "text/html"})
-    with pytest.raises(UnknownEngine, match="is the URL complete"):
+    with pytest.raises(UnknownEngine, match="Is PARLEY_LLM_URL complete"):
         await load(server.url, llm_model="tiny")
 
 
-@pytest.mark.parametrize("listing", [error(503), Answer((NEVER_S,)), Answer((b'{"data": [',)), Answer((Cut,))])
-async def test_a_server_down_at_start_is_an_error_without_a_fallback(
-    server: OpenAIServer, fallback: OpenAIServer, listing: Answer
+async def test_a_server_that_has_no_path_of_the_protocol_is_an_error(server: OpenAIServer) -> None:
+    server.models, server.replies = None, deque([error(404, "page not found")])
+    with pytest.raises(UnknownEngine, match=r"404 page not found. Is PARLEY_LLM_URL complete") as refused:
+        await load(server.url, llm_model="tiny")
+    assert not isinstance(refused.value, EngineNotReady)
+    server.replies = deque([error(400, "too few tokens")])  # it knows the path, and that is enough
+    await load(server.url, llm_model="tiny")
+
+
+@pytest.mark.parametrize(
+    ("listing", "reason"),
+    [
+        (error(503, "Loading model"), "503 Loading model"),
+        (Answer((NEVER_S,)), "no answer in time"),
+        (Answer((b'{"data": [',)), "Expecting value"),
+        (Answer((Cut,)), "onnection"),
+    ],
+)
+async def test_a_server_down_at_start_is_waited_for_without_a_fallback(
+    server: OpenAIServer, fallback: OpenAIServer, listing: Answer, reason: str
 ) -> None:
     server.models = listing
-    with pytest.raises(UnknownEngine, match=server.url):
+    with pytest.raises(EngineNotReady) as waits:
         await load(server.url, llm_model="tiny", **QUICK)
+    assert waits.value.awaited == server.url
+    assert reason in waits.value.reason
     await load(server.url, llm_model="tiny", llm_fallback_url=fallback.url, **QUICK)
     await load(fallback.url, llm_model="tiny", llm_fallback_url=server.url, **QUICK)
 
 
-async def test_unreachable_servers_are_named(fallback: OpenAIServer) -> None:
+async def test_unreachable_servers_are_waited_for_by_name(fallback: OpenAIServer) -> None:
     nowhere = free_port_url()
-    with pytest.raises(UnknownEngine, match=f"{nowhere}.*onnection.*model tiny"):
+    with pytest.raises(EngineNotReady, match=f"^{nowhere}: connection refused$"):
         await load(nowhere, llm_model="tiny")
-    with pytest.raises(UnknownEngine, match=nowhere):
+    with pytest.raises(EngineNotReady, match="no connection: the host name is not known"):
+        await load("http://nowhere.invalid/v1", llm_model="tiny")
+    with pytest.raises(EngineNotReady, match=nowhere):
         await load(nowhere, llm_model="tiny", llm_fallback_url=nowhere)
-    with pytest.raises(UnknownEngine, match="PARLEY_LLM_MODEL"):
+    with pytest.raises(EngineNotReady, match=nowhere):  # only its list says which model to ask for
         await load(nowhere, llm_fallback_url=fallback.url)
     async with loaded(nowhere, llm_model="tiny", llm_fallback_url=fallback.url) as model:
         assert await replied(model) == ["From the fallback."]
@@ -661,5 +694,5 @@ async def test_keys(server: OpenAIServer, monkeypatch: pytest.MonkeyPatch) -> No
 
 async def test_a_password_in_the_url_is_not_shown() -> None:
     with pytest.raises(UnknownEngine) as refused:
-        await load(free_port_url().replace("//", "//user:secret@"), llm_model="tiny")
+        await load(free_port_url().replace("//", "//user:secret@") + "?key=secret", llm_model="tiny")
     assert "secret" not in str(refused.value)

@@ -17,7 +17,7 @@ from services.tts.engine import ENGINES, Speech
 from services.tts.engines.openai import VOICES, OpenAISynthesizer, _PcmReader
 from shared.audio.loudness import LEVEL_DBFS, level_dbfs
 from shared.engines.endpoints import OUTCOMES, EndpointFailed
-from shared.engines.registry import UnknownEngine, create_engine
+from shared.engines.registry import EngineNotReady, UnknownEngine, create_engine
 from shared.settings import Settings
 from tests.support.openai_server import Answer, Cut, OpenAIServer, error, free_port_url, openai_server
 from tests.support.waiting import HANG_S
@@ -357,21 +357,48 @@ async def test_an_unknown_hosted_voice_is_rejected_locally(
 # ---- load
 
 
-async def test_an_unusable_server_is_an_error_at_load(server: OpenAIServer) -> None:
-    cases = [(error(401, "bad key"), "bad key"), (error(503, "starting"), "starting"), (Answer((NEVER_S,)), "in time")]
-    for server.voices, reason in cases:
-        with pytest.raises(UnknownEngine, match=f"{server.url}.*{reason}"):
-            async with loaded(server, **QUICK):
-                pass
-    server.voices, server.speeches = None, deque([error(404, "no model tts-1")])
-    with pytest.raises(UnknownEngine, match="no model tts-1"):
-        async with loaded(server):
+@pytest.mark.parametrize(
+    ("voices", "speech_answer", "reason"),
+    [
+        (error(503, "starting"), Answer(), "503 starting"),
+        (Answer((NEVER_S,)), Answer(), "no answer in time"),
+        (None, error(503, "loading"), "503 loading"),
+        (None, Answer((), None), "no audio"),
+    ],
+)
+async def test_a_server_that_does_not_speak_yet_is_waited_for(
+    server: OpenAIServer, voices: Any, speech_answer: Answer, reason: str
+) -> None:
+    server.voices, server.speeches = voices, deque([speech_answer])
+    with pytest.raises(EngineNotReady) as waits:
+        async with loaded(server, **QUICK):
             pass
+    assert (waits.value.awaited, reason in waits.value.reason) == (server.url, True)
+
+
+@pytest.mark.parametrize(
+    ("voices", "speech_answer", "says"),
+    [
+        (error(401, "bad key"), Answer(), "401 bad key. Set PARLEY_TTS_KEY"),
+        (None, error(404, "no model tts-1"), "404 no model tts-1. Is PARLEY_TTS_URL complete .*PARLEY_TTS_MODEL"),
+        (None, error(400, "no such voice"), "400 no such voice"),
+        (None, speech(b"ID3" + bytes(5000), kind="audio/mpeg"), "sends audio/mpeg instead of pcm"),
+        (None, speech(wav(PCM, rate_hz=22_050)), "instead of 24000 Hz"),
+    ],
+)
+async def test_what_waiting_does_not_change_is_an_error_of_the_settings(
+    server: OpenAIServer, voices: Any, speech_answer: Answer, says: str
+) -> None:
+    server.voices, server.speeches = voices, deque([speech_answer])
+    with pytest.raises(UnknownEngine, match=says) as refused:
+        async with loaded(server, **QUICK):
+            pass
+    assert not isinstance(refused.value, EngineNotReady)
 
 
 async def test_unreachable_servers_and_missing_keys(server: OpenAIServer) -> None:
     nowhere = free_port_url()
-    with pytest.raises(UnknownEngine, match=f"{nowhere}.*onnection"):
+    with pytest.raises(EngineNotReady, match=f"^{nowhere}: connection refused$"):
         async with loaded(server, tts_url=nowhere):
             pass
     with pytest.raises(UnknownEngine, match="PARLEY_TTS_KEY or OPENAI_API_KEY"):

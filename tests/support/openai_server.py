@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+import re
 import socket
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,6 +42,18 @@ def error(status: int, message: str = "it went wrong", **headers: str) -> Answer
     return Answer(status=status, body={"error": {"message": message, "type": "test"}}, headers=headers)
 
 
+def heard(*deltas: str | float, done: str | None = None) -> Answer:
+    """A streamed transcript; its last event has the whole text, or `done`."""
+    text = "".join(delta for delta in deltas if isinstance(delta, str))
+    events = [_event("delta", delta=delta) if isinstance(delta, str) else delta for delta in deltas]
+    last = _event("done", text=text if done is None else done)
+    return Answer((*events, last), None, headers={"content-type": "text/event-stream"})
+
+
+def _event(kind: str, **fields: str) -> bytes:
+    return b"data: " + json.dumps({"type": f"transcript.text.{kind}", **fields}).encode() + b"\n\n"
+
+
 def said(*deltas: str | dict[str, Any] | bytes | float | type[Cut]) -> Answer:
     return Answer(deltas)
 
@@ -52,6 +65,7 @@ class Asked:
     path: str
     headers: dict[str, str]
     body: Any
+    """The parsed JSON; of a form, its fields as text and its file as bytes."""
 
 
 class OpenAIServer:
@@ -65,6 +79,9 @@ class OpenAIServer:
         self.voices: Any = None
         self.replies: deque[Answer] = deque([said("Hello", " there.")])
         self.speeches: deque[Answer] = deque([Answer((bytes(4800),), finish=None)])
+        self.transcripts: deque[Answer] = deque([heard("hello", " there")])
+        self.transcribe: Callable[[dict[str, Any]], Answer] | None = None
+        """Answers a form, instead of `transcripts`. Runs in a thread."""
         self.left = asyncio.Event()
         """Set when a client disconnected in the middle of an answer."""
 
@@ -77,7 +94,9 @@ class OpenAIServer:
         @app.api_route("/{path:path}", methods=["GET", "POST"])
         async def answer(path: str, request: Request) -> Response:
             raw = await request.body()
-            self.asked.append(Asked(f"/{path}", dict(request.headers), json.loads(raw) if raw else None))
+            kind = request.headers.get("content-type", "")
+            body: Any = form_fields(raw, kind) if kind.startswith("multipart/") else json.loads(raw) if raw else None
+            self.asked.append(Asked(f"/{path}", dict(request.headers), body))
             match f"/{path}":
                 case "/v1/models":
                     return self._plain(self.models)
@@ -87,6 +106,10 @@ class OpenAIServer:
                     return self._stream(_next(self.replies), "text/event-stream")
                 case "/v1/audio/speech":
                     return self._stream(_next(self.speeches), "audio/pcm")
+                case "/v1/audio/transcriptions":
+                    if self.transcribe is not None:
+                        return self._stream(await asyncio.to_thread(self.transcribe, body), "application/json")
+                    return self._stream(_next(self.transcripts), "application/json")
             return JSONResponse({"detail": "Not Found"}, 404)
 
         return app
@@ -126,6 +149,18 @@ class OpenAIServer:
             raise
 
 
+def form_fields(raw: bytes, content_type: str) -> dict[str, Any]:
+    """Return the fields of a form; a file is bytes."""
+    boundary = content_type.partition("boundary=")[2].encode()
+    fields: dict[str, Any] = {}
+    for part in raw.split(b"--" + boundary)[1:-1]:
+        head, _, body = part.partition(b"\r\n\r\n")
+        name = re.search(rb'name="([^"]+)"', head)
+        assert name is not None
+        fields[name[1].decode()] = body[:-2] if b"filename=" in head else body[:-2].decode()
+    return fields
+
+
 def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
     event = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "tiny", "choices": [choice]}
@@ -143,12 +178,13 @@ def _next(answers: deque[Answer]) -> Answer:
 
 
 @asynccontextmanager
-async def openai_server() -> AsyncIterator[OpenAIServer]:
-    """A running server, in this loop."""
+async def openai_server(port: int = 0) -> AsyncIterator[OpenAIServer]:
+    """A running server, in this loop. Port 0: any free one."""
     scripted = OpenAIServer()
     # With the protocol given; otherwise asyncio leaves out TCP_NODELAY, and each answer takes 40 ms.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.bind(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
     scripted.url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
     config = uvicorn.Config(scripted.app(), log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
     config.load()

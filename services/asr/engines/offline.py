@@ -9,6 +9,7 @@ than half a minute old is settled: decoded a last time and not again.
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Protocol
 
 import numpy as np
 import structlog
@@ -17,7 +18,6 @@ from services.asr.engine import Transcript
 from services.asr.engines.guards import VoiceEnd, VoiceGate, has_voice
 from services.asr.engines.local_agreement import LocalAgreement
 from services.asr.engines.model import BYTES_PER_S, Clip, Recognition
-from shared.engines.batching import Batcher
 from shared.engines.registry import EngineLost
 from shared.protocol.session import RATE_HZ, Word
 
@@ -41,17 +41,37 @@ _LULL_BYTES, _TAIL_BYTES = LULL_MS * BYTES_PER_S // 1000, TAIL_MS * BYTES_PER_S 
 _QUIET = RATE_HZ // 5  # samples of the block whose loudness is compared
 
 
+class Decoder(Protocol):
+    """Decodes clips of all utterances: a `Batcher` for a model on this machine, or a server."""
+
+    async def ask(self, question: Clip, /) -> Recognition:
+        """Decode a clip that somebody waits for."""
+        ...
+
+    def submit(self, question: Clip, /) -> Future[Recognition]:
+        """Decode a clip without waiting. The future may be cancelled."""
+        ...
+
+    async def wait(self, future: Future[Recognition], /) -> Recognition:
+        """Wait for what was submitted. It goes before what nobody waits for."""
+        ...
+
+
 class OfflineUtterance:
     """See `engine.Utterance`."""
 
     def __init__(
         self,
-        batcher: Batcher[Clip, Recognition],
+        decoder: Decoder,
         language: str,
         hints: str,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        partials: bool = True,
     ) -> None:
-        self._batcher, self._language, self._hints, self._clock = batcher, language, hints, clock
+        """`partials`: whether to decode while the person speaks."""
+        self._decoder, self._language, self._hints, self._clock = decoder, language, hints, clock
+        self._partials = partials
         self._pieces: list[bytes] = []  # the audio of the current window
         self._bytes = 0  # length of the current window
         self._voice, self._voice_end = VoiceGate(), VoiceEnd()  # of the current window
@@ -97,18 +117,18 @@ class OfflineUtterance:
         self._cancel_partial()
 
     async def _decode(self) -> Recognition:
-        """Return the words of the window: those of the latest partial decoding, if that has begun and has all of the voice."""
+        """Return the words of the window: those of the latest partial decoding, if that has all of the voice."""
         decoding = self._decoding
-        if decoding is None or not self._has_all_voice() or decoding.cancel():
+        if decoding is None or decoding.cancelled() or not self._has_all_voice():
             self._cancel_partial()
-            return await self._batcher.ask(self._window())
+            return await self._decoder.ask(self._window())
         try:
-            return await self._batcher.wait(decoding)
+            return await self._decoder.wait(decoding)
         except EngineLost:
             raise
         except Exception as error:  # noqa: BLE001 - whatever the model raised
             log.warning("partial transcript failed", error=repr(error))
-            return await self._batcher.ask(self._window())
+            return await self._decoder.ask(self._window())
 
     def _has_all_voice(self) -> bool:
         """Whether the latest partial decoding has all of the voice."""
@@ -133,7 +153,7 @@ class OfflineUtterance:
             self._agreed = self._agreement.add(decoding.result().text)
 
     def _request_partial(self) -> None:
-        if self._awaited or not self._voice.is_open:
+        if self._awaited or not self._partials or not self._voice.is_open:
             return
         least_ms = PARTIAL_MS if self._decoding_bytes else FIRST_PARTIAL_MS
         enough = self._bytes - self._decoding_bytes >= least_ms * BYTES_PER_S // 1000
@@ -144,7 +164,7 @@ class OfflineUtterance:
         lull = silent >= _LULL_BYTES and not self._has_all_voice() and rested_s >= self._took_s / LULL_SHARE
         if due or lull:
             self._decoding_bytes, self._asked_at_s = self._bytes, self._clock()
-            self._decoding, self._awaited = self._batcher.submit(self._window()), True
+            self._decoding, self._awaited = self._decoder.submit(self._window()), True
             self._decoding.add_done_callback(self._measure)
 
     def _measure(self, done: Future[Recognition]) -> None:
@@ -163,7 +183,7 @@ class OfflineUtterance:
         pcm = b"".join(self._pieces)
         cut = 2 * quietest(np.frombuffer(pcm[:_WINDOW_BYTES], "<i2"))
         if has_voice(pcm[:cut]):
-            recognition = await self._batcher.ask(Clip((pcm[:cut],), self._language, self._hints))
+            recognition = await self._decoder.ask(Clip((pcm[:cut],), self._language, self._hints))
             if recognition.text:
                 self._settled.append(_shifted(recognition, self._settled_samples))
         self._settled_samples += cut // 2

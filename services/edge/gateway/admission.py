@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import math
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from shared.bus.bus import Bus
@@ -30,6 +31,9 @@ class Refusal(NamedTuple):
     """The label of the metric: stopping, broker, full, no_worker or behind."""
     message: str
     """The text for the client."""
+
+
+NO_BROKER = Refusal("broker", "the broker is not reachable")
 
 
 class Admission:
@@ -74,10 +78,12 @@ class Admission:
     def refusal(self) -> Refusal | None:
         """Why no session can be accepted now; None if one can."""
         if not self._stages:
-            return Refusal("broker", "the broker is not reachable")
+            return NO_BROKER
         for stage, status in self._stages.items():
             if not status.workers:
-                return Refusal("no_worker", f"no {stage} worker is ready")
+                wait = status.wait
+                why = f": it waits for {wait.awaited} ({wait.reason})" if wait else ""
+                return Refusal("no_worker", f"no {stage} worker is ready{why}")
             if status.queue_age_ms > self._settings.queue_age_limit_ms:
                 return Refusal("behind", f"the oldest {stage} job has waited for {status.queue_age_ms} ms")
         return None
@@ -115,7 +121,10 @@ class Admission:
         return status.workers if status else ()
 
     def stages(self) -> dict[str, Any]:
-        """For each stage: ready workers, their engines, age of the oldest job in the queue, jobs in hand."""
+        """For each stage: ready workers, their engines, age of the oldest job in the queue, jobs in hand.
+
+        Also what a worker waits for before it is ready, and for how many seconds; None: no worker waits.
+        """
         return {stage: _shown(self._stages.get(stage, StageStatus((), 0, 0))) for stage in STAGES}
 
 
@@ -125,6 +134,7 @@ def _shown(status: StageStatus) -> dict[str, Any]:
         "engine": _engines(status) or None,
         "queue_age_ms": status.queue_age_ms,
         "in_hand": status.in_hand,
+        "waiting": None if status.wait is None else asdict(status.wait),
     }
 
 

@@ -10,12 +10,13 @@ from fastapi import WebSocket
 from structlog.contextvars import bind_contextvars
 
 from services.edge.client.codec import Codec
-from services.edge.gateway.admission import Admission, Refusal
+from services.edge.gateway.admission import NO_BROKER, Admission, Refusal
 from services.edge.gateway.errors import error_response
 from services.edge.gateway.session import Session
 from services.edge.gateway.socket import socket_of
 from services.edge.gateway.voice_store import VoiceStore
 from shared.bus.bus import Bus
+from shared.bus.connection import BrokerGone
 from shared.observability import metrics
 from shared.settings import Settings
 from shared.worker.lifecycle import Shutdown
@@ -74,10 +75,19 @@ class Gateway:
         if self.shutdown.stopping.is_set():
             return Refusal("stopping", "the server is shutting down")
         if self.bus is None:
-            return Refusal("broker", "the broker is not reachable")
+            return NO_BROKER
         if len(self.sessions) >= self.settings.max_sessions:
             return Refusal("full", f"the server is full: it accepts {self.settings.max_sessions} sessions")
         return self.admission.refusal()
+
+    async def fresh_refusal(self) -> Refusal | None:
+        """As `refusal`, after a new reading of the stages."""
+        try:
+            if self.bus is not None:
+                await self.admission.refresh(self.bus)
+        except BrokerGone:  # `run` will notice it, too
+            return NO_BROKER
+        return self.refusal()
 
     async def serve(
         self,

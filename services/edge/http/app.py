@@ -70,12 +70,11 @@ def create_app(gateway: Gateway) -> FastAPI:
         return {"sessions": len(gateway.sessions), "stages": gateway.admission.stages()}
 
     @app.post("/test-connection")
-    async def test_connection() -> dict[str, Any]:
-        if gateway.bus is not None:
-            await gateway.admission.refresh(gateway.bus)
-        refusal = gateway.refusal()
+    async def test_connection() -> JSONResponse:
+        refusal = await gateway.fresh_refusal()
         reason = None if refusal is None else refusal.message
-        return {"ok": refusal is None, "reason": reason, "stages": gateway.admission.stages()}
+        body = {"ok": refusal is None, "reason": reason, "stages": gateway.admission.stages()}
+        return JSONResponse(body, 503 if refusal is not None and refusal.code == "broker" else 200)
 
     app.include_router(voices_router(gateway))
     app.include_router(monitor_router(gateway))

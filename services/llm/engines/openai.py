@@ -15,8 +15,9 @@ from pydantic import SecretStr
 
 from services.llm.engine import Usage
 from services.llm.engines.openai_wire import ToolCallAssembler, message_object, tool_object, update_usage
-from shared.engines.endpoints import BAD_REQUEST, NO_ROUTE, Endpoint, EndpointFailed, Place
-from shared.engines.registry import UnknownEngine
+from shared.engines.endpoint_models import chats, choose_model
+from shared.engines.endpoints import BAD_REQUEST, NO_ROUTE, REFUSED, Endpoint, EndpointFailed, Place
+from shared.engines.registry import EngineNotReady
 from shared.protocol.session import Message, Tool, ToolCall
 from shared.settings import Settings
 
@@ -26,7 +27,6 @@ TAIL_S = 0.5
 """Time to read the rest of the stream after the last token, so that its connection can be reused."""
 CHARACTERS_PER_TOKEN = 16
 """More than the average of any reply. A longer reply comes from an endpoint that ignores the token limit."""
-KEY_NAMES = "PARLEY_LLM_KEY or OPENAI_API_KEY"
 REASONING_START, REASONING_END = "<think>", "</think>"
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 """The fields in which servers send the reasoning of a model."""
@@ -46,21 +46,21 @@ class OpenAIModel:
         """Check that the endpoints serve the models. With a fallback, one of the two endpoints may be down.
 
         Raises:
-            UnknownEngine: no endpoint can be reached, or one refuses the key or does not have the model.
+            EngineNotReady: no endpoint answers yet, or not the one whose list has to name the model.
+            UnknownEngine: an endpoint refuses the key, or does not have the model.
         """
         self._chats = await asyncio.to_thread(self._open)  # the import alone takes most of a second
-        failures = []
+        missing: list[EngineNotReady] = []
         for chat in self._chats:
             chat.model = chat.model or self._chats[0].model
             try:
                 await chat.check()
-            except EndpointFailed as error:
-                failures.append(error)
-                if not error.transient or len(failures) == len(self._chats):
-                    raise UnknownEngine(f"{error} (model {chat.model or 'not set'})") from error
-                log.warning("endpoint down at start", endpoint=chat.url, reason=str(error))
-        if not self._chats[0].model:
-            raise UnknownEngine(f"{self._chats[0].url} is down, so its model is unknown: set PARLEY_LLM_MODEL")
+            except EngineNotReady as error:
+                missing.append(error)
+        if missing and (len(missing) == len(self._chats) or not self._chats[0].model):
+            raise missing[0]
+        for down in missing:
+            log.warning("endpoint down at start", endpoint=down.awaited, reason=down.reason)
 
     def _open(self) -> "list[_Chat]":
         settings = self._settings
@@ -116,37 +116,48 @@ class _Chat:
     ) -> None:
         self._settings, self.model = settings, model
         longest_s = max(settings.first_token_s, settings.next_token_s)
-        self.endpoint = Endpoint(url, key, KEY_NAMES, longest_s, stage="llm", place=place)
+        self.endpoint = Endpoint(url, key, longest_s, stage="llm", place=place)
         self.url = self.endpoint.url
+        self._variable = "PARLEY_LLM_FALLBACK_MODEL" if place == "fallback" else "PARLEY_LLM_MODEL"
         self._reports_usage: bool | None = None  # None: not known yet
 
     async def check(self) -> None:
-        """Look for the model in the server's list, if it has one. Without a configured name, choose the only model.
+        """Look for the model in the server's list. Without a configured name, choose the list's first chat model.
 
         Raises:
-            UnknownEngine: the list does not have the model; or no name is configured, and the list has not exactly one.
-            EndpointFailed: the server does not answer, or refuses the key.
+            EngineNotReady: the server does not answer yet.
+            UnknownEngine: it refuses the key, has no such model, or answers no request for a reply.
         """
-        served: list[str] = []
+        deadline = asyncio.get_running_loop().time() + self._settings.first_token_s
         try:
-            async with self.endpoint.until(asyncio.get_running_loop().time() + self._settings.first_token_s):
-                answer = await self.endpoint.client.get("/models", cast_to=object)
+            listed = await self.endpoint.listed_models(deadline)
+            # OpenAI's own list is long and in no order: which of these models is paid for is not to be guessed.
+            suits = (lambda _: False) if self.endpoint.hosted else chats
+            self.model = choose_model(self.model, listed, suits, self._variable, self.url)
+            if listed is None:
+                await self._probe(deadline)
         except EndpointFailed as error:
-            if error.status not in NO_ROUTE:
+            raise self.endpoint.load_error(error) from error
+
+    async def _probe(self, deadline: float) -> None:
+        """Ask for a single token: a server without a list may be none of chat models at all.
+
+        Raises:
+            EndpointFailed: there is no answer, or the key, the model or the URL is wrong.
+        """
+        question = [{"role": "user", "content": "Hello"}]
+        create = self.endpoint.client.chat.completions.create
+        try:
+            async with self.endpoint.until(deadline):
+                await create(model=self.model, messages=question, **{self._limit: 1})
+        except EndpointFailed as error:
+            if error.transient or error.status in (*NO_ROUTE, *REFUSED):
                 raise
-        else:
-            if isinstance(answer, str):
-                raise UnknownEngine(f"{self.url}/models answers with text, not JSON: is the URL complete (…/v1)?")
-            listed = answer.get("data") if isinstance(answer, dict) else answer
-            models = [model for model in listed if isinstance(model, dict)] if isinstance(listed, list) else []
-            served = [model["id"] for model in models if isinstance(model.get("id"), str)]
-        available = f"{self.url} has {', '.join(served[:8]) or 'no list of models'}{', …' if len(served) > 8 else ''}"
-        if not self.model:
-            if len(served) != 1:
-                raise UnknownEngine(f"set PARLEY_LLM_MODEL: {available}")
-            (self.model,) = served
-        elif served and not {self.model, f"{self.model}:latest", f"models/{self.model}"} & set(served):
-            raise UnknownEngine(f"no model {self.model!r}: {available}")
+
+    @property
+    def _limit(self) -> str:
+        """The parameter that limits the tokens of a reply."""
+        return "max_completion_tokens" if self.endpoint.hosted else "max_tokens"
 
     async def reply(self, request: dict[str, Any], prefix: str) -> AsyncGenerator[str | ToolCall | Usage, None]:
         """Make one attempt at a reply. Closing the generator closes the connection.
@@ -197,8 +208,7 @@ class _Chat:
 
     async def _start(self, request: dict[str, Any], prefix: str, deadline: float) -> Any:
         """Send the request and return its stream; without `stream_options` once the server has rejected them."""
-        limit = "max_completion_tokens" if self.endpoint.hosted else "max_tokens"
-        body = {**request, limit: self._settings.reply_tokens, "temperature": self._settings.temperature}
+        body = {**request, self._limit: self._settings.reply_tokens, "temperature": self._settings.temperature}
         if text := prefix.rstrip():  # a template may strip a trailing space, and then not find the message
             body["messages"] = [*request["messages"], {"role": "assistant", "content": text}]
             body["extra_body"] = {"continue_final_message": True, "add_generation_prompt": False}
@@ -227,7 +237,7 @@ class _Chat:
             chunk = await anext(stream, _END)
         if chunk is _END:
             kind = stream.response.headers.get("content-type", "nothing")
-            raise EndpointFailed(f"{self.url}: {self.model} ended without a finish_reason ({kind})")
+            raise EndpointFailed(self.url, f"{self.model} ended without a finish_reason ({kind})")
         choices = getattr(chunk, "choices", None)
         choice = choices[0] if choices and isinstance(choices, list) else None
         if (reported := getattr(chunk, "usage", None)) is not None:

@@ -12,7 +12,7 @@ import structlog
 
 from services.tts.engine import Speech
 from shared.audio.loudness import Leveller
-from shared.engines.endpoints import BAD_REQUEST, Endpoint, EndpointFailed
+from shared.engines.endpoints import BAD_REQUEST, REFUSED, Endpoint, EndpointFailed
 from shared.engines.registry import UnknownEngine
 from shared.settings import Settings
 
@@ -30,8 +30,6 @@ VOICES = (
     "alloy", "ash", "ballad", "cedar", "coral", "echo", "fable", "marin", "nova", "onyx", "sage", "shimmer", "verse",
 )  # fmt: skip
 """OpenAI's documented voices."""
-KEY_NAMES = "PARLEY_TTS_KEY or OPENAI_API_KEY"
-REFUSED = (401, 403)
 COMPRESSED = (b"ID3", b"OggS", b"fLaC", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2")
 """The first bytes of MP3, Ogg and FLAC."""
 
@@ -53,19 +51,20 @@ class OpenAISynthesizer:
         """List the server's voices, and synthesize once to measure the loudness of the default voice.
 
         Raises:
-            UnknownEngine: the server cannot be reached, refuses the key, or does not have the model or the voice.
+            EngineNotReady: the server does not answer yet.
+            UnknownEngine: it refuses the key, or does not have the model or the voice.
         """
         settings = self._settings
         longest_s = max(settings.first_token_s, settings.next_token_s)
-        self._endpoint = await asyncio.to_thread(
-            Endpoint, settings.tts_url, settings.tts_key, KEY_NAMES, longest_s, stage="tts"
-        )
+        self._endpoint = await asyncio.to_thread(Endpoint, settings.tts_url, settings.tts_key, longest_s, stage="tts")
         self._resources.push_async_callback(self._endpoint.close)
         try:
             self._listed = await self._list_voices()
             async for _ in self.speak("Ready.", voice="", speed=1.0, language="en"):
                 pass
-        except (EndpointFailed, ValueError) as error:
+        except EndpointFailed as error:
+            raise self._endpoint.load_error(error) from error
+        except ValueError as error:
             raise UnknownEngine(f"PARLEY_TTS_ENGINE='openai': {error}") from error
 
     async def _list_voices(self) -> tuple[str, ...]:
@@ -184,7 +183,7 @@ class _PcmReader:
         while self._in_samples and len(self._buffer) > 1:
             yield self._cut()
         if not self._any_audio:
-            raise EndpointFailed(f"{self._url}: no audio")
+            raise EndpointFailed(self._url, "no audio")
 
     def _cut(self) -> bytes:
         length = min(len(self._buffer) & ~1, MAX_BYTES)
@@ -201,7 +200,8 @@ class _PcmReader:
         if self._content_type.startswith(("text/", "application/json")) or (
             "pcm" not in self._content_type and head.startswith(COMPRESSED)
         ):
-            raise EndpointFailed(f"{self._url}: sends {self._content_type or 'an unknown format'} instead of pcm")
+            sent = self._content_type or "an unknown format"
+            raise EndpointFailed(self._url, f"sends {sent} instead of pcm", lasting=True)
         if not head.startswith(b"RIFF"):
             return True
         position, layout = 12, b""
@@ -216,12 +216,11 @@ class _PcmReader:
                 layout = head[position : position + 16]
             position += size + size % 2
         if position + 8 > MAX_HEADER:
-            raise EndpointFailed(f"{self._url}: sends a WAV file without samples")
+            raise EndpointFailed(self._url, "sends a WAV file without samples")
         return False
 
     def _check(self, layout: bytes) -> None:
         channels, rate_hz, bits = (int.from_bytes(layout[at:to], "little") for at, to in ((2, 4), (4, 8), (14, 16)))
         if (channels, rate_hz, bits) != (1, RATE_HZ, 16):
-            raise EndpointFailed(
-                f"{self._url}: sends {rate_hz} Hz, {channels} channels, {bits} bits instead of {RATE_HZ} Hz, 1, 16"
-            )
+            sent = f"{rate_hz} Hz, {channels} channels, {bits} bits"
+            raise EndpointFailed(self._url, f"sends {sent} instead of {RATE_HZ} Hz, 1, 16", lasting=True)

@@ -202,6 +202,9 @@ async def test_a_broker_that_stops_is_reported_without_an_error(where: Settings)
         assert ({one["state"] for one in data["stages"]}, data["broker"], data["turns"]) == ({"unknown"}, None, [])
         response = await client.get("/monitor/sessions/one/data")
         assert (response.status_code, response.json()["error"]["code"]) == (503, "unavailable")
+        response = await client.post("/test-connection")
+        assert (response.status_code, response.json()["ok"]) == (503, False)
+        assert response.json()["reason"] == "the broker is not reachable"
 
 
 PATHS = ("/monitor", "/monitor/data", "/monitor/sessions/one", "/monitor/sessions/one/data")

@@ -9,7 +9,7 @@ import pytest
 
 from services.edge.gateway.gateway import Gateway
 from shared.bus.bus import Bus
-from shared.bus.leases import Leases
+from shared.bus.leases import Leases, Wait, announce_wait
 from shared.observability import metrics
 from shared.protocol.frames import TranscriptFinal
 from shared.protocol.session import ReplyOptions
@@ -67,6 +67,25 @@ async def test_each_reason_has_its_code(where: Settings) -> None:
         shutdown.request()
         assert code_of(gateway) == "stopping"
         assert lease.fence == 1
+
+
+async def test_what_a_worker_waits_for_is_shown_until_it_waits_no_longer(where: Settings) -> None:
+    async with Bus.connect(where, "edge") as bus:
+        gateway = Gateway(where, Shutdown(1))
+        gateway.bus = bus
+        await announce_wait(bus, "vad", Wait("http://here/v1", "connection refused", 12))
+        await gateway.admission.refresh(bus)
+        assert gateway.refusal() == (
+            "no_worker",
+            "no vad worker is ready: it waits for http://here/v1 (connection refused)",
+        )
+        shown = gateway.admission.stages()
+        assert shown["vad"]["waiting"] == {"awaited": "http://here/v1", "reason": "connection refused", "seconds": 12}
+        assert shown["llm"]["waiting"] is None
+        await announce_wait(bus, "vad", None)
+        await gateway.admission.refresh(bus)
+        assert gateway.refusal() == ("no_worker", "no vad worker is ready")
+        assert gateway.admission.stages()["vad"]["waiting"] is None
 
 
 async def test_the_load_of_a_stopped_worker_is_forgotten(where: Settings) -> None:

@@ -59,6 +59,13 @@ async def test_a_stage_without_a_worker(facts: object) -> None:
     assert "parley asr" in checks[1].fix
 
 
+async def test_a_worker_that_waits_for_its_endpoint() -> None:
+    waiting = {"awaited": "http://here/v1", "reason": "connection refused", "seconds": 12}
+    checks = await check_system(edge({**READY, "llm": {"ready": 0, "waiting": waiting}}, status=503))
+    assert checks[2].detail == "the worker waits for http://here/v1: connection refused (12 s)"
+    assert "PARLEY_LLM_URL" in checks[2].fix
+
+
 async def test_a_page_that_answers_with_an_error() -> None:
     assert outcomes(await check_system(edge(READY, page=500)))["page"] == "wrong"
 

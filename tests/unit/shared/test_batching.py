@@ -79,6 +79,16 @@ async def test_urgent_requests_go_first(model: Model, batcher: Batcher[int, int]
     assert model.calls == [[0], [2], [1]]
 
 
+async def test_a_request_that_is_waited_for_becomes_urgent(model: Model, batcher: Batcher[int, int]) -> None:
+    first = await held(model, batcher)
+    idle, submitted = asyncio.wrap_future(batcher.submit(1)), batcher.submit(2)
+    waited = asyncio.ensure_future(batcher.wait(submitted))
+    await asyncio.sleep(0)
+    model.gate.set()
+    assert await asyncio.gather(first, idle, waited) == [0, 2, 4]
+    assert model.calls == [[0], [2], [1]]
+
+
 async def test_cancelled_requests_are_skipped(model: Model, batcher: Batcher[int, int]) -> None:
     first = await held(model, batcher)
     vain, kept = batcher.submit(1), batcher.submit(2)

@@ -1,11 +1,13 @@
 """Where a model calculates, on machines that have other devices than this one."""
 
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from shared.engines import devices
 from shared.engines.devices import Device, device_kind, lost, open_device, quantized
 from shared.engines.registry import UnknownEngine
 from shared.settings import Settings
@@ -39,8 +41,8 @@ class Torch(SimpleNamespace):
 def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
     """`machine(gpus=…)`: from now on torch is on such a machine."""
 
-    def put(**devices: Any) -> Torch:
-        torch = Torch(**devices)
+    def put(**given: Any) -> Torch:
+        torch = Torch(**given)
         monkeypatch.setitem(sys.modules, "torch", torch)  # type: ignore[arg-type]
         return torch
 
@@ -52,7 +54,7 @@ def settings(**given: Any) -> Settings:
 
 
 @pytest.mark.parametrize(
-    ("devices", "name", "dtype"),
+    ("given", "name", "dtype"),
     [
         ({}, "cpu", "float32"),
         ({"bf16": True}, "cpu", "bfloat16"),
@@ -62,8 +64,8 @@ def settings(**given: Any) -> Settings:
         ({"gpus": 1, "mps": True}, "cuda:0", "float16"),
     ],
 )
-def test_the_fastest_device_there_is_is_taken(machine: Any, devices: dict[str, Any], name: str, dtype: str) -> None:
-    machine(**devices)
+def test_the_fastest_device_there_is_is_taken(machine: Any, given: dict[str, Any], name: str, dtype: str) -> None:
+    machine(**given)
     assert open_device(settings()) == Device(name, dtype)
     assert device_kind(settings()) == name.partition(":")[0]
 
@@ -78,7 +80,7 @@ def test_a_setting_counts_for_more(machine: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("devices", "device", "says"),
+    ("given", "device", "says"),
     [
         ({"gpus": 1}, "cuda:1", "has 1 CUDA devices"),
         ({}, "cuda", "has 0 CUDA devices"),
@@ -86,9 +88,9 @@ def test_a_setting_counts_for_more(machine: Any) -> None:
     ],
 )
 def test_a_device_that_is_not_there_is_refused_by_name(
-    machine: Any, devices: dict[str, Any], device: str, says: str
+    machine: Any, given: dict[str, Any], device: str, says: str
 ) -> None:
-    machine(**devices)
+    machine(**given)
     with pytest.raises(UnknownEngine, match=rf"PARLEY_DEVICE='{device}'.*{says}"):
         open_device(settings(device=device))
 
@@ -98,6 +100,22 @@ def test_without_torch_there_is_a_cpu_and_no_model(monkeypatch: pytest.MonkeyPat
     assert device_kind(settings()) == "cpu"
     with pytest.raises(UnknownEngine, match="torch"):
         open_device(settings())
+
+
+def test_a_machine_without_a_gpu_needs_no_torch_to_know_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert not devices._may_have_gpu(tmp_path)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.setattr(devices, "_may_have_gpu", lambda: False)
+    assert device_kind(settings()) == "cpu"
+    assert "torch" not in sys.modules
+
+
+@pytest.mark.parametrize("name", ["nvidia0", "nvidiactl", "nvmap", "kfd", "dxg"])
+def test_a_machine_that_may_have_a_gpu_asks_torch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    (tmp_path / name).touch()
+    assert devices._may_have_gpu(tmp_path)
 
 
 def test_eight_bits_are_for_a_cpu() -> None:

@@ -240,7 +240,7 @@ export class Call {
     if (detail.established || detail.reason) return;
     const signal = AbortSignal.timeout(CHECK_TIMEOUT_MS);
     const response = await fetch("/test-connection", { method: "POST", signal }).catch(() => null);
-    const why = response?.ok ? notReadyError(await response.json().catch(() => ({}))) : "";
+    const why = response ? notReadyError(await response.json().catch(() => ({}))) : "";
     if (why && this.connection.status !== "open") this.showError(`${why} ${again}`);
   }
 
