@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 import psutil
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -65,7 +65,8 @@ class LiveConsole:
         with Live(console=self._console, auto_refresh=False, transient=True) as live:
             while True:
                 with contextlib.suppress(OSError):
-                    live.update(self._table(services, waits), refresh=True)
+                    lines = [Text(f"{name} waits for {text}", style="yellow") for name, text in waits.items()]
+                    live.update(Group(self._table(services, waits), *lines), refresh=True)
                 await asyncio.sleep(REFRESH_S)
 
     def _table(self, services: Sequence[Service], waits: Mapping[str, str]) -> Table:
@@ -79,8 +80,6 @@ class LiveConsole:
             shown = "waiting" if service.state == "starting" and name in waits else service.state
             state = Text(shown, style=COLOURS[shown])
             table.add_row(name, state, str(pid or "–"), uptime, str(service.restarts), cpu, memory)
-        lines = [f"{name} waits for {text}" for name, text in waits.items()]
-        table.caption, table.caption_justify = Text("\n".join(lines), style="yellow") if lines else None, "left"
         return table
 
     def _load(self, pid: int | None) -> tuple[str, str]:

@@ -45,6 +45,7 @@ class Recognizer(Protocol):
         """Load and warm up. The worker is ready when this returns.
 
         Raises:
+            EngineNotReady: a server that it needs does not answer yet. The worker waits, and loads a new engine.
             UnknownEngine: the model or its library is missing, or cannot be loaded.
         """
         ...

@@ -24,6 +24,7 @@ class Synthesizer(Protocol):
         """Load the model and warm it up. The worker is ready when this returns.
 
         Raises:
+            EngineNotReady: a server that it needs does not answer yet. The worker waits, and loads a new engine.
             UnknownEngine: the model or a library is missing, or the model does not work.
         """
         ...

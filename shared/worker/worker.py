@@ -50,7 +50,11 @@ class Stage(Protocol):
     """Its jobs are stopped when their turn is stale."""
 
     async def load(self) -> None:
-        """Load the engine and warm it up."""
+        """Load the engine and warm it up.
+
+        Raises:
+            EngineNotReady: something that the engine needs is not ready yet; load a new stage later.
+        """
         ...
 
     def info(self) -> dict[str, Any]:

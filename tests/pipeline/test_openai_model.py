@@ -631,12 +631,32 @@ async def test_a_web_page_instead_of_a_list_is_an_error(server: OpenAIServer) ->
 
 
 async def test_a_server_that_has_no_path_of_the_protocol_is_an_error(server: OpenAIServer) -> None:
-    server.models, server.replies = None, deque([error(404, "page not found")])
+    server.models, server.warm_up = None, error(404, "page not found")
     with pytest.raises(UnknownEngine, match=r"404 page not found. Is PARLEY_LLM_URL complete") as refused:
         await load(server.url, llm_model="tiny")
     assert not isinstance(refused.value, EngineNotReady)
-    server.replies = deque([error(400, "too few tokens")])  # it knows the path, and that is enough
+    server.warm_up = error(400, "too few tokens")  # it knows the path, and that is enough
     await load(server.url, llm_model="tiny")
+
+
+async def test_the_model_is_warm_when_it_is_loaded(server: OpenAIServer) -> None:
+    await load(server.url)
+    assert server.warm_ups == [
+        {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1},
+    ]
+    server.warm_up = Answer((2.0, b'{"choices": []}'))  # it takes longer than a first token may take
+    await load(server.url, **QUICK)
+    server.warm_up = error(503, "loading")
+    with pytest.raises(EngineNotReady, match="503 loading"):
+        await load(server.url)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_key_that_only_the_list_accepts_is_an_error(server: OpenAIServer, status: int) -> None:
+    server.warm_up = error(status, "no credits")
+    with pytest.raises(UnknownEngine, match=f"{status} no credits. Set PARLEY_LLM_KEY") as refused:
+        await load(server.url)
+    assert not isinstance(refused.value, EngineNotReady)
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,9 @@ class OpenAIServer:
         self.models: Any = {"object": "list", "data": [{"id": "tiny", "object": "model"}]}
         """JSON, an `Answer`, or None for 404."""
         self.voices: Any = None
+        self.warm_up: Any = {"choices": []}
+        """The answer to the request for a single token, which is not kept: JSON, an `Answer`, or None for 404."""
+        self.warm_ups: list[Any] = []
         self.replies: deque[Answer] = deque([said("Hello", " there.")])
         self.speeches: deque[Answer] = deque([Answer((bytes(4800),), finish=None)])
         self.transcripts: deque[Answer] = deque([heard("hello", " there")])
@@ -96,6 +99,9 @@ class OpenAIServer:
             raw = await request.body()
             kind = request.headers.get("content-type", "")
             body: Any = form_fields(raw, kind) if kind.startswith("multipart/") else json.loads(raw) if raw else None
+            if path == "v1/chat/completions" and not body.get("stream"):
+                self.warm_ups.append(body)
+                return self._plain(self.warm_up)
             self.asked.append(Asked(f"/{path}", dict(request.headers), body))
             match f"/{path}":
                 case "/v1/models":

@@ -34,7 +34,7 @@ class TranscriptionAnswer:
         self._complete = False
 
     def feed(self, data: bytes) -> bool:
-        """Take more bytes. Returns whether they brought the answer forward: a stream may have comments only.
+        """Take more bytes. Returns whether they have more of the transcript: a stream may send only comments.
 
         Raises:
             BadAnswer: the answer is too long, or one of its events is malformed or reports an error.

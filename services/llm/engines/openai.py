@@ -23,6 +23,8 @@ from shared.settings import Settings
 
 log = structlog.get_logger()
 
+LOAD_S = 300.0
+"""Time in which a server that works has to load its model. Ollama stops loading when the request is given up."""
 TAIL_S = 0.5
 """Time to read the rest of the stream after the last token, so that its connection can be reused."""
 CHARACTERS_PER_TOKEN = 16
@@ -122,34 +124,36 @@ class _Chat:
         self._reports_usage: bool | None = None  # None: not known yet
 
     async def check(self) -> None:
-        """Look for the model in the server's list. Without a configured name, choose the list's first chat model.
+        """Choose the model, and ask it for one token: a server may load a model only when it is asked for it.
+
+        Without a configured name, the model is the first chat model in the server's list.
 
         Raises:
             EngineNotReady: the server does not answer yet.
             UnknownEngine: it refuses the key, has no such model, or answers no request for a reply.
         """
-        deadline = asyncio.get_running_loop().time() + self._settings.first_token_s
+        now, first_token_s = asyncio.get_running_loop().time, self._settings.first_token_s
         try:
-            listed = await self.endpoint.listed_models(deadline)
+            listed = await self.endpoint.listed_models(now() + first_token_s)
             # OpenAI's own list is long and in no order: which of these models is paid for is not to be guessed.
             suits = (lambda _: False) if self.endpoint.hosted else chats
             self.model = choose_model(self.model, listed, suits, self._variable, self.url)
-            if listed is None:
-                await self._probe(deadline)
+            await self._warm_up(first_token_s if listed is None else LOAD_S)
         except EndpointFailed as error:
             raise self.endpoint.load_error(error) from error
 
-    async def _probe(self, deadline: float) -> None:
-        """Ask for a single token: a server without a list may be none of chat models at all.
+    async def _warm_up(self, timeout_s: float) -> None:
+        """Ask for a single token. A model that takes no such request is not rejected for that.
 
         Raises:
             EndpointFailed: there is no answer, or the key, the model or the URL is wrong.
         """
+        log.info("waiting for the first token of the endpoint", endpoint=self.url, model=self.model)
         question = [{"role": "user", "content": "Hello"}]
         create = self.endpoint.client.chat.completions.create
         try:
-            async with self.endpoint.until(deadline):
-                await create(model=self.model, messages=question, **{self._limit: 1})
+            async with self.endpoint.until(asyncio.get_running_loop().time() + timeout_s):
+                await create(model=self.model, messages=question, timeout=timeout_s, **{self._limit: 1})
         except EndpointFailed as error:
             if error.transient or error.status in (*NO_ROUTE, *REFUSED):
                 raise

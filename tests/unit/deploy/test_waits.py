@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
-from deploy.local import console as console_module
+from deploy.local import console
 from deploy.local.console import LiveConsole
 from deploy.local.supervisor import Service, ServiceSpec
 from deploy.local.waits import read_waits, report_waits
 from tests.support import virtual_time
+from tests.support.waiting import until
 
 WAITING = {"awaited": "http://here/v1", "reason": "connection refused", "seconds": 12}
 TEXT = "http://here/v1: connection refused (12 s)"
@@ -62,13 +64,15 @@ def test_a_wait_is_reported_at_its_begin_and_end_and_ever_more_rarely(monkeypatc
     assert [text.partition(" (")[0] for text in reminders] == ["llm still waits for it"] * 3  # after 30, 60 and 120 s
 
 
-def test_the_table_shows_what_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_table_shows_what_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     services = [Service(ServiceSpec(name, (), {})) for name in ("llm", "tts")]
     services[1].state = "ready"
     out = io.StringIO()
-    monkeypatch.setattr(console_module, "Console", lambda **_: Console(file=out, width=100))
-    live = LiveConsole()
-    Console(file=out, width=100).print(live._table(services, {"llm": TEXT}))
-    lines = [line.split() for line in out.getvalue().splitlines()]
+    monkeypatch.setattr(console, "Console", lambda **_: Console(file=out, width=100, force_terminal=True))
+    async with asyncio.TaskGroup() as tasks:
+        showing = tasks.create_task(LiveConsole().show(services, {"llm": TEXT}))
+        await until(lambda: "tts" in out.getvalue())
+        showing.cancel()
+    lines = [Text.from_ansi(line).plain.split() for line in out.getvalue().splitlines()]
     assert [line[:2] for line in lines[1:3]] == [["llm", "waiting"], ["tts", "ready"]]
     assert " ".join(lines[3]) == f"llm waits for {TEXT}"

@@ -64,7 +64,7 @@ class FakeStage:
 @pytest.fixture
 def announced(monkeypatch: pytest.MonkeyPatch) -> list[Wait | None]:
     """What was announced on the broker, one entry for each change."""
-    told: list[Wait | None] = []
+    announcements: list[Wait | None] = []
 
     class Broker:
         @asynccontextmanager
@@ -73,11 +73,11 @@ def announced(monkeypatch: pytest.MonkeyPatch) -> list[Wait | None]:
 
     async def announce(bus: object, stage: str, wait: Wait | None) -> None:
         assert (bus, stage) == ("bus", "llm")
-        told.append(wait)
+        announcements.append(wait)
 
     monkeypatch.setattr(lifecycle, "Bus", Broker())
     monkeypatch.setattr(loading, "announce_wait", announce)
-    return told
+    return announcements
 
 
 def load(loads: Loads, stop_s: float | None = None) -> tuple[bool, float]:
