@@ -27,7 +27,7 @@ class Line:
 
     largest_message = 1000
     rate_hz = RATE_HZ
-    starts_at_once = True
+    starts_with = None
 
     def __init__(self, *, can_pause: bool = True, hears: bool = True, **settings: Any) -> None:
         self.can_pause = can_pause

@@ -15,6 +15,7 @@ from services.edge.gateway.errors import error_response
 from services.edge.gateway.session import Session
 from services.edge.gateway.socket import socket_of
 from services.edge.gateway.voice_store import VoiceStore
+from shared.agents.folder import load_agents
 from shared.bus.bus import Bus
 from shared.observability import metrics
 from shared.settings import Settings
@@ -32,7 +33,9 @@ FAULTS = (1011, 1012)
 
 class Gateway:
     def __init__(self, settings: Settings, shutdown: Shutdown) -> None:
+        """Raises `BadAgents` if a file of an agent is wrong."""
         self.settings, self.shutdown = settings, shutdown
+        self.agents = load_agents(settings)
         self.admission = Admission(settings)
         self.voices = VoiceStore(settings.data_dir.expanduser() / "voices")
         self.bus: Bus | None = None
@@ -119,8 +122,8 @@ class Gateway:
         active.inc()
         outcome = "failed"
         try:
-            if codec.starts_at_once:
-                session.start(self.settings.session)
+            if codec.starts_with is not None:
+                session.start(codec.starts_with)
             socket.attach(session.receive)
             outcome = await self._until_closed(websocket, session, ending)
         finally:
