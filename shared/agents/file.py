@@ -61,12 +61,8 @@ def _instructions() -> Any:
     return Annotated[get_args(row.hint)[0], row.setting, Words]
 
 
-AgentFile: Any = create_model(
-    "AgentFile",
-    __base__=Head,
-    instructions=(_instructions(), ...),
-    **{name: (row.hint, row.default) for name, row in SESSION_TABLE.items() if name != "instructions"},
-)
+_SETTINGS: dict[str, Any] = {name: (row.hint, row.default) for name, row in SESSION_TABLE.items()}
+AgentFile: Any = create_model("AgentFile", __base__=Head, **{**_SETTINGS, "instructions": (_instructions(), ...)})
 
 
 def parse_agent(data: bytes) -> Any:
