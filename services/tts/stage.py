@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
-from services.tts.engine import Cloner, Synthesizer
+from services.tts.engine import Cloner, Multilingual, Synthesizer
 from shared.audio.voices import ClonedVoice
 from shared.observability import metrics
 from shared.protocol.frames import Frame, ReplySentence, VoiceChunk, VoiceDone
@@ -37,6 +37,7 @@ class TtsStage:
             "engine": self._engine,
             "slots": self.slots,
             "voices": list(self._synthesizer.voices()),
+            "languages": sorted(self._synthesizer.languages()) if isinstance(self._synthesizer, Multilingual) else [],
             "rate_hz": self._synthesizer.rate_hz,
             "clones": isinstance(self._synthesizer, Cloner),
         }

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from shared.protocol.session import SessionSettings
@@ -21,6 +22,8 @@ class Agent:
     description: str
     settings: SessionSettings
     """The settings with which its sessions begin."""
+    path: Path | None = None
+    """Its file."""
     numbers: tuple[str, ...] = ()
     """The phone numbers that it answers, in E.164."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.agents.agent import Agent, Agents
-from shared.agents.file import BadFile, Problem, parse_agent
+from shared.agents.file import BadFile, Problem, line_of, parse_agent
 from shared.protocol.session import SESSION_TABLE, SessionSettings, with_fitting_pause
 from shared.settings import BadSettings, Settings
 
@@ -60,7 +60,7 @@ def _agent(path: Path, settings: Settings) -> Agent:
     except OSError as error:
         raise BadFile([Problem(0, f"cannot be read: {error.strerror}")]) from None
     chosen = {name: getattr(file, name) for name in file.model_fields_set if name in SESSION_TABLE}
-    return Agent(path.stem, file.name, file.description, session_settings(settings, chosen), tuple(file.numbers))
+    return Agent(path.stem, file.name, file.description, session_settings(settings, chosen), path, tuple(file.numbers))
 
 
 def session_settings(settings: Settings, chosen: dict[str, Any]) -> SessionSettings:
@@ -71,6 +71,13 @@ def session_settings(settings: Settings, chosen: dict[str, Any]) -> SessionSetti
 
 def _located(path: Path, problem: Problem) -> str:
     return f"{path}:{problem.line}: {problem.text}" if problem.line else f"{path}: {problem.text}"
+
+
+def where(agent: Agent, key: str, settings: Settings) -> str:
+    """What sets this setting of an agent, for the start of a message: a variable, or a line of its file."""
+    if key in settings.overrides or agent.path is None:
+        return SESSION_TABLE[key].variable
+    return _located(agent.path, Problem(line_of(key, agent.path.read_text()), ""))[:-2]
 
 
 def _doubled_numbers(agents: Iterable[Agent]) -> Iterator[str]:

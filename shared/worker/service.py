@@ -68,7 +68,10 @@ def run_stage(role: str, build: Callable[[Settings], Stage]) -> int:
 
         try:
             await stage.load()
-            log.info("engine loaded", **{key: value for key, value in stage.info().items() if key != "voices"})
+            log.info(
+                "engine loaded",
+                **{key: value for key, value in stage.info().items() if key not in ("voices", "languages")},
+            )
             set_build_info(role, str(stage.info()["engine"]))
             await with_broker(settings, role, shutdown, body)
         except* EngineLost as group:

@@ -18,6 +18,7 @@ from rich.progress import track
 from services.asr.stage import AsrStage
 from services.edge.client import actions as act
 from services.edge.client import events as ev
+from services.edge.gateway.abilities import Abilities
 from services.edge.gateway.session import Session
 from services.llm.stage import LlmStage
 from services.tts.stage import TtsStage
@@ -166,7 +167,9 @@ async def converse(
         }
         bus.on_job = lambda stage, stream, entry_id, frame: stages[stage].take(stream, entry_id, frame)
         closed: list[tuple[int, str]] = []
-        session = Session(bus, client, settings, (), lambda message: True, lambda *why: closed.append(why), hears=True)
+        session = Session(
+            bus, client, settings, Abilities(hears=True), lambda message: True, lambda *why: closed.append(why)
+        )
         session.start(SessionSettings(speculations=3 if speculate else 0, route="omni" if omni else "cascade"))
         began_s = loop.time()
         for sent, pcm in enumerate(_speech(chance, turns), 1):
