@@ -161,7 +161,7 @@ async def converse(
             for stage in (
                 VadStage(Detector(), FixedDetector(settings), 100, "simulated", "fixed"),
                 AsrStage(Recognizer(chance, slowest_s), "simulated"),
-                LlmStage(Model(chance, slowest_s), "simulated", 0),
+                LlmStage(Model(chance, slowest_s), "simulated", 0, 400),
                 TtsStage(Voice(chance, slowest_s / 3), "simulated"),
             )
         }
