@@ -32,7 +32,6 @@ PROFILES: dict[Profile, dict[str, Any]] = {
         "batch": 4,
         "reply_tokens": 100,
         "temperature": 0.0,
-        "instructions": "You are Parley, a helpful AI assistant. Answer in one short English sentence.",
     },
     "neural": {
         "vad_engine": "silero",
@@ -86,6 +85,13 @@ class ServiceSettings(BaseModel):
     models_dir: Annotated[Path, Setting("Folder of the downloaded models of the catalogue; all clones share it")] = (
         user_cache() / "parley" / "models"
     )
+    agents: Annotated[
+        Path | None,
+        Setting("Folder of agents, or the file of one; unset: the agents that come with Parley", stage="edge"),
+    ] = None
+    agent: Annotated[
+        str, Setting("Agent of clients that name none; empty: assistant, or the only one", longest=40, stage="edge")
+    ] = ""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Setting("Lowest level that is logged")] = "info"
     log_format: Annotated[Literal["auto", "json", "text"], Setting("auto: text in a terminal, JSON elsewhere")] = "auto"
     log_content: Annotated[bool, Setting("Logs, traces and the monitor also show what was said")] = False
@@ -145,7 +151,10 @@ class Settings(
     model_config = SettingsConfigDict(extra="forbid", frozen=True)
 
     session: SessionSettings = SessionSettings()
-    """The settings of a session whose client sets nothing. Its fields are arguments and variables like all others."""
+    """The settings of a session where neither its client nor its agent sets them. Its fields are arguments and variables
+    like all others."""
+    overrides: frozenset[str] = frozenset()
+    """The settings of a session that arguments or variables set, and not the profile: they override an agent's."""
 
     @classmethod
     def settings_customise_sources(
@@ -167,6 +176,7 @@ class Settings(
         values = {**chosen, **{name: value for name, value in given.items() if value != "" or name not in _ENGINES}}
         if "session" not in given or any(name in given for name in SESSION_TABLE):
             values["session"] = {name: values[name] for name in SESSION_TABLE if name in values}
+            values["overrides"] = frozenset(SESSION_TABLE) & given.keys()
         return {name: value for name, value in values.items() if name not in SESSION_TABLE}
 
     @field_validator("models_dir")

@@ -91,7 +91,9 @@ class ModelSettings(BaseModel):
     context_tokens: Annotated[
         int, Setting("Most tokens of a conversation in a prompt; 0: as many as the model takes", 0, stage="llm")
     ] = 0
-    reply_tokens: Annotated[int, Setting("A reply is cut off at this length", 1, 32_768, "tokens", stage="llm")] = 400
+    reply_tokens: Annotated[
+        int, Setting("Longest reply; it ends with the last sentence that fits", 1, 32_768, "tokens", stage="llm")
+    ] = 400
     temperature: Annotated[
         float, Setting("Randomness of the chat model; 0: always the likeliest token", 0, 2, stage="llm")
     ] = 0.7

@@ -1,7 +1,8 @@
 """The contract of a recogniser, and the names of the recognisers that come with Parley."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from shared.protocol.session import Word
 
@@ -61,6 +62,16 @@ class Recognizer(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Multilingual(Protocol):
+    """The additional contract of a recogniser that can list its languages."""
+
+    @property
+    def languages(self) -> Collection[str]:
+        """The primary subtags of the languages that `open` takes (`de`), once it is loaded; empty: any."""
+        ...
 
 
 ENGINES = {

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from services.asr.engine import Recognizer, Transcript, Utterance
+from services.asr.engine import Multilingual, Recognizer, Transcript, Utterance
 from shared.observability import metrics
 from shared.observability.logs import shows_content
 from shared.protocol.frames import (
@@ -45,7 +45,8 @@ class AsrStage:
         metrics.asr_seconds.labels(self._engine)  # export the counter from 0 on
 
     def info(self) -> dict[str, Any]:
-        return {"engine": self._engine, "slots": self.slots}
+        languages = self._recognizer.languages if isinstance(self._recognizer, Multilingual) else ()
+        return {"engine": self._engine, "slots": self.slots, "languages": sorted(languages)}
 
     async def work(self, work: Work) -> Sequence[Frame]:
         """Transcribe the utterance until its turn is committed or discarded.

@@ -11,7 +11,7 @@ from shared.worker.service import run_stage
 
 def build(settings: Settings) -> LlmStage:
     model = create_engine("llm", settings.llm_engine, ENGINES, settings)
-    return LlmStage(model, settings.llm_engine, settings.first_clause_words)
+    return LlmStage(model, settings.llm_engine, settings.first_clause_words, settings.reply_tokens)
 
 
 def main() -> int:

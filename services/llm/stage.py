@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 
 from services.llm.engine import ChatModel, OmniModel, has_audio_input, has_audio_output
+from services.llm.limit import SentenceLimit, end_with_a_sentence
 from services.llm.observation import describe_reply, describe_request, measured, start_at_zero
 from services.llm.reply import Reply, is_spoken, is_unvoiced
 from services.llm.turn_audio import read_turn_audio
@@ -29,10 +30,10 @@ class LlmStage:
     long_lived = False
     interruptible = True
 
-    def __init__(self, model: ChatModel | OmniModel, engine: str, first_words: int) -> None:
-        """`first_words`: see `SentenceCutter`."""
+    def __init__(self, model: ChatModel | OmniModel, engine: str, first_words: int, reply_tokens: int) -> None:
+        """`first_words`: see `SentenceCutter`. `reply_tokens`: longest length of a reply."""
         self._model: Any = model
-        self._engine, self._first_words = engine, first_words
+        self._engine, self._first_words, self._reply_tokens = engine, first_words, reply_tokens
         self.slots = model.slots
 
     async def load(self) -> None:
@@ -85,7 +86,12 @@ class LlmStage:
         if rate_hz:
             request["voice"] = settings.voice
         if job.options.say is None:
-            deltas = measured(work, self._engine, self._model.reply(messages, **request))
+            generated = self._model.reply(messages, **request)
+            if not rate_hz:  # a model's own voice goes on where its text ends
+                generated = end_with_a_sentence(
+                    generated, SentenceLimit(settings.language, self._reply_tokens, reply.text)
+                )
+            deltas = measured(work, self._engine, generated)
         else:
             deltas = _recite(job.options.say, reply.text)
         async with aclosing(deltas):

@@ -1,12 +1,12 @@
 """The contract of speech synthesizers, and the names of the engines that come with Parley."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from typing import Protocol, runtime_checkable
 
 from shared.audio.voices import ClonedVoice
 from shared.protocol.speech import Speech
 
-__all__ = ["ENGINES", "Cloner", "Speech", "Synthesizer"]
+__all__ = ["ENGINES", "Cloner", "Multilingual", "Speech", "Synthesizer"]
 
 
 class Synthesizer(Protocol):
@@ -48,6 +48,15 @@ class Synthesizer(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Multilingual(Protocol):
+    """The additional contract of a synthesizer that can list its languages."""
+
+    def languages(self) -> Collection[str]:
+        """Return the primary subtags of the languages that `speak` takes without a voice (`de`); empty: any."""
+        ...
 
 
 @runtime_checkable

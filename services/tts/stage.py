@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import Any
 from weakref import WeakValueDictionary
 
-from services.tts.engine import Cloner, Synthesizer
+from services.tts.engine import Cloner, Multilingual, Synthesizer
 from shared.audio.voices import ClonedVoice
 from shared.observability import metrics
 from shared.protocol.frames import Frame, ReplySentence, VoiceChunk, VoiceDone
@@ -40,6 +40,7 @@ class TtsStage:
             "engine": self._engine,
             "slots": self.slots,
             "voices": list(self._synthesizer.voices()),
+            "languages": sorted(self._synthesizer.languages()) if isinstance(self._synthesizer, Multilingual) else [],
             "rate_hz": self._synthesizer.rate_hz,
             "clones": isinstance(self._synthesizer, Cloner),
         }

@@ -74,7 +74,8 @@ def run_stage(role: str, build: Callable[[Settings], Stage]) -> int:
             if not await loader.load():
                 return
             stage = loader.stage
-            log.info("engine loaded", **{key: value for key, value in stage.info().items() if key != "voices"})
+            shown = {key: value for key, value in stage.info().items() if key not in ("voices", "languages")}
+            log.info("engine loaded", **shown)
             set_build_info(role, str(stage.info()["engine"]))
             await with_broker(settings, role, shutdown, body)
         except* EngineLost as group:

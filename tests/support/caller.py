@@ -90,9 +90,11 @@ class Caller:
 
 
 @asynccontextmanager
-async def calling(url: str, *, start: bool = True, rate_hz: int = 16_000, **config: Any) -> AsyncIterator[Caller]:
+async def calling(
+    url: str, *, start: bool = True, rate_hz: int = 16_000, agent: str = "", **config: Any
+) -> AsyncIterator[Caller]:
     """Connect to the system at `url`, begin a session, hang up at the end."""
-    target = f"ws{url.removeprefix('http')}/ws?rate={rate_hz}"
+    target = f"ws{url.removeprefix('http')}/ws?rate={rate_hz}&agent={agent}"
     async with connect(target, compression=None, max_size=None) as socket:
         caller = Caller(socket)
         async with asyncio.TaskGroup() as tasks:

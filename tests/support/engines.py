@@ -121,6 +121,22 @@ class SlowVoice(Outside):
             yield Speech(struct.pack(f"<{SLICE}h", *range(number * SLICE, (number + 1) * SLICE)))
 
 
+class CountedVoice(SlowVoice):
+    """Writes a line to the file TEST_CALLS for each sentence, with the voice and the language that it is asked for."""
+
+    def voices(self) -> tuple[str, ...]:
+        return ("anna", "bert")
+
+    def languages(self) -> tuple[str, ...]:
+        return ("de", "en")
+
+    async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
+        with Path(os.environ["TEST_CALLS"]).open("a") as calls:
+            calls.write(f"{voice} {language} {speed:g}: {text}\n")
+        async for piece in super().speak(text, voice=voice, speed=speed, language=language):
+            yield piece
+
+
 class LostVoice(SlowVoice):
     """Loses its device in the middle of a first sentence, as often as the file TEST_LOSSES says."""
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from services.edge.client import actions as act
 from services.edge.client import events as ev
+from services.edge.gateway.abilities import Abilities
 from services.edge.gateway.session import Session
 from shared.protocol import frames as fr
 from shared.protocol.frames import Frame
@@ -27,7 +28,7 @@ class Line:
 
     largest_message = 1000
     rate_hz = RATE_HZ
-    starts_at_once = True
+    starts_with = None
 
     def __init__(self, *, can_pause: bool = True, hears: bool = True, **settings: Any) -> None:
         self.can_pause = can_pause
@@ -40,7 +41,7 @@ class Line:
         self.bus = SimulatedBus(random.Random(0), (0.0, 0.0))
         self.bus.on_job = lambda stage, stream, entry_id, frame: self.jobs.append(frame)
         self.bus.on_stop.append(lambda session, *message: self.stops.append(message))
-        self.session = Session(self.bus, self, Settings(), (), lambda message: True, self._close, hears=hears)
+        self.session = Session(self.bus, self, Settings(), Abilities(hears=hears), lambda message: True, self._close)
         self.session.start(SessionSettings(**settings))
         self.id = self.session.id
         self._number = 0

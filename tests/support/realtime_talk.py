@@ -67,10 +67,10 @@ class Talk:
 
 
 @asynccontextmanager
-async def talking(url: str) -> AsyncIterator[Talk]:
+async def talking(url: str, model: str = "parley") -> AsyncIterator[Talk]:
     async with (
         AsyncOpenAI(base_url=f"{url}/v1", api_key="any") as client,
-        client.realtime.connect(model="parley") as connection,
+        client.realtime.connect(model=model) as connection,
         asyncio.TaskGroup() as tasks,
     ):
         talk = Talk(connection)

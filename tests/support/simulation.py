@@ -18,6 +18,7 @@ from rich.progress import track
 from services.asr.stage import AsrStage
 from services.edge.client import actions as act
 from services.edge.client import events as ev
+from services.edge.gateway.abilities import Abilities
 from services.edge.gateway.session import Session
 from services.llm.stage import LlmStage
 from services.tts.stage import TtsStage
@@ -41,7 +42,7 @@ class Client:
     can_pause: bool
     rate_hz: int = RATE_HZ
     largest_message: int = 1 << 20
-    starts_at_once: bool = True
+    starts_with: SessionSettings | None = None
     said: dict[int, str] = field(default_factory=dict)
     """The final transcript of each turn."""
     actions: list[act.Action] = field(default_factory=list)
@@ -160,13 +161,15 @@ async def converse(
             for stage in (
                 VadStage(Detector(), FixedDetector(settings), 100, "simulated", "fixed"),
                 AsrStage(Recognizer(chance, slowest_s), "simulated"),
-                LlmStage(Model(chance, slowest_s), "simulated", 0),
+                LlmStage(Model(chance, slowest_s), "simulated", 0, 400),
                 TtsStage(Voice(chance, slowest_s / 3), "simulated"),
             )
         }
         bus.on_job = lambda stage, stream, entry_id, frame: stages[stage].take(stream, entry_id, frame)
         closed: list[tuple[int, str]] = []
-        session = Session(bus, client, settings, (), lambda message: True, lambda *why: closed.append(why), hears=True)
+        session = Session(
+            bus, client, settings, Abilities(hears=True), lambda message: True, lambda *why: closed.append(why)
+        )
         session.start(SessionSettings(speculations=3 if speculate else 0, route="omni" if omni else "cascade"))
         began_s = loop.time()
         for sent, pcm in enumerate(_speech(chance, turns), 1):

@@ -7,7 +7,7 @@ from shared.protocol.session import ReplyOptions, SessionSettings, ToolCall
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Begin the conversation, for codecs whose `starts_at_once` is False."""
+    """Begin the conversation, for codecs whose `starts_with` is None."""
 
     settings: SessionSettings
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from services.edge.client.actions import Action
 from services.edge.client.events import Event
+from shared.protocol.session import SessionSettings
 
 
 class Codec(Protocol):
@@ -18,10 +19,13 @@ class Codec(Protocol):
     """Sample rate of `Audio` and `ReplyAudio`. It may change until the first `Audio` is decoded."""
     largest_message: int
     """In bytes or characters; a larger message closes the connection."""
-    starts_at_once: bool
-    """True: the session starts with the connection; False: with the client's `Start`."""
     can_pause: bool
     """The client keeps queued audio on a `Pause` and plays it on a `Resume`; else the session sends it again."""
+
+    @property
+    def starts_with(self) -> SessionSettings | None:
+        """The settings with which the session starts at once; None: it waits for the client's `Start`."""
+        ...
 
     def decode(self, message: str | bytes) -> Sequence[Action]:
         """The client's actions. Never raises on a client's data: an error becomes an answer (`Send`) or a `Close`."""

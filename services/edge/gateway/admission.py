@@ -3,9 +3,11 @@
 import asyncio
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
+from services.edge.gateway.abilities import Abilities
 from shared.bus.bus import Bus
 from shared.bus.leases import StageStatus, stage_status
 from shared.bus.status import BrokerStatus, broker_status
@@ -39,8 +41,9 @@ NO_BROKER = Refusal("broker", "the broker is not reachable")
 class Admission:
     """Reads the state of the stages from the broker every half second, and answers from the last reading."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, check: Callable[[Abilities], None] = lambda abilities: None) -> None:
+        """`check` is called once, when every stage has a ready worker for the first time. What it raises ends the watch."""
+        self._settings, self._check, self._checked = settings, check, False
         self._stages: dict[str, StageStatus] = {}
         self._engines: dict[str, str] = {}
         self.broker: BrokerStatus | None = None
@@ -74,6 +77,13 @@ class Admission:
             metrics.ready_workers.labels(stage).set(len(status.workers))
             metrics.queue_age.labels(stage).set(status.queue_age_ms / 1000)
         self._cloned = list(await bus.voices()) if self.clones_voices() else []
+        if not self._checked and all(status.workers for status in self._stages.values()):
+            try:
+                self._check(self.abilities())
+            except ValueError:
+                self._stages = {}  # the edge ends: nobody may take it for ready while it does
+                raise
+            self._checked = True
 
     def refusal(self) -> Refusal | None:
         """Why no session can be accepted now; None if one can."""
@@ -111,6 +121,20 @@ class Admission:
     def accepts_audio(self) -> bool:
         """Whether every ready llm worker takes audio as input: any of them may get the job."""
         return self._all_workers("llm", "hears")
+
+    def abilities(self) -> Abilities:
+        """What a new session may ask for."""
+        return Abilities(
+            voices=tuple(self.voices()),
+            speaks=self._languages("tts"),
+            understands=self._languages("asr"),
+            hears=self.accepts_audio(),
+        )
+
+    def _languages(self, stage: str) -> frozenset[str]:
+        """The languages that every ready worker knows; empty: any, or unknown."""
+        known = [set(worker.get("languages", ())) for worker in self._workers(stage)]
+        return frozenset(set.intersection(*known)) if known else frozenset()
 
     def _all_workers(self, stage: str, ability: str) -> bool:
         workers = self._workers(stage)

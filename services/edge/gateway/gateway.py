@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -10,11 +11,13 @@ from fastapi import WebSocket
 from structlog.contextvars import bind_contextvars
 
 from services.edge.client.codec import Codec
+from services.edge.gateway.abilities import Abilities
 from services.edge.gateway.admission import NO_BROKER, Admission, Refusal
 from services.edge.gateway.errors import error_response
 from services.edge.gateway.session import Session
 from services.edge.gateway.socket import socket_of
 from services.edge.gateway.voice_store import VoiceStore
+from shared.agents.folder import BadAgents, load_agents, where
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone
 from shared.observability import metrics
@@ -33,8 +36,10 @@ FAULTS = (1011, 1012)
 
 class Gateway:
     def __init__(self, settings: Settings, shutdown: Shutdown) -> None:
+        """Raises `BadAgents` if a file of an agent is wrong."""
         self.settings, self.shutdown = settings, shutdown
-        self.admission = Admission(settings)
+        self.agents = load_agents(settings)
+        self.admission = Admission(settings, self._check_agents)
         self.voices = VoiceStore(settings.data_dir.expanduser() / "voices")
         self.bus: Bus | None = None
         self.sessions: set[Session] = set()
@@ -47,6 +52,7 @@ class Gateway:
 
         Raises:
             BrokerGone: the connection to the broker was lost.
+            BadAgents: an agent asks for what the workers cannot do.
         """
         self.bus = bus
         try:
@@ -64,6 +70,18 @@ class Gateway:
         finally:
             self.bus = None
             self._end_all(1012, "the server lost its broker")
+
+    def _check_agents(self, abilities: Abilities) -> None:
+        """Raises `BadAgents` if an agent asks for what the workers cannot do."""
+        if self.admission.clones_voices():
+            abilities = replace(abilities, voices=(*abilities.voices, *self.voices.names()))
+        wrong = {
+            f"{where(agent, unable.key, self.settings)}: {unable.message}"
+            for agent in self.agents.by_id.values()
+            for unable in abilities.missing(agent.settings)
+        }
+        if wrong:
+            raise BadAgents("\n".join(sorted(wrong)))
 
     def _end_all(self, code: int, reason: str) -> None:
         for ending in tuple(self._endings):
@@ -115,10 +133,9 @@ class Gateway:
                 ending.set_result((code, reason))
 
         socket = socket_of(websocket)
-        hears = self.admission.accepts_audio()
         session = Session(
-            self.bus, codec, self.settings, self.admission.voices(), socket.send_now, close,
-            hears=hears, protocol=protocol, engine_of=self.admission.engine,
+            self.bus, codec, self.settings, self.admission.abilities(), socket.send_now, close,
+            protocol=protocol, engine_of=self.admission.engine,
         )  # fmt: skip
         bind_contextvars(session=session.id)
         log.info("session began", protocol=protocol)
@@ -129,8 +146,8 @@ class Gateway:
         active.inc()
         outcome = "failed"
         try:
-            if codec.starts_at_once:
-                session.start(self.settings.session)
+            if codec.starts_with is not None:
+                session.start(codec.starts_with)
             socket.attach(session.receive)
             outcome = await self._until_closed(websocket, session, ending)
         finally:

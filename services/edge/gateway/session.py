@@ -19,6 +19,7 @@ from services.edge.client.codec import Codec
 from services.edge.conversation.conversation import Conversation
 from services.edge.conversation.observer import EngineOf, Observer
 from services.edge.conversation.playout import Playout
+from services.edge.gateway.abilities import Abilities, Unable
 from services.edge.gateway.audio_input import AudioInput
 from shared.bus.bus import Channel
 from shared.bus.reader import Subscription
@@ -27,14 +28,12 @@ from shared.observability import metrics
 from shared.protocol import frames as fr
 from shared.protocol.entry_id import milliseconds
 from shared.protocol.frames import Frame
-from shared.protocol.session import OMNI, SessionSettings
+from shared.protocol.session import SessionSettings
 from shared.protocol.streams import StreamKind
 from shared.protocol.turns import WHOLE_SESSION
 from shared.settings import Settings
 
 log = structlog.get_logger()
-
-CODES_SHOWN = 500
 
 Send = Callable[[str | bytes], bool]
 Close = Callable[[int, str], None]
@@ -48,22 +47,20 @@ class Session:
         bus: SessionStore,
         codec: Codec,
         settings: Settings,
-        voices: Sequence[str],
+        abilities: Abilities,
         send: Send,
         close: Close,
         *,
-        hears: bool = False,
         protocol: str = "stream",
         engine_of: EngineOf = str,
     ) -> None:
-        """`hears`: the chat model that will be asked can, so that the route may be `omni`. `engine_of`: the engine that a
-        stage runs on."""
+        """`abilities`: what its settings may ask for. `engine_of`: the engine that a stage runs on."""
         self.id = secrets.token_hex(16)  # an argument of `parley turns`: it must not begin with a dash
         self.protocol = protocol
         self.started = False
         self.settings = SessionSettings()
-        self._bus, self._codec, self._voices = bus, codec, voices
-        self._send, self._close, self._hears = send, close, hears
+        self._bus, self._codec, self._abilities = bus, codec, abilities
+        self._send, self._close = send, close
         self._loop = asyncio.get_running_loop()
         self._began_s = self._asked_s = self._loop.time()
         self._channel: Channel = bus.channel("edge", self.id)
@@ -103,11 +100,8 @@ class Session:
         """Begin: from now on a vad worker listens."""
         if self.started:
             return
-        if not self._voice_known(settings.voice):
-            self._close(1008, "unknown voice")
-            return
-        if not self._route_open(settings.route):
-            self._close(1008, "route omni: the chat model cannot hear")
+        if missing := self._report_missing(settings):
+            self._close(1008, missing[0].reason)
             return
         self.started, self._asked_s = True, self._loop.time()
         self.settings = settings
@@ -164,9 +158,10 @@ class Session:
                 self.conversation.do(action)
 
     def _configure(self, settings: SessionSettings) -> None:
-        if not self._voice_known(settings.voice):
+        missing = {unable.key for unable in self._report_missing(settings)}
+        if missing - {"route"}:
             return
-        if not self._route_open(settings.route):
+        if missing:
             settings = replace(settings, route=self.settings.route)
         self.settings = settings
         self.conversation.do(act.Configure(settings))
@@ -174,18 +169,12 @@ class Session:
             self._bus.save_settings(self.id, settings)
             self._channel.publish(fr.SettingsChanged(settings))
 
-    def _voice_known(self, voice: str) -> bool:
-        if not voice or not self._voices or voice.partition("+")[0] in self._voices:
-            return True
-        shown = ", ".join(self._voices)[:CODES_SHOWN]
-        self.notify("unknown_voice", f"voice {voice[:100]!r}: known are {shown}")
-        return False
-
-    def _route_open(self, route: str) -> bool:
-        if route != OMNI or self._hears:
-            return True
-        self.notify("cannot_hear", "route 'omni': the chat model cannot hear; known is 'cascade'")
-        return False
+    def _report_missing(self, settings: SessionSettings) -> list[Unable]:
+        """Tell the client what of these settings the workers cannot do, and return it."""
+        missing = list(self._abilities.missing(settings))
+        for unable in missing:
+            self.notify(unable.code, unable.message)
+        return missing
 
     # -- the log's side ---------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ class VoiceStore:
 
     async def share(self, bus: Bus) -> None:
         """Upload every stored voice to the broker, for all workers."""
-        for name in await asyncio.to_thread(self._names):
+        for name in await asyncio.to_thread(self.names):
             async with self._changing:
                 voice = await asyncio.to_thread(self._load, name)
                 if voice is not None:
@@ -69,10 +69,11 @@ class VoiceStore:
             dropped = await bus.drop_voice(name)
             return await asyncio.to_thread(self._delete, name) or dropped
 
-    # -- files; called in a thread ----------------------------------------------------------------
-
-    def _names(self) -> list[str]:
+    def names(self) -> list[str]:
+        """The stored voices. Blocking, as all that follows."""
         return sorted(path.stem for path in self._folder.glob("*.json"))
+
+    # -- files; called in a thread ----------------------------------------------------------------
 
     def _load(self, name: str) -> ClonedVoice | None:
         """The voice, or None if its files are damaged (edited or incompletely copied): the edge must start anyway."""

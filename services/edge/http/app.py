@@ -13,9 +13,11 @@ from services.edge.gateway.gateway import Gateway
 from services.edge.http.monitor.routes import monitor_router
 from services.edge.http.voices import voices_router
 from services.edge.protocols.realtime.codec import RealtimeCodec
+from services.edge.protocols.realtime.models import DEFAULT_MODEL, agent_of
 from services.edge.protocols.session_settings import described_settings
-from services.edge.protocols.stream import RATES_HZ, StreamCodec
+from services.edge.protocols.stream import RATES_HZ, StreamCodec, error_message
 from services.edge.protocols.twilio import TwilioCodec, valid_signature
+from shared.agents.agent import UnknownAgent
 
 WEB = Path(__file__).parents[1] / "web"
 HEADERS = {
@@ -62,8 +64,13 @@ def create_app(gateway: Gateway) -> FastAPI:
             "voices": voices,
             "rates": list(RATES_HZ),
             "engines": {stage: shown["engine"] for stage, shown in gateway.admission.stages().items()},
-            "settings": described_settings(gateway.settings.session, voices),
+            "settings": described_settings(gateway.agents.default.settings, voices),
         }
+
+    @app.get("/v1/agents")
+    async def agents() -> dict[str, Any]:
+        known = gateway.agents
+        return {"agents": [agent.described() for agent in known.by_id.values()], "default": known.default.id}
 
     @app.get("/stats")
     async def stats() -> dict[str, Any]:
@@ -86,14 +93,27 @@ def create_app(gateway: Gateway) -> FastAPI:
             await websocket.accept()
             await websocket.close(1008, f"the query parameter rate must be one of {', '.join(map(str, RATES_HZ))}")
             return
-        await gateway.serve(websocket, StreamCodec(int(rate), gateway.settings.session), "stream", browser=True)
+        try:
+            agent = gateway.agents.named(websocket.query_params.get("agent") or gateway.agents.default.id)
+        except UnknownAgent as error:
+            await websocket.accept()
+            await websocket.send_text(error_message("unknown_agent", str(error)))
+            await websocket.close(1008, str(error)[:120])
+            return
+        await gateway.serve(websocket, StreamCodec(int(rate), agent.settings), "stream", browser=True)
 
     @app.websocket("/v1/realtime")
     async def realtime(websocket: WebSocket) -> None:
         subprotocols = websocket.scope.get("subprotocols", [])
+        model = websocket.query_params.get("model") or DEFAULT_MODEL
+        try:
+            agent = agent_of(model, gateway.agents)
+        except UnknownAgent as error:
+            await websocket.send_denial_response(error_response(404, "model_not_found", str(error)))
+            return
         codec = RealtimeCodec(
-            gateway.settings.session,
-            model=websocket.query_params.get("model") or "parley",
+            agent.settings,
+            model=model,
             voices=gateway.admission.voices(),
             hears=gateway.admission.accepts_audio(),
             expires_at=int(time.time()) + gateway.settings.max_session_s,
@@ -113,6 +133,6 @@ def create_app(gateway: Gateway) -> FastAPI:
                     error_response(403, "bad_signature", "the X-Twilio-Signature header does not match the URL")
                 )
                 return
-        await gateway.serve(websocket, TwilioCodec(gateway.settings.session), "twilio")
+        await gateway.serve(websocket, TwilioCodec(gateway.agents), "twilio")
 
     return app

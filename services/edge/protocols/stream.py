@@ -73,15 +73,19 @@ def _message(kind: str, **fields: Any) -> str:
     return orjson.dumps({"type": kind, **fields}).decode()
 
 
+def error_message(code: str, message: str) -> str:
+    return _message("error", code=code, message=message)
+
+
 def _error(code: str, message: str) -> tuple[act.Action, ...]:
-    return (act.Send((_message("error", code=code, message=message),)),)
+    return (act.Send((error_message(code, message),)),)
 
 
 class StreamCodec:
     """One `/ws` connection at one rate."""
 
     largest_message = 1024 * 1024  # ten seconds at the highest rate
-    starts_at_once = False
+    starts_with = None
     can_pause = True
 
     def __init__(self, rate_hz: int, defaults: SessionSettings) -> None:

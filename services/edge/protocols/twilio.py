@@ -10,7 +10,7 @@ import binascii
 import hashlib
 import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -20,8 +20,8 @@ from services.edge.client.actions import Action, Audio, Close, Played, Start, St
 from services.edge.client.events import Event, Interrupt, Pause, ReplyAudio, Resume
 from services.edge.protocols.fields import Allowed, BadField, checked
 from services.edge.protocols.session_settings import parsed_settings, with_settings
+from shared.agents.agent import Agent, Agents, UnknownAgent
 from shared.audio.pcm import LAW_RATE_HZ, decode_law, encode_law
-from shared.protocol.session import SessionSettings
 
 MESSAGE_BYTES = 1600
 """µ-law bytes of one `media` message: 200 ms. A mark follows each, so the played position is known to 200 ms, and a
@@ -74,11 +74,11 @@ class TwilioCodec:
 
     rate_hz = LAW_RATE_HZ
     largest_message = 64 * 1024  # Twilio's media messages have about 300
-    starts_at_once = False
+    starts_with = None
     can_pause = False
 
-    def __init__(self, defaults: SessionSettings) -> None:
-        self._defaults = defaults
+    def __init__(self, agents: Agents) -> None:
+        self._agents = agents
         self._stream = ""
         self._closed = False
         self._last_chunk = 0
@@ -128,13 +128,24 @@ class TwilioCodec:
             return self._close(1008, "second start")
         try:
             start = checked(_START, content, "start")
-            # A `<Parameter>` may change any setting of the session. Other parameters are ignored.
-            changes = parsed_settings(start.parameters, "customParameters") if type(start.parameters) is dict else {}
-            settings = with_settings(self._defaults, changes, "customParameters")
-        except BadField as error:
+            # A `<Parameter>` chooses the agent, or changes a setting of the session. Other parameters are ignored.
+            parameters = start.parameters if type(start.parameters) is dict else {}
+            changes = parsed_settings(parameters, "customParameters")
+            settings = with_settings(self._agent(parameters).settings, changes, "customParameters")
+        except (BadField, UnknownAgent) as error:
             return self._close(1008, str(error))
         self._stream = start.stream
         return (Start(settings),)
+
+    def _agent(self, parameters: Mapping[str, Any]) -> Agent:
+        """The agent that the call is for: by its id, or by the number that was called.
+
+        Raises:
+            UnknownAgent: there is no agent with this id.
+        """
+        if id_ := parameters.get("agent"):
+            return self._agents.named(str(id_))
+        return self._agents.called(str(parameters.get("to", "")))
 
     def _media(self, media: dict[str, Any]) -> tuple[Action, ...]:
         if media.get("track", "inbound") != "inbound":

@@ -146,6 +146,10 @@ class EspeakSynthesizer:
         others = set(self._voice_by_language.values()) - {DEFAULT_VOICE}
         return (DEFAULT_VOICE, *sorted(others))
 
+    def languages(self) -> frozenset[str]:
+        """See `engine.Multilingual`."""
+        return frozenset(tag.partition("-")[0] for tag in self._voice_by_language)
+
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
         """See `engine.Synthesizer`. `voice` may name a variant of espeak-ng, too: `en-us+f3`."""
         wpm = min(max(round(speed * NORMAL_WPM), SLOWEST_WPM), FASTEST_WPM)

@@ -103,6 +103,10 @@ class KokoroSynthesizer:
     def voices(self) -> tuple[str, ...]:
         return self._names
 
+    def languages(self) -> frozenset[str]:
+        """See `engine.Multilingual`."""
+        return frozenset(tag.partition("-")[0] for tag in LANGUAGES)
+
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
         chosen, code = self._choose(voice, language)
         speed = min(max(speed, SLOWEST), FASTEST)

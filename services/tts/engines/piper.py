@@ -76,6 +76,10 @@ class PiperSynthesizer:
     def voices(self) -> tuple[str, ...]:
         return self._names
 
+    def languages(self) -> frozenset[str]:
+        """See `engine.Multilingual`."""
+        return frozenset(two_letters(voice.language) for voice in self._voices.values())
+
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
         """See `engine.Synthesizer`.
 

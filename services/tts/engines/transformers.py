@@ -73,6 +73,10 @@ class TransformersSynthesizer:
     def voices(self) -> tuple[str, ...]:
         return self._model.voices
 
+    def languages(self) -> frozenset[str]:
+        """See `engine.Multilingual`."""
+        return self._model.languages
+
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
         """See `engine.Synthesizer`. The slices have no words: these models do not report word times."""
         chosen = self._choose(voice, language)

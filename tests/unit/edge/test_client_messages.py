@@ -13,6 +13,7 @@ from services.edge.client.actions import Close, Configure, Start
 from services.edge.protocols.stream import StreamCodec
 from services.edge.protocols.twilio import TwilioCodec
 from shared.protocol.session import SessionSettings
+from tests.support.agents import one_agent
 from tests.support.realtime_client import Client, kinds, replies, updated
 
 TOOL = {"type": "function", "name": "weather", "description": "d", "parameters": {"type": "object"}}
@@ -158,7 +159,7 @@ def test_the_stream_protocol_answers_what_is_wrong_with_one_error(message: dict[
 @settings(deadline=None)
 @given(message=changed(TWILIO), running=st.booleans())
 def test_twilio_takes_a_message_or_ends_the_call(message: dict[str, Any], running: bool) -> None:
-    codec = TwilioCodec(SessionSettings())
+    codec = TwilioCodec(one_agent(SessionSettings()))
     if running:
         codec.decode(json.dumps(TWILIO[0]))
     actions = codec.decode(json.dumps(message))

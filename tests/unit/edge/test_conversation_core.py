@@ -15,6 +15,7 @@ from services.edge.conversation.playout import Playout
 from services.edge.conversation.reply import Reply, ReplySignal, ReplyState
 from services.edge.conversation.state_table import as_markdown
 from services.edge.conversation.turn_machine import TurnSignal, TurnState, UserTurn
+from services.edge.gateway.abilities import Abilities
 from services.edge.gateway.session import Session
 from services.edge.protocols.stream import StreamCodec
 from shared.protocol import frames as fr
@@ -139,7 +140,7 @@ async def test_it_is_a_few_calls_from_the_reader_to_the_socket() -> None:
             chains.append(chain[:-1])
         return True
 
-    session = Session(line.bus, StreamCodec(RATE_HZ, SessionSettings()), Settings(), (), send, line._close)  # type: ignore[arg-type]
+    session = Session(line.bus, StreamCodec(RATE_HZ, SessionSettings()), Settings(), Abilities(), send, line._close)  # type: ignore[arg-type]
     session.start(SessionSettings())
 
     def deliver_here(*frames: fr.Frame) -> None:

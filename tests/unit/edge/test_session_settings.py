@@ -16,6 +16,7 @@ from services.edge.protocols.stream import StreamCodec
 from services.edge.protocols.twilio import TwilioCodec
 from shared.protocol.session import SESSION_TABLE, SessionSettings, with_fitting_pause
 from shared.settings_table import Row
+from tests.support.agents import one_agent
 from tests.support.realtime_client import Client, updated
 from tests.unit.edge.test_twilio import begin
 
@@ -139,12 +140,12 @@ def test_a_phone_call_takes_a_range_to_its_ends_as_text(row: Row) -> None:
         outside = outside[:1]
     for value in allowed:
         text = value if isinstance(value, str) else json.dumps(value)
-        (action,) = TwilioCodec(PERMISSIVE).decode(json.dumps(begin(**{row.name: text})))
+        (action,) = TwilioCodec(one_agent(PERMISSIVE)).decode(json.dumps(begin(**{row.name: text})))
         assert isinstance(action, Start), action
         assert getattr(action.settings, row.name) == value
     for value in outside[:2] if row.type != "boolean" else ["maybe"]:
         text = value if isinstance(value, str) else json.dumps(value)
-        (closed,) = TwilioCodec(PERMISSIVE).decode(json.dumps(begin(**{row.name: text})))
+        (closed,) = TwilioCodec(one_agent(PERMISSIVE)).decode(json.dumps(begin(**{row.name: text})))
         assert isinstance(closed, Close)
         assert closed.reason.startswith(f"customParameters.{row.name}: ")
 

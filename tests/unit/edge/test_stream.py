@@ -113,7 +113,7 @@ def test_a_session_starts_with_the_settings_that_were_sent() -> None:
         "route": "omni",
     }
     codec = StreamCodec(24000, DEFAULTS)
-    assert (codec.rate_hz, codec.starts_at_once) == (24000, False)
+    assert (codec.rate_hz, codec.starts_with) == (24000, None)
     expected = replace(DEFAULTS, **config)
     assert say(codec, "start_streaming", config=config) == Start(expected)
     (ready,) = codec.encode(Ready("s1", expected))

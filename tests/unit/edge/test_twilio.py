@@ -28,6 +28,7 @@ from services.edge.client.events import (
 from services.edge.protocols.twilio import TwilioCodec, valid_signature
 from shared.audio.pcm import decode_law, encode_law
 from shared.protocol.session import SessionSettings
+from tests.support.agents import one_agent
 
 DEFAULTS = SessionSettings()
 
@@ -63,7 +64,7 @@ def send(codec: TwilioCodec, body: dict[str, Any]) -> Sequence[Action]:
 
 
 def call(**parameters: str) -> TwilioCodec:
-    codec = TwilioCodec(DEFAULTS)
+    codec = TwilioCodec(one_agent(DEFAULTS))
     connected = {"event": "connected", "protocol": "Call", "version": "1.0.0"}
     assert send(codec, connected) == ()
     (action,) = send(codec, begin(**parameters))
@@ -91,8 +92,8 @@ def sent(codec: TwilioCodec, turn: int, offset: int, samples: int) -> tuple[byte
 
 
 def test_a_call_starts_with_its_parameters() -> None:
-    codec = TwilioCodec(DEFAULTS)
-    assert (codec.rate_hz, codec.starts_at_once) == (8000, False)
+    codec = TwilioCodec(one_agent(DEFAULTS))
+    assert (codec.rate_hz, codec.starts_with) == (8000, None)
     body = begin(language="de", voice="de-f", instructions="Be brief.", endpoint_ms="700", caller="+49123")
     expected = replace(DEFAULTS, language="de", voice="de-f", instructions="Be brief.", endpoint_ms=700)
     assert send(codec, body) == (Start(expected),)
@@ -109,7 +110,7 @@ def test_a_call_starts_with_its_parameters() -> None:
     ],
 )
 def test_a_wrong_parameter_ends_the_call_and_is_named(parameters: dict[str, str]) -> None:
-    code, reason = close_code(send(TwilioCodec(DEFAULTS), begin(**parameters)))
+    code, reason = close_code(send(TwilioCodec(one_agent(DEFAULTS)), begin(**parameters)))
     assert code == 1008
     assert reason.startswith(f"customParameters.{next(iter(parameters))}")
 
@@ -183,7 +184,7 @@ def test_nothing_but_media_mark_and_clear_is_sent() -> None:
 
 
 def test_nothing_is_sent_before_the_call_began() -> None:
-    assert TwilioCodec(DEFAULTS).encode(ReplyAudio(1, 0, bytes(320))) == ()
+    assert TwilioCodec(one_agent(DEFAULTS)).encode(ReplyAudio(1, 0, bytes(320))) == ()
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
@@ -213,7 +214,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     ],
 )
 def test_what_is_no_call_is_closed(body: dict[str, Any]) -> None:
-    codec = TwilioCodec(DEFAULTS)
+    codec = TwilioCodec(one_agent(DEFAULTS))
     assert close_code(send(codec, body))[0] == 1008
     assert send(codec, begin()) == ()
 
@@ -265,7 +266,7 @@ names = st.sampled_from(["track", "chunk", "payload", "name", "streamSid", "medi
     running=st.booleans(),
 )  # fmt: skip
 def test_no_message_can_raise(messages: list[str | bytes], running: bool) -> None:
-    codec = call() if running else TwilioCodec(DEFAULTS)
+    codec = call() if running else TwilioCodec(one_agent(DEFAULTS))
     for message in messages:
         codec.decode(message)
 

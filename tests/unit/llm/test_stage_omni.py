@@ -76,7 +76,7 @@ class Session:
         self.leases.fences[lease.id] = attempt
         work = Work(self.bus, self.leases, "llm", lease)
         try:
-            assert await work.finish(await LlmStage(model, "test", 0).work(work))
+            assert await work.finish(await LlmStage(model, "test", 0, 400).work(work))
         finally:
             assert work._subscriptions == []
         return await self.log()
@@ -141,7 +141,7 @@ async def test_a_model_without_audio_input_rejects_audio() -> None:
     with pytest.raises(ValueError, match="engine test has no audio input"):
         await session.reply(ScriptedModel(Settings()))
     assert await session.log() == []
-    assert LlmStage(ScriptedModel(Settings()), "x", 0).info() == {
+    assert LlmStage(ScriptedModel(Settings()), "x", 0, 400).info() == {
         "engine": "x", "slots": 256, "hears": False, "speaks": False,
     }  # fmt: skip
 

@@ -64,7 +64,7 @@ class Session:
         lease = Lease(b"jobs", f"{next(self.numbers)}-0", attempt, job)
         self.leases.fences[lease.id] = attempt
         work = Work(self.bus, self.leases, "llm", lease)
-        assert await work.finish(await LlmStage(model, "test", 0).work(work))
+        assert await work.finish(await LlmStage(model, "test", 0, 400).work(work))
         return await self.log()
 
     async def log(self) -> list[Frame]:
@@ -125,7 +125,7 @@ async def test_a_worker_that_lost_its_lease_publishes_no_call() -> None:
     job = TranscriptFinal("s", 1, 0, "Hi", ReplyOptions())
     work = Work(place.bus, place.leases, "llm", Lease(b"jobs", "9-0", 1, job))
     place.leases.fences["9-0"] = 2  # another worker has the lease
-    assert not await work.finish(await LlmStage(Model(CALL), "test", 0).work(work))
+    assert not await work.finish(await LlmStage(Model(CALL), "test", 0, 400).work(work))
     assert not [frame for frame in await place.log() if isinstance(frame, ToolCalled | ReplyDone)]
 
 

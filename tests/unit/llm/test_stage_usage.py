@@ -70,7 +70,7 @@ async def reply(model: Model, engine: str, options: ReplyOptions | None = None) 
     work = Work(bus, leases, "llm", lease)
     work.begin_span({})
     try:
-        await work.finish(await LlmStage(model, engine, 0).work(work))
+        await work.finish(await LlmStage(model, engine, 0, 400).work(work))
     finally:
         work.span.end()
 
@@ -145,5 +145,5 @@ async def test_a_given_text_does_not_use_the_model() -> None:
 
 
 async def test_the_counters_start_at_zero() -> None:
-    await LlmStage(Model(), "usage-zero", 0).load()
+    await LlmStage(Model(), "usage-zero", 0, 400).load()
     assert tokens("usage-zero") == (0, 0, 0)

@@ -38,7 +38,6 @@ class RealtimeCodec:
     """One `/v1/realtime` connection."""
 
     largest_message = 16 * 1024 * 1024  # an append may hold 15 MiB of base64
-    starts_at_once = True
     can_pause = False
 
     def __init__(
@@ -54,6 +53,7 @@ class RealtimeCodec:
         """`voices`: the names that the voice engine knows; `expires_at`: the session's end, shown to the client, in
         seconds since 1970; `hears`: the chat model takes audio."""
         self.rate_hz = PCM_RATE_HZ
+        self.starts_with = defaults
         self._wire = Wire(new_id)
         self._session = SessionObject(defaults, model, voices, hears=hears)
         self._conversation = Conversation(new_id("conv"))

@@ -1,0 +1,60 @@
+"""What the ready workers can do, and what they cannot do of a session's settings. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from shared.protocol.session import OMNI, SessionSettings
+
+SHOWN = 500
+"""Characters of a list in a message."""
+_TWO_LETTERS = 2
+
+
+class Unable(NamedTuple):
+    """A setting of a session that cannot be served."""
+
+    key: str
+    code: str
+    reason: str
+    """One line, short enough for a close frame."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What every ready worker of a stage can do: any of them may get the job."""
+
+    voices: tuple[str, ...] = ()
+    """The names of voices; empty: unknown."""
+    speaks: frozenset[str] = frozenset()
+    """Languages of the tts engine, as primary subtags (`de`); empty: any, or unknown. A chosen voice speaks any."""
+    understands: frozenset[str] = frozenset()
+    """Languages of the asr engine."""
+    hears: bool = False
+    """The chat model takes audio."""
+
+    def missing(self, settings: SessionSettings) -> Iterator[Unable]:
+        """What these settings ask for and the workers cannot do."""
+        voice, language = settings.voice, settings.language
+        if voice and self.voices and voice.partition("+")[0] not in self.voices:
+            shown = ", ".join(self.voices)[:SHOWN]
+            yield Unable("voice", "unknown_voice", "unknown voice", f"voice {voice[:100]!r}: known are {shown}")
+        elif not voice and not _includes(self.speaks, language):
+            yield _unknown_language(language, "speaks", self.speaks)
+        if not _includes(self.understands, language):
+            yield _unknown_language(language, "understands", self.understands)
+        if settings.route == OMNI and not self.hears:
+            message = "route 'omni': the chat model cannot hear; known is 'cascade'"
+            yield Unable("route", "cannot_hear", "route omni: the chat model cannot hear", message)
+
+
+def _unknown_language(language: str, does: str, known: frozenset[str]) -> Unable:
+    message = f"language {language!r}: this Parley {does} {', '.join(sorted(known))[:SHOWN]}"
+    return Unable("language", "unknown_language", f"unknown language {language}", message)
+
+
+def _includes(known: frozenset[str], language: str) -> bool:
+    """Whether a language is known. Codes of three letters, and tags that ask for detection, are left to the engine."""
+    code = language.lower().replace("_", "-").partition("-")[0]
+    return not known or len(code) > _TWO_LETTERS or code in known

@@ -1,0 +1,35 @@
+"""What the workers cannot do of a session's settings."""
+
+import pytest
+
+from services.edge.gateway.abilities import Abilities
+from shared.protocol.session import SessionSettings
+
+ABLE = Abilities(voices=("anna", "bert"), speaks=frozenset({"de", "en"}), understands=frozenset({"en", "fr", "de"}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "codes"),
+    [
+        ({}, []),
+        ({"voice": "anna+f3", "language": "de-AT"}, []),
+        ({"voice": "caruso"}, ["unknown_voice"]),
+        ({"language": "fr"}, ["unknown_language"]),
+        ({"language": "fr", "voice": "anna"}, []),
+        ({"language": "it"}, ["unknown_language", "unknown_language"]),
+        ({"language": "it", "voice": "anna"}, ["unknown_language"]),
+        ({"language": "auto"}, []),
+        ({"language": "deu"}, []),
+        ({"route": "omni", "voice": "x"}, ["unknown_voice", "cannot_hear"]),
+    ],
+)
+def test_what_is_missing_has_a_code_and_names_what_there_is(settings: dict[str, str], codes: list[str]) -> None:
+    missing = list(ABLE.missing(SessionSettings(**settings)))  # type: ignore[arg-type]
+    assert [unable.code for unable in missing] == codes
+    for unable in missing:
+        assert settings[unable.key] in unable.message
+        assert len(unable.reason.encode()) <= 123
+
+
+def test_workers_that_do_not_say_what_they_can_are_asked_for_anything() -> None:
+    assert not list(Abilities(hears=True).missing(SessionSettings(voice="x", language="tlh", route="omni")))
