@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from services.asr.engine import Recognizer, Transcript, Utterance
+from shared.engines.registry import model_of
 from shared.observability import metrics
 from shared.observability.logs import shows_content
 from shared.protocol.frames import (
@@ -45,7 +46,7 @@ class AsrStage:
         metrics.asr_seconds.labels(self._engine)  # export the counter from 0 on
 
     def info(self) -> dict[str, Any]:
-        return {"engine": self._engine, "slots": self.slots}
+        return {"engine": self._engine, "model": model_of(self._recognizer), "slots": self.slots}
 
     async def work(self, work: Work) -> Sequence[Frame]:
         """Transcribe the utterance until its turn is committed or discarded.

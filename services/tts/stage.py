@@ -8,6 +8,7 @@ from typing import Any
 
 from services.tts.engine import Cloner, Synthesizer
 from shared.audio.voices import ClonedVoice
+from shared.engines.registry import model_of
 from shared.observability import metrics
 from shared.protocol.frames import Frame, ReplySentence, VoiceChunk, VoiceDone
 from shared.worker.work import Work
@@ -35,6 +36,7 @@ class TtsStage:
     def info(self) -> dict[str, Any]:
         return {
             "engine": self._engine,
+            "model": model_of(self._synthesizer),
             "slots": self.slots,
             "voices": list(self._synthesizer.voices()),
             "rate_hz": self._synthesizer.rate_hz,

@@ -90,6 +90,14 @@ class Admission:
         """The engines of the stage's ready workers, separated by commas; empty without workers."""
         return self._engines.get(stage, "")
 
+    def models(self, stage: str) -> list[str]:
+        """The models of the stage's ready workers; empty for engines without a model."""
+        return sorted({str(worker["model"]) for worker in self._workers(stage) if worker.get("model")})
+
+    def endpointing(self) -> str:
+        """The engines that decide when a turn is over, separated by commas; empty without workers."""
+        return ", ".join(sorted({str(worker.get("endpointing", "")) for worker in self._workers("vad")}))
+
     def voices(self) -> list[str]:
         """The voices that a session can choose: those of the tts engine, its default first, then the cloned ones."""
         return [*self.engine_voices(), *self._cloned]

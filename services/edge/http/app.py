@@ -11,6 +11,7 @@ from fastapi.staticfiles import StaticFiles
 from services.edge.gateway.errors import Refused, error_response
 from services.edge.gateway.gateway import Gateway
 from services.edge.http.monitor.routes import monitor_router
+from services.edge.http.system import system_router
 from services.edge.http.voices import voices_router
 from services.edge.protocols.realtime.codec import RealtimeCodec
 from services.edge.protocols.session_settings import described_settings
@@ -77,6 +78,7 @@ def create_app(gateway: Gateway) -> FastAPI:
         reason = None if refusal is None else refusal.message
         return {"ok": refusal is None, "reason": reason, "stages": gateway.admission.stages()}
 
+    app.include_router(system_router(gateway))
     app.include_router(voices_router(gateway))
     app.include_router(monitor_router(gateway))
 

@@ -48,7 +48,7 @@ class TransformersSynthesizer:
     def __init__(self, settings: Settings) -> None:
         self.slots = settings.model_slots
         self._settings = settings
-        self._name = model_name("tts", "transformers", settings.tts_model, device_kind(settings))
+        self.model_name = model_name("tts", "transformers", settings.tts_model, device_kind(settings))
         self._model: Model
         self._batcher: Batcher[_Piece, Waveform] | None = None
 
@@ -64,10 +64,10 @@ class TransformersSynthesizer:
                 async for _ in self.speak(text, voice="", speed=1.0, language=self._settings.session.language):
                     pass
         except (ValueError, LookupError, RuntimeError, ImportError) as error:
-            raise UnknownEngine(f"{self._name} cannot speak here: {error}") from error
+            raise UnknownEngine(f"{self.model_name} cannot speak here: {error}") from error
 
     def _load(self) -> Model:
-        return load_model(find_model(self._name), open_device(self._settings), self._settings)
+        return load_model(find_model(self.model_name), open_device(self._settings), self._settings)
 
     def voices(self) -> tuple[str, ...]:
         return self._model.voices
@@ -94,7 +94,7 @@ class TransformersSynthesizer:
         if language and languages and two_letters(language) not in languages:
             known = ", ".join(sorted(languages))
             raise ValueError(
-                f"{self._name} does not speak {language!r}, only {known} (MMS has a model for each language: "
+                f"{self.model_name} does not speak {language!r}, only {known} (MMS has a model for each language: "
                 "PARLEY_TTS_MODEL=facebook/mms-tts-… with the code of ISO 639-3)"
             )
         if voice and voice not in voices:

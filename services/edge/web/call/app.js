@@ -8,12 +8,13 @@
 import { Call, RATE } from "/web/call/call.js";
 import { Meter } from "/web/call/meter.js";
 import { Settings } from "/web/call/settings.js";
+import { System } from "/web/call/system.js";
 import { Timing } from "/web/call/timing.js";
 import { Transcript } from "/web/call/transcript.js";
 import { marksOf } from "/web/call/turns.js";
+import { find, setText } from "/web/elements.js";
 
 const query = new URLSearchParams(location.search);
-const find = (id) => document.getElementById(id);
 
 const LABELS = {
   idle: ["Ready when you are", "Press Start and speak, or type a message."],
@@ -74,11 +75,6 @@ function show() {
   if (live) meter.start();
   else meter.stop();
   keepAwake(live);
-}
-
-/** Leaves an unchanged text alone: setting it again would make a live region speak and clear a selection. */
-function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
 }
 
 /** Shows an error in the banner; an empty text hides it. */
@@ -176,4 +172,5 @@ window.parley = Object.freeze({
 show();
 meter.draw();
 settings.load();
+new System().load();
 if (query.get("autostart") === "1") call.start({ microphone: true });
