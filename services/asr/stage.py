@@ -46,7 +46,12 @@ class AsrStage:
         metrics.asr_seconds.labels(self._engine)  # export the counter from 0 on
 
     def info(self) -> dict[str, Any]:
-        return {"engine": self._engine, "model": model_of(self._recognizer), "slots": self.slots}
+        return {
+            "engine": self._engine,
+            "model": model_of(self._recognizer),
+            "languages": sorted(getattr(self._recognizer, "languages", ())),
+            "slots": self.slots,
+        }
 
     async def work(self, work: Work) -> Sequence[Frame]:
         """Transcribe the utterance until its turn is committed or discarded.

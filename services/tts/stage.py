@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
-from services.tts.engine import Cloner, Synthesizer
+from services.tts.engine import Cloner, Synthesizer, voice_languages
 from shared.audio.voices import ClonedVoice
 from shared.engines.registry import model_of
 from shared.observability import metrics
@@ -39,6 +39,7 @@ class TtsStage:
             "model": model_of(self._synthesizer),
             "slots": self.slots,
             "voices": list(self._synthesizer.voices()),
+            "voice_languages": voice_languages(self._synthesizer),
             "rate_hz": self._synthesizer.rate_hz,
             "clones": isinstance(self._synthesizer, Cloner),
         }

@@ -30,6 +30,11 @@ class OfflineRecognizer:
         """
         raise NotImplementedError
 
+    @property
+    def languages(self) -> frozenset[str]:
+        """The codes of the languages that the model knows; empty if it does not list them."""
+        return self._model.languages
+
     async def load(self) -> None:
         """See `engine.Recognizer`.
 

@@ -140,6 +140,8 @@ class SphinxRecognizer:
     A decoder takes 0.3 to 0.7 s to create and 95 MB. One is created by `load`, more when utterances overlap.
     """
 
+    languages = frozenset({"en"})
+
     def __init__(self, settings: Settings) -> None:
         self.slots = settings.asr_slots
         self._free = asyncio.Semaphore(self.slots)

@@ -94,6 +94,16 @@ class Admission:
         """The models of the stage's ready workers; empty for engines without a model."""
         return sorted({str(worker["model"]) for worker in self._workers(stage) if worker.get("model")})
 
+    def voice_languages(self) -> dict[str, str]:
+        """The BCP 47 tag of each voice of the engine that speaks one language."""
+        workers = self._workers("tts")
+        return dict(workers[0].get("voice_languages", {})) if workers else {}
+
+    def recognized(self) -> list[str]:
+        """The languages that every ready recogniser knows; empty if one of them does not say."""
+        known = [set(worker.get("languages", ())) for worker in self._workers("asr")]
+        return sorted(set.intersection(*known)) if known else []
+
     def endpointing(self) -> str:
         """The engines that decide when a turn is over, separated by commas; empty without workers."""
         return ", ".join(sorted({str(worker.get("endpointing", "")) for worker in self._workers("vad")}))

@@ -12,6 +12,7 @@ from services.edge.gateway.errors import Refused, error_response
 from services.edge.gateway.gateway import Gateway
 from services.edge.http.monitor.routes import monitor_router
 from services.edge.http.system import system_router
+from services.edge.http.voice_preview import voice_preview_router
 from services.edge.http.voices import voices_router
 from services.edge.protocols.realtime.codec import RealtimeCodec
 from services.edge.protocols.session_settings import described_settings
@@ -80,6 +81,7 @@ def create_app(gateway: Gateway) -> FastAPI:
 
     app.include_router(system_router(gateway))
     app.include_router(voices_router(gateway))
+    app.include_router(voice_preview_router(gateway))
     app.include_router(monitor_router(gateway))
 
     @app.websocket("/ws")

@@ -25,6 +25,7 @@ def system_router(gateway: Gateway) -> APIRouter:
             for stage in STAGES
         }
         stages["vad"]["endpointing"] = admission.endpointing()
+        stages["asr"]["languages"] = admission.recognized()
         return {
             "profile": gateway.settings.profile,
             "stages": stages,

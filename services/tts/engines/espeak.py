@@ -145,6 +145,10 @@ class EspeakSynthesizer:
         others = set(self._voice_by_language.values()) - {DEFAULT_VOICE}
         return (DEFAULT_VOICE, *sorted(others))
 
+    def voice_language(self, voice: str) -> str:
+        """A voice is named by the tag of its language."""
+        return voice
+
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
         """See `engine.Synthesizer`. `voice` may name a variant of espeak-ng, too: `en-us+f3`."""
         wpm = min(max(round(speed * NORMAL_WPM), SLOWEST_WPM), FASTEST_WPM)

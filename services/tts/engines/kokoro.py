@@ -31,6 +31,10 @@ SAMPLES_PER_FRAME = 600
 """The unit of the predicted durations: 40 frames per second (kokoro's `join_timestamps`)."""
 FIRST_VOICE = "af_heart"
 SLOWEST, FASTEST = 0.5, 2.0
+VOICE_LANGUAGES = {
+    "a": "en-US", "b": "en-GB", "e": "es", "f": "fr", "h": "hi", "i": "it", "j": "ja", "p": "pt-BR", "z": "zh",
+}  # fmt: skip
+"""The language of a voice, by the first letter of its name."""
 WARM_UP = ("Hi.", "Ready when you are.", "This one is a little longer, so that the usual lengths have been met before.")
 
 
@@ -101,6 +105,9 @@ class KokoroSynthesizer:
 
     def voices(self) -> tuple[str, ...]:
         return self._names
+
+    def voice_language(self, voice: str) -> str:
+        return VOICE_LANGUAGES.get(voice[0], "")
 
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
         chosen, code = self._choose(voice, language)

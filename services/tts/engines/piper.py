@@ -74,6 +74,9 @@ class PiperSynthesizer:
     def voices(self) -> tuple[str, ...]:
         return self._names
 
+    def voice_language(self, voice: str) -> str:
+        return self._voices[voice.partition("/")[0]].language
+
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
         """See `engine.Synthesizer`.
 

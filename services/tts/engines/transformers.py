@@ -72,6 +72,14 @@ class TransformersSynthesizer:
     def voices(self) -> tuple[str, ...]:
         return self._model.voices
 
+    def voice_language(self, voice: str) -> str:
+        """The model's language if it has only one; Bark names its voices en_speaker_1, MMS-like models have no names."""
+        languages = self._model.languages
+        if len(languages) == 1:
+            return next(iter(languages))
+        named = re.search(r"(^|/)([a-z]{2})_", voice)
+        return named[2] if named and named[2] in languages else ""
+
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
         """See `engine.Synthesizer`. The slices have no words: these models do not report word times."""
         chosen = self._choose(voice, language)

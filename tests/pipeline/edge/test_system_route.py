@@ -34,12 +34,19 @@ async def test_the_models_at_work_have_names_for_people(tmp_path: Path, announce
             Bus.connect(settings, "edge") as bus,
         ):
             before = (await client.get("/v1/system")).json()
-            assert before["stages"] == {**dict.fromkeys(STAGES, NONE), "vad": {**NONE, "endpointing": ""}}
+            assert before["stages"] == {
+                **dict.fromkeys(STAGES, NONE),
+                "vad": {**NONE, "endpointing": ""},
+                "asr": {**NONE, "languages": []},
+            }
             await Leases(bus, "llm", 60_000).ready({"engine": "some", "model": announced})
+            for languages in (["de", "en"], ["en", "fr"]):  # any of the workers may get the job
+                await Leases(bus, "asr", 60_000).ready({"engine": "some", "languages": languages})
             await Leases(bus, "vad", 60_000).ready({"engine": "webrtc", "endpointing": "fixed"})
             await gateway.admission.refresh(bus)
             after = (await client.get("/v1/system")).json()
     assert after["profile"] == settings.profile
     assert after["monitor"] is True
     assert after["stages"]["llm"] == {"engine": "some", "models": [title]}
+    assert after["stages"]["asr"]["languages"] == ["en"]
     assert after["stages"]["vad"] == {"engine": "webrtc", "models": [], "endpointing": "fixed"}
