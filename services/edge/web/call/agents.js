@@ -1,6 +1,6 @@
 /** The choice of an agent on the start screen. A server without several agents shows none. */
 
-import { languageName } from "/web/call/languages.js";
+import { baseOf, languageName } from "/web/call/languages.js";
 import { prefer, preference } from "/web/call/preferences.js";
 import { make } from "/web/elements.js";
 
@@ -44,7 +44,7 @@ export class Agents {
   card({ id, name, description, language }) {
     const checked = id === this.chosen?.id;
     const input = make("input", { type: "radio", name: "agent", value: id, checked });
-    const about = [description, language && language !== "en" ? `Speaks ${languageName(language)}.` : ""];
-    return make("label", { class: "agent" }, input, make("strong", {}, name || id), make("span", {}, about.filter(Boolean).join(" ")));
+    const tongue = language && baseOf(language) !== "en" ? make("small", {}, languageName(language)) : null;
+    return make("label", { class: "agent" }, input, make("strong", {}, name || id), make("span", {}, description), tongue);
   }
 }

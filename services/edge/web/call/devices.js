@@ -5,7 +5,7 @@ import { prefer, preference } from "/web/call/preferences.js";
 import { make } from "/web/elements.js";
 
 const THEMES = [
-  ["system", "As the system"],
+  ["system", "System default"],
   ["light", "Light"],
   ["dark", "Dark"],
 ];
@@ -50,7 +50,7 @@ function fill({ name, chosen }, devices) {
   const wanted = preference(name);
   const options = devices.map(({ label, deviceId }) => new Option(label, deviceId));
   if (wanted && !devices.some(({ deviceId }) => deviceId === wanted)) options.push(new Option("Not connected", wanted));
-  chosen.replaceChildren(new Option("As the system", ""), ...options);
+  chosen.replaceChildren(new Option("System default", ""), ...options);
   chosen.value = wanted;
 }
 
