@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from services.asr.engine import Multilingual, Recognizer, Transcript, Utterance
+from shared.engines.registry import model_of
 from shared.observability import metrics
 from shared.observability.logs import shows_content
 from shared.protocol.frames import (
@@ -46,7 +47,12 @@ class AsrStage:
 
     def info(self) -> dict[str, Any]:
         languages = self._recognizer.languages if isinstance(self._recognizer, Multilingual) else ()
-        return {"engine": self._engine, "slots": self.slots, "languages": sorted(languages)}
+        return {
+            "engine": self._engine,
+            "model": model_of(self._recognizer),
+            "languages": sorted(languages),
+            "slots": self.slots,
+        }
 
     async def work(self, work: Work) -> Sequence[Frame]:
         """Transcribe the utterance until its turn is committed or discarded.

@@ -11,6 +11,7 @@ from services.llm.limit import SentenceLimit, end_with_a_sentence
 from services.llm.observation import describe_reply, describe_request, measured, start_at_zero
 from services.llm.reply import Reply, is_spoken, is_unvoiced
 from services.llm.turn_audio import read_turn_audio
+from shared.engines.registry import model_of
 from shared.protocol.frames import Frame, ReplyStarted, TranscriptFinal, TurnAudioReady
 from shared.protocol.prompt import SOUND, offered, prompt, prompt_hash
 from shared.protocol.session import OMNI, SessionSettings, ToolCall
@@ -43,6 +44,7 @@ class LlmStage:
     def info(self) -> dict[str, Any]:
         return {
             "engine": self._engine,
+            "model": model_of(self._model),
             "slots": self.slots,
             "hears": has_audio_input(self._model),
             "speaks": has_audio_output(self._model),

@@ -50,6 +50,17 @@ class Synthesizer(Protocol):
     async def close(self) -> None: ...
 
 
+def voice_languages(synthesizer: Synthesizer) -> dict[str, str]:
+    """Return the language of each voice that has one of its own, by its name: a BCP 47 tag.
+
+    An engine says so by a method `voice_language(voice)`, which returns an empty string for a voice of any language.
+    """
+    find = getattr(synthesizer, "voice_language", None)
+    if find is None:
+        return {}
+    return {voice: language for voice in synthesizer.voices() if (language := find(voice))}
+
+
 @runtime_checkable
 class Multilingual(Protocol):
     """The additional contract of a synthesizer that can list its languages."""

@@ -8,8 +8,9 @@ from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import Any
 from weakref import WeakValueDictionary
 
-from services.tts.engine import Cloner, Multilingual, Synthesizer
+from services.tts.engine import Cloner, Multilingual, Synthesizer, voice_languages
 from shared.audio.voices import ClonedVoice
+from shared.engines.registry import model_of
 from shared.observability import metrics
 from shared.protocol.frames import Frame, ReplySentence, VoiceChunk, VoiceDone
 from shared.worker.work import Work
@@ -38,9 +39,11 @@ class TtsStage:
     def info(self) -> dict[str, Any]:
         return {
             "engine": self._engine,
+            "model": model_of(self._synthesizer),
             "slots": self.slots,
             "voices": list(self._synthesizer.voices()),
             "languages": sorted(self._synthesizer.languages()) if isinstance(self._synthesizer, Multilingual) else [],
+            "voice_languages": voice_languages(self._synthesizer),
             "rate_hz": self._synthesizer.rate_hz,
             "clones": isinstance(self._synthesizer, Cloner),
         }

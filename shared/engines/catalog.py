@@ -82,6 +82,8 @@ class CatalogModel(_Part):
 
     name: Annotated[str, Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)?$")]
     """Its folder in PARLEY_MODELS_DIR, or `owner/name` of a repository on the hub."""
+    title: str = ""
+    """Its name for people; empty: the last part of `name`."""
     stage: Literal["vad", "endpoint", "asr", "llm", "tts"]
     engine: str
     """The engine that loads it."""
@@ -140,6 +142,12 @@ def catalog() -> Mapping[str, CatalogModel]:
     if len(by_name) < len(models):
         raise ValueError(f"{FILE}: two models have the same name")
     return by_name
+
+
+def model_title(name: str) -> str:
+    """Return the name of a model for people: its title in the catalogue, or the last part of its name or path."""
+    model = catalog().get(name)
+    return (model and model.title) or PurePosixPath(name).name.removesuffix(".gguf")
 
 
 def default_model(stage: str, engine: str, device: Device) -> CatalogModel | None:

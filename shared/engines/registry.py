@@ -46,6 +46,11 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def model_of(engine: object) -> str:
+    """Return the name of the model that an engine has loaded, its attribute `model_name`; empty if it has none."""
+    return str(getattr(engine, "model_name", ""))
+
+
 def create_engine(stage: str, name: str, builtin: Mapping[str, str], settings: Settings) -> Any:
     """Create the engine called `name`, a key of `builtin` or a `module:Class`; its only argument is the settings.
 

@@ -51,7 +51,7 @@ class SessionSettings:
         bool,
         Setting(
             "Detect when a turn is over; false: push to talk, the client says when",
-            page="Notice when I have finished speaking. Off: hold the space bar to talk",
+            page="Notice when I have finished speaking. Off: hold a button, or the space bar, to talk",
         ),
     ] = True
     threshold: Annotated[float, Setting("Speech probability from which a window counts as speech", 0, 1)] = 0.5

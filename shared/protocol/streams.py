@@ -36,6 +36,7 @@ ROUTES: dict[str, dict[type[Frame], tuple[StreamKind, ...]]] = {
         fr.TurnAudioReady: (StreamKind.JOBS_LLM, StreamKind.OUT),
         fr.TurnInterrupted: (StreamKind.OUT,),
         fr.PlayedOut: (StreamKind.OUT,),
+        fr.ReplySentence: (StreamKind.JOBS_TTS, StreamKind.OUT),  # the preview of a voice
     },
     "vad": {
         fr.AudioChunk: (StreamKind.SPEECH,),

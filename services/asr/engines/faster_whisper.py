@@ -30,7 +30,7 @@ class FasterWhisperRecognizer(OfflineRecognizer):
         except ImportError as error:
             raise UnknownEngine(not_installed("The faster-whisper engine", "light", error.name)) from error
         kind, index = choose_device(settings, ctranslate2.get_cuda_device_count())
-        name = model_name("asr", NAME, settings.asr_model, kind)
+        self.model_name = name = model_name("asr", NAME, settings.asr_model, kind)
         folder = find_model(name, needs_of(NAME), models_dir=settings.models_dir)
         _check_tokenizer(folder / "tokenizer.json")
         try:

@@ -23,7 +23,9 @@ class TransformersRecognizer(OfflineRecognizer):
         self._streams: StreamPool | None = None  # of a streaming model
 
     def _load(self) -> Model:
-        name = model_name("asr", "transformers", self._settings.asr_model, device_kind(self._settings))
+        self.model_name = name = model_name(
+            "asr", "transformers", self._settings.asr_model, device_kind(self._settings)
+        )
         return load_model(find_model(name), open_device(self._settings), self._settings)
 
     async def _warm_up(self, language: str) -> None:

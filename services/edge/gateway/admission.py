@@ -106,6 +106,24 @@ class Admission:
         """The engines of the stage's ready workers, separated by commas; empty without workers."""
         return self._engines.get(stage, "")
 
+    def models(self, stage: str) -> list[str]:
+        """The models of the stage's ready workers; empty for engines without a model."""
+        return sorted({str(worker["model"]) for worker in self._workers(stage) if worker.get("model")})
+
+    def voice_languages(self) -> dict[str, str]:
+        """The BCP 47 tag of each voice of the engine that speaks one language."""
+        workers = self._workers("tts")
+        return dict(workers[0].get("voice_languages", {})) if workers else {}
+
+    def recognized(self) -> list[str]:
+        """The languages that every ready recogniser knows; empty if one of them does not say."""
+        known = [set(worker.get("languages", ())) for worker in self._workers("asr")]
+        return sorted(set.intersection(*known)) if known else []
+
+    def endpointing(self) -> str:
+        """The engines that decide when a turn is over, separated by commas; empty without workers."""
+        return ", ".join(sorted({str(worker.get("endpointing", "")) for worker in self._workers("vad")}))
+
     def voices(self) -> list[str]:
         """The voices that a session can choose: those of the tts engine, its default first, then the cloned ones."""
         return [*self.engine_voices(), *self._cloned]

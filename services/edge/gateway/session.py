@@ -152,8 +152,8 @@ class Session:
                 self._send_all(messages)
             case act.Close(code, reason):
                 self._close(code, reason)
-            case act.Commit() | act.RequestReply() if not self.started:
-                pass  # nothing was said that could be a turn, or be replied to
+            case act.Commit() | act.RequestReply() | act.SetHistory() if not self.started:
+                pass  # nothing was said that could be a turn, or be replied to; or the start was refused
             case _:
                 self.conversation.do(action)
 

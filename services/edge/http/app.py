@@ -11,6 +11,8 @@ from fastapi.staticfiles import StaticFiles
 from services.edge.gateway.errors import Refused, error_response
 from services.edge.gateway.gateway import Gateway
 from services.edge.http.monitor.routes import monitor_router
+from services.edge.http.system import system_router
+from services.edge.http.voice_preview import voice_preview_router
 from services.edge.http.voices import voices_router
 from services.edge.protocols.realtime.codec import RealtimeCodec
 from services.edge.protocols.realtime.models import DEFAULT_MODEL, agent_of
@@ -83,7 +85,9 @@ def create_app(gateway: Gateway) -> FastAPI:
         body = {"ok": refusal is None, "reason": reason, "stages": gateway.admission.stages()}
         return JSONResponse(body, 503 if refusal is not None and refusal.code == "broker" else 200)
 
+    app.include_router(system_router(gateway))
     app.include_router(voices_router(gateway))
+    app.include_router(voice_preview_router(gateway))
     app.include_router(monitor_router(gateway))
 
     @app.websocket("/ws")

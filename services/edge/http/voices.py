@@ -42,7 +42,11 @@ def voices_router(gateway: Gateway) -> APIRouter:
     @router.get("")
     async def show(bus: Broker) -> JSONResponse:
         clones = admission.clones_voices()
-        own = [{"name": name, "kind": "engine", "usable": True} for name in admission.engine_voices()]
+        languages = admission.voice_languages()
+        own = [
+            {"name": name, "kind": "engine", "usable": True, "language": languages.get(name, "")}
+            for name in admission.engine_voices()
+        ]
         cloned = [{**_shown(info), "usable": clones} for info in (await bus.voices()).values()]
         return JSONResponse({"voices": [*own, *cloned]})
 

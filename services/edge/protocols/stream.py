@@ -4,6 +4,7 @@ It owns the messages and the order in which a client may send them. Pure.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal, get_args
 
 import orjson
@@ -11,18 +12,37 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from services.edge.client import actions as act
 from services.edge.client import events as ev
-from services.edge.protocols.fields import STRING_TYPE, BadField, checked, whole
+from services.edge.protocols.fields import STRING_TYPE, BadField, array, checked, text, whole
 from services.edge.protocols.session_settings import Config, shown_settings, with_settings
-from shared.protocol.session import MAX_TEXT, ReplyOptions, SessionSettings
+from shared.protocol.session import MAX_INSTRUCTIONS, MAX_TEXT, ReplyOptions, SessionSettings
 
 RATES_HZ = (8000, 16000, 24000, 48000)
 """Sample rates that a client can choose."""
 
 
-class ConfigMessage(BaseModel):
-    """Begin the session with these settings, or change them."""
+MAX_HISTORY = 400
+"""Messages that a client may hand over: as many as a session keeps."""
 
-    type: Literal["start_streaming", "configure"]
+
+class SaidMessage(BaseModel):
+    """A message of an earlier session."""
+
+    role: Literal["user", "assistant"]
+    text: Annotated[str, text(MAX_INSTRUCTIONS)]
+
+
+class StartMessage(BaseModel):
+    """Begin the session with these settings. `history`: the conversation that it goes on with."""
+
+    type: Literal["start_streaming"]
+    config: Config | None = None
+    history: Annotated[list[SaidMessage] | None, array(0, MAX_HISTORY, "messages")] = None
+
+
+class ConfigMessage(BaseModel):
+    """Change the settings."""
+
+    type: Literal["configure"]
     config: Config | None = None
 
 
@@ -46,7 +66,7 @@ class BareMessage(BaseModel):
     ]
 
 
-ClientMessage = ConfigMessage | TextMessage | PlayedMessage | BareMessage
+ClientMessage = StartMessage | ConfigMessage | TextMessage | PlayedMessage | BareMessage
 _CLIENT_MESSAGE: TypeAdapter[ClientMessage] = TypeAdapter(
     Annotated[ClientMessage, Field(discriminator="type"), STRING_TYPE]
 )
@@ -125,12 +145,13 @@ class StreamCodec:
 
     def _act(self, message: ClientMessage) -> tuple[act.Action, ...]:
         match message:
-            case ConfigMessage(type=kind, config=config):
+            case StartMessage(config=config, history=history):
                 self._settings = with_settings(self._settings, config or {}, "config")
-                if kind == "configure":
-                    return (act.Configure(self._settings),)
                 self._started = self._listening = True
-                return (act.Start(self._settings),)
+                return self._start(history or [])
+            case ConfigMessage(config=config):
+                self._settings = with_settings(self._settings, config or {}, "config")
+                return (act.Configure(self._settings),)
             case TextMessage():
                 return self._words(message)
             case PlayedMessage(turn=turn, ms=ms):
@@ -142,6 +163,11 @@ class StreamCodec:
                 return (act.Stop(),) if listening else ()
             case BareMessage(type=kind):
                 return (_ACTIONS[kind],)
+
+    def _start(self, history: Sequence[SaidMessage]) -> tuple[act.Action, ...]:
+        """Start, and put the history on record. With a history the agent has greeted the person already."""
+        start = act.Start(replace(self._settings, greeting="") if history else self._settings)
+        return (start, *(act.SetHistory(f"earlier_{at}", one.role, one.text) for at, one in enumerate(history)))
 
     def _words(self, message: TextMessage) -> tuple[act.Action, ...]:
         if len(message.text) > MAX_TEXT:

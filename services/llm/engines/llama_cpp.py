@@ -87,7 +87,7 @@ class LlamaCppModel:
         """Load the model, and return the number of tokens that its KV cache holds."""
         settings, library = self._settings, load_library()
         kind = "cpu" if settings.llm_model else device_kind(settings)
-        name = model_name("llm", "llama-cpp", settings.llm_model, kind)
+        self.model_name = name = model_name("llm", "llama-cpp", settings.llm_model, kind)
         path = find_gguf(name, settings.models_dir)
         try:
             model = read_gguf(path)

@@ -59,7 +59,7 @@ class Omni:
             raise UnknownEngine(f"the model was loaded, but cannot generate a reply: {error}") from error
 
     def _load(self) -> AudioChatModel:
-        name = model_name("llm", "omni", self._settings.llm_model, device_kind(self._settings))
+        self.model_name = name = model_name("llm", "omni", self._settings.llm_model, device_kind(self._settings))
         return AudioChatModel(find_model(name), open_device(self._settings), self._settings)
 
     async def reply(

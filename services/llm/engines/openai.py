@@ -44,6 +44,10 @@ class OpenAIModel:
         self._settings = settings
         self._chats: list[_Chat] = []
 
+    @property
+    def model_name(self) -> str:
+        return self._chats[0].model if self._chats else ""
+
     async def load(self) -> None:
         """Check that the endpoints serve the models. With a fallback, one of the two endpoints may be down.
 

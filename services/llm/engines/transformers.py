@@ -47,7 +47,7 @@ class TransformersModel:
         self._stalled_s = COMPILING_S if settings.compile else STALLED_S
         self._numbers = count()
         self._running = 0
-        self._name = ""
+        self.model_name = ""
         self._model: Any = None
         self._template: ChatTemplate
         self._response_format: ResponseFormat
@@ -64,7 +64,7 @@ class TransformersModel:
             await self.close()
             if lost(error.__cause__ or error) is not None:
                 raise
-            raise UnknownEngine(f"{self._name} cannot generate a reply: {first_line(error)}") from error
+            raise UnknownEngine(f"{self.model_name} cannot generate a reply: {first_line(error)}") from error
         except BaseException:
             await self.close()
             raise
@@ -77,7 +77,7 @@ class TransformersModel:
         settings, library = self._settings, cast("Any", transformers)
         library.logging.set_verbosity_error()
         library.logging.disable_progress_bar()
-        self._name = name = model_name("llm", "transformers", settings.llm_model, device_kind(settings))
+        self.model_name = name = model_name("llm", "transformers", settings.llm_model, device_kind(settings))
         folder = find_model(name)
         device = open_device(settings)
         local = {"local_files_only": True, "trust_remote_code": False}

@@ -150,6 +150,10 @@ class EspeakSynthesizer:
         """See `engine.Multilingual`."""
         return frozenset(tag.partition("-")[0] for tag in self._voice_by_language)
 
+    def voice_language(self, voice: str) -> str:
+        """A voice is named by the tag of its language."""
+        return voice
+
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
         """See `engine.Synthesizer`. `voice` may name a variant of espeak-ng, too: `en-us+f3`."""
         wpm = min(max(round(speed * NORMAL_WPM), SLOWEST_WPM), FASTEST_WPM)

@@ -31,6 +31,10 @@ SAMPLES_PER_FRAME = 600
 """The unit of the predicted durations: 40 frames per second (kokoro's `join_timestamps`)."""
 FIRST_VOICE = "af_heart"
 SLOWEST, FASTEST = 0.5, 2.0
+VOICE_LANGUAGES = {
+    "a": "en-US", "b": "en-GB", "e": "es", "f": "fr", "h": "hi", "i": "it", "j": "ja", "p": "pt-BR", "z": "zh",
+}  # fmt: skip
+"""The language of a voice, by the first letter of its name."""
 WARM_UP = ("Hi.", "Ready when you are.", "This one is a little longer, so that the usual lengths have been met before.")
 
 
@@ -61,7 +65,7 @@ class KokoroSynthesizer:
     def __init__(self, settings: Settings) -> None:
         self.slots = settings.model_slots
         self._settings = settings
-        self._name = settings.tts_model or MODEL
+        self.model_name = settings.tts_model or MODEL
         self._batcher: Batcher[_Sentence | _Piece, Any] | None = None
         self._device: Device
         self._model: Any = None
@@ -84,20 +88,20 @@ class KokoroSynthesizer:
         except ImportError as error:
             raise UnknownEngine(not_installed("The kokoro engine", "neural", error.name)) from error
         logger.disable("kokoro")  # it logs the spoken text
-        self._folder = find_model(self._name)
+        self._folder = find_model(self.model_name)
         weights = sorted(self._folder.glob("kokoro*.pth"))
         if not weights:
-            raise UnknownEngine(f"{self._name} is not a Kokoro model: {self._folder} has no kokoro*.pth")
+            raise UnknownEngine(f"{self.model_name} is not a Kokoro model: {self._folder} has no kokoro*.pth")
         self._names = _default_first(path.stem for path in self._folder.glob("voices/*.pt"))
         if not self._names:
-            raise UnknownEngine(f"{self._name}: {self._folder}/voices has no voice (*.pt)")
+            raise UnknownEngine(f"{self.model_name}: {self._folder}/voices has no voice (*.pt)")
         self._device = open_device(self._settings)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch deprecates its weight normalization
-                model = KModel(repo_id=self._name, config=str(self._folder / "config.json"), model=str(weights[0]))
+                model = KModel(repo_id=self.model_name, config=str(self._folder / "config.json"), model=str(weights[0]))
         except (KeyError, TypeError, AssertionError, RuntimeError) as error:
-            raise UnknownEngine(f"{self._name} is not a Kokoro model that can be loaded: {error!r}") from error
+            raise UnknownEngine(f"{self.model_name} is not a Kokoro model that can be loaded: {error!r}") from error
         self._model = model.to(self._device.name).eval()
 
     def voices(self) -> tuple[str, ...]:
@@ -106,6 +110,9 @@ class KokoroSynthesizer:
     def languages(self) -> frozenset[str]:
         """See `engine.Multilingual`."""
         return frozenset(tag.partition("-")[0] for tag in LANGUAGES)
+
+    def voice_language(self, voice: str) -> str:
+        return VOICE_LANGUAGES.get(voice[0], "")
 
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
         chosen, code = self._choose(voice, language)

@@ -42,6 +42,7 @@ class OpenAISynthesizer:
 
     def __init__(self, settings: Settings) -> None:
         self.slots = settings.model_slots
+        self.model_name = settings.tts_model or DEFAULT_MODEL
         self._settings = settings
         self._listed: tuple[str, ...] = ()
         self._resources = AsyncExitStack()
@@ -94,7 +95,7 @@ class OpenAISynthesizer:
         """
         voice = self._find_voice(voice)
         request = {
-            "model": self._settings.tts_model or DEFAULT_MODEL,
+            "model": self.model_name,
             "voice": voice,
             "input": text,
             "speed": min(max(speed, SLOWEST), FASTEST),

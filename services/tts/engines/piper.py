@@ -44,7 +44,7 @@ class PiperSynthesizer:
     def __init__(self, settings: Settings) -> None:
         self.slots = settings.model_slots
         self._settings = settings
-        self._name = model_name("tts", "piper", settings.tts_model, "cpu")
+        self.model_name = model_name("tts", "piper", settings.tts_model, "cpu")
         self._batcher: Batcher[Callable[[], Any], Any] | None = None
         self._voices: dict[str, PiperVoice] = {}
         self._names: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ class PiperSynthesizer:
             UnknownEngine: a voice or the library is missing, damaged, or no voice speaks the language.
         """
         voices = await asyncio.to_thread(
-            lambda: find_voices(_find(self._name, self._settings.models_dir), cpu_threads(self._settings))
+            lambda: find_voices(_find(self.model_name, self._settings.models_dir), cpu_threads(self._settings))
         )
         self._voices = {voice.name: voice for voice in voices}
         self._names = tuple(name for voice in voices for name in voice.names())
@@ -71,7 +71,7 @@ class PiperSynthesizer:
         except UnknownEngine:
             raise
         except (ValueError, RuntimeError) as error:
-            raise UnknownEngine(f"{self._name} cannot speak here: {first_line(error)}") from error
+            raise UnknownEngine(f"{self.model_name} cannot speak here: {first_line(error)}") from error
 
     def voices(self) -> tuple[str, ...]:
         return self._names
@@ -79,6 +79,9 @@ class PiperSynthesizer:
     def languages(self) -> frozenset[str]:
         """See `engine.Multilingual`."""
         return frozenset(two_letters(voice.language) for voice in self._voices.values())
+
+    def voice_language(self, voice: str) -> str:
+        return self._voices[voice.partition("/")[0]].language
 
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
         """See `engine.Synthesizer`.
@@ -138,7 +141,7 @@ class PiperSynthesizer:
         found = own or related or ([] if wanted else list(self._voices.values()))
         if not found:
             known = ", ".join(sorted({one.language for one in self._voices.values()}))
-            raise ValueError(f"{self._name} does not speak {language!r}, only {known}")
+            raise ValueError(f"{self.model_name} does not speak {language!r}, only {known}")
         return found[0].names()[0]
 
     async def close(self) -> None:

@@ -49,7 +49,7 @@ class TransformersSynthesizer:
     def __init__(self, settings: Settings) -> None:
         self.slots = settings.model_slots
         self._settings = settings
-        self._name = model_name("tts", "transformers", settings.tts_model, device_kind(settings))
+        self.model_name = model_name("tts", "transformers", settings.tts_model, device_kind(settings))
         self._model: Model
         self._batcher: Batcher[_Piece, Waveform] | None = None
 
@@ -65,10 +65,10 @@ class TransformersSynthesizer:
                 async for _ in self.speak(text, voice="", speed=1.0, language=self._settings.session.language):
                     pass
         except (ValueError, LookupError, RuntimeError, ImportError) as error:
-            raise UnknownEngine(f"{self._name} cannot speak here: {error}") from error
+            raise UnknownEngine(f"{self.model_name} cannot speak here: {error}") from error
 
     def _load(self) -> Model:
-        return load_model(find_model(self._name), open_device(self._settings), self._settings)
+        return load_model(find_model(self.model_name), open_device(self._settings), self._settings)
 
     def voices(self) -> tuple[str, ...]:
         return self._model.voices
@@ -76,6 +76,14 @@ class TransformersSynthesizer:
     def languages(self) -> frozenset[str]:
         """See `engine.Multilingual`."""
         return self._model.languages
+
+    def voice_language(self, voice: str) -> str:
+        """The model's language if it has only one; Bark names its voices en_speaker_1, MMS-like models have no names."""
+        languages = self._model.languages
+        if len(languages) == 1:
+            return next(iter(languages))
+        named = re.search(r"(^|/)([a-z]{2})_", voice)
+        return named[2] if named and named[2] in languages else ""
 
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
         """See `engine.Synthesizer`. The slices have no words: these models do not report word times."""
@@ -99,7 +107,7 @@ class TransformersSynthesizer:
         if language and languages and two_letters(language) not in languages:
             known = ", ".join(sorted(languages))
             raise ValueError(
-                f"{self._name} does not speak {language!r}, only {known} (MMS has a model for each language: "
+                f"{self.model_name} does not speak {language!r}, only {known} (MMS has a model for each language: "
                 "PARLEY_TTS_MODEL=facebook/mms-tts-… with the code of ISO 639-3)"
             )
         if voice and voice not in voices:

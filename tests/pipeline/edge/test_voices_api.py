@@ -27,7 +27,7 @@ from tests.support.broker import embedded_broker
 from tests.support.waiting import HANG_S
 
 TEXT = "The birch canoe slid on the smooth planks, and sank."
-CLONES = {"engine": "test", "voices": ["own", "other"], "clones": True}
+CLONES = {"engine": "test", "voices": ["own", "other"], "voice_languages": {"own": "en-US"}, "clones": True}
 DOES_NOT = {"engine": "test", "voices": ["own"], "clones": False}
 
 
@@ -124,8 +124,8 @@ async def test_a_voice_is_added_listed_offered_to_sessions_kept_given_to_workers
     assert added.json() == {**shown, "advice": ""}
     assert (await api.client.get("/v1/voices")).json() == {
         "voices": [
-            {"name": "own", "kind": "engine", "usable": True},
-            {"name": "other", "kind": "engine", "usable": True},
+            {"name": "own", "kind": "engine", "usable": True, "language": "en-US"},
+            {"name": "other", "kind": "engine", "usable": True, "language": ""},
             shown,
         ]
     }

@@ -23,6 +23,7 @@ from services.edge.client.actions import (
     Reset,
     Say,
     Send,
+    SetHistory,
     Start,
     Stop,
 )
@@ -47,7 +48,7 @@ from services.edge.client.events import (
     TurnBegan,
     TurnDropped,
 )
-from services.edge.protocols.stream import TYPES, StreamCodec
+from services.edge.protocols.stream import MAX_HISTORY, TYPES, StreamCodec
 from shared.protocol.session import Message, ReplyOptions, SessionSettings
 
 DEFAULTS = SessionSettings()
@@ -242,6 +243,21 @@ def test_half_a_sample_is_refused_and_the_rest_goes_on() -> None:
     assert error(action)[0] == "bad_audio"
     assert codec.decode(b"\0\0") == (Audio(b"\0\0"),)
     assert codec.decode(b"") == ()
+
+
+def test_a_session_goes_on_with_a_conversation_of_an_earlier_one() -> None:
+    said = [{"role": "user", "text": "My name is Ada."}, {"role": "assistant", "text": "Hello Ada."}]
+    defaults = replace(DEFAULTS, greeting="Welcome.")
+    message = json.dumps({"type": "start_streaming", "history": said})
+    assert StreamCodec(16000, defaults).decode(message) == (
+        Start(replace(defaults, greeting="")),  # it has greeted already
+        SetHistory("earlier_0", "user", "My name is Ada."),
+        SetHistory("earlier_1", "assistant", "Hello Ada."),
+    )
+    for wrong in ({"role": "system", "text": "x"}, {"role": "user"}, "x"):
+        assert error(say(StreamCodec(16000, DEFAULTS), "start_streaming", history=[wrong]))[0] == "bad_field"
+    code, words = error(say(StreamCodec(16000, DEFAULTS), "start_streaming", history=said * MAX_HISTORY))
+    assert (code, words.endswith(f"is not an array of 0 to {MAX_HISTORY} messages")) == ("bad_field", True)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in TYPES if kind not in ("start_streaming", "ping")])

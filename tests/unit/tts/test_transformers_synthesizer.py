@@ -368,7 +368,7 @@ async def test_models_that_cannot_speak_are_rejected(mms: Path, tmp_path: Path) 
 async def test_the_default_model() -> None:
     engine = create_engine("tts", "transformers", ENGINES, Settings(device="cpu"))
     assert isinstance(engine, TransformersSynthesizer)
-    assert engine._name == "facebook/mms-tts-eng"
+    assert engine.model_name == "facebook/mms-tts-eng"
 
 
 @pytest.mark.parametrize(

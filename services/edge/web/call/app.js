@@ -2,61 +2,88 @@
  * The call page: connects its elements to the call and shows the call's state.
  *
  * `?autostart=1` starts a conversation when the page has loaded. `?raw=1` opens the microphone without echo
- * cancellation, noise suppression and gain control. Tests read the state from `window.parley`.
+ * cancellation, noise suppression and gain control. `#agent=…&voice=…` chooses an agent and settings (link.js). Tests
+ * read the state from `window.parley`.
  */
 
+import { Agents } from "/web/call/agents.js";
+import { Banner } from "/web/call/banner.js";
 import { Call, RATE } from "/web/call/call.js";
+import { Devices } from "/web/call/devices.js";
+import { canRetry, microphoneError } from "/web/call/errors.js";
+import { Follow } from "/web/call/follow.js";
+import { Hold } from "/web/call/hold.js";
+import { Keep } from "/web/call/keep.js";
+import { readLink } from "/web/call/link.js";
 import { Meter } from "/web/call/meter.js";
+import { preference } from "/web/call/preferences.js";
 import { Settings } from "/web/call/settings.js";
+import { statusOf } from "/web/call/status.js";
+import { System } from "/web/call/system.js";
 import { Timing } from "/web/call/timing.js";
 import { Transcript } from "/web/call/transcript.js";
 import { marksOf } from "/web/call/turns.js";
+import { find, setText } from "/web/elements.js";
 
-const query = new URLSearchParams(location.search);
-const find = (id) => document.getElementById(id);
-
-const LABELS = {
-  idle: ["Ready when you are", "Press Start and speak, or type a message."],
-  connecting: ["Connecting", "Waiting for the server."],
-  ready: ["Connected", "Type a message, or press Talk to use the microphone."],
-  listening: ["Listening", "Say something."],
-  thinking: ["Thinking", ""],
-  speaking: ["Speaking", "Speak to interrupt."],
-  paused: ["Paused", "Keep speaking to interrupt, or stay silent to hear the rest."],
-  reconnecting: ["Reconnecting", "The connection was lost. Trying again."],
-};
+const UNDO_MS = 10_000;
 /** States that a screen reader announces: those of the connection. The others change at every turn and can be heard. */
 const ANNOUNCED = new Set(["idle", "ready", "listening", "reconnecting"]);
+const DIVIDERS = {
+  reconnected: "Reconnected. Parley knows what was said above.",
+  settings: "From here on with the new settings.",
+  agent: "From here on with another agent.",
+  restored: "The conversation goes on.",
+};
 
-const transcript = new Transcript(find("log"), find("log-end"));
+const query = new URLSearchParams(location.search);
+const link = readLink();
+const touch = matchMedia("(pointer: coarse)");
+
+const error = new Banner(find("error"));
+const notice = new Banner(find("notice"));
 const timing = new Timing(find("timing"));
+const follow = new Follow(find("scroll"), find("latest"));
+const transcript = new Transcript(find("log"), { follow, language: () => call.language });
+const agents = new Agents(find("agents"), {
+  wanted: link.agent || query.get("agent") || "",
+  onChoice: () => call.restart("agent"),
+  onMissing: (id, agent) => notice.show(`There is no agent “${id}” here. You are talking with ${agent.name}.`),
+});
+const settings = new Settings(find("settings"), {
+  texts: link.texts,
+  agent: () => agents.id,
+  onSave: () => call.restart("settings"),
+  onNotice: (text, actions) => notice.show(text, { actions }),
+});
 const call = new Call({
   raw: query.get("raw") === "1",
   config: () => settings.config,
+  agent: () => agents.id,
   view: {
     changed: show,
-    turnChanged: (turn) => {
-      transcript.update(turn, call.turns.revealed(turn, RATE));
-      find("welcome").hidden = true;
-    },
+    turnChanged,
     turnRemoved: (turn) => transcript.remove(turn),
     timingChanged: () => timing.update(call.turns.list),
-    newSession: () => transcript.divider("Reconnected. This is a new conversation: Parley does not remember the messages above."),
+    newSession: (cause) => transcript.divider(DIVIDERS[cause]),
     error: showError,
+    microphoneFailed,
+    settingRefused: (name) => settings.forget(name),
   },
 });
-const settings = new Settings(find("settings"), startOver);
+const keep = new Keep({ turns: () => call.turns.list });
+const devices = new Devices(find("devices"), {
+  onMicrophone: (id) => call.chooseMicrophone(id),
+  onSpeaker: (id) => call.loudspeaker.choose(id),
+  onVolume: (level) => (call.loudspeaker.volume = level),
+  onTheme: () => meter.draw(),
+});
 const meter = new Meter({ canvas: find("wave"), bar: find("level"), orb: find("orb"), levels: takeLevels });
+new Hold(find("hold"), { enabled: () => call.pushToTalk && call.active, press: (pressed) => call.press(pressed) });
 
 function show() {
   const { state, userSpeaking, microphone } = call;
   const live = state !== "idle";
-  let [label, hint] = LABELS[state];
-  if (state === "listening" && userSpeaking) [label, hint] = ["Listening", "You are speaking."];
-  if (call.pushToTalk && microphone.open && state === "listening") {
-    [label, hint] = call.pressed ? ["Listening", "Release to send."] : ["Your turn", "Hold the space bar and speak."];
-  }
-  if (microphone.open && microphone.muted && state === "listening") [label, hint] = ["Muted", "Press Unmute to speak."];
+  const [label, hint] = statusOf(call, touch.matches);
   setText(find("state"), label);
   setText(find("hint"), hint);
   document.body.dataset.state = state;
@@ -67,24 +94,38 @@ function show() {
   find("mute").hidden = !microphone.open;
   find("mute").setAttribute("aria-pressed", microphone.muted);
   setText(find("mute-label"), microphone.muted ? "Unmute" : "Mute");
+  find("hold").hidden = !call.pushToTalk || !microphone.open || microphone.muted;
+  find("hold").setAttribute("aria-pressed", call.pressed);
   find("stop-reply").disabled = state !== "speaking" && state !== "paused";
   find("over").disabled = !call.turns.list.length;
   find("end").hidden = !live || microphone.open;
   if (ANNOUNCED.has(state)) setText(find("announcement"), label);
+  if (microphone.stream) keep.recorder.addMicrophone(microphone.stream);
+  if (call.loudspeaker.source) keep.recorder.addReply(call.loudspeaker.source, call.player.context);
   if (live) meter.start();
   else meter.stop();
   keepAwake(live);
 }
 
-/** Leaves an unchanged text alone: setting it again would make a live region speak and clear a selection. */
-function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
+function turnChanged(turn) {
+  keep.note(turn);
+  transcript.update(turn, call.turns.revealed(turn, RATE));
+  find("welcome").hidden = true;
 }
 
 /** Shows an error in the banner; an empty text hides it. */
-function showError(text) {
-  setText(find("error-text"), text);
-  find("error").hidden = !text;
+function showError(text, retryAtMs = null) {
+  const actions = retryAtMs === null ? [] : [["Try now", () => call.connection.retryNow()]];
+  error.show(text, { actions, retryAtMs });
+}
+
+function microphoneFailed(code) {
+  error.show(microphoneError(code), { actions: canRetry(code) ? [["Try again", retryMicrophone]] : [] });
+}
+
+function retryMicrophone() {
+  if (call.active) call.openMicrophone();
+  else call.start({ microphone: true });
 }
 
 function takeLevels() {
@@ -94,11 +135,20 @@ function takeLevels() {
 }
 
 function startOver() {
-  call.startOver();
-  transcript.clear();
-  timing.update([]);
-  find("welcome").hidden = false;
-  show();
+  const undoCall = call.startOver();
+  const undoTranscript = transcript.clear();
+  const redraw = () => {
+    timing.update(call.turns.list);
+    find("welcome").hidden = call.turns.list.length > 0;
+    show();
+  };
+  const undo = () => {
+    undoTranscript();
+    undoCall();
+    redraw();
+  };
+  redraw();
+  notice.show("The conversation was cleared.", { actions: [["Undo", undo]], forMs: UNDO_MS });
 }
 
 let lock = null;
@@ -121,32 +171,21 @@ find("mute").addEventListener("click", () => call.mute(!call.microphone.muted));
 find("stop-reply").addEventListener("click", () => call.stopReply());
 find("end").addEventListener("click", () => call.end());
 find("over").addEventListener("click", startOver);
-find("open-settings").addEventListener("click", () => settings.show());
-find("error-close").addEventListener("click", () => showError(""));
+find("open-settings").addEventListener("click", () => {
+  devices.refresh();
+  settings.show();
+});
 find("composer").addEventListener("submit", (event) => {
   event.preventDefault();
   const text = find("text").value.trim();
   if (!text) return;
   find("text").value = "";
+  follow.again();
   call.sendText(text);
 });
-document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && !find("settings").open) call.stopReply();
-  if (isTalkKey(event)) {
-    event.preventDefault(); // do not scroll or press a button
-    if (!event.repeat) call.press(true);
-  }
+document.addEventListener("keydown", ({ key }) => {
+  if (key === "Escape" && !document.querySelector("dialog[open]")) call.stopReply();
 });
-document.addEventListener("keyup", (event) => {
-  if (isTalkKey(event)) event.preventDefault();
-  if (event.code === "Space") call.press(false);
-});
-window.addEventListener("blur", () => call.press(false));
-
-/** Whether this is the push-to-talk key: the space bar outside of text fields. */
-function isTalkKey({ code, target }) {
-  return code === "Space" && call.pushToTalk && call.active && !target.closest("input, textarea, select, dialog");
-}
 
 const wide = matchMedia("(min-width: 60rem)");
 const unfold = () => (find("timing").open = wide.matches || find("timing").open);
@@ -173,7 +212,9 @@ window.parley = Object.freeze({
   },
 });
 
+call.microphone.device = preference("microphone");
 show();
 meter.draw();
-settings.load();
-if (query.get("autostart") === "1") call.start({ microphone: true });
+if (!window.isSecureContext) microphoneFailed("insecure");
+Promise.all([agents.load(), settings.load()]).then(() => query.get("autostart") === "1" && call.start({ microphone: true }));
+new System().load();

@@ -6,19 +6,26 @@
  */
 
 import { Connection } from "/web/call/connection.js";
+import { Loudspeaker } from "/web/call/loudspeaker.js";
 import { Microphone } from "/web/call/microphone.js";
 import { Player } from "/web/call/player.js";
 import { Turns } from "/web/call/turns.js";
-import { connectionError, microphoneError, notReadyError } from "/web/call/errors.js";
+import { connectionError, notReadyError } from "/web/call/errors.js";
+import { said } from "/web/call/said.js";
 
 export const RATE = 16_000;
 const REPORT_MS = 250;
 const EVENTS_KEPT = 200;
 const CHECK_TIMEOUT_MS = 3_000;
+const REFUSED = new Set(["bad_field", "unknown_voice"]); // codes of an error about a setting
 
 export class Call {
-  /** `view`: changed(), turnChanged(turn), turnRemoved(turn), timingChanged(), newSession(), error(text or ""). */
-  constructor({ raw, config, view }) {
+  /**
+   * `view`: changed(), turnChanged(turn), turnRemoved(turn), timingChanged(), newSession(cause), error(text or "",
+   * retryAtMs), microphoneFailed(code), settingRefused(name) → whether it was set. `config()`: the settings that differ from the server's.
+   * `agent()`: the agent's id, empty for the server's choice.
+   */
+  constructor({ raw, config, agent, view }) {
     this.view = view;
     this.pushToTalk = false;
     this.turns = new Turns();
@@ -26,10 +33,16 @@ export class Call {
     this.level = 0;
     this.active = false;
     this.sessions = 0;
+    this.cause = "reconnected"; // why the next session begins, if it is not the first
+    this.language = ""; // of the session
+    this.refused = null; // the setting because of which the server refused the session
     this.reset();
     this.connection = new Connection({
-      url: `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws?rate=${RATE}`,
-      config,
+      url: () => addressOf(agent()),
+      start: () => {
+        const history = said(this.turns.list);
+        return { config: config(), ...(history.length ? { history } : {}) };
+      },
       onStatus: (status, detail) => this.connectionChanged(status, detail),
       onEvent: (message) => this.receive(message),
       onAudio: (pcm) => this.playAudio(pcm),
@@ -38,8 +51,9 @@ export class Call {
       rate: RATE,
       raw,
       onChunk: (pcm, peak) => this.sendAudio(pcm, peak),
-      onEnded: () => this.showError(microphoneError("lost")),
+      onEnded: () => this.microphoneFailed("lost"),
     });
+    this.loudspeaker = new Loudspeaker();
     // The player may still report on a turn that has been removed.
     const withTurn = (key, handle) => this.turns.byKey(key) && handle(this.turns.byKey(key));
     this.player = new Player({
@@ -79,16 +93,34 @@ export class Call {
     const sound = this.player.start();
     this.connection.open();
     if (microphone) this.openMicrophone();
-    await sound.catch(() => this.showError("This browser cannot play the reply. The text is still shown."));
+    try {
+      if (await sound) this.loudspeaker.attach(this.player.node, this.player.context);
+      else if (!microphone) this.microphoneFailed("silent");
+    } catch {
+      this.showError("This browser cannot play the reply. The text is still shown.");
+    }
   }
 
   async openMicrophone() {
     try {
       await this.microphone.start();
     } catch (error) {
-      this.view.error(microphoneError(error.code));
+      this.microphoneFailed(error.code);
     }
     this.view.changed();
+  }
+
+  microphoneFailed(code) {
+    this.view.microphoneFailed(code);
+    this.view.changed();
+  }
+
+  /** Uses another microphone from now on. */
+  async chooseMicrophone(device) {
+    this.microphone.device = device;
+    if (!this.microphone.open) return;
+    this.microphone.stop();
+    await this.openMicrophone();
   }
 
   end() {
@@ -100,13 +132,29 @@ export class Call {
     this.connection.close();
   }
 
-  /** Starts a new session with the current settings. Page and server forget the conversation so far. */
+  /** Starts a new session. Page and server forget the conversation so far. Returns what undoes that. */
   startOver() {
+    const forgotten = this.turns.list;
     this.turns.forget();
     this.player.clear();
     this.reset();
     this.sessions = 0;
     if (this.active) this.connection.open();
+    return () => {
+      this.turns.list = forgotten;
+      this.restart("restored");
+    };
+  }
+
+  /** Goes on with the conversation in a new session, with the current settings and agent. */
+  restart(cause) {
+    if (!this.active) return;
+    this.stopReply();
+    this.player.clear();
+    this.reset();
+    this.cause = cause;
+    this.sessions = Math.max(1, this.sessions);
+    this.connection.open();
   }
 
   sendText(text) {
@@ -226,6 +274,7 @@ export class Call {
       this.explain(detail);
     }
     if (status === "closed" && this.active) {
+      if (this.retriesWithoutSetting()) return;
       this.end();
       this.showError(connectionError({ ...detail, established: true }));
     }
@@ -234,30 +283,45 @@ export class Call {
 
   /** Shows why the connection is lost. If the close frame has no reason, asks the server for one over HTTP. */
   async explain(detail) {
-    const cause = connectionError(detail);
-    const again = `Trying again in ${Math.ceil(detail.delayMs / 1000)} s.`;
-    this.showError(`${cause} ${again}`);
+    const retryAtMs = performance.now() + detail.delayMs;
+    this.showError(connectionError(detail), retryAtMs);
     if (detail.established || detail.reason) return;
     const signal = AbortSignal.timeout(CHECK_TIMEOUT_MS);
     const response = await fetch("/test-connection", { method: "POST", signal }).catch(() => null);
     const why = response ? notReadyError(await response.json().catch(() => ({}))) : "";
-    if (why && this.connection.status !== "open") this.showError(`${why} ${again}`);
+    if (why && this.connection.status === "waiting") this.showError(why, retryAtMs);
   }
 
-  showError(text) {
-    this.view.error(text);
+  /** If the server refused the session because of a setting of the person, goes on without it. What was typed is sent then. */
+  retriesWithoutSetting() {
+    const name = this.refused;
+    this.refused = null;
+    if (!name || !this.view.settingRefused(name)) return false;
+    this.connection.open();
+    return true;
+  }
+
+  showError(text, retryAtMs = null) {
+    this.view.error(text, retryAtMs);
     this.view.changed();
   }
 }
 
+function addressOf(agent) {
+  const query = new URLSearchParams({ rate: RATE, ...(agent ? { agent } : {}) });
+  return `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws?${query}`;
+}
+
 const HANDLERS = {
   ready(call, { config }) {
+    call.language = config.language;
     call.pushToTalk = !config.detect_turns; // the person's choice, or else the server's default
     call.reset();
     for (const turn of call.turns.abandoned({ number: Infinity })) drop(call, turn);
     call.sessions += 1;
-    if (call.sessions > 1) call.view.newSession();
+    if (call.sessions > 1) call.view.newSession(call.cause);
     if (call.sessions > 1) call.view.error("");
+    call.cause = "reconnected";
     for (const turn of call.turns.newSession()) call.sendTyped(turn);
   },
   vad_status(call, { is_speaking: isSpeaking }) {
@@ -316,6 +380,10 @@ const HANDLERS = {
     call.view.timingChanged();
   },
   error(call, { message, code, turn: number }) {
+    if (call.connection.status !== "open" && REFUSED.has(code)) {
+      call.refused = code === "unknown_voice" ? "voice" : /^config\.(\w+)/.exec(message)?.[1];
+      if (call.refused) return call.connection.close();
+    }
     if (call.awaited && (number === undefined || call.awaited.number === number)) call.awaited = null;
     call.view.error(message || code);
   },

@@ -16,11 +16,11 @@ const FINAL_CODES = new Set([1000, 1003, 1007, 1008, 1009]); // another attempt 
 
 export class Connection {
   /**
-   * `config()` returns the settings for `start_streaming`. `onStatus(status, detail)`: `connecting`, `open`,
+   * `url()` is the address; `start()` returns the fields of `start_streaming`. `onStatus(status, detail)`: `connecting`, `open`,
    * `waiting` {code, reason, delayMs, established} or `closed` {code, reason}; `onEvent(message)`; `onAudio(pcm)`.
    */
-  constructor({ url, config, onStatus, onEvent, onAudio }) {
-    Object.assign(this, { url, config, onStatus, onEvent, onAudio });
+  constructor({ url, start, onStatus, onEvent, onAudio }) {
+    Object.assign(this, { url, start, onStatus, onEvent, onAudio });
     this.status = "closed";
     this.attempt = 0;
     this.droppedChunks = 0;
@@ -64,11 +64,11 @@ export class Connection {
 
   connect() {
     this.disconnect(1000);
-    const socket = new WebSocket(this.url);
+    const socket = new WebSocket(this.url());
     socket.binaryType = "arraybuffer";
     this.socket = socket;
     this.established = false;
-    socket.onopen = () => socket.send(JSON.stringify({ type: "start_streaming", config: this.config() }));
+    socket.onopen = () => socket.send(JSON.stringify({ type: "start_streaming", ...this.start() }));
     socket.onmessage = ({ data }) => this.receive(data);
     socket.onclose = ({ code, reason }) => this.lost(code, reason);
     this.timer = setTimeout(() => this.lost(1006, ""), READY_TIMEOUT_MS);
@@ -116,6 +116,7 @@ export class Connection {
     this.timer = setTimeout(() => this.connect(), delayMs);
     this.setStatus("waiting", { code, reason, delayMs, established });
   }
+
 
   disconnect(code) {
     clearTimeout(this.timer);

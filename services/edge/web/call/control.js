@@ -1,32 +1,30 @@
 /** The control of one setting in the settings panel, made from what the server says of it in `/config`. */
 
+import { make } from "/web/elements.js";
+
 const LONG_TEXT = 1000; // characters from which a text gets an area of several lines
 const COARSE = 1000; // a wider range is set in steps of 10
 const FRACTION_STEP = 0.05;
 
 export class Control {
   /** `setting`: name, label, type, text, default, and unit, min, max, choices, longest, pattern and shape where it has them. */
-  constructor(setting) {
+  constructor(setting, input = field(setting)) {
     this.setting = setting;
-    this.input = input(setting);
-    this.input.name = setting.name;
-    this.input.id = `setting-${setting.name}`;
-    const text = document.createElement("span");
-    text.textContent = setting.label;
-    this.element = document.createElement("label");
-    this.element.htmlFor = this.input.id; // an output within a label would be taken for what it labels
-    if (setting.type === "boolean") {
-      this.element.className = "choice";
-      this.element.append(this.input, text);
-    } else {
-      if (this.input.type === "range") {
-        this.output = document.createElement("output");
-        text.append(" ", this.output);
-      }
-      this.element.append(text, this.input);
+    this.input = Object.assign(input, { name: setting.name, id: `setting-${setting.name}` });
+    const label = make("label", { for: input.id }, setting.label);
+    if (input.type === "range") {
+      this.output = make("output", { for: input.id });
+      label.append(" ", this.output);
     }
-    this.value = setting.default;
-    this.shownDefault = this.value; // a slider rounds to its steps
+    const choice = setting.type === "boolean";
+    this.element = make("div", { class: choice ? "setting choice" : "setting" }, ...(choice ? [input, label] : [label, input]));
+  }
+
+  /** Shows the default, and remembers how it looks: a slider rounds to its steps. */
+  begin() {
+    this.value = this.setting.default;
+    this.shownDefault = this.value;
+    return this;
   }
 
   /** What the person chose, as JSON for the server; undefined: the default. */
@@ -51,32 +49,24 @@ export class Control {
 
   /** Whether the server would accept this value: one that was kept from an earlier visit may no longer be in range. */
   accepts(value) {
-    const { type, min, max, choices, longest } = this.setting;
+    const { type, min, max, choices, longest, pattern } = this.setting;
     if (type === "boolean") return typeof value === "boolean";
     if (type === "string") {
-      return typeof value === "string" && (choices?.includes(value) ?? value.length <= (longest ?? Infinity));
+      if (typeof value !== "string" || value.length > (longest ?? Infinity)) return false;
+      return choices?.includes(value) ?? (!pattern || new RegExp(`^(?:${pattern})$`).test(value));
     }
     return Number.isFinite(value) && value >= min && value <= max && (type === "number" || Number.isInteger(value));
   }
 }
 
-function input({ type, min, max, choices, pattern, longest, shape, text, default: usual }) {
+function field({ type, min, max, choices, pattern, longest, shape, text, default: usual }) {
   if (choices) {
-    const select = document.createElement("select");
-    select.append(...choices.map((choice) => new Option(choice || "default", choice)));
-    if (!choices.includes(usual)) select.prepend(new Option(usual, usual));
-    return select;
+    const options = choices.includes(usual) ? choices : [usual, ...choices];
+    return make("select", {}, ...options.map((choice) => new Option(choice || "default", choice)));
   }
-  if (longest > LONG_TEXT) {
-    return Object.assign(document.createElement("textarea"), { rows: 3, maxLength: longest, placeholder: text });
-  }
-  const made = document.createElement("input");
-  if (type === "boolean") return Object.assign(made, { type: "checkbox" });
-  if (type === "string") {
-    if (pattern) Object.assign(made, { pattern, title: shape, required: true });
-    if (longest) made.maxLength = longest;
-    return Object.assign(made, { type: "text" });
-  }
+  if (longest > LONG_TEXT) return make("textarea", { rows: 3, maxlength: longest, placeholder: text });
+  if (type === "boolean") return make("input", { type: "checkbox" });
+  if (type === "string") return make("input", { type: "text", pattern, title: pattern && shape, required: Boolean(pattern), maxlength: longest });
   const step = type === "number" ? FRACTION_STEP : max - min > COARSE ? 10 : 1;
-  return Object.assign(made, { type: "range", min, max, step });
+  return make("input", { type: "range", min, max, step });
 }

@@ -1,12 +1,16 @@
-/** Error messages for the person: what happened, and what to do. Pure, except for `navigator.onLine`. */
+/** Error messages for the person: what happened, and what to do. Pure, except that they read `location` and `navigator`. */
+
+const INSECURE = `This page came over http from another machine, and browsers allow microphone and sound only over https or on
+localhost. You can type here. To speak, put https in front of the server, or run on this machine: ${tunnel()}`;
 
 const MICROPHONE = {
-  insecure: "The browser allows audio only over https or on localhost. You can still type.",
-  denied: "The microphone is blocked for this page. Allow it in the browser's address bar, or type instead.",
-  missing: "No microphone was found. Connect one and press Talk, or type instead.",
-  busy: "The microphone could not be opened. Close other programs that may be using it and press Talk, or type instead.",
-  failed: "The microphone could not be started. Press Talk to try again, or type instead.",
-  lost: "The microphone was disconnected. Connect it and press Talk, or type instead.",
+  insecure: INSECURE,
+  silent: INSECURE,
+  denied: "The microphone is blocked for this page. Allow it beside the address of the page, then press Try again; or type instead.",
+  missing: "No microphone was found. Connect one and press Try again, or type instead.",
+  busy: "The microphone could not be opened. Close other programs that may be using it and press Try again, or type instead.",
+  failed: "The microphone could not be started. Press Try again, or type instead.",
+  lost: "The microphone was disconnected. Connect it and press Try again, or type instead.",
 };
 
 const STAGES = {
@@ -19,6 +23,17 @@ const STAGES = {
 
 export function microphoneError(code) {
   return MICROPHONE[code] ?? MICROPHONE.failed;
+}
+
+/** Whether another attempt can succeed without a new page. */
+export function canRetry(code) {
+  return MICROPHONE[code] !== INSECURE;
+}
+
+/** The way to a page on localhost: a tunnel to the server. */
+function tunnel() {
+  const port = location.port || "80";
+  return `ssh -N -L 8000:localhost:${port} ${location.hostname}, and open http://localhost:8000`;
 }
 
 /** Why the connection was lost, from the WebSocket's close code and reason. */

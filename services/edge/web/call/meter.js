@@ -63,14 +63,18 @@ export class Meter {
     const pen = canvas.getContext("2d");
     pen.scale(ratio, ratio);
     const style = getComputedStyle(canvas);
+    const paint = (name) => {
+      canvas.style.color = `var(${name})`; // resolved for the theme, unlike the value of a custom property
+      return style.color;
+    };
+    const colours = { still: paint("--line-strong"), reply: paint("--speaking"), microphone: paint("--listening") };
     const count = Math.floor((width + GAP_PX) / (BAR_PX + GAP_PX));
     this.history = this.history.slice(-count);
     for (let place = 0; place < count; place += 1) {
       const { microphone, reply } = this.history[this.history.length - 1 - place] ?? { microphone: 0, reply: 0 };
       const loud = Math.max(microphone, reply);
-      const colour = loud < 0.04 ? "--line-strong" : reply >= microphone ? "--speaking" : "--listening";
       const size = Math.max(BAR_PX, loud * tall);
-      pen.fillStyle = style.getPropertyValue(colour);
+      pen.fillStyle = loud < 0.04 ? colours.still : reply >= microphone ? colours.reply : colours.microphone;
       pen.beginPath();
       pen.roundRect(width - (place + 1) * (BAR_PX + GAP_PX) + GAP_PX, (tall - size) / 2, BAR_PX, size, BAR_PX / 2);
       pen.fill();

@@ -25,6 +25,7 @@ export class Microphone {
     Object.assign(this, { rate, raw, onChunk, onEnded });
     this.wanted = false;
     this.isMuted = false;
+    this.device = ""; // empty: the system's choice
   }
 
   get open() {
@@ -48,6 +49,7 @@ export class Microphone {
     try {
       const clean = !this.raw;
       const audio = { channelCount: 1, echoCancellation: clean, noiseSuppression: clean, autoGainControl: clean };
+      if (this.device) audio.deviceId = { ideal: this.device }; // another one if it is not connected
       const stream = await navigator.mediaDevices.getUserMedia({ audio });
       if (!this.wanted) return stopTracks(stream);
       this.stream = stream;

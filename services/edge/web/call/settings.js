@@ -1,28 +1,36 @@
 /** The settings panel: what this person wants of a conversation, kept in the browser; sent when one starts. */
 
+import { Check } from "/web/call/check.js";
 import { Control } from "/web/call/control.js";
-import { isWell, stageName } from "/web/call/errors.js";
+import { linkTo, parsed } from "/web/call/link.js";
+import { playPreview } from "/web/call/preview.js";
+import { LanguageControl, VoiceControl } from "/web/call/voice_controls.js";
+import { make, setText } from "/web/elements.js";
 
 const KEY = "parley.settings";
-const CHECK_TIMEOUT_MS = 10_000;
+const GROUPS = [
+  ["Conversation", ["instructions", "greeting"]],
+  ["Language and voice", ["language", "voice", "speed"]],
+];
+const OTHERS = "Taking turns";
 
 export class Settings {
-  constructor(dialog, onSave) {
-    this.dialog = dialog;
+  /**
+   * `texts`: settings of a link, by name. `agent()`: the id that a link carries. `onSave()`: what was chosen has changed.
+   * `onNotice(text, actions)`: something to tell the person.
+   */
+  constructor(dialog, { texts, agent, onSave, onNotice }) {
+    Object.assign(this, { dialog, texts, agent, onSave, onNotice });
     this.form = dialog.querySelector("form");
-    this.outcome = dialog.querySelector("#check-outcome");
     this.controls = [];
     this.chosen = stored();
+    this.complete = false; // the voices of the server are known
+    this.check = new Check(dialog.querySelector("#check"), dialog.querySelector("#check-outcome"));
+    this.link = dialog.querySelector("#settings-link");
     this.form.addEventListener("input", () => this.controls.forEach((control) => control.label()));
-    this.form.addEventListener("submit", (event) => {
-      if (event.submitter?.value !== "save") return;
-      const before = JSON.stringify(this.chosen);
-      this.chosen = this.read();
-      localStorage.setItem(KEY, JSON.stringify(this.chosen));
-      if (JSON.stringify(this.chosen) !== before) onSave();
-    });
+    this.form.addEventListener("submit", (event) => event.submitter?.value === "save" && this.save());
     dialog.querySelector("#settings-defaults").addEventListener("click", () => this.fill({}));
-    dialog.querySelector("#check").addEventListener("click", () => this.check());
+    dialog.querySelector("#copy-link").addEventListener("click", () => this.copyLink());
   }
 
   /** What `start_streaming` carries: only what differs from the server's defaults. */
@@ -30,26 +38,103 @@ export class Settings {
     return { ...this.chosen };
   }
 
-  /** Ask the server for the settings: names, texts, ranges and defaults. A server that is starting may not have them. */
+  /** Asks the server for its settings and voices. A server that is starting may not have them yet. */
   async load() {
-    const response = await fetch("/config").catch(() => null);
-    const config = response?.ok ? await response.json().catch(() => ({})) : {};
-    if (config.settings) {
-      this.controls = config.settings.filter((setting) => setting.label).map((setting) => new Control(setting));
-      this.chosen = Object.fromEntries(
-        Object.entries(this.chosen).filter(([name, value]) => this.control(name)?.accepts(value)),
-      );
-    }
-    this.dialog.querySelector("#setting-controls").replaceChildren(...this.controls.map((control) => control.element));
+    const [config, { voices = [] }, { stages = {} }] = await Promise.all(["/config", "/v1/voices", "/v1/system"].map(json));
+    const usable = voices.filter((voice) => voice.usable);
+    this.complete = usable.length > 0;
+    const rows = (config.settings ?? []).filter((setting) => setting.label);
+    if (rows.length) this.build(rows, usable, stages.asr?.languages ?? []);
     this.fill(this.chosen);
-    const engines = Object.entries(config.engines ?? {}).map(([stage, engine]) => `${stage} ${engine?.name ?? engine}`);
-    this.dialog.querySelector("#engines").textContent = engines.length ? `Engines: ${engines.join(" · ")}` : "";
+  }
+
+  build(rows, voices, recognized) {
+    this.controls = [];
+    const grouped = new Set(GROUPS.flatMap(([, names]) => names));
+    const rest = rows.map(({ name }) => name).filter((name) => !grouped.has(name));
+    const sections = [...GROUPS, [OTHERS, rest]].map(([title, names]) => {
+      const controls = names.map((name) => rows.find((row) => row.name === name)).filter(Boolean);
+      return make("fieldset", {}, make("legend", {}, title), ...controls.map((row) => this.add(row, voices, recognized)));
+    });
+    this.dialog.querySelector("#setting-controls").replaceChildren(...sections);
+    this.keepAccepted();
+    this.applyLink();
+  }
+
+  /** The language comes before the voice, which depends on it. */
+  add(row, voices, recognized) {
+    let control = null;
+    if (row.name === "language" && voices.some(({ language }) => language)) control = new LanguageControl(row, { voices, recognized });
+    if (row.name === "voice" && voices.length) {
+      const { choices, ...setting } = row;
+      const preview = (voice) => playPreview({ voice, language: this.control("language").value, speed: this.control("speed").value });
+      const language = this.control("language") instanceof LanguageControl ? this.control("language") : null;
+      control = new VoiceControl(setting, { voices, language, preview });
+    }
+    control = (control ?? new Control(row)).begin();
+    this.controls.push(control);
+    return control.element;
+  }
+
+  /** Forgets what this server would refuse, and says so: a voice of another engine, a number out of range. */
+  keepAccepted() {
+    for (const [name, value] of Object.entries(this.chosen)) {
+      if (!this.control(name)) delete this.chosen[name]; // of another version
+      else if (!this.control(name).accepts(value)) this.forget(name);
+    }
+  }
+
+  /** The server does not accept this setting: the default holds from now on. Returns false if it was the default already. */
+  forget(name) {
+    const value = this.chosen[name];
+    if (value === undefined) return false;
+    delete this.chosen[name];
+    store(this.chosen);
+    this.fill(this.chosen);
+    const label = this.control(name)?.setting.label ?? name;
+    this.onNotice(`${label} “${value}” does not exist here any more. The default is used instead.`, [["Settings", () => this.show()]]);
+    return true;
+  }
+
+  /** The settings of a link hold for this visit, until the person keeps them. */
+  applyLink() {
+    const linked = Object.entries(this.texts).map(([name, text]) => [name, this.fromLink(name, text)]);
+    this.texts = {};
+    if (!linked.length) return;
+    const good = linked.filter(([, value]) => value !== undefined);
+    const bad = linked.filter(([, value]) => value === undefined).map(([name]) => name);
+    const labels = good.map(([name]) => this.control(name).setting.label.split(".")[0]);
+    const before = this.chosen;
+    const undo = () => {
+      this.chosen = before;
+      this.onSave();
+    };
+    this.chosen = { ...before, ...Object.fromEntries(good) };
+    const sets = labels.length ? `This link sets ${labels.join(", ")}, for this visit.` : "";
+    const fails = bad.length ? `Not possible here: ${bad.join(", ")}.` : "";
+    this.onNotice(`${sets} ${fails}`.trim(), sets ? [["Keep", () => store(this.chosen)], ["Undo", undo]] : []);
+  }
+
+  fromLink(name, text) {
+    const control = this.control(name);
+    const value = control && parsed(text, control.setting);
+    return control?.accepts(value) ? value : undefined;
   }
 
   show() {
+    if (!this.complete) this.load();
     this.fill(this.chosen);
-    this.outcome.replaceChildren();
+    this.check.clear();
+    this.link.hidden = true;
     this.dialog.showModal();
+  }
+
+  save() {
+    const before = JSON.stringify(this.chosen);
+    this.chosen = this.read();
+    store(this.chosen);
+    if (location.hash) history.replaceState(null, "", location.pathname + location.search);
+    if (JSON.stringify(this.chosen) !== before) this.onSave();
   }
 
   control(name) {
@@ -65,30 +150,35 @@ export class Settings {
     return Object.fromEntries(chosen.map((control) => [control.setting.name, control.chosen]));
   }
 
-  async check() {
-    this.outcome.replaceChildren(line("Checking…"));
-    try {
-      const signal = AbortSignal.timeout(CHECK_TIMEOUT_MS);
-      const { ok, stages = {} } = await (await fetch("/test-connection", { method: "POST", signal })).json();
-      const lines = Object.entries(stages).map(([stage, value]) => line(stageName(stage), isWell(value), value?.error));
-      this.outcome.replaceChildren(...lines, line(ok ? "Everything is ready." : "Not everything is ready.", ok));
-    } catch {
-      this.outcome.replaceChildren(line("The server did not answer.", false));
-    }
+  /** Copies the link, and shows it: on an insecure page the browser does not copy. */
+  async copyLink() {
+    const link = linkTo(this.agent(), this.read());
+    const copied = await navigator.clipboard?.writeText(link).then(() => true, () => false);
+    this.link.hidden = false;
+    setText(this.link.querySelector("span"), copied ? "Copied. Whoever opens it gets these settings." : "Whoever opens it gets these settings:");
+    const input = this.link.querySelector("input");
+    input.value = link;
+    input.select();
   }
 }
 
-function line(text, well, error) {
-  const item = document.createElement("li");
-  item.textContent = error ? `${text}: ${error}` : text;
-  if (well !== undefined) item.className = well ? "well" : "ill";
-  return item;
+async function json(url) {
+  const response = await fetch(url).catch(() => null);
+  return response?.ok ? response.json().catch(() => ({})) : {};
+}
+
+function store(chosen) {
+  try {
+    localStorage.setItem(KEY, JSON.stringify(chosen));
+  } catch {
+    // storage is blocked: it holds until the page is closed
+  }
 }
 
 function stored() {
   try {
     return JSON.parse(localStorage.getItem(KEY)) ?? {};
   } catch {
-    return {}; // another version's, or storage is blocked
+    return {};
   }
 }

@@ -1,7 +1,9 @@
-/** Draws the conversation: one item for the person's message and one for the reply. Texts are set with textContent, never as HTML. */
+/** Draws the conversation: one item for the person's message and one for the reply. Texts never become HTML. */
 
+import { ReplyText } from "/web/call/reply_text.js";
 import { marksOf } from "/web/call/turns.js";
 import { total } from "/web/call/waterfall.js";
+import { make, setText } from "/web/elements.js";
 import { duration } from "/web/format.js";
 
 const NOTES = {
@@ -9,60 +11,54 @@ const NOTES = {
   cancelled: "stopped",
   failed: "no reply, because of an error",
 };
+const CUT = new Set(["interrupted", "cancelled"]);
 
 export class Transcript {
-  constructor(list, end) {
-    Object.assign(this, { list, end });
+  /** `follow` keeps what is spoken in view. `language()`: what the conversation is held in. */
+  constructor(list, { follow, language }) {
+    Object.assign(this, { list, follow, language });
     this.items = new Map(); // turn → {user, reply}
-    this.following = true; // the newest line is in view: scroll to keep it there
-    new IntersectionObserver(([entry]) => (this.following = entry.isIntersecting), { rootMargin: "0px 0px 120px" }).observe(
-      end,
-    );
+    this.newest = null;
   }
 
   /** Draws a turn; `revealed` is how many characters of its reply were spoken. */
   update(turn, revealed) {
-    const follow = this.following;
+    if (!this.items.has(turn)) this.newest = turn;
     const items = this.items.get(turn) ?? {};
     this.items.set(turn, items);
     if (turn.user || turn.userFinal) this.drawUser(turn, (items.user ??= this.append("user", "You")));
     if (turn.reply || turn.done) this.drawReply(turn, revealed, (items.reply ??= this.append("reply", "Parley")));
-    if (follow) this.end.scrollIntoView({ block: "end" });
+    if (turn === this.newest) this.follow.keep(() => (CUT.has(turn.status) ? null : (items.reply?.words?.voiceAt ?? null)));
   }
 
   drawUser(turn, item) {
     const silent = turn.userFinal && !turn.user.trim();
     item.classList.toggle("partial", !turn.userFinal);
     item.classList.toggle("silent", silent);
-    item.text.textContent = silent ? "no words recognized" : turn.user;
+    item.line ??= item.text.appendChild(make("p", { dir: "auto" }));
+    setText(item.line, silent ? "no words recognized" : turn.user);
   }
 
   drawReply(turn, revealed, item) {
-    const [said, coming] = item.text.children.length ? item.text.children : split(item.text);
-    said.textContent = turn.reply.slice(0, revealed);
-    coming.textContent = turn.reply.slice(revealed);
-    coming.className = turn.status === "interrupted" || turn.status === "cancelled" ? "unheard" : "coming";
+    item.words ??= new ReplyText(item.text);
+    item.words.update(turn.reply, revealed, CUT.has(turn.status));
     const marks = marksOf(turn);
     const notes = [NOTES[turn.status], total(marks) === null ? "" : duration(total(marks))].filter(Boolean);
-    item.note.textContent = notes.join(" · ");
+    setText(item.note, notes.join(" · "));
     item.hidden = !turn.reply && !NOTES[turn.status];
   }
 
   append(kind, speaker) {
-    const item = document.createElement("li");
-    item.className = kind;
-    item.innerHTML = '<span class="visually-hidden"></span><p></p><small></small>'; // fixed markup, no data
-    const [name, text, note] = item.children;
-    name.textContent = `${speaker}: `;
+    const text = make("div", { class: "text", lang: this.language() || null });
+    const note = make("small");
+    const item = make("li", { class: kind }, make("span", { class: "visually-hidden" }, `${speaker}: `), text, note);
     this.list.append(item);
     return Object.assign(item, { text, note });
   }
 
   divider(text) {
-    const item = document.createElement("li");
-    item.className = "divider";
-    item.textContent = text;
-    this.list.append(item);
+    this.list.append(make("li", { class: "divider" }, text));
+    this.follow.keep(() => null);
   }
 
   remove(turn) {
@@ -72,14 +68,14 @@ export class Transcript {
     this.items.delete(turn);
   }
 
+  /** Empties the list. Returns what brings everything back. */
   clear() {
+    const [nodes, { items }] = [[...this.list.childNodes], this];
     this.list.replaceChildren();
-    this.items.clear();
+    this.items = new Map();
+    return () => {
+      this.list.replaceChildren(...nodes);
+      this.items = items;
+    };
   }
-}
-
-function split(paragraph) {
-  paragraph.append(document.createElement("span"), document.createElement("span"));
-  paragraph.lastChild.className = "coming";
-  return paragraph.children;
 }
