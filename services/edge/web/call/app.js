@@ -10,7 +10,7 @@ import { Meter } from "/web/call/meter.js";
 import { Settings } from "/web/call/settings.js";
 import { Timing } from "/web/call/timing.js";
 import { Transcript } from "/web/call/transcript.js";
-import { marksOf } from "/web/call/turns.js";
+import { marksOf, segmentsOf } from "/web/call/turns.js";
 
 const query = new URLSearchParams(location.search);
 const find = (id) => document.getElementById(id);
@@ -45,7 +45,7 @@ const call = new Call({
     error: showError,
   },
 });
-const settings = new Settings(find("settings"), startOver);
+const settings = new Settings(find("settings"), startOver, ({ monitor }) => (find("monitor").hidden = !monitor));
 const meter = new Meter({ canvas: find("wave"), bar: find("level"), orb: find("orb"), levels: takeLevels });
 
 function show() {
@@ -70,6 +70,7 @@ function show() {
   find("stop-reply").disabled = state !== "speaking" && state !== "paused";
   find("over").disabled = !call.turns.list.length;
   find("end").hidden = !live || microphone.open;
+  find("monitor").href = call.session ? `/monitor/sessions/${call.session}` : "/monitor";
   if (ANNOUNCED.has(state)) setText(find("announcement"), label);
   if (live) meter.start();
   else meter.stop();
@@ -160,6 +161,7 @@ window.parley = Object.freeze({
   get turns() {
     return call.turns.list.map((turn) => ({
       turn: turn.number, user: turn.user, reply: turn.reply, status: turn.status, marks: marksOf(turn),
+      spoken: turn.spoken, segments: segmentsOf(turn),
     })); // prettier-ignore
   },
   get playedSamples() {
@@ -167,6 +169,12 @@ window.parley = Object.freeze({
   },
   get peak() {
     return call.player.peak;
+  },
+  get outputLatencyMs() {
+    return call.player.latencyMs;
+  },
+  get session() {
+    return call.session;
   },
   get events() {
     return [...call.events];

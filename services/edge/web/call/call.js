@@ -26,6 +26,7 @@ export class Call {
     this.level = 0;
     this.active = false;
     this.sessions = 0;
+    this.session = null; // the id of the newest session
     this.reset();
     this.connection = new Connection({
       url: `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws?rate=${RATE}`,
@@ -170,14 +171,14 @@ export class Call {
 
   replyPlayed(turn, played) {
     turn.played = played;
-    if (performance.now() - this.reportedMs >= REPORT_MS) this.report(turn, this.player.latencyMs);
+    if (performance.now() - this.reportedMs >= REPORT_MS) this.report(turn, this.player.heardMs(played));
     this.view.turnChanged(turn);
   }
 
   /** Reports the position without delay: the server cuts or resumes the reply there. */
   replyPaused(turn, played) {
     turn.played = played;
-    this.report(turn, this.player.latencyMs);
+    this.report(turn, this.player.heardMs(played));
     this.view.turnChanged(turn);
   }
 
@@ -186,18 +187,18 @@ export class Call {
     turn.playedToEnd = !cleared;
     if (!cleared) this.turns.learnPace(turn, RATE);
     // The last samples are rendered but not audible yet, for the output latency. After a cut they never are.
-    if (cleared) this.report(turn, this.player.latencyMs);
-    else setTimeout(() => this.report(turn, 0), this.player.latencyMs);
+    if (cleared) this.report(turn, this.player.heardMs(played));
+    else setTimeout(() => this.report(turn, (1000 * played) / RATE), this.player.latencyMs);
     if (this.awaited === turn) this.awaited = null;
     this.view.turnChanged(turn);
     this.view.changed();
   }
 
-  report(turn, latencyMs) {
+  /** Tells the server how many milliseconds of the reply were heard. */
+  report(turn, heardMs) {
     if (!turn.received) return;
     this.reportedMs = performance.now();
-    const ms = Math.max(0, Math.round((1000 * turn.played) / RATE - latencyMs));
-    this.connection.send({ type: "played", turn: turn.number, ms });
+    this.connection.send({ type: "played", turn: turn.number, ms: Math.round(heardMs) });
   }
 
   cutReply(turn, status) {
@@ -251,7 +252,8 @@ export class Call {
 }
 
 const HANDLERS = {
-  ready(call, { config }) {
+  ready(call, { config, session_id: session }) {
+    call.session = session;
     call.pushToTalk = !config.detect_turns; // the person's choice, or else the server's default
     call.reset();
     for (const turn of call.turns.abandoned({ number: Infinity })) drop(call, turn);
@@ -312,6 +314,8 @@ const HANDLERS = {
   timing(call, message) {
     const turn = call.turns.of(message);
     Object.assign(turn.serverMarks, message.marks);
+    turn.spoken = message.spoken;
+    turn.segments = message.segments;
     call.view.turnChanged(turn);
     call.view.timingChanged();
   },
