@@ -175,8 +175,10 @@ def test_a_past_conversation_is_found_by_what_was_said(
         page.open(open_server.url)
         page.type("the word pineapple")
         page.until("return parley.turns[0]?.marks.played && parley.state === 'ready'")
-        assert page.run("return document.querySelector('a[href^=\"/monitor\"]').checkVisibility()")
         typed = page.run("return parley.session")
+        link = f"document.querySelector('a[href=\"/monitor/sessions/{typed}\"]')"
+        page.run("document.getElementById('timing').open = true")
+        page.until(f"return {link}.checkVisibility()")
         listed = "[...document.querySelectorAll('#past tbody a')].map((link) => link.pathname.split('/').pop())"
         watch(page, f"{open_server.url}/monitor")
         again = "document.querySelector('#search button').click()"  # the record of a turn may not be there yet

@@ -40,12 +40,12 @@ const call = new Call({
       find("welcome").hidden = true;
     },
     turnRemoved: (turn) => transcript.remove(turn),
-    timingChanged: () => timing.update(call.turns.list),
+    timingChanged: () => timing.update(call.turns.list, call.session),
     newSession: () => transcript.divider("Reconnected. This is a new conversation: Parley does not remember the messages above."),
     error: showError,
   },
 });
-const settings = new Settings(find("settings"), startOver, ({ monitor }) => (find("monitor").hidden = !monitor));
+const settings = new Settings(find("settings"), startOver);
 const meter = new Meter({ canvas: find("wave"), bar: find("level"), orb: find("orb"), levels: takeLevels });
 
 function show() {
@@ -70,7 +70,6 @@ function show() {
   find("stop-reply").disabled = state !== "speaking" && state !== "paused";
   find("over").disabled = !call.turns.list.length;
   find("end").hidden = !live || microphone.open;
-  find("monitor").href = call.session ? `/monitor/sessions/${call.session}` : "/monitor";
   if (ANNOUNCED.has(state)) setText(find("announcement"), label);
   if (live) meter.start();
   else meter.stop();

@@ -7,9 +7,8 @@ const KEY = "parley.settings";
 const CHECK_TIMEOUT_MS = 10_000;
 
 export class Settings {
-  /** `onSave()`; `onConfig(config)` gets what `/config` answers. */
-  constructor(dialog, onSave, onConfig) {
-    Object.assign(this, { dialog, onConfig });
+  constructor(dialog, onSave) {
+    this.dialog = dialog;
     this.form = dialog.querySelector("form");
     this.outcome = dialog.querySelector("#check-outcome");
     this.controls = [];
@@ -35,7 +34,6 @@ export class Settings {
   async load() {
     const response = await fetch("/config").catch(() => null);
     const config = response?.ok ? await response.json().catch(() => ({})) : {};
-    this.onConfig(config);
     if (config.settings) {
       this.controls = config.settings.filter((setting) => setting.label).map((setting) => new Control(setting));
       this.chosen = Object.fromEntries(

@@ -14,13 +14,14 @@ export class Timing {
     this.table = panel.querySelector("#waterfall");
     this.prepared = panel.querySelector("#prepared");
     this.rows = panel.querySelector("#turn-bars");
+    this.monitor = panel.querySelector("#monitor-times");
     this.pinned = null; // the turn that the person selected; null: the newest
     this.turns = [];
     this.rows.addEventListener("click", ({ target }) => this.choose(target.closest("button")));
   }
 
-  /** Redraws everything; called a few times in a turn. */
-  update(turns) {
+  /** Redraws everything; called a few times in a turn. `session`: the id under which the monitor has the turns. */
+  update(turns, session = null) {
     const timed = turns.filter((turn) => turn.segments.length);
     if (timed.length > this.turns.length) this.pinned = null;
     this.turns = timed;
@@ -31,6 +32,14 @@ export class Timing {
     const chosen = timed.includes(this.pinned) ? this.pinned : timed.at(-1);
     this.drawWaterfall(chosen);
     this.drawRows(chosen);
+    if (session) this.link(session);
+  }
+
+  /** Links to this conversation in the monitor, if it is open to this person. */
+  async link(session) {
+    this.monitor.href = `/monitor/sessions/${session}`;
+    this.isOpen ??= fetch("/config").then((response) => response.json()).then(({ monitor }) => monitor).catch(() => false);
+    this.monitor.hidden = !(await this.isOpen);
   }
 
   choose(button) {
