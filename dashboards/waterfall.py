@@ -8,6 +8,8 @@ from shared.observability import metrics
 from shared.protocol.turn_record import SEGMENTS
 
 _SEGMENT = "segment"
+_STAGES = {name: kind.stage for name, kind in SEGMENTS.items() if kind.stage != "client"}
+"""The stage of each segment that the metric of segments has: those until the reply is sent."""
 _ABOUT = "Segments of a turn, in order from the bottom. If one has grown, look at its stage on the stages dashboard."
 
 
@@ -47,17 +49,17 @@ def _all_segments() -> list[Panel]:
             "The sum is above the mean latency if replies are prepared at pauses, because that work overlaps the "
             "endpoint wait.",
             SECONDS,
-            {_legend(segment): mean(metrics.turn_segment, RANGE, segment=segment) for segment in SEGMENTS},
+            {_legend(segment): mean(metrics.turn_segment, RANGE, segment=segment) for segment in _STAGES},
         ),
     ]
 
 
 def _stacked(share: float) -> dict[str, str]:
-    return {_legend(segment): quantile(share, metrics.turn_segment, segment=segment) for segment in SEGMENTS}
+    return {_legend(segment): quantile(share, metrics.turn_segment, segment=segment) for segment in _STAGES}
 
 
 def _legend(segment: str) -> str:
-    return f"{segment} ({SEGMENTS[segment]})"
+    return f"{segment} ({_STAGES[segment]})"
 
 
 def _each_segment() -> list[Panel]:
@@ -69,7 +71,7 @@ def _each_segment() -> list[Panel]:
             percentiles(metrics.turn_segment, (0.5, 0.95), by=("engine",), segment=segment),
             runbooks=["TurnLatencyBudget"],
         )
-        for segment, stage in SEGMENTS.items()
+        for segment, stage in _STAGES.items()
     ]
 
 

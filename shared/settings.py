@@ -95,6 +95,16 @@ class ServiceSettings(BaseModel):
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Setting("Lowest level that is logged")] = "info"
     log_format: Annotated[Literal["auto", "json", "text"], Setting("auto: text in a terminal, JSON elsewhere")] = "auto"
     log_content: Annotated[bool, Setting("Logs, traces and the monitor also show what was said")] = False
+    keep_turns_h: Annotated[
+        int,
+        Setting(
+            "Time for which the monitor can look up finished turns; the broker keeps the latest 5000",
+            1,
+            8760,
+            "h",
+            stage="edge",
+        ),
+    ] = 24
     metrics_port: Annotated[int, Setting("Port of this process's Prometheus metrics; 0: none", 0, 65535)] = 0
     metrics_host: Annotated[str, Setting("Address on which the metrics are served")] = "127.0.0.1"
     traces: Annotated[

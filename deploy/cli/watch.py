@@ -27,14 +27,20 @@ def turns(
         str | None,
         typer.Argument(help="Id of a conversation, or the beginning of it.", show_default="the latest turns of all"),
     ] = None,
+    find: Annotated[
+        str | None,
+        typer.Option(help="List the past conversations in which this was said, or whose id begins with it."),
+    ] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the time that each stage took in each turn of a conversation.
+    """Show the time that each stage took in each turn of a conversation, or find past conversations.
 
     Exit code: 0 turns were shown, 1 no such conversation, or no Parley answers,
     2 the settings are wrong.
     """
-    from deploy.monitor.turns import run_turns
+    from deploy.monitor.turns import run_find, run_turns
 
+    if find is not None:
+        raise typer.Exit(run_find(server_url(url), find, as_json=as_json))
     raise typer.Exit(run_turns(server_url(url), session, as_json=as_json))

@@ -40,6 +40,10 @@ class Turn:
     """How the reply ended; empty until then."""
     marks: dict[str, float] = field(default_factory=dict)
     """Times by name, in ms since the end of speech; server's clock."""
+    spoken: bool = True
+    """The person spoke it; for other turns, times count from the request."""
+    segments: list[dict[str, Any]] = field(default_factory=list)
+    """Where the time until the first audio went: `name`, `begin_ms`, `end_ms`."""
 
 
 class Track:
@@ -140,7 +144,7 @@ class Conversation:
         elif kind == "resume":
             self.track.resume(now_s)
         elif kind == "timing":
-            turn.marks = message["marks"]
+            turn.marks, turn.spoken, turn.segments = message["marks"], message["spoken"], message["segments"]
         elif kind == "error":
             self.errors.append(f"{message['code']}: {message['message']}")
         elif kind == "ready":

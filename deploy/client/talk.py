@@ -15,7 +15,7 @@ from rich.text import Text
 from deploy.client.conversation import Conversation, Recording, Speech, TalkFailed, Track, Turn, converse
 from deploy.client.performance import Performer, gather_sounds, read_sound
 from deploy.client.scene import BadScene, load_scenes
-from deploy.monitor.drawing import marked_parts, waterfall
+from deploy.monitor.drawing import waterfall
 from shared.protocol.session import RATE_HZ
 
 NOTES = {
@@ -72,15 +72,17 @@ class Printer:
             self._line("parley", turn.reply, "" if turn.status == "completed" else f" ({turn.status})")
         elif kind == "timing" and "first_audio" in turn.marks and turn.turn not in self._drawn:
             self._drawn.add(turn.turn)
-            self.waterfall(turn.marks)
+            self.waterfall(turn)
         elif kind in ("pause", "resume", "interrupt"):
             self._line("", NOTES[kind].format(**message))
         elif kind == "error":
             self._line("error", conversation.errors[-1])
 
-    def waterfall(self, marks: dict[str, float]) -> None:
-        """Print a bar for each mark, from the mark before it. Zero is the end of speech."""
-        for line in waterfall(marked_parts(marks)):
+    def waterfall(self, turn: Turn) -> None:
+        """Print the segments of the turn."""
+        since = "the end of speech" if turn.spoken else "the request"
+        sent = f"first audio sent {turn.marks['first_audio']:.0f} ms after {since}"
+        for line in (sent, *waterfall(turn.segments)):
             self._console.print(Text(f"        {line}", "dim"))
 
     def _line(self, who: str, text: str, note: str = "") -> None:

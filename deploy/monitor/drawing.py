@@ -1,13 +1,13 @@
 """Draws tables, and the waterfall of a turn as text. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.table import Table
 
-BAR_CELLS = 40
+from shared.protocol.turn_record import SEGMENTS
 
-Part = tuple[str, float, float]
-"""A part of a turn: name, begin and end in ms."""
+BAR_CELLS = 40
 
 
 def new_table(*headings: str) -> Table:
@@ -20,25 +20,31 @@ def new_table(*headings: str) -> Table:
     return table
 
 
-def waterfall(parts: Sequence[Part], cells: int = BAR_CELLS) -> list[str]:
-    """A line for each part: its name, its end, and a bar from its begin to its end. All bars have the same scale."""
-    scale = cells / max([1.0, *(end_ms for _, _, end_ms in parts)])
-    return [
-        f"{name.replace('_', ' '):<15}{end_ms:7.0f} ms  {bar(begin_ms * scale, end_ms * scale)}"
-        for name, begin_ms, end_ms in parts
-    ]
+def waterfall(segments: Sequence[Mapping[str, Any]], cells: int = BAR_CELLS) -> list[str]:
+    """A line for each segment of a turn: its label, how long it took, when it was done, and its bar.
+
+    All bars are on one time axis, which begins at the end of speech. A segment is a `name` of `SEGMENTS`, `begin_ms` and
+    `end_ms`.
+    """
+    scale = cells / max([1.0, *(one["end_ms"] for one in segments)])
+    turn_end_ms = next((one["end_ms"] for one in segments if one["name"] == "endpoint"), None)
+    lines = []
+    for one in segments:
+        begin_ms, end_ms = one["begin_ms"], one["end_ms"]
+        is_prepared = turn_end_ms is not None and one["name"] != "endpoint" and end_ms <= turn_end_ms
+        drawn = bar(begin_ms * scale, end_ms * scale)
+        note = "  prepared in the silence" if is_prepared else ""
+        took_ms = max(0.0, end_ms - begin_ms)
+        lines.append(f"{label(one['name']):<15}{took_ms:6.0f} ms, done at {end_ms:5.0f} ms  {drawn}{note}")
+    return lines
+
+
+def label(name: str) -> str:
+    """The label of a segment. A server of another version may have others."""
+    return SEGMENTS[name].label if name in SEGMENTS else name
 
 
 def bar(begin: float, end: float) -> str:
     """A bar between two columns; a thin mark if they are less than one column apart."""
     first, last = round(max(0.0, begin)), round(max(0.0, end))
     return " " * first + ("▇" * (last - first) or "▏")
-
-
-def marked_parts(marks: dict[str, float]) -> list[Part]:
-    """Turn marks into parts: each lasts from the mark before it to its own. `marks` are ms since the end of speech."""
-    parts, before_ms = [], 0.0
-    for name, at_ms in sorted(marks.items(), key=lambda mark: mark[1]):
-        parts.append((name, before_ms, at_ms))
-        before_ms = max(before_ms, at_ms)
-    return parts

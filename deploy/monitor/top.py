@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.monitor.client import RequestFailed, exit_code_of, fetch
-from deploy.monitor.drawing import bar, new_table
+from deploy.monitor.drawing import bar, label, new_table
 
 REFRESH_S = 1.0
 TURNS, SESSIONS, CELLS = 12, 6, 32
@@ -23,7 +23,7 @@ TURNS, SESSIONS, CELLS = 12, 6, 32
 STATES = {"ready": "green", "full": "yellow", "behind": "yellow", "missing": "red", "unknown": "dim"}
 COLOURS = {
     "endpoint": "bright_black", "transcript": "cyan", "first_token": "blue", "first_sentence": "magenta",
-    "first_audio": "bright_magenta", "release": "yellow",
+    "first_audio": "bright_magenta", "release": "yellow", "played": "green",
 }  # fmt: skip
 
 SILENCE = "░"
@@ -97,12 +97,18 @@ def picture(data: Snapshot) -> RenderableType:
 
 def _headline(data: Snapshot) -> Text:
     total, broker = data["latency"]["total"], data["broker"]
-    figures = f"p50 {_ms(total['p50_ms'])}, p95 {_ms(total['p95_ms'])} over {data['latency']['turns']} turns"
+    turns = f"{total['n']} spoken turn" if total["n"] == 1 else f"{total['n']} spoken turns"
+    figures = f"p50 {_ms(total['p50_ms'])}, {_slow_end(total)[0]} {_ms(total[_slow_end(total)[1]])} over {turns}"
     state = "not reachable"
     if broker:
         state = f"{broker['server']}, {_bytes(broker['memory_bytes'])} of {_bytes(broker['memory_limit_bytes'])}, "
         state += f"{broker['clients']} clients, {broker['commands_per_s']} commands/s"
-    return Text.assemble((f"first audio {figures}", "bold"), f"\nbroker {state}")
+    return Text.assemble((f"first audio sent {figures}", "bold"), f"\nbroker {state}")
+
+
+def _slow_end(figures: Mapping[str, Any]) -> tuple[str, str]:
+    """Name and field of the slow end: the p95, or the slowest turn where there are too few turns for it."""
+    return ("slowest", "max_ms") if figures["p95_ms"] is None else ("p95", "p95_ms")
 
 
 def _stages(data: Snapshot) -> Table:
@@ -124,10 +130,11 @@ def _stages(data: Snapshot) -> Table:
 
 
 def _latency(data: Snapshot) -> Table:
-    table = new_table("part", "stage", ">p50", ">p95")
+    slow, field = _slow_end(data["latency"]["total"])
+    table = new_table("step", "stage", ">p50", f">{slow}")
     for part in data["latency"]["segments"]:
-        name = Text(part["name"].replace("_", " "), COLOURS.get(part["name"], ""))
-        table.add_row(name, part["stage"], _ms(part["p50_ms"]), _ms(part["p95_ms"]))
+        name = Text(label(part["name"]), COLOURS.get(part["name"], ""))
+        table.add_row(name, part["stage"], _ms(part["p50_ms"]), _ms(part[field]))
     return table
 
 
@@ -162,7 +169,7 @@ def _turns(data: Snapshot) -> RenderableType:
     if not turns:
         return Text("no finished turn yet", "dim")
     longest_ms = max([data["slow_ms"], *(part["end_ms"] for turn in turns for part in turn["segments"])])
-    table = new_table("session", ">turn", "since the end of speech", ">first audio", "outcome")
+    table = new_table("session", ">turn", "since the end of speech", ">sent", "outcome")
     for turn in turns:
         waited = Text(_ms(turn["first_audio_ms"]), "red" if turn["slow"] else "")
         table.add_row(turn["session"][:8], str(turn["turn"]), _bar(turn, longest_ms), waited, turn["outcome"])

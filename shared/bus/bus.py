@@ -111,6 +111,7 @@ class Bus(Records):
         self.writer: RedisConnection
         self._reader: Reader
         self.clock = BrokerClock(role)
+        self.keep_turns_h = settings.keep_turns_h
 
     @classmethod
     @asynccontextmanager

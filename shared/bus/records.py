@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from shared.audio.voices import ClonedVoice, VoiceInfo
+from shared.bus.broker_clock import BrokerClock
 from shared.bus.connection import ReplyCallback
 from shared.observability import metrics
 from shared.protocol.codec import BadFrame
@@ -23,6 +24,8 @@ class Records(Protocol):
 
     keys: Keys
     role: str
+    clock: BrokerClock
+    keep_turns_h: int
 
     # The bus implements these.
     def send(self, *args: str | bytes | int | float, on_reply: ReplyCallback | None = None) -> None: ...
@@ -32,13 +35,17 @@ class Records(Protocol):
     # -- turns ------------------------------------------------------------------------------------
 
     def keep_turn(self, record: TurnRecord) -> None:
-        """Add the record of a finished turn; the oldest records of all sessions are trimmed."""
-        self.send(b"XADD", self.keys.turns(), b"MAXLEN", b"~", TURNS_MAXLEN, b"*", b"t", record.pack())
+        """Add the record of a finished turn; records that are too old or too many are deleted."""
+        key, kept_s = self.keys.turns(), 3600 * self.keep_turns_h
+        self.send(b"XADD", key, b"MAXLEN", b"~", TURNS_MAXLEN, b"*", b"t", record.pack())
+        self.send(b"XTRIM", key, b"MINID", max(0, self.clock.now_ms() - 1000 * kept_s))
+        self.send(b"EXPIRE", key, kept_s)
 
-    async def turns(self, limit: int, after: str = "-") -> list[tuple[str, TurnRecord]]:
-        """Return id and record of the newest finished turns after the id `after`, at most `limit`, oldest first."""
+    async def turns(self, limit: int, after: str = "-", before: str = "+") -> list[tuple[str, TurnRecord]]:
+        """Return id and record of the newest finished turns between these ids, at most `limit`, oldest first."""
         begin = after if after == "-" else f"({after}"
-        entries = await self.call(b"XREVRANGE", self.keys.turns(), b"+", begin, b"COUNT", limit)
+        end = before if before == "+" else f"({before}"
+        entries = await self.call(b"XREVRANGE", self.keys.turns(), end, begin, b"COUNT", limit)
         records = []
         for entry_id, fields in reversed(entries):
             try:

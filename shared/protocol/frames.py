@@ -172,6 +172,8 @@ class TurnInterrupted(Frame):
     """`speech`, `text`, `client`."""
     heard: int
     """Samples of the reply that were played, at the client's rate."""
+    rate_hz: int = 0
+    """The client's rate."""
 
 
 # -- recognition: asr to llm and edge -------------------------------------------------------------
@@ -328,6 +330,8 @@ class PlayedOut(Frame):
     """Samples that were played, at the client's rate."""
     total: int
     """Samples that were sent, at the client's rate."""
+    rate_hz: int = 0
+    """The client's rate."""
 
 
 @dataclass(frozen=True, slots=True)

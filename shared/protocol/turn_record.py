@@ -24,39 +24,60 @@ class Segment:
         return max(0.0, self.end_ms - self.begin_ms) / 1000
 
 
-_PARTS = (
-    # name, stage, mark at its end, marks at which it can begin (the latest of those that exist)
-    ("transcript", "asr", "transcript", ("paused",)),
-    ("first_token", "llm", "first_token", ("transcript", "sounded", "asked")),
-    ("first_sentence", "llm", "first_sentence", ("first_token",)),
-    ("first_audio", "tts", "voice", ("transcript", "sounded", "asked", "first_token", "first_sentence")),
-    ("release", "edge", "first_audio", ("voice", "endpoint")),
-)
+@dataclass(frozen=True, slots=True)
+class SegmentKind:
+    """How a segment is found in the marks of a turn, and how people read it."""
 
-SEGMENTS: dict[str, str] = {"endpoint": "vad", **{name: stage for name, stage, _, _ in _PARTS}}
-"""The stage of each segment, in order."""
+    stage: str
+    """The stage that spends the time; `client` for what happens after the sending."""
+    label: str
+    about: str
+    end: str
+    """The mark at its end."""
+    begins: tuple[str, ...] = ()
+    """The marks at which it can begin: the latest of those that exist. Without any, it begins at the endpoint."""
+
+
+SEGMENTS: dict[str, SegmentKind] = {
+    "endpoint": SegmentKind("vad", "Endpoint", "silence until the turn counted as over", "endpoint"),
+    "transcript": SegmentKind("asr", "Transcript", "until the words were recognised", "transcript", ("paused",)),
+    "first_token": SegmentKind(
+        "llm", "First token", "until the chat model began", "first_token", ("transcript", "sounded", "asked")
+    ),
+    "first_sentence": SegmentKind(
+        "llm", "First sentence", "until the first clause was complete", "first_sentence", ("first_token",)
+    ),
+    "first_audio": SegmentKind(
+        "tts", "First audio", "until the voice made the first audio", "voice",
+        ("transcript", "sounded", "asked", "first_token", "first_sentence"),
+    ),
+    "release": SegmentKind("edge", "Sending", "from first audio and endpoint to sending", "first_audio", ("voice", "endpoint")),
+    "played": SegmentKind("client", "Playback", "network, buffer and loudspeaker", "played", ("first_audio",)),
+}  # fmt: skip
+"""The segments of a turn by name, in order. The page has the same list in web/segments.js."""
 
 
 INNER = frozenset({"paused", "sounded", "asked", "voice"})
 """Internal marks, needed to compute segments and not sent to clients."""
 
 
-def segments(marks: Mapping[str, float]) -> list[Segment]:
+def segments(marks: Mapping[str, float], *, spoken: bool = True) -> list[Segment]:
     """Return the segments of which both ends are known. Work that was not prepared at a pause begins at the endpoint.
 
     A turn that is answered from its audio has no transcript segment. If the chat model speaks itself, there is no
-    sentence segment, and the first audio counts for the llm stage.
+    sentence segment, and the first audio counts for the llm stage. A turn that was not `spoken` (typed, or asked for by
+    the client) has no endpoint and no transcript: it begins when it was sent.
     """
+    left_out = (() if spoken else ("endpoint", "transcript")) + (("transcript",) if "sounded" in marks else ())
+    marks = {name: ms for name, ms in marks.items() if name not in left_out}
     found = []
-    if "sounded" in marks:
-        marks = {name: ms for name, ms in marks.items() if name != "transcript"}
-    if "endpoint" in marks:
-        found.append(Segment("endpoint", "vad", 0.0, marks["endpoint"]))
-    for name, stage, end, begins in _PARTS:
-        known = [marks[begin] for begin in begins if begin in marks] or [marks.get("endpoint", 0.0)]
-        if end in marks:
-            spent_in = "llm" if name == "first_audio" and "first_sentence" not in marks else stage
-            found.append(Segment(name, spent_in, max(known), max(marks[end], *known)))
+    for name, kind in SEGMENTS.items():
+        if kind.end not in marks:
+            continue
+        known = [marks[begin] for begin in kind.begins if begin in marks] or [marks.get("endpoint", 0.0)]
+        begin_ms = 0.0 if name == "endpoint" else max(known)
+        spent_in = "llm" if name == "first_audio" and "first_sentence" not in marks else kind.stage
+        found.append(Segment(name, spent_in, begin_ms, max(marks[kind.end], begin_ms)))
     return found
 
 
@@ -66,7 +87,7 @@ class BadRecord(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TurnRecord:
-    """The record of a finished turn, for operators. It contains nothing that was said."""
+    """The record of a finished turn, for operators. It contains what was said only if the edge may log content."""
 
     session: str
     turn: int
@@ -86,6 +107,10 @@ class TurnRecord:
     spoken: bool = False
     """The person spoke the turn; typed and requested turns do not count for voice latency."""
     marks: dict[str, float] = field(default_factory=dict)
+    said: str = ""
+    """What the person said or typed; empty if the edge may not log content."""
+    reply: str = ""
+    """The reply as far as it was heard; empty if the edge may not log content."""
 
     def pack(self) -> bytes:
         return bytes(msgpack.packb(astuple(self)))

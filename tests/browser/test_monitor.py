@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import uvicorn
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from websockets.sync.client import ClientConnection, connect
 
 from services.edge.gateway.gateway import Gateway
@@ -17,6 +19,8 @@ from services.edge.http.app import create_app
 from shared.settings import Settings
 from shared.worker.lifecycle import Shutdown
 from tests.browser.test_page import Page, Server, chromium
+from tests.conftest import system
+from tests.support.system import SCRIPTED
 
 SLOW_ENDPOINT_MS = 1100
 WATCHED = """
@@ -62,12 +66,16 @@ def test_an_operator_sees_a_slow_turn_and_reads_its_log(
         assert page.run("return document.querySelectorAll('.state.ready').length") == 4
         assert "of 400" in words(page, "#stages")
         assert session[:8] in words(page, "#sessions")
-        page.until(f"return document.querySelector('#slow .turn.slow a[href$=\"{session}\"]')")
         row = f"#turns .turn.slow:has(a[href$='{session}'])"
+        page.until(f'return document.querySelector("{row}")')
+        assert "· turn 1" in words(page, row)
+        assert page.run("return document.getElementById('slow').hidden")  # it is in the list above already
         assert len(page.driver.find_elements(By.CSS_SELECTOR, f"{row} .segment")) >= 4
         assert "endpoint 1.1" in page.run(f'return document.querySelector("{row} .track").ariaLabel').lower()
         assert "commands" in words(page, "#broker").lower()
-        assert "No worker reports a GPU" in words(page, "#gpus")
+        assert "Failed work (dead letters)" in words(page, "#broker")
+        assert page.run("return document.getElementById('gpus').hidden")
+        assert "spoken turn" in words(page, "#latency h2")
 
         for width, height, dark in ((1280, 900, False), (1280, 900, True), (360, 740, False)):
             page.look(width, height, dark=dark)
@@ -79,7 +87,9 @@ def test_an_operator_sees_a_slow_turn_and_reads_its_log(
         page.until("return window.monitor && monitor.snapshots > 0 && location.pathname.includes('/sessions/')")
         page.until("return document.querySelector('.turn-card')")
         assert "in progress" in words(page, "#tiles")
-        assert "first audio 1.1" in words(page, ".turn-card h3")
+        assert "Turn 1 · first audio sent after 1.1" in words(page, ".turn-card h3")
+        assert "1.0 of 1.0 s of the reply were heard" in words(page, ".turn-card .note")
+        assert "PARLEY_LOG_CONTENT=true" in words(page, "#turns .body > .note")
         log = words(page, "#event-log")
         assert "TurnCommitted" in log
         assert "11 characters" in log
@@ -131,13 +141,13 @@ def test_every_card_has_an_empty_state(tmp_path: Path) -> None:
         assert words(page, "#stages").count("unknown") == 4
         for part, expected in {
             "turns": "No turn has ended yet",
-            "slow": "No turn has ended yet",
-            "latency": "No latency to show yet",
+            "latency": "No times to show yet",
             "sessions": "No conversation is in progress",
             "broker": "The broker is not reachable",
+            "past": "the broker is not reachable",
         }.items():
             assert expected in words(page, f"#{part}"), part
-        assert page.console_errors() == []
+        assert all("503" in error for error in page.console_errors())  # the search
 
         gateway.settings = gateway.settings.model_copy(update={"monitor": "off"})
         page.until("return document.getElementById('warning').innerText.includes('PARLEY_MONITOR=on')")
@@ -147,3 +157,54 @@ def test_an_unknown_conversation_is_reported(parley_server: Server, tmp_path: Pa
     with chromium(tmp_path) as page:
         page.driver.get(f"{parley_server.url}/monitor/sessions/nobody")
         page.until("return document.getElementById('warning').innerText.includes(\"session 'nobody' is unknown\")")
+
+
+@pytest.fixture(scope="module")
+def open_server() -> Iterator[Server]:
+    """A system that may log what was said."""
+    with system({**SCRIPTED, "PARLEY_LOG_CONTENT": "true"}) as running:
+        yield running
+
+
+def test_a_past_conversation_is_found_by_what_was_said(
+    open_server: Server, speech_pcm: Callable[[str, int], bytes], tmp_path: Path
+) -> None:
+    with talking(open_server, speech_pcm("hello there", 16_000)) as (client, session):
+        client.close()
+    with chromium(tmp_path) as page:
+        page.open(open_server.url)
+        page.type("the word pineapple")
+        page.until("return parley.turns[0]?.marks.played && parley.state === 'ready'")
+        typed = page.run("return parley.session")
+        link = f"document.querySelector('a[href=\"/monitor/sessions/{typed}\"]')"
+        page.run("document.getElementById('timing').open = true")
+        page.until(f"return {link}.checkVisibility()")
+        listed = "[...document.querySelectorAll('#past tbody a')].map((link) => link.pathname.split('/').pop())"
+        watch(page, f"{open_server.url}/monitor")
+        again = "document.querySelector('#search button').click()"  # the record of a turn may not be there yet
+        page.until(f"{again}; return {listed}.length === 2")
+        assert page.run(f"return {listed}") == [typed, session]
+        find = page.driver.find_element(By.ID, "find")
+        for query, expected in (("PINEAPPLE", [typed]), (session[:8], [session]), ("no such word", [])):
+            find.clear()
+            find.send_keys(query, Keys.ENTER)
+            page.until(f"return {listed}.join() === '{','.join(expected)}'")
+        assert "No conversation matches" in words(page, "#past")
+        find.clear()
+        find.send_keys(Keys.ENTER)
+        page.until(f"return {listed}.length === 2")
+        page.driver.find_element(By.CSS_SELECTOR, "#outcome option[value=failed]").click()
+        page.until(f"return {listed}.length === 0")
+        page.driver.find_element(By.CSS_SELECTOR, "#outcome option[value='']").click()
+        page.until(f"return {listed}.length === 2")
+        assert "the word pineapple" in words(page, "#past")
+
+        page.driver.find_element(By.CSS_SELECTOR, f"#past a[href$='{typed}']").click()
+        page.until("return document.querySelector('.turn-card')")
+        assert "Person: the word pineapple" in words(page, ".turn-card")
+        assert "Parley: This is a scripted reply" in words(page, ".turn-card")
+        labels = [cell.text for cell in page.driver.find_elements(By.CSS_SELECTOR, ".turn-card tbody th")]
+        assert "Endpoint" not in labels
+        page.driver.find_element(By.CSS_SELECTOR, "a.talk").click()
+        page.until("return Boolean(window.parley)")
+        assert page.console_errors() == []

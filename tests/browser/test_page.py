@@ -21,9 +21,8 @@ from selenium.webdriver.common.keys import Keys
 
 import services.edge
 from shared.protocol.session import SESSION_TABLE
-from tests.browser.conftest import KEEP_SOCKETS, Page, Server, SpeechWav, chromium
-
-__all__ = ["Page", "Server", "chromium"]
+from shared.protocol.turn_record import SEGMENTS
+from tests.browser.conftest import KEEP_SOCKETS, Server, SpeechWav, chromium
 
 WEB = Path(services.edge.__file__).parent / "web"
 
@@ -49,8 +48,9 @@ def test_a_spoken_turn_is_shown_answered_and_heard(
         marks = turn["marks"]
         assert marks["played"] >= marks["first_audio"] > 0
         assert marks["endpoint"] > 0
-        assert len(page.driver.find_elements(By.CSS_SELECTOR, "#waterfall tbody .segment")) == len(marks)
-        assert "p50" in page.text("timing-headline")
+        labels = [cell.text for cell in page.driver.find_elements(By.CSS_SELECTOR, "#waterfall tbody th")]
+        assert labels == [kind.label for kind in SEGMENTS.values()]
+        assert "1 spoken turn" in page.text("timing-headline")
         assert page.console_errors() == []
 
         for name, width, height, dark in (
@@ -328,34 +328,6 @@ def test_the_settings_panel_has_the_ranges_and_defaults_of_the_server(
         page.type("hello there")
         page.until("return parley.events.includes('ready')")
         assert page.console_errors() == []
-
-
-def test_the_bars_of_a_waterfall(parley_server: Server, browser: Callable[..., Any], silent_wav: Path) -> None:
-    script = """
-        const [done] = [arguments[0]];
-        Promise.all([import("/web/call/waterfall.js"), import("/web/format.js")]).then(([w, f]) => done({
-            bars: w.bars({ endpoint: 500, first_token: 430, first_audio: 620, transcript: 200, played: 655 })
-                .map(({ name, start, end }) => [name, start, end]),
-            percentiles: [50, 95, 100].map((p) => w.percentile([4, 1, 3, 2], p)).concat(w.percentile([], 50)),
-            total: [w.total({ first_audio: 3, played: 5 }), w.total({ first_audio: 3 }), w.total({ endpoint: 1 })],
-            axis: [1, 100, 101, 800, 1240, 10000].map(f.axis),
-            words: [0, 87.4, 999.6, 1240, 12400, null].map(f.duration),
-        }));
-    """
-    with browser(silent_wav) as page:
-        page.open(parley_server.url)
-        got = page.driver.execute_async_script(script)
-    assert got["bars"] == [
-        ["endpoint", 0, 500],
-        ["transcript", 500, 500],  # done during the silence: no added time
-        ["first_token", 500, 500],
-        ["first_audio", 500, 620],
-        ["played", 620, 655],
-    ]
-    assert got["percentiles"] == [2.5, pytest.approx(3.85), 4, None]
-    assert got["total"] == [5, 3, None]
-    assert got["axis"] == [100, 100, 150, 1000, 1500, 10000]
-    assert got["words"] == ["0 ms", "87 ms", "1.00 s", "1.24 s", "12.4 s", "–"]
 
 
 def test_resampling(parley_server: Server, browser: Callable[..., Any], silent_wav: Path) -> None:

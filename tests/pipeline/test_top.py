@@ -59,15 +59,19 @@ async def test_the_turns_of_a_session_and_the_system_are_printed(parley_server: 
         asyncio.to_thread(call, "top", "--once", PARLEY_PORT=port),
     )
     lines = drawn.splitlines()
-    assert lines[0].startswith("turn 1  first audio ")
+    assert lines[0].startswith("turn 1  first audio sent after ")
     assert "completed, heard 1.0 of 1.0 s" in lines[0]
-    assert [line.split("  ")[1] for line in lines[1:3]] == ["endpoint", "transcript"]
+    assert [line.split("  ")[1] for line in lines[1:3]] == ["Endpoint", "Transcript"]
     assert "▇" in lines[1]
     assert talked in listed
 
-    for words in ("vad", "webrtc", "of 400", "ready", "first sentence", "commands/s", talked[:8]):
+    for words in ("vad", "webrtc", "of 400", "ready", "First sentence", "commands/s", talked[:8]):
         assert words in once, words
     assert by_settings.stdout.split("\n")[2] == once.split("\n")[2]  # the head of the stages
+    found = run("turns", "--find", talked[:10])
+    assert talked in found
+    assert "PARLEY_LOG_CONTENT=true" in found
+    assert "no conversation matches" in run("turns", "--find", "no such words")
     data = json.loads(as_json)
     turn = next(row for row in data["turns"] if row["session"] == talked)
     assert turn["slow"]

@@ -30,7 +30,7 @@ class Line:
     rate_hz = RATE_HZ
     starts_with = None
 
-    def __init__(self, *, can_pause: bool = True, hears: bool = True, **settings: Any) -> None:
+    def __init__(self, *, can_pause: bool = True, hears: bool = True, content: bool = False, **settings: Any) -> None:
         self.can_pause = can_pause
         self.events: list[ev.Event] = []
         self.closed: tuple[int, str] | None = None
@@ -41,7 +41,8 @@ class Line:
         self.bus = SimulatedBus(random.Random(0), (0.0, 0.0))
         self.bus.on_job = lambda stage, stream, entry_id, frame: self.jobs.append(frame)
         self.bus.on_stop.append(lambda session, *message: self.stops.append(message))
-        self.session = Session(self.bus, self, Settings(), Abilities(hears=hears), lambda message: True, self._close)
+        edge = Settings(log_content=content)
+        self.session = Session(self.bus, self, edge, Abilities(hears=hears), lambda message: True, self._close)
         self.session.start(SessionSettings(**settings))
         self.id = self.session.id
         self._number = 0

@@ -17,7 +17,7 @@ from pathlib import Path
 from websockets.asyncio.client import ClientConnection, connect
 
 from shared.audio.pcm import Resampler
-from tests.browser.test_page import Page, chromium
+from tests.browser.conftest import Page, chromium
 from tests.support.system import CLASSIC, System, running_system
 
 WIDTH, HEIGHT = 1280, 800

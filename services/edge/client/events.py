@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.protocol.session import Message, SessionSettings, ToolCall
+from shared.protocol.turn_record import Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +135,14 @@ class Interrupt:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """The times of a turn's steps: milliseconds since the end of speech, by name."""
+    """Where a turn's time went until its first audio was sent."""
 
     turn: int
     marks: dict[str, float]
+    """The times of its steps: milliseconds since the end of speech, by name."""
+    spoken: bool = True
+    """The person spoke the turn. Others (typed, requested, a greeting) do not count for the response time."""
+    segments: tuple[Segment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

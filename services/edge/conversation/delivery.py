@@ -12,7 +12,7 @@ from services.edge.conversation.reply import Reply, ReplySignal, ReplyState
 from services.edge.conversation.state import State
 from shared.protocol import frames as fr
 from shared.protocol.session import ToolCall
-from shared.protocol.turn_record import INNER
+from shared.protocol.turn_record import INNER, segments
 
 # -- sent -----------------------------------------------------------------------------------------
 
@@ -58,9 +58,11 @@ def _became_audible(state: State, reply: Reply, at: Stamp) -> None:
         turn.report.mark(name, at_ms)
     if turn.report.mark("first_audio", at.now_ms):
         marks = turn.report.marks()
-        if turn.report.spoken:
+        spoken = turn.report.spoken
+        if spoken:
             state.effects.append(fx.FirstAudio(marks, turn.report.trace))
-        state.emit(ev.Timing(reply.turn, {name: ms for name, ms in marks.items() if name not in INNER}))
+        shown = {name: ms for name, ms in marks.items() if name not in INNER}
+        state.emit(ev.Timing(reply.turn, shown, spoken, tuple(segments(marks, spoken=spoken))))
 
 
 def _end(state: State, reply: Reply) -> None:
@@ -136,7 +138,7 @@ def interrupt(state: State, reply: Reply, status: str, reason: str, at: Stamp) -
         return
     heard = reply.playout.heard(at.now_s)
     state.emit(ev.Interrupt(reply.turn, reply.ms(heard), reply.heard_text(heard)))
-    state.publish(fr.TurnInterrupted(reply.turn, reason, heard))
+    state.publish(fr.TurnInterrupted(reply.turn, reason, heard, reply.playout.rate_hz))
     if not reply.ended:
         reply.ended = True
         state.emit(ev.ReplyEnded(reply.turn, status, reply.text))
@@ -159,7 +161,8 @@ def _retire(state: State, reply: Reply, heard: int, at: Stamp) -> None:
         for name, at_ms in reply.marks.items():
             turn.report.mark(name, at_ms)
     outcome.answer(state, reply, heard, at)
-    state.publish(fr.PlayedOut(reply.turn, reply.revision, heard, reply.playout.sent), urgent=False)
+    playout = reply.playout
+    state.publish(fr.PlayedOut(reply.turn, reply.revision, heard, playout.sent, playout.rate_hz), urgent=False)
 
 
 def _cancel_timer(state: State, reply: Reply) -> None:

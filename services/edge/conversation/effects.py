@@ -129,6 +129,9 @@ class TurnEnded:
     """W3C traceparent; empty: the turn is not traced."""
     speech_end_ms: int
     """Broker's clock at the end of speech, from which the marks are counted; 0: not known."""
+    said: str
+    reply: str
+    """The reply as far as it was heard."""
 
 
 Observation = Count | Silenced | FirstAudio | FirstPlayed | TurnEnded

@@ -11,6 +11,9 @@ from shared.observability import metrics
 from shared.observability.tracing import Attributes, begin_span, is_tracing, session_label, trace_id
 from shared.protocol.turn_record import TurnRecord, segments
 
+LONGEST_TEXT = 2_000
+"""Characters of a text that the record of a turn keeps."""
+
 EngineOf = Callable[[str], str]
 """Takes a stage; gives the name of the engine that it runs on."""
 
@@ -26,10 +29,14 @@ class Observer:
         rate_hz: Callable[[], int],
         age_s: Callable[[int], float],
         engine_of: EngineOf,
+        *,
+        content: bool = False,
     ) -> None:
-        """`rate_hz`: of the client's audio. `age_s`: how long ago the client's microphone recorded this sample."""
+        """`rate_hz`: of the client's audio. `age_s`: how long ago the client's microphone recorded this sample. `content`:
+        the record of a turn may contain what was said."""
         self._bus, self._session, self._protocol = bus, session, protocol
         self._rate_hz, self._age_s, self._engine_of = rate_hz, age_s, engine_of
+        self._content = content
         self._audio_seconds = metrics.audio_seconds.labels("out", protocol)
 
     def observe(self, what: fx.Observation) -> None:
@@ -71,6 +78,8 @@ class Observer:
         metrics.turns_total.labels(turn.outcome).inc()
         fields = asdict(turn)
         trace, speech_end_ms = fields.pop("trace"), fields.pop("speech_end_ms")
+        for name in ("said", "reply"):
+            fields[name] = fields[name][:LONGEST_TEXT] if self._content else ""
         record = TurnRecord(session=self._session, protocol=self._protocol, trace=trace_id(trace), **fields)
         self._bus.keep_turn(record)
         if speech_end_ms:  # else it is not known when the span begins

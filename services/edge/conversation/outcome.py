@@ -27,6 +27,7 @@ def _answer(state: State, number: int, outcome: str, revision: int, heard_ms: in
     if turn is None or not turn.change(TurnSignal.ANSWER):
         return
     report = turn.report
+    said, heard_text = state.record.texts(number)
     state.effects.append(
         TurnEnded(
             turn=number,
@@ -40,6 +41,8 @@ def _answer(state: State, number: int, outcome: str, revision: int, heard_ms: in
             spoken=report.spoken,
             trace=report.trace,
             marks=report.marks(),
+            said=said,
+            reply=heard_text,
         )
     )
     forget(state, turn)

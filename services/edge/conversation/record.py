@@ -23,6 +23,15 @@ class Record:
     def messages(self) -> Sequence[Message]:
         return self._conversation.messages()
 
+    def texts(self, turn: int) -> tuple[str, str]:
+        """What the person said in this turn, and what was heard of the reply to it."""
+        messages = [message for message in self._conversation.messages() if message.turn == turn]
+        said, heard = (
+            " ".join(filter(None, (message.text for message in messages if message.role == role)))
+            for role in ("user", "assistant")
+        )
+        return said, heard
+
     @property
     def ends_with_answer(self) -> bool:
         """The newest message is the result of a tool."""

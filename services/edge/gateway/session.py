@@ -72,7 +72,15 @@ class Session:
             bus,
             self._channel,
             self.id,
-            Observer(bus, self.id, protocol, lambda: codec.rate_hz, self._audio_input.age_s, engine_of),
+            Observer(
+                bus,
+                self.id,
+                protocol,
+                lambda: codec.rate_hz,
+                self._audio_input.age_s,
+                engine_of,
+                content=settings.log_content,
+            ),
             # the rate is known only once there is audio
             lambda: Playout(codec.rate_hz, settings.reply_ahead_s, keeps=not codec.can_pause),
             self._emit,

@@ -10,7 +10,7 @@ from fastapi.staticfiles import StaticFiles
 
 from services.edge.gateway.errors import Refused, error_response
 from services.edge.gateway.gateway import Gateway
-from services.edge.http.monitor.routes import monitor_router
+from services.edge.http.monitor.routes import is_open, monitor_router
 from services.edge.http.system import system_router
 from services.edge.http.voice_preview import voice_preview_router
 from services.edge.http.voices import voices_router
@@ -59,10 +59,11 @@ def create_app(gateway: Gateway) -> FastAPI:
         return JSONResponse({**body, "reason": refusal.message}, 503)
 
     @app.get("/config")
-    async def config() -> dict[str, Any]:
+    async def config(request: Request) -> dict[str, Any]:
         voices = gateway.admission.voices()
         return {
             "profile": gateway.settings.profile,
+            "monitor": is_open(gateway.settings, request),
             "voices": voices,
             "rates": list(RATES_HZ),
             "engines": {stage: shown["engine"] for stage, shown in gateway.admission.stages().items()},

@@ -34,3 +34,9 @@ export const clock = (ms) => new Date(ms).toLocaleTimeString([], { hour12: false
 
 /** Local time of day, to the millisecond. */
 export const exactClock = (ms) => `${clock(ms)}.${String(ms % 1000).padStart(3, "0")}`;
+
+/** Local date, or nothing for today. */
+export function day(ms) {
+  const date = new Date(ms).toLocaleDateString([], { day: "numeric", month: "short" });
+  return date === new Date().toLocaleDateString([], { day: "numeric", month: "short" }) ? "" : date;
+}

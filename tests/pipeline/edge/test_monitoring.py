@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from services.edge.gateway.gateway import Gateway
 from services.edge.http.app import create_app
+from services.edge.http.monitor.conversations import PAGE
 from services.edge.http.monitor.routes import ENTRIES, TURNS_SHOWN, is_loopback
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone
@@ -128,6 +130,57 @@ async def test_texts_are_shown_if_content_may_be_logged(where: Settings) -> None
         assert not data["masked"]
 
 
+def said(session: str, turn: int, text: str, outcome: str = "completed") -> TurnRecord:
+    return replace(record(session, turn), said=text, reply="Good morning.", outcome=outcome)
+
+
+async def test_past_conversations_are_found_by_text_id_and_outcome(where: Settings) -> None:
+    async with served(where.model_copy(update={"log_content": True})) as (client, _, bus):
+        for number in range(PAGE + 5):  # more than one page of records
+            bus.keep_turn(said("long", number, "Hello."))
+        bus.keep_turn(said("abc1", 1, "Where is the STATION?"))
+        bus.keep_turn(said("abc1", 2, "Thanks.", "failed"))
+
+        async def found(**query: str) -> list[str]:
+            data = await get(client, "/monitor/conversations", params=query)
+            assert data["searched_turns"] == PAGE + 7
+            return [one["id"] for one in data["conversations"]]
+
+        assert await found() == ["abc1", "long"]
+        assert await found(find=" station ") == ["abc1"]
+        assert await found(find="good morning") == ["abc1", "long"]
+        assert await found(find="abc") == ["abc1"]
+        assert await found(outcome="failed") == ["abc1"]
+        assert await found(find="station", outcome="failed") == []  # of one turn
+        (row,) = (await get(client, "/monitor/conversations", params={"find": "station"}))["conversations"]
+        counts = [row[name] for name in ("turns", "failed", "interrupted", "slow", "said")]
+        assert counts == [2, 1, 0, 2, "Where is the STATION?"]
+        turns = (await get(client, "/monitor/sessions/long/data"))["turns"]
+        assert [turn["turn"] for turn in turns] == list(range(PAGE + 5))
+        assert "said" not in (await get(client, "/monitor/data"))["turns"][0]
+        assert (await client.get("/monitor/conversations", params={"find": "x" * 201})).status_code == 422
+
+
+async def test_texts_that_were_recorded_earlier_are_masked_too(where: Settings) -> None:
+    async with served(where) as (client, _, bus):
+        bus.keep_turn(said("one", 1, SECRET))
+        for path in ("/monitor/conversations", "/monitor/sessions/one/data"):
+            response = await client.get(path)
+            assert response.json()["masked"]
+            assert SECRET not in response.text
+        assert (await get(client, "/monitor/conversations", params={"find": SECRET}))["conversations"] == []
+        assert len((await get(client, "/monitor/conversations", params={"find": "on"}))["conversations"]) == 1
+
+
+async def test_turns_are_kept_as_long_as_the_settings_say(where: Settings) -> None:
+    async with served(where.model_copy(update={"keep_turns_h": 2})) as (_, _, bus):
+        old_ms = bus.clock.now_ms() - 3 * 3_600_000
+        bus.send("XADD", bus.keys.turns(), f"{old_ms}-0", "t", record("old").pack())
+        bus.keep_turn(record("new"))
+        assert [one.session for _, one in await bus.turns(10)] == ["new"]
+        assert 0 < await bus.call("TTL", bus.keys.turns()) <= 2 * 3600
+
+
 async def test_turns_remain_after_the_log_has_expired(where: Settings) -> None:
     async with served(where) as (client, _, bus):
         bus.keep_turn(record("one"))
@@ -177,8 +230,9 @@ async def test_pages_and_data_report_a_missing_broker(tmp_path: Path) -> None:
         data = await get(client, "/monitor/data")
         assert {one["state"] for one in data["stages"]} == {"unknown"}
         assert (data["broker"], data["turns"], data["refusal"]) == (None, [], "the broker is not reachable")
-        response = await client.get("/monitor/sessions/one/data")
-        assert (response.status_code, response.json()["error"]["message"]) == (503, "the broker is not reachable")
+        for path in ("/monitor/sessions/one/data", "/monitor/conversations"):
+            response = await client.get(path)
+            assert (response.status_code, response.json()["error"]["message"]) == (503, "the broker is not reachable")
         assert "Monitor" in (await client.get("/monitor")).text
         assert "Event log" in (await client.get("/monitor/sessions/one")).text
 
@@ -207,7 +261,7 @@ async def test_a_broker_that_stops_is_reported_without_an_error(where: Settings)
         assert response.json()["reason"] == "the broker is not reachable"
 
 
-PATHS = ("/monitor", "/monitor/data", "/monitor/sessions/one", "/monitor/sessions/one/data")
+PATHS = ("/monitor", "/monitor/data", "/monitor/sessions/one", "/monitor/sessions/one/data", "/monitor/conversations")
 LOCAL = "127.0.0.1:8000"
 
 
@@ -236,7 +290,8 @@ async def test_access(tmp_path: Path, monitor: str, host: str, headers: dict[str
     async with client_of(Gateway(settings, Shutdown(1))) as client:
         for path in PATHS:
             response = await client.get(path, headers=headers)
-            expected = 503 if status == 200 and path.endswith("one/data") else status  # no broker
+            needs_broker = path.endswith(("one/data", "conversations"))
+            expected = 503 if status == 200 and needs_broker else status
             assert response.status_code == expected, path
             assert (status == 200) or "stages" not in response.text
 

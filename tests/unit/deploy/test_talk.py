@@ -22,6 +22,11 @@ from shared.protocol.session import RATE_HZ
 
 SPEECH_S = 0.2
 MARKS = {"endpoint": 100.0, "transcript": 101.0, "first_token": 102.0, "first_audio": 104.0}
+SEGMENTS = [
+    {"name": "endpoint", "begin_ms": 0.0, "end_ms": 100.0},
+    {"name": "transcript", "begin_ms": 40.0, "end_ms": 90.0},
+    {"name": "first_audio", "begin_ms": 102.0, "end_ms": 103.0},
+]
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
 
@@ -70,7 +75,7 @@ async def answer(socket: ServerConnection) -> None:
     await socket.send(np.full(1600, 1000, dtype="<i2").tobytes())
     await send(socket, type="model_response", turn=1, text="", finalize=True)
     await send(socket, type="reply_done", turn=1, status="completed")
-    await send(socket, type="timing", turn=1, marks=MARKS)
+    await send(socket, type="timing", turn=1, marks=MARKS, spoken=True, segments=SEGMENTS)
     async for _ in socket:
         pass
 
@@ -101,8 +106,9 @@ async def test_the_command_prints_and_records(wav: Path, tmp_path: Path, capsys:
     assert code == 0
     assert "a tone" in shown
     assert "Quite so." in shown
-    assert "first audio" in shown
-    assert "104 ms" in shown
+    assert "first audio sent 104 ms after the end of speech" in shown
+    assert "Transcript         50 ms, done at    90 ms" in shown
+    assert shown.count("prepared in the silence") == 1
     samples, rate_hz = soundfile.read(out, dtype="int16")
     assert rate_hz == RATE_HZ
     assert np.count_nonzero(samples) == 1600
@@ -112,7 +118,10 @@ async def test_json_is_one_document(wav: Path, capsys: pytest.CaptureFixture[str
     async with server(answer) as url:
         assert await asyncio.to_thread(run_talk, wav, url=url, out=None, as_json=True) == 0
     turn = json.loads(capsys.readouterr().out)["turns"][0]
-    assert turn == {"turn": 1, "said": "a tone", "reply": "Quite so.", "status": "completed", "marks": MARKS}
+    assert turn == {
+        "turn": 1, "said": "a tone", "reply": "Quite so.", "status": "completed", "marks": MARKS, "spoken": True,
+        "segments": SEGMENTS,
+    }  # fmt: skip
 
 
 async def test_the_error_contains_the_reason_of_a_refusal(wav: Path) -> None:

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from rich.console import Console
 
-from deploy.monitor.drawing import marked_parts, waterfall
+from deploy.monitor.drawing import waterfall
 from deploy.monitor.top import picture, run_top
 from deploy.monitor.turns import run_turns
 from services.edge.http.monitor.snapshot import snapshot, turn_row
@@ -160,10 +160,29 @@ def test_the_beginning_of_an_id_is_enough(
         assert err == f"no session /monitor/sessions/{said}/data\n"
 
 
-def test_bars_begin_and_end_at_the_times_of_their_parts() -> None:
-    assert [line[27:] for line in waterfall([("endpoint", 0, 500), ("first_token", 250, 500), ("x", 500, 500)], 10)] == [
-        "▇▇▇▇▇▇▇▇▇▇", "     ▇▇▇▇▇", "          ▏",
-    ]  # fmt: skip
+def part(name: str, begin_ms: float, end_ms: float) -> dict[str, object]:
+    return {"name": name, "begin_ms": begin_ms, "end_ms": end_ms}
+
+
+def test_bars_are_on_one_time_axis() -> None:
+    turn = [
+        part("endpoint", 0, 500),
+        part("first_token", 250, 500),
+        part("first_audio", 500, 1000),
+        part("new", 1000, 1000),
+    ]
+    assert waterfall(turn, 10) == [
+        "Endpoint          500 ms, done at   500 ms  ▇▇▇▇▇",
+        "First token       250 ms, done at   500 ms    ▇▇▇  prepared in the silence",
+        "First audio       500 ms, done at  1000 ms       ▇▇▇▇▇",
+        "new                 0 ms, done at  1000 ms            ▏",
+    ]
     assert waterfall([]) == []
-    assert waterfall([("a", -5, -2)], 4) == ["a                   -2 ms  ▏"]
-    assert marked_parts({"b": 20.0, "a": -10.0, "c": 5.0}) == [("a", 0.0, -10.0), ("c", 0.0, 5.0), ("b", 5.0, 20.0)]
+    assert waterfall([part("release", -5, -2)], 4) == ["Sending             3 ms, done at    -2 ms  ▏"]
+
+
+def test_percentiles_are_of_the_spoken_turns() -> None:
+    few, many = text(system(turns=1)), text(system(turns=20))
+    assert "first audio sent p50 1504 ms, slowest 1504 ms over 1 spoken turn\n" in few
+    assert "p95 1504 ms over 20 spoken turns" in many
+    assert "p95" not in few

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from dashboards.slo import TURN_LATENCY_S
 from services.edge.http.monitor.event_log import frame_fields, log_rows
-from services.edge.http.monitor.snapshot import LATEST, SESSIONS, SLOW_MS, SLOWEST, latency, snapshot, turn_row
+from services.edge.http.monitor.snapshot import (
+    LATEST,
+    P95_TURNS,
+    SESSIONS,
+    SLOW_MS,
+    SLOWEST,
+    latency,
+    snapshot,
+    turn_row,
+)
 from shared.bus.leases import StageStatus
 from shared.bus.status import BrokerStatus, StreamStatus
 from shared.protocol import frames as fr
@@ -66,7 +75,7 @@ def test_a_snapshot_without_data() -> None:
     data = shown(refusal="the broker is not reachable")
     assert [one["state"] for one in data["stages"]] == ["unknown"] * len(STAGES)
     assert (data["broker"], data["gpus"], data["turns"], data["slow_turns"]) == (None, [], [], [])
-    assert data["latency"]["total"] == {"n": 0, "p50_ms": None, "p95_ms": None}
+    assert data["latency"]["total"] == {"n": 0, "p50_ms": None, "p95_ms": None, "max_ms": None}
     assert [part["name"] for part in data["latency"]["segments"]] == list(SEGMENTS)
     assert data["refusal"] == "the broker is not reachable"
 
@@ -123,24 +132,28 @@ def test_a_gpu_that_several_workers_use_is_shown_once() -> None:
 
 
 def test_percentiles_of_each_part_and_of_the_total() -> None:
-    turns = [(f"{n}-0", record(n, {**SPOKEN, "first_audio": 504.0 + 100 * n})) for n in range(11)]
+    turns = [(f"{n}-0", record(n, {**SPOKEN, "first_audio": 504.0 + 100 * n})) for n in range(21)]
     data = shown(turns=turns)
-    assert data["latency"]["total"] == {"n": 11, "p50_ms": 1004.0, "p95_ms": 1454.0}
+    assert data["latency"]["total"] == {"n": 21, "p50_ms": 1504.0, "p95_ms": 2404.0, "max_ms": 2504.0}
     parts = {part["name"]: part for part in data["latency"]["segments"]}
     assert (parts["endpoint"]["p50_ms"], parts["transcript"]["p95_ms"]) == (500.0, 70.0)
-    assert parts["release"]["p50_ms"] == 504.0  # from the endpoint on: the voice was ready before it
-    assert parts["first_sentence"] == {"name": "first_sentence", "stage": "llm", "n": 11, "p50_ms": 10, "p95_ms": 10}
-    assert (data["latency"]["turns"], data["latency"]["slow"]) == (11, 8)
+    assert parts["release"]["p50_ms"] == 1004.0  # from the endpoint on: the voice was ready before it
+    sentence = {"name": "first_sentence", "stage": "llm", "n": 21, "p50_ms": 10, "p95_ms": 10, "max_ms": 10}
+    assert parts["first_sentence"] == sentence
+    assert (data["latency"]["turns"], data["latency"]["slow"]) == (21, 18)
+    few = shown(turns=turns[: P95_TURNS - 1])["latency"]["total"]
+    assert (few["p95_ms"], few["max_ms"]) == (None, 504.0 + 100 * (P95_TURNS - 2))
 
 
-def test_the_newest_turns_come_first_and_the_slowest_of_all() -> None:
+def test_the_newest_turns_come_first_and_no_slow_turn_is_listed_twice() -> None:
     late = {**SPOKEN, "first_audio": 3000.0}
     turns = [(f"{n}-0", record(n, late if n == 1 else None)) for n in range(LATEST + 9)]
     data = shown(turns=turns)
     assert [row["turn"] for row in data["turns"]] == list(range(LATEST + 8, 8, -1))
     assert [row["turn"] for row in data["slow_turns"]] == [1]  # no longer among the latest
-    slow = shown(turns=[(f"{n}-0", record(n, {"first_audio": 900.0 + n})) for n in range(SLOWEST + 5)])["slow_turns"]
-    assert [row["turn"] for row in slow] == list(range(SLOWEST + 4, 4, -1))
+    count = LATEST + SLOWEST + 5
+    slow = shown(turns=[(f"{n}-0", record(n, {"first_audio": 900.0 + n})) for n in range(count)])["slow_turns"]
+    assert [row["turn"] for row in slow] == list(range(SLOWEST + 4, 4, -1))  # the others are among the latest
 
 
 def test_the_threshold_of_a_slow_turn_is_that_of_the_slo() -> None:
@@ -170,7 +183,7 @@ def test_any_marks_give_valid_json_and_no_negative_duration(many: list[dict[str,
     assert data["latency"]["turns"] == len(many)
     for part in (data["latency"]["total"], *data["latency"]["segments"]):
         assert (part["n"] == 0) == (part["p50_ms"] is None)
-        assert part["n"] == 0 or part["p50_ms"] <= part["p95_ms"]
+        assert part["n"] == 0 or part["p50_ms"] <= part["max_ms"]
     assert all(part["p50_ms"] is None or part["p50_ms"] >= 0 for part in data["latency"]["segments"])
 
 
@@ -227,8 +240,10 @@ def test_texts_are_shown_if_content_may_be_logged() -> None:
 def test_lengths_and_offsets_have_units() -> None:
     assert frame_fields(WITH_SECRETS[4], content=False) == {"start": "0.00 s", "end": "0.50 s", "decided_at": "1.00 s"}
     chunk = frame_fields(WITH_SECRETS[12], content=False)
-    assert chunk["ms"] == len(SECRET) * 100 // 2 * 1000 // 24_000
-    assert frame_fields(fr.VoiceChunk(1, 0, 0, 0, 0, b"", ()), content=False)["ms"] == 0
+    assert chunk["length"] == f"{len(SECRET) * 100 // 2 / 24_000:.2f} s"
+    assert frame_fields(fr.VoiceChunk(1, 0, 0, 0, 0, b"", ()), content=False)["length"] == "0 samples"
+    played = {"heard": "0.50 s", "total": "1.00 s"}
+    assert frame_fields(fr.PlayedOut(1, 0, 12_000, 24_000, 24_000), content=False) == played
     assert frame_fields(WITH_SECRETS[10], content=False) == {"call": "weather"}
     traced = fr.TranscriptFinal("s", 1, 0, "hi", OPTIONS, trace="00-a-b-01")
     assert frame_fields(traced, content=False) == {"text": "2 characters", "trace": "00-a-b-01"}

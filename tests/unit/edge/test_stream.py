@@ -50,6 +50,7 @@ from services.edge.client.events import (
 )
 from services.edge.protocols.stream import MAX_HISTORY, TYPES, StreamCodec
 from shared.protocol.session import Message, ReplyOptions, SessionSettings
+from shared.protocol.turn_record import Segment
 
 DEFAULTS = SessionSettings()
 
@@ -337,7 +338,7 @@ def test_a_turn_as_the_client_is_told_of_it() -> None:
         ReplyBegan(1),
         ReplyText(1, "Hi."),
         ReplyAudio(1, 0, b"\1\2"),
-        Timing(1, {"endpoint": 500.0, "first_audio": 510.5}),
+        Timing(1, {"endpoint": 500.0, "first_audio": 510.5}, True, (Segment("endpoint", "vad", 0.0, 500.0),)),
         ReplyEnded(1, "completed", "Hi."),
         Interrupt(1, 40, "Hi"),
     ) == [
@@ -349,7 +350,13 @@ def test_a_turn_as_the_client_is_told_of_it() -> None:
         {"type": "reply_started", "turn": 1},
         {"type": "model_response", "turn": 1, "text": "Hi.", "finalize": False},
         b"\1\2",
-        {"type": "timing", "turn": 1, "marks": {"endpoint": 500.0, "first_audio": 510.5}},
+        {
+            "type": "timing",
+            "turn": 1,
+            "spoken": True,
+            "marks": {"endpoint": 500.0, "first_audio": 510.5},
+            "segments": [{"name": "endpoint", "begin_ms": 0.0, "end_ms": 500.0}],
+        },
         {"type": "model_response", "turn": 1, "text": "", "finalize": True},
         {"type": "reply_done", "turn": 1, "status": "completed"},
         {"type": "interrupt", "turn": 1, "heard_ms": 40, "heard": "Hi"},

@@ -37,6 +37,20 @@ async def test_a_spoken_turn_is_timed_and_recorded() -> None:
 
 
 @on_a_line
+async def test_a_record_has_what_was_said_and_heard_only_where_content_may_be_logged() -> None:
+    texts = []
+    for content in (True, False):
+        line = Line(content=content)
+        line.turn(1, "hello", "Good morning.")
+        await asyncio.sleep(3)
+        line.asked(2, "what now")
+        line.reply(2, "Go on.")
+        await asyncio.sleep(3)
+        texts.append([(record.said, record.reply) for record in line.bus.turns])
+    assert texts == [[("hello", "Good morning."), ("what now", "Go on.")], [("", "")] * 2]
+
+
+@on_a_line
 async def test_a_typed_turn_is_recorded_and_counts_not_for_the_voice() -> None:
     before = read("turn_latency_seconds_count", protocol="stream")
     line = Line()

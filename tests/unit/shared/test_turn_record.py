@@ -1,12 +1,15 @@
 """The segments of a turn, and its record."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import services.edge
 from shared.protocol.turn_record import SEGMENTS, BadRecord, TurnRecord, segments
 
 PREPARED = {
@@ -28,6 +31,7 @@ marks = st.dictionaries(
             "voice",
             "endpoint",
             "first_audio",
+            "played",
         ]
     ),
     st.floats(-1000, 60_000),
@@ -48,7 +52,9 @@ def test_work_prepared_at_a_pause_begins_at_the_pause() -> None:
         "release": 3,
     }
     assert lengths(PREPARED) == parts
-    assert list(lengths(PREPARED)) == list(SEGMENTS)
+    played = {**PREPARED, "played": 540.0}
+    assert lengths(played) == {**parts, "played": 37}
+    assert list(lengths(played)) == list(SEGMENTS)
 
 
 def test_other_work_begins_at_the_endpoint() -> None:
@@ -81,10 +87,30 @@ def test_a_redone_reply_begins_at_its_request() -> None:
     assert lengths(again)["first_token"] == 60
 
 
+def test_a_typed_turn_has_no_endpoint_and_no_transcript() -> None:
+    typed = {
+        "endpoint": 2.0,
+        "transcript": 2.0,
+        "first_token": 62.0,
+        "first_sentence": 70.0,
+        "voice": 90.0,
+        "first_audio": 91.0,
+    }
+    parts = segments(typed, spoken=False)
+    assert [part.name for part in parts] == ["first_token", "first_sentence", "first_audio", "release"]
+    assert (parts[0].begin_ms, parts[0].end_ms) == (0.0, 62.0)
+
+
+def test_the_page_has_the_same_segments_in_the_same_order() -> None:
+    script = (Path(services.edge.__file__).parent / "web" / "waterfall.js").read_text()
+    rows = re.findall(r'\["(\w+)", "([^"]*)", "([^"]*)"\]', script)
+    assert rows == [(name, kind.label, kind.about) for name, kind in SEGMENTS.items()]
+
+
 @given(marks)
 def test_segments_are_unique_and_never_negative(found: dict[str, float]) -> None:
     parts = segments(found)
-    assert all(part.seconds >= 0 and part.stage in (SEGMENTS[part.name], "llm") for part in parts)
+    assert all(part.seconds >= 0 and part.stage in (SEGMENTS[part.name].stage, "llm") for part in parts)
     assert len({part.name for part in parts}) == len(parts)
 
 
@@ -106,7 +132,7 @@ def test_a_record_round_trips() -> None:
         msgpack.packb(["s", "3", 1, "", "", "", 1, 1, 1, "", True, {}]),
         msgpack.packb(["s", 3, 1, "", "", "", 1, 1, 1, "", True, {"endpoint": "late"}]),
         msgpack.packb(["s", 3, 1, "", "", "", 1, 1, 1, "", True, [1]]),
-        msgpack.packb(["s", 3, 1, "", "", "", 1, 1, 1, "", True, {}, "one too many"]),
+        msgpack.packb(["s", 3, 1, "", "", "", 1, 1, 1, "", True, {}, "said", "reply", "one too many"]),
     ],
 )
 def test_invalid_records_are_rejected(data: bytes) -> None:

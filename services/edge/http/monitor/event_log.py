@@ -6,15 +6,19 @@ from typing import Any
 
 from shared.protocol.codec import BadFrame
 from shared.protocol.entry_id import milliseconds
-from shared.protocol.frames import Frame, VoiceChunk, codec
+from shared.protocol.frames import FRAMES, Frame, VoiceChunk, codec
 from shared.protocol.session import RATE_HZ, SessionSettings, ToolCall
 
 PLAIN = {"reason", "stage", "language", "route", "voice", "trace"}
 """Text fields that never hold content of the conversation."""
-LEFT_OUT = {"session", "turn", "revision", "cursor", "prompt_hash", "input_ms"}
+LEFT_OUT = {"session", "turn", "revision", "cursor", "prompt_hash", "input_ms", "rate_hz", "samples"}
 """Fields that have their own column or are of no use to a person."""
 SAMPLES = {"start", "end", "onset", "decided_at"}
-"""Offsets in samples since the start of the session; shown in seconds."""
+"""Offsets in samples at 16 kHz since the start of the session; shown in seconds."""
+OWN_RATE = {"heard", "total"}
+"""Lengths in samples at the frame's `rate_hz`; shown in seconds."""
+ABOUT = {kind.__name__: (kind.__doc__ or "").partition("\n")[0] for kind in FRAMES}
+"""What each event means."""
 
 
 def log_rows(entry_id: bytes, values: Sequence[bytes], *, content: bool) -> list[dict[str, Any]]:
@@ -40,14 +44,17 @@ def log_rows(entry_id: bytes, values: Sequence[bytes], *, content: bool) -> list
 def frame_fields(frame: Frame, *, content: bool) -> dict[str, Any]:
     """The other fields of a frame. A text is masked unless its field is known to hold no content."""
     shown: dict[str, Any] = {}
+    rate_hz = getattr(frame, "rate_hz", 0)
     for field in fields(frame):  # type: ignore[arg-type]  # every frame is a dataclass, their base is not
-        if (
-            field.name not in LEFT_OUT
-            and (value := _shown(field.name, getattr(frame, field.name), content=content)) is not None
-        ):
-            shown[field.name] = value
+        if field.name in LEFT_OUT:
+            continue
+        value = getattr(frame, field.name)
+        if field.name in OWN_RATE or (field.name == "offset" and rate_hz):
+            shown[field.name] = _seconds(value, rate_hz)
+        elif (text := _shown(field.name, value, content=content)) is not None:
+            shown[field.name] = text
     if isinstance(frame, VoiceChunk):
-        shown["ms"] = len(frame.pcm) // 2 * 1000 // frame.rate_hz if frame.rate_hz > 0 else 0
+        shown["length"] = _seconds(len(frame.pcm) // 2, rate_hz)
     return shown
 
 
@@ -55,7 +62,7 @@ def _shown(name: str, value: object, *, content: bool) -> Any:
     """The value to show; None to leave the field out."""
     match value:
         case int() if name in SAMPLES:
-            return f"{value / RATE_HZ:.2f} s"
+            return _seconds(value, RATE_HZ)
         case bool() | int() | float():
             return value
         case str():
@@ -73,3 +80,8 @@ def _shown(name: str, value: object, *, content: bool) -> Any:
         case tuple():
             return f"{len(value)}" if value else None
     return None
+
+
+def _seconds(samples: int, rate_hz: int) -> str:
+    """A length in samples as seconds; as samples where the rate is not known (an edge of an earlier version wrote it)."""
+    return f"{samples / rate_hz:.2f} s" if rate_hz > 0 else f"{samples} samples"

@@ -3,14 +3,16 @@
 import re
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.responses import FileResponse, JSONResponse
 
 from services.edge.gateway.errors import error_response
 from services.edge.gateway.gateway import Gateway
-from services.edge.http.monitor.event_log import log_rows
-from services.edge.http.monitor.snapshot import SLOW_MS, Row, snapshot, turn_row
+from services.edge.http.monitor.conversations import search, turns_of
+from services.edge.http.monitor.event_log import ABOUT, log_rows
+from services.edge.http.monitor.snapshot import SLOW_MS, Row, snapshot, turn_row, without_texts
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone, BrokerRefused
 from shared.protocol.streams import SESSION_TTL_S, StreamKind
@@ -19,8 +21,6 @@ from shared.settings import Settings
 WEB = Path(__file__).parents[2] / "web" / "monitor"
 TURNS_SHOWN = 200
 """The latest turns of all edges, from which the figures are computed."""
-TURNS_SEARCHED = 1_000
-"""The latest turns of all sessions that are searched for the turns of one session."""
 ENTRIES = 300
 """Most entries of a session's log in one answer; many of them hold kilobytes of audio."""
 HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::\d+)?")
@@ -80,7 +80,7 @@ def monitor_router(gateway: Gateway) -> APIRouter:
                 raise BrokerGone("the broker is not reachable")
             entries = await bus.raw_log(StreamKind.OUT, session, after, ENTRIES)
             if after == "-":
-                known = [turn_row(*found) for found in await bus.turns(TURNS_SEARCHED) if found[1].session == session]
+                known = await turns_of(bus, session)
             else:
                 known = [row for row in await latest.rows(bus) if row["session"] == session]
         except BrokerGone as error:
@@ -96,12 +96,26 @@ def monitor_router(gateway: Gateway) -> APIRouter:
             "now_ms": bus.clock.now_ms(),
             "slow_ms": SLOW_MS,
             "live": None if here is None else {"protocol": here.protocol, **here.stats()},
-            "turns": known,
+            "turns": known if content else [without_texts(row) for row in known],
+            "turns_kept_h": gateway.settings.keep_turns_h,
             "log": None if entries is None else [row for entry in entries for row in log_rows(*entry, content=content)],
             "log_kept_s": SESSION_TTL_S,
             "masked": not content,
+            "about": ABOUT if after == "-" else {},
         }
         return JSONResponse(shown, headers=HEADERS)
+
+    @router.get("/conversations")
+    async def conversations(
+        find: Annotated[str, Query(max_length=200)] = "", outcome: Annotated[str, Query(max_length=20)] = ""
+    ) -> JSONResponse:
+        try:
+            if gateway.bus is None:
+                raise BrokerGone("the broker is not reachable")
+            found = await search(gateway.bus, find, outcome, content=gateway.settings.log_content)
+        except BrokerGone as error:
+            return error_response(503, "unavailable", str(error), HEADERS)
+        return JSONResponse({**found, "turns_kept_h": gateway.settings.keep_turns_h}, headers=HEADERS)
 
     return router
 
@@ -153,7 +167,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _unknown(session: str) -> JSONResponse:
-    message = f"session {session[:64]!r} is unknown: it has no log and no turn among the latest {TURNS_SEARCHED}"
+    message = f"session {session[:64]!r} is unknown: it has no log, and no turn that the broker still keeps"
     return error_response(404, "session_unknown", message, HEADERS)
 
 

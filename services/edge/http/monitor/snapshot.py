@@ -14,10 +14,12 @@ from shared.settings import STAGES
 
 SLOW_MS = 800
 """A spoken turn with a later first audio is slow; the threshold of the SLO."""
+P95_TURNS = 20
+"""With fewer turns, a p95 is the slowest one by another name: the maximum is shown instead."""
 LONGEST_MS = 86_400_000
 """Marks beyond one day are invalid and left out: the difference of two huge floats may not be a number."""
 LATEST, SLOWEST, SESSIONS = 30, 10, 50
-"""Longest lists of turns, slow turns and sessions; the figures cover all of them."""
+"""Longest lists of turns, of earlier slow turns, and of sessions; the figures cover all of them."""
 
 Row = dict[str, Any]
 
@@ -41,7 +43,7 @@ def snapshot(
     sessions_here = sorted(
         (_session(protocol, stats) for protocol, stats in sessions), key=lambda row: float(row["seconds"])
     )
-    slow = sorted((row for row in rows if row["slow"]), key=lambda row: -float(row["first_audio_ms"]))
+    slow = sorted((row for row in rows[LATEST:] if row["slow"]), key=lambda row: -float(row["first_audio_ms"]))
     return {
         "now_ms": now_ms,
         "slow_ms": SLOW_MS,
@@ -51,8 +53,8 @@ def snapshot(
         "broker": None if broker is None else asdict(broker),
         "latency": latency(rows),
         "sessions": {"count": len(sessions_here), "newest": sessions_here[:SESSIONS]},
-        "turns": rows[:LATEST],
-        "slow_turns": slow[:SLOWEST],
+        "turns": [without_texts(row) for row in rows[:LATEST]],
+        "slow_turns": [without_texts(row) for row in slow[:SLOWEST]],
     }
 
 
@@ -69,15 +71,27 @@ def turn_row(entry_id: str, record: TurnRecord) -> Row:
         "marks": marks,
         "segments": [
             {**asdict(part), "begin_ms": round(part.begin_ms, 1), "end_ms": round(part.end_ms, 1)}
-            for part in segments(marks)
+            for part in segments(marks, spoken=record.spoken)
         ],
         "first_audio_ms": first_audio_ms,
-        "slow": record.spoken and first_audio_ms is not None and first_audio_ms > SLOW_MS,
+        "slow": is_slow(record),
     }
 
 
+def is_slow(record: TurnRecord) -> bool:
+    first_audio_ms = record.marks.get("first_audio", 0.0)
+    return record.spoken and SLOW_MS < first_audio_ms <= LONGEST_MS
+
+
+def without_texts(row: Row) -> Row:
+    return {name: value for name, value in row.items() if name not in ("said", "reply")}
+
+
 def latency(rows: Sequence[Row]) -> dict[str, Any]:
-    """p50 and p95 in ms of the total and of each part, over the spoken turns whose reply had audio."""
+    """The figures of the first audio and of each segment, in ms, over the spoken turns whose reply had audio.
+
+    Typed and requested turns and greetings count only in `turns` and `failed`.
+    """
     audible = [row for row in rows if row["spoken"] and row["first_audio_ms"] is not None]
     durations: dict[str, list[float]] = {name: [] for name in SEGMENTS}
     for part in (part for row in audible for part in row["segments"]):
@@ -86,16 +100,18 @@ def latency(rows: Sequence[Row]) -> dict[str, Any]:
         "turns": len(rows),
         "failed": sum(row["outcome"] == "failed" for row in rows),
         "slow": sum(row["slow"] for row in audible),
-        "total": _percentiles([row["first_audio_ms"] for row in audible]),
-        "segments": [{"name": name, "stage": SEGMENTS[name], **_percentiles(ms)} for name, ms in durations.items()],
+        "total": _figures([row["first_audio_ms"] for row in audible]),
+        "segments": [{"name": name, "stage": SEGMENTS[name].stage, **_figures(ms)} for name, ms in durations.items()],
     }
 
 
-def _percentiles(values: Sequence[float]) -> dict[str, Any]:
+def _figures(values: Sequence[float]) -> dict[str, Any]:
+    """Median, p95 (None for fewer than `P95_TURNS` values) and maximum."""
     if not values:
-        return {"n": 0, "p50_ms": None, "p95_ms": None}
-    p50, p95 = np.percentile(values, (50, 95))
-    return {"n": len(values), "p50_ms": round(float(p50), 1), "p95_ms": round(float(p95), 1)}
+        return {"n": 0, "p50_ms": None, "p95_ms": None, "max_ms": None}
+    p50, p95, longest = (round(float(value), 1) for value in np.percentile(values, (50, 95, 100)))
+    enough = len(values) >= P95_TURNS
+    return {"n": len(values), "p50_ms": p50, "p95_ms": p95 if enough else None, "max_ms": longest}
 
 
 # -- stages ---------------------------------------------------------------------------------------

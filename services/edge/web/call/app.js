@@ -22,7 +22,7 @@ import { statusOf } from "/web/call/status.js";
 import { System } from "/web/call/system.js";
 import { Timing } from "/web/call/timing.js";
 import { Transcript } from "/web/call/transcript.js";
-import { marksOf } from "/web/call/turns.js";
+import { marksOf, segmentsOf } from "/web/call/turns.js";
 import { find, setText } from "/web/elements.js";
 
 const UNDO_MS = 10_000;
@@ -63,7 +63,7 @@ const call = new Call({
     changed: show,
     turnChanged,
     turnRemoved: (turn) => transcript.remove(turn),
-    timingChanged: () => timing.update(call.turns.list),
+    timingChanged: () => timing.update(call.turns.list, call.session),
     newSession: (cause) => transcript.divider(DIVIDERS[cause]),
     error: showError,
     microphoneFailed,
@@ -199,6 +199,7 @@ window.parley = Object.freeze({
   get turns() {
     return call.turns.list.map((turn) => ({
       turn: turn.number, user: turn.user, reply: turn.reply, status: turn.status, marks: marksOf(turn),
+      spoken: turn.spoken, segments: segmentsOf(turn),
     })); // prettier-ignore
   },
   get playedSamples() {
@@ -206,6 +207,12 @@ window.parley = Object.freeze({
   },
   get peak() {
     return call.player.peak;
+  },
+  get outputLatencyMs() {
+    return call.player.latencyMs;
+  },
+  get session() {
+    return call.session;
   },
   get events() {
     return [...call.events];

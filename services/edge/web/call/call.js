@@ -36,6 +36,7 @@ export class Call {
     this.cause = "reconnected"; // why the next session begins, if it is not the first
     this.language = ""; // of the session
     this.refused = null; // the setting because of which the server refused the session
+    this.session = null; // the id of the newest session
     this.reset();
     this.connection = new Connection({
       url: () => addressOf(agent()),
@@ -218,14 +219,14 @@ export class Call {
 
   replyPlayed(turn, played) {
     turn.played = played;
-    if (performance.now() - this.reportedMs >= REPORT_MS) this.report(turn, this.player.latencyMs);
+    if (performance.now() - this.reportedMs >= REPORT_MS) this.report(turn, this.player.heardMs(played));
     this.view.turnChanged(turn);
   }
 
   /** Reports the position without delay: the server cuts or resumes the reply there. */
   replyPaused(turn, played) {
     turn.played = played;
-    this.report(turn, this.player.latencyMs);
+    this.report(turn, this.player.heardMs(played));
     this.view.turnChanged(turn);
   }
 
@@ -234,18 +235,18 @@ export class Call {
     turn.playedToEnd = !cleared;
     if (!cleared) this.turns.learnPace(turn, RATE);
     // The last samples are rendered but not audible yet, for the output latency. After a cut they never are.
-    if (cleared) this.report(turn, this.player.latencyMs);
-    else setTimeout(() => this.report(turn, 0), this.player.latencyMs);
+    if (cleared) this.report(turn, this.player.heardMs(played));
+    else setTimeout(() => this.report(turn, (1000 * played) / RATE), this.player.latencyMs);
     if (this.awaited === turn) this.awaited = null;
     this.view.turnChanged(turn);
     this.view.changed();
   }
 
-  report(turn, latencyMs) {
+  /** Tells the server how many milliseconds of the reply were heard. */
+  report(turn, heardMs) {
     if (!turn.received) return;
     this.reportedMs = performance.now();
-    const ms = Math.max(0, Math.round((1000 * turn.played) / RATE - latencyMs));
-    this.connection.send({ type: "played", turn: turn.number, ms });
+    this.connection.send({ type: "played", turn: turn.number, ms: Math.round(heardMs) });
   }
 
   cutReply(turn, status) {
@@ -313,7 +314,8 @@ function addressOf(agent) {
 }
 
 const HANDLERS = {
-  ready(call, { config }) {
+  ready(call, { config, session_id: session }) {
+    call.session = session;
     call.language = config.language;
     call.pushToTalk = !config.detect_turns; // the person's choice, or else the server's default
     call.reset();
@@ -376,6 +378,8 @@ const HANDLERS = {
   timing(call, message) {
     const turn = call.turns.of(message);
     Object.assign(turn.serverMarks, message.marks);
+    turn.spoken = message.spoken;
+    turn.segments = message.segments;
     call.view.turnChanged(turn);
     call.view.timingChanged();
   },

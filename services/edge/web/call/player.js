@@ -6,7 +6,7 @@ const WAITING_LIMIT = 1_000; // messages; later ones are dropped
 export class Player {
   /**
    * The callbacks get the reply's key; `played` is in samples at the rate of the wire.
-   * `onStarted(reply, delayMs)`: the delay from the arrival of the first audio until it leaves the loudspeaker;
+   * `onStarted(reply, delayMs)`: the time from the arrival of the first audio until it leaves the loudspeaker;
    * `onProgress(reply, played)`; `onPaused(reply, played)`; `onOver(reply, played, cleared)`.
    */
   constructor({ rate, onStarted, onProgress, onPaused, onOver }) {
@@ -16,7 +16,8 @@ export class Player {
     this.level = 0;
     this.sounding = null; // the reply that is playing
     this.waiting = []; // messages to the worklet while it still loads: a fast reply arrives before that
-    this.arrivals = new Map(); // reply → context time of the arrival of its first audio
+    this.arrivals = new Map(); // reply → wall clock in ms at the arrival of its first audio
+    this.audibleAt = 0; // wall clock in ms at which the reply that is playing became audible
   }
 
   get available() {
@@ -26,6 +27,14 @@ export class Player {
   /** Milliseconds from the rendering of a sample until it leaves the loudspeaker, as the browser reports it. */
   get latencyMs() {
     return 1000 * (this.context?.outputLatency || this.context?.baseLatency || 0);
+  }
+
+  /**
+   * Milliseconds of a playing reply that were audible so far, of `played` rendered samples. No more than the time since it
+   * became audible: a browser that has just started its audio renders the first tenths of a second at once.
+   */
+  heardMs(played) {
+    return Math.max(0, Math.min((1000 * played) / this.rate - this.latencyMs, Date.now() - this.audibleAt));
   }
 
   /** Call it from a click or key press. Returns false without worklets (on an insecure page): then there is no sound. */
@@ -65,7 +74,7 @@ export class Player {
   push(reply, pcm) {
     if (!this.available) return;
     if (!this.arrivals.has(reply)) {
-      this.arrivals.set(reply, this.context.currentTime);
+      this.arrivals.set(reply, Date.now());
       if (this.arrivals.size > ARRIVALS_KEPT) this.arrivals.delete(this.arrivals.keys().next().value);
     }
     this.post({ type: "audio", reply, pcm });
@@ -94,10 +103,12 @@ export class Player {
     if (this.available) this.post({ type: "resume" });
   }
 
-  receive({ type, reply, played, time, total, peak, level }) {
+  receive({ type, reply, played, at, total, peak, level }) {
     if (type === "started") {
       this.sounding = reply;
-      this.onStarted(reply, 1000 * (time - this.arrivals.get(reply)) + this.latencyMs);
+      const delayMs = Math.max(0, at - this.arrivals.get(reply)) + this.latencyMs; // the wall clock may be set back
+      this.audibleAt = this.arrivals.get(reply) + delayMs;
+      this.onStarted(reply, delayMs);
       return;
     }
     Object.assign(this, { total, peak, level });

@@ -1,8 +1,9 @@
-/** Draws the response times: the waterfall of one turn, a stacked bar for each turn, p50 and p95. */
+/** Draws the response times: the waterfall of one turn, a track for each turn, the median and the slowest of the spoken ones. */
 
-import { marksOf } from "/web/call/turns.js";
-import { STAGES, bars, summary, total } from "/web/call/waterfall.js";
-import { axis, duration } from "/web/format.js";
+import { marksOf, segmentsOf } from "/web/call/turns.js";
+import { summary, total } from "/web/call/waterfall.js";
+import { duration } from "/web/format.js";
+import { SEGMENTS, axisOf, describe, isPrepared, took, track, turnEnd } from "/web/waterfall.js";
 
 const KEPT_ROWS = 50;
 
@@ -11,27 +12,34 @@ export class Timing {
     this.panel = panel;
     this.headline = panel.querySelector("#timing-headline");
     this.table = panel.querySelector("#waterfall");
-    this.count = panel.querySelector("#turn-count");
+    this.prepared = panel.querySelector("#prepared");
     this.rows = panel.querySelector("#turn-bars");
+    this.monitor = panel.querySelector("#monitor-times");
     this.pinned = null; // the turn that the person selected; null: the newest
     this.turns = [];
     this.rows.addEventListener("click", ({ target }) => this.choose(target.closest("button")));
   }
 
-  /** Redraws everything; called a few times in a turn. */
-  update(turns) {
-    const timed = turns.filter((turn) => bars(marksOf(turn)).length);
+  /** Redraws everything; called a few times in a turn. `session`: the id under which the monitor has the turns. */
+  update(turns, session = null) {
+    const timed = turns.filter((turn) => turn.segments.length);
     if (timed.length > this.turns.length) this.pinned = null;
     this.turns = timed;
     this.panel.classList.toggle("empty", !timed.length);
-    const figures = summary(timed.map(marksOf));
-    const { p50, p95, n } = figures.total;
-    this.headline.textContent = n ? `p50 ${duration(p50)} · p95 ${duration(p95)}` : "";
-    this.count.textContent = timed.length === 1 ? "1 turn" : `${timed.length} turns, newest first`;
+    const spoken = timed.filter((turn) => turn.spoken).map((turn) => total(marksOf(turn)));
+    this.headline.textContent = headline(summary(spoken.filter((ms) => ms !== null)));
     if (!timed.length) return;
     const chosen = timed.includes(this.pinned) ? this.pinned : timed.at(-1);
-    this.drawWaterfall(chosen, figures);
+    this.drawWaterfall(chosen);
     this.drawRows(chosen);
+    if (session) this.link(session);
+  }
+
+  /** Links to this conversation in the monitor, if it is open to this person. */
+  async link(session) {
+    this.monitor.href = `/monitor/sessions/${session}`;
+    this.isOpen ??= fetch("/config").then((response) => response.json()).then(({ monitor }) => monitor).catch(() => false);
+    this.monitor.hidden = !(await this.isOpen);
   }
 
   choose(button) {
@@ -41,69 +49,66 @@ export class Timing {
     this.rows.querySelector(`[data-index="${button.dataset.index}"]`)?.focus();
   }
 
-  drawWaterfall(turn, figures) {
-    const marks = marksOf(turn);
-    const passed = new Map(bars(marks).map((bar) => [bar.name, bar]));
-    const end = axis(Math.max(...[...passed.values()].map((bar) => bar.end)));
-    this.table.caption.textContent = turn.typed ? "Since the text was sent" : "Since the end of speech";
-    this.table.tBodies[0].replaceChildren(
-      ...STAGES.map((stage) => stageRow(stage, passed.get(stage.name), figures[stage.name], end)),
-    );
-    const sum = this.table.tFoot.rows[0];
-    const cells = [total(marks), figures.total.p50, figures.total.p95].map(duration);
-    cells.forEach((text, index) => (sum.cells[index + 1].textContent = text));
+  drawWaterfall(turn) {
+    const segments = segmentsOf(turn);
+    const end = axisOf(segments);
+    this.table.caption.textContent = `${titleOf(turn, this.turns.indexOf(turn))}: ${startOf(turn)}`;
+    this.table.tBodies[0].replaceChildren(...segments.map((part) => segmentRow(part, segments, end)));
+    this.table.tFoot.rows[0].cells[1].textContent = duration(total(marksOf(turn)));
+    this.prepared.hidden = !segments.some((part) => isPrepared(part, segments));
   }
 
   drawRows(chosen) {
-    const end = axis(Math.max(...this.turns.flatMap((turn) => bars(marksOf(turn))).map((bar) => bar.end)));
+    const end = axisOf(this.turns.flatMap(segmentsOf));
     const row = (turn, index) => {
       const item = element("li");
-      item.append(turnButton(turn, index, this.turns.length, end, turn === chosen));
+      item.append(turnButton(turn, index, end, turn === chosen));
       return item;
     };
     this.rows.replaceChildren(...this.turns.map(row).slice(-KEPT_ROWS).reverse());
   }
 }
 
-function stageRow(stage, bar, figures, end) {
+function headline({ n, p50, slow }) {
+  if (!n) return "";
+  const turns = n === 1 ? "1 spoken turn" : `${n} spoken turns`;
+  return n === 1 ? `${duration(p50)} · ${turns}` : `p50 ${duration(p50)} · ${slow.name} ${duration(slow.ms)} · ${turns}`;
+}
+
+const titleOf = (turn, index) => (turn.spoken ? `Turn ${index + 1}` : `Turn ${index + 1}, ${turn.typed ? "typed" : "not spoken"}`);
+
+function startOf(turn) {
+  if (turn.spoken) return "time since the end of speech";
+  return turn.typed ? "time since the text was sent" : "time since the reply was asked for";
+}
+
+function segmentRow(part, segments, end) {
+  const { label, about } = SEGMENTS.get(part.name);
   const row = element("tr");
-  const head = element("th", stage.label);
+  const head = element("th", label);
   head.scope = "row";
-  head.className = `stage ${stage.name}`;
-  head.title = stage.about;
-  const track = element("div");
-  track.className = "track";
-  if (bar) track.append(segment(bar, end));
+  head.className = `stage ${part.name}`;
+  head.title = isPrepared(part, segments) ? `${about}; prepared while you were silent` : about;
   const drawing = element("td");
   drawing.className = "drawing";
   drawing.setAttribute("aria-hidden", "true");
-  drawing.append(track);
-  const figure = (value) => element("td", value === undefined ? "–" : duration(value));
-  row.append(head, drawing, figure(bar?.duration), figure(figures?.p50), figure(figures?.p95));
+  drawing.append(track([part], end, ...turnEnd(segments, end)));
+  row.append(head, drawing, element("td", duration(took(part))), element("td", duration(part.end_ms)));
   return row;
 }
 
-function turnButton(turn, index, count, end, isChosen) {
-  const marks = marksOf(turn);
+function turnButton(turn, index, end, isChosen) {
+  const segments = segmentsOf(turn);
+  const waited = duration(total(marksOf(turn)));
   const button = element("button");
   button.type = "button";
   button.dataset.index = index;
   button.setAttribute("aria-pressed", isChosen);
-  const parts = bars(marks).map((bar) => `${bar.label} ${duration(bar.duration)}`);
-  button.setAttribute("aria-label", `Turn ${index + 1} of ${count}: ${duration(total(marks))}. ${parts.join(", ")}`);
-  const track = element("span");
-  track.className = "track";
-  track.append(...bars(marks).map((bar) => segment(bar, end)));
-  button.append(element("span", index + 1), track, element("span", duration(total(marks))));
+  button.setAttribute("aria-label", `${titleOf(turn, index)}: ${waited}. ${describe(segments)}`);
+  const number = element("span", index + 1);
+  if (!turn.spoken) number.append(element("small", turn.typed ? " typed" : ""));
+  button.append(number, track(segments, end, ...turnEnd(segments, end)), element("span", waited));
   return button;
-}
-
-function segment({ name, start, end: until }, end) {
-  const part = element("span");
-  part.className = `segment ${name}`;
-  part.style.left = `${(100 * start) / end}%`;
-  part.style.width = `${(100 * (until - start)) / end}%`;
-  return part;
 }
 
 function element(tag, text = "") {

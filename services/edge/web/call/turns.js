@@ -40,7 +40,7 @@ export class Turns {
     const turn = {
       key: this.keys, number: null, typed: false, sent: false, user: "", userFinal: false,
       reply: "", replying: false, done: false, playedToEnd: false, status: "",
-      heard: null, received: 0, played: 0, shown: 0, serverMarks: {}, playDelayMs: null, ...fields,
+      heard: null, received: 0, played: 0, shown: 0, spoken: false, serverMarks: {}, segments: [], playDelayMs: null, ...fields,
     }; // prettier-ignore
     this.list.push(turn);
     return turn;
@@ -112,4 +112,10 @@ export function marksOf(turn) {
   const { first_audio: firstAudio } = turn.serverMarks;
   if (firstAudio === undefined || turn.playDelayMs === null) return { ...turn.serverMarks };
   return { ...turn.serverMarks, played: firstAudio + turn.playDelayMs };
+}
+
+/** Where the turn's time went: what the server measured, and the playback. */
+export function segmentsOf(turn) {
+  const { first_audio: sent, played } = marksOf(turn);
+  return played === undefined ? turn.segments : [...turn.segments, { name: "played", begin_ms: sent, end_ms: played }];
 }

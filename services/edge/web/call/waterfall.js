@@ -1,29 +1,6 @@
-/** Computes the bars of a turn's waterfall from its marks. Pure; timing.js draws them. */
+/** Computes the figures of the response times. Pure; timing.js draws them. */
 
-/** The marks in the order in which a turn passes them; each ends the stage of its name. */
-export const STAGES = [
-  ["endpoint", "Endpoint", "silence until the end of the turn was detected"],
-  ["transcript", "Transcript", "until the final transcript"],
-  ["first_token", "First token", "until the first token of the chat model"],
-  ["first_sentence", "First sentence", "until the first sentence was complete"],
-  ["first_audio", "First audio", "until the first audio of the voice was sent"],
-  ["played", "Played", "network and playback buffer, until the loudspeaker"],
-].map(([name, label, about]) => ({ name, label, about }));
-
-/**
- * One bar for each known mark: `start` and `end` in milliseconds since the end of speech.
- *
- * A stage that ended before the stage listed above it (work that was prepared during the silence) added no time: its
- * bar is empty, and the next bar starts where the last one ended.
- */
-export function bars(marks) {
-  let reached = 0;
-  return STAGES.filter(({ name }) => Number.isFinite(marks[name])).map(({ name, label }) => {
-    const start = reached;
-    reached = Math.max(reached, marks[name]);
-    return { name, label, start, end: reached, duration: reached - start, mark: marks[name] };
-  });
-}
+const P95_TURNS = 20; // with fewer turns a p95 is the slowest one by another name
 
 /** Milliseconds from the end of speech until the reply played (or was sent, if the page could not play it); null without audio. */
 export function total({ played, first_audio: firstAudio }) {
@@ -40,10 +17,9 @@ export function percentile(values, p) {
   return sorted[below] + (sorted[above] - sorted[below]) * (at - below);
 }
 
-/** p50, p95 and count of each stage's duration, by its name, and of the total as `total`. */
-export function summary(listOfMarks) {
-  const samples = new Map([["total", listOfMarks.map(total).filter((value) => value !== null)]]);
-  for (const { name, duration } of listOfMarks.flatMap(bars)) samples.set(name, [...(samples.get(name) ?? []), duration]);
-  const entry = ([name, values]) => [name, { p50: percentile(values, 50), p95: percentile(values, 95), n: values.length }];
-  return Object.fromEntries([...samples].map(entry));
+/** The median of these times and the slow end: the p95 if there are enough of them, else the slowest. */
+export function summary(values) {
+  const enough = values.length >= P95_TURNS;
+  const slow = { name: enough ? "p95" : "slowest", ms: percentile(values, enough ? 95 : 100) };
+  return { n: values.length, p50: percentile(values, 50), slow };
 }

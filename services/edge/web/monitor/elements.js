@@ -26,15 +26,19 @@ export function draw(id, data, render) {
 
 export const emptyState = (text) => make("p", { class: "empty-state" }, text);
 
-/** One figure with its label. */
-export const tile = (label, value, bad = false) =>
-  make("div", { class: bad ? "tile bad" : "tile" }, make("span", { class: "label" }, label), make("span", { class: "value" }, value));
+/** One figure with its label; `title` explains it. */
+export const tile = (label, value, { bad = false, title = null } = {}) =>
+  make("div", { class: bad ? "tile bad" : "tile", title }, make("span", { class: "label" }, label), make("span", { class: "value" }, value));
 
-/** A table; a heading that begins with ">" is right-aligned, for a column of figures. */
+/**
+ * A table. A heading is a text, or a text with its explanation; one that begins with ">" is right-aligned, for a column of
+ * figures.
+ */
 export function table(label, headings, rows) {
-  const head = headings.map((text) =>
-    make("th", { scope: "col", class: text.startsWith(">") ? "figure" : null }, text.replace(/^>/, "")),
-  );
+  const head = headings.map((heading) => {
+    const [text, title] = [heading].flat();
+    return make("th", { scope: "col", class: text.startsWith(">") ? "figure" : null, title }, text.replace(/^>/, ""));
+  });
   const caption = make("caption", { class: "visually-hidden" }, label);
   return make("table", {}, caption, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows));
 }
@@ -46,6 +50,12 @@ export function gauge(share, label) {
   const level = make("span", {});
   level.style.width = `${100 * Math.min(1, Math.max(0, share))}%`;
   return make("span", { class: share >= 0.9 ? "gauge high" : "gauge", role: "img", "aria-label": label }, level);
+}
+
+/** Facts with their names: [name, bar or "", text, explanation]. */
+export function factList(facts) {
+  const entries = facts.map(([name, bar, text, title]) => make("div", { title }, make("dt", {}, name), make("dd", {}, bar, ` ${text}`)));
+  return make("dl", {}, ...entries);
 }
 
 export const sessionLink = (id, text = id.slice(0, 8)) =>

@@ -1,47 +1,59 @@
 /** The monitor's overview: draws a snapshot of the system once a second. */
 
-import { age, axis, bytes, clock, duration } from "/web/format.js";
-import { draw, emptyState, figure, gauge, make, sessionLink, table, tile } from "/web/monitor/elements.js";
+import { age, bytes, duration } from "/web/format.js";
+import { draw, emptyState, factList, figure, gauge, make, sessionLink, table, tile } from "/web/monitor/elements.js";
 import { poll, warn } from "/web/monitor/poll.js";
-import { PARTS, axisOf, segment, track } from "/web/monitor/waterfall.js";
+import { connectSearch } from "/web/monitor/search.js";
+import { legend, turnList } from "/web/monitor/turns.js";
+import { SEGMENTS, axisOf, bar } from "/web/waterfall.js";
 
 const STATES = {
   ready: "ready",
-  full: "all slots in use",
+  full: "fully used",
   behind: "falling behind",
   missing: "no ready worker",
   unknown: "unknown",
 };
-const OUTCOMES = { completed: "", interrupted: "interrupted", cancelled: "cancelled", failed: "failed" };
+const SENT = "From the end of speech until the first audio of the reply was sent";
 
 function show(data) {
   warn(data.refusal ? `New conversations are refused: ${data.refusal}.` : "");
   const { latency, sessions, broker } = data;
-  draw("tiles", [latency.total, latency.turns, latency.slow, latency.failed, sessions.count, data.slow_ms], () => tiles(data));
+  draw("tiles", [latency, sessions.count, data.slow_ms], () => tiles(data));
   draw("stages", data.stages, stages);
   draw("latency", latency, () => latencyTable(latency, data.slow_ms));
-  document.querySelector("#latency small").textContent = `until the first audio, over the last ${latency.turns === 1 ? "turn" : `${latency.turns} turns`}`;
+  document.querySelector("#latency small").textContent = `until the first audio is sent, over ${spokenTurns(latency.total.n)}`;
   draw("turns", data.turns, (turns) =>
     turns.length ? turnList(turns, data.slow_ms) : emptyState("No turn has ended yet. Talk to Parley, and each turn appears here."),
   );
-  document.querySelector("#slow small").textContent = `first audio after more than ${duration(data.slow_ms)}, slowest first`;
-  draw("slow", [data.slow_turns, latency.turns], () => slowTurns(data));
+  document.getElementById("slow").hidden = !data.slow_turns.length;
+  document.querySelector("#slow small").textContent = `before those above; first audio after more than ${duration(data.slow_ms)}, slowest first`;
+  draw("slow", data.slow_turns, (turns) => (turns.length ? turnList(turns, data.slow_ms) : []));
   draw("sessions", sessions, sessionTable);
-  draw("gpus", data.gpus, gpuTable);
-  draw("broker", broker, brokerTable);
+  document.getElementById("gpus").hidden = !data.gpus.length;
+  draw("gpus", data.gpus, (gpus) => gpus.map(gpuFacts));
+  draw("broker", broker, brokerFacts);
 }
+
+const spokenTurns = (count) => (count === 1 ? "1 spoken turn" : `${count} spoken turns`);
+
+/** The slow end of these figures: the p95, or the slowest turn where there are too few turns for a p95. */
+const slowEnd = ({ p95_ms: p95 }) => (p95 === null ? ["slowest", "max_ms"] : ["p95", "p95_ms"]);
 
 // -- summary -----------------------------------------------------------------------------------------
 
 function tiles({ latency, sessions, slow_ms: slowMs }) {
   const { total, slow, failed, turns } = latency;
+  const [name, key] = slowEnd(total);
+  const title = `${SENT}; over ${spokenTurns(total.n)}. Typed turns and greetings do not count.`;
   const inTimePercent = total.n ? (100 * (total.n - slow)) / total.n : null;
+  const inTime = inTimePercent === null ? "–" : `${inTimePercent.toFixed(inTimePercent < 100 && inTimePercent > 99 ? 1 : 0)} %`;
   return [
-    tile("First audio, p50", duration(total.p50_ms), total.p50_ms > slowMs),
-    tile("First audio, p95", duration(total.p95_ms), total.p95_ms > slowMs),
-    tile(`Within ${duration(slowMs)}`, inTimePercent === null ? "–" : `${inTimePercent.toFixed(inTimePercent < 100 && inTimePercent > 99 ? 1 : 0)} %`, inTimePercent !== null && inTimePercent < 95),
-    tile("Failed turns", turns ? `${failed} of ${turns}` : "–", failed > 0),
-    tile("Conversations here", String(sessions.count)),
+    tile("First audio sent, p50", duration(total.p50_ms), { bad: total.p50_ms > slowMs, title }),
+    tile(`First audio sent, ${name}`, duration(total[key]), { bad: total[key] > slowMs, title }),
+    tile(`Within ${duration(slowMs)}`, inTime, { bad: inTimePercent !== null && inTimePercent < 95, title }),
+    tile("Failed turns", turns ? `${failed} of ${turns}` : "–", { bad: failed > 0, title: "Turns that got no reply, or only a part of one, because of an error" }),
+    tile("Conversations now", String(sessions.count), { title: "On this edge: the process that serves this page" }),
   ];
 }
 
@@ -49,79 +61,57 @@ function tiles({ latency, sessions, slow_ms: slowMs }) {
 
 function stages(list) {
   const rows = list.flatMap((stage) => [stageRow(stage), ...stage.workers.map((worker) => workerRow(worker, stage))]);
-  return table("Stages and their workers", ["Stage", "State", "Slots in use", ">Queue age", ">Loop lag"], rows);
+  const headings = [
+    "Stage",
+    "State",
+    ["Jobs in progress", "Of the jobs that the workers can do at the same time"],
+    [">Longest wait", "How long the oldest job has waited for a free worker"],
+    [">Process delay", "How late the process does what is due (event loop lag). Above 100 ms it is overloaded"],
+  ];
+  return table("Stages and their workers", headings, rows);
 }
 
 function stageRow(stage) {
   const head = make("th", { scope: "row" }, stage.stage, make("small", {}, stage.engine || "–"));
   const state = make("td", { class: `state ${stage.state}` }, STATES[stage.state] ?? stage.state);
-  const age = stage.state === "unknown" ? "–" : duration(stage.queue_age_ms);
-  return make("tr", { class: "stage-row" }, head, state, slots(stage.slots - stage.free, stage.slots), figure(age), figure(""));
+  const waited = stage.state === "unknown" ? "–" : duration(stage.queue_age_ms);
+  return make("tr", { class: "stage-row" }, head, state, slots(stage.slots - stage.free, stage.slots), figure(waited), figure(""));
 }
 
 function workerRow(worker, { workers }) {
-  const name = make("th", { scope: "row" }, worker.worker);
+  const name = make("th", { scope: "row", title: "Host and process id of the worker" }, worker.worker);
   const lag = worker.loop_lag_ms === null ? "–" : duration(worker.loop_lag_ms);
   return make("tr", { class: "worker-row" }, name, make("td"), workers.length > 1 ? slots(worker.in_hand, worker.slots) : make("td"), figure(""), figure(lag));
 }
 
 function slots(used, all) {
   if (!all) return make("td", { class: "slots" }, "–");
-  return make("td", { class: "slots" }, gauge(used / all, `${used} of ${all} slots in use`), ` ${used} of ${all}`);
+  return make("td", { class: "slots" }, gauge(used / all, `${used} of ${all} jobs`), ` ${used} of ${all}`);
 }
 
 // -- latency ----------------------------------------------------------------------------------------
 
 function latencyTable({ total, segments }, slowMs) {
-  if (!total.n) return emptyState("No latency to show yet: no spoken turn has had a reply with audio.");
-  const end = axis(Math.max(...segments.map((part) => part.p95_ms ?? 0)));
-  const rows = segments.map((part) => {
-    const { p50_ms: p50, p95_ms: p95 } = part;
-    const bars = p50 === null ? [] : [
-      segment({ name: `${part.name} tail`, begin_ms: 0, end_ms: p95 }, end),
-      segment({ name: part.name, begin_ms: 0, end_ms: p50 }, end),
-    ]; // prettier-ignore
+  if (!total.n) return emptyState("No times to show yet: no spoken turn has had a reply with audio.");
+  const [name, key] = slowEnd(total);
+  const known = segments.filter((part) => part.n);
+  const end = axisOf(known.map((part) => ({ end_ms: part[key] ?? part.p50_ms })));
+  const rows = known.map((part) => {
+    const { label, about } = SEGMENTS.get(part.name);
+    const bars = [part[key] ?? part.p50_ms, part.p50_ms].map((ms, index) =>
+      bar({ name: part.name, begin_ms: 0, end_ms: ms }, end, index ? "" : "tail"),
+    );
     const drawing = make("td", { class: "drawing", "aria-hidden": "true" }, make("span", { class: "track" }, ...bars));
-    const head = make("th", { scope: "row", class: `stage ${part.name}` }, PARTS.get(part.name), make("small", {}, part.stage));
-    return make("tr", {}, head, drawing, figure(duration(p50)), figure(duration(p95)));
+    const head = make("th", { scope: "row", class: `stage ${part.name}`, title: about }, label, make("small", {}, part.stage));
+    return make("tr", {}, head, drawing, figure(duration(part.p50_ms)), figure(duration(part[key])));
   });
-  const sum = make("tr", { class: "sum" }, make("th", { scope: "row" }, "First audio"), make("td", { class: "drawing" }),
-    figure(duration(total.p50_ms)), figure(duration(total.p95_ms), { class: total.p95_ms > slowMs ? "figure bad" : "figure" })); // prettier-ignore
-  const note = make("p", { class: "note" }, "The stages already work during the silence before the endpoint, so the parts overlap and do not add up to the total.");
-  return [table("Latency by part", ["Part", "", ">p50", ">p95"], [...rows, sum]), note];
+  const sum = make("tr", { class: "sum" }, make("th", { scope: "row", title: SENT }, "First audio sent"), make("td", { class: "drawing" }),
+    figure(duration(total.p50_ms)), figure(duration(total[key]), { class: total[key] > slowMs ? "figure bad" : "figure" })); // prettier-ignore
+  const note = make("p", { class: "note" }, "How long each step took. Steps overlap: replies are prepared while the person is still silent, so they do not add up.");
+  return [table("Time of each step", ["Step", "", ">p50", `>${name}`], [...rows, sum]), note];
 }
 
-// -- turns ------------------------------------------------------------------------------------------
-
-function turnList(turns, slowMs) {
-  const end = axisOf(turns, slowMs);
-  return make("ol", { class: "turn-list" }, ...turns.map((turn) => turnRow(turn, end, slowMs)));
-}
-
-function turnRow(turn, end, slowMs) {
-  const outcome = OUTCOMES[turn.outcome] ?? turn.outcome;
-  return make(
-    "li",
-    { class: `turn${turn.slow ? " slow" : ""}${turn.outcome === "failed" ? " failed" : ""}` },
-    make("span", { class: "at" }, clock(turn.at_ms)),
-    make("span", { class: "who" }, sessionLink(turn.session), ` #${turn.turn}`),
-    track(turn, end, slowMs),
-    make("span", { class: "total" }, turn.first_audio_ms === null ? "no audio" : duration(turn.first_audio_ms)),
-    make("span", { class: "outcome" }, outcome),
-  );
-}
-
-function slowTurns({ slow_turns: slow, slow_ms: slowMs, latency }) {
-  if (slow.length) return turnList(slow, slowMs);
-  return emptyState(latency.turns ? "No slow turn among the last turns." : "No turn has ended yet.");
-}
-
-function legend() {
-  const keys = [...PARTS].map(([name, label]) => make("span", { class: `stage ${name}` }, label));
-  document.getElementById("legend").replaceChildren(...keys, make("span", { class: "stage slow-mark" }, "threshold of a slow turn"));
-}
-
-// -- sessions, GPUs, broker -------------------------------------------------------------------------
+// -- conversations, GPUs, broker --------------------------------------------------------------------
 
 function sessionTable({ count, newest }) {
   if (!count) return emptyState("No conversation is in progress on this edge.");
@@ -136,55 +126,48 @@ function sessionTable({ count, newest }) {
       figure(String(session.interrupted)),
     ),
   );
-  const shown = table("Conversations on this edge", ["Session", "Protocol", ">Age", ">Turns", ">Interrupted"], rows);
+  const headings = ["Conversation", "Protocol", ">Age", ">Turns", [">Interrupted", "Replies that the person interrupted"]];
+  const shown = table("Conversations in progress", headings, rows);
   return count > newest.length ? [shown, emptyState(`${count - newest.length} older conversations are not listed.`)] : shown;
 }
 
-function gpuTable(gpus) {
-  if (!gpus.length) return emptyState("No worker reports a GPU.");
-  return gpus.map((gpu) => {
-    const used = gpu.memory_used !== null && gpu.memory_total ? gpu.memory_used / gpu.memory_total : null;
-    const busy = gpu.utilization === null ? "–" : `${Math.round(100 * gpu.utilization)} %`;
-    const memory = `${bytes(gpu.memory_used)} of ${bytes(gpu.memory_total)}`;
-    const held = gpu.workers.map(({ stage, worker, memory: own }) => `${stage} (${worker}) ${bytes(own)}`).join(", ");
-    const facts = [
-      ["Utilization", gauge(gpu.utilization ?? 0, `${busy} utilization`), busy],
-      ["Memory", gauge(used ?? 0, memory), memory],
-      ["Power", "", gpu.power_w === null ? "–" : `${Math.round(gpu.power_w)} W`],
-      ["Temperature", "", gpu.temperature_c === null ? "–" : `${Math.round(gpu.temperature_c)} °C`],
-      ["Workers", "", held],
-    ];
-    return make("div", { class: "gpu" }, make("h3", {}, `${gpu.name} · ${gpu.host}:${gpu.index}`), list(facts));
-  });
+function gpuFacts(gpu) {
+  const used = gpu.memory_used !== null && gpu.memory_total ? gpu.memory_used / gpu.memory_total : null;
+  const busy = gpu.utilization === null ? "–" : `${Math.round(100 * gpu.utilization)} %`;
+  const memory = `${bytes(gpu.memory_used)} of ${bytes(gpu.memory_total)}`;
+  const held = gpu.workers.map(({ stage, worker, memory: own }) => `${stage} (${worker}) ${bytes(own)}`).join(", ");
+  const facts = [
+    ["Utilization", gauge(gpu.utilization ?? 0, `${busy} utilization`), busy],
+    ["Memory", gauge(used ?? 0, memory), memory],
+    ["Power", "", gpu.power_w === null ? "–" : `${Math.round(gpu.power_w)} W`],
+    ["Temperature", "", gpu.temperature_c === null ? "–" : `${Math.round(gpu.temperature_c)} °C`],
+    ["Workers", "", held],
+  ];
+  return make("div", { class: "gpu" }, make("h3", {}, `${gpu.name} · ${gpu.host}:${gpu.index}`), factList(facts));
 }
 
-function brokerTable(broker) {
+function brokerFacts(broker) {
   if (!broker) return emptyState("The broker is not reachable, or its first report has not arrived yet.");
   const share = broker.memory_limit_bytes ? broker.memory_bytes / broker.memory_limit_bytes : 0;
   const memory = `${bytes(broker.memory_bytes)} of ${bytes(broker.memory_limit_bytes)}`;
-  const dead = broker.streams.filter(({ name, length }) => name.startsWith("dead:") && length);
+  const failed = broker.streams.filter(({ name, length }) => name.startsWith("dead:") && length);
   const jobs = broker.streams.filter(({ name }) => !name.startsWith("dead:"));
   const waiting = jobs.map(({ name, lag }) => `${name.replace("jobs:", "")}\u00a0${lag ?? "?"}`).join(" · ");
-  const stalledS = Math.max(0, ...jobs.map((stream) => stream.oldest_pending_s));
-  const facts = [
+  const silentS = Math.max(0, ...jobs.map((stream) => stream.oldest_pending_s));
+  return factList([
     ["Server", "", broker.server],
     ["Memory", gauge(share, memory), memory],
-    ["Clients", "", String(broker.clients)],
-    ["Commands", "", `${broker.commands_per_s} per second`],
-    ["Keys", "", String(broker.keys)],
-    ["Queued work", "", waiting],
-    ["Oldest unrenewed lease", "", stalledS ? duration(1000 * stalledS) : "none"],
-    ["Dead letters", "", dead.map(({ name, length }) => `${name} ${length}`).join(", ") || "none"],
-  ];
-  return list(facts);
+    ["Connections", "", String(broker.clients)],
+    ["Load", "", `${broker.commands_per_s} commands per second`],
+    ["Stored keys", "", String(broker.keys), "Keys in its database; each conversation has a few"],
+    ["Jobs waiting", "", waiting, "Jobs that no worker has taken yet, by stage"],
+    ["Longest silence of a busy worker", "", silentS ? duration(1000 * silentS) : "none", "A worker with a job reports regularly. After PARLEY_LEASE_MS of silence another worker takes the job over"],
+    ["Failed work (dead letters)", "", failed.map(({ name, length }) => `${name.replace("dead:", "")}\u00a0${length}`).join(" · ") || "none", "Jobs that failed in every attempt, by stage. The runbook DeadLetters says what to do"],
+  ]);
 }
 
-function list(facts) {
-  const entries = facts.map(([name, bar, text]) => make("div", {}, make("dt", {}, name), make("dd", {}, bar, ` ${text}`)));
-  return make("dl", {}, ...entries);
-}
-
-legend();
+document.getElementById("legend").replaceChildren(...legend());
+connectSearch();
 window.monitor = { snapshots: 0 };
 poll(
   () => "/monitor/data",

@@ -12,14 +12,13 @@ export async function poll(url, take) {
     await visible();
     let goOn = true;
     try {
-      const response = await fetch(url(), { signal: AbortSignal.timeout(TIMEOUT_MS), cache: "no-store" });
-      const body = await response.json().catch(() => ({}));
+      const { response, body } = await request(url());
       if (response.ok) {
         goOn = take(body) !== false;
         showConnection(goOn ? "live" : "over", goOn ? "live" : "ended");
       } else {
         showConnection("lost", "no data");
-        warn(body.error?.message ?? body.detail ?? `The server answers with HTTP status ${response.status}.`);
+        warn(problem(response, body));
         goOn = response.status >= 500;
       }
     } catch {
@@ -30,6 +29,15 @@ export async function poll(url, take) {
     await new Promise((resolve) => setTimeout(resolve, EVERY_MS));
   }
 }
+
+/** One answer of the monitor: the HTTP response and its JSON. Throws if there is no answer. */
+export async function request(url) {
+  const response = await fetch(url, { signal: AbortSignal.timeout(TIMEOUT_MS), cache: "no-store" });
+  return { response, body: await response.json().catch(() => ({})) };
+}
+
+/** Why the server refused. */
+export const problem = (response, body) => body.error?.message ?? body.detail ?? `The server answers with HTTP status ${response.status}.`;
 
 /** Shows a warning above all cards; an empty text hides it. */
 export function warn(text) {

@@ -6,8 +6,11 @@
  * faded out. Positions are samples since the page was opened, at the context's rate; reports are in samples at the
  * rate of the wire.
  *
+ * Times are of the wall clock, which page and audio thread share. The audio clock does not serve: while the first worklet
+ * of a context starts, `currentTime` in it is up to 160 ms behind the page's, and a reply seemed to play before it arrived.
+ *
  * In:  {type: "audio", reply, pcm}, {type: "end", reply}, {type: "clear"}, {type: "pause"}, {type: "resume"}.
- * Out: {type: "started", reply, time},
+ * Out: {type: "started", reply, at},
  *      {type: "progress" | "paused" | "drained" | "cleared", reply, played, total, peak, level}.
  */
 
@@ -151,8 +154,8 @@ class Playback extends AudioWorkletProcessor {
     for (const entry of this.replies) {
       if (entry.begun || entry.start >= until) continue;
       entry.begun = true;
-      const time = currentTime + (entry.start - this.read) / sampleRate;
-      this.port.postMessage({ type: "started", reply: entry.reply, time });
+      const at = Date.now() + (1000 * (entry.start - this.read)) / sampleRate;
+      this.port.postMessage({ type: "started", reply: entry.reply, at });
     }
   }
 
