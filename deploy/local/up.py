@@ -168,7 +168,7 @@ class HealthProbe:
         self._url = f"{base}/health"
         self._folder = folder
         self.waits: dict[str, str] = {}
-        """What each stage that is not ready waits for, in words, at the latest call."""
+        """What each stage that is not ready waits for, in words, at the latest answer."""
 
     async def __call__(self) -> frozenset[str]:
         ready = set()
@@ -180,7 +180,8 @@ class HealthProbe:
             waits = read_waits(stages)
             ready.add("edge")
         except (httpx.HTTPError, ValueError, LookupError, TypeError, AttributeError):
-            waits = {}  # the edge is not up yet, or another program answers
-        self.waits.clear()
-        self.waits.update(waits)
+            pass  # the edge is not up yet, or another program answers
+        else:
+            self.waits.clear()
+            self.waits.update(waits)
         return frozenset(ready)

@@ -18,6 +18,8 @@ from shared.protocol.frames import Frame, codec
 from shared.protocol.streams import JOB_KINDS
 
 READY_TTL_MS = 3000
+WAIT_TTL_MS = 10_000
+"""An announced wait is not urgent, and is withdrawn when it ends: only that of a dead worker stays so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,11 +174,11 @@ async def stage_status(bus: Bus, stage: str) -> StageStatus:
 
 
 async def announce_wait(bus: Bus, stage: str, wait: Wait | None) -> None:
-    """Announce for `READY_TTL_MS` what a worker of the stage waits for; None: it waits no longer.
+    """Announce for `WAIT_TTL_MS` what a worker of the stage waits for; None: it waits no longer.
 
     If several workers of a stage wait, the latest announcement counts.
     """
     if wait is None:
         await bus.call(b"DEL", bus.keys.waiting(stage))
     else:
-        await bus.call(b"SET", bus.keys.waiting(stage), json.dumps(asdict(wait)), b"PX", READY_TTL_MS)
+        await bus.call(b"SET", bus.keys.waiting(stage), json.dumps(asdict(wait)), b"PX", WAIT_TTL_MS)

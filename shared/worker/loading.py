@@ -17,7 +17,7 @@ log = structlog.get_logger()
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.5, 5.0
 ANNOUNCE_S = 1.0
-"""Interval of the announcements; each is valid for three times as long."""
+"""Interval of the announcements."""
 
 
 class _ShutdownRequested(Exception):
