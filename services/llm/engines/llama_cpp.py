@@ -28,7 +28,7 @@ from shared.engines.devices import device_kind
 from shared.engines.models import model_name
 from shared.engines.registry import UnknownEngine
 from shared.observability import metrics
-from shared.protocol.session import Message, Tool, ToolCall
+from shared.protocol.session import ChatOptions, Message, Tool, ToolCall
 from shared.settings import Settings
 
 STOP_S = 10.0
@@ -48,6 +48,8 @@ class _Request:
 
 class LlamaCppModel:
     """See `engine.ChatModel`. `language` is not used: the model infers it from the conversation."""
+
+    chat_options = frozenset({"temperature"})
 
     def __init__(self, settings: Settings) -> None:
         self.slots = parallel_replies(settings)
@@ -92,7 +94,13 @@ class LlamaCppModel:
         return size.total
 
     async def reply(
-        self, messages: Sequence[Message], *, language: str, prefix: str = "", tools: Sequence[Tool] = ()
+        self,
+        messages: Sequence[Message],
+        *,
+        language: str,
+        prefix: str = "",
+        tools: Sequence[Tool] = (),
+        options: ChatOptions | None = None,
     ) -> AsyncGenerator[str | ToolCall | Usage, None]:
         """See `engine.ChatModel`.
 
@@ -102,6 +110,8 @@ class LlamaCppModel:
             EngineLost: the server cannot work again.
         """
         request = await asyncio.to_thread(self._request, messages, prefix, tools)
+        if options is not None and options.temperature is not None:
+            request.body["temperature"] = options.temperature
         if request.reply_tokens <= 0:
             return
         assert self._server is not None, "load comes first"  # noqa: S101
