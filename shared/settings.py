@@ -164,7 +164,7 @@ class Settings(
     """The settings of a session where neither its client nor its agent sets them. Its fields are arguments and variables
     like all others."""
     overrides: frozenset[str] = frozenset()
-    """The settings of a session that arguments or variables set, and not the profile: they override an agent's."""
+    """The names of the settings that arguments or variables set, and not the profile: they override an agent's."""
 
     @classmethod
     def settings_customise_sources(
@@ -186,7 +186,7 @@ class Settings(
         values = {**chosen, **{name: value for name, value in given.items() if value != "" or name not in _ENGINES}}
         if "session" not in given or any(name in given for name in SESSION_TABLE):
             values["session"] = {name: values[name] for name in SESSION_TABLE if name in values}
-            values["overrides"] = frozenset(SESSION_TABLE) & given.keys()
+            values["overrides"] = frozenset(given)
         return {name: value for name, value in values.items() if name not in SESSION_TABLE}
 
     @field_validator("models_dir")

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from deploy.cli import services
+from deploy.cli.agents import agents
 from deploy.cli.bench import bench
 from deploy.cli.check import config, doctor
 from deploy.cli.models import models
@@ -32,6 +33,7 @@ for panel, commands in {
 for name, text in services.SERVICES.items():
     app.command(name, help=text, rich_help_panel=SERVICES)(services.command(name))
 app.add_typer(voices, name="voices", rich_help_panel=USE)
+app.add_typer(agents, name="agents", rich_help_panel=PREPARE)
 app.add_typer(models, name="models", rich_help_panel=PREPARE)
 app.command(
     rich_help_panel=PREPARE,

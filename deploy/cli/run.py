@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli.options import read_settings
+from deploy.cli.options import exit_settings_wrong, read_settings
+from shared.agents.folder import BadAgents, load_agents
 
 
 def up(
@@ -24,6 +25,10 @@ def up(
     given = {"PARLEY_PORT": port, "PARLEY_PROFILE": profile}
     os.environ.update({name: str(value) for name, value in given.items() if value is not None})
     settings = read_settings()
+    try:
+        load_agents(settings)  # before anything is downloaded or started
+    except BadAgents as error:
+        exit_settings_wrong(error)
     from deploy.local.up import up as run_up
 
     raise typer.Exit(run_up(settings, os.environ))

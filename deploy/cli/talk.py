@@ -11,6 +11,7 @@ from deploy.cli.options import AsJson, Url, server_url
 def talk(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="What the caller says: a WAV or a .scene.")],
     url: Url = None,
+    agent: Annotated[str, typer.Option(help="Id of the agent to talk with.", show_default="the default agent")] = "",
     out: Annotated[Path, typer.Option(help="File for the audio of the replies.")] = Path("reply.wav"),
     clips: Annotated[
         Path | None, typer.Option(help="Folder of the recordings that a scene names.", show_default="the scene's own")
@@ -23,4 +24,4 @@ def talk(
     """
     from deploy.client.talk import run_talk
 
-    raise typer.Exit(run_talk(file, url=server_url(url), out=out, clips=clips, as_json=as_json))
+    raise typer.Exit(run_talk(file, url=server_url(url), agent=agent, out=out, clips=clips, as_json=as_json))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
@@ -157,12 +157,13 @@ Report = Callable[[Conversation, float], dict[str, Any] | None]
 """Called after each frame with the time. Returns a message for the server, or None."""
 
 
-def stream_url(url: str) -> str:
-    """The URL of `/ws`, from any URL of the server."""
+def stream_url(url: str, agent: str = "") -> str:
+    """The URL of `/ws`, from any URL of the server. `agent`: an id; empty: the default agent."""
     parts = urlsplit(url if "//" in url else f"//{url}")
     scheme = {"https": "wss", "wss": "wss"}.get(parts.scheme, "ws")
     path = parts.path if parts.path.endswith("/ws") else parts.path.rstrip("/") + "/ws"
-    return urlunsplit((scheme, parts.netloc, path, f"rate={RATE_HZ}", ""))
+    query = urlencode({"rate": RATE_HZ} | ({"agent": agent} if agent else {}))
+    return urlunsplit((scheme, parts.netloc, path, query, ""))
 
 
 class Speech(Protocol):
@@ -198,13 +199,15 @@ async def converse(
     url: str,
     on_message: OnMessage = lambda message, conversation: None,
     report: Report = lambda conversation, now_s: None,
+    *,
+    agent: str = "",
 ) -> Conversation:
     """Speak in real time, then listen until the last reply has been played.
 
     Raises:
         TalkFailed: the server does not answer, refuses, closes the connection, or leaves a turn without an end.
     """
-    address = stream_url(url)
+    address = stream_url(url, agent)
     try:
         # Audio does not compress; a proxy would delay it.
         async with connect(address, open_timeout=CONNECT_S, compression=None, proxy=None, max_size=None) as socket:

@@ -89,14 +89,16 @@ class Printer:
         self._console.print(Text.assemble((f"{who:<8}", "bold"), text, (note, "dim")))
 
 
-def run_talk(file: Path, *, url: str, out: Path | None, clips: Path | None = None, as_json: bool = False) -> int:
+def run_talk(
+    file: Path, *, url: str, out: Path | None, agent: str = "", clips: Path | None = None, as_json: bool = False
+) -> int:
     """Hold the conversation and write the replies to `out`. Returns the exit code: 0, or 1 if the conversation failed."""
     try:
         if out is not None and not out.parent.is_dir():
             raise TalkFailed(f"cannot write {out}: the folder {out.parent} does not exist")
         printer = Printer(Console(highlight=False))
         on_message = (lambda message, conversation: None) if as_json else printer
-        conversation = asyncio.run(converse(open_speech(file, clips), url, on_message))
+        conversation = asyncio.run(converse(open_speech(file, clips), url, on_message, agent=agent))
         if out is not None:
             _write(conversation.track, out)
     except TalkFailed as error:

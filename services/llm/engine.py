@@ -67,6 +67,16 @@ class ChatModel(Protocol):
     async def close(self) -> None: ...
 
 
+class Adjustable(Protocol):
+    """The additional contract of a chat model that takes options for a single reply.
+
+    Its `reply` has the parameter `options: ChatOptions | None`. The stage passes it where the session has any that are listed here.
+    """
+
+    chat_options: frozenset[str]
+    """The names of the fields of `ChatOptions` that it takes: `model`, `temperature`."""
+
+
 class OmniModel(Protocol):
     """A chat model with audio input, audio output, or both."""
 
@@ -111,6 +121,11 @@ def has_audio_input(model: Any) -> bool:
 def has_audio_output(model: Any) -> bool:
     """Whether the model can speak its replies."""
     return bool(getattr(model, "audio_output", False))
+
+
+def chat_options(model: Any) -> frozenset[str]:
+    """The options of a single reply that the model takes; see `Adjustable`."""
+    return getattr(model, "chat_options", frozenset())
 
 
 ENGINES = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from services.llm.engine import ChatModel, OmniModel, has_audio_input, has_audio_output
+from services.llm.engine import ChatModel, OmniModel, chat_options, has_audio_input, has_audio_output
 from services.llm.limit import SentenceLimit, end_with_a_sentence
 from services.llm.observation import describe_reply, describe_request, measured, start_at_zero
 from services.llm.reply import Reply, is_spoken, is_unvoiced
@@ -48,6 +48,7 @@ class LlmStage:
             "slots": self.slots,
             "hears": has_audio_input(self._model),
             "speaks": has_audio_output(self._model),
+            "options": sorted(chat_options(self._model)),
         }
 
     async def work(self, work: Work) -> Sequence[Frame]:
@@ -87,12 +88,13 @@ class LlmStage:
             request["audio"] = audio
         if rate_hz:
             request["voice"] = settings.voice
+        if settings.chat.asked() & chat_options(self._model):
+            request["options"] = settings.chat
         if job.options.say is None:
             generated = self._model.reply(messages, **request)
             if not rate_hz:  # a model's own voice goes on where its text ends
-                generated = end_with_a_sentence(
-                    generated, SentenceLimit(settings.language, self._reply_tokens, reply.text)
-                )
+                longest = min(settings.chat.reply_tokens or self._reply_tokens, self._reply_tokens)
+                generated = end_with_a_sentence(generated, SentenceLimit(settings.language, longest, reply.text))
             deltas = measured(work, self._engine, generated)
         else:
             deltas = _recite(job.options.say, reply.text)

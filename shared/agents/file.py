@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any, NamedTuple, get_args
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model
 
 from shared.protocol.session import SESSION_TABLE
+from shared.settings import TABLE
 
 REFERENCE = "docs/agents.md"
 _LINE = re.compile(r" \(at line (\d+), column \d+\)$")
@@ -34,6 +35,7 @@ class BadFile(ValueError):
 
 
 Words = StringConstraints(pattern=r"\S")
+Said = Annotated[str, StringConstraints(pattern=r"\S", max_length=1000)]
 Number = Annotated[str, StringConstraints(pattern=r"^\+[1-9][0-9]{1,14}$")]
 
 
@@ -45,12 +47,20 @@ class Head(BaseModel):
     name: Annotated[str, StringConstraints(pattern=r"\S", max_length=60)]
     description: Annotated[str, StringConstraints(max_length=300)] = ""
     numbers: list[Number] = []
+    examples: Annotated[list[Annotated[list[Said], Field(min_length=2, max_length=2)]], Field(max_length=20)] = []
+    llm_model: Annotated[str, StringConstraints(max_length=200)] = ""
+    temperature: TABLE["temperature"].hint | None = None  # type: ignore[valid-type]
+    reply_tokens: TABLE["reply_tokens"].hint | None = None  # type: ignore[valid-type]
 
 
 ALLOWED = {
     "name": "a string of 1 to 60 characters",
     "description": "a string of at most 300 characters",
     "numbers": 'an array of phone numbers such as "+15550100"',
+    "examples": 'an array of at most 20 pairs such as ["Hello.", "Hello! How can I help you?"]',
+    "llm_model": "the name of a model, a string of at most 200 characters",
+    "temperature": TABLE["temperature"].allowed,
+    "reply_tokens": TABLE["reply_tokens"].allowed,
     "instructions": "a string with words in it",
 }
 """What a key may be, where the table of settings does not say it."""
@@ -97,6 +107,8 @@ def _problems(error: ValidationError, text: str) -> Iterator[Problem]:
 
 def _describe(key: str, kind: str, value: object) -> str:
     if kind == "extra_forbidden":
+        if key in TABLE:
+            return f"{key} is the same for all sessions: set {TABLE[key].variable} instead"
         near = get_close_matches(key, AgentFile.model_fields, n=1, cutoff=0.75)
         hint = f"did you mean {near[0]}?" if near else f"{REFERENCE} lists all keys"
         return f"there is no key {key!r}; {hint}"

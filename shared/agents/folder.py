@@ -8,8 +8,8 @@ from typing import Any
 
 from shared.agents.agent import Agent, Agents
 from shared.agents.file import BadFile, Problem, line_of, parse_agent
-from shared.protocol.session import SESSION_TABLE, SessionSettings, with_fitting_pause
-from shared.settings import BadSettings, Settings
+from shared.protocol.session import SESSION_TABLE, ChatOptions, Example, SessionSettings, with_fitting_pause
+from shared.settings import TABLE, BadSettings, Settings
 
 SHIPPED = Path(__file__).parent / "shipped"
 """The agents that come with Parley. In a checkout it is a link to the folder `agents`; in a wheel, a folder."""
@@ -59,14 +59,16 @@ def _agent(path: Path, settings: Settings) -> Agent:
         file = parse_agent(path.read_bytes())
     except OSError as error:
         raise BadFile([Problem(0, f"cannot be read: {error.strerror}")]) from None
-    chosen = {name: getattr(file, name) for name in file.model_fields_set if name in SESSION_TABLE}
-    return Agent(path.stem, file.name, file.description, session_settings(settings, chosen), path, tuple(file.numbers))
+    return Agent(path.stem, file.name, file.description, session_settings(settings, file), path, tuple(file.numbers))
 
 
-def session_settings(settings: Settings, chosen: dict[str, Any]) -> SessionSettings:
-    """The settings of a session with an agent that sets these: environment before agent before profile."""
-    free = {name: value for name, value in chosen.items() if name not in settings.overrides}
-    return with_fitting_pause(replace(settings.session, **free))
+def session_settings(settings: Settings, file: Any) -> SessionSettings:
+    """The settings of a session with the agent of this `AgentFile`: environment before agent before profile."""
+    chosen = {name: getattr(file, name) for name in file.model_fields_set - settings.overrides}
+    base = {name: value for name, value in chosen.items() if name in SESSION_TABLE}
+    chat = ChatOptions(chosen.get("llm_model", ""), chosen.get("temperature"), chosen.get("reply_tokens"))
+    examples = tuple(Example(*pair) for pair in chosen.get("examples", ()) if "instructions" in chosen)
+    return with_fitting_pause(replace(settings.session, **base, examples=examples, chat=chat))
 
 
 def _located(path: Path, problem: Problem) -> str:
@@ -76,7 +78,7 @@ def _located(path: Path, problem: Problem) -> str:
 def where(agent: Agent, key: str, settings: Settings) -> str:
     """What sets this setting of an agent, for the start of a message: a variable, or a line of its file."""
     if key in settings.overrides or agent.path is None:
-        return SESSION_TABLE[key].variable
+        return TABLE[key].variable
     return _located(agent.path, Problem(line_of(key, agent.path.read_text()), ""))[:-2]
 
 

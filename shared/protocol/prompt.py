@@ -6,7 +6,7 @@ from zlib import crc32
 
 import msgpack
 
-from shared.protocol.session import Message, ReplyOptions, SessionSettings, Tool
+from shared.protocol.session import Message, ReplyOptions, SessionSettings, Tool, with_instructions
 
 INTERRUPTED = "(The person interrupted you here and heard nothing beyond this.)"
 """A system message, not part of the assistant's message: a model imitates what it seems to have written before."""
@@ -21,9 +21,12 @@ SOUND = "(sound)"
 def prompt(
     settings: SessionSettings, options: ReplyOptions, history: Sequence[Message], turn: int, text: str
 ) -> list[Message]:
-    """Return the model's input: the instructions, the history before this turn, and this turn's text, if any."""
-    instructions = settings.instructions if options.instructions is None else options.instructions
-    messages = [Message("system", instructions, 0)] if instructions else []
+    """Return the model's input: instructions and examples, the history before this turn, and this turn's text, if any."""
+    if options.instructions is not None:
+        settings = with_instructions(settings, options.instructions)
+    messages = [Message("system", settings.instructions, 0)] if settings.instructions else []
+    for example in settings.examples:
+        messages += [Message("user", example.person, 0), Message("assistant", example.agent, 0)]
     messages += _with_results([message for message in history if message.turn < turn])
     if text:
         messages.append(Message("user", text, turn))

@@ -40,6 +40,30 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
+class Example:
+    """A short exchange that shows the chat model how the agent talks. A small model learns more from it than from rules."""
+
+    person: str
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatOptions:
+    """What an agent sets for the chat model; None and empty: as the worker's settings say."""
+
+    model: str = ""
+    """Another model of the same endpoint."""
+    temperature: float | None = None
+    reply_tokens: int | None = None
+    """Longest reply, if that is less than the worker's."""
+
+    def asked(self) -> set[str]:
+        """The fields that the engine has to know: those with a value, but the length, which the stage itself limits."""
+        given = {"model": self.model or None, "temperature": self.temperature}
+        return {name for name, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
 class SessionSettings:
     """Settings of a session.
 
@@ -138,6 +162,9 @@ class SessionSettings:
             choices=ROUTES,
         ),
     ] = CASCADE
+    examples: tuple[Example, ...] = ()
+    """They follow the instructions in the prompt. Only an agent's file can set them, and `chat`."""
+    chat: ChatOptions = ChatOptions()
 
 
 SESSION_TABLE = read_table(SessionSettings)
@@ -147,6 +174,13 @@ SESSION_TABLE = read_table(SessionSettings)
 def with_fitting_pause(settings: SessionSettings) -> SessionSettings:
     """The same settings, with the pause shortened where it would be longer than the endpoint."""
     return replace(settings, pause_ms=min(settings.pause_ms, settings.endpoint_ms))
+
+
+def with_instructions(settings: SessionSettings, instructions: str) -> SessionSettings:
+    """The same settings with these instructions; other instructions do not keep the examples: they are somebody else's."""
+    if instructions == settings.instructions:
+        return settings
+    return replace(settings, instructions=instructions, examples=())
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,8 @@ class Abilities:
     """Languages of the asr engine."""
     hears: bool = False
     """The chat model takes audio."""
+    options: frozenset[str] = frozenset()
+    """The options of a single reply that the chat engine takes, by their names in `ChatOptions`."""
 
     def missing(self, settings: SessionSettings) -> Iterator[Unable]:
         """What these settings ask for and the workers cannot do."""
@@ -47,6 +49,10 @@ class Abilities:
         if settings.route == OMNI and not self.hears:
             message = "route 'omni': the chat model cannot hear; known is 'cascade'"
             yield Unable("route", "cannot_hear", "route omni: the chat model cannot hear", message)
+        for name in sorted(settings.chat.asked() - self.options):
+            key = "llm_model" if name == "model" else name
+            message = f"{key}: the chat engine has one for all sessions, PARLEY_{key.upper()}"
+            yield Unable(key, "cannot_choose", message, message)
 
 
 def _unknown_language(language: str, does: str, known: frozenset[str]) -> Unable:

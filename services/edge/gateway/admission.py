@@ -144,15 +144,16 @@ class Admission:
         """What a new session may ask for."""
         return Abilities(
             voices=tuple(self.voices()),
-            speaks=self._languages("tts"),
-            understands=self._languages("asr"),
+            speaks=self._common("tts", "languages"),
+            understands=self._common("asr", "languages"),
             hears=self.accepts_audio(),
+            options=self._common("llm", "options"),
         )
 
-    def _languages(self, stage: str) -> frozenset[str]:
-        """The languages that every ready worker knows; empty: any, or unknown."""
-        known = [set(worker.get("languages", ())) for worker in self._workers(stage)]
-        return frozenset(set.intersection(*known)) if known else frozenset()
+    def _common(self, stage: str, list_: str) -> frozenset[str]:
+        """What every ready worker of a stage lists."""
+        listed = [set(worker.get(list_, ())) for worker in self._workers(stage)]
+        return frozenset(set.intersection(*listed)) if listed else frozenset()
 
     def _all_workers(self, stage: str, ability: str) -> bool:
         workers = self._workers(stage)

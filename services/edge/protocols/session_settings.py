@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 from typing_extensions import TypedDict
 
 from services.edge.protocols.fields import Allowed, BadField, OnlyKnown
-from shared.protocol.session import SESSION_TABLE, SessionSettings, with_fitting_pause
+from shared.protocol.session import SESSION_TABLE, SessionSettings, with_fitting_pause, with_instructions
 from shared.settings_table import Row
 
 
@@ -60,7 +60,7 @@ def with_settings(base: SessionSettings, changes: Settable, path: str) -> Sessio
     Raises:
         BadField: the pause is longer than the endpoint.
     """
-    settings = replace(base, **changes)
+    settings = replace(with_instructions(base, changes.get("instructions", base.instructions)), **changes)
     fitting = with_fitting_pause(settings)
     if "pause_ms" in changes and fitting != settings:
         low = SESSION_TABLE["pause_ms"].setting.low

@@ -29,7 +29,7 @@ from shared.engines.models import model_name
 from shared.engines.registry import UnknownEngine
 from shared.observability import metrics
 from shared.protocol.prompt import prompt
-from shared.protocol.session import Message, ReplyOptions, Tool, ToolCall
+from shared.protocol.session import ChatOptions, Message, ReplyOptions, Tool, ToolCall
 from shared.settings import Settings
 
 STOP_S = 10.0
@@ -49,6 +49,8 @@ class _Request:
 
 class LlamaCppModel:
     """See `engine.ChatModel`. `language` is not used: the model infers it from the conversation."""
+
+    chat_options = frozenset({"temperature"})
 
     def __init__(self, settings: Settings) -> None:
         self.slots = parallel_replies(settings)
@@ -101,7 +103,13 @@ class LlamaCppModel:
         return size.total
 
     async def reply(
-        self, messages: Sequence[Message], *, language: str, prefix: str = "", tools: Sequence[Tool] = ()
+        self,
+        messages: Sequence[Message],
+        *,
+        language: str,
+        prefix: str = "",
+        tools: Sequence[Tool] = (),
+        options: ChatOptions | None = None,
     ) -> AsyncGenerator[str | ToolCall | Usage, None]:
         """See `engine.ChatModel`.
 
@@ -111,6 +119,8 @@ class LlamaCppModel:
             EngineLost: the server cannot work again.
         """
         request = await asyncio.to_thread(self._request, messages, prefix, tools)
+        if options is not None and options.temperature is not None:
+            request.body["temperature"] = options.temperature
         if request.reply_tokens <= 0:
             return
         assert self._server is not None, "load comes first"  # noqa: S101

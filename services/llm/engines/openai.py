@@ -18,7 +18,7 @@ from services.llm.engines.openai_wire import ToolCallAssembler, message_object, 
 from shared.engines.endpoint_models import chats, choose_model
 from shared.engines.endpoints import BAD_REQUEST, NO_ROUTE, REFUSED, Endpoint, EndpointFailed, Place
 from shared.engines.registry import EngineNotReady
-from shared.protocol.session import Message, Tool, ToolCall
+from shared.protocol.session import ChatOptions, Message, Tool, ToolCall
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -38,6 +38,8 @@ _END = object()
 
 class OpenAIModel:
     """See `engine.ChatModel`. `language` is not sent: the model infers it from the conversation."""
+
+    chat_options = frozenset({"model", "temperature"})
 
     def __init__(self, settings: Settings) -> None:
         self.slots = settings.model_slots
@@ -77,7 +79,13 @@ class OpenAIModel:
         return chats
 
     async def reply(
-        self, messages: Sequence[Message], *, language: str, prefix: str = "", tools: Sequence[Tool] = ()
+        self,
+        messages: Sequence[Message],
+        *,
+        language: str,
+        prefix: str = "",
+        tools: Sequence[Tool] = (),
+        options: ChatOptions | None = None,
     ) -> AsyncGenerator[str | ToolCall | Usage, None]:
         """See `engine.ChatModel`. The usage comes last; endpoints do not report it for a cancelled reply.
 
@@ -86,14 +94,17 @@ class OpenAIModel:
             EndpointFailed: all endpoints failed before the first token, or one failed after it.
         """
         primary, *fallback = self._chats
-        request = {"messages": [message_object(message) for message in messages]}
+        request: dict[str, Any] = {"messages": [message_object(message) for message in messages]}
+        if options is not None and options.temperature is not None:
+            request["temperature"] = options.temperature
         if tools:
             request["tools"] = [tool_object(tool) for tool in tools]
         attempts = [primary, primary, *fallback]
         while attempts:
             chat, begun = attempts.pop(0), False
             try:
-                async with aclosing(chat.reply(request, prefix)) as pieces:
+                model = options.model if options is not None and chat is primary else ""
+                async with aclosing(chat.reply(request | {"model": model or chat.model}, prefix)) as pieces:
                     async for piece in pieces:
                         begun = True
                         yield piece
@@ -216,7 +227,7 @@ class _Chat:
 
     async def _start(self, request: dict[str, Any], prefix: str, deadline: float) -> Any:
         """Send the request and return its stream; without `stream_options` once the server has rejected them."""
-        body = {**request, self._limit: self._settings.reply_tokens, "temperature": self._settings.temperature}
+        body = {"temperature": self._settings.temperature, **request, self._limit: self._settings.reply_tokens}
         if text := prefix.rstrip():  # a template may strip a trailing space, and then not find the message
             body["messages"] = [*request["messages"], {"role": "assistant", "content": text}]
             body["extra_body"] = {"continue_final_message": True, "add_generation_prompt": False}
@@ -237,7 +248,7 @@ class _Chat:
 
     async def _create(self, body: dict[str, Any], deadline: float) -> Any:
         async with self.endpoint.until(deadline):
-            return await self.endpoint.client.chat.completions.create(model=self.model, stream=True, **body)
+            return await self.endpoint.client.chat.completions.create(stream=True, **body)
 
     async def _next(self, stream: Any, deadline: float, usage: Usage) -> tuple[Any, bool]:
         """Return the next delta, None if the chunk has none, and whether it is the last. Updates `usage`."""

@@ -148,19 +148,19 @@ def test_up_takes_port_and_profile_as_settings(monkeypatch: pytest.MonkeyPatch) 
 def test_talk_connects_to_the_url_or_to_the_edge_of_the_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[str] = []
+    seen: list[tuple[str, str]] = []
 
-    def run_talk(file: Path, *, url: str, **_: object) -> int:
-        seen.append(url)
+    def run_talk(file: Path, *, url: str, agent: str, **_: object) -> int:
+        seen.append((url, agent))
         return 0
 
     monkeypatch.setattr("deploy.client.talk.run_talk", run_talk)
     monkeypatch.setenv("PARLEY_PORT", "8123")
     said = tmp_path / "hello.wav"
     said.touch()
-    for more in ([], ["--url", "http://there:1"]):
+    for more in ([], ["--url", "http://there:1", "--agent", "captain"]):
         assert CliRunner().invoke(app, ["talk", str(said), *more]).exit_code == 0
-    assert seen == ["http://127.0.0.1:8123", "http://there:1"]
+    assert seen == [("http://127.0.0.1:8123", ""), ("http://there:1", "captain")]
 
 
 def test_no_help_text_contains_markup() -> None:

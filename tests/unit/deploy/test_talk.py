@@ -216,6 +216,7 @@ def test_any_file_becomes_mono_at_16_khz(wav: Path) -> None:
 )
 def test_the_address_follows_from_any_url(url: str, address: str) -> None:
     assert stream_url(url) == address
+    assert stream_url(url, "captain") == f"{address}&agent=captain"
 
 
 # -- the pure parts -------------------------------------------------------------------------------

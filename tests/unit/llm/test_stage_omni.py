@@ -142,7 +142,7 @@ async def test_a_model_without_audio_input_rejects_audio() -> None:
         await session.reply(ScriptedModel(Settings()))
     assert await session.log() == []
     assert LlmStage(ScriptedModel(Settings()), "x", 0, 400).info() == {
-        "engine": "x", "model": "", "slots": 256, "hears": False, "speaks": False,
+        "engine": "x", "model": "", "slots": 256, "hears": False, "speaks": False, "options": [],
     }  # fmt: skip
 
 

@@ -7,9 +7,19 @@ import pytest
 
 from services.edge.gateway.gateway import Gateway
 from services.edge.http.app import create_app
+from services.edge.protocols.realtime.session import SessionObject
+from services.edge.protocols.session_settings import with_settings
 from shared.agents.agent import UnknownAgent
 from shared.agents.folder import BadAgents, load_agents
-from shared.protocol.session import MAX_TEXT, SessionSettings
+from shared.protocol.prompt import prompt
+from shared.protocol.session import (
+    MAX_TEXT,
+    ChatOptions,
+    Example,
+    ReplyOptions,
+    SessionSettings,
+    with_instructions,
+)
 from shared.settings import Settings
 from shared.worker.lifecycle import Shutdown
 
@@ -50,6 +60,36 @@ def test_a_file_sets_any_setting_of_a_session(folder: Path) -> None:
     )
 
 
+def test_a_file_sets_examples_and_options_of_the_chat_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "ada.toml").write_text(
+        f'{GOOD}examples = [["Hello.", "Hi! I am Ada."]]\nllm_model = "qwen3"\ntemperature = 0\nreply_tokens = 40\n'
+    )
+    settings = load_agents(Settings(agents=folder)).default.settings
+    assert settings.examples == (Example("Hello.", "Hi! I am Ada."),)
+    assert settings.chat == ChatOptions("qwen3", 0.0, 40)
+    assert [message.text for message in prompt(settings, ReplyOptions(), (), 1, "Who?")] == [
+        "Be brief.", "Hello.", "Hi! I am Ada.", "Who?",
+    ]  # fmt: skip
+    monkeypatch.setenv("PARLEY_INSTRUCTIONS", "Be kind.")
+    monkeypatch.setenv("PARLEY_TEMPERATURE", "1")
+    settings = load_agents(Settings(agents=folder)).default.settings
+    assert (settings.instructions, settings.examples, settings.chat) == ("Be kind.", (), ChatOptions("qwen3", None, 40))
+
+
+def test_examples_belong_to_the_instructions_of_the_agent() -> None:
+    settings = SessionSettings(instructions="Be brief.", examples=(Example("Hello.", "Hi!"),))
+    assert with_instructions(settings, "Be brief.") == settings
+    assert with_instructions(settings, "Be kind.") == SessionSettings(instructions="Be kind.")
+    (only, _) = prompt(settings, ReplyOptions(instructions="Be kind."), (), 1, "Who?")
+    assert only.text == "Be kind."
+    assert with_settings(settings, {"instructions": "Be kind."}, "config").examples == ()
+    assert with_settings(settings, {"speed": 1.5}, "config").examples == settings.examples
+    session = SessionObject(settings, "parley")
+    assert session.settings().examples == settings.examples
+    session.update({"instructions": "Be kind."})
+    assert session.settings().examples == ()
+
+
 def test_a_variable_overrides_every_agent_and_an_agent_overrides_the_profile(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,6 +118,9 @@ def test_a_single_file_is_an_agent_and_the_default(folder: Path) -> None:
         (f"{GOOD}endpoint_ms = 99", [":3: endpoint_ms = 99: must be a whole number from 100 to 5000"]),
         (f'{GOOD}endpoint_ms = "500"', [":3: endpoint_ms = '500': must be a whole number from 100 to 5000"]),
         (f"{GOOD}detect_turns = 1", [":3: detect_turns = 1: must be true or false"]),
+        (f'{GOOD}asr_model = "x"', [":3: asr_model is the same for all sessions: set PARLEY_ASR_MODEL instead"]),
+        (f"{GOOD}temperature = 3", [":3: temperature = 3: must be a number from 0 to 2"]),
+        (f'{GOOD}examples = [\n  ["a", "b"],\n  ["c"]\n]', [":3: examples = ['c']: must be an array of at most 20"]),
         (f'{GOOD}language = "the"', []),
         (f'{GOOD}language = "?"', [":3: language = '?': must be a language tag such as en or pt-BR"]),
         (f'{GOOD}numbers = ["0221", "x"]', [":3: numbers = '0221': must be an array of phone numbers"]),

@@ -51,7 +51,12 @@ def value_of(settings: Settings, name: str) -> Any:
 
 def test_a_setting_has_one_name_a_text_and_a_default_that_is_allowed() -> None:
     assert set(TABLE) == set(Settings.model_fields) - {"session", "overrides"} | set(SESSION_TABLE)
-    assert set(SESSION_TABLE) == set(SessionSettings.__dataclass_fields__) - {"tools", "tool_choice"}
+    assert set(SESSION_TABLE) == set(SessionSettings.__dataclass_fields__) - {
+        "tools",
+        "tool_choice",
+        "examples",
+        "chat",
+    }
     for row in TABLE.values():
         assert row.setting.text
         assert not row.setting.text.endswith(".")

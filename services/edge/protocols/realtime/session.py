@@ -14,7 +14,7 @@ from services.edge.protocols.fields import BadField, UnknownField, checked
 from services.edge.protocols.realtime.session_update import SESSION_UPDATE, TurnDetection
 from services.edge.protocols.realtime.tools import as_choice, as_tools
 from services.edge.protocols.realtime.wire import FORMATS, Refused
-from shared.protocol.session import CASCADE, OMNI, SessionSettings
+from shared.protocol.session import CASCADE, OMNI, SessionSettings, with_instructions
 
 WAITS_MS_BY_EAGERNESS = {
     "low": (1000, 500, 8000),
@@ -105,8 +105,7 @@ class SessionObject:
         """The settings of the Parley session that follow from it."""
         audio_in, audio_out = self.config["audio"]["input"], self.config["audio"]["output"]
         settings = replace(
-            self._defaults,
-            instructions=self.config["instructions"],
+            with_instructions(self._defaults, self.config["instructions"]),
             spoken=self.config["output_modalities"] == ["audio"],
             speed=audio_out["speed"],
             # SDKs send "alloy" and the like by default, so an unknown voice means the default voice.
