@@ -18,7 +18,7 @@ from services.edge.gateway.gateway import Gateway
 from services.edge.http.app import create_app
 from shared.settings import Settings
 from shared.worker.lifecycle import Shutdown
-from tests.browser.test_page import Page, Server, chromium
+from tests.browser.conftest import Page, Server, chromium
 from tests.conftest import system
 from tests.support.system import SCRIPTED
 

@@ -299,7 +299,7 @@ def test_the_settings_panel_has_the_ranges_and_defaults_of_the_server(
         name: (row.setting.low, row.setting.high, row.default)
         for name, row in SESSION_TABLE.items()
         if row.setting.page
-    }
+    } | {"instructions": (None, None, shown["instructions"]["default"])}  # those of the default agent
     controls = """
         return [...document.querySelectorAll("#setting-controls [name]")].map((one) => ({
             name: one.name, text: one.labels[0].textContent, type: one.type, value: one.value, checked: one.checked,

@@ -38,15 +38,20 @@ export class Connection {
     this.setStatus("closed");
   }
 
+  /** A socket that is being closed takes nothing more, before its close event comes. */
+  get isOpen() {
+    return this.status === "open" && this.socket.readyState === WebSocket.OPEN;
+  }
+
   /** Returns false, and sends nothing, if the connection is not open. */
   send(message) {
-    if (this.status !== "open") return false;
+    if (!this.isOpen) return false;
     this.socket.send(JSON.stringify(message));
     return true;
   }
 
   sendAudio(pcm) {
-    if (this.status !== "open") return;
+    if (!this.isOpen) return;
     if (this.socket.bufferedAmount > BACKLOG_BYTES) this.droppedChunks += 1;
     else this.socket.send(pcm);
   }
