@@ -6,6 +6,7 @@
  */
 
 import { Call, RATE } from "/web/call/call.js";
+import { EventLog } from "/web/call/event_log.js";
 import { Meter } from "/web/call/meter.js";
 import { Settings } from "/web/call/settings.js";
 import { Timing } from "/web/call/timing.js";
@@ -46,6 +47,7 @@ const call = new Call({
   },
 });
 const settings = new Settings(find("settings"), startOver);
+new EventLog(find("events"), find("open-events"), call.frames);
 const meter = new Meter({ canvas: find("wave"), bar: find("level"), orb: find("orb"), levels: takeLevels });
 
 function show() {

@@ -6,6 +6,7 @@
  */
 
 import { Connection } from "/web/call/connection.js";
+import { Frames } from "/web/call/frames.js";
 import { Microphone } from "/web/call/microphone.js";
 import { Player } from "/web/call/player.js";
 import { Turns } from "/web/call/turns.js";
@@ -22,6 +23,7 @@ export class Call {
     this.view = view;
     this.pushToTalk = false;
     this.turns = new Turns();
+    this.frames = new Frames();
     this.events = [];
     this.level = 0;
     this.active = false;
@@ -34,6 +36,7 @@ export class Call {
       onStatus: (status, detail) => this.connectionChanged(status, detail),
       onEvent: (message) => this.receive(message),
       onAudio: (pcm) => this.playAudio(pcm),
+      frames: this.frames,
     });
     this.microphone = new Microphone({
       rate: RATE,
