@@ -11,6 +11,7 @@ import { Banner } from "/web/call/banner.js";
 import { Call, RATE } from "/web/call/call.js";
 import { Devices } from "/web/call/devices.js";
 import { canRetry, microphoneError } from "/web/call/errors.js";
+import { EventLog } from "/web/call/event_log.js";
 import { Follow } from "/web/call/follow.js";
 import { Hold } from "/web/call/hold.js";
 import { Keep } from "/web/call/keep.js";
@@ -77,6 +78,7 @@ const devices = new Devices(find("devices"), {
   onVolume: (level) => (call.loudspeaker.volume = level),
   onTheme: () => meter.draw(),
 });
+new EventLog(find("events"), find("open-events"), call.frames);
 const meter = new Meter({ canvas: find("wave"), bar: find("level"), orb: find("orb"), levels: takeLevels });
 new Hold(find("hold"), { enabled: () => call.pushToTalk && call.active, press: (pressed) => call.press(pressed) });
 

@@ -6,6 +6,7 @@
  */
 
 import { Connection } from "/web/call/connection.js";
+import { Frames } from "/web/call/frames.js";
 import { Loudspeaker } from "/web/call/loudspeaker.js";
 import { Microphone } from "/web/call/microphone.js";
 import { Player } from "/web/call/player.js";
@@ -29,6 +30,7 @@ export class Call {
     this.view = view;
     this.pushToTalk = false;
     this.turns = new Turns();
+    this.frames = new Frames();
     this.events = [];
     this.level = 0;
     this.active = false;
@@ -47,6 +49,7 @@ export class Call {
       onStatus: (status, detail) => this.connectionChanged(status, detail),
       onEvent: (message) => this.receive(message),
       onAudio: (pcm) => this.playAudio(pcm),
+      frames: this.frames,
     });
     this.microphone = new Microphone({
       rate: RATE,

@@ -17,10 +17,11 @@ const FINAL_CODES = new Set([1000, 1003, 1007, 1008, 1009]); // another attempt 
 export class Connection {
   /**
    * `url()` is the address; `start()` returns the fields of `start_streaming`. `onStatus(status, detail)`: `connecting`, `open`,
-   * `waiting` {code, reason, delayMs, established} or `closed` {code, reason}; `onEvent(message)`; `onAudio(pcm)`.
+   * `waiting` {code, reason, delayMs, established} or `closed` {code, reason}; `onEvent(message)`; `onAudio(pcm)`;
+   * `frames` notes all messages (frames.js).
    */
-  constructor({ url, start, onStatus, onEvent, onAudio }) {
-    Object.assign(this, { url, start, onStatus, onEvent, onAudio });
+  constructor({ url, start, onStatus, onEvent, onAudio, frames }) {
+    Object.assign(this, { url, start, onStatus, onEvent, onAudio, frames });
     this.status = "closed";
     this.attempt = 0;
     this.droppedChunks = 0;
@@ -46,14 +47,19 @@ export class Connection {
   /** Returns false, and sends nothing, if the connection is not open. */
   send(message) {
     if (!this.isOpen) return false;
-    this.socket.send(JSON.stringify(message));
+    this.transmit(JSON.stringify(message));
     return true;
   }
 
   sendAudio(pcm) {
     if (!this.isOpen) return;
     if (this.socket.bufferedAmount > BACKLOG_BYTES) this.droppedChunks += 1;
-    else this.socket.send(pcm);
+    else this.transmit(pcm);
+  }
+
+  transmit(data) {
+    this.socket.send(data);
+    this.frames.add("client", data);
   }
 
   /** The network or the page is back: reconnect without delay, or check that the connection still works. */
@@ -73,7 +79,7 @@ export class Connection {
     socket.binaryType = "arraybuffer";
     this.socket = socket;
     this.established = false;
-    socket.onopen = () => socket.send(JSON.stringify({ type: "start_streaming", ...this.start() }));
+    socket.onopen = () => this.transmit(JSON.stringify({ type: "start_streaming", ...this.start() }));
     socket.onmessage = ({ data }) => this.receive(data);
     socket.onclose = ({ code, reason }) => this.lost(code, reason);
     this.timer = setTimeout(() => this.lost(1006, ""), READY_TIMEOUT_MS);
@@ -81,6 +87,7 @@ export class Connection {
   }
 
   receive(data) {
+    this.frames.add("server", data);
     if (typeof data !== "string") {
       this.onAudio(data);
       return;

@@ -1,15 +1,8 @@
 /** Builds the elements of the monitor pages: tables, tiles, gauges, links. */
 
-/** An element with attributes and children; strings become text nodes. */
-export function make(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value === true) made.setAttribute(name, "");
-    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value);
-  }
-  made.append(...children.filter((child) => child !== null && child !== undefined));
-  return made;
-}
+import { make } from "/web/elements.js";
+
+export { make };
 
 const drawn = new Map(); // id of a card → its data as JSON
 
