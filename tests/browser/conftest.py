@@ -49,7 +49,7 @@ class Page:
     def open(self, url: str, query: str = "") -> None:
         # Chromium gives even a fake microphone only to a secure context; 127.0.0.1 is one.
         self.driver.get(f"{url}/{query}")
-        self.until("return Boolean(window.parley)")
+        self.until("return window.parley?.loaded")
 
     def run(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)

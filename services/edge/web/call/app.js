@@ -194,7 +194,12 @@ const unfold = () => (find("timing").open = wide.matches || find("timing").open)
 wide.addEventListener("change", unfold);
 unfold();
 
+let loaded = false;
+
 window.parley = Object.freeze({
+  get loaded() {
+    return loaded;
+  },
   get state() {
     return call.state;
   },
@@ -225,5 +230,8 @@ call.microphone.device = preference("microphone");
 show();
 meter.draw();
 if (!window.isSecureContext) microphoneFailed("insecure");
-Promise.all([agents.load(), settings.load()]).then(() => query.get("autostart") === "1" && call.start({ microphone: true }));
+Promise.all([agents.load(), settings.load()]).then(() => {
+  loaded = true;
+  if (query.get("autostart") === "1") call.start({ microphone: true });
+});
 new System().load();

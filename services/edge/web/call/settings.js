@@ -44,8 +44,9 @@ export class Settings {
     const usable = voices.filter((voice) => voice.usable);
     this.complete = usable.length > 0;
     const rows = (config.settings ?? []).filter((setting) => setting.label);
+    const edited = this.dialog.open ? this.read() : null; // what the person is changing while the answer comes
     if (rows.length) this.build(rows, usable, stages.asr?.languages ?? []);
-    this.fill(this.chosen);
+    this.fill(edited ?? this.chosen);
   }
 
   build(rows, voices, recognized) {
