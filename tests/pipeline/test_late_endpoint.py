@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -126,6 +127,28 @@ async def test_a_late_server_that_refuses_the_key_ends_the_start_with_one_messag
     refusal = f"{url}: 401 Incorrect API key. Set PARLEY_LLM_KEY to a key that this server accepts."
     assert output.text.count(refusal) == 1
     assert "llm cannot start: see its message above" in output.text
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"PARLEY_LLM_URL": "nonsense"}, "'nonsense' is not a valid URL"),
+        ({"PARLEY_LLM_MODEL": "huge"}, "no model 'huge': .* has tiny. Set PARLEY_LLM_MODEL to one of them."),
+        ({"PARLEY_LLM_MODEL": "tiny", "PATHS": "none"}, r"404 .*Is PARLEY_LLM_URL complete \(http://HOST:PORT/v1\)\?"),
+    ],
+    ids=["malformed", "model", "paths"],
+)
+async def test_what_waiting_does_not_change_ends_the_worker_with_one_line(
+    environ: dict[str, str], url: str, given: dict[str, str], says: str
+) -> None:
+    async with openai_server(port_of(url)) as server:
+        if "PATHS" in given:
+            server.models = server.warm_up = None
+        worker = await run({**environ, **given}, "llm")
+    assert worker.returncode == 2
+    assert re.fullmatch(f".*{says}.*\n", worker.stderr.splitlines(keepends=True)[-1])
+    assert "Traceback" not in worker.stderr
+    assert "engine waits" not in worker.stderr
 
 
 async def test_every_stage_can_be_an_endpoint(

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
 from services.llm.engine import ENGINES, Usage
+from services.llm.engines.llama_server import load_library
 from services.llm.engines.openai import OpenAIModel, _AnswerFilter
 from shared.engines.endpoints import OUTCOMES, EndpointFailed
 from shared.engines.registry import EngineNotReady, UnknownEngine, create_engine
 from shared.protocol.session import Message, Tool, ToolCall
 from shared.settings import Settings
+from tests.support.light_models import light_model
 from tests.support.openai_server import (
     Answer,
     Cut,
@@ -716,3 +718,28 @@ async def test_a_password_in_the_url_is_not_shown() -> None:
     with pytest.raises(UnknownEngine) as refused:
         await load(free_port_url().replace("//", "//user:secret@") + "?key=secret", llm_model="tiny")
     assert "secret" not in str(refused.value)
+
+
+# ---- a real server
+
+
+@pytest.mark.models
+async def test_a_server_of_llama_cpp_with_a_real_model() -> None:
+    library = load_library()
+    params = library.CommonParams()
+    (file,) = light_model("smollm2-135m-instruct").glob("*.gguf")
+    params.model.path, params.n_parallel, params.n_ctx, params.verbosity = str(file), 1, 1024, 0
+    server = await asyncio.to_thread(library.Server, params)
+    question = (
+        Message("system", "Answer in one short English sentence.", 0),
+        Message("user", "What is the capital of France?", 1),
+    )
+    given: dict[str, Any] = {"temperature": 0.0, "reply_tokens": 20, "first_token_s": 60, "next_token_s": 60}
+    async with (
+        loaded(f"{server.listening_address}/v1", **given) as model,
+        aclosing(model.reply(question, language="en")) as pieces,
+    ):
+        *texts, usage = [piece async for piece in pieces]
+    assert "Paris" in "".join(map(str, texts))
+    assert isinstance(usage, Usage)
+    assert 0 < usage.reply <= 20
