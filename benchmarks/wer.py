@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from benchmarks.compare import CompareWith, Comparison, Key, Kind, Rule, compare, print_regressions, read_baseline
-from benchmarks.result import RESULTS, Out, Result, circumstances, result_path, write_result
+from benchmarks.result import RESULTS, USAGE_WRONG, Out, Result, circumstances, result_path, write_result
 from benchmarks.tables import open_console, print_rows
 from deploy.client.conversation import Recording, TalkFailed, converse
 from deploy.client.talk import read_speech
@@ -37,7 +37,6 @@ ALLOWED_POINTS = 5.0
 """Allowed increase of the word error rate by the whole path over the recogniser alone, in percentage points."""
 WORSE = Rule(1.0, 1.0)
 """One percentage point more than in the baseline is a regression."""
-USAGE_WRONG = 2
 
 
 @dataclass(frozen=True, slots=True)
