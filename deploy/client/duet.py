@@ -1,13 +1,20 @@
 """Two agents talk with each other: the voice of each is the microphone of the other, in real time, over `/ws`."""
 
 import asyncio
+import json
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.text import Text
 
-from deploy.client.conversation import FRAME_BYTES, Conversation, converse
+from deploy.client.conversation import FRAME_BYTES, Conversation, TalkFailed, converse
+from shared.protocol.session import RATE_HZ
 
 TURNS: dict[str, Any] = {"adapt_endpoint": False, "endpoint_ms": 800}
 """A synthetic voice pauses between two sentences as if it had finished, so the end of a turn is not guessed by its sound."""
@@ -76,15 +83,45 @@ async def duet(
 
     one, other = Side(first, count), Side(second, count)
     one.other, other.other = other, one
-    async with asyncio.TaskGroup() as tasks:
-        talking = [
-            tasks.create_task(converse(side, url, side.take, agent=side.agent, config=config))
-            for side, config in ((one, TURNS), (other, {**TURNS, "greeting": ""}))
-        ]
-        await over.wait()
-        for task in talking:
-            task.cancel()
-    return one, other
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            talking = [
+                tasks.create_task(converse(side, url, side.take, agent=side.agent, config=config))
+                for side, config in ((one, TURNS), (other, {**TURNS, "greeting": ""}))
+            ]
+            await over.wait()
+            for task in talking:
+                task.cancel()
+    except* TalkFailed as errors:
+        failure = errors.exceptions[0]
+    else:
+        return one, other
+    raise failure
+
+
+def run_duet(first: str, second: str, *, url: str, utterances: int, out: Path, as_json: bool) -> int:
+    """Let two agents talk, and write both voices to `out`. Returns the exit code: 0, or 1 if the conversation failed."""
+    console = Console(highlight=False)
+
+    def show(agent: str, text: str) -> None:
+        if not as_json:
+            console.print(Text.assemble((f"{agent}: ", "bold"), text))
+
+    try:
+        sides = asyncio.run(duet(url, first, second, utterances, show))
+        soundfile.write(out, stereo(sides), RATE_HZ, subtype="PCM_16", format="WAV")
+    except TalkFailed as error:
+        print(error, file=sys.stderr)
+        return 1
+    except (OSError, soundfile.LibsndfileError) as error:
+        print(f"cannot write {out}: {error}", file=sys.stderr)
+        return 1
+    if as_json:
+        said = {side.agent: {"said": side.said(), "heard": side.heard()} for side in sides}
+        print(json.dumps({"agents": said, "audio": str(out)}, indent=2, ensure_ascii=False))
+    else:
+        print(f"{out}: both voices, one on each channel")
+    return 0
 
 
 def stereo(sides: tuple[Side, Side]) -> NDArray[np.int16]:
