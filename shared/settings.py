@@ -30,7 +30,7 @@ PROFILES: dict[Profile, dict[str, Any]] = {
         "llm_engine": "llama-cpp",
         "tts_engine": "piper",
         "batch": 4,
-        "reply_tokens": 100,
+        "reply_tokens": 60,
         "temperature": 0.0,
     },
     "neural": {

@@ -5,7 +5,7 @@ It uses nothing but the public protocol, and prints nothing.
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -53,6 +53,8 @@ class Track:
         self.pcm = bytearray()
         self.reply_bytes = 0
         """Audio of the current reply that was received and not discarded."""
+        self.reply = bytearray()
+        """All audio of the current reply."""
         self._paused = b""  # audio that a pause left unplayed
 
     @property
@@ -117,6 +119,7 @@ class Conversation:
         """Take reply audio, s16le at 16 kHz."""
         self._last_s = now_s
         self.track.reply_bytes += len(pcm)
+        self.track.reply += pcm
         self.track.add(pcm, now_s)
 
     def read(self, message: dict[str, Any], now_s: float) -> None:
@@ -132,6 +135,7 @@ class Conversation:
             self._open.add(number)
         elif kind == "reply_started":
             self.track.reply_bytes = 0
+            self.track.reply = bytearray()
         elif kind == "model_response":
             turn.reply += message["text"]
         elif kind == "reply_done":
@@ -201,8 +205,11 @@ async def converse(
     report: Report = lambda conversation, now_s: None,
     *,
     agent: str = "",
+    config: Mapping[str, Any] | None = None,
 ) -> Conversation:
     """Speak in real time, then listen until the last reply has been played.
+
+    `agent`: an id; empty: the default agent. `config`: settings of the session that differ from the agent's.
 
     Raises:
         TalkFailed: the server does not answer, refuses, closes the connection, or leaves a turn without an end.
@@ -211,7 +218,7 @@ async def converse(
     try:
         # Audio does not compress; a proxy would delay it.
         async with connect(address, open_timeout=CONNECT_S, compression=None, proxy=None, max_size=None) as socket:
-            return await _converse(speech, socket, on_message, report)
+            return await _converse(speech, socket, on_message, report, config or {})
     except InvalidStatus as error:
         body = (error.response.body or b"").decode(errors="replace").strip()[:500]
         raise TalkFailed(f"{address} refused: HTTP {error.response.status_code} {body}".rstrip()) from None
@@ -225,9 +232,11 @@ async def converse(
         raise TalkFailed(f"no Parley answers at {address}: {error}") from None
 
 
-async def _converse(speech: Speech, socket: ClientConnection, on_message: OnMessage, report: Report) -> Conversation:
+async def _converse(
+    speech: Speech, socket: ClientConnection, on_message: OnMessage, report: Report, config: Mapping[str, Any]
+) -> Conversation:
     conversation = Conversation()
-    await socket.send(json.dumps({"type": "start_streaming"}))
+    await socket.send(json.dumps({"type": "start_streaming", "config": dict(config)}))
     async with asyncio.timeout(CONNECT_S):
         ready = json.loads(await socket.recv())
     conversation.read(ready, 0.0)

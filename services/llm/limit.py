@@ -29,7 +29,7 @@ class SentenceLimit:
     def __init__(self, language: str, tokens: int, begun: str = "") -> None:
         """`tokens`: the longest length of a reply. `begun`: text of an earlier attempt, which was passed on."""
         self._cutter = SentenceCutter(language)
-        self._limit, self._hold_at = tokens, max(tokens - LAST_TOKENS, tokens // 2)
+        self._limit, self._hold_at = tokens, min(max(tokens - LAST_TOKENS, tokens // 2), tokens - ROOM_TOKENS)
         self._text, self._tokens = "", 0
         self._cut = self._end = 0  # end of the last piece, and of the last complete sentence
         self._holding = self.over = False

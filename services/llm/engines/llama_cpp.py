@@ -33,6 +33,9 @@ from shared.protocol.session import ChatOptions, Message, ReplyOptions, Tool, To
 from shared.settings import Settings
 
 STOP_S = 10.0
+NO_LOOPS = {"dry_multiplier": 0.8, "dry_allowed_length": 3, "dry_penalty_last_n": 64}
+"""llama.cpp's DRY sampler: small models repeat a phrase until the reply is cut off. Each token after three that repeat the last
+64 becomes less likely."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +160,7 @@ class LlamaCppModel:
             "max_tokens": tokens,
             "temperature": self._settings.temperature,
             **NO_REASONING,
+            **NO_LOOPS,
             "return_progress": True,  # a chunk for each part of the prompt: a reply can be cancelled at a chunk
             "timings_per_token": True,  # the number of tokens in each chunk
         }

@@ -49,7 +49,7 @@ def test_a_good_file_or_folder_is_good(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("arguments", [("list",), ("check",), ("list", "--json")])
-def test_a_wrong_file_is_told_with_its_line(
+def test_a_wrong_file_is_reported_with_its_line(
     arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "ada.toml").write_text(f"{GOOD}endpoint_ms = 1\n")

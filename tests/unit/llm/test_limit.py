@@ -31,7 +31,7 @@ async def passed(text: str, limit: int, *, counts: bool = True, begun: str = "",
 
 
 @pytest.mark.parametrize("counts", [True, False])
-@pytest.mark.parametrize("limit", [20, 40, 99, 100, 101, 400])
+@pytest.mark.parametrize("limit", [20, 25, 40, 99, 100, 101, 400])
 async def test_a_reply_that_is_too_long_ends_with_a_sentence(limit: int, counts: bool) -> None:
     text = await passed(SENTENCE * 100, limit, counts=counts)
     assert text.endswith("one single sentence.")

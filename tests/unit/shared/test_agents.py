@@ -1,5 +1,6 @@
 """Agents: their files, what is wrong with a file, and which agent a client gets."""
 
+import re
 from pathlib import Path
 
 import httpx
@@ -10,6 +11,7 @@ from services.edge.http.app import create_app
 from services.edge.protocols.realtime.session import SessionObject
 from services.edge.protocols.session_settings import with_settings
 from shared.agents.agent import UnknownAgent
+from shared.agents.file import Head
 from shared.agents.folder import BadAgents, load_agents
 from shared.protocol.prompt import prompt
 from shared.protocol.session import (
@@ -214,3 +216,14 @@ async def test_the_list_of_agents_has_no_instructions(folder: Path) -> None:
         ],
         "default": "bob",
     }  # fmt: skip
+
+
+def test_the_documentation_names_every_key_and_its_example_is_good(folder: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "agents.md").read_text()
+    assert not [key for key in Head.model_fields if f"| `{key}` |" not in page]
+    (example,) = re.findall(r"^```toml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    (folder / "hotel.toml").write_text(example)
+    agent = load_agents(Settings(agents=folder)).default
+    assert len(agent.settings.examples) == 2
+    for shipped in load_agents(Settings()).by_id:
+        assert f"| `{shipped}` |" in page
