@@ -19,6 +19,7 @@ from tests.support.realtime_talk import talking
 from tests.support.system import SCRIPTED, StartFailed, System, running_system
 from tests.support.waiting import HANG_S, until
 
+ROOT = Path(__file__).parents[2]
 AGENTS = {
     "assistant": 'name = "Parley"\ninstructions = "Be brief."\n',
     "anna": 'name = "Anna"\ninstructions = "You are Anna."\ngreeting = "Hello, this is Anna."\nvoice = "anna"\n'
@@ -47,6 +48,7 @@ def server(folder: Path, calls: Path) -> Iterator[System]:
     env = {
         **SCRIPTED,
         "PARLEY_TTS_ENGINE": "tests.support.engines:CountedVoice",
+        "PYTHONPATH": str(ROOT),  # where these engines are
         "PARLEY_LLM_ENGINE": "tests.support.engines:CountedModel",
         "PARLEY_AGENTS": str(folder),
         "TEST_CALLS": str(calls),
@@ -152,6 +154,7 @@ async def test_an_agent_that_the_engines_cannot_serve_stops_the_start(tmp_path: 
     env = {
         **SCRIPTED,
         "PARLEY_TTS_ENGINE": "tests.support.engines:CountedVoice",
+        "PYTHONPATH": str(ROOT),  # where these engines are
         "PARLEY_AGENTS": str(tmp_path),
         "PARLEY_AGENT": "eve",
         "TEST_CALLS": str(calls),

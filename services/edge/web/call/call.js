@@ -23,7 +23,7 @@ const REFUSED = new Set(["bad_field", "unknown_voice"]); // codes of an error ab
 export class Call {
   /**
    * `view`: changed(), turnChanged(turn), turnRemoved(turn), timingChanged(), newSession(cause), error(text or "",
-   * retryAtMs), microphoneFailed(code), settingRefused(name) → whether it was set. `config()`: the settings that differ from the server's.
+   * retryAtMs), microphoneFailed(code), settingRefused(name). `config()`: the settings that differ from the server's.
    * `agent()`: the agent's id, empty for the server's choice.
    */
   constructor({ raw, config, agent, view }) {
@@ -37,14 +37,16 @@ export class Call {
     this.sessions = 0;
     this.cause = "reconnected"; // why the next session begins, if it is not the first
     this.language = ""; // of the session
-    this.refused = null; // the setting because of which the server refused the session
+    this.asked = {}; // the settings that the session was started with
+    this.refused = null; // the one of them because of which the server refused the session
     this.session = null; // the id of the newest session
     this.reset();
     this.connection = new Connection({
       url: () => addressOf(agent()),
       start: () => {
+        this.asked = config();
         const history = said(this.turns.list);
-        return { config: config(), ...(history.length ? { history } : {}) };
+        return { config: this.asked, ...(history.length ? { history } : {}) };
       },
       onStatus: (status, detail) => this.connectionChanged(status, detail),
       onEvent: (message) => this.receive(message),
@@ -300,7 +302,8 @@ export class Call {
   retriesWithoutSetting() {
     const name = this.refused;
     this.refused = null;
-    if (!name || !this.view.settingRefused(name)) return false;
+    if (!(name in this.asked)) return false;
+    this.view.settingRefused(name);
     this.connection.open();
     return true;
   }

@@ -16,6 +16,7 @@ export class Follow {
 
   /** `place()` returns the box to keep in view; null: the end. */
   keep(place) {
+    this.scrolled(); // the browser tells of the person's scrolling later than it happens
     this.place = place;
     if (this.following) this.go();
   }

@@ -27,7 +27,7 @@ export class Settings {
     this.complete = false; // the voices of the server are known
     this.check = new Check(dialog.querySelector("#check"), dialog.querySelector("#check-outcome"));
     this.link = dialog.querySelector("#settings-link");
-    this.form.addEventListener("input", () => this.controls.forEach((control) => control.label()));
+    for (const type of ["input", "change"]) this.form.addEventListener(type, () => this.controls.forEach((control) => control.label()));
     this.form.addEventListener("submit", (event) => event.submitter?.value === "save" && this.save());
     dialog.querySelector("#settings-defaults").addEventListener("click", () => this.fill({}));
     dialog.querySelector("#copy-link").addEventListener("click", () => this.copyLink());
@@ -85,16 +85,15 @@ export class Settings {
     }
   }
 
-  /** The server does not accept this setting: the default holds from now on. Returns false if it was the default already. */
+  /** The server does not accept this setting: the default holds from now on. */
   forget(name) {
     const value = this.chosen[name];
-    if (value === undefined) return false;
+    if (value === undefined) return;
     delete this.chosen[name];
     store(this.chosen);
     this.fill(this.chosen);
     const label = this.control(name)?.setting.label ?? name;
     this.onNotice(`${label} “${value}” does not exist here any more. The default is used instead.`, [["Settings", () => this.show()]]);
-    return true;
   }
 
   /** The settings of a link hold for this visit, until the person keeps them. */
