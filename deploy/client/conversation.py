@@ -236,7 +236,7 @@ async def _converse(
     speech: Speech, socket: ClientConnection, on_message: OnMessage, report: Report, config: Mapping[str, Any]
 ) -> Conversation:
     conversation = Conversation()
-    await socket.send(json.dumps({"type": "start_streaming", "config": dict(config)}))
+    await socket.send(json.dumps({"type": "start_streaming"} | ({"config": dict(config)} if config else {})))
     async with asyncio.timeout(CONNECT_S):
         ready = json.loads(await socket.recv())
     conversation.read(ready, 0.0)

@@ -1,5 +1,6 @@
 """The wheel: what is in it, and the command that runs from it without a checkout."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from tests.support.system import CLASSIC
 from tests.support.waiting import HANG_S
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("shared", "services", "deploy", "dashboards", "benchmarks", "tests")
+FOLDERS = ("agents", "shared", "services", "deploy", "dashboards", "benchmarks", "tests")
 FILES = ("pyproject.toml", "README.md", "LICENSE", "NOTICE")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 BUILD = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
@@ -68,6 +69,8 @@ def test_it_has_what_runs_parley_and_nothing_else(wheel: Path) -> None:
     expected = {name for name in files_of("shared", "services", "deploy") if name.endswith((".py", ".toml"))}
     expected |= files_of("services/edge/web", "deploy/alertmanager")
     assert not expected - names, "missing"
+    shipped = {path.name for path in (ROOT / "agents").glob("*.toml")}
+    assert {Path(name).name for name in names if name.startswith("shared/agents/shipped/")} == shipped
 
 
 def test_its_metadata(wheel: Path) -> None:
@@ -88,6 +91,13 @@ def test_the_command_runs_without_a_checkout(installed: Path) -> None:
     doctor = parley(installed, "doctor")
     assert "✓ tts engine: espeak" in doctor.stdout, doctor.stdout + doctor.stderr
     assert not doctor.stderr
+
+
+def test_the_shipped_agents_are_found_without_a_checkout(installed: Path) -> None:
+    listed = parley(installed, "agents", "list", "--json")
+    assert listed.returncode == 0, listed.stderr
+    assert [agent["id"] for agent in json.loads(listed.stdout)["agents"]] == ["assistant", "captain", "host"]
+    assert str(installed / "shared/agents/shipped/captain.toml") in listed.stdout
 
 
 def test_benchmarks_are_a_command_of_the_checkout_only(installed: Path) -> None:
