@@ -93,7 +93,7 @@ def context_files(root: Path) -> Iterator[Path]:
         for path in [root / name, *(root / name).rglob("*")]:
             inner = path.relative_to(root)
             out = any(parent.match(rule.removeprefix("**/")) for rule in dropped for parent in (inner, *inner.parents))
-            if path.is_file() and not out:
+            if (path.is_file() or path.is_symlink()) and not out:
                 yield inner
 
 
@@ -191,7 +191,7 @@ class Builder:
         assert sources == ["."] or len(taken) == len(sources), f".dockerignore keeps one of {sources} out"
         for path in taken:
             (Path(image.workdir) / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self._context / path, Path(image.workdir) / path)
+            shutil.copyfile(self._context / path, Path(image.workdir) / path, follow_symlinks=False)
 
     def _run(self, command: str, image: Image) -> None:
         if command.split(maxsplit=1)[0] in OF_THE_MACHINE:
