@@ -43,8 +43,9 @@ PROFILES: dict[Profile, dict[str, Any]] = {
 }
 """The settings of each profile. A setting of its own name overrides each of them. The first profile is the default."""
 
+ENDPOINT_ENGINE = "openai"
 URLS = {"asr_url": "asr_engine", "llm_url": "llm_engine", "tts_url": "tts_engine"}
-"""Settings that name an endpoint, and the engine that they choose where none is chosen: openai."""
+"""Settings that name an endpoint, and the setting of the engine, which is then `ENDPOINT_ENGINE` if it is not set."""
 _ENGINES = {f"{stage}_engine" for stage in STAGES}
 """If empty, the profile's."""
 
@@ -180,7 +181,7 @@ class Settings(
         given = {name: value for name, value in given.items() if name not in FOR_TESTS}
         for url, engine in URLS.items():
             if given.get(url) and not given.get(engine):
-                given[engine] = "openai"
+                given[engine] = ENDPOINT_ENGINE
         profile = given.get("profile", cls.model_fields["profile"].default)
         chosen = PROFILES.get(profile, {}) if isinstance(profile, str) else {}  # type: ignore[call-overload]
         values = {**chosen, **{name: value for name, value in given.items() if value != "" or name not in _ENGINES}}

@@ -11,7 +11,7 @@ from shared.engines.devices import device_kind
 from shared.engines.models import VOCODER, find_folder, model_name, stored_model
 from shared.engines.registry import UnknownEngine
 from shared.engines.repositories import ModelMissing, are_weights, missing_files, needs_of, wanted_files
-from shared.settings import STAGES, Settings
+from shared.settings import ENDPOINT_ENGINE, STAGES, Settings
 
 State = Literal["complete", "incomplete", "absent", "none needed"]
 UNITS = ("B", "kB", "MB", "GB")
@@ -141,7 +141,7 @@ def _models(stage: str, engine: str, configured: str, settings: Settings) -> Ite
         yield Model(stage, engine, model_name(stage, engine, configured, kind), engine)
         if engine == "f5":
             yield Model(stage, engine, VOCODER, "vocos")
-    elif engine == "openai":
+    elif engine == ENDPOINT_ENGINE:
         yield Model(stage, engine, note="at an endpoint")
     elif ":" in engine:
         yield Model(stage, engine, note="a third-party engine manages its own models")

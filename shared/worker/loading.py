@@ -9,7 +9,7 @@ import structlog
 from shared.bus.bus import Bus
 from shared.bus.leases import Wait, announce_wait
 from shared.engines.registry import EngineNotReady
-from shared.settings import Settings
+from shared.settings import ENDPOINT_ENGINE, Settings
 from shared.worker.lifecycle import Shutdown, with_broker
 from shared.worker.worker import Stage
 
@@ -54,6 +54,10 @@ class StageLoader:
 
     async def _end_at_shutdown(self) -> None:
         await self._shutdown.stopping.wait()
+        at_endpoint = getattr(self._settings, f"{self._role}_engine") == ENDPOINT_ENGINE
+        if self._missing is None and not at_endpoint:
+            # A model of this machine is loaded by a thread, which cannot be stopped. Some libraries abort the process then.
+            await asyncio.sleep(self._shutdown.drain_s)
         raise _ShutdownRequested
 
     async def _load(self, tasks: asyncio.TaskGroup) -> None:

@@ -80,15 +80,18 @@ def announced(monkeypatch: pytest.MonkeyPatch) -> list[Wait | None]:
     return announcements
 
 
-def load(loads: Loads, stop_s: float | None = None) -> tuple[bool, float]:
+DRAIN_S = 1.0
+
+
+def load(loads: Loads, stop_s: float | None = None, engine: str = "eliza") -> tuple[bool, float]:
     """Load a stage; a shutdown is requested after `stop_s`. Returns whether it is loaded, and when that was known."""
 
     async def main() -> tuple[bool, float]:
-        loop, shutdown = asyncio.get_running_loop(), Shutdown(1)
+        loop, shutdown = asyncio.get_running_loop(), Shutdown(DRAIN_S)
         if stop_s is not None:
             loop.call_later(stop_s, shutdown.request)
         began_s = loop.time()
-        loader = StageLoader("llm", loads.build, Settings(), shutdown)
+        loader = StageLoader("llm", loads.build, Settings(llm_engine=engine), shutdown)
         try:
             return await loader.load(), round(loop.time() - began_s, 3)
         finally:
@@ -131,9 +134,21 @@ def test_an_error_of_the_settings_ends_the_wait(announced: list[Wait | None]) ->
     assert loads.closed == [0, 1]
 
 
-@pytest.mark.parametrize(("stop_s", "loads"), [(0.2, Loads(REFUSED)), (30.2, Loads(REFUSED)), (7.0, Loads(600.0))])
-def test_a_shutdown_ends_the_wait_and_the_load_at_once(
-    announced: list[Wait | None], stop_s: float, loads: Loads
+@pytest.mark.parametrize(
+    ("stop_s", "loads", "engine"),
+    [(0.2, Loads(REFUSED), "eliza"), (30.2, Loads(REFUSED), "eliza"), (7.0, Loads(600.0), "openai")],
+)
+def test_a_shutdown_ends_the_wait_for_a_server_at_once(
+    announced: list[Wait | None], stop_s: float, loads: Loads, engine: str
 ) -> None:
-    assert load(loads, stop_s) == (False, stop_s)
+    assert load(loads, stop_s, engine) == (False, stop_s)
     assert loads.closed[-1] == len(loads.tried_s) - 1
+
+
+@pytest.mark.parametrize(("takes_s", "loaded", "ends_s"), [(7.5, True, 7.5), (600.0, False, 8.0)])
+def test_a_model_that_is_being_loaded_has_the_time_of_a_job_to_finish(
+    announced: list[Wait | None], takes_s: float, loaded: bool, ends_s: float
+) -> None:
+    loads = Loads(takes_s)
+    assert load(loads, 7.0, "llama-cpp") == (loaded, ends_s)
+    assert loads.closed == [0]
