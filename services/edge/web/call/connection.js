@@ -40,15 +40,20 @@ export class Connection {
     this.setStatus("closed");
   }
 
+  /** Whether a message can be sent. A socket that closes is no longer open before `onclose` says so. */
+  get isOpen() {
+    return this.status === "open" && this.socket.readyState === WebSocket.OPEN;
+  }
+
   /** Returns false, and sends nothing, if the connection is not open. */
   send(message) {
-    if (this.status !== "open") return false;
+    if (!this.isOpen) return false;
     this.transmit(JSON.stringify(message));
     return true;
   }
 
   sendAudio(pcm) {
-    if (this.status !== "open") return;
+    if (!this.isOpen) return;
     if (this.socket.bufferedAmount > BACKLOG_BYTES) this.droppedChunks += 1;
     else this.transmit(pcm);
   }
