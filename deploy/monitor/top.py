@@ -20,7 +20,10 @@ from deploy.monitor.drawing import bar, label, new_table
 REFRESH_S = 1.0
 TURNS, SESSIONS, CELLS = 12, 6, 32
 """Turns and sessions that are listed, and columns of a turn's bar."""
-STATES = {"ready": "green", "full": "yellow", "behind": "yellow", "missing": "red", "unknown": "dim"}
+STATES = {
+    "ready": ("ready", "green"), "full": ("fully used", "yellow"), "behind": ("falling behind", "yellow"),
+    "missing": ("no worker", "red"), "unknown": ("unknown", "dim"),
+}  # fmt: skip
 COLOURS = {
     "endpoint": "bright_black", "transcript": "cyan", "first_token": "blue", "first_sentence": "magenta",
     "first_audio": "bright_magenta", "release": "yellow", "played": "green",
@@ -112,13 +115,13 @@ def _slow_end(figures: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _stages(data: Snapshot) -> Table:
-    table = new_table("stage", "state", "engine", ">workers", ">slots", "", ">queue age", ">loop lag")
+    table = new_table("stage", "state", "engine", ">workers", ">jobs", "", ">wait", ">delay")
     for stage in data["stages"]:
         taken, slots = stage["slots"] - stage["free"], stage["slots"]
         lags = [worker["loop_lag_ms"] for worker in stage["workers"] if worker["loop_lag_ms"] is not None]
         table.add_row(
             stage["stage"],
-            Text(stage["state"], STATES.get(stage["state"], "")),
+            Text(*STATES.get(stage["state"], (stage["state"], ""))),
             stage["engine"] or "–",
             str(len(stage["workers"])),
             f"{taken} of {slots}" if slots else "–",
@@ -129,10 +132,12 @@ def _stages(data: Snapshot) -> Table:
     return table
 
 
-def _latency(data: Snapshot) -> Table:
+def _latency(data: Snapshot) -> RenderableType:
+    if not data["latency"]["total"]["n"]:
+        return Text("no spoken turn with a reply yet", "dim")
     slow, field = _slow_end(data["latency"]["total"])
     table = new_table("step", "stage", ">p50", f">{slow}")
-    for part in data["latency"]["segments"]:
+    for part in (part for part in data["latency"]["segments"] if part["n"]):
         name = Text(label(part["name"]), COLOURS.get(part["name"], ""))
         table.add_row(name, part["stage"], _ms(part["p50_ms"]), _ms(part[field]))
     return table
@@ -169,7 +174,7 @@ def _turns(data: Snapshot) -> RenderableType:
     if not turns:
         return Text("no finished turn yet", "dim")
     longest_ms = max([data["slow_ms"], *(part["end_ms"] for turn in turns for part in turn["segments"])])
-    table = new_table("session", ">turn", "since the end of speech", ">sent", "outcome")
+    table = new_table("conversation", ">turn", "since the end of speech", ">sent", "outcome")
     for turn in turns:
         waited = Text(_ms(turn["first_audio_ms"]), "red" if turn["slow"] else "")
         table.add_row(turn["session"][:8], str(turn["turn"]), _bar(turn, longest_ms), waited, turn["outcome"])

@@ -89,7 +89,7 @@ def test_q_ends_it_and_leaves_the_terminal_as_it_was(parley_server: System) -> N
         while process.poll() is None and time.monotonic() < until_s:
             if select.select([ours], [], [], 0.05)[0]:
                 seen += os.read(ours, 65_536)
-            if b"queue age" in seen and not asked_to_end:
+            if b"delay" in seen and not asked_to_end:
                 os.write(ours, b"q")
                 asked_to_end = True
         process.kill()

@@ -101,13 +101,23 @@ def system(turns: int = 0, **changes: object) -> dict[str, object]:
 
 def test_unknown_figures_are_drawn_as_such() -> None:
     seen = text(system(turns=20))
-    for words in ("redis 7, 1 MiB of 2.0 GiB", "full", "4 of 4", "unknown", "[bold]", "3.0 GiB of –", "1504 ms", "░"):
+    for words in (
+        "redis 7, 1 MiB of 2.0 GiB",
+        "fully used",
+        "4 of 4",
+        "unknown",
+        "[bold]",
+        "3.0 GiB of –",
+        "1504 ms",
+        "░",
+    ):
         assert words in seen, words
     nothing = text(system(broker=None, refusal="the broker is not reachable"))
     for words in (
         "broker not reachable",
         "new conversations are refused: the broker",
         "no finished turn yet",
+        "no spoken turn with a reply yet",
         "no conversations",
     ):
         assert words in nothing, words

@@ -39,7 +39,7 @@ export class Connection {
     this.setStatus("closed");
   }
 
-  /** A socket that is being closed takes nothing more, before its close event comes. */
+  /** Whether a message can be sent. A socket that closes is no longer open before `onclose` says so. */
   get isOpen() {
     return this.status === "open" && this.socket.readyState === WebSocket.OPEN;
   }
