@@ -22,13 +22,15 @@ def talk(
         typer.Option(metavar="AGENT AGENT", help="Let two agents talk with each other, instead of a file."),
     ] = None,
     utterances: Annotated[int, typer.Option(min=1, max=1000, help="With --between: when it ends.")] = 10,
-    out: Annotated[Path, typer.Option(help="File for the audio of the replies.")] = Path("reply.wav"),
+    out: Annotated[
+        Path | None, typer.Option(help="Write what the caller hears to this WAV file.", show_default="not written")
+    ] = None,
     clips: Annotated[
         Path | None, typer.Option(help="Folder of the recordings that a scene names.", show_default="the scene's own")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Play a recording or a scripted scene to a running Parley in real time; print and record the conversation.
+    """Play a recording or a scripted scene to a running Parley in real time, and print the conversation.
 
     Exit code: 0 the conversation is over, 1 it failed, 2 the settings are wrong.
     """

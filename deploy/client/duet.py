@@ -99,8 +99,8 @@ async def duet(
     raise failure
 
 
-def run_duet(first: str, second: str, *, url: str, utterances: int, out: Path, as_json: bool) -> int:
-    """Let two agents talk, and write both voices to `out`. Returns the exit code: 0, or 1 if the conversation failed."""
+def run_duet(first: str, second: str, *, url: str, utterances: int, out: Path | None, as_json: bool) -> int:
+    """Let two agents talk, and write both voices to `out`, if given. Returns the exit code: 0, or 1 if the conversation failed."""
     console = Console(highlight=False)
 
     def show(agent: str, text: str) -> None:
@@ -109,7 +109,8 @@ def run_duet(first: str, second: str, *, url: str, utterances: int, out: Path, a
 
     try:
         sides = asyncio.run(duet(url, first, second, utterances, show))
-        soundfile.write(out, stereo(sides), RATE_HZ, subtype="PCM_16", format="WAV")
+        if out is not None:
+            soundfile.write(out, stereo(sides), RATE_HZ, subtype="PCM_16", format="WAV")
     except TalkFailed as error:
         print(error, file=sys.stderr)
         return 1
@@ -118,8 +119,8 @@ def run_duet(first: str, second: str, *, url: str, utterances: int, out: Path, a
         return 1
     if as_json:
         said = {side.agent: {"said": side.said(), "heard": side.heard()} for side in sides}
-        print(json.dumps({"agents": said, "audio": str(out)}, indent=2, ensure_ascii=False))
-    else:
+        print(json.dumps({"agents": said, "audio": str(out) if out else None}, indent=2, ensure_ascii=False))
+    elif out is not None:
         print(f"{out}: both voices, one on each channel")
     return 0
 
