@@ -75,9 +75,10 @@ def port_of(url: str) -> int:
 
 
 async def test_a_late_server_is_waited_for_and_a_lost_one_fails_only_its_turns(
-    environ: dict[str, str], url: str, speech_wav: Callable[[str, float, float], Path]
+    environ: dict[str, str], url: str, speech_wav: Callable[[str, float, float], Path], tmp_path: Path
 ) -> None:
-    talk = ("talk", str(speech_wav("hello there", 0.5, 1.5)), "--url")
+    reply = str(tmp_path / "reply.wav")
+    talk = ("talk", str(speech_wav("hello there", 0.5, 1.5)), "--json", "--out", reply, "--url")
     with parley_up(environ) as (process, output):
         await printed(output, rf"llm waits for {url}: connection refused")
         assert process.poll() is None
@@ -85,15 +86,15 @@ async def test_a_late_server_is_waited_for_and_a_lost_one_fails_only_its_turns(
             server.replies = deque([said("Here I am.")])
             page = (await printed(output, r"open http://127\.0\.0\.1:\d+")).removeprefix("open ")
             await printed(output, r"llm waits no longer\n")
-            heard = await run(environ, *talk, page, "--json")
+            heard = await run(environ, *talk, page)
             assert heard.returncode == 0, heard.stderr
             assert "Here I am." in heard.stdout
-        lost = await run(environ, *talk, page, "--json")
+        lost = await run(environ, *talk, page)
         assert "Here I am." not in lost.stdout
         assert (await health(page)).status_code == 200
         async with openai_server(port_of(url)) as server:
             server.replies = deque([said("Here again.")])
-            heard = await run(environ, *talk, page, "--json")
+            heard = await run(environ, *talk, page)
             assert heard.returncode == 0, heard.stderr
             assert "Here again." in heard.stdout
         assert output.text.count("restarting") == 0
