@@ -12,11 +12,17 @@ voices = typer.Typer(help="List, add and delete cloned voices.", no_args_is_help
 
 
 @voices.command("list")
-def list_voices(url: Url = None, as_json: AsJson = False) -> None:
-    """List the voices that sessions can use."""
+def list_voices(
+    language: Annotated[
+        str, typer.Option(help="Only voices that speak it: de, en-gb.", show_default="all languages")
+    ] = "",
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the voices that sessions can use, by language."""
     from deploy.client.voices import show_voices
 
-    _run(url, lambda base: show_voices(base, as_json=as_json))
+    _run(url, lambda base: show_voices(base, language=language, as_json=as_json))
 
 
 @voices.command()

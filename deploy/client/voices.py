@@ -2,11 +2,14 @@
 
 import json
 import mimetypes
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx
+from rich.console import Console
+from rich.text import Text
 
 from deploy.monitor.client import TIMEOUT_S, RequestFailed, send
 from shared.audio.voices import LARGEST_BYTES
@@ -15,19 +18,34 @@ UPLOAD_S = 60.0
 TYPES = {".wav": "audio/wav", ".flac": "audio/flac", ".ogg": "audio/ogg", ".mp3": "audio/mpeg"}
 
 
-def show_voices(url: str, *, as_json: bool) -> None:
-    voices = _call("GET", url, "/v1/voices")["voices"]
+def show_voices(url: str, *, language: str = "", as_json: bool) -> None:
+    """Print the voices by language. `language`: only those that speak it (`de`, `en-gb`), and cloned ones, which speak any."""
+    wanted = language.lower().replace("_", "-")
+    voices = [voice for voice in _call("GET", url, "/v1/voices")["voices"] if _speaks(voice, wanted)]
     if as_json:
         print(json.dumps(voices, indent=2, ensure_ascii=False))
         return
+    by_language: dict[str, list[str]] = {}
     for voice in voices:
         if voice["kind"] == "engine":
-            print(f"{voice['name']}  built into the engine")
-        else:
+            by_language.setdefault(voice["language"].partition("-")[0].lower(), []).append(voice["name"])
+    console = Console(highlight=False)
+    for code, names in sorted(by_language.items()):
+        console.print(Text(f"{code or 'any language'}: {', '.join(names)}"))
+    for voice in voices:
+        if voice["kind"] != "engine":
             usable = "" if voice["usable"] else ", not usable with this tts engine"
             print(f"{voice['name']}  cloned{usable}: {voice['seconds']:.1f} s, {voice['text']!r}")
-    if not voices:
+    if not voices and wanted:
+        print(f"No voice speaks {language!r}. Without --language all voices are listed.")
+    elif not voices:
         print("No voices yet. Add one: parley voices add FILE --name NAME --text 'What is said in it.'")
+
+
+def _speaks(voice: Mapping[str, Any], wanted: str) -> bool:
+    """Whether a voice is listed for this language, in lower case; empty: for any."""
+    own = voice.get("language", "").lower()
+    return not wanted or not own or own == wanted or own.startswith(f"{wanted}-")
 
 
 def add_voice(url: str, file: Path, name: str, text: str) -> None:

@@ -72,21 +72,41 @@ def voices(*words: str, url: str) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-def test_voices_are_listed(server: Server) -> None:
-    server.will(200, {"voices": [{"name": "own", "kind": "engine", "usable": True}, ANN, {**ANN, "usable": False}]})
+def of_the_engine(name: str, language: str) -> dict[str, Any]:
+    return {"name": name, "kind": "engine", "usable": True, "language": language}
+
+
+def test_voices_are_listed_by_language(server: Server) -> None:
+    own = [of_the_engine(*one) for one in (("joe", "en-us"), ("thorsten", "de"), ("alan", "en-GB"), ("any", ""))]
+    server.will(200, {"voices": [*own, ANN, {**ANN, "usable": False}]})
     code, out, _ = voices("list", url=server.url)
     assert (code, out.splitlines()) == (
         0,
         [
-            "own  built into the engine",
+            "any language: any",
+            "de: thorsten",
+            "en: joe, alan",
             "ann  cloned: 4.0 s, 'Hello.'",
             "ann  cloned, not usable with this tts engine: 4.0 s, 'Hello.'",
         ],
     )
     _, out, _ = voices("list", "--json", url=server.url)
-    assert json.loads(out)[1] == ANN
+    assert json.loads(out)[4] == ANN
     server.will(200, {"voices": []})
     assert "parley voices add" in voices("list", url=server.url)[1]
+
+
+@pytest.mark.parametrize(
+    ("language", "names"),
+    [("en", ["joe", "alan", "any", "ann"]), ("en_GB", ["alan", "any", "ann"]), ("fr", ["any", "ann"])],
+)
+def test_voices_of_one_language(language: str, names: list[str], server: Server) -> None:
+    own = [of_the_engine(*one) for one in (("joe", "en-us"), ("alan", "en-GB"), ("thorsten", "de"), ("any", ""))]
+    server.will(200, {"voices": [*own, ANN]})
+    _, out, _ = voices("list", "--language", language, "--json", url=server.url)
+    assert [voice["name"] for voice in json.loads(out)] == names
+    server.will(200, {"voices": own[:3]})
+    assert "No voice speaks 'fr'" in voices("list", "--language", "fr", url=server.url)[1]
 
 
 def test_a_recording_is_sent_with_its_text(server: Server, clip: Path) -> None:
