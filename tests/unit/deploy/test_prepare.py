@@ -6,6 +6,7 @@ import pytest
 
 from deploy.local import prepare
 from deploy.local.supervisor import StartFailed
+from deploy.models.sources import Progress
 from shared.settings import Settings
 
 WHISPER, FOREIGN = "whisper-tiny.en", "someone/something"
@@ -21,6 +22,17 @@ def test_nothing_changes_where_every_model_is_here(monkeypatch: pytest.MonkeyPat
     settings = Settings(profile="light")
     assert prepare.prepare(settings, said.append) is settings
     assert said == []
+
+
+def test_without_a_terminal_each_download_is_announced_once(monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
+    def ensure(settings: Settings, progress: Progress) -> dict[str, str]:
+        for name, done in (("a", 0), ("a", 40_000_000), ("b", 0)):
+            progress(name, done, 78_400_000)
+        return {}
+
+    monkeypatch.setattr(prepare, "ensure", ensure)
+    prepare.prepare(Settings(profile="light"), said.append)
+    assert said == ["downloading a, 78 MB", "downloading b, 78 MB"]
 
 
 def test_without_a_source_of_its_models_light_becomes_classic(monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
