@@ -12,8 +12,22 @@ from tests.browser.conftest import Server
 AGENTS = {
     "default": "parley",
     "agents": [
-        {"id": "parley", "name": "Parley", "description": "Any subject.", "greeting": "", "language": "en", "voice": ""},
-        {"id": "tutor", "name": "Tutor", "description": "<b>Simple</b>.", "greeting": "", "language": "de", "voice": ""},
+        {
+            "id": "parley",
+            "name": "Parley",
+            "description": "Any subject.",
+            "greeting": "",
+            "language": "en",
+            "voice": "",
+        },
+        {
+            "id": "tutor",
+            "name": "Tutor",
+            "description": "<b>Simple</b>.",
+            "greeting": "",
+            "language": "de",
+            "voice": "",
+        },
     ],
 }
 ANSWERS = """
@@ -45,7 +59,9 @@ def test_an_agent_is_chosen_and_remembered(
         page.type("hello there")
         page.until("return parley.events.includes('ready')")
         assert page.run("return urls.at(-1)").endswith("/ws?rate=16000&agent=tutor")
-        assert not page.run("return document.getElementById('agents').checkVisibility()")  # only before the conversation
+        assert not page.run(
+            "return document.getElementById('agents').checkVisibility()"
+        )  # only before the conversation
         assert page.console_errors() == []
 
 

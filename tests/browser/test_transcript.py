@@ -49,7 +49,15 @@ def test_markdown_becomes_elements_and_never_html(
         page.open(parley_server.url)
         html, coming = page.driver.execute_async_script(RENDER, MARKDOWN)
         bare = html.replace('<span class="coming"></span>', "").replace("<span></span>", "")
-        for one in ("<h4 ", "<strong>", "<ul>", "<ol>", "<blockquote ", "<pre><code>", 'rel="noopener noreferrer nofollow"'):
+        for one in (
+            "<h4 ",
+            "<strong>",
+            "<ul>",
+            "<ol>",
+            "<blockquote ",
+            "<pre><code>",
+            'rel="noopener noreferrer nofollow"',
+        ):
             assert one in bare
         assert "<img" not in html
         assert "<script" not in html
