@@ -96,7 +96,7 @@ export class Call {
   async start({ microphone }) {
     this.active = true;
     this.view.error("");
-    const sound = this.player.start();
+    const sound = window.isSecureContext ? this.player.start() : false; // Chromium has worklets that fail to load there
     this.connection.open();
     if (microphone) this.openMicrophone();
     try {

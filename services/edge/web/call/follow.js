@@ -1,7 +1,7 @@
 /** Keeps a place of the transcript in view: where the voice is, or else the newest line. The person's scrolling ends that. */
 
 const NEAR_PX = 120; // scrolled back to within this distance, the page follows again
-const MARGIN_PX = 72; // kept below the place
+const MARGIN_PX = 72; // kept above and below the place
 
 export class Follow {
   /** `scroller` scrolls where the page does not; `button` takes the person back to the newest line. */
@@ -44,7 +44,7 @@ export class Follow {
     const box = this.place();
     if (!box) return this.moving.scrollHeight - this.moving.clientHeight - this.moving.scrollTop;
     if (box.bottom > bottom - MARGIN_PX) return box.bottom - (bottom - MARGIN_PX);
-    return Math.min(0, box.top - top);
+    return Math.min(0, box.top - (top + MARGIN_PX));
   }
 
   go() {
