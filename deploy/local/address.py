@@ -4,6 +4,10 @@ import errno
 import socket
 from collections.abc import Sequence
 
+import psutil
+
+from shared.network import is_loopback
+
 LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 """The address to connect to, for each address that means "listen on all interfaces"."""
 HIGHEST_PORT = 65535
@@ -20,6 +24,15 @@ def base_url(host: str, port: int) -> str:
     """
     host = LOOPBACK_OF.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def network_urls(host: str, port: int) -> list[str]:
+    """Return the URLs at which other machines reach a server that listens on `host`; empty if only this machine can."""
+    if host not in LOOPBACK_OF:
+        return [] if is_loopback(host) else [base_url(host, port)]
+    addresses = (one for own in psutil.net_if_addrs().values() for one in own)
+    found = [one.address for one in addresses if one.family == socket.AF_INET and not is_loopback(one.address)]
+    return [base_url(address, port) for address in found]
 
 
 def claim_port(host: str, port: int) -> int:

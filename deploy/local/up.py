@@ -11,13 +11,14 @@ from pathlib import Path
 import httpx
 
 from deploy.local import broker
-from deploy.local.address import PortTaken, base_url, claim_metrics_ports, claim_port
+from deploy.local.address import PortTaken, base_url, claim_metrics_ports, claim_port, network_urls
 from deploy.local.console import LiveConsole, PlainConsole, open_console
 from deploy.local.endpoints import mention_endpoints
 from deploy.local.foreground import handle_signals, run_supervisor, stop_or_kill
 from deploy.local.prepare import prepare
 from deploy.local.supervisor import Policy, ServiceSpec, StartFailed, Supervisor
 from deploy.local.waits import read_waits, report_waits
+from shared.network import is_loopback
 from shared.settings import STAGES, Settings
 
 BROKER_TIER, STAGE_TIER, EDGE_TIER = 0, 1, 2
@@ -77,7 +78,7 @@ async def _up(settings: Settings, environ: Mapping[str, str], console: PlainCons
                 probe = HealthProbe(client, base, chosen.folder)
                 policy = Policy(grace_s=settings.drain_ms / 1000 + BEYOND_DRAIN_S)
                 supervisor = Supervisor(specs, probe=probe, reporter=console, policy=policy)
-                announcing = _announce(supervisor, console, base, began_s, monitored=settings.monitor != "off")
+                announcing = _announce(supervisor, console, settings, port, began_s)
                 await run_supervisor(
                     supervisor,
                     announcing,
@@ -93,13 +94,19 @@ async def _up(settings: Settings, environ: Mapping[str, str], console: PlainCons
 
 
 async def _announce(
-    supervisor: Supervisor, console: PlainConsole | LiveConsole, base: str, began_s: float, *, monitored: bool
+    supervisor: Supervisor, console: PlainConsole | LiveConsole, settings: Settings, port: int, began_s: float
 ) -> None:
-    """Wait until all services are ready, and print the URLs."""
+    """Wait until all services are ready, and print the URLs, and who else can reach them."""
     await supervisor.up.wait()
+    base, others = base_url(settings.host, port), network_urls(settings.host, port)
     console.say(f"ready after {time.monotonic() - began_s:.1f} s; open {base}/")
-    if monitored:
+    if settings.monitor == "on" or (settings.monitor == "auto" and is_loopback(settings.host)):
         console.say(f"watch it at {base}/monitor")
+    if others:
+        console.say(
+            f"open to the network at {', '.join(f'{url}/' for url in others)}: whoever reaches it can talk to it, no key is "
+            "asked for, and browsers give the microphone only to https. See docs/network.md."
+        )
 
 
 def _own_ports(settings: Settings, port: int) -> frozenset[int]:

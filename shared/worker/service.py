@@ -74,7 +74,11 @@ def run_stage(role: str, build: Callable[[Settings], Stage]) -> int:
             if not await loader.load():
                 return
             stage = loader.stage
-            shown = {key: value for key, value in stage.info().items() if key not in ("voices", "languages")}
+            shown = {
+                key: value
+                for key, value in stage.info().items()
+                if key not in ("voices", "languages", "voice_languages")
+            }
             log.info("engine loaded", **shown)
             set_build_info(role, str(stage.info()["engine"]))
             await with_broker(settings, role, shutdown, body)

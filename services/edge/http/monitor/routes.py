@@ -1,7 +1,6 @@
 """`/monitor`: the live state of the system and its latest turns, without Grafana."""
 
 import re
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +14,7 @@ from services.edge.http.monitor.event_log import ABOUT, log_rows
 from services.edge.http.monitor.snapshot import SLOW_MS, Row, snapshot, turn_row, without_texts
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone, BrokerRefused
+from shared.network import is_loopback
 from shared.protocol.streams import SESSION_TTL_S, StreamKind
 from shared.settings import Settings
 
@@ -155,15 +155,6 @@ def is_open(settings: Settings, request: Request) -> bool:
     host = HOST.fullmatch(request.headers.get("host", ""))
     forwarded = any(name in request.headers for name in ("forwarded", "x-forwarded-for", "via"))
     return is_loopback(settings.host) and host is not None and is_loopback(host[1]) and not forwarded
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _unknown(session: str) -> JSONResponse:
