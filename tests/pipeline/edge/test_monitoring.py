@@ -13,10 +13,11 @@ import pytest
 from services.edge.gateway.gateway import Gateway
 from services.edge.http.app import create_app
 from services.edge.http.monitor.conversations import PAGE
-from services.edge.http.monitor.routes import ENTRIES, TURNS_SHOWN, is_loopback
+from services.edge.http.monitor.routes import ENTRIES, TURNS_SHOWN
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone
 from shared.bus.leases import Leases
+from shared.network import is_loopback
 from shared.protocol import frames as fr
 from shared.protocol.session import ReplyOptions, SessionSettings
 from shared.protocol.streams import StreamKind
