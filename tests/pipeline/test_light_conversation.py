@@ -1,5 +1,6 @@
 """Whole conversations on the profile light: real models, heard, answered and spoken, without a network."""
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,28 +12,17 @@ from benchmarks.wer import read_clips, word_error_rate
 from tests.conftest import system
 from tests.pipeline.test_human_speech import recording
 from tests.support.caller import Caller, calling
-from tests.support.light_models import light_model
+from tests.support.light_models import light_env, light_model
 from tests.support.system import System
 
-MODELS = ("whisper-tiny.en", "smollm2-135m-instruct", "piper-en_US-joe-medium", "smart-turn-v3.2", "silero-vad")
 AT_MOST_HEARD_WRONG, AT_MOST_SPOKEN_WRONG = 0.08, 0.15
 """Word error rates: of the recordings, and of replies that a recogniser hears."""
 
 
 @pytest.fixture(scope="module")
 def light_server() -> Iterator[System]:
-    folders = {light_model(name).parent for name in MODELS}
-    assert len(folders) == 1
-    env = {
-        "PARLEY_PROFILE": "light",
-        "PARLEY_MODELS_DIR": str(folders.pop()),
-        "PARLEY_REPLY_TOKENS": "40",
-        "PARLEY_ENDPOINT_ENGINE": "fixed",  # a clip is one turn, whatever its pauses
-        "PARLEY_ENDPOINT_MS": "1500",
-        "HF_HUB_OFFLINE": "1",
-        "PIP_NO_INDEX": "1",
-    }
-    with system(env) as running:
+    one_turn = {"PARLEY_ENDPOINT_ENGINE": "fixed", "PARLEY_ENDPOINT_MS": "1500"}  # a clip, whatever its pauses
+    with system(light_env(PARLEY_REPLY_TOKENS="40", **one_turn)) as running:
         yield running
 
 
@@ -81,3 +71,18 @@ async def test_a_reply_is_an_answer_and_follows_the_instructions(caller: Caller,
     await caller.send("text_input", text=question)
     await caller.until("reply_done", status="completed")
     assert word in "".join(event["text"] for event in caller.of("model_response"))
+
+
+@pytest.mark.parametrize(
+    ("agent", "manner"),
+    [("captain", r"(?i)\barr|\bye\b|\bbe\b|matey|pirate|\baye\b|ahoy|\bme (old|ship)"), ("host", r"\?$")],
+)
+async def test_a_reply_has_the_manner_of_its_agent(light_server: System, agent: str, manner: str) -> None:
+    replies = []
+    for text in ("I like football.", "I am a teacher.", "I have a dog."):
+        async with calling(light_server.url, agent=agent, greeting="") as caller:
+            await caller.send("text_input", text=text)
+            await caller.until("reply_done", status="completed")
+            replies.append("".join(event["text"] for event in caller.of("model_response")).strip())
+    assert sum(bool(re.search(manner, reply)) for reply in replies) >= 2, replies
+    assert not [reply for reply in replies if reply[-1] not in ".!?\"'"], replies

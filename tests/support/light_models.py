@@ -10,6 +10,16 @@ from deploy.models.store import Store
 from shared.engines.catalog import catalog
 from shared.settings import load_settings
 
+MODELS = ("whisper-tiny.en", "smollm2-135m-instruct", "piper-en_US-joe-medium", "smart-turn-v3.2", "silero-vad")
+
+
+def light_env(**settings: str) -> dict[str, str]:
+    """The environment of a system with the profile light, its models and these settings; it asks nobody for a file."""
+    folders = {light_model(name).parent for name in MODELS}
+    assert len(folders) == 1
+    ours = {"PARLEY_PROFILE": "light", "PARLEY_MODELS_DIR": str(folders.pop())}
+    return {**ours, "HF_HUB_OFFLINE": "1", "PIP_NO_INDEX": "1", **settings}
+
 
 @cache
 def light_model(name: str) -> Path:
