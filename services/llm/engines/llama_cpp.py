@@ -24,6 +24,7 @@ from services.llm.engines.llama_server import (
 )
 from services.llm.engines.llama_slots import SlotPool
 from services.llm.engines.openai_wire import ToolCallAssembler
+from shared.agents.folder import BadAgents, load_agents
 from shared.engines.devices import device_kind
 from shared.engines.models import model_name
 from shared.engines.registry import UnknownEngine
@@ -69,10 +70,11 @@ class LlamaCppModel:
         """Raises `UnknownEngine` if the model or the library is missing, or the model does not work."""
         try:
             self._pool = SlotPool(self.slots, await asyncio.to_thread(self._load))
-            await self._warm_up()  # shows whether the model works
+            first, *others = await asyncio.to_thread(self._first_prompts)
+            await self._warm_up(first)  # shows whether the model works
             async with asyncio.TaskGroup() as group:
-                for _ in range(self.slots):
-                    group.create_task(self._warm_up())
+                for messages in others:
+                    group.create_task(self._warm_up(messages))
         except ServerFailed as error:
             await self.close()
             raise UnknownEngine(f"the model cannot generate a reply: {error}") from error
@@ -80,9 +82,19 @@ class LlamaCppModel:
             await self.close()
             raise
 
-    async def _warm_up(self) -> None:
-        """Reply to a new session: afterwards a slot has its instructions, the larger part of its first prompt."""
-        messages = prompt(self._settings.session, ReplyOptions(), (), 1, "Hello.")
+    def _first_prompts(self) -> list[list[Message]]:
+        """Return what a new session asks: with the default agent, and with as many others as there are slots."""
+        try:
+            agents = load_agents(self._settings)
+        except BadAgents:  # the edge says why
+            sessions = [self._settings.session]
+        else:
+            others = [agent.settings for agent in agents.by_id.values() if agent is not agents.default]
+            sessions = [agents.default.settings, *others]
+        return [prompt(session, ReplyOptions(), (), 1, "Hello.") for session in sessions[: self.slots]]
+
+    async def _warm_up(self, messages: Sequence[Message]) -> None:
+        """Begin a reply. Afterwards a slot has the instructions and examples, most of the first prompt of a session."""
         async with aclosing(self.reply(messages, language="")) as items:
             async for item in items:
                 if isinstance(item, str):

@@ -18,7 +18,7 @@ export const RATE = 16_000;
 const REPORT_MS = 250;
 const EVENTS_KEPT = 200;
 const CHECK_TIMEOUT_MS = 3_000;
-const REFUSED = new Set(["bad_field", "unknown_voice"]); // codes of an error about a setting
+const REFUSED = new Set(["bad_field", "unknown_language", "unknown_voice"]); // codes of an error about a setting
 
 export class Call {
   /**
@@ -391,7 +391,7 @@ const HANDLERS = {
   },
   error(call, { message, code, turn: number }) {
     if (call.connection.status !== "open" && REFUSED.has(code)) {
-      call.refused = code === "unknown_voice" ? "voice" : /^config\.(\w+)/.exec(message)?.[1];
+      call.refused = { unknown_language: "language", unknown_voice: "voice" }[code] ?? /^config\.(\w+)/.exec(message)?.[1];
       if (call.refused) return call.connection.close();
     }
     if (call.awaited && (number === undefined || call.awaited.number === number)) call.awaited = null;
