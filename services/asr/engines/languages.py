@@ -22,11 +22,6 @@ UNKNOWN = frozenset({"", "auto", "und", "mul"})
 _SHOWN = 12
 
 
-def with_other_names(known: AbstractSet[str]) -> frozenset[str]:
-    """Return the codes of a model and the other names that `model_language` takes for them."""
-    return frozenset(known) | {name for name, own in OTHER_NAMES.items() if own in known}
-
-
 def model_language(language: str, known: AbstractSet[str], *, detects: bool) -> str:
     """Return the model's code for a BCP 47 tag; empty: the model detects the language.
 

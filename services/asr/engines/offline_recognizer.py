@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from services.asr.engine import Utterance
 from services.asr.engines.guards import without_hallucinations
-from services.asr.engines.languages import model_language, with_other_names
+from services.asr.engines.languages import model_language
 from services.asr.engines.model import Clip, Model, Recognition, silent_clip
 from services.asr.engines.offline import OfflineUtterance
 from shared.engines.batching import Batcher
@@ -85,7 +85,7 @@ class OfflineRecognizer:
     @property
     def languages(self) -> frozenset[str]:
         """See `engine.Multilingual`."""
-        return with_other_names(self._model.languages)
+        return self._model.languages
 
     def _model_language(self, language: str) -> str:
         return model_language(language, self._model.languages, detects=self._model.detects)

@@ -9,6 +9,8 @@ from shared.protocol.session import OMNI, SessionSettings
 SHOWN = 500
 """Characters of a list in a message."""
 _TWO_LETTERS = 2
+_SYNONYMS = frozenset(("in", "iw", "ji", "jv", "jw", "nb", "no", "tl"))
+"""Codes of languages that have a second code: models differ in which one they list."""
 
 
 class Unable(NamedTuple):
@@ -61,6 +63,6 @@ def _unknown_language(language: str, does: str, known: frozenset[str]) -> Unable
 
 
 def _includes(known: frozenset[str], language: str) -> bool:
-    """Whether a language is known. Codes of three letters, and tags that ask for detection, are left to the engine."""
+    """Whether a language is known. Codes of three letters, tags that ask for detection, and synonyms are left to the engine."""
     code = language.lower().replace("_", "-").partition("-")[0]
-    return not known or len(code) > _TWO_LETTERS or code in known
+    return not known or len(code) > _TWO_LETTERS or code in known | _SYNONYMS

@@ -34,9 +34,9 @@ from shared.protocol.session import ChatOptions, Message, ReplyOptions, Tool, To
 from shared.settings import Settings
 
 STOP_S = 10.0
-NO_LOOPS = {"dry_multiplier": 0.8, "dry_allowed_length": 3, "dry_penalty_last_n": 64}
-"""llama.cpp's DRY sampler: small models repeat a phrase until the reply is cut off. Each token after three that repeat the last
-64 becomes less likely."""
+NO_LOOPS = {"dry_multiplier": 0.8, "dry_allowed_length": 10, "dry_penalty_last_n": 64}
+"""llama.cpp's DRY sampler: small models repeat a phrase until the reply is cut off. After ten tokens that repeat a part of the
+last 64, each further one becomes less likely. With three, a model could not say a name that stands in the prompt."""
 
 
 @dataclass(frozen=True, slots=True)

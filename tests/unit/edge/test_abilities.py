@@ -22,6 +22,7 @@ ABLE = Abilities(voices=("anna", "bert"), speaks=frozenset({"de", "en"}), unders
         ({"language": "it", "voice": "anna"}, ["unknown_language"]),
         ({"language": "auto"}, []),
         ({"language": "deu"}, []),
+        ({"language": "iw"}, []),
         ({"route": "omni", "voice": "x"}, ["unknown_voice", "cannot_hear"]),
     ],
 )
