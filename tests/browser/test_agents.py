@@ -49,6 +49,7 @@ def test_an_agent_is_chosen_and_remembered(
 ) -> None:
     with browser(silent_wav) as page:
         answers(page, AGENTS)
+        page.look(1280, 800)
         page.open(parley_server.url)
         page.until("return document.querySelectorAll('.agent').length === 2")
         assert "<b>Simple</b>." in page.text("agents")  # text, not HTML

@@ -58,6 +58,7 @@ def test_the_hint_says_how_to_interrupt_from_here(
     talkative_server: Server, browser: Callable[..., Any], silent_wav: Path
 ) -> None:
     with browser(silent_wav) as page:
+        page.look(1280, 800)
         page.open(talkative_server.url)
         page.type("hello there")
         page.until("return parley.state === 'speaking'")
