@@ -1,4 +1,4 @@
-"""`make test` on a fresh machine: root gets the programs installed, anybody else is told which are missing."""
+"""`make test` on a fresh machine: root gets the programs installed, anybody else sees which are missing."""
 
 import subprocess
 from pathlib import Path

@@ -11,7 +11,7 @@ def agent_of(model: str, agents: Agents) -> Agent:
     """The agent with this id; the default one for `parley`, and for a model of OpenAI.
 
     Raises:
-        UnknownAgent: it is none of these.
+        UnknownAgent: no agent has this name.
     """
     if model in agents.by_id:
         return agents.by_id[model]

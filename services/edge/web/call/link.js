@@ -19,7 +19,7 @@ export function readLink(hash = location.hash) {
   return { agent, texts };
 }
 
-/** A setting's text as its type; undefined if it is none. */
+/** A setting's text as its type; undefined if it does not fit. */
 export function parsed(text, { type }) {
   if (type === "boolean") return { true: true, false: false }[text];
   if (type === "string") return text;
