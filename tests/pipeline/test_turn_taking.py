@@ -36,6 +36,7 @@ def patient_server(calls: Path) -> Iterator[System]:
         "PARLEY_SCRIPTED_TTS_SECONDS": "6",
         "PARLEY_SCRIPTED_ASR_LEAST_MS": "900",  # 300 of them are from before the first sound
         "PARLEY_LLM_ENGINE": "tests.support.engines:CountedModel",
+        "PARLEY_INSTRUCTIONS": "",  # nor the examples of the default agent
         "PARLEY_ENDPOINT_ENGINE": "tests.support.engines:SoonOver",
         "TEST_CALLS": str(calls),
         "PYTHONPATH": str(Path.cwd()),
