@@ -18,6 +18,8 @@ from deploy.client.scene import BadScene, load_scenes
 from deploy.monitor.drawing import waterfall
 from shared.protocol.session import RATE_HZ
 
+INDENT = 8
+"""Columns for who speaks."""
 NOTES = {
     "pause": "(speech during the reply: paused at {heard_ms} ms)",
     "resume": "(false interruption: the reply continues)",
@@ -82,11 +84,11 @@ class Printer:
         """Print the segments of the turn."""
         since = "the end of speech" if turn.spoken else "the request"
         sent = f"first audio sent {turn.marks['first_audio']:.0f} ms after {since}"
-        for line in (sent, *waterfall(turn.segments)):
-            self._console.print(Text(f"        {line}", "dim"))
+        for line in (sent, *waterfall(turn.segments, self._console.width - INDENT)):
+            self._console.print(Text(f"{'':{INDENT}}{line}", "dim"))
 
     def _line(self, who: str, text: str, note: str = "") -> None:
-        self._console.print(Text.assemble((f"{who:<8}", "bold"), text, (note, "dim")))
+        self._console.print(Text.assemble((f"{who:<{INDENT}}", "bold"), text, (note, "dim")))
 
 
 def run_talk(

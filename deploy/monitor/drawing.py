@@ -7,7 +7,9 @@ from rich.table import Table
 
 from shared.protocol.turn_record import SEGMENTS
 
-BAR_CELLS = 40
+BAR_CELLS, FEWEST_CELLS = 40, 10
+LEFT_OF_BAR = 44
+"""Columns of a line of a waterfall, without its bar."""
 
 
 def new_table(*headings: str) -> Table:
@@ -20,23 +22,25 @@ def new_table(*headings: str) -> Table:
     return table
 
 
-def waterfall(segments: Sequence[Mapping[str, Any]], cells: int = BAR_CELLS) -> list[str]:
+def waterfall(segments: Sequence[Mapping[str, Any]], columns: int = LEFT_OF_BAR + BAR_CELLS) -> list[str]:
     """A line for each segment of a turn: its label, how long it took, when it was done, and its bar.
 
     All bars are on one time axis, which begins at the end of speech. A segment is a `name` of `SEGMENTS`, `begin_ms` and
-    `end_ms`.
+    `end_ms`. `columns`: how long a line may be.
     """
+    cells = max(FEWEST_CELLS, min(BAR_CELLS, columns - LEFT_OF_BAR))
     scale = cells / max([1.0, *(one["end_ms"] for one in segments)])
     turn_end_ms = next((one["end_ms"] for one in segments if one["name"] == "endpoint"), None)
-    lines = []
+    lines, any_prepared = [], False
     for one in segments:
         begin_ms, end_ms = one["begin_ms"], one["end_ms"]
         is_prepared = turn_end_ms is not None and one["name"] != "endpoint" and end_ms <= turn_end_ms
         drawn = bar(begin_ms * scale, end_ms * scale)
-        note = "  prepared in the silence" if is_prepared else ""
+        any_prepared |= is_prepared
         took_ms = max(0.0, end_ms - begin_ms)
-        lines.append(f"{label(one['name']):<15}{took_ms:6.0f} ms, done at {end_ms:5.0f} ms  {drawn}{note}")
-    return lines
+        mark = "*" if is_prepared else " "
+        lines.append(f"{label(one['name']):<15}{took_ms:6.0f} ms, done at {end_ms:5.0f} ms{mark} {drawn}".rstrip())
+    return [*lines, "* prepared in the silence"] if any_prepared else lines
 
 
 def label(name: str) -> str:

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from rich.console import Console
 
-from deploy.monitor.drawing import waterfall
+from deploy.monitor.drawing import LEFT_OF_BAR, waterfall
 from deploy.monitor.top import picture, run_top
 from deploy.monitor.turns import run_turns
 from services.edge.http.monitor.snapshot import snapshot, turn_row
@@ -181,14 +181,16 @@ def test_bars_are_on_one_time_axis() -> None:
         part("first_audio", 500, 1000),
         part("new", 1000, 1000),
     ]
-    assert waterfall(turn, 10) == [
+    assert waterfall(turn, LEFT_OF_BAR + 10) == [
         "Endpoint          500 ms, done at   500 ms  ▇▇▇▇▇",
-        "First token       250 ms, done at   500 ms    ▇▇▇  prepared in the silence",
+        "First token       250 ms, done at   500 ms*   ▇▇▇",
         "First audio       500 ms, done at  1000 ms       ▇▇▇▇▇",
         "new                 0 ms, done at  1000 ms            ▏",
+        "* prepared in the silence",
     ]
+    assert max(map(len, waterfall(turn, 60))) <= 60
     assert waterfall([]) == []
-    assert waterfall([part("release", -5, -2)], 4) == ["Sending             3 ms, done at    -2 ms  ▏"]
+    assert waterfall([part("release", -5, -2)]) == ["Sending             3 ms, done at    -2 ms  ▏"]
 
 
 def test_percentiles_are_of_the_spoken_turns() -> None:
