@@ -84,13 +84,7 @@ class Page:
 
     def console_errors(self) -> list[str]:
         entries: list[dict[str, Any]] = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
-        return [
-            entry["message"]
-            for entry in entries
-            # A server without agents answers 404, which the page takes as an answer.
-            if entry["level"] in {"SEVERE", "WARNING"}
-            and "/v1/agents - Failed to load resource" not in entry["message"]
-        ]
+        return [entry["message"] for entry in entries if entry["level"] in {"SEVERE", "WARNING"}]
 
 
 @contextmanager
