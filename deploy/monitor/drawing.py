@@ -8,8 +8,8 @@ from rich.table import Table
 from shared.protocol.turn_record import SEGMENTS
 
 BAR_CELLS, FEWEST_CELLS = 40, 10
-LEFT_OF_BAR = 44
-"""Columns of a line of a waterfall, without its bar."""
+LEFT_OF_BAR = 45
+"""Columns of a line of a waterfall, without its bar; a mark at the end of the time axis takes one of them."""
 
 
 def new_table(*headings: str) -> Table:
