@@ -115,11 +115,6 @@ class Admission:
         workers = self._workers("tts")
         return dict(workers[0].get("voice_languages", {})) if workers else {}
 
-    def recognized(self) -> list[str]:
-        """The languages that every ready recogniser knows; empty if one of them does not say."""
-        known = [set(worker.get("languages", ())) for worker in self._workers("asr")]
-        return sorted(set.intersection(*known)) if known else []
-
     def endpointing(self) -> str:
         """The engines that decide when a turn is over, separated by commas; empty without workers."""
         return ", ".join(sorted({str(worker.get("endpointing", "")) for worker in self._workers("vad")}))

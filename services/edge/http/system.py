@@ -25,7 +25,7 @@ def system_router(gateway: Gateway) -> APIRouter:
             for stage in STAGES
         }
         stages["vad"]["endpointing"] = admission.endpointing()
-        stages["asr"]["languages"] = admission.recognized()
+        stages["asr"]["languages"] = sorted(admission.abilities().understands)
         return {
             "profile": gateway.settings.profile,
             "stages": stages,
