@@ -53,6 +53,8 @@ def load_library() -> Any:
     # OpenMP's threads must sleep while they wait for each other. By default they spin, and with other processes on the
     # same cores a step of a small model then takes seconds instead of 0.1 s. OpenMP reads this once, when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # GNU's OpenMP may spin for some microseconds first: the next layer often begins before a thread is asleep.
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     try:
         import xllamacpp
     except ModuleNotFoundError as error:
