@@ -58,7 +58,7 @@ def test_the_first_reply_of_a_fresh_load_is_timed_truly(talkative_server: Server
             page.open(talkative_server.url)
             page.type("hello there")
             page.until("return parley.turns[0]?.marks.played && parley.playedSamples > 16_000")
-            page.click("stop-reply")
+            page.run("document.getElementById('stop-reply').click()")
             marks = page.run("return parley.turns[0].marks")
             arrived, started, latency_ms = page.run("return [arrived[0], started[0], parley.outputLatencyMs]")
             delay_ms = marks["played"] - marks["first_audio"]

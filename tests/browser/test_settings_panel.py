@@ -80,7 +80,7 @@ def test_settings_travel_in_a_link(classic_server: Server, browser: Callable[...
         open_settings(page)
         page.click("copy-link")
         link = page.until("return document.querySelector('#settings-link input').value")
-        assert link == f"{classic_server.url}/#instructions=Be+brief+%26+kind.&voice=en-gb"
+        assert link == f"{classic_server.url}/#agent=assistant&instructions=Be+brief+%26+kind.&voice=en-gb"
         page.run("localStorage.clear()")
 
         page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP_SOCKETS})
@@ -155,7 +155,9 @@ def test_saved_settings_do_not_end_the_conversation(
         page.type("My name is Ada.")
         page.until("return parley.turns[0]?.status === 'completed' && parley.state === 'ready'")
         open_settings(page)
-        page.driver.find_element(By.NAME, "instructions").send_keys("Be brief.")
+        field = page.driver.find_element(By.NAME, "instructions")
+        field.clear()  # of those of the agent
+        field.send_keys("Be brief.")
         page.driver.find_element(*SAVE).click()
         page.until("return sent.filter(({type}) => type === 'start_streaming').length === 2")
         page.until("return parley.state === 'ready'")

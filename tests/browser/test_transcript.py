@@ -100,12 +100,12 @@ def test_the_view_follows_the_voice_until_the_person_scrolls(
 
 
 def test_messages_have_a_language_and_a_direction(
-    classic_server: Server, browser: Callable[..., Any], silent_wav: Path
+    parley_server: Server, browser: Callable[..., Any], silent_wav: Path
 ) -> None:
     with browser(silent_wav) as page:
-        page.open(classic_server.url)
+        page.open(parley_server.url)
         page.run("localStorage.setItem('parley.settings', JSON.stringify({language: 'ar'}))")
-        page.open(classic_server.url)
+        page.open(parley_server.url)
         page.click("open-settings")
         page.driver.find_element("css selector", "#settings button[value=cancel]").click()
         page.click("orb")
