@@ -5,8 +5,10 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
@@ -16,6 +18,7 @@ from tests.support import random_models
 from tests.support.caller import Caller, calling
 from tests.support.light_models import light_model
 from tests.support.system import System
+from tests.support.waiting import HANG_S, POLL_S
 
 Speech = Callable[[str, int], bytes]
 
@@ -85,6 +88,15 @@ async def test_a_killed_worker_comes_back_and_the_reply_goes_on(
     done = await caller.until("reply_done")
     assert done["status"] == "completed"
     assert loudness(bytes(caller.audio)) > 3000
+    # The reply may have been complete before the worker was killed, and the next test needs the worker.
+    await until_ready(neural_server.url)
+
+
+async def until_ready(url: str) -> None:
+    """Wait until every stage has a ready worker again."""
+    async with httpx.AsyncClient(trust_env=False) as client, asyncio.timeout(HANG_S):
+        while (await client.get(f"{url}/health")).status_code != HTTPStatus.OK:
+            await asyncio.sleep(POLL_S)
 
 
 async def test_a_model_that_is_not_there_ends_the_start(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import asyncio
 from prometheus_client import REGISTRY
 
 from services.edge.client import actions as act
+from services.edge.gateway.abilities import Abilities
 from services.edge.gateway.session import Session
 from shared.protocol import frames as fr
 from shared.protocol.session import RATE_HZ, ReplyOptions, SessionSettings
@@ -135,7 +136,7 @@ async def test_a_client_that_takes_its_time_to_begin_waits_not_for_us() -> None:
     count, total = told_of("session_setup_seconds", protocol="stream")
     line = Line()
     await asyncio.sleep(0.1)
-    session = Session(line.bus, line, Settings(), (), lambda message: True, line._close)
+    session = Session(line.bus, line, Settings(), Abilities(), lambda message: True, line._close)
     await asyncio.sleep(5)
     session.start(SessionSettings())
     await asyncio.sleep(0.1)
