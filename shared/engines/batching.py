@@ -55,12 +55,15 @@ class Batcher(Generic[Q, A]):
         Raises:
             EngineLost: the device has failed, or there was no answer within `timeout_s`.
         """
-        return await self.wait(self.submit(question, urgent=urgent))
+        return await self._answered(self.submit(question, urgent=urgent))
 
     async def wait(self, future: Future[A]) -> A:
         """Return the answer to a request that was submitted, which is urgent from now on. Raises as `ask` does."""
         with self._changed:
             self._waiting = [(urgent or own is future, question, own) for urgent, question, own in self._waiting]
+        return await self._answered(future)
+
+    async def _answered(self, future: Future[A]) -> A:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await asyncio.wrap_future(future)

@@ -79,6 +79,17 @@ async def test_urgent_requests_go_first(model: Model, batcher: Batcher[int, int]
     assert model.calls == [[0], [2], [1]]
 
 
+async def test_an_answer_that_is_not_urgent_is_waited_for_behind_urgent_ones(
+    model: Model, batcher: Batcher[int, int]
+) -> None:
+    first = await held(model, batcher)
+    later, urgent = (asyncio.ensure_future(batcher.ask(number, urgent=number == 2)) for number in (1, 2))
+    await asyncio.sleep(0)
+    model.gate.set()
+    assert await asyncio.gather(first, later, urgent) == [0, 2, 4]
+    assert model.calls == [[0], [2], [1]]
+
+
 async def test_a_request_that_is_waited_for_becomes_urgent(model: Model, batcher: Batcher[int, int]) -> None:
     first = await held(model, batcher)
     idle, submitted = asyncio.wrap_future(batcher.submit(1)), batcher.submit(2)
