@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from benchmarks.wer import word_error_rate
 from deploy.client.talk import read_speech
 from services.asr.engine import ENGINES, Transcript
-from services.asr.engines.model import BYTES_PER_S, Recognition
+from services.asr.engines import openai
+from services.asr.engines.model import BYTES_PER_S, Clip, Recognition, silent_clip
 from services.asr.engines.openai import OpenAIRecognizer
 from services.asr.engines.transcription_answer import BadAnswer, TranscriptionAnswer
 from shared.engines.endpoints import EndpointFailed
@@ -388,3 +389,19 @@ async def test_human_speech_through_a_server_with_a_real_model(server: OpenAISer
         names = ("jfk.wav", "austen-0880.wav")
         texts = [(await transcribed(recognizer, read_speech(clips / name))).text for name in names]
     assert word_error_rate([said[name] for name in names], texts) <= ALLOWED_WER, texts
+
+
+async def test_an_unexpected_error_of_one_partial_decoding_leaves_the_others_alone() -> None:
+    answers = iter([RuntimeError("unexpected"), Recognition("hello")])
+
+    async def transcribe(clip: Clip, *, retries: int) -> Recognition:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async with asyncio.TaskGroup() as tasks:
+        decoder = openai._Decoder(tasks, transcribe)
+        with pytest.raises(RuntimeError, match="unexpected"):
+            await decoder.wait(decoder.submit(silent_clip(1, "en")))
+        assert (await decoder.wait(decoder.submit(silent_clip(1, "en")))).text == "hello"

@@ -175,7 +175,7 @@ class _Decoder:
     async def _answer(self, clip: Clip, future: Future[Recognition]) -> None:
         try:
             recognition = await self._transcribe(clip, retries=0)
-        except (EndpointFailed, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - it is raised to whoever takes the answer, and must not end the other tasks
             future.set_exception(error)
         else:
             future.set_result(recognition)
