@@ -34,12 +34,25 @@ _HANN = np.hanning(_WINDOW_BYTES // 2).astype(np.float32)
 _WORD = re.compile(r"\S+")
 
 
+class _Windows:
+    """Cuts s16le at 16 kHz, in pieces of any length, into the windows of WebRTC's detector."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def add(self, pcm: bytes) -> list[bytes]:
+        """Return the windows that this piece completes."""
+        pcm = self._rest + pcm
+        whole = len(pcm) - len(pcm) % _WINDOW_BYTES
+        self._rest = pcm[whole:]
+        return [pcm[start : start + _WINDOW_BYTES] for start in range(0, whole, _WINDOW_BYTES)]
+
+
 class VoiceGate:
     """Detects whether an utterance contains a voice. Takes s16le at 16 kHz in pieces of any length."""
 
     def __init__(self) -> None:
-        self._detector = webrtcvad.Vad(2)
-        self._rest = b""
+        self._detector, self._windows = webrtcvad.Vad(2), _Windows()
         self._voiced: list[bytes] = []  # windows that WebRTC's detector takes for speech
         self.is_open = False
         """Whether at least `VOICED_MS` of the audio was a voice."""
@@ -47,10 +60,7 @@ class VoiceGate:
     def add(self, pcm: bytes) -> None:
         if self.is_open:
             return
-        pcm = self._rest + pcm
-        whole = len(pcm) - len(pcm) % _WINDOW_BYTES
-        for start in range(0, whole, _WINDOW_BYTES):
-            window = pcm[start : start + _WINDOW_BYTES]
+        for window in self._windows.add(pcm):
             if self._detector.is_speech(window, RATE_HZ):
                 self._voiced.append(window)
             if len(self._voiced) == VOICED_MS // 20:
@@ -58,27 +68,22 @@ class VoiceGate:
                     self.is_open, self._voiced = True, []
                     return
                 self._voiced.clear()
-        self._rest = pcm[whole:]
 
 
 class VoiceEnd:
     """Finds where the voice ended. Takes s16le at 16 kHz in pieces of any length."""
 
     def __init__(self) -> None:
-        self._detector = webrtcvad.Vad(3)  # the mode that ends soonest after a word
-        self._rest = b""
+        self._detector, self._windows = webrtcvad.Vad(3), _Windows()  # the mode that ends soonest after a word
         self._heard = 0
         self.position = 0
         """Bytes up to the end of the last window with voice."""
 
     def add(self, pcm: bytes) -> None:
-        pcm = self._rest + pcm
-        whole = len(pcm) - len(pcm) % _WINDOW_BYTES
-        for start in range(0, whole, _WINDOW_BYTES):
+        for window in self._windows.add(pcm):
             self._heard += _WINDOW_BYTES
-            if self._detector.is_speech(pcm[start : start + _WINDOW_BYTES], RATE_HZ):
+            if self._detector.is_speech(window, RATE_HZ):
                 self.position = self._heard
-        self._rest = pcm[whole:]
 
 
 def _is_voice(pcm: bytes) -> bool:

@@ -31,9 +31,7 @@ SAMPLES_PER_FRAME = 600
 """The unit of the predicted durations: 40 frames per second (kokoro's `join_timestamps`)."""
 FIRST_VOICE = "af_heart"
 SLOWEST, FASTEST = 0.5, 2.0
-VOICE_LANGUAGES = {
-    "a": "en-US", "b": "en-GB", "e": "es", "f": "fr", "h": "hi", "i": "it", "j": "ja", "p": "pt-BR", "z": "zh",
-}  # fmt: skip
+VOICE_LANGUAGES = {code: tag for tag, code in LANGUAGES.items()} | {"a": "en-US", "b": "en-GB", "p": "pt-BR"}
 """The language of a voice, by the first letter of its name."""
 WARM_UP = ("Hi.", "Ready when you are.", "This one is a little longer, so that the usual lengths have been met before.")
 
