@@ -16,7 +16,7 @@ SMALL: tuple[str, ...] = tuple(PROFILES[name]["llm_engine"] for name in ("light"
 """Engines whose replies any larger model improves."""
 TIMEOUT_S = 0.5
 LARGEST_BYTES = 1 << 20
-"""A longer answer is no list of models."""
+"""Longest answer that is read. A list of models is shorter."""
 
 
 async def mention_endpoints(

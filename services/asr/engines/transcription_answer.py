@@ -17,7 +17,7 @@ _DONE = "[DONE]"
 
 
 class BadAnswer(ValueError):
-    """The answer is no transcript, or ends in the middle."""
+    """The answer is not a transcript, or it is cut off."""
 
 
 class TranscriptionAnswer:
@@ -56,7 +56,7 @@ class TranscriptionAnswer:
         """Return the whole answer.
 
         Raises:
-            BadAnswer: it is no transcript, or ends in the middle.
+            BadAnswer: it is not a transcript, or it is cut off.
         """
         if not self.streams:
             return self._read_json()

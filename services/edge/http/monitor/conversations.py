@@ -68,7 +68,7 @@ class Conversation:
     interrupted: int = 0
     failed: int = 0
     match: TurnRecord | None = None
-    """The oldest turn that was searched for; None if there is none."""
+    """The oldest turn that was searched; None if nothing is stored."""
 
     def add(self, record: TurnRecord) -> None:
         self.first_ms = record.at_ms

@@ -39,7 +39,7 @@ export class Connection {
     this.setStatus("closed");
   }
 
-  /** Whether a message can be sent. A socket that closes is no longer open before `onclose` says so. */
+  /** Whether a message can be sent. A socket stops being open before its `onclose` is called. */
   get isOpen() {
     return this.status === "open" && this.socket.readyState === WebSocket.OPEN;
   }

@@ -28,7 +28,7 @@ export class Loudspeaker {
     if (this.gain) this.gain.gain.value = level;
   }
 
-  /** Uses this device; one that is no longer there leaves the system's choice. */
+  /** Uses this device. If it has been unplugged, the system chooses. */
   async choose(device) {
     this.device = device;
     if (this.context && Loudspeaker.canChoose) await this.context.setSinkId(device).catch(() => {});
