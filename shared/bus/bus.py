@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, Protocol
 
 import msgpack
+import structlog
 
 from shared.bus import scripts
 from shared.bus.address import broker_address
@@ -30,6 +31,10 @@ from shared.protocol.frames import Frame, codec
 from shared.protocol.streams import DEAD_MAXLEN, MAXLEN, ROUTES, Keys, StreamKind
 from shared.settings import Settings
 
+log = structlog.get_logger()
+
+UNKNOWN_TAGS = 20
+"""Kinds of unknown frames that are logged, each once."""
 GATHER_BYTES = 64 * 1024
 """Size above which frames are not added to an entry."""
 
@@ -104,6 +109,7 @@ class Bus(Records):
         self._tail: tuple[Target, int] | None = None
         self._tail_frames: list[bytes] = []
         self._tail_bytes = 0
+        self._unknown_tags: set[str] = set()
         self._shas: dict[str, bytes] = {}
         self._tasks: asyncio.TaskGroup
         self._connections: list[RedisConnection] = []
@@ -226,12 +232,17 @@ class Bus(Records):
             else:
                 values = dict(zip(fields[::2], fields[1::2], strict=False))
                 body, fence = values[b"f"], int(values.get(b"n", 1))
-            return fence, codec.decode_entry(body)
+            return fence, codec.decode_entry(body, self._on_unknown_frame)
         except (BadFrame, KeyError, ValueError) as error:
             metrics.bad_frames.labels(self.role).inc()
             reason = str(error) if isinstance(error, BadFrame) else "an entry without frames"
             self.dead_letter(self.role, key, entry_id.decode(), body, reason)
             return None
+
+    def _on_unknown_frame(self, tag: str) -> None:
+        if tag not in self._unknown_tags and len(self._unknown_tags) < UNKNOWN_TAGS:
+            self._unknown_tags.add(tag)
+            log.warning("unknown frames ignored", tag=tag, hint="a later release wrote them: update this process, too")
 
     async def log(self, kind: StreamKind, session: str) -> list[tuple[int, list[Frame]]]:
         """Return fence and frames of each entry of a session's stream."""
@@ -266,7 +277,7 @@ class Bus(Records):
 
         def push(message: list[Any]) -> None:
             try:
-                session, turn, revision, only = msgpack.unpackb(message[2])
+                session, turn, revision, only, *_ = msgpack.unpackb(message[2])
                 on_stop(str(session), int(turn), int(revision), bool(only))
             except (ValueError, TypeError, msgpack.UnpackException):
                 metrics.bad_frames.labels(self.role).inc()

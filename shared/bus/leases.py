@@ -5,7 +5,7 @@ worker stops renewing it, another worker takes it over. The delivery count is th
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -32,6 +32,11 @@ class Wait:
     """Why that is not ready, in a few words."""
     seconds: int
     """For how long it has waited."""
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> "Wait":
+        """Make one from its JSON object; fields of a later release are ignored."""
+        return cls(**{name: facts[name] for name in cls.__annotations__})
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +115,8 @@ class Leases:
                 continue
             if decoded is not None:
                 metrics.bad_frames.labels(self._stage).inc()
-                kinds = ", ".join(type(frame).__name__ for frame in decoded[1])
-                body = codec.entry([codec.encode(frame) for frame in decoded[1]])
+                kinds = ", ".join(type(frame).__name__ for frame in decoded[1]) or "a frame of a later release"
+                body = dict(zip(fields[::2], fields[1::2], strict=False))[b"f"]
                 error = f"not a job of stage {self._stage}: {kinds}"
                 self._bus.dead_letter(self._stage, self._stream, entry_id.decode(), body, error)
             self._bus.send(b"XACK", self._stream, self._stage, entry_id)
@@ -169,7 +174,7 @@ async def stage_status(bus: Bus, stage: str) -> StageStatus:
     keys = [bus.keys.ready(stage), bus.keys.load(stage), bus.keys.jobs(stage), bus.keys.waiting(stage)]
     members, age_ms, held, loads, waiting = await bus.call_script(scripts.STATUS, keys, (stage,))
     by_consumer = {name.decode(): json.loads(load) for name, load in zip(loads[::2], loads[1::2], strict=True)}
-    wait = Wait(**json.loads(waiting)) if waiting else None
+    wait = Wait.of(json.loads(waiting)) if waiting else None
     return StageStatus(tuple(json.loads(member) for member in members), age_ms, held, by_consumer, wait)
 
 

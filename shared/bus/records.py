@@ -71,7 +71,7 @@ class Records(Protocol):
         self.send(b"HGET", self.keys.session(session), b"settings", on_reply=settings.set_result)
         history = await self.call(b"GET", self.keys.history(session))
         found = None if history is None else self.decode(self.keys.history(session), b"0-0", [b"f", history])
-        frame = found[1][0] if found else None
+        frame = found[1][0] if found and found[1] else None
         return _unpack_settings(settings.result()), frame.messages if isinstance(frame, History) else ()
 
     async def checkpoint(self, session: str) -> bytes | None:
@@ -155,7 +155,7 @@ class Records(Protocol):
 def _unpack_settings(packed: bytes | None) -> SessionSettings:
     with suppress(BadFrame):
         if packed is not None:
-            frame = codec.decode_entry(packed)[0]
-            if isinstance(frame, SettingsChanged):
-                return frame.settings
+            for frame in codec.decode_entry(packed):
+                if isinstance(frame, SettingsChanged):
+                    return frame.settings
     return SessionSettings()
