@@ -126,7 +126,12 @@ class WorkerSettings(BaseModel):
         int, Setting("Silence of a worker after which another worker takes over its jobs", 200, 60_000, "ms")
     ] = 2000
     max_deliveries: Annotated[int, Setting("Attempts at a job before it becomes a dead letter", 1, 20)] = 3
-    drain_ms: Annotated[int, Setting("Time that a stopping worker has to finish its jobs", 0, 600_000, "ms")] = 5000
+    drain_ms: Annotated[
+        int,
+        Setting(
+            "Time that a stopping worker has to finish its jobs, and a stopping edge its replies", 0, 600_000, "ms"
+        ),
+    ] = 5000
     gather_ms: Annotated[float, Setting("Time for which writes are gathered into one pipeline", 0, 50, "ms")] = 2.0
     read_pace_ms: Annotated[float, Setting("Longest pause after a read of the streams, under load", 0, 50, "ms")] = 4.0
     max_sessions: Annotated[int, Setting("Sessions of one edge; more are refused", 1, stage="edge")] = 500

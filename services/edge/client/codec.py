@@ -21,6 +21,8 @@ class Codec(Protocol):
     """In bytes or characters; a larger message closes the connection."""
     can_pause: bool
     """The client keeps queued audio on a `Pause` and plays it on a `Resume`; else the session sends it again."""
+    reconnects: bool
+    """A client of this protocol can connect again by itself when it loses its line."""
 
     @property
     def starts_with(self) -> SessionSettings | None:
