@@ -64,6 +64,10 @@ NEAR = 0.75
 """Least similarity of a known name that is suggested; see `difflib`."""
 
 
+ORIGIN = r"[A-Za-z][A-Za-z0-9+.-]*://[^/,\s]+"
+"""A pattern for the origin of a web page."""
+
+
 class BadSettings(ValueError):
     """A setting that cannot be used; the message names it, its value and what is allowed."""
 
@@ -80,6 +84,24 @@ class ServiceSettings(BaseModel):
     ] = None
     host: Annotated[str, Setting("Address on which the edge listens", stage="edge")] = "127.0.0.1"
     port: Annotated[int, Setting("Port on which the edge listens", 0, 65535, stage="edge")] = 8000
+    hosts: Annotated[
+        str,
+        Setting(
+            "Names by which others call the edge, for example behind a proxy: voice.example.org",
+            pattern=r"[^\s/@]*",
+            shape="host names without a port, separated by commas",
+            stage="edge",
+        ),
+    ] = ""
+    origins: Annotated[
+        str,
+        Setting(
+            "Web pages of other sites that may use the edge: https://shop.example.org",
+            pattern=rf"({ORIGIN}(,{ORIGIN})*)?",
+            shape="origins such as https://shop.example.org, without a path, separated by commas",
+            stage="edge",
+        ),
+    ] = ""
     data_dir: Annotated[Path, Setting("Folder for what was added later: cloned voices")] = Path(
         "~/.local/share/parley"
     ).expanduser()
