@@ -1,10 +1,16 @@
 """The one place that decides who may use the edge, for each HTTP request and each handshake of a WebSocket."""
 
-from services.edge.access.caller import Caller, Denied
+from collections.abc import Callable
+
+from services.edge.access.caller import Caller
+from services.edge.access.client_secrets import PREFIX as SECRET_PREFIX
+from services.edge.access.client_secrets import ClientSecrets
+from services.edge.access.denied import Denied
 from services.edge.access.keys import PREFIX, KeyFile
 from services.edge.access.mode import Mode, mode_of
 from services.edge.access.request import Request
 from services.edge.access.site import Site, host_name, hosts_of, split
+from shared.bus.bus import Bus
 from shared.network import is_loopback
 from shared.settings import Settings
 
@@ -20,13 +26,15 @@ PHONE = "/phone/"
 class Access:
     """Decides by the settings of this edge, and by its keys."""
 
-    def __init__(self, settings: Settings) -> None:
-        """
+    def __init__(self, settings: Settings, bus: Callable[[], Bus | None] = lambda: None) -> None:
+        """`bus`: the current one, where client secrets are.
+
         Raises:
             BadSettings: the settings leave open who may use the edge; the message says what to set.
         """
         self.mode = mode_of(settings)
         self.keys = KeyFile(settings)
+        self.secrets = ClientSecrets(bus)
         self._site = Site(hosts_of(settings.hosts, settings.public_url, settings.host), split(settings.origins))
         self._may_be_local = is_loopback(settings.host) and self.mode is not Mode.KEYS
         self._phone_is_signed = settings.twilio_auth_token is not None
@@ -38,8 +46,8 @@ class Access:
             Denied: the server does not answer it.
         """
         self._check_site(request)
-        caller = self._identify(request)
-        if caller.key is None and self._needs_key(request, caller):
+        caller = await self._identify(request)
+        if caller.key is None and caller.secret is None and self._needs_key(request, caller):
             if request.path.startswith(PHONE):
                 raise Denied(
                     403, "signature_needed", "phone calls need PARLEY_TWILIO_AUTH_TOKEN, which checks their signature"
@@ -64,7 +72,7 @@ class Access:
             )
             raise Denied(403, "unknown_origin", message)
 
-    def _identify(self, request: Request) -> Caller:
+    async def _identify(self, request: Request) -> Caller:
         """Raises `Denied` if the request carries a key that is none. Clients send any text where no key is asked for."""
         local = self._is_local(request)
         trusted = self.mode is Mode.OPEN or (self.mode is Mode.LOCAL and local)
@@ -73,8 +81,16 @@ class Access:
             key = self.keys.find(given)
             if key is None:
                 raise Denied(401, "invalid_api_key", "this key does not exist, was revoked, or has expired")
-            return Caller(request.address, local, key, key.operator)
-        return Caller(request.address, local, None, trusted)
+            return Caller(request.address, local, key, trusted=key.operator)
+        if given.startswith(SECRET_PREFIX):
+            secret = await self.secrets.find(given, use=request.websocket)
+            key = self.keys.named(secret.key)
+            if secret.key and key is None:
+                raise Denied(
+                    401, "invalid_api_key", "the key that created this client secret was revoked, or has expired"
+                )
+            return Caller(request.address, local, key, secret)
+        return Caller(request.address, local, trusted=trusted)
 
     def _needs_key(self, request: Request, caller: Caller) -> bool:
         path = request.path

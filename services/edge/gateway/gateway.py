@@ -11,7 +11,8 @@ from fastapi import WebSocket
 from structlog.contextvars import bind_contextvars
 
 from services.edge.access.access import Access
-from services.edge.access.caller import Caller, Denied
+from services.edge.access.caller import Caller
+from services.edge.access.denied import Denied
 from services.edge.client.codec import Codec
 from services.edge.gateway.abilities import Abilities
 from services.edge.gateway.admission import NO_BROKER, Admission, Refusal
@@ -51,7 +52,7 @@ class Gateway:
     def __init__(self, settings: Settings, shutdown: Shutdown) -> None:
         """Raises `BadAgents` if a file of an agent is wrong, `BadSettings` if they leave open who may use the edge."""
         self.settings, self.shutdown = settings, shutdown
-        self.access = Access(settings)
+        self.access = Access(settings, lambda: self.bus)
         self.agents = load_agents(settings)
         self.admission = Admission(settings, self._check_agents)
         self.voices = VoiceStore(settings.data_dir.expanduser() / "voices")

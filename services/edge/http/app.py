@@ -9,9 +9,10 @@ from fastapi.requests import HTTPConnection
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 
-from services.edge.access.caller import Denied
-from services.edge.gateway.errors import Refused, error_response
+from services.edge.access.denied import Denied
+from services.edge.gateway.errors import error_response
 from services.edge.gateway.gateway import Gateway
+from services.edge.http.client_secrets import client_secrets_router, settings_of
 from services.edge.http.guard import Guard, caller_of, denial
 from services.edge.http.monitor.routes import is_open, monitor_router
 from services.edge.http.system import system_router
@@ -31,10 +32,6 @@ def create_app(gateway: Gateway) -> FastAPI:
     app = FastAPI(title="Parley", docs_url=None, redoc_url=None, openapi_url=None)
 
     app.add_middleware(Guard, access=gateway.access)
-
-    @app.exception_handler(Refused)
-    async def refuse(_: Request, refused: Refused) -> Response:
-        return error_response(refused.status, refused.code, str(refused))
 
     @app.exception_handler(Denied)
     async def deny(connection: HTTPConnection, denied: Denied) -> Response:
@@ -85,6 +82,7 @@ def create_app(gateway: Gateway) -> FastAPI:
         body = {"ok": refusal is None, "reason": reason, "stages": gateway.admission.stages()}
         return JSONResponse(body, 503 if refusal is not None and refusal.code == "broker" else 200)
 
+    app.include_router(client_secrets_router(gateway))
     app.include_router(system_router(gateway))
     app.include_router(voices_router(gateway))
     app.include_router(voice_preview_router(gateway))
@@ -106,7 +104,8 @@ def create_app(gateway: Gateway) -> FastAPI:
             await websocket.send_text(error_message("unknown_agent", str(error)))
             await websocket.close(1008, str(error)[:120])
             return
-        await gateway.serve(websocket, StreamCodec(int(rate), agent.settings), "stream", caller, browser=True)
+        settings, bound = settings_of(gateway, agent, caller.secret)
+        await gateway.serve(websocket, StreamCodec(int(rate), settings, bound), "stream", caller, browser=True)
 
     @app.websocket("/v1/realtime")
     async def realtime(websocket: WebSocket) -> None:
@@ -123,6 +122,7 @@ def create_app(gateway: Gateway) -> FastAPI:
             voices=gateway.admission.voices(),
             hears=gateway.admission.accepts_audio(),
             expires_at=int(time.time()) + gateway.settings.max_session_s,
+            bound=None if caller.secret is None else caller.secret.session,
         )
         await gateway.serve(websocket, codec, "realtime", caller)
 

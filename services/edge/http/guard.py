@@ -7,7 +7,8 @@ from fastapi import Request, WebSocket
 from fastapi.responses import JSONResponse
 
 from services.edge.access.access import Access
-from services.edge.access.caller import Caller, Denied
+from services.edge.access.caller import Caller
+from services.edge.access.denied import Denied
 from services.edge.access.request import request_of
 from services.edge.gateway.errors import error_response
 

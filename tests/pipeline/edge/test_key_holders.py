@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -10,11 +9,10 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from services.edge.access.keys import KeyFile
 from services.edge.gateway import gateway as gateway_file
-from shared.bus.bus import Bus
-from shared.bus.leases import Leases
-from shared.settings import STAGES, Settings
+from shared.settings import Settings
 from tests.support.broker import embedded_broker
 from tests.support.edge import Edge, running_edge
+from tests.support.ready_edge import ready_edge
 from tests.support.waiting import HANG_S
 
 OPENAI_KEY = "openai-insecure-api-key."
@@ -24,22 +22,6 @@ OPENAI_KEY = "openai-insecure-api-key."
 async def where(tmp_path: Path) -> AsyncIterator[Settings]:
     async with embedded_broker(tmp_path / "data") as settings:
         yield settings.model_copy(update={"keys": "required"})
-
-
-@asynccontextmanager
-async def ready_edge(settings: Settings) -> AsyncIterator[Edge]:
-    """An edge that takes sessions: each stage has said that it is ready, though nobody works."""
-    async with Bus.connect(settings, "edge") as bus:
-        for stage in STAGES:
-            await Leases(bus, stage, 2000).ready({"engine": "none"})
-        async with running_edge(settings) as edge, asyncio.TaskGroup() as tasks:
-            serving = tasks.create_task(edge.gateway.run(bus))
-            async with asyncio.timeout(HANG_S):
-                while edge.gateway.refusal() is not None:
-                    await asyncio.sleep(0.01)
-            yield edge
-            edge.gateway.shutdown.stopping.set()
-            await serving
 
 
 def socket(edge: Edge, key: str, path: str = "/ws") -> connect:

@@ -9,7 +9,8 @@ import pytest
 
 from services.edge.access import keys
 from services.edge.access.access import Access
-from services.edge.access.caller import Caller, Denied
+from services.edge.access.caller import Caller
+from services.edge.access.denied import Denied
 from services.edge.access.keys import BadKeys, KeyFile
 from services.edge.access.mode import Mode, mode_of
 from services.edge.access.request import Request

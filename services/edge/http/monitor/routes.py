@@ -157,7 +157,7 @@ def is_open(settings: Settings, caller: Caller) -> bool:
     """Whether this caller may see the monitor. With `auto`, this machine and the keys of operators may."""
     if settings.monitor == "auto":
         return caller.local or (caller.key is not None and caller.key.operator)
-    return settings.monitor == "on"
+    return settings.monitor == "on" and caller.secret is None
 
 
 def _unknown(session: str) -> JSONResponse:
