@@ -161,6 +161,16 @@ class WorkerSettings(BaseModel):
     reply_ahead_s: Annotated[
         float, Setting("Reply audio is sent at most this much ahead of playback", 0.1, 600, "s", stage="edge")
     ] = 30.0
+    turn_deadline_s: Annotated[
+        float,
+        Setting(
+            "A turn on which no stage makes progress for this time fails, and the client is told",
+            0.1,
+            3600,
+            "s",
+            stage="edge",
+        ),
+    ] = 20.0
     queue_age_limit_ms: Annotated[
         int, Setting("New sessions are refused while a stage is this far behind", 0, 600_000, "ms", stage="edge")
     ] = 5000
