@@ -47,10 +47,13 @@ async def test_a_realtime_client_is_told(server: System, speech_pcm: Speech) -> 
 
 
 async def test_a_phone_call_is_closed(server: System, speech_pcm: Speech) -> None:
-    with pytest.raises(ExceptionGroup) as ended:
+    async def talk_to_the_end() -> None:
         async with phone.calling(server.url) as call:
             call.speak(speech_pcm(WORDS, phone.SAMPLES_PER_S))
             await call.until(lambda: False)
+
+    with pytest.raises(ExceptionGroup) as ended:
+        await talk_to_the_end()
     closed, _ = ended.value.split(ConnectionClosedError)
     assert closed is not None
     error = closed.exceptions[0]
