@@ -145,8 +145,9 @@ class WorkerSettings(BaseModel):
     """Workers and sessions"""
 
     lease_ms: Annotated[
-        int, Setting("Silence of a worker after which another worker takes over its jobs", 200, 60_000, "ms")
-    ] = 2000
+        int,
+        Setting("Silence of a worker that is not known to be dead, until another takes its jobs", 200, 60_000, "ms"),
+    ] = 5000
     max_deliveries: Annotated[int, Setting("Attempts at a job before it becomes a dead letter", 1, 20)] = 3
     drain_ms: Annotated[
         int,
