@@ -162,8 +162,9 @@ class WorkerSettings(BaseModel):
     """Workers and sessions"""
 
     lease_ms: Annotated[
-        int, Setting("Silence of a worker after which another worker takes over its jobs", 200, 60_000, "ms")
-    ] = 2000
+        int,
+        Setting("Silence of a worker that is not known to be dead, until another takes its jobs", 200, 60_000, "ms"),
+    ] = 5000
     max_deliveries: Annotated[int, Setting("Attempts at a job before it becomes a dead letter", 1, 20)] = 3
     drain_ms: Annotated[
         int,
@@ -178,6 +179,16 @@ class WorkerSettings(BaseModel):
     reply_ahead_s: Annotated[
         float, Setting("Reply audio is sent at most this much ahead of playback", 0.1, 600, "s", stage="edge")
     ] = 30.0
+    turn_deadline_s: Annotated[
+        float,
+        Setting(
+            "A turn on which no stage makes progress for this time fails, and the client is told",
+            0.1,
+            3600,
+            "s",
+            stage="edge",
+        ),
+    ] = 20.0
     queue_age_limit_ms: Annotated[
         int, Setting("New sessions are refused while a stage is this far behind", 0, 600_000, "ms", stage="edge")
     ] = 5000

@@ -108,6 +108,7 @@ class StreamCodec:
     starts_with = None
     can_pause = True
     reconnects = True
+    shows_failures = True
 
     def __init__(self, rate_hz: int, defaults: SessionSettings, bound: Collection[str] = ()) -> None:
         """`bound`: the names of the settings that the client may not change."""
