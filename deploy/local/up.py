@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 
 from deploy.local import broker
-from deploy.local.address import PortTaken, base_url, claim_metrics_ports, claim_port, network_urls
+from deploy.local.address import PortTaken, claim_metrics_ports, claim_port, edge_url, network_urls
 from deploy.local.console import LiveConsole, PlainConsole, open_console
 from deploy.local.endpoints import mention_endpoints
 from deploy.local.foreground import handle_signals, run_supervisor, stop_or_kill
@@ -71,9 +71,11 @@ async def _up(settings: Settings, environ: Mapping[str, str], console: PlainCons
         if settings.metrics_port:
             claim_metrics_ports(settings.metrics_host, settings.metrics_port, SERVICES, port)
         async with _open_broker(settings, environ, console) as chosen:
-            base = base_url(settings.host, port)
+            base = edge_url(settings, port)
             specs = service_specs(settings, environ, chosen, port, text_logs=isinstance(console, LiveConsole))
-            async with httpx.AsyncClient(timeout=HEALTH_TIMEOUT_S, trust_env=False) as client:
+            # A certificate is for a public name, and the probe stays on this machine.
+            verify = settings.tls_cert is None
+            async with httpx.AsyncClient(timeout=HEALTH_TIMEOUT_S, trust_env=False, verify=verify) as client:
                 probe = HealthProbe(client, base, chosen.folder)
                 policy = Policy(grace_s=settings.drain_ms / 1000 + BEYOND_DRAIN_S)
                 supervisor = Supervisor(specs, probe=probe, reporter=console, policy=policy)
@@ -97,7 +99,7 @@ async def _announce(
 ) -> None:
     """Wait until all services are ready, and print the URLs, and who else can reach them."""
     await supervisor.up.wait()
-    base, others = base_url(settings.host, port), network_urls(settings.host, port)
+    base, others = edge_url(settings, port), network_urls(settings.host, port)
     console.say(f"ready after {time.monotonic() - began_s:.1f} s; open {base}/")
     if settings.monitor == "on" or (settings.monitor == "auto" and not settings.open):
         console.say(f"watch it at {base}/monitor")

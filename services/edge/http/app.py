@@ -15,6 +15,7 @@ from services.edge.gateway.gateway import Gateway
 from services.edge.http.client_secrets import client_secrets_router, settings_of
 from services.edge.http.guard import Guard, caller_of, denial
 from services.edge.http.monitor.routes import is_open, monitor_router
+from services.edge.http.phone import phone_router
 from services.edge.http.system import system_router
 from services.edge.http.voice_preview import voice_preview_router
 from services.edge.http.voices import voices_router
@@ -22,7 +23,6 @@ from services.edge.protocols.realtime.codec import RealtimeCodec
 from services.edge.protocols.realtime.models import DEFAULT_MODEL, agent_of
 from services.edge.protocols.session_settings import described_settings
 from services.edge.protocols.stream import RATES_HZ, StreamCodec, error_message
-from services.edge.protocols.twilio import TwilioCodec, valid_signature
 from shared.agents.agent import UnknownAgent
 
 WEB = Path(__file__).parents[1] / "web"
@@ -87,6 +87,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.include_router(voices_router(gateway))
     app.include_router(voice_preview_router(gateway))
     app.include_router(monitor_router(gateway))
+    app.include_router(phone_router(gateway))
 
     @app.websocket("/ws")
     async def stream(websocket: WebSocket) -> None:
@@ -125,18 +126,5 @@ def create_app(gateway: Gateway) -> FastAPI:
             bound=None if caller.secret is None else caller.secret.session,
         )
         await gateway.serve(websocket, codec, "realtime", caller)
-
-    @app.websocket("/phone/twilio")
-    async def twilio(websocket: WebSocket) -> None:
-        secret = gateway.settings.twilio_auth_token
-        if secret is not None:
-            url = gateway.settings.public_url or str(websocket.url)
-            signature = websocket.headers.get("x-twilio-signature", "")
-            if not valid_signature(secret.get_secret_value(), url, signature):
-                await websocket.send_denial_response(
-                    error_response(403, "bad_signature", "the X-Twilio-Signature header does not match the URL")
-                )
-                return
-        await gateway.serve(websocket, TwilioCodec(gateway.agents), "twilio", caller_of(websocket))
 
     return app
