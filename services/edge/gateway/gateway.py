@@ -29,6 +29,13 @@ log = structlog.get_logger()
 KEEP_ALIVE_S = 20.0
 FIRST_MESSAGE_S = 10.0
 """A client that has not started its session by then is disconnected."""
+DRAIN_CHECK_S = 0.05
+"""While the edge drains, it looks this often for calls that may be moved."""
+GOODBYE_LEAD_S = 4.0
+"""An agent says goodbye this long before the end of the drain, or half of its time before, if that is later."""
+CLOSING_S = 1.0
+"""At the end of the drain, clients have this long to answer the close frame."""
+STOPPING = "the server is shutting down"
 
 FAULTS = (1011, 1012)
 """Close codes of a failed session: an internal error, or a shutdown or loss of the broker."""
@@ -61,15 +68,38 @@ class Gateway:
                 watch = tasks.create_task(self.admission.watch(bus))
                 sharing = tasks.create_task(self.voices.share(bus))
                 await self.shutdown.stopping.wait()
-                self._end_all(1012, "the server is shutting down")
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(self.settings.drain_ms / 1000):
-                        await self._empty.wait()
+                await self._drain()
                 watch.cancel()
                 sharing.cancel()
         finally:
             self.bus = None
             self._end_all(1012, "the server lost its broker")
+
+    async def _drain(self) -> None:
+        """Let every call go on to the end of its reply, or of the drain time, then end it; no new one is accepted.
+
+        A client that cannot reconnect by itself keeps its call until the time is nearly over. Then it hears the goodbye of
+        its agent, if there is one.
+        """
+        loop = asyncio.get_running_loop()
+        drain_s = self.settings.drain_ms / 1000
+        end_s = loop.time() + drain_s
+        goodbye_s = end_s - min(GOODBYE_LEAD_S, drain_s / 2)
+        if self.sessions:
+            log.info("the edge drains", sessions=len(self.sessions), drain_s=drain_s)
+        while self.sessions and loop.time() < end_s:
+            for session in self.sessions:
+                if session.reconnects or not session.started:
+                    session.end_when_silent(1012, STOPPING)
+                elif loop.time() >= goodbye_s:
+                    session.say_goodbye(1012, STOPPING)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DRAIN_CHECK_S):
+                    await self._empty.wait()
+        self._end_all(1012, STOPPING)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSING_S):
+                await self._empty.wait()
 
     def _check_agents(self, abilities: Abilities) -> None:
         """Raises `BadAgents` if an agent asks for what the workers cannot do."""
@@ -91,7 +121,7 @@ class Gateway:
     def refusal(self) -> Refusal | None:
         """Why no session can be accepted now; None if one can."""
         if self.shutdown.stopping.is_set():
-            return Refusal("stopping", "the server is shutting down")
+            return Refusal("stopping", STOPPING)
         if self.bus is None:
             return NO_BROKER
         if len(self.sessions) >= self.settings.max_sessions:

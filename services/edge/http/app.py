@@ -8,8 +8,10 @@ from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 
+from services.edge.access.access import Access
 from services.edge.gateway.errors import Refused, error_response
 from services.edge.gateway.gateway import Gateway
+from services.edge.http.guard import Guard, caller_of
 from services.edge.http.monitor.routes import is_open, monitor_router
 from services.edge.http.system import system_router
 from services.edge.http.voice_preview import voice_preview_router
@@ -22,23 +24,12 @@ from services.edge.protocols.twilio import TwilioCodec, valid_signature
 from shared.agents.agent import UnknownAgent
 
 WEB = Path(__file__).parents[1] / "web"
-HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; worker-src 'self'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
-}
 
 
 def create_app(gateway: Gateway) -> FastAPI:
     app = FastAPI(title="Parley", docs_url=None, redoc_url=None, openapi_url=None)
 
-    @app.middleware("http")
-    async def harden(request: Any, call_next: Any) -> Response:
-        response: Response = await call_next(request)
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
-        return response
+    app.add_middleware(Guard, access=Access(gateway.settings))
 
     @app.exception_handler(Refused)
     async def refuse(_: Request, refused: Refused) -> Response:
@@ -63,7 +54,7 @@ def create_app(gateway: Gateway) -> FastAPI:
         voices = gateway.admission.voices()
         return {
             "profile": gateway.settings.profile,
-            "monitor": is_open(gateway.settings, request),
+            "monitor": is_open(gateway.settings, caller_of(request)),
             "voices": voices,
             "rates": list(RATES_HZ),
             "engines": {stage: shown["engine"] for stage, shown in gateway.admission.stages().items()},

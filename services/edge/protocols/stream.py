@@ -107,6 +107,8 @@ class StreamCodec:
     largest_message = 1024 * 1024  # ten seconds at the highest rate
     starts_with = None
     can_pause = True
+    reconnects = True
+    shows_failures = True
 
     def __init__(self, rate_hz: int, defaults: SessionSettings) -> None:
         self.rate_hz = rate_hz

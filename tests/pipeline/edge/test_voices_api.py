@@ -75,7 +75,7 @@ async def served(settings: Settings, info: dict[str, Any] = CLONES) -> AsyncIter
     transport = httpx.ASGITransport(create_app(gateway))
     async with (
         Bus.connect(settings, "edge") as bus,
-        httpx.AsyncClient(transport=transport, base_url="http://edge") as client,
+        httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client,
         asyncio.TaskGroup() as tasks,
     ):
         leases = Leases(bus, "tts", 60_000)
@@ -106,7 +106,7 @@ async def api(where: Settings) -> AsyncIterator[Served]:
 def alone(tmp_path: Path) -> httpx.AsyncClient:
     """An HTTP client of a gateway without a broker."""
     gateway = Gateway(Settings(data_dir=tmp_path), Shutdown(1))
-    return httpx.AsyncClient(transport=httpx.ASGITransport(create_app(gateway)), base_url="http://edge")
+    return httpx.AsyncClient(transport=httpx.ASGITransport(create_app(gateway)), base_url="http://127.0.0.1:8000")
 
 
 def message(response: httpx.Response, status: int) -> str:

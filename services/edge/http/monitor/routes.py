@@ -7,14 +7,15 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.responses import FileResponse, JSONResponse
 
+from services.edge.access.caller import Caller
 from services.edge.gateway.errors import error_response
 from services.edge.gateway.gateway import Gateway
+from services.edge.http.guard import caller_of
 from services.edge.http.monitor.conversations import search, turns_of
 from services.edge.http.monitor.event_log import ABOUT, log_rows
 from services.edge.http.monitor.snapshot import SLOW_MS, Row, snapshot, turn_row, without_texts
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone, BrokerRefused
-from shared.network import is_loopback
 from shared.protocol.streams import SESSION_TTL_S, StreamKind
 from shared.settings import Settings
 
@@ -23,7 +24,6 @@ TURNS_SHOWN = 200
 """The latest turns of all edges, from which the figures are computed."""
 ENTRIES = 300
 """Most entries of a session's log in one answer; many of them hold kilobytes of audio."""
-HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::\d+)?")
 ENTRY_ID = re.compile(r"\d{1,20}-\d{1,20}")
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 HEADERS = {"Cache-Control": "no-store", "Cross-Origin-Resource-Policy": "same-origin"}
@@ -33,7 +33,7 @@ def monitor_router(gateway: Gateway) -> APIRouter:
     """The routes of the monitor; they answer 404 to requests that may not see it."""
 
     def check(request: Request) -> None:
-        if not is_open(gateway.settings, request):
+        if not is_open(gateway.settings, caller_of(request)):
             raise HTTPException(404, "the monitor is not open to this request: PARLEY_MONITOR=on opens it", HEADERS)
 
     latest = LatestTurns()
@@ -144,17 +144,9 @@ class LatestTurns:
         return list(rows.values())
 
 
-def is_open(settings: Settings, request: Request) -> bool:
-    """Whether this request may see the monitor.
-
-    With `auto`, only this machine may: the server must listen on loopback, the Host header must name loopback (against
-    DNS rebinding), and no proxy may have forwarded the request.
-    """
-    if settings.monitor != "auto":
-        return settings.monitor == "on"
-    host = HOST.fullmatch(request.headers.get("host", ""))
-    forwarded = any(name in request.headers for name in ("forwarded", "x-forwarded-for", "via"))
-    return is_loopback(settings.host) and host is not None and is_loopback(host[1]) and not forwarded
+def is_open(settings: Settings, caller: Caller) -> bool:
+    """Whether this caller may see the monitor. With `auto`, only this machine may."""
+    return caller.local if settings.monitor == "auto" else settings.monitor == "on"
 
 
 def _unknown(session: str) -> JSONResponse:

@@ -39,6 +39,8 @@ class RealtimeCodec:
 
     largest_message = 16 * 1024 * 1024  # an append may hold 15 MiB of base64
     can_pause = False
+    reconnects = False
+    shows_failures = True
 
     def __init__(
         self,
