@@ -12,7 +12,7 @@ from structlog.contextvars import bind_contextvars
 
 from services.edge.client.codec import Codec
 from services.edge.gateway.abilities import Abilities
-from services.edge.gateway.admission import NO_BROKER, Admission, Refusal
+from services.edge.gateway.admission import NO_BROKER, RETRY_AFTER_S, Admission, Refusal, stages_of
 from services.edge.gateway.errors import error_response
 from services.edge.gateway.session import Session
 from services.edge.gateway.socket import socket_of
@@ -21,6 +21,7 @@ from shared.agents.folder import BadAgents, load_agents, where
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone
 from shared.observability import metrics
+from shared.protocol.session import SessionSettings
 from shared.settings import Settings
 from shared.worker.lifecycle import Shutdown
 
@@ -88,15 +89,16 @@ class Gateway:
             if not ending.done():
                 ending.set_result((code, reason))
 
-    def refusal(self) -> Refusal | None:
-        """Why no session can be accepted now; None if one can."""
+    def refusal(self, settings: SessionSettings | None = None) -> Refusal | None:
+        """Why no session with these settings can be accepted now; None if one can. Without settings: those of the default agent."""
         if self.shutdown.stopping.is_set():
             return Refusal("stopping", "the server is shutting down")
         if self.bus is None:
             return NO_BROKER
         if len(self.sessions) >= self.settings.max_sessions:
             return Refusal("full", f"the server is full: it accepts {self.settings.max_sessions} sessions")
-        return self.admission.refusal()
+        needed = stages_of(settings or self.agents.default.settings)
+        return self.admission.refusal(needed, len(self.sessions))
 
     async def fresh_refusal(self) -> Refusal | None:
         """As `refusal`, after a new reading of the stages."""
@@ -112,16 +114,17 @@ class Gateway:
         websocket: WebSocket,
         codec: Codec,
         protocol: str,
+        settings: SessionSettings,
         *,
         subprotocol: str | None = None,
         browser: bool = False,
     ) -> None:
-        """Run one client's session until it ends, or refuse it.
+        """Run one client's session until it ends, or refuse it. `settings`: those that it has if the client changes none.
 
         `browser`: refuse with a close frame instead of an HTTP error, because a page cannot read the HTTP answer of a
         WebSocket handshake.
         """
-        if (refusal := self.refusal()) is not None:
+        if (refusal := self.refusal(settings)) is not None:
             await self._refuse(websocket, refusal, browser=browser)
             return
         await websocket.accept(subprotocol=subprotocol)
@@ -199,7 +202,7 @@ class Gateway:
             await websocket.accept()
             await websocket.close(1013, reason[:120])
         else:
-            response = error_response(503, "unavailable", reason, {"Retry-After": "1"})
+            response = error_response(503, "unavailable", reason, {"Retry-After": str(RETRY_AFTER_S)})
             await websocket.send_denial_response(response)
 
 

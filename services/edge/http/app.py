@@ -105,7 +105,7 @@ def create_app(gateway: Gateway) -> FastAPI:
             await websocket.send_text(error_message("unknown_agent", str(error)))
             await websocket.close(1008, str(error)[:120])
             return
-        await gateway.serve(websocket, StreamCodec(int(rate), agent.settings), "stream", browser=True)
+        await gateway.serve(websocket, StreamCodec(int(rate), agent.settings), "stream", agent.settings, browser=True)
 
     @app.websocket("/v1/realtime")
     async def realtime(websocket: WebSocket) -> None:
@@ -124,7 +124,7 @@ def create_app(gateway: Gateway) -> FastAPI:
             expires_at=int(time.time()) + gateway.settings.max_session_s,
         )
         await gateway.serve(
-            websocket, codec, "realtime", subprotocol="realtime" if "realtime" in subprotocols else None
+            websocket, codec, "realtime", agent.settings, subprotocol="realtime" if "realtime" in subprotocols else None
         )
 
     @app.websocket("/phone/twilio")
@@ -138,6 +138,6 @@ def create_app(gateway: Gateway) -> FastAPI:
                     error_response(403, "bad_signature", "the X-Twilio-Signature header does not match the URL")
                 )
                 return
-        await gateway.serve(websocket, TwilioCodec(gateway.agents), "twilio")
+        await gateway.serve(websocket, TwilioCodec(gateway.agents), "twilio", gateway.agents.default.settings)
 
     return app
