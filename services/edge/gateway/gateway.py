@@ -15,7 +15,7 @@ from services.edge.gateway.abilities import Abilities
 from services.edge.gateway.admission import NO_BROKER, RETRY_AFTER_S, Admission, Refusal, stages_of
 from services.edge.gateway.errors import error_response
 from services.edge.gateway.session import Session
-from services.edge.gateway.socket import socket_of
+from services.edge.gateway.socket import LARGEST_MESSAGE_BYTES, socket_of
 from services.edge.gateway.voice_store import VoiceStore
 from shared.agents.folder import BadAgents, load_agents, where
 from shared.bus.bus import Bus
@@ -151,7 +151,8 @@ class Gateway:
         try:
             if codec.starts_with is not None:
                 session.start(codec.starts_with)
-            socket.attach(session.receive)
+            # a character has up to 4 bytes; the session knows the rest of the limit
+            socket.attach(session.receive, min(4 * codec.largest_message, LARGEST_MESSAGE_BYTES))
             outcome = await self._until_closed(websocket, session, ending)
         finally:
             self._endings.discard(ending)

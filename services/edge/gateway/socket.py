@@ -15,6 +15,7 @@ from typing import Any, cast
 from fastapi import WebSocket
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
+from websockets.frames import Frame
 
 from services.edge.gateway.limits import TokenBucket
 
@@ -29,6 +30,10 @@ BURST_S = 0.25
 """CPU time that it may use at once: more than half a minute of audio, or a history of some hundred messages."""
 FLOOD_S = 30.0
 """A connection that was over its share for so long is closed."""
+LARGEST_MESSAGE_BYTES = 16 * 1024 * 1024
+"""Realtime allows 15 MiB of base64 audio in one `input_audio_buffer.append`."""
+MAX_FRAGMENTS = 4096
+"""Frames of one message. The size of a message does not limit them: they may be empty."""
 PIECE_BYTES = 2048
 """Bytes that are parsed between two looks at the clock: at most 340 messages, 4 ms."""
 
@@ -52,8 +57,9 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         cast("dict[str, Any]", self.scope["extensions"])[_EXTENSION] = self
         await super().run_asgi()
 
-    def attach(self, sink: Sink) -> None:
-        """Pass every message to `sink` from now on, beginning with those in the queue."""
+    def attach(self, sink: Sink, largest: int) -> None:
+        """Pass every message to `sink` from now on, beginning with those in the queue. `largest`: bytes of a message."""
+        self.conn.max_message_size = largest
         queued = []
         while not self.queue.empty():
             queued.append(self.queue.get_nowait())
@@ -96,16 +102,26 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
             self._flooding_since_s = 0.0
             self.transport.resume_reading()
 
+    def handle_cont(self, event: Frame) -> None:
+        if len(self.frames) < MAX_FRAGMENTS:
+            super().handle_cont(event)
+        else:
+            self._fail(1009, f"a message has at most {MAX_FRAGMENTS} fragments")
+
+    def _fail(self, code: int, reason: str) -> None:
+        if not self.close_sent:
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": code})
+            self.conn.send_close(code, reason)
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.close_sent = True
+            self.transport.close()
+
     def _note_flood(self, now_s: float) -> None:
         """Close the connection if it has been over its share for `FLOOD_S`. `now_s`: 0 if it is within its share."""
         if not now_s or not self._flooding_since_s:
             self._flooding_since_s = now_s
-        elif now_s - self._flooding_since_s > FLOOD_S and not self.close_sent:
-            self.queue.put_nowait({"type": "websocket.disconnect", "code": 1008})
-            self.conn.send_close(1008, "more messages than one client may send")
-            self.transport.write(b"".join(self.conn.data_to_send()))
-            self.close_sent = True
-            self.transport.close()
+        elif now_s - self._flooding_since_s > FLOOD_S:
+            self._fail(1008, "more messages than one client may send")
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._waiting is not None:

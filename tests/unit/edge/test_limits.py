@@ -12,6 +12,7 @@ from services.edge.gateway import socket as sockets
 from services.edge.gateway.limits import TokenBucket
 from services.edge.gateway.socket import DirectWebSocket
 from shared.protocol.session import Message
+from tests.support.transport import FakeTransport
 from tests.support.waiting import until
 
 HANDSHAKE = (
@@ -30,57 +31,28 @@ def test_a_bucket_allows_a_burst_and_then_a_rate() -> None:
     assert bucket.take(1, 101.1) is True
 
 
-class Transport(asyncio.Transport):
-    """A connection without a network."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.reading, self.closed, self.written = True, False, b""
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return default
-
-    def pause_reading(self) -> None:
-        self.reading = False
-
-    def resume_reading(self) -> None:
-        self.reading = True
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def close(self) -> None:
-        self.closed = True
-
-    def write(self, data: Any) -> None:
-        self.written += data
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-
-async def connected(taken: list[str | bytes]) -> tuple[DirectWebSocket, Transport]:
+async def connected(taken: list[str | bytes]) -> tuple[DirectWebSocket, FakeTransport]:
     """A WebSocket whose messages are put into the list."""
     attached = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "websocket.accept"})
-        socket.attach(taken.append)
+        socket.attach(taken.append, 1000)
         attached.set()
         while (await receive())["type"] != "websocket.disconnect":
             pass
 
     config = Config(app, ws_per_message_deflate=False, log_config=None)
     config.load()
-    socket, transport = DirectWebSocket(config, ServerState(), {}), Transport()
+    socket, transport = DirectWebSocket(config, ServerState(), {}), FakeTransport()
     socket.connection_made(transport)
     socket.data_received(HANDSHAKE)
     await attached.wait()
     return socket, transport
 
 
-async def ended(socket: DirectWebSocket, transport: Transport) -> None:
+async def ended(socket: DirectWebSocket, transport: FakeTransport) -> None:
     socket.connection_lost(None)
     await asyncio.gather(*socket.tasks)
     assert transport.closed
@@ -118,6 +90,20 @@ async def test_a_client_that_leaves_in_its_burst_is_forgotten() -> None:
     seen = len(taken)
     await asyncio.sleep(0.05)
     assert len(taken) == seen
+
+
+async def test_a_message_has_a_size_and_a_number_of_fragments() -> None:
+    for frames, reason in (
+        (b"\x01\x80" + bytes(4) + (b"\x00\x80" + bytes(4)) * 5000, b"fragments"),
+        (b"\x01\xfe\x03\xe8" + bytes(4 + 1000) + b"\x80\x81" + bytes(5), b"\x03\xf1"),  # 1009
+    ):
+        taken: list[str | bytes] = []
+        socket, transport = await connected(taken)
+        socket.data_received(frames)
+        await until(lambda transport=transport: transport.closed)  # type: ignore[misc]
+        assert reason in transport.written
+        assert not taken
+        await ended(socket, transport)
 
 
 def test_a_history_that_is_too_long_forgets_its_oldest_messages() -> None:
