@@ -29,6 +29,7 @@ class Line:
     largest_message = 1000
     rate_hz = RATE_HZ
     starts_with = None
+    reconnects = True
 
     def __init__(
         self,

@@ -23,6 +23,8 @@ class Codec(Protocol):
     """The client is told of a turn that failed; else the session says goodbye where nothing of the reply was heard."""
     can_pause: bool
     """The client keeps queued audio on a `Pause` and plays it on a `Resume`; else the session sends it again."""
+    reconnects: bool
+    """A client of this protocol can connect again by itself when it loses its line."""
 
     @property
     def starts_with(self) -> SessionSettings | None:

@@ -151,6 +151,21 @@ class Session:
         """Say goodbye, where the session has one, and close."""
         self.conversation.leave(code, reason)
 
+    def say_goodbye(self, code: int, reason: str) -> None:
+        """Say goodbye and close; a session without a goodbye goes on."""
+        if self.settings.goodbye:
+            self.conversation.leave(code, reason)
+
+    def end_when_silent(self, code: int, reason: str) -> None:
+        """Close if nobody speaks and nothing is due to be said."""
+        if not self.started or self.conversation.state.is_silent:
+            self._close(code, reason)
+
+    @property
+    def reconnects(self) -> bool:
+        """The client goes on by itself when its line is lost."""
+        return self._codec.reconnects
+
     def notify(self, code: str, message: str) -> None:
         self._emit(ev.Failed(code, message))
 

@@ -46,15 +46,14 @@ async def test_a_realtime_client_is_told(server: System, speech_pcm: Speech) -> 
         assert response.status_details.error.code == "turn_deadline"
 
 
-async def talk_until_closed(url: str, pcm: bytes) -> None:
-    async with phone.calling(url) as call:
-        call.speak(pcm)
-        await call.until(lambda: False)
-
-
 async def test_a_phone_call_is_closed(server: System, speech_pcm: Speech) -> None:
+    async def talk_to_the_end() -> None:
+        async with phone.calling(server.url) as call:
+            call.speak(speech_pcm(WORDS, phone.SAMPLES_PER_S))
+            await call.until(lambda: False)
+
     with pytest.raises(ExceptionGroup) as ended:
-        await talk_until_closed(server.url, speech_pcm(WORDS, phone.SAMPLES_PER_S))
+        await talk_to_the_end()
     closed, _ = ended.value.split(ConnectionClosedError)
     assert closed is not None
     error = closed.exceptions[0]
