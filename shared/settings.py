@@ -156,7 +156,16 @@ class WorkerSettings(BaseModel):
     ] = 20.0
     queue_age_limit_ms: Annotated[
         int, Setting("New sessions are refused while a stage is this far behind", 0, 600_000, "ms", stage="edge")
-    ] = 5000
+    ] = 500
+    load_limit: Annotated[
+        float,
+        Setting(
+            "New sessions are refused where a stage would have more than this share of its slots busy",
+            0.05,
+            1000,
+            stage="edge",
+        ),
+    ] = 0.85
     first_clause_words: Annotated[
         int, Setting("Words after which the first clause of a reply is spoken; 0: whole sentences", 0, 50, stage="llm")
     ] = 3

@@ -8,15 +8,13 @@ from contextlib import suppress
 import uvicorn
 
 from services.edge.gateway.gateway import Gateway
-from services.edge.gateway.socket import DirectWebSocket
+from services.edge.gateway.http_connection import LimitedHttpProtocol
+from services.edge.gateway.socket import LARGEST_MESSAGE_BYTES, DirectWebSocket
 from services.edge.http.app import create_app
 from shared.observability.process_stats import ProcessStats, set_build_info
 from shared.settings import BadSettings, Settings
 from shared.worker.lifecycle import Shutdown, with_broker
 from shared.worker.service import run_service
-
-LARGEST_MESSAGE_BYTES = 16 * 1024 * 1024
-"""Realtime allows 15 MiB of base64 audio in one `input_audio_buffer.append`."""
 
 
 def check_tls(settings: Settings) -> None:
@@ -43,7 +41,7 @@ def server(gateway: Gateway, settings: Settings) -> uvicorn.Server:
         ws=DirectWebSocket,
         ws_max_size=LARGEST_MESSAGE_BYTES,
         ws_per_message_deflate=False,
-        http="httptools",
+        http=LimitedHttpProtocol,
         lifespan="off",
         access_log=False,
         log_config=None,

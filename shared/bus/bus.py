@@ -28,7 +28,8 @@ from shared.bus.versions import check_version
 from shared.observability import metrics
 from shared.protocol.codec import BadFrame
 from shared.protocol.frames import Frame, codec
-from shared.protocol.streams import DEAD_MAXLEN, MAXLEN, PRESENT, ROUTES, Keys, StreamKind
+from shared.protocol.session import Message
+from shared.protocol.streams import DEAD_MAXLEN, MAXLEN, PRESENT, ROUTES, SESSION_TTL_S, Keys, StreamKind
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -111,6 +112,7 @@ class Bus(Records):
         self._tail: tuple[Target, int] | None = None
         self._tail_frames: list[bytes] = []
         self._tail_bytes = 0
+        self._histories: dict[str, Sequence[Message]] = {}  # to be written before whatever is sent next
         self._unknown_tags: set[str] = set()
         self._shas: dict[str, bytes] = {}
         self._tasks: asyncio.TaskGroup
@@ -174,6 +176,8 @@ class Bus(Records):
 
     def append(self, target: Target, packed: bytes, fence: int, *, urgent: bool) -> None:
         """Append an encoded frame to a stream; consecutive frames for the same stream share an entry."""
+        if self._histories:
+            self._seal()
         tail = (target, fence)
         if self._tail != tail or self._tail_bytes > GATHER_BYTES:
             self._seal()
@@ -182,7 +186,19 @@ class Bus(Records):
         self._tail_bytes += len(packed)
         self.writer.wake(urgent=urgent)
 
+    def save_history(self, session: str, messages: Sequence[Message]) -> None:
+        """Save the session's history before anything else is sent. Of several in a row only the last is written: a client that
+        creates 3,000 items would otherwise have its history written 3,000 times."""
+        if not self._histories:
+            self._seal()
+        self._histories[session] = messages
+        self.writer.wake(urgent=True)
+
     def _seal(self) -> None:
+        histories, self._histories = self._histories, {}
+        for session, messages in histories.items():
+            key, body = self.packed_history(session, messages)
+            self.writer.send(b"SET", key, body, b"EX", SESSION_TTL_S, on_reply=_expect_no_error)
         if self._tail is None:
             return
         target, fence = self._tail

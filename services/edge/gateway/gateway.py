@@ -15,15 +15,16 @@ from services.edge.access.caller import Caller
 from services.edge.access.denied import Denied
 from services.edge.client.codec import Codec
 from services.edge.gateway.abilities import Abilities
-from services.edge.gateway.admission import NO_BROKER, Admission, Refusal
+from services.edge.gateway.admission import NO_BROKER, RETRY_AFTER_S, Admission, Refusal, stages_of
 from services.edge.gateway.errors import error_response
 from services.edge.gateway.session import Session
-from services.edge.gateway.socket import socket_of
+from services.edge.gateway.socket import LARGEST_MESSAGE_BYTES, socket_of
 from services.edge.gateway.voice_store import VoiceStore
 from shared.agents.folder import BadAgents, load_agents, where
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone
 from shared.observability import metrics
+from shared.protocol.session import SessionSettings
 from shared.settings import Settings
 from shared.worker.lifecycle import Shutdown
 
@@ -145,15 +146,16 @@ class Gateway:
             message = f"this key may have {caller.key.sessions} sessions at the same time, and has them"
             raise Denied(429, "too_many_sessions", message)
 
-    def refusal(self) -> Refusal | None:
-        """Why no session can be accepted now; None if one can."""
+    def refusal(self, settings: SessionSettings | None = None) -> Refusal | None:
+        """Why no session with these settings can be accepted now; None if one can. Without settings: those of the default agent."""
         if self.shutdown.stopping.is_set():
             return Refusal("stopping", STOPPING)
         if self.bus is None:
             return NO_BROKER
         if len(self.sessions) >= self.settings.max_sessions:
             return Refusal("full", f"the server is full: it accepts {self.settings.max_sessions} sessions")
-        return self.admission.refusal()
+        needed = stages_of(settings or self.agents.default.settings)
+        return self.admission.refusal(needed, len(self.sessions))
 
     async def fresh_refusal(self) -> Refusal | None:
         """As `refusal`, after a new reading of the stages."""
@@ -170,10 +172,11 @@ class Gateway:
         codec: Codec,
         protocol: str,
         caller: Caller,
+        settings: SessionSettings,
         *,
         browser: bool = False,
     ) -> None:
-        """Run one client's session until it ends, or refuse it.
+        """Run one client's session until it ends, or refuse it. `settings`: those that it has if the client changes none.
 
         `browser`: refuse with a close frame instead of an HTTP error, because a page cannot read the HTTP answer of a
         WebSocket handshake.
@@ -182,7 +185,7 @@ class Gateway:
             Denied: the caller has too many sessions.
         """
         self._check_limit(caller)
-        if (refusal := self.refusal()) is not None:
+        if (refusal := self.refusal(settings)) is not None:
             await self._refuse(websocket, refusal, browser=browser)
             return
         await websocket.accept(subprotocol=_subprotocol(websocket))
@@ -209,7 +212,8 @@ class Gateway:
         try:
             if codec.starts_with is not None:
                 session.start(codec.starts_with)
-            socket.attach(session.receive)
+            # a character has up to 4 bytes; the session knows the rest of the limit
+            socket.attach(session.receive, min(4 * codec.largest_message, LARGEST_MESSAGE_BYTES))
             outcome = await self._until_closed(websocket, session, ending)
         finally:
             del self._endings[ending]
@@ -260,7 +264,7 @@ class Gateway:
             await websocket.accept(subprotocol=_subprotocol(websocket))
             await websocket.close(1013, reason[:120])
         else:
-            response = error_response(503, "unavailable", reason, {"Retry-After": "1"})
+            response = error_response(503, "unavailable", reason, {"Retry-After": str(RETRY_AFTER_S)})
             await websocket.send_denial_response(response)
 
 

@@ -21,6 +21,7 @@ from services.edge.conversation.observer import EngineOf, Observer
 from services.edge.conversation.playout import Playout
 from services.edge.gateway.abilities import Abilities, Unable
 from services.edge.gateway.audio_input import AudioInput
+from services.edge.gateway.limits import TokenBucket
 from shared.bus.bus import Channel
 from shared.bus.reader import Subscription
 from shared.bus.session_store import SessionStore
@@ -34,6 +35,10 @@ from shared.protocol.turns import WHOLE_SESSION
 from shared.settings import Settings
 
 log = structlog.get_logger()
+
+ASKS_PER_S, ASKS_BURST = 4.0, 16.0
+"""Typed turns, requested replies and changes of settings that one client may send: each is work for the workers. A person needs
+one a second; more than that would only wait, and delay what others say."""
 
 Send = Callable[[str | bytes], bool]
 Close = Callable[[int, str], None]
@@ -63,6 +68,7 @@ class Session:
         self._send, self._close = send, close
         self._loop = asyncio.get_running_loop()
         self._began_s = self._asked_s = self._loop.time()
+        self._asks = TokenBucket(ASKS_PER_S, ASKS_BURST, self._began_s)
         self._channel: Channel = bus.channel("edge", self.id)
         self._subscription: Subscription | None = None
         self._audio_input = AudioInput(bus, self._channel, codec, self.notify)
@@ -167,6 +173,13 @@ class Session:
         match action:
             case act.Start(settings):
                 self.start(settings)
+            case act.Say() | act.RequestReply() | act.Configure() if self.started and not self._asks.take(
+                1, self._loop.time()
+            ):
+                metrics.dropped.labels("too_many").inc()
+                self.notify(
+                    "too_many", f"more than {ASKS_PER_S:g} turns, requests and changes a second: this one is dropped"
+                )
             case act.Configure(settings):
                 self._configure(settings)
             case act.GetStats():

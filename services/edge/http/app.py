@@ -106,7 +106,9 @@ def create_app(gateway: Gateway) -> FastAPI:
             await websocket.close(1008, str(error)[:120])
             return
         settings, bound = settings_of(gateway, agent, caller.secret)
-        await gateway.serve(websocket, StreamCodec(int(rate), settings, bound), "stream", caller, browser=True)
+        await gateway.serve(
+            websocket, StreamCodec(int(rate), settings, bound), "stream", caller, settings, browser=True
+        )
 
     @app.websocket("/v1/realtime")
     async def realtime(websocket: WebSocket) -> None:
@@ -125,6 +127,6 @@ def create_app(gateway: Gateway) -> FastAPI:
             expires_at=int(time.time()) + gateway.settings.max_session_s,
             bound=None if caller.secret is None else caller.secret.session,
         )
-        await gateway.serve(websocket, codec, "realtime", caller)
+        await gateway.serve(websocket, codec, "realtime", caller, agent.settings)
 
     return app
