@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from shared.bus.bus import Bus
-from shared.bus.connection import BrokerRefused
+from shared.bus.connection import BrokerLostData
 from shared.bus.versions import parse_info, server_version
 from shared.settings import STAGES
 
@@ -63,7 +63,7 @@ async def _jobs(bus: Bus, stage: str) -> StreamStatus:
             dict(zip(group[::2], group[1::2], strict=True)) for group in await bus.call("XINFO", "GROUPS", stream)
         ]
         held = await bus.call("XPENDING", stream, stage, "IDLE", SILENT_MS, "-", "+", MAX_PENDING)
-    except BrokerRefused:  # there is no group: no worker of this stage has ever connected
+    except BrokerLostData:  # there is no group: no worker of this stage has ever connected
         return StreamStatus(name, length, lag=length)
     lag = next((group.get(b"lag") for group in groups if group.get(b"name") == stage.encode()), None)
     silent_ms = max((int(entry[2]) for entry in held), default=0)

@@ -1,6 +1,7 @@
 """The gateway: accepts or refuses clients, and runs each session from its first message to its close."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -14,7 +15,7 @@ from services.edge.client.codec import Codec
 from services.edge.gateway.abilities import Abilities
 from services.edge.gateway.admission import NO_BROKER, Admission, Refusal
 from services.edge.gateway.errors import error_response
-from services.edge.gateway.session import Session
+from services.edge.gateway.session import Session, end_session
 from services.edge.gateway.socket import socket_of
 from services.edge.gateway.voice_store import VoiceStore
 from shared.agents.folder import BadAgents, load_agents, where
@@ -26,9 +27,13 @@ from shared.worker.lifecycle import Shutdown
 
 log = structlog.get_logger()
 
-KEEP_ALIVE_S = 20.0
+KEEP_ALIVE_S = 2.0
+"""Also the time within which a session notices that the broker has lost its data."""
 FIRST_MESSAGE_S = 10.0
 """A client that has not started its session by then is disconnected."""
+
+UNENDED = 10_000
+"""Sessions that ended without a broker and are remembered, so that the next bus can tell the workers."""
 
 FAULTS = (1011, 1012)
 """Close codes of a failed session: an internal error, or a shutdown or loss of the broker."""
@@ -44,6 +49,7 @@ class Gateway:
         self.bus: Bus | None = None
         self.sessions: set[Session] = set()
         self._endings: set[asyncio.Future[tuple[int, str]]] = set()
+        self._unended: deque[str] = deque(maxlen=UNENDED)
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -55,6 +61,7 @@ class Gateway:
             BadAgents: an agent asks for what the workers cannot do.
         """
         self.bus = bus
+        self._end_remembered(bus)
         try:
             await self.admission.refresh(bus)
             async with asyncio.TaskGroup() as tasks:
@@ -87,6 +94,11 @@ class Gateway:
         for ending in tuple(self._endings):
             if not ending.done():
                 ending.set_result((code, reason))
+
+    def _end_remembered(self, bus: Bus) -> None:
+        """Tell the workers which sessions ended while there was no broker: they would keep them for two minutes."""
+        while self._unended:
+            end_session(bus, self._unended.popleft(), "failed")
 
     def refusal(self) -> Refusal | None:
         """Why no session can be accepted now; None if one can."""
@@ -125,7 +137,9 @@ class Gateway:
             await self._refuse(websocket, refusal, browser=browser)
             return
         await websocket.accept(subprotocol=subprotocol)
-        assert self.bus is not None  # noqa: S101 - checked by `refusal`; only the accept was awaited since
+        if (bus := self.bus) is None:  # lost during the accept
+            await websocket.close(1013, NO_BROKER.message)
+            return
         ending: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
 
         def close(code: int, reason: str) -> None:
@@ -134,7 +148,7 @@ class Gateway:
 
         socket = socket_of(websocket)
         session = Session(
-            self.bus, codec, self.settings, self.admission.abilities(), socket.send_now, close,
+            bus, codec, self.settings, self.admission.abilities(), socket.send_now, close,
             protocol=protocol, engine_of=self.admission.engine,
         )  # fmt: skip
         bind_contextvars(session=session.id)
@@ -155,6 +169,10 @@ class Gateway:
             self.sessions.discard(session)
             if not self.sessions:
                 self._empty.set()
+            if session.started and bus is not self.bus:
+                self._unended.append(session.id)
+                if self.bus is not None:
+                    self._end_remembered(self.bus)
             session.end(outcome)
             active.dec()
             metrics.sessions_total.labels(protocol, outcome).inc()
@@ -169,13 +187,12 @@ class Gateway:
         async with asyncio.TaskGroup() as tasks:
             gone = tasks.create_task(_disconnected(websocket))
             while not gone.done() and not ending.done():
-                wait_s = KEEP_ALIVE_S if session.started else FIRST_MESSAGE_S
                 either: list[asyncio.Future[Any]] = [gone, ending]
-                await asyncio.wait(either, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(either, timeout=KEEP_ALIVE_S, return_when=asyncio.FIRST_COMPLETED)
                 if gone.done() or ending.done():
                     break
                 session.keep_alive()
-                if not session.started:
+                if not session.started and loop.time() - started_s >= FIRST_MESSAGE_S:
                     ending.set_result((1008, f"the session was not started within {FIRST_MESSAGE_S:g} s"))
                 elif loop.time() - started_s > self.settings.max_session_s:
                     session.hang_up(1008, f"the session reached its limit of {self.settings.max_session_s} s")
