@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -40,6 +40,8 @@ class Server:
 
     kind: str
     version: tuple[int, ...]
+    eviction_policy: str = field(default="", compare=False)
+    """Its `maxmemory-policy`; empty if it was not asked."""
 
     def __str__(self) -> str:
         return f"{self.kind} {'.'.join(map(str, self.version))}"
@@ -67,8 +69,10 @@ class Program:
 
 def server_from_info(info: Mapping[str, Any]) -> Server:
     """Read the answer to INFO. Valkey also reports a Redis version, for old clients."""
-    valkey = info.get("valkey_version")
-    return Server("Valkey", _numbers(str(valkey))) if valkey else Server("Redis", _numbers(str(info["redis_version"])))
+    valkey, policy = info.get("valkey_version"), str(info.get("maxmemory_policy", ""))
+    if valkey:
+        return Server("Valkey", _numbers(str(valkey)), policy)
+    return Server("Redis", _numbers(str(info["redis_version"])), policy)
 
 
 def server_from_banner(banner: str) -> Server:
@@ -146,7 +150,7 @@ async def program_version(program: Path) -> Server:
 
 
 async def url_version(url: str) -> Server:
-    """Ask the server at `url` for its version.
+    """Ask the server at `url` for its version and memory policy.
 
     Raises:
         BrokerError: it does not answer, or refuses the password. The message never shows the password of the URL.
@@ -160,7 +164,7 @@ async def url_version(url: str) -> Server:
         raise BrokerError("PARLEY_REDIS_URL is not a redis://, rediss:// or unix:// URL") from None
     try:
         async with asyncio.timeout(2 * CONNECT_TIMEOUT_S), client:
-            return server_from_info(await client.info("server"))
+            return server_from_info(await client.info("server", "memory"))
     except (RedisError, OSError, TimeoutError, KeyError) as error:
         reason = str(error) or type(error).__name__
         raise BrokerError(f"no broker answers at {without_password(url)}: {reason}") from None

@@ -36,6 +36,8 @@ class BrokerStatus:
     commands_per_s: int
     keys: int
     streams: tuple[StreamStatus, ...]
+    eviction_policy: str = "noeviction"
+    """What it does when its memory is full: see `eviction_problem`."""
 
 
 async def broker_status(bus: Bus) -> BrokerStatus:
@@ -52,6 +54,7 @@ async def broker_status(bus: Bus) -> BrokerStatus:
         int(info.get("instantaneous_ops_per_sec", 0)),
         int(await bus.call("DBSIZE")),
         (*streams, *dead),
+        info.get("maxmemory_policy", ""),
     )
 
 
