@@ -181,9 +181,7 @@ def private_folder() -> Iterator[Path]:
 
     A supervisor that is killed leaves its folder behind, but not its lock on it: the next start removes such folders.
     """
-    base = Path(tempfile.gettempdir())
-    if len(os.fsencode(base)) > SOCKET_PATH_BYTES - len("/parley-12345678/broker.sock"):
-        base = Path("/tmp")  # noqa: S108  the folder made in it has a random name and mode 0700
+    base = _base()
     _sweep(base)
     folder = Path(tempfile.mkdtemp(prefix="parley-", dir=base))
     try:
@@ -196,12 +194,30 @@ def private_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _base() -> Path:
+    """The folder for temporary files, or /tmp if that name is too long for a socket in it."""
+    base = Path(tempfile.gettempdir())
+    if len(os.fsencode(base)) > SOCKET_PATH_BYTES - len("/parley-12345678/broker.sock"):
+        return Path("/tmp")  # noqa: S108  the folder made in it has a random name and mode 0700
+    return base
+
+
 def _sweep(base: Path) -> None:
     """Remove the folders that killed supervisors of this user left behind."""
     for lock_file in base.glob("parley-*/lock"):
         with contextlib.suppress(OSError), lock_file.open() as lock:
             if os.fstat(lock.fileno()).st_uid == os.getuid() and _lock(lock):
                 shutil.rmtree(lock_file.parent, ignore_errors=True)
+
+
+def running_sockets() -> list[Path]:
+    """The sockets of the brokers that this user's `parley up` processes run."""
+    found = []
+    for lock_file in _base().glob("parley-*/lock"):
+        with contextlib.suppress(OSError), lock_file.open() as lock:
+            if os.fstat(lock.fileno()).st_uid == os.getuid() and not _lock(lock):
+                found.append(socket_path(lock_file.parent))
+    return found
 
 
 def _lock(file: IO[str]) -> bool:

@@ -131,3 +131,11 @@ local held = redis.pcall('XPENDING', KEYS[1], ARGV[1], job, job, 1)
 if not held.err and #held == 1 then return 'whole' end
 return 'unheard'
 """
+
+RETRY = """
+-- KEYS: dead letters, jobs stream. ARGV: id of the letter, maximum length of the jobs stream, the job's entry.
+-- Returns 0 if the letter is gone: a job is put back once.
+if redis.call('XDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[2], '*', 'f', ARGV[3])
+return 1
+"""
