@@ -9,6 +9,7 @@ from deploy.cli.agents import agents
 from deploy.cli.bench import bench
 from deploy.cli.check import config, doctor
 from deploy.cli.dead import dead
+from deploy.cli.keys import keys
 from deploy.cli.models import models
 from deploy.cli.run import observe, up
 from deploy.cli.talk import talk
@@ -36,6 +37,7 @@ for name, text in services.SERVICES.items():
 app.add_typer(voices, name="voices", rich_help_panel=USE)
 app.add_typer(dead, name="dead", rich_help_panel=WATCH)
 app.add_typer(agents, name="agents", rich_help_panel=PREPARE)
+app.add_typer(keys, name="keys", rich_help_panel=PREPARE)
 app.add_typer(models, name="models", rich_help_panel=PREPARE)
 app.command(
     rich_help_panel=PREPARE,

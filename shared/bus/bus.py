@@ -18,6 +18,7 @@ from hashlib import sha1
 from typing import Any, NamedTuple, Protocol
 
 import msgpack
+import structlog
 
 from shared.bus.address import broker_address
 from shared.bus.broker_clock import BrokerClock
@@ -35,14 +36,20 @@ from shared.bus.versions import check_version
 from shared.observability import metrics
 from shared.protocol.codec import BadFrame
 from shared.protocol.frames import Frame, codec
-from shared.protocol.streams import DEAD_MAXLEN, MAXLEN, ROUTES, Keys, StreamKind
+from shared.protocol.streams import DEAD_MAXLEN, MAXLEN, PRESENT, ROUTES, Keys, StreamKind
 from shared.settings import Settings
 
+log = structlog.get_logger()
+
+UNKNOWN_TAGS = 20
+"""Kinds of unknown frames that are logged, each once."""
 GATHER_BYTES = 64 * 1024
 """Size above which frames are not added to an entry."""
 DATA_CHECK_S = 1.0
 """Interval at which a process checks that the broker still has its data."""
 
+MessageCallback = Callable[[bytes], None]
+"""Takes a Pub/Sub message."""
 StopCallback = Callable[[str, int, int, bool], None]
 """Takes a session, its lowest valid turn and revision, and whether only earlier revisions of that turn are stale."""
 
@@ -106,7 +113,7 @@ class Bus(Records):
     def __init__(self, settings: Settings, role: str) -> None:
         self.keys = Keys()
         self.role = role
-        self.consumer = f"{role}:{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.consumer = f"{role}:{socket.gethostname()}:{os.getpid()}:{PRESENT}{secrets.token_hex(4)}"
         """Unique to this generation of connections, so that two of them never share a pending list."""
         self.address = broker_address(settings)
         self._gather_s = settings.gather_ms / 1000
@@ -115,9 +122,12 @@ class Bus(Records):
         self._tail_frames: list[bytes] = []
         self._tail_bytes = 0
         self._refusing_since_s: float | None = None
+        self._unknown_tags: set[str] = set()
         self._tasks: asyncio.TaskGroup
         self._connections: list[RedisConnection] = []
         self._background: list[asyncio.Task[None]] = []
+        self._listener: RedisConnection | None = None
+        self._on_message: dict[bytes, MessageCallback] = {}
         self.writer: RedisConnection
         self._reader: Reader
         self.clock = BrokerClock(role)
@@ -277,12 +287,17 @@ class Bus(Records):
             else:
                 values = dict(zip(fields[::2], fields[1::2], strict=False))
                 body, fence = values[b"f"], int(values.get(b"n", 1))
-            return fence, codec.decode_entry(body)
+            return fence, codec.decode_entry(body, self._on_unknown_frame)
         except (BadFrame, KeyError, ValueError) as error:
             metrics.bad_frames.labels(self.role).inc()
             reason = str(error) if isinstance(error, BadFrame) else "an entry without frames"
             self.dead_letter(self.role, key, entry_id.decode(), body, reason)
             return None
+
+    def _on_unknown_frame(self, tag: str) -> None:
+        if tag not in self._unknown_tags and len(self._unknown_tags) < UNKNOWN_TAGS:
+            self._unknown_tags.add(tag)
+            log.warning("unknown frames ignored", tag=tag, hint="a later release wrote them: update this process, too")
 
     async def log(self, kind: StreamKind, session: str) -> list[tuple[int, list[Frame]]]:
         """Return fence and frames of each entry of a session's stream."""
@@ -305,7 +320,7 @@ class Bus(Records):
             return None
         return [(entry_id, fields) for entry_id, fields in reversed(entries)]
 
-    # -- stop messages ----------------------------------------------------------------------------
+    # -- messages to everyone ----------------------------------------------------------------------------
 
     def stop(self, session: str, turn: int, revision: int, *, only: bool = False) -> None:
         """Tell all workers to stop work below (turn, revision); with `only`, earlier revisions of this turn only."""
@@ -313,17 +328,27 @@ class Bus(Records):
 
     async def listen_for_stops(self, on_stop: StopCallback) -> None:
         """Call `on_stop` for every stop message while the bus lasts."""
-        connection = await self.open_connection()
 
-        def push(message: list[Any]) -> None:
+        def on_message(message: bytes) -> None:
             try:
-                session, turn, revision, only = msgpack.unpackb(message[2])
+                session, turn, revision, only, *_ = msgpack.unpackb(message)
                 on_stop(str(session), int(turn), int(revision), bool(only))
             except (ValueError, TypeError, msgpack.UnpackException):
                 metrics.bad_frames.labels(self.role).inc()
 
-        connection.on_push = push
-        await connection.call("SUBSCRIBE", self.keys.stop_channel())
+        await self._subscribe(self.keys.stop_channel(), on_message)
+
+    async def be_present(self) -> None:
+        """Let everyone see that this consumer lives: the subscription ends with the process, whatever ends it."""
+        await self._subscribe(self.keys.presence_channel(self.consumer), lambda _: None)
+
+    async def _subscribe(self, channel: bytes, on_message: MessageCallback) -> None:
+        """Call `on_message` for every message of the channel while the bus lasts."""
+        if self._listener is None:
+            self._listener = await self.open_connection()
+            self._listener.on_push = lambda message: self._on_message[message[1]](message[2])
+        self._on_message[channel] = on_message
+        await self._listener.call("SUBSCRIBE", channel)
 
 
 def _expect_no_error(reply: Any) -> None:

@@ -83,7 +83,7 @@ class Records(Protocol):
         self.send(b"HGET", self.keys.session(session), b"settings", on_reply=settings.set_result)
         history = await self.call(b"GET", self.keys.history(session))
         found = None if history is None else self.decode(self.keys.history(session), b"0-0", [b"f", history])
-        frame = found[1][0] if found else None
+        frame = found[1][0] if found and found[1] else None
         return _unpack_settings(settings.result()), frame.messages if isinstance(frame, History) else ()
 
     async def checkpoint(self, session: str) -> bytes | None:
@@ -122,6 +122,24 @@ class Records(Protocol):
         others = [key for key in self.keys.of_session(session) if key not in (log, hash_)]
         keys = (self.keys.jobs("vad"), hash_, log, *others)
         self.send_script(scripts.KEEP_ALIVE, keys, ("vad", SESSION_TTL_S), on_reply)
+
+    # -- client secrets ---------------------------------------------------------------------------
+
+    async def keep_secret(self, digest: str, packed: bytes, expires_s: int) -> None:
+        """Keep what the holder of a client secret may do until it expires (seconds since 1970)."""
+        await self.call(b"SET", self.keys.secret(digest), packed, b"EXAT", expires_s)
+
+    async def secret(self, digest: str) -> bytes | None:
+        """What the holder of a client secret may do; None: there is no such secret, or it has expired."""
+        packed: bytes | None = await self.call(b"GET", self.keys.secret(digest))
+        return packed
+
+    async def use_secret(self, digest: str, expires_s: int) -> int:
+        """Count a session of a client secret. Returns how many there were, this one included."""
+        key = self.keys.secret_uses(digest)
+        uses: int = await self.call(b"INCR", key)
+        self.send(b"EXPIREAT", key, expires_s)
+        return uses
 
     # -- cloned voices ----------------------------------------------------------------------------
 
@@ -186,7 +204,7 @@ class Records(Protocol):
 def _unpack_settings(packed: bytes | None) -> SessionSettings:
     with suppress(BadFrame):
         if packed is not None:
-            frame = codec.decode_entry(packed)[0]
-            if isinstance(frame, SettingsChanged):
-                return frame.settings
+            for frame in codec.decode_entry(packed):
+                if isinstance(frame, SettingsChanged):
+                    return frame.settings
     return SessionSettings()

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 
 import httpx
@@ -84,8 +84,12 @@ def settings_of(env: Mapping[str, str]) -> Settings:
 
 
 @contextlib.asynccontextmanager
-async def running_system(env: Mapping[str, str]) -> AsyncIterator[System]:
+async def running_system(
+    env: Mapping[str, str], change: Callable[[ServiceSpec], ServiceSpec] = lambda spec: spec
+) -> AsyncIterator[System]:
     """Start a system on a free port, `env` on top of the environment; stop it in order at the end.
+
+    `change` may run a service in another way.
 
     Raises:
         StartFailed: a process died before everything was ready, or the start hangs; the message holds what the
@@ -102,7 +106,7 @@ async def running_system(env: Mapping[str, str]) -> AsyncIterator[System]:
         broker = Broker(socket_url(folder), spec, folder)
         port = claim_port(settings.host, settings.port if "PARLEY_PORT" in env else 0)
         url = base_url(settings.host, port)
-        specs = service_specs(settings, environ, broker, port, text_logs=False)
+        specs = [change(one) for one in service_specs(settings, environ, broker, port, text_logs=False)]
         async with httpx.AsyncClient(timeout=HEALTH_TIMEOUT_S, trust_env=False) as client:
             policy = Policy(grace_s=settings.drain_ms / 1000 + BEYOND_DRAIN_S)
             probe = HealthProbe(client, url, folder)

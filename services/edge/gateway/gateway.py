@@ -11,6 +11,9 @@ import structlog
 from fastapi import WebSocket
 from structlog.contextvars import bind_contextvars
 
+from services.edge.access.access import Access
+from services.edge.access.caller import Caller
+from services.edge.access.denied import Denied
 from services.edge.client.codec import Codec
 from services.edge.gateway.abilities import Abilities
 from services.edge.gateway.admission import NO_BROKER, Admission, Refusal
@@ -31,6 +34,17 @@ KEEP_ALIVE_S = 2.0
 """Also the time within which a session notices that the broker has lost its data."""
 FIRST_MESSAGE_S = 10.0
 """A client that has not started its session by then is disconnected."""
+DRAIN_CHECK_S = 0.05
+"""While the edge drains, it looks this often for calls that may be moved."""
+GOODBYE_LEAD_S = 4.0
+"""An agent says goodbye this long before the end of the drain, or half of its time before, if that is later."""
+CLOSING_S = 1.0
+"""At the end of the drain, clients have this long to answer the close frame."""
+REVOKED_EVERY_S = 1.0
+"""How often it looks for sessions whose key was revoked."""
+SUBPROTOCOL = "realtime"
+"""The one that is accepted; a browser offers it beside the one that holds its key."""
+STOPPING = "the server is shutting down"
 
 UNENDED = 10_000
 """Sessions that ended without a broker and are remembered, so that the next bus can tell the workers."""
@@ -41,15 +55,16 @@ FAULTS = (1011, 1012)
 
 class Gateway:
     def __init__(self, settings: Settings, shutdown: Shutdown) -> None:
-        """Raises `BadAgents` if a file of an agent is wrong."""
+        """Raises `BadAgents` if a file of an agent is wrong, `BadSettings` if they leave open who may use the edge."""
         self.settings, self.shutdown = settings, shutdown
+        self.access = Access(settings, lambda: self.bus)
         self.agents = load_agents(settings)
         self.admission = Admission(settings, self._check_agents)
         self.voices = VoiceStore(settings.data_dir.expanduser() / "voices")
         self.bus: Bus | None = None
         self.sessions: set[Session] = set()
-        self._endings: set[asyncio.Future[tuple[int, str]]] = set()
         self._unended: deque[str] = deque(maxlen=UNENDED)
+        self._endings: dict[asyncio.Future[tuple[int, str]], Caller] = {}
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -67,16 +82,41 @@ class Gateway:
             async with asyncio.TaskGroup() as tasks:
                 watch = tasks.create_task(self.admission.watch(bus))
                 sharing = tasks.create_task(self.voices.share(bus))
+                revoking = tasks.create_task(self._end_revoked())
                 await self.shutdown.stopping.wait()
-                self._end_all(1012, "the server is shutting down")
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(self.settings.drain_ms / 1000):
-                        await self._empty.wait()
+                await self._drain()
                 watch.cancel()
                 sharing.cancel()
+                revoking.cancel()
         finally:
             self.bus = None
             self._end_all(1012, "the server lost its broker")
+
+    async def _drain(self) -> None:
+        """Let every call go on to the end of its reply, or of the drain time, then end it; no new one is accepted.
+
+        A client that cannot reconnect by itself keeps its call until the time is nearly over. Then it hears the goodbye of
+        its agent, if there is one.
+        """
+        loop = asyncio.get_running_loop()
+        drain_s = self.settings.drain_ms / 1000
+        end_s = loop.time() + drain_s
+        goodbye_s = end_s - min(GOODBYE_LEAD_S, drain_s / 2)
+        if self.sessions:
+            log.info("the edge drains", sessions=len(self.sessions), drain_s=drain_s)
+        while self.sessions and loop.time() < end_s:
+            for session in self.sessions:
+                if session.reconnects or not session.started:
+                    session.end_when_silent(1012, STOPPING)
+                elif loop.time() >= goodbye_s:
+                    session.say_goodbye(1012, STOPPING)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DRAIN_CHECK_S):
+                    await self._empty.wait()
+        self._end_all(1012, STOPPING)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSING_S):
+                await self._empty.wait()
 
     def _check_agents(self, abilities: Abilities) -> None:
         """Raises `BadAgents` if an agent asks for what the workers cannot do."""
@@ -90,6 +130,15 @@ class Gateway:
         if wrong:
             raise BadAgents("\n".join(sorted(wrong)))
 
+    async def _end_revoked(self) -> None:
+        """Keep ending the sessions whose key is no longer valid, until cancelled."""
+        while True:
+            await asyncio.sleep(REVOKED_EVERY_S)
+            valid = {key.id for key in self.access.keys.valid().values()}
+            for ending, caller in tuple(self._endings.items()):
+                if caller.key is not None and caller.key.id not in valid and not ending.done():
+                    ending.set_result((1008, "the key of this session was revoked, or has expired"))
+
     def _end_all(self, code: int, reason: str) -> None:
         for ending in tuple(self._endings):
             if not ending.done():
@@ -100,10 +149,18 @@ class Gateway:
         while self._unended:
             end_session(bus, self._unended.popleft(), "failed")
 
+    def _check_limit(self, caller: Caller) -> None:
+        """Raises `Denied` if the caller's key has all the sessions that it may have at the same time."""
+        if caller.key is None or caller.key.sessions is None:
+            return
+        if sum(other.id == caller.id for other in self._endings.values()) >= caller.key.sessions:
+            message = f"this key may have {caller.key.sessions} sessions at the same time, and has them"
+            raise Denied(429, "too_many_sessions", message)
+
     def refusal(self) -> Refusal | None:
         """Why no session can be accepted now; None if one can."""
         if self.shutdown.stopping.is_set():
-            return Refusal("stopping", "the server is shutting down")
+            return Refusal("stopping", STOPPING)
         if self.bus is None:
             return NO_BROKER
         if len(self.sessions) >= self.settings.max_sessions:
@@ -124,19 +181,23 @@ class Gateway:
         websocket: WebSocket,
         codec: Codec,
         protocol: str,
+        caller: Caller,
         *,
-        subprotocol: str | None = None,
         browser: bool = False,
     ) -> None:
         """Run one client's session until it ends, or refuse it.
 
         `browser`: refuse with a close frame instead of an HTTP error, because a page cannot read the HTTP answer of a
         WebSocket handshake.
+
+        Raises:
+            Denied: the caller has too many sessions.
         """
+        self._check_limit(caller)
         if (refusal := self.refusal()) is not None:
             await self._refuse(websocket, refusal, browser=browser)
             return
-        await websocket.accept(subprotocol=subprotocol)
+        await websocket.accept(subprotocol=_subprotocol(websocket))
         if (bus := self.bus) is None:  # lost during the accept
             await websocket.close(1013, NO_BROKER.message)
             return
@@ -152,10 +213,10 @@ class Gateway:
             protocol=protocol, engine_of=self.admission.engine,
         )  # fmt: skip
         bind_contextvars(session=session.id)
-        log.info("session began", protocol=protocol)
+        log.info("session began", protocol=protocol, caller=caller.id)
         self.sessions.add(session)
         self._empty.clear()
-        self._endings.add(ending)
+        self._endings[ending] = caller
         active = metrics.sessions_active.labels(protocol)
         active.inc()
         outcome = "failed"
@@ -165,7 +226,7 @@ class Gateway:
             socket.attach(session.receive)
             outcome = await self._until_closed(websocket, session, ending)
         finally:
-            self._endings.discard(ending)
+            del self._endings[ending]
             self.sessions.discard(session)
             if not self.sessions:
                 self._empty.set()
@@ -213,11 +274,15 @@ class Gateway:
         metrics.sessions_refused.labels(refusal.code).inc()
         log.warning("session refused", reason=reason)
         if browser:
-            await websocket.accept()
+            await websocket.accept(subprotocol=_subprotocol(websocket))
             await websocket.close(1013, reason[:120])
         else:
             response = error_response(503, "unavailable", reason, {"Retry-After": "1"})
             await websocket.send_denial_response(response)
+
+
+def _subprotocol(websocket: WebSocket) -> str | None:
+    return SUBPROTOCOL if SUBPROTOCOL in websocket.scope.get("subprotocols", ()) else None
 
 
 async def _disconnected(websocket: WebSocket) -> None:

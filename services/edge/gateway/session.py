@@ -99,6 +99,8 @@ class Session:
             lambda: Playout(codec.rate_hz, settings.reply_ahead_s, keeps=not codec.can_pause),
             self._emit,
             close,
+            deadline_s=settings.turn_deadline_s,
+            shows_failures=codec.shows_failures,
         )
 
     # -- the client's side ------------------------------------------------------------------------
@@ -179,6 +181,21 @@ class Session:
     def hang_up(self, code: int, reason: str) -> None:
         """Say goodbye, where the session has one, and close."""
         self.conversation.leave(code, reason)
+
+    def say_goodbye(self, code: int, reason: str) -> None:
+        """Say goodbye and close; a session without a goodbye goes on."""
+        if self.settings.goodbye:
+            self.conversation.leave(code, reason)
+
+    def end_when_silent(self, code: int, reason: str) -> None:
+        """Close if nobody speaks and nothing is due to be said."""
+        if not self.started or self.conversation.state.is_silent:
+            self._close(code, reason)
+
+    @property
+    def reconnects(self) -> bool:
+        """The client goes on by itself when its line is lost."""
+        return self._codec.reconnects
 
     def notify(self, code: str, message: str) -> None:
         self._emit(ev.Failed(code, message))
