@@ -18,6 +18,7 @@ from deploy.local.foreground import handle_signals, run_supervisor, stop_or_kill
 from deploy.local.prepare import prepare
 from deploy.local.supervisor import Policy, ServiceSpec, StartFailed, Supervisor
 from deploy.local.waits import read_waits, report_waits
+from shared.bus.versions import eviction_problem
 from shared.settings import STAGES, Settings
 
 BROKER_TIER, STAGE_TIER, EDGE_TIER = 0, 1, 2
@@ -129,6 +130,8 @@ async def _open_broker(
         url = settings.redis_url.get_secret_value()
         server = (await broker.url_version(url)).require()
         console.say(f"broker: {server} at {broker.without_password(url)}")
+        if problem := eviction_problem(server.eviction_policy):
+            console.say(f"warning: {problem}")
         yield Broker(url)
         return
     program = await broker.find_program(environ.get("PATH"), lambda reason: console.say(f"cannot use {reason}"))

@@ -7,14 +7,19 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
+import structlog
+
 from services.edge.gateway.abilities import Abilities
 from services.edge.gateway.forecast import StageForecast
 from shared.bus.bus import Bus
 from shared.bus.leases import StageStatus, stage_status
 from shared.bus.status import BrokerStatus, broker_status
+from shared.bus.versions import eviction_problem
 from shared.observability import metrics
 from shared.protocol.session import OMNI, SessionSettings
 from shared.settings import STAGES, Settings
+
+log = structlog.get_logger()
 
 PERIOD_S = 0.5
 BEHIND_S = 2.0
@@ -77,14 +82,21 @@ class Admission:
             for number in itertools.count():
                 await self.refresh(bus)
                 if number % BROKER_EVERY == 0:
-                    self.broker = await broker_status(bus)
-                    _export_status(self.broker)
+                    self._show_broker(await broker_status(bus))
                 await asyncio.sleep(PERIOD_S)
         finally:
             self._stages, self.broker = {}, None
             metrics.broker_up.labels("edge").set(0)
             for gauge in BROKER_GAUGES:  # a stale value would win: alerts take the maximum over all edges
                 gauge.clear()
+
+    def _show_broker(self, broker: BrokerStatus) -> None:
+        """Export the reading, and log a wrong memory policy once."""
+        problem = eviction_problem(broker.eviction_policy)
+        if problem and (self.broker is None or self.broker.eviction_policy != broker.eviction_policy):
+            log.warning("broker is set up wrongly", reason=problem)
+        self.broker = broker
+        _export_status(broker)
 
     async def refresh(self, bus: Bus) -> None:
         self._stages = {stage: await stage_status(bus, stage) for stage in STAGES}

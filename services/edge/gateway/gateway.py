@@ -1,6 +1,7 @@
 """The gateway: accepts or refuses clients, and runs each session from its first message to its close."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -17,7 +18,7 @@ from services.edge.client.codec import Codec
 from services.edge.gateway.abilities import Abilities
 from services.edge.gateway.admission import NO_BROKER, RETRY_AFTER_S, Admission, Refusal, stages_of
 from services.edge.gateway.errors import error_response
-from services.edge.gateway.session import Session
+from services.edge.gateway.session import Session, end_session
 from services.edge.gateway.socket import LARGEST_MESSAGE_BYTES, socket_of
 from services.edge.gateway.voice_store import VoiceStore
 from shared.agents.folder import BadAgents, load_agents, where
@@ -30,7 +31,8 @@ from shared.worker.lifecycle import Shutdown
 
 log = structlog.get_logger()
 
-KEEP_ALIVE_S = 20.0
+KEEP_ALIVE_S = 2.0
+"""Also the time within which a session notices that the broker has lost its data."""
 FIRST_MESSAGE_S = 10.0
 """A client that has not started its session by then is disconnected."""
 DRAIN_CHECK_S = 0.05
@@ -44,6 +46,9 @@ REVOKED_EVERY_S = 1.0
 SUBPROTOCOL = "realtime"
 """The one that is accepted; a browser offers it beside the one that holds its key."""
 STOPPING = "the server is shutting down"
+
+UNENDED = 10_000
+"""Sessions that ended without a broker and are remembered, so that the next bus can tell the workers."""
 
 FAULTS = (1011, 1012)
 """Close codes of a failed session: an internal error, or a shutdown or loss of the broker."""
@@ -59,6 +64,7 @@ class Gateway:
         self.voices = VoiceStore(settings.data_dir.expanduser() / "voices")
         self.bus: Bus | None = None
         self.sessions: set[Session] = set()
+        self._unended: deque[str] = deque(maxlen=UNENDED)
         self._endings: dict[asyncio.Future[tuple[int, str]], Caller] = {}
         self._empty = asyncio.Event()
         self._empty.set()
@@ -71,6 +77,7 @@ class Gateway:
             BadAgents: an agent asks for what the workers cannot do.
         """
         self.bus = bus
+        self._end_remembered(bus)
         try:
             await self.admission.refresh(bus)
             async with asyncio.TaskGroup() as tasks:
@@ -138,6 +145,11 @@ class Gateway:
             if not ending.done():
                 ending.set_result((code, reason))
 
+    def _end_remembered(self, bus: Bus) -> None:
+        """Tell the workers which sessions ended while there was no broker: they would keep them for two minutes."""
+        while self._unended:
+            end_session(bus, self._unended.popleft(), "failed")
+
     def _check_limit(self, caller: Caller) -> None:
         """Raises `Denied` if the caller's key has all the sessions that it may have at the same time."""
         if caller.key is None or caller.key.sessions is None:
@@ -189,7 +201,9 @@ class Gateway:
             await self._refuse(websocket, refusal, browser=browser)
             return
         await websocket.accept(subprotocol=_subprotocol(websocket))
-        assert self.bus is not None  # noqa: S101 - checked by `refusal`; only the accept was awaited since
+        if (bus := self.bus) is None:  # lost during the accept
+            await websocket.close(1013, NO_BROKER.message)
+            return
         ending: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
 
         def close(code: int, reason: str) -> None:
@@ -198,7 +212,7 @@ class Gateway:
 
         socket = socket_of(websocket)
         session = Session(
-            self.bus, codec, self.settings, self.admission.abilities(), socket.send_now, close,
+            bus, codec, self.settings, self.admission.abilities(), socket.send_now, close,
             protocol=protocol, engine_of=self.admission.engine,
         )  # fmt: skip
         bind_contextvars(session=session.id)
@@ -220,6 +234,10 @@ class Gateway:
             self.sessions.discard(session)
             if not self.sessions:
                 self._empty.set()
+            if session.started and bus is not self.bus:
+                self._unended.append(session.id)
+                if self.bus is not None:
+                    self._end_remembered(self.bus)
             session.end(outcome)
             active.dec()
             metrics.sessions_total.labels(protocol, outcome).inc()
@@ -234,13 +252,12 @@ class Gateway:
         async with asyncio.TaskGroup() as tasks:
             gone = tasks.create_task(_disconnected(websocket))
             while not gone.done() and not ending.done():
-                wait_s = KEEP_ALIVE_S if session.started else FIRST_MESSAGE_S
                 either: list[asyncio.Future[Any]] = [gone, ending]
-                await asyncio.wait(either, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(either, timeout=KEEP_ALIVE_S, return_when=asyncio.FIRST_COMPLETED)
                 if gone.done() or ending.done():
                     break
                 session.keep_alive()
-                if not session.started:
+                if not session.started and loop.time() - started_s >= FIRST_MESSAGE_S:
                     ending.set_result((1008, f"the session was not started within {FIRST_MESSAGE_S:g} s"))
                 elif loop.time() - started_s > self.settings.max_session_s:
                     session.hang_up(1008, f"the session reached its limit of {self.settings.max_session_s} s")
