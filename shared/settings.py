@@ -102,7 +102,7 @@ class ServiceSettings(BaseModel):
             stage="edge",
         ),
     ] = ""
-    data_dir: Annotated[Path, Setting("Folder for what was added later: cloned voices")] = Path(
+    data_dir: Annotated[Path, Setting("Folder for what was added later: cloned voices, recordings of sessions")] = Path(
         "~/.local/share/parley"
     ).expanduser()
     models_dir: Annotated[Path, Setting("Folder of the downloaded models of the catalogue; all clones share it")] = (
@@ -128,6 +128,16 @@ class ServiceSettings(BaseModel):
             stage="edge",
         ),
     ] = 24
+    record: Annotated[
+        Literal["off", "asked", "all"],
+        Setting(
+            "Sessions that the edge records in PARLEY_DATA_DIR, for `parley replay`; asked: those whose `may_record` is true",
+            stage="edge",
+        ),
+    ] = "off"
+    keep_recordings_h: Annotated[
+        int, Setting("Time after which the recording of a session is deleted", 1, 8760, "h", stage="edge")
+    ] = 168
     metrics_port: Annotated[int, Setting("Port of this process's Prometheus metrics; 0: none", 0, 65535)] = 0
     metrics_host: Annotated[str, Setting("Address on which the metrics are served")] = "127.0.0.1"
     traces: Annotated[

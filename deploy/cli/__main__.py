@@ -8,6 +8,7 @@ from deploy.cli import services
 from deploy.cli.agents import agents
 from deploy.cli.bench import bench
 from deploy.cli.check import config, doctor
+from deploy.cli.forget import forget
 from deploy.cli.models import models
 from deploy.cli.run import observe, up
 from deploy.cli.talk import talk
@@ -25,7 +26,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 for panel, commands in {
     START: (up, doctor),
     USE: (talk,),
-    WATCH: (top, turns, observe),
+    WATCH: (top, turns, observe, forget),
     PREPARE: (config,),
 }.items():
     for command in commands:

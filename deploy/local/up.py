@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -13,6 +14,7 @@ import httpx
 from deploy.local import broker
 from deploy.local.address import PortTaken, base_url, claim_metrics_ports, claim_port, network_urls
 from deploy.local.console import LiveConsole, PlainConsole, open_console
+from deploy.local.control import Say, answer_commands
 from deploy.local.endpoints import mention_endpoints
 from deploy.local.foreground import handle_signals, run_supervisor, stop_or_kill
 from deploy.local.prepare import prepare
@@ -84,6 +86,7 @@ async def _up(settings: Settings, environ: Mapping[str, str], console: PlainCons
                     announcing,
                     console.show(supervisor.services, probe.waits),
                     report_waits(probe.waits, console),
+                    answer_commands(port, {"broker": partial(_tell, chosen.url)}, console),
                     mention_endpoints(supervisor.up, settings, _own_ports(settings, port), console.say),
                 )
     except asyncio.CancelledError:
@@ -91,6 +94,10 @@ async def _up(settings: Settings, environ: Mapping[str, str], console: PlainCons
             raise
     console.say("stopped")
     return 0
+
+
+async def _tell(url: str, _: Say) -> str:
+    return url
 
 
 async def _announce(

@@ -14,6 +14,7 @@ from services.edge.client.codec import Codec
 from services.edge.gateway.abilities import Abilities
 from services.edge.gateway.admission import NO_BROKER, Admission, Refusal
 from services.edge.gateway.errors import error_response
+from services.edge.gateway.recorder import Recordings
 from services.edge.gateway.session import Session
 from services.edge.gateway.socket import socket_of
 from services.edge.gateway.voice_store import VoiceStore
@@ -67,10 +68,12 @@ class Gateway:
             async with asyncio.TaskGroup() as tasks:
                 watch = tasks.create_task(self.admission.watch(bus))
                 sharing = tasks.create_task(self.voices.share(bus))
+                recording = tasks.create_task(Recordings(self.settings, self.sessions).run(bus))
                 await self.shutdown.stopping.wait()
                 await self._drain()
                 watch.cancel()
                 sharing.cancel()
+                recording.cancel()
         finally:
             self.bus = None
             self._end_all(1012, "the server lost its broker")
