@@ -84,6 +84,14 @@ class ServiceSettings(BaseModel):
     ] = None
     host: Annotated[str, Setting("Address on which the edge listens", stage="edge")] = "127.0.0.1"
     port: Annotated[int, Setting("Port on which the edge listens", 0, 65535, stage="edge")] = 8000
+    keys: Annotated[
+        Literal["auto", "required"],
+        Setting(
+            "Whether clients need a key; auto: this machine does not, where the edge listens on loopback", stage="edge"
+        ),
+    ] = "auto"
+    open: Annotated[bool, Setting("Everybody who reaches the edge may use it without a key", stage="edge")] = False
+    key: Annotated[SecretStr | None, Setting("Key that the commands of `parley` send to the edge")] = None
     hosts: Annotated[
         str,
         Setting(
@@ -102,9 +110,18 @@ class ServiceSettings(BaseModel):
             stage="edge",
         ),
     ] = ""
-    data_dir: Annotated[Path, Setting("Folder for what was added later: cloned voices, recordings of sessions")] = Path(
-        "~/.local/share/parley"
-    ).expanduser()
+    trusted_proxies: Annotated[
+        str,
+        Setting(
+            "Addresses of proxies before the edge, whose X-Forwarded-For and -Proto it believes: 10.0.0.0/8",
+            pattern=r"[0-9A-Fa-f.:/, ]*",
+            shape="IP addresses or networks, separated by commas",
+            stage="edge",
+        ),
+    ] = ""
+    data_dir: Annotated[
+        Path, Setting("Folder for what was added later: cloned voices, keys, recordings of sessions")
+    ] = Path("~/.local/share/parley").expanduser()
     models_dir: Annotated[Path, Setting("Folder of the downloaded models of the catalogue; all clones share it")] = (
         user_cache() / "parley" / "models"
     )

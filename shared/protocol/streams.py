@@ -149,6 +149,14 @@ class Keys:
         """Hash: the metadata of each cloned voice, by name."""
         return b"parley:{0}:voices"
 
+    def secret(self, digest: str) -> bytes:
+        """What the holder of a client secret may do, as JSON, by the SHA-256 of the secret."""
+        return b"parley:{0}:secret:%s" % digest.encode()
+
+    def secret_uses(self, digest: str) -> bytes:
+        """How many sessions the client secret has opened."""
+        return b"parley:{0}:secret:%s:uses" % digest.encode()
+
     def recordings(self) -> bytes:
         """Hash: the recordings of the cloned voices, by digest."""
         return b"parley:{0}:recordings"

@@ -44,10 +44,12 @@ async def running_edge(settings: Settings) -> AsyncIterator[Edge]:
     http = server(gateway, settings.model_copy(update={"port": 0}))
     async with asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(http._serve())
-        while not http.started:
-            await asyncio.sleep(0.01)
-        port = http.servers[0].sockets[0].getsockname()[1]
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
-            yield Edge(gateway, port, client)
-        http.should_exit = True
-        await serving
+        try:
+            while not http.started:
+                await asyncio.sleep(0.01)
+            port = http.servers[0].sockets[0].getsockname()[1]
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+                yield Edge(gateway, port, client)
+        finally:
+            http.should_exit = True
+            await serving

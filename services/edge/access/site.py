@@ -8,7 +8,6 @@ the name in the Host header. A page at an IP address cannot do that.
 import re
 from collections.abc import Iterable
 from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 from services.edge.access.request import Request
 from shared.network import is_loopback
@@ -67,7 +66,8 @@ def _is_address(name: str) -> bool:
 
 def hosts_of(hosts: str, public_url: str, listens_on: str) -> list[str]:
     """The names in `PARLEY_HOSTS`, in the URL of phone carriers, and in the address on which the edge listens."""
-    return [name for name in (*split(hosts), urlsplit(public_url).hostname or "", listens_on) if name]
+    public = host_name(public_url.partition("://")[2].partition("/")[0])
+    return [name for name in (*split(hosts), public, listens_on) if name]
 
 
 def split(text: str) -> list[str]:

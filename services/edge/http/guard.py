@@ -4,9 +4,11 @@ from typing import Any
 
 import structlog
 from fastapi import Request, WebSocket
+from fastapi.responses import JSONResponse
 
 from services.edge.access.access import Access
-from services.edge.access.caller import Caller, Denied
+from services.edge.access.caller import Caller
+from services.edge.access.denied import Denied
 from services.edge.access.request import request_of
 from services.edge.gateway.errors import error_response
 
@@ -26,6 +28,7 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
+UNAUTHORIZED = 401
 _HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 
 
@@ -51,9 +54,15 @@ class Guard:
             scope.setdefault("state", {})["caller"] = await self._access.admit(request)
         except Denied as denied:
             log.warning("request refused", code=denied.code, address=request.address, path=request.path[:100])
-            await error_response(denied.status, denied.code, str(denied))(scope, receive, harden)
+            await denial(denied)(scope, receive, harden)
             return
         await self._app(scope, receive, harden)
+
+
+def denial(denied: Denied) -> JSONResponse:
+    """The answer to a request that is refused."""
+    headers = {"WWW-Authenticate": "Bearer"} if denied.status == UNAUTHORIZED else {}
+    return error_response(denied.status, denied.code, str(denied), headers)
 
 
 def caller_of(connection: Request | WebSocket) -> Caller:

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 
 from services.edge.gateway.errors import Refused
 from services.edge.gateway.gateway import Gateway
+from services.edge.http.guard import caller_of
 from services.edge.http.uploads import decode_upload
 from shared.audio.voices import LARGEST_BYTES, ClonedVoice, VoiceInfo, advice, check_name, make_voice
 from shared.bus.bus import Bus
@@ -46,6 +47,7 @@ def voices_router(gateway: Gateway) -> APIRouter:
 
     @router.post("/{name}")
     async def add(bus: Broker, name: str, request: Request, text: str = "") -> JSONResponse:
+        caller_of(request).check_trusted()
         _check(check_name, name)
         _check_type(request)
         if name in admission.engine_voices():
@@ -66,7 +68,8 @@ def voices_router(gateway: Gateway) -> APIRouter:
         return JSONResponse(shown, 201 if outcome == "added" else 200)
 
     @router.delete("/{name}")
-    async def delete(bus: Broker, name: str) -> JSONResponse:
+    async def delete(bus: Broker, name: str, request: Request) -> JSONResponse:
+        caller_of(request).check_trusted()
         _check(check_name, name)
         if name in admission.engine_voices():
             raise Refused(409, "voice_of_engine", f"{name} is a built-in voice of the engine and cannot be deleted")
