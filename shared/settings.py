@@ -84,6 +84,14 @@ class ServiceSettings(BaseModel):
     ] = None
     host: Annotated[str, Setting("Address on which the edge listens", stage="edge")] = "127.0.0.1"
     port: Annotated[int, Setting("Port on which the edge listens", 0, 65535, stage="edge")] = 8000
+    listen_fd: Annotated[
+        int,
+        Setting(
+            "Descriptor of a socket that listens already, which the edge inherits; 0: it listens itself. `parley up` sets it",
+            0,
+            stage="edge",
+        ),
+    ] = 0
     keys: Annotated[
         Literal["auto", "required"],
         Setting(
@@ -157,6 +165,9 @@ class ServiceSettings(BaseModel):
     ] = 168
     metrics_port: Annotated[int, Setting("Port of this process's Prometheus metrics; 0: none", 0, 65535)] = 0
     metrics_host: Annotated[str, Setting("Address on which the metrics are served")] = "127.0.0.1"
+    metrics_shared: Annotated[
+        bool, Setting("Another process may listen on the metrics port, too; `parley up` sets it, for `parley roll`")
+    ] = False
     traces: Annotated[
         Literal["off", "otlp", "console"],
         Setting("Where OpenTelemetry traces are sent; otlp: to OTEL_EXPORTER_OTLP_ENDPOINT"),
