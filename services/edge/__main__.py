@@ -1,6 +1,7 @@
 """Run the edge: `python -m services.edge`."""
 
 import asyncio
+import socket
 import ssl
 import sys
 from contextlib import suppress
@@ -62,8 +63,10 @@ async def serve(settings: Settings, shutdown: Shutdown, stats: ProcessStats) -> 
     check_tls(settings)
     gateway = Gateway(settings, shutdown)
     http = server(gateway, settings)
+    given = [socket.socket(fileno=settings.listen_fd)] if settings.listen_fd else None
     async with asyncio.TaskGroup() as tasks:
-        serving = tasks.create_task(http._serve())  # noqa: SLF001 - `serve` would replace our signal handlers
+        serving = tasks.create_task(http._serve(given))  # noqa: SLF001 - `serve` would replace our signal handlers
+        leaving = tasks.create_task(_leave_to_successor(http, shutdown)) if given else None
         try:
             await with_broker(settings, "edge", shutdown, gateway.run)
         finally:
@@ -71,6 +74,15 @@ async def serve(settings: Settings, shutdown: Shutdown, stats: ProcessStats) -> 
             with suppress(TimeoutError):
                 async with asyncio.timeout(5):
                     await asyncio.shield(serving)
+            if leaving is not None:
+                leaving.cancel()
+
+
+async def _leave_to_successor(http: uvicorn.Server, shutdown: Shutdown) -> None:
+    """Accept no more connections once the edge stops: those who connect wait for the next process on this socket."""
+    await shutdown.stopping.wait()
+    for one in http.servers:
+        one.close()
 
 
 def main() -> int:

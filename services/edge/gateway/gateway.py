@@ -18,6 +18,7 @@ from services.edge.client.codec import Codec
 from services.edge.gateway.abilities import Abilities
 from services.edge.gateway.admission import NO_BROKER, RETRY_AFTER_S, Admission, Refusal, stages_of
 from services.edge.gateway.errors import error_response
+from services.edge.gateway.recorder import Recordings
 from services.edge.gateway.session import Session, end_session
 from services.edge.gateway.socket import LARGEST_MESSAGE_BYTES, socket_of
 from services.edge.gateway.voice_store import VoiceStore
@@ -83,11 +84,13 @@ class Gateway:
             async with asyncio.TaskGroup() as tasks:
                 watch = tasks.create_task(self.admission.watch(bus))
                 sharing = tasks.create_task(self.voices.share(bus))
+                recording = tasks.create_task(Recordings(self.settings, self.sessions).run(bus))
                 revoking = tasks.create_task(self._end_revoked())
                 await self.shutdown.stopping.wait()
                 await self._drain()
                 watch.cancel()
                 sharing.cancel()
+                recording.cancel()
                 revoking.cancel()
         finally:
             self.bus = None

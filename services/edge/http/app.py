@@ -1,5 +1,6 @@
 """The HTTP and WebSocket routes of the edge."""
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,8 @@ def create_app(gateway: Gateway) -> FastAPI:
     @app.get("/health")
     async def health() -> JSONResponse:
         refusal = gateway.refusal()
-        body = {"status": "ok" if refusal is None else "unavailable", "stages": gateway.admission.stages()}
+        status = "ok" if refusal is None else "unavailable"
+        body = {"status": status, "stages": gateway.admission.stages(), "pid": os.getpid()}
         if refusal is None:
             return JSONResponse(body)
         return JSONResponse({**body, "reason": refusal.message}, 503)
