@@ -6,13 +6,14 @@ The delivery count is the fencing token.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from shared.bus import scripts
 from shared.bus.bus import Bus, Channel
-from shared.bus.connection import BrokerGone, BrokerRefused, RedisConnection
+from shared.bus.connection import GroupExists, RedisConnection
 from shared.bus.reader import BLOCK_MS
 from shared.observability import metrics
 from shared.protocol.frames import Frame, codec
@@ -35,6 +36,11 @@ class Wait:
     """Why that is not ready, in a few words."""
     seconds: int
     """For how long it has waited."""
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> "Wait":
+        """Make one from its JSON object; fields of a later release are ignored."""
+        return cls(**{name: facts[name] for name in cls.__annotations__})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,24 +80,16 @@ class Leases:
     async def open(self) -> None:
         """Create the group if it is missing, and open the connection that waits for jobs."""
         await self._bus.be_present()  # before any job: what a consumer holds that is not present is taken over
-        try:
+        with suppress(GroupExists):
             await self._bus.call(b"XGROUP", b"CREATE", self._stream, self._stage, b"0", b"MKSTREAM")
-        except BrokerRefused as error:
-            if not str(error).startswith("BUSYGROUP"):
-                raise
         self._connection = await self._bus.open_connection()
 
     async def take(self, count: int) -> list[Lease]:
         """Wait at most a second for new jobs; return at most `count`."""
-        try:
-            reply = await self._connection.call(
-                b"XREADGROUP", b"GROUP", self._stage, self._bus.consumer, b"COUNT", count, b"BLOCK", BLOCK_MS,
-                b"STREAMS", self._stream, b">", timeout_s=BLOCK_MS / 1000 + 5,
-            )  # fmt: skip
-        except BrokerRefused as error:
-            if str(error).startswith("NOGROUP"):  # the broker lost its data: a new bus creates the group again
-                raise BrokerGone(str(error)) from None
-            raise
+        reply = await self._connection.call(
+            b"XREADGROUP", b"GROUP", self._stage, self._bus.consumer, b"COUNT", count, b"BLOCK", BLOCK_MS,
+            b"STREAMS", self._stream, b">", timeout_s=BLOCK_MS / 1000 + 5,
+        )  # fmt: skip
         taken = [(entry_id, fields, 1) for _, entries in reply or () for entry_id, fields in entries]
         waited = metrics.queue_wait.labels(self._stage)
         for entry_id, _, _ in taken:
@@ -119,8 +117,8 @@ class Leases:
                 continue
             if decoded is not None:
                 metrics.bad_frames.labels(self._stage).inc()
-                kinds = ", ".join(type(frame).__name__ for frame in decoded[1])
-                body = codec.entry([codec.encode(frame) for frame in decoded[1]])
+                kinds = ", ".join(type(frame).__name__ for frame in decoded[1]) or "a frame of a later release"
+                body = dict(zip(fields[::2], fields[1::2], strict=False))[b"f"]
                 error = f"not a job of stage {self._stage}: {kinds}"
                 self._bus.dead_letter(self._stage, self._stream, entry_id.decode(), body, error)
             self._bus.send(b"XACK", self._stream, self._stage, entry_id)
@@ -178,7 +176,7 @@ async def stage_status(bus: Bus, stage: str) -> StageStatus:
     keys = [bus.keys.ready(stage), bus.keys.load(stage), bus.keys.jobs(stage), bus.keys.waiting(stage)]
     members, age_ms, held, loads, waiting = await bus.call_script(scripts.STATUS, keys, (stage,))
     by_consumer = {name.decode(): json.loads(load) for name, load in zip(loads[::2], loads[1::2], strict=True)}
-    wait = Wait(**json.loads(waiting)) if waiting else None
+    wait = Wait.of(json.loads(waiting)) if waiting else None
     workers = tuple(worker for worker in map(json.loads, members) if worker["consumer"] in by_consumer)
     return StageStatus(workers, age_ms, held, by_consumer, wait)
 

@@ -1,8 +1,9 @@
 """The frames: all messages between Parley's processes. Each states a fact, with units.
 
 On the wire a frame is a MessagePack array of its tag and its fields in order. A stream entry holds an
-array of frames. The format may only be extended by fields at the end, with a default. Decoding checks
-the tag, the number of fields and every type, and raises `BadFrame` if any of them does not match.
+array of frames. The format may only be extended by fields at the end, with a default, and by new frames: both are
+ignored by an older release (`shared/protocol/codec.py`). Decoding checks every type, and raises `BadFrame` if one does
+not match. `python -m tests.support.golden` records the format; a test compares every release's record with this code.
 
 Only frames in jobs streams have a `session` field; for the others the stream's key names the session.
 Unless a field says otherwise, offsets and lengths are in samples at 16 kHz since the session began.

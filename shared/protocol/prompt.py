@@ -8,8 +8,6 @@ import msgpack
 
 from shared.protocol.session import Message, ReplyOptions, SessionSettings, Tool, with_instructions
 
-INTERRUPTED = "(The person interrupted you here and heard nothing beyond this.)"
-"""A system message, not part of the assistant's message: a model imitates what it seems to have written before."""
 UNANSWERED = "(No result yet.)"
 """Stands for the missing result of a tool call: chat models reject a call without a result."""
 NO_TOOLS = "none"
@@ -21,7 +19,11 @@ SOUND = "(sound)"
 def prompt(
     settings: SessionSettings, options: ReplyOptions, history: Sequence[Message], turn: int, text: str
 ) -> list[Message]:
-    """Return the model's input: instructions and examples, the history before this turn, and this turn's text, if any."""
+    """Return the model's input: instructions and examples, the history before this turn, and this turn's text, if any.
+
+    An interrupted reply ends where the person stopped hearing it, without a remark: small models lose their instructions after
+    one (DESIGN.md, decision 101).
+    """
     if options.instructions is not None:
         settings = with_instructions(settings, options.instructions)
     messages = [Message("system", settings.instructions, 0)] if settings.instructions else []
@@ -43,8 +45,6 @@ def _with_results(history: Sequence[Message]) -> list[Message]:
         ordered += [
             results.get(call.id) or Message("tool", UNANSWERED, message.turn, answers=call.id) for call in message.calls
         ]
-        if message.interrupted:
-            ordered.append(Message("system", INTERRUPTED, message.turn))
     return ordered
 
 

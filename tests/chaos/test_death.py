@@ -185,7 +185,7 @@ async def test_bad_entries_are_set_aside_and_the_session_goes_on(parley_server: 
         }
         await client.xadd(f"parley:{{0}}:in:{session}", {"f": b"\xc1 no frame"})
         await client.xadd(f"parley:{{0}}:in:{session}", {"other": "field"})
-        await client.xadd(f"parley:{{0}}:out:{session}", {"f": b"\x91\x91\xa6NoSuch"})
+        await client.xadd(f"parley:{{0}}:out:{session}", {"f": b"\x91\x07"})
         for stage in ("vad", "asr", "llm", "tts"):
             await client.xadd(f"parley:{{0}}:jobs:{stage}", {"f": b"garbage"})
         async with asyncio.TaskGroup() as tasks:

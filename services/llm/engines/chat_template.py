@@ -28,7 +28,7 @@ _SAMPLE = (
     Message("assistant", "Good morning.", 0),
     Message("user", "Hello.", 1),
     Message("assistant", "Hello, how", 1),
-    Message("system", "Interrupted.", 1),
+    Message("system", "The line is bad.", 1),
     Message("user", "One moment.", 2),
     Message("user", "Yes?", 3),
     Message("assistant", "I am here.", 3),

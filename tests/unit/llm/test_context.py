@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.llm.engines.context import TURNS_AT_ONCE, truncated
-from shared.protocol.prompt import INTERRUPTED, prompt
+from shared.protocol.prompt import prompt
 from shared.protocol.session import Message, ReplyOptions, SessionSettings, ToolCall
 
 
@@ -83,7 +83,7 @@ def test_messages_before_the_first_turn_are_not_instructions() -> None:
     said = [
         Message("system", "i" * 9, 0),
         Message("assistant", "a" * 9, 0, interrupted=True),
-        Message("system", INTERRUPTED, 0),
+        Message("system", "The line is bad.", 0),
         Message("user", "u" * 9, 1),
     ]
     assert truncated(said, 40, length) == ([said[0], said[3]], 1)

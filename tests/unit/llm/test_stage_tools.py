@@ -9,7 +9,7 @@ import pytest
 from services.llm.stage import LlmStage
 from shared.bus.leases import Lease
 from shared.protocol.frames import Frame, ReplyDelta, ReplyDone, ReplySentence, ToolCalled, TranscriptFinal
-from shared.protocol.prompt import INTERRUPTED, UNANSWERED, prompt, prompt_hash
+from shared.protocol.prompt import UNANSWERED, prompt, prompt_hash
 from shared.protocol.session import Message, ReplyOptions, SessionSettings, Tool, ToolCall
 from shared.protocol.streams import StreamKind
 from shared.worker.work import Work
@@ -190,13 +190,12 @@ def test_the_later_of_two_results_counts_and_orphans_do_not() -> None:
     assert prompted(answer("x"), USER, call("a"), answer("a", "sun"), answer("a")) == [USER, call("a"), answer("a")]
 
 
-def test_an_interruption_is_noted_after_the_calls() -> None:
+def test_an_interrupted_reply_keeps_its_calls() -> None:
     said = Message("assistant", "Let me", 1, interrupted=True)
     assert prompted(USER, said, call("a"), answer("a")) == [
         USER,
         Message("assistant", "Let me", 1, interrupted=True, calls=call("a").calls),
         answer("a"),
-        Message("system", INTERRUPTED, 1),
     ]
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from shared.protocol.prompt import INTERRUPTED, UNANSWERED, offered, prompt, prompt_hash
+from shared.protocol.prompt import UNANSWERED, offered, prompt, prompt_hash
 from shared.protocol.session import Message, ReplyOptions, SessionSettings, Tool, ToolCall
 
 SETTINGS = SessionSettings(instructions="Be brief.", tools=(Tool("lamp", "The lamp.", "{}"),))
@@ -35,9 +35,9 @@ def test_the_instructions_of_a_reply_replace_those_of_the_session() -> None:
     assert prompt(SETTINGS, ReplyOptions(instructions=""), (), 1, "") == []
 
 
-def test_an_interrupted_reply_is_followed_by_a_note() -> None:
+def test_an_interrupted_reply_ends_where_the_person_stopped_hearing_it() -> None:
     history = (Message("user", "Hello.", 1), Message("assistant", "Hi, I", 1, interrupted=True))
-    assert made(*history, text="")[2:] == [("assistant", "Hi, I"), ("system", INTERRUPTED)]
+    assert made(*history, text="")[2:] == [("assistant", "Hi, I")]
 
 
 def test_a_call_stands_with_its_answer_whenever_that_came() -> None:
