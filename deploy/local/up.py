@@ -190,7 +190,7 @@ def service_specs(
         if device := getattr(settings, f"{name}_device", ""):
             own["PARLEY_DEVICE"] = device
         # -P: do not import from the current folder, which may contain a `shared` or `deploy` of another project.
-        argv = (sys.executable, "-P", "-m", "deploy.cli", name)
+        argv = (sys.executable, "-P", "-m", "deploy.local.service", name)
         tier = EDGE_TIER if name == "edge" else STAGE_TIER
         fds: tuple[int, ...] = ()
         if name == "edge" and listener is not None:
