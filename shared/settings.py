@@ -81,9 +81,17 @@ class ServiceSettings(BaseModel):
     ] = None
     host: Annotated[str, Setting("Address on which the edge listens", stage="edge")] = "127.0.0.1"
     port: Annotated[int, Setting("Port on which the edge listens", 0, 65535, stage="edge")] = 8000
-    data_dir: Annotated[Path, Setting("Folder for what was added later: cloned voices, keys")] = Path(
-        "~/.local/share/parley"
-    ).expanduser()
+    listen_fd: Annotated[
+        int,
+        Setting(
+            "Descriptor of a socket that listens already, which the edge inherits; 0: it listens itself. `parley up` sets it",
+            0,
+            stage="edge",
+        ),
+    ] = 0
+    data_dir: Annotated[
+        Path, Setting("Folder for what was added later: cloned voices, keys, recordings of sessions")
+    ] = Path("~/.local/share/parley").expanduser()
     models_dir: Annotated[Path, Setting("Folder of the downloaded models of the catalogue; all clones share it")] = (
         user_cache() / "parley" / "models"
     )
@@ -107,8 +115,21 @@ class ServiceSettings(BaseModel):
             stage="edge",
         ),
     ] = 24
+    record: Annotated[
+        Literal["off", "asked", "all"],
+        Setting(
+            "Sessions that the edge records in PARLEY_DATA_DIR, for `parley replay`; asked: those whose `may_record` is true",
+            stage="edge",
+        ),
+    ] = "off"
+    keep_recordings_h: Annotated[
+        int, Setting("Time after which the recording of a session is deleted", 1, 8760, "h", stage="edge")
+    ] = 168
     metrics_port: Annotated[int, Setting("Port of this process's Prometheus metrics; 0: none", 0, 65535)] = 0
     metrics_host: Annotated[str, Setting("Address on which the metrics are served")] = "127.0.0.1"
+    metrics_shared: Annotated[
+        bool, Setting("Another process may listen on the metrics port, too; `parley up` sets it, for `parley roll`")
+    ] = False
     traces: Annotated[
         Literal["off", "otlp", "console"],
         Setting("Where OpenTelemetry traces are sent; otlp: to OTEL_EXPORTER_OTLP_ENDPOINT"),
@@ -156,7 +177,16 @@ class WorkerSettings(BaseModel):
     ] = 20.0
     queue_age_limit_ms: Annotated[
         int, Setting("New sessions are refused while a stage is this far behind", 0, 600_000, "ms", stage="edge")
-    ] = 5000
+    ] = 500
+    load_limit: Annotated[
+        float,
+        Setting(
+            "New sessions are refused where a stage would have more than this share of its slots busy",
+            0.05,
+            1000,
+            stage="edge",
+        ),
+    ] = 0.85
     first_clause_words: Annotated[
         int, Setting("Words after which the first clause of a reply is spoken; 0: whole sentences", 0, 50, stage="llm")
     ] = 3

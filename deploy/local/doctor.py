@@ -17,6 +17,7 @@ from deploy.local.observe import metrics_targets
 from deploy.local.waits import read_waits
 from deploy.models.used import model_status, size_text, used_models
 from deploy.monitor.client import authorization
+from shared.bus.versions import eviction_problem
 from shared.distribution import how_to_install
 from shared.engines.devices import open_device
 from shared.engines.models import how_to_bring
@@ -105,7 +106,13 @@ async def check_broker(settings: Settings, environ: Mapping[str, str]) -> Check:
         if settings.redis_url is not None:
             url = settings.redis_url.get_secret_value()
             server = (await broker.url_version(url)).require()
-            return Check("broker", "ok", f"{server} answers at {broker.without_password(url)}")
+            answering = f"{server} answers at {broker.without_password(url)}"
+            if problem := eviction_problem(server.eviction_policy):
+                fix = (
+                    "redis-cli CONFIG SET maxmemory-policy noeviction, and the same in the broker's configuration file"
+                )
+                return Check("broker", "wrong", f"{answering}; its {problem}", fix)
+            return Check("broker", "ok", answering)
         rejected: list[str] = []
         program = await broker.find_program(environ.get("PATH"), rejected.append)
         detail = "; ".join((f"{program.server} ({program.path})", *(f"cannot use {one}" for one in rejected)))

@@ -1,6 +1,7 @@
 """The gateway: accepts or refuses clients, and runs each session from its first message to its close."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -15,21 +16,24 @@ from services.edge.access.caller import Caller
 from services.edge.access.denied import Denied
 from services.edge.client.codec import Codec
 from services.edge.gateway.abilities import Abilities
-from services.edge.gateway.admission import NO_BROKER, Admission, Refusal
+from services.edge.gateway.admission import NO_BROKER, RETRY_AFTER_S, Admission, Refusal, stages_of
 from services.edge.gateway.errors import error_response
-from services.edge.gateway.session import Session
-from services.edge.gateway.socket import socket_of
+from services.edge.gateway.recorder import Recordings
+from services.edge.gateway.session import Session, end_session
+from services.edge.gateway.socket import LARGEST_MESSAGE_BYTES, socket_of
 from services.edge.gateway.voice_store import VoiceStore
 from shared.agents.folder import BadAgents, load_agents, where
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone
 from shared.observability import metrics
+from shared.protocol.session import SessionSettings
 from shared.settings import Settings
 from shared.worker.lifecycle import Shutdown
 
 log = structlog.get_logger()
 
-KEEP_ALIVE_S = 20.0
+KEEP_ALIVE_S = 2.0
+"""Also the time within which a session notices that the broker has lost its data."""
 FIRST_MESSAGE_S = 10.0
 """A client that has not started its session by then is disconnected."""
 DRAIN_CHECK_S = 0.05
@@ -43,6 +47,9 @@ REVOKED_EVERY_S = 1.0
 SUBPROTOCOL = "realtime"
 """The one that is accepted; a browser offers it beside the one that holds its key."""
 STOPPING = "the server is shutting down"
+
+UNENDED = 10_000
+"""Sessions that ended without a broker and are remembered, so that the next bus can tell the workers."""
 
 FAULTS = (1011, 1012)
 """Close codes of a failed session: an internal error, or a shutdown or loss of the broker."""
@@ -58,6 +65,7 @@ class Gateway:
         self.voices = VoiceStore(settings.data_dir.expanduser() / "voices")
         self.bus: Bus | None = None
         self.sessions: set[Session] = set()
+        self._unended: deque[str] = deque(maxlen=UNENDED)
         self._endings: dict[asyncio.Future[tuple[int, str]], Caller] = {}
         self._empty = asyncio.Event()
         self._empty.set()
@@ -70,16 +78,19 @@ class Gateway:
             BadAgents: an agent asks for what the workers cannot do.
         """
         self.bus = bus
+        self._end_remembered(bus)
         try:
             await self.admission.refresh(bus)
             async with asyncio.TaskGroup() as tasks:
                 watch = tasks.create_task(self.admission.watch(bus))
                 sharing = tasks.create_task(self.voices.share(bus))
+                recording = tasks.create_task(Recordings(self.settings, self.sessions).run(bus))
                 revoking = tasks.create_task(self._end_revoked())
                 await self.shutdown.stopping.wait()
                 await self._drain()
                 watch.cancel()
                 sharing.cancel()
+                recording.cancel()
                 revoking.cancel()
         finally:
             self.bus = None
@@ -137,6 +148,11 @@ class Gateway:
             if not ending.done():
                 ending.set_result((code, reason))
 
+    def _end_remembered(self, bus: Bus) -> None:
+        """Tell the workers which sessions ended while there was no broker: they would keep them for two minutes."""
+        while self._unended:
+            end_session(bus, self._unended.popleft(), "failed")
+
     def _check_limit(self, caller: Caller) -> None:
         """Raises `Denied` if the caller's key has all the sessions that it may have at the same time."""
         if caller.key is None or caller.key.sessions is None:
@@ -145,15 +161,16 @@ class Gateway:
             message = f"this key may have {caller.key.sessions} sessions at the same time, and has them"
             raise Denied(429, "too_many_sessions", message)
 
-    def refusal(self) -> Refusal | None:
-        """Why no session can be accepted now; None if one can."""
+    def refusal(self, settings: SessionSettings | None = None) -> Refusal | None:
+        """Why no session with these settings can be accepted now; None if one can. Without settings: those of the default agent."""
         if self.shutdown.stopping.is_set():
             return Refusal("stopping", STOPPING)
         if self.bus is None:
             return NO_BROKER
         if len(self.sessions) >= self.settings.max_sessions:
             return Refusal("full", f"the server is full: it accepts {self.settings.max_sessions} sessions")
-        return self.admission.refusal()
+        needed = stages_of(settings or self.agents.default.settings)
+        return self.admission.refusal(needed, len(self.sessions))
 
     async def fresh_refusal(self) -> Refusal | None:
         """As `refusal`, after a new reading of the stages."""
@@ -170,10 +187,11 @@ class Gateway:
         codec: Codec,
         protocol: str,
         caller: Caller,
+        settings: SessionSettings,
         *,
         browser: bool = False,
     ) -> None:
-        """Run one client's session until it ends, or refuse it.
+        """Run one client's session until it ends, or refuse it. `settings`: those that it has if the client changes none.
 
         `browser`: refuse with a close frame instead of an HTTP error, because a page cannot read the HTTP answer of a
         WebSocket handshake.
@@ -182,11 +200,13 @@ class Gateway:
             Denied: the caller has too many sessions.
         """
         self._check_limit(caller)
-        if (refusal := self.refusal()) is not None:
+        if (refusal := self.refusal(settings)) is not None:
             await self._refuse(websocket, refusal, browser=browser)
             return
         await websocket.accept(subprotocol=_subprotocol(websocket))
-        assert self.bus is not None  # noqa: S101 - checked by `refusal`; only the accept was awaited since
+        if (bus := self.bus) is None:  # lost during the accept
+            await websocket.close(1013, NO_BROKER.message)
+            return
         ending: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
 
         def close(code: int, reason: str) -> None:
@@ -195,7 +215,7 @@ class Gateway:
 
         socket = socket_of(websocket)
         session = Session(
-            self.bus, codec, self.settings, self.admission.abilities(), socket.send_now, close,
+            bus, codec, self.settings, self.admission.abilities(), socket.send_now, close,
             protocol=protocol, engine_of=self.admission.engine,
         )  # fmt: skip
         bind_contextvars(session=session.id)
@@ -209,13 +229,18 @@ class Gateway:
         try:
             if codec.starts_with is not None:
                 session.start(codec.starts_with)
-            socket.attach(session.receive)
+            # a character has up to 4 bytes; the session knows the rest of the limit
+            socket.attach(session.receive, min(4 * codec.largest_message, LARGEST_MESSAGE_BYTES))
             outcome = await self._until_closed(websocket, session, ending)
         finally:
             del self._endings[ending]
             self.sessions.discard(session)
             if not self.sessions:
                 self._empty.set()
+            if session.started and bus is not self.bus:
+                self._unended.append(session.id)
+                if self.bus is not None:
+                    self._end_remembered(self.bus)
             session.end(outcome)
             active.dec()
             metrics.sessions_total.labels(protocol, outcome).inc()
@@ -230,13 +255,12 @@ class Gateway:
         async with asyncio.TaskGroup() as tasks:
             gone = tasks.create_task(_disconnected(websocket))
             while not gone.done() and not ending.done():
-                wait_s = KEEP_ALIVE_S if session.started else FIRST_MESSAGE_S
                 either: list[asyncio.Future[Any]] = [gone, ending]
-                await asyncio.wait(either, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(either, timeout=KEEP_ALIVE_S, return_when=asyncio.FIRST_COMPLETED)
                 if gone.done() or ending.done():
                     break
                 session.keep_alive()
-                if not session.started:
+                if not session.started and loop.time() - started_s >= FIRST_MESSAGE_S:
                     ending.set_result((1008, f"the session was not started within {FIRST_MESSAGE_S:g} s"))
                 elif loop.time() - started_s > self.settings.max_session_s:
                     session.hang_up(1008, f"the session reached its limit of {self.settings.max_session_s} s")
@@ -260,7 +284,7 @@ class Gateway:
             await websocket.accept(subprotocol=_subprotocol(websocket))
             await websocket.close(1013, reason[:120])
         else:
-            response = error_response(503, "unavailable", reason, {"Retry-After": "1"})
+            response = error_response(503, "unavailable", reason, {"Retry-After": str(RETRY_AFTER_S)})
             await websocket.send_denial_response(response)
 
 

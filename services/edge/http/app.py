@@ -1,5 +1,6 @@
 """The HTTP and WebSocket routes of the edge."""
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,8 @@ def create_app(gateway: Gateway) -> FastAPI:
     @app.get("/health")
     async def health() -> JSONResponse:
         refusal = gateway.refusal()
-        body = {"status": "ok" if refusal is None else "unavailable", "stages": gateway.admission.stages()}
+        status = "ok" if refusal is None else "unavailable"
+        body = {"status": status, "stages": gateway.admission.stages(), "pid": os.getpid()}
         if refusal is None:
             return JSONResponse(body)
         return JSONResponse({**body, "reason": refusal.message}, 503)
@@ -106,7 +108,9 @@ def create_app(gateway: Gateway) -> FastAPI:
             await websocket.close(1008, str(error)[:120])
             return
         settings, bound = settings_of(gateway, agent, caller.secret)
-        await gateway.serve(websocket, StreamCodec(int(rate), settings, bound), "stream", caller, browser=True)
+        await gateway.serve(
+            websocket, StreamCodec(int(rate), settings, bound), "stream", caller, settings, browser=True
+        )
 
     @app.websocket("/v1/realtime")
     async def realtime(websocket: WebSocket) -> None:
@@ -125,6 +129,6 @@ def create_app(gateway: Gateway) -> FastAPI:
             expires_at=int(time.time()) + gateway.settings.max_session_s,
             bound=None if caller.secret is None else caller.secret.session,
         )
-        await gateway.serve(websocket, codec, "realtime", caller)
+        await gateway.serve(websocket, codec, "realtime", caller, agent.settings)
 
     return app

@@ -24,7 +24,8 @@ def phone_router(gateway: Gateway) -> APIRouter:
             if not valid_signature(secret.get_secret_value(), url, signature):
                 log.warning("call refused", reason="Twilio did not sign this URL with this token", url=url[:500])
                 raise Denied(403, "bad_signature", "the X-Twilio-Signature header does not match the URL")
-        await gateway.serve(websocket, TwilioCodec(gateway.agents), "twilio", caller_of(websocket))
+        asked = gateway.agents.default.settings
+        await gateway.serve(websocket, TwilioCodec(gateway.agents), "twilio", caller_of(websocket), asked)
 
     return router
 
