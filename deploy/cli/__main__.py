@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from deploy.cli import services
+from deploy.cli.acl import acl
 from deploy.cli.agents import agents
 from deploy.cli.bench import bench
 from deploy.cli.check import config, doctor
@@ -30,7 +31,7 @@ for panel, commands in {
     START: (up, roll, doctor),
     USE: (talk,),
     WATCH: (top, turns, observe, forget),
-    PREPARE: (config,),
+    PREPARE: (config, acl),
 }.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
