@@ -11,6 +11,7 @@ from deploy.cli.check import config, doctor
 from deploy.cli.forget import forget
 from deploy.cli.keys import keys
 from deploy.cli.models import models
+from deploy.cli.replay import replay
 from deploy.cli.roll import roll
 from deploy.cli.run import observe, up
 from deploy.cli.talk import talk
@@ -28,7 +29,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 for panel, commands in {
     START: (up, roll, doctor),
     USE: (talk,),
-    WATCH: (top, turns, observe, forget),
+    WATCH: (top, turns, observe, replay, forget),
     PREPARE: (config,),
 }.items():
     for command in commands:
