@@ -13,6 +13,7 @@ from deploy.cli.dead import dead
 from deploy.cli.forget import forget
 from deploy.cli.keys import keys
 from deploy.cli.models import models
+from deploy.cli.replay import replay
 from deploy.cli.roll import roll
 from deploy.cli.run import observe, up
 from deploy.cli.talk import talk
@@ -30,7 +31,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 for panel, commands in {
     START: (up, roll, doctor),
     USE: (talk,),
-    WATCH: (top, turns, observe, forget),
+    WATCH: (top, turns, observe, replay, forget),
     PREPARE: (config, acl),
 }.items():
     for command in commands:
