@@ -33,7 +33,7 @@ log = structlog.get_logger()
 CHECK_S = 1.0
 STALLED_S = 2.0
 """A turn is committed when the client has sent nothing for this long."""
-ABANDONED_S = 30.0
+ABANDONED_S = 10.0
 """After this time without input, the worker checks whether the session still exists."""
 WENT_ON_MS = 1_000
 """Speech within this time after a turn ended shows that the turn was cut off."""

@@ -28,7 +28,7 @@ from shared.bus.versions import check_version
 from shared.observability import metrics
 from shared.protocol.codec import BadFrame
 from shared.protocol.frames import Frame, codec
-from shared.protocol.streams import DEAD_MAXLEN, MAXLEN, ROUTES, Keys, StreamKind
+from shared.protocol.streams import DEAD_MAXLEN, MAXLEN, ROUTES, SESSION_TTL_S, SHARED, Keys, StreamKind
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -38,6 +38,8 @@ UNKNOWN_TAGS = 20
 GATHER_BYTES = 64 * 1024
 """Size above which frames are not added to an entry."""
 
+Entry = tuple[str, int, list[Frame]]
+"""Id, fence and frames of an entry."""
 StopCallback = Callable[[str, int, int, bool], None]
 """Takes a session, its lowest valid turn and revision, and whether only earlier revisions of that turn are stale."""
 
@@ -50,6 +52,8 @@ class Target(NamedTuple):
     """Approximate number of entries at which it is trimmed."""
     create: bool
     """False: append only if the stream exists."""
+    life_s: int = 0
+    """A stream that is created expires after this time, unless an edge keeps it alive; 0: never."""
 
 
 class Appender(Protocol):
@@ -58,6 +62,7 @@ class Appender(Protocol):
     @property
     def keys(self) -> Keys: ...
     def append(self, target: Target, packed: bytes, fence: int, *, urgent: bool) -> None: ...
+    def limit_life(self, target: Target) -> None: ...
 
 
 class Channel:
@@ -83,6 +88,7 @@ class Channel:
                     MAXLEN[stream],
                     # Only the edge creates a session's log: a late frame must not recreate it after the session's end.
                     create=self._stage == "edge" or stream is not StreamKind.OUT,
+                    life_s=0 if stream in SHARED else SESSION_TTL_S,
                 )
                 for stream in ROUTES[self._stage][kind]
             ]
@@ -91,8 +97,11 @@ class Channel:
     def publish(self, frame: Frame, *, urgent: bool = True) -> None:
         """Append the frame to its streams: in this event-loop iteration or, if not urgent, within `gather_ms`."""
         packed = codec.encode(frame)
+        is_first = type(frame) not in self._targets
         for target in self.targets(type(frame)):
             self._bus.append(target, packed, self.fence, urgent=urgent)
+            if is_first and target.create and target.life_s:
+                self._bus.limit_life(target)
 
 
 class Bus(Records):
@@ -135,7 +144,7 @@ class Bus(Records):
                 bus.writer = await bus.open_connection(gather_s=bus._gather_s)
                 bus.writer.before_flush = bus._seal
                 await check_version(bus.writer)
-                for script in (scripts.COMMIT, scripts.RENEW, scripts.SWEEP, scripts.HEARTBEAT, scripts.STATUS):
+                for script in scripts.ALL:
                     bus._shas[script] = await bus.writer.call("SCRIPT", "LOAD", script)
                 bus._reader = Reader(
                     await bus.open_connection(),
@@ -177,6 +186,10 @@ class Bus(Records):
         self._tail_frames.append(packed)
         self._tail_bytes += len(packed)
         self.writer.wake(urgent=urgent)
+
+    def limit_life(self, target: Target) -> None:
+        """Let a session's stream that has just been created expire, unless an edge keeps it alive."""
+        self.send(b"EXPIRE", target.key, target.life_s, b"NX")
 
     def _seal(self) -> None:
         if self._tail is None:
@@ -246,10 +259,21 @@ class Bus(Records):
 
     async def log(self, kind: StreamKind, session: str) -> list[tuple[int, list[Frame]]]:
         """Return fence and frames of each entry of a session's stream."""
+        return [(fence, frames) for _, fence, frames in await self.entries(kind, session)]
+
+    async def entries(self, kind: StreamKind, session: str, begin: str = "-") -> list[Entry]:
+        """Return id, fence and frames of each entry of a session's stream, from the id `begin` on."""
         key = self.keys.stream(kind, session)
-        entries = await self.call(b"XRANGE", key, b"-", b"+")
-        decoded = (self.decode(key, entry_id, fields) for entry_id, fields in entries)
-        return [found for found in decoded if found is not None]
+        return self._decoded(key, await self.call(b"XRANGE", key, begin, b"+"))
+
+    async def newest_entries(self, kind: StreamKind, session: str, count: int) -> list[Entry]:
+        """Return the newest entries of a session's stream, the newest first."""
+        key = self.keys.stream(kind, session)
+        return self._decoded(key, await self.call(b"XREVRANGE", key, b"+", b"-", b"COUNT", count))
+
+    def _decoded(self, key: bytes, entries: Sequence[tuple[bytes, Any]]) -> list[Entry]:
+        decoded = ((entry_id.decode(), self.decode(key, entry_id, fields)) for entry_id, fields in entries)
+        return [(entry_id, *found) for entry_id, found in decoded if found is not None]
 
     async def raw_log(
         self, kind: StreamKind, session: str, after: str, limit: int

@@ -29,7 +29,7 @@ class Line:
     largest_message = 1000
     rate_hz = RATE_HZ
     starts_with = None
-    reconnects = True
+    resumable = None
 
     def __init__(self, *, can_pause: bool = True, hears: bool = True, content: bool = False, **settings: Any) -> None:
         self.can_pause = can_pause

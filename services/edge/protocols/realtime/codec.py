@@ -39,7 +39,7 @@ class RealtimeCodec:
 
     largest_message = 16 * 1024 * 1024  # an append may hold 15 MiB of base64
     can_pause = False
-    reconnects = False
+    resumable = None
 
     def __init__(
         self,
