@@ -37,7 +37,7 @@ LONG_INTERVAL = "2m"
 DEFAULTS = Settings.model_construct()  # independent of the environment in which the rules are built
 QUEUE_AGE_S = DEFAULTS.queue_age_limit_ms / 2000
 """Half of the age at which sessions are refused."""
-SILENCE_S = 3 * DEFAULTS.lease_ms / 1000
+SILENCE_S = 2 * DEFAULTS.lease_ms / 1000
 """Another worker should take a job over after one lease time."""
 LOOP_LAG_S = 0.125
 CLOCK_SKEW_S = 0.25

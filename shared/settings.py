@@ -64,6 +64,10 @@ NEAR = 0.75
 """Least similarity of a known name that is suggested; see `difflib`."""
 
 
+ORIGIN = r"[A-Za-z][A-Za-z0-9+.-]*://[^/,\s]+"
+"""A pattern for the origin of a web page."""
+
+
 class BadSettings(ValueError):
     """A setting that cannot be used; the message names it, its value and what is allowed."""
 
@@ -80,7 +84,42 @@ class ServiceSettings(BaseModel):
     ] = None
     host: Annotated[str, Setting("Address on which the edge listens", stage="edge")] = "127.0.0.1"
     port: Annotated[int, Setting("Port on which the edge listens", 0, 65535, stage="edge")] = 8000
-    data_dir: Annotated[Path, Setting("Folder for what was added later: cloned voices")] = Path(
+    keys: Annotated[
+        Literal["auto", "required"],
+        Setting(
+            "Whether clients need a key; auto: this machine does not, where the edge listens on loopback", stage="edge"
+        ),
+    ] = "auto"
+    open: Annotated[bool, Setting("Everybody who reaches the edge may use it without a key", stage="edge")] = False
+    key: Annotated[SecretStr | None, Setting("Key that the commands of `parley` send to the edge")] = None
+    hosts: Annotated[
+        str,
+        Setting(
+            "Names by which others call the edge, for example behind a proxy: voice.example.org",
+            pattern=r"[^\s/@]*",
+            shape="host names without a port, separated by commas",
+            stage="edge",
+        ),
+    ] = ""
+    origins: Annotated[
+        str,
+        Setting(
+            "Web pages of other sites that may use the edge: https://shop.example.org",
+            pattern=rf"({ORIGIN}(,{ORIGIN})*)?",
+            shape="origins such as https://shop.example.org, without a path, separated by commas",
+            stage="edge",
+        ),
+    ] = ""
+    trusted_proxies: Annotated[
+        str,
+        Setting(
+            "Addresses of proxies before the edge, whose X-Forwarded-For and -Proto it believes: 10.0.0.0/8",
+            pattern=r"[0-9A-Fa-f.:/, ]*",
+            shape="IP addresses or networks, separated by commas",
+            stage="edge",
+        ),
+    ] = ""
+    data_dir: Annotated[Path, Setting("Folder for what was added later: cloned voices, keys")] = Path(
         "~/.local/share/parley"
     ).expanduser()
     models_dir: Annotated[Path, Setting("Folder of the downloaded models of the catalogue; all clones share it")] = (
@@ -123,8 +162,9 @@ class WorkerSettings(BaseModel):
     """Workers and sessions"""
 
     lease_ms: Annotated[
-        int, Setting("Silence of a worker after which another worker takes over its jobs", 200, 60_000, "ms")
-    ] = 2000
+        int,
+        Setting("Silence of a worker that is not known to be dead, until another takes its jobs", 200, 60_000, "ms"),
+    ] = 5000
     max_deliveries: Annotated[int, Setting("Attempts at a job before it becomes a dead letter", 1, 20)] = 3
     drain_ms: Annotated[
         int,
@@ -149,6 +189,16 @@ class WorkerSettings(BaseModel):
     reply_ahead_s: Annotated[
         float, Setting("Reply audio is sent at most this much ahead of playback", 0.1, 600, "s", stage="edge")
     ] = 30.0
+    turn_deadline_s: Annotated[
+        float,
+        Setting(
+            "A turn on which no stage makes progress for this time fails, and the client is told",
+            0.1,
+            3600,
+            "s",
+            stage="edge",
+        ),
+    ] = 20.0
     queue_age_limit_ms: Annotated[
         int, Setting("New sessions are refused while a stage is this far behind", 0, 600_000, "ms", stage="edge")
     ] = 5000

@@ -8,6 +8,7 @@ from deploy.cli import services
 from deploy.cli.agents import agents
 from deploy.cli.bench import bench
 from deploy.cli.check import config, doctor
+from deploy.cli.keys import keys
 from deploy.cli.models import models
 from deploy.cli.run import observe, up
 from deploy.cli.talk import talk
@@ -34,6 +35,7 @@ for name, text in services.SERVICES.items():
     app.command(name, help=text, rich_help_panel=SERVICES)(services.command(name))
 app.add_typer(voices, name="voices", rich_help_panel=USE)
 app.add_typer(agents, name="agents", rich_help_panel=PREPARE)
+app.add_typer(keys, name="keys", rich_help_panel=PREPARE)
 app.add_typer(models, name="models", rich_help_panel=PREPARE)
 app.command(
     rich_help_panel=PREPARE,

@@ -14,6 +14,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
+from deploy.monitor.client import authorization
 from shared.protocol.session import RATE_HZ
 
 FRAME_MS = 20
@@ -217,7 +218,10 @@ async def converse(
     address = stream_url(url, agent)
     try:
         # Audio does not compress; a proxy would delay it.
-        async with connect(address, open_timeout=CONNECT_S, compression=None, proxy=None, max_size=None) as socket:
+        async with connect(
+            address, open_timeout=CONNECT_S, compression=None, proxy=None, max_size=None,
+            additional_headers=authorization(),
+        ) as socket:  # fmt: skip
             return await _converse(speech, socket, on_message, report, config or {})
     except InvalidStatus as error:
         body = (error.response.body or b"").decode(errors="replace").strip()[:500]

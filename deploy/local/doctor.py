@@ -16,6 +16,7 @@ from deploy.local.address import PortTaken, base_url, claim_port
 from deploy.local.observe import metrics_targets
 from deploy.local.waits import read_waits
 from deploy.models.used import model_status, size_text, used_models
+from deploy.monitor.client import authorization
 from shared.distribution import how_to_install
 from shared.engines.devices import open_device
 from shared.engines.models import how_to_bring
@@ -208,12 +209,12 @@ async def check_system(
 async def _check_monitor(client: httpx.AsyncClient, base: str) -> Check:
     page = f"{base}/monitor"
     try:
-        status = (await client.get(f"{page}/data")).status_code
+        status = (await client.get(f"{page}/data", headers=authorization())).status_code
         seen = f"{page}/data answers {status}"
     except httpx.HTTPError as error:
         status, seen = 0, f"{page}: {error}"
-    if status == 404:
-        detail = "it is off, or open only to the machine of the edge; PARLEY_MONITOR=on opens it"
+    if status in (401, 404):
+        detail = "it is off, or open only to its machine and to operators (PARLEY_KEY); PARLEY_MONITOR=on opens it"
         return Check("monitor", "skipped", detail)
     return (
         Check("monitor", "ok", page) if status == 200 else Check("monitor", "wrong", seen, "read the log of the edge")

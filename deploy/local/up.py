@@ -18,7 +18,6 @@ from deploy.local.foreground import handle_signals, run_supervisor, stop_or_kill
 from deploy.local.prepare import prepare
 from deploy.local.supervisor import Policy, ServiceSpec, StartFailed, Supervisor
 from deploy.local.waits import read_waits, report_waits
-from shared.network import is_loopback
 from shared.settings import STAGES, Settings
 
 BROKER_TIER, STAGE_TIER, EDGE_TIER = 0, 1, 2
@@ -100,12 +99,13 @@ async def _announce(
     await supervisor.up.wait()
     base, others = base_url(settings.host, port), network_urls(settings.host, port)
     console.say(f"ready after {time.monotonic() - began_s:.1f} s; open {base}/")
-    if settings.monitor == "on" or (settings.monitor == "auto" and is_loopback(settings.host)):
+    if settings.monitor == "on" or (settings.monitor == "auto" and not settings.open):
         console.say(f"watch it at {base}/monitor")
     if others:
+        who = "everybody who reaches it" if settings.open else "everybody with a key"
         console.say(
-            f"open to the network at {', '.join(f'{url}/' for url in others)}: whoever reaches it can talk to it, no key is "
-            "asked for, and browsers give the microphone only to https. See docs/network.md."
+            f"open to the network at {', '.join(f'{url}/' for url in others)}: {who} can talk to it. Browsers give the "
+            "microphone only to https. See docs/network.md."
         )
 
 

@@ -6,7 +6,15 @@ from typing import Any
 
 import httpx
 
+from shared.settings import load_settings
+
 TIMEOUT_S = 10.0
+
+
+def authorization() -> dict[str, str]:
+    """The header with the key of `PARLEY_KEY`, if it is set. A key stands in no argument: others can see those."""
+    key = load_settings().key
+    return {} if key is None else {"Authorization": f"Bearer {key.get_secret_value()}"}
 
 
 class RequestFailed(RuntimeError):
@@ -23,8 +31,9 @@ def send(method: str, url: str, path: str, **request: Any) -> httpx.Response:
     Raises:
         RequestFailed: no Parley answers.
     """
+    request = {"timeout": TIMEOUT_S, **request, "headers": {**authorization(), **request.get("headers", {})}}
     try:
-        return httpx.request(method, f"{url.rstrip('/')}{path}", trust_env=False, **{"timeout": TIMEOUT_S, **request})
+        return httpx.request(method, f"{url.rstrip('/')}{path}", trust_env=False, **request)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         why = str(error) or type(error).__name__
         raise RequestFailed(
@@ -53,7 +62,10 @@ def fetch(url: str, path: str) -> dict[str, Any]:
         failure = NotFound if response.status_code == 404 else RequestFailed
         raise failure(str(reported["message"]))
     if response.status_code == 404:
-        raise RequestFailed(f"the monitor of {url} is off, or open only to its own machine: PARLEY_MONITOR=on opens it")
+        raise RequestFailed(
+            f"the monitor of {url} is off, or open only to its own machine and to operators: set PARLEY_KEY to an operator's "
+            "key, or open it with PARLEY_MONITOR=on"
+        )
     raise RequestFailed(f"{url} answers HTTP {response.status_code}")
 
 

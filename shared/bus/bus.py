@@ -28,7 +28,7 @@ from shared.bus.versions import check_version
 from shared.observability import metrics
 from shared.protocol.codec import BadFrame
 from shared.protocol.frames import Frame, codec
-from shared.protocol.streams import DEAD_MAXLEN, MAXLEN, ROUTES, SESSION_TTL_S, SHARED, Keys, StreamKind
+from shared.protocol.streams import DEAD_MAXLEN, MAXLEN, PRESENT, ROUTES, SESSION_TTL_S, SHARED, Keys, StreamKind
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -40,6 +40,8 @@ GATHER_BYTES = 64 * 1024
 
 Entry = tuple[str, int, list[Frame]]
 """Id, fence and frames of an entry."""
+MessageCallback = Callable[[bytes], None]
+"""Takes a Pub/Sub message."""
 StopCallback = Callable[[str, int, int, bool], None]
 """Takes a session, its lowest valid turn and revision, and whether only earlier revisions of that turn are stale."""
 
@@ -110,7 +112,7 @@ class Bus(Records):
     def __init__(self, settings: Settings, role: str) -> None:
         self.keys = Keys()
         self.role = role
-        self.consumer = f"{role}:{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.consumer = f"{role}:{socket.gethostname()}:{os.getpid()}:{PRESENT}{secrets.token_hex(4)}"
         """Unique to this generation of connections, so that two of them never share a pending list."""
         self.address = broker_address(settings)
         self._gather_s = settings.gather_ms / 1000
@@ -123,6 +125,8 @@ class Bus(Records):
         self._tasks: asyncio.TaskGroup
         self._connections: list[RedisConnection] = []
         self._background: list[asyncio.Task[None]] = []
+        self._listener: RedisConnection | None = None
+        self._on_message: dict[bytes, MessageCallback] = {}
         self.writer: RedisConnection
         self._reader: Reader
         self.clock = BrokerClock(role)
@@ -289,7 +293,7 @@ class Bus(Records):
             return None
         return [(entry_id, fields) for entry_id, fields in reversed(entries)]
 
-    # -- stop messages ----------------------------------------------------------------------------
+    # -- messages to everyone ----------------------------------------------------------------------------
 
     def stop(self, session: str, turn: int, revision: int, *, only: bool = False) -> None:
         """Tell all workers to stop work below (turn, revision); with `only`, earlier revisions of this turn only."""
@@ -297,17 +301,27 @@ class Bus(Records):
 
     async def listen_for_stops(self, on_stop: StopCallback) -> None:
         """Call `on_stop` for every stop message while the bus lasts."""
-        connection = await self.open_connection()
 
-        def push(message: list[Any]) -> None:
+        def on_message(message: bytes) -> None:
             try:
-                session, turn, revision, only, *_ = msgpack.unpackb(message[2])
+                session, turn, revision, only, *_ = msgpack.unpackb(message)
                 on_stop(str(session), int(turn), int(revision), bool(only))
             except (ValueError, TypeError, msgpack.UnpackException):
                 metrics.bad_frames.labels(self.role).inc()
 
-        connection.on_push = push
-        await connection.call("SUBSCRIBE", self.keys.stop_channel())
+        await self._subscribe(self.keys.stop_channel(), on_message)
+
+    async def be_present(self) -> None:
+        """Let everyone see that this consumer lives: the subscription ends with the process, whatever ends it."""
+        await self._subscribe(self.keys.presence_channel(self.consumer), lambda _: None)
+
+    async def _subscribe(self, channel: bytes, on_message: MessageCallback) -> None:
+        """Call `on_message` for every message of the channel while the bus lasts."""
+        if self._listener is None:
+            self._listener = await self.open_connection()
+            self._listener.on_push = lambda message: self._on_message[message[1]](message[2])
+        self._on_message[channel] = on_message
+        await self._listener.call("SUBSCRIBE", channel)
 
 
 def _expect_no_error(reply: Any) -> None:

@@ -1,7 +1,8 @@
 """Leases on jobs: a stage's consumer group, its pending list, and its ready workers.
 
-A job's entry in the pending list is its lease. The worker renews it while it works and deletes it at the end. If the
-worker stops renewing it, another worker takes it over. The delivery count is the fencing token.
+A job's entry in the pending list is its lease. The worker renews it while it works and deletes it at the end. Another
+worker takes it over when the worker has died, which the broker knows by its connections, or has stopped renewing it.
+The delivery count is the fencing token.
 """
 
 import json
@@ -15,9 +16,11 @@ from shared.bus.connection import BrokerGone, BrokerRefused, RedisConnection
 from shared.bus.reader import BLOCK_MS
 from shared.observability import metrics
 from shared.protocol.frames import Frame, codec
-from shared.protocol.streams import JOB_KINDS
+from shared.protocol.streams import JOB_KINDS, PRESENT
 
 READY_TTL_MS = 3000
+HANDED_BACK = f"handed-back:{PRESENT}"
+"""The consumer that holds what was handed back. It never lives, so that the next sweep takes it over."""
 WAIT_TTL_MS = 10_000
 """An announced wait is not urgent, and is withdrawn when it ends: only that of a dead worker stays so long."""
 
@@ -71,9 +74,11 @@ class Leases:
         self._bus, self._stage, self._lease_ms = bus, stage, lease_ms
         self._stream = bus.keys.jobs(stage)
         self._connection: RedisConnection
+        self._swept = (0, 0)  # what SWEEP returned about the latest sweep
 
     async def open(self) -> None:
         """Create the group if it is missing, and open the connection that waits for jobs."""
+        await self._bus.be_present()  # before any job: what a consumer holds that is not present is taken over
         try:
             await self._bus.call(b"XGROUP", b"CREATE", self._stream, self._stage, b"0", b"MKSTREAM")
         except BrokerRefused as error:
@@ -99,9 +104,13 @@ class Leases:
         return self._leases(taken)
 
     async def sweep(self, count: int) -> list[Lease]:
-        """Take over at most `count` jobs whose lease was not renewed for `lease_ms`."""
-        args = (self._stage, self._bus.consumer, self._lease_ms, count)
-        taken = await self._bus.call_script(scripts.SWEEP, [self._stream], args)
+        """Take over at most `count` jobs whose worker has died, or has not renewed their lease for `lease_ms`.
+
+        The consumers of dead workers are removed. Call it several times in a quarter of `lease_ms`, with 0 too.
+        """
+        args = (self._stage, self._bus.consumer, self._lease_ms, count, *self._swept)
+        *swept, taken = await self._bus.call_script(scripts.SWEEP, [self._stream], args)
+        self._swept = (swept[0], swept[1])
         metrics.reclaims.labels(self._stage).inc(len(taken))
         return self._leases(taken)
 
@@ -125,16 +134,16 @@ class Leases:
 
     async def renew(self, leases: Sequence[Lease]) -> set[str]:
         """Renew these leases. Return the ids of those that another worker holds."""
-        return await self._set_idle(leases, idle_ms=0)
+        return await self._pass(leases, self._bus.consumer)
 
     async def hand_back(self, leases: Sequence[Lease]) -> None:
-        """Expire these leases, so that other workers take them over at once."""
-        await self._set_idle(leases, idle_ms=2 * self._lease_ms)
+        """Give up these leases, so that any worker takes them over at once."""
+        await self._pass(leases, HANDED_BACK)
 
-    async def _set_idle(self, leases: Sequence[Lease], idle_ms: int) -> set[str]:
+    async def _pass(self, leases: Sequence[Lease], consumer: str) -> set[str]:
         if not leases:
             return set()
-        args = (self._stage, self._bus.consumer, idle_ms, *(lease.id for lease in leases))
+        args = (self._stage, self._bus.consumer, consumer, *(lease.id for lease in leases))
         return {entry_id.decode() for entry_id in await self._bus.call_script(scripts.RENEW, [self._stream], args)}
 
     def commit(
@@ -175,7 +184,8 @@ async def stage_status(bus: Bus, stage: str) -> StageStatus:
     members, age_ms, held, loads, waiting = await bus.call_script(scripts.STATUS, keys, (stage,))
     by_consumer = {name.decode(): json.loads(load) for name, load in zip(loads[::2], loads[1::2], strict=True)}
     wait = Wait.of(json.loads(waiting)) if waiting else None
-    return StageStatus(tuple(json.loads(member) for member in members), age_ms, held, by_consumer, wait)
+    workers = tuple(worker for worker in map(json.loads, members) if worker["consumer"] in by_consumer)
+    return StageStatus(workers, age_ms, held, by_consumer, wait)
 
 
 async def announce_wait(bus: Bus, stage: str, wait: Wait | None) -> None:

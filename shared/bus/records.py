@@ -132,6 +132,24 @@ class Records(Protocol):
         for key in self.keys.of_session(session):
             self.send(b"EXPIRE", key, SESSION_TTL_S)
 
+    # -- client secrets ---------------------------------------------------------------------------
+
+    async def keep_secret(self, digest: str, packed: bytes, expires_s: int) -> None:
+        """Keep what the holder of a client secret may do until it expires (seconds since 1970)."""
+        await self.call(b"SET", self.keys.secret(digest), packed, b"EXAT", expires_s)
+
+    async def secret(self, digest: str) -> bytes | None:
+        """What the holder of a client secret may do; None: there is no such secret, or it has expired."""
+        packed: bytes | None = await self.call(b"GET", self.keys.secret(digest))
+        return packed
+
+    async def use_secret(self, digest: str, expires_s: int) -> int:
+        """Count a session of a client secret. Returns how many there were, this one included."""
+        key = self.keys.secret_uses(digest)
+        uses: int = await self.call(b"INCR", key)
+        self.send(b"EXPIREAT", key, expires_s)
+        return uses
+
     # -- cloned voices ----------------------------------------------------------------------------
 
     async def put_voice(self, voice: ClonedVoice, *, replace: bool) -> bool:

@@ -1,12 +1,23 @@
 """The Lua scripts for leases, heartbeats and queue status.
 
 COMMIT and RENEW check the pending list first: a worker that lost its lease must not overwrite its successor's results.
+SWEEP and STATUS check whether a consumer is still subscribed to its presence channel: its process lives as long.
 """
+
+from shared.protocol.streams import PRESENCE_PREFIX, PRESENT
 
 _OURS = """
 local function ours(stream, group, consumer, id, fence)
   local held = redis.call('XPENDING', stream, group, id, id, 1)
   return #held == 1 and held[1][2] == consumer and (fence == '' or held[1][4] == tonumber(fence))
+end
+"""
+
+_GONE = f"""
+-- Whether this consumer has died. Of consumers without the mark in their names only their leases tell.
+local function gone(consumer)
+  return string.find(consumer, ':{PRESENT}', 1, true)
+    and redis.call('PUBSUB', 'NUMSUB', '{PRESENCE_PREFIX.decode()}' .. consumer)[2] == 0
 end
 """
 
@@ -40,11 +51,12 @@ return 1
 RENEW = (
     _OURS
     + """
--- KEYS: jobs stream. ARGV: group, consumer, idle time in ms to set, ids. Returns the ids that are not ours.
+-- KEYS: jobs stream. ARGV: group, consumer, the consumer that is to hold them from now on, ids.
+-- Returns the ids that are not ours.
 local lost = {}
 for i = 4, #ARGV do
   if ours(KEYS[1], ARGV[1], ARGV[2], ARGV[i], '') then
-    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'IDLE', ARGV[3], 'JUSTID')
+    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[3], 0, ARGV[i], 'JUSTID')
   else
     lost[#lost + 1] = ARGV[i]
   end
@@ -53,20 +65,44 @@ return lost
 """
 )
 
-SWEEP = """
--- KEYS: jobs stream. ARGV: group, consumer, minimum idle time in ms, maximum number of entries.
--- Returns (id, fields, deliveries) of each entry that was taken over.
-local taken, cursor = {}, '0-0'
-repeat
-  local reply = redis.call('XAUTOCLAIM', KEYS[1], ARGV[1], ARGV[2], ARGV[3], cursor, 'COUNT', ARGV[4] - #taken)
-  cursor = reply[1]
-  for _, entry in ipairs(reply[2]) do
-    local held = redis.call('XPENDING', KEYS[1], ARGV[1], entry[1], entry[1], 1)
-    taken[#taken + 1] = {entry[1], entry[2], held[1][4]}
+SWEEP = (
+    _GONE
+    + """
+-- KEYS: jobs stream. ARGV: group, consumer, lease in ms, maximum number of entries to take over, and of this consumer's
+-- previous sweep: since when it has swept without a gap, and its time, both in ms (0, 0: this is the first one).
+-- Returns the two of this sweep, and (id, fields, deliveries) of each entry that was taken over.
+local lease, room = tonumber(ARGV[3]), tonumber(ARGV[4])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local since = tonumber(ARGV[5])
+if now - ARGV[6] > lease / 4 then since = now end
+
+local taken = {}
+local function take(...)
+  local ids, deliveries = {}, {}
+  if room <= #taken then return 0 end
+  for _, held in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], ...)) do
+    ids[#ids + 1], deliveries[held[1]] = held[1], held[4] + 1
   end
-until cursor == '0-0' or #taken >= tonumber(ARGV[4])
-return taken
+  if #ids == 0 then return 0 end
+  for _, entry in ipairs(redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, unpack(ids))) do
+    taken[#taken + 1] = {entry[1], entry[2], deliveries[entry[1]]}
+  end
+  return #ids
+end
+
+for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+  local name, pending = consumer[2], consumer[4]
+  if gone(name) and pending == take('-', '+', room - #taken, name) then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], name)
+  end
+end
+-- A stall of this machine or of the broker keeps others from renewing: only a lease that ran out while this consumer
+-- swept without a gap has been abandoned.
+if now - since >= lease then take('IDLE', lease, '-', '+', room - #taken) end
+return {since, now, taken}
 """
+)
 
 TAKE_LINE = """
 -- KEYS: session hash. ARGV: hash of the resume token, the new line, seconds until the keys expire.
@@ -105,10 +141,12 @@ end
 return 1
 """
 
-STATUS = """
+STATUS = (
+    _GONE
+    + """
 -- KEYS: ready set, hash of loads, jobs stream, what is waited for. ARGV: group.
--- Returns (ready members, age in ms of the oldest waiting job, jobs in progress, loads as consumer and JSON in turn,
--- what is waited for)
+-- Returns (ready members, age in ms of the oldest waiting job, jobs in progress, loads of living consumers as consumer
+-- and JSON in turn, what is waited for)
 local now = redis.call('TIME')
 local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
 local age, held = 0, 0
@@ -124,11 +162,16 @@ if not found.err then
     end
   end
 end
-return {
-  redis.call('ZRANGEBYSCORE', KEYS[1], now_ms, '+inf'), age, held, redis.call('HGETALL', KEYS[2]),
-  redis.call('GET', KEYS[4])
-}
+local loads, living = redis.call('HGETALL', KEYS[2]), {}
+for i = 1, #loads, 2 do
+  if not gone(loads[i]) then
+    living[#living + 1] = loads[i]
+    living[#living + 1] = loads[i + 1]
+  end
+end
+return {redis.call('ZRANGEBYSCORE', KEYS[1], now_ms, '+inf'), age, held, living, redis.call('GET', KEYS[4])}
 """
+)
 
 ALL = (COMMIT, RENEW, SWEEP, TAKE_LINE, END_LINE, HEARTBEAT, STATUS)
 """The scripts that a bus loads when it connects."""

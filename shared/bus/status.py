@@ -9,7 +9,7 @@ from shared.settings import STAGES
 
 MAX_PENDING = 1_000
 """Leases that are examined per stream."""
-SILENT_MS = 500
+SILENT_MS = 1500
 """Leases renewed within this time are skipped."""
 
 

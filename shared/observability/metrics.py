@@ -123,7 +123,11 @@ realtime_factor = Histogram(
 batch_size = Histogram(
     "parley_batch_size", "Requests in one call of a model, across sessions.", ["stage"], buckets=BATCH_BUCKETS
 )
-reclaims = Counter("parley_reclaims_total", "Jobs taken over after their lease expired or was handed back.", ["stage"])
+reclaims = Counter(
+    "parley_reclaims_total",
+    "Jobs taken over: their worker died, stopped renewing the lease, or handed them back.",
+    ["stage"],
+)
 leases_lost = Counter("parley_leases_lost_total", "Jobs of this worker that another worker took over.", ["stage"])
 dead_letters = Counter("parley_dead_letters_total", "Jobs given up after their last attempt.", ["stage"])
 bad_frames = Counter("parley_bad_frames_total", "Invalid entries or records, dropped or dead-lettered.", ["stage"])

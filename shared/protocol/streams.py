@@ -91,6 +91,9 @@ MAXLEN: dict[StreamKind, int] = {
 
 DEAD_MAXLEN = 1_000
 TURNS_MAXLEN = 5_000
+PRESENT = "@"
+"""Marks the names of consumers that are subscribed to their presence channel while they live."""
+PRESENCE_PREFIX = b"parley:present:"
 SESSION_TTL_S = 45
 """A session's keys expire this long after its last keep-alive: its edge has died, or the client did not come back."""
 KEEP_ALIVE_S = 5.0
@@ -150,9 +153,21 @@ class Keys:
         """Hash: the metadata of each cloned voice, by name."""
         return b"parley:{0}:voices"
 
+    def secret(self, digest: str) -> bytes:
+        """What the holder of a client secret may do, as JSON, by the SHA-256 of the secret."""
+        return b"parley:{0}:secret:%s" % digest.encode()
+
+    def secret_uses(self, digest: str) -> bytes:
+        """How many sessions the client secret has opened."""
+        return b"parley:{0}:secret:%s:uses" % digest.encode()
+
     def recordings(self) -> bytes:
         """Hash: the recordings of the cloned voices, by digest."""
         return b"parley:{0}:recordings"
+
+    def presence_channel(self, consumer: str) -> bytes:
+        """Pub/Sub channel that nobody publishes to: a consumer is subscribed to its own for as long as it lives."""
+        return PRESENCE_PREFIX + consumer.encode()
 
     def stop_channel(self) -> bytes:
         """Pub/Sub channel: tells workers to stop work on stale turns."""

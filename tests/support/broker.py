@@ -1,4 +1,4 @@
-"""A private broker for one test: the one that comes with Parley."""
+"""A private broker for one test: the one that comes with Parley, or another."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,9 +11,9 @@ from tests.support.waiting import HANG_S
 
 
 @asynccontextmanager
-async def embedded_broker(data_dir: Path) -> AsyncIterator[Settings]:
-    """Run a broker. Yields settings with its URL."""
-    program = await find_program("", lambda reason: None)
+async def embedded_broker(data_dir: Path, path: str = "") -> AsyncIterator[Settings]:
+    """Run a broker: one of the folders in `path`, else the one that comes with Parley. Yields settings with its URL."""
+    program = await find_program(path, lambda reason: None)
     with private_folder() as folder:
         process = await asyncio.create_subprocess_exec(*broker_argv(program, folder))
         try:

@@ -42,6 +42,7 @@ class Client:
     can_pause: bool
     rate_hz: int = RATE_HZ
     largest_message: int = 1 << 20
+    shows_failures: bool = True
     starts_with: SessionSettings | None = None
     resumable: None = None
     said: dict[int, str] = field(default_factory=dict)

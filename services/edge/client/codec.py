@@ -31,6 +31,8 @@ class Codec(Protocol):
     """Sample rate of `Audio` and `ReplyAudio`. It may change until the first `Audio` is decoded."""
     largest_message: int
     """In bytes or characters; a larger message closes the connection."""
+    shows_failures: bool
+    """The client is told of a turn that failed; else the session says goodbye where nothing of the reply was heard."""
     can_pause: bool
     """The client keeps queued audio on a `Pause` and plays it on a `Resume`; else the session sends it again."""
 

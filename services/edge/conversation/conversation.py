@@ -33,13 +33,16 @@ class Conversation:
         new_playout: Callable[[], Playout],
         emit: Callable[[ev.Event], None],
         close: Callable[[int, str], None],
+        *,
+        deadline_s: float,
+        shows_failures: bool,
     ) -> None:
-        """`new_playout` makes the playout of the next reply."""
+        """`new_playout` makes the playout of the next reply. `deadline_s`: see `deadline`. `shows_failures`: see `Codec`."""
         self._bus, self._channel, self._session, self._observer = bus, channel, session, observer
         self._emit, self._close = emit, close
         self._loop = asyncio.get_running_loop()
         self._timers: dict[tuple[Timer, int], asyncio.TimerHandle] = {}
-        self._core = Core(session, new_playout, self._loop.time())
+        self._core = Core(session, new_playout, self._loop.time(), deadline_s=deadline_s, shows_failures=shows_failures)
         self._begun = False
 
     def begin(self, settings: SessionSettings) -> None:

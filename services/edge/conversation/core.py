@@ -45,6 +45,7 @@ def _end(state: State, what: End, at: Stamp) -> None:
     state.idle.end()
     replies.end(state, what.reason, at)
     state.turns.clear()
+    state.asked_s.clear()
 
 
 def _timer_fired(state: State, what: TimerFired, at: Stamp) -> None:
@@ -56,6 +57,10 @@ def _timer_fired(state: State, what: TimerFired, at: Stamp) -> None:
             barge_in.speech_lasted(state, turn, at)
         case Timer.TRANSCRIPT if turn is not None:
             turns.presume_words(state, turn, at)
+        case Timer.DEADLINE if turn is not None:
+            failures.deadline_of_turn(state, turn, at)
+        case Timer.DEADLINE if not what.turn:
+            failures.deadline_of_request(state, at)
         case Timer.IDLE:
             state.do(state.idle.waited(state.settings, at.now_s, silent=state.is_silent))
         case Timer.GOODBYE:
@@ -102,9 +107,18 @@ HANDLERS: dict[type, Callable[[State, Any, Stamp], None]] = {
 class Core:
     """One conversation, as values in and values out."""
 
-    def __init__(self, session: str, new_playout: Callable[[], Playout], began_s: float) -> None:
-        """`new_playout` makes the playout of the next reply, `began_s` is the time of the session's first sample."""
-        self.state = State(session, new_playout, began_s)
+    def __init__(
+        self,
+        session: str,
+        new_playout: Callable[[], Playout],
+        began_s: float,
+        *,
+        deadline_s: float,
+        shows_failures: bool,
+    ) -> None:
+        """`new_playout` makes the playout of the next reply, `began_s` is the time of the session's first sample.
+        `deadline_s`: see `deadline`; `shows_failures`: see `Codec`."""
+        self.state = State(session, new_playout, began_s, deadline_s, shows_failures)
 
     def on(self, what: Input, at: Stamp) -> list[Effect]:
         """What follows from this fact, action or timer, in order.

@@ -32,6 +32,8 @@ class Timer(Enum):
     """More of the turn's reply can be sent, or it was played to its end."""
     IDLE = "idle"
     """Nobody has said anything for a while."""
+    DEADLINE = "deadline"
+    """Nobody has worked on the turn for too long; turn 0: on what the client typed or requested."""
     GOODBYE = "goodbye"
     """The goodbye takes too long."""
 

@@ -108,6 +108,11 @@ class Playout:
         self._advance()
 
     @property
+    def next_sentence(self) -> int:
+        """Index of the first sentence that has not arrived completely."""
+        return self._current
+
+    @property
     def fully_received(self) -> bool:
         return self._expected is not None and self._current >= self._expected
 

@@ -19,7 +19,7 @@ Entry = tuple[str, int, list[Frame]]
 """Id, fence and frames of an entry of the log."""
 
 REPLAYED = {Timer.SILENCE, Timer.TRANSCRIPT, Timer.REPLY}
-"""Timers that decide what becomes of a turn. The others measure silence, and begin again when the client is there."""
+"""Timers that decide what becomes of a turn. The others measure how long a person waits, and begin again with the client."""
 
 
 class Rebuild:
@@ -72,13 +72,13 @@ class Rebuild:
             match effect:
                 case fx.Publish(frame):
                     self._publish(frame)
-                case fx.StartTimer(timer, delay_s, turn) if timer in REPLAYED:
-                    self.timers[timer, turn] = at.now_s + delay_s
+                case fx.StartTimer(timer, delay_s, turn):
+                    self.timers[timer, turn] = delay_s + (at if timer in REPLAYED else self._now).now_s
                 case fx.CancelTimer(timer, turn):
                     self.timers.pop((timer, turn), None)
                 case fx.TurnEnded():
                     self._ended.append(effect)
-                case fx.StartTimer() | fx.StopWorkers() | fx.SaveHistory() | fx.Close() | ev.ReplyAudio():
+                case fx.StopWorkers() | fx.SaveHistory() | fx.Close() | ev.ReplyAudio():
                     pass  # done by the edge before; or done once, at the end
                 case fx.Count() | fx.Silenced() | fx.FirstAudio() | fx.FirstPlayed():
                     pass

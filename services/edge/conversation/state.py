@@ -1,5 +1,6 @@
 """All that the core of a conversation knows, and the list of effects that its functions write to. Pure."""
 
+from collections import deque
 from collections.abc import Callable, Iterable
 
 from services.edge.client import actions as act
@@ -16,8 +17,15 @@ from shared.protocol.session import SessionSettings
 
 
 class State:
-    def __init__(self, session: str, new_playout: Callable[[], Playout], began_s: float) -> None:
-        self.session = session
+    def __init__(
+        self,
+        session: str,
+        new_playout: Callable[[], Playout],
+        began_s: float,
+        deadline_s: float,
+        shows_failures: bool,
+    ) -> None:
+        self.session, self.deadline_s, self.shows_failures = session, deadline_s, shows_failures
         self.settings = SessionSettings()
         self.effects: list[Effect] = []
 
@@ -30,6 +38,8 @@ class State:
         self.accepted_turns = 0
         self.open_commits = 0
         """Commits of the client that the log has not answered yet."""
+        self.asked_s: deque[float] = deque()
+        """When the client typed or requested what is not a turn yet."""
         self.waiting_request: act.RequestReply | None = None
         """The newest request for a reply; it waits until what was said before is understood."""
 

@@ -10,6 +10,9 @@ import structlog
 from fastapi import WebSocket
 from structlog.contextvars import bind_contextvars
 
+from services.edge.access.access import Access
+from services.edge.access.caller import Caller
+from services.edge.access.denied import Denied
 from services.edge.client import actions as act
 from services.edge.client.codec import Codec
 from services.edge.gateway.abilities import Abilities
@@ -38,6 +41,10 @@ GOODBYE_LEAD_S = 4.0
 """An agent says goodbye this long before the end of the drain, or half of its time before, if that is later."""
 CLOSING_S = 1.0
 """At the end of the drain, clients have this long to answer the close frame."""
+REVOKED_EVERY_S = 1.0
+"""How often it looks for sessions whose key was revoked."""
+SUBPROTOCOL = "realtime"
+"""The one that is accepted; a browser offers it beside the one that holds its key."""
 STOPPING = "the server is shutting down"
 MOVED = f"{STOPPING}: connect again with the resume token"
 
@@ -52,14 +59,15 @@ FAULTS = (1011, 1012)
 
 class Gateway:
     def __init__(self, settings: Settings, shutdown: Shutdown) -> None:
-        """Raises `BadAgents` if a file of an agent is wrong."""
+        """Raises `BadAgents` if a file of an agent is wrong, `BadSettings` if they leave open who may use the edge."""
         self.settings, self.shutdown = settings, shutdown
+        self.access = Access(settings, lambda: self.bus)
         self.agents = load_agents(settings)
         self.admission = Admission(settings, self._check_agents)
         self.voices = VoiceStore(settings.data_dir.expanduser() / "voices")
         self.bus: Bus | None = None
         self.sessions: set[Session] = set()
-        self._endings: set[asyncio.Future[tuple[int, str]]] = set()
+        self._endings: dict[asyncio.Future[tuple[int, str]], Caller] = {}
         self._empty = asyncio.Event()
         self._empty.set()
         self._suspended: set[asyncio.TimerHandle] = set()
@@ -77,10 +85,12 @@ class Gateway:
             async with asyncio.TaskGroup() as tasks:
                 watch = tasks.create_task(self.admission.watch(bus))
                 sharing = tasks.create_task(self.voices.share(bus))
+                revoking = tasks.create_task(self._end_revoked())
                 await self.shutdown.stopping.wait()
                 await self._drain()
                 watch.cancel()
                 sharing.cancel()
+                revoking.cancel()
         finally:
             self.bus = None
             self._end_all(1012, "the server lost its broker")
@@ -126,10 +136,27 @@ class Gateway:
         if wrong:
             raise BadAgents("\n".join(sorted(wrong)))
 
+    async def _end_revoked(self) -> None:
+        """Keep ending the sessions whose key is no longer valid, until cancelled."""
+        while True:
+            await asyncio.sleep(REVOKED_EVERY_S)
+            valid = {key.id for key in self.access.keys.valid().values()}
+            for ending, caller in tuple(self._endings.items()):
+                if caller.key is not None and caller.key.id not in valid and not ending.done():
+                    ending.set_result((1008, "the key of this session was revoked, or has expired"))
+
     def _end_all(self, code: int, reason: str) -> None:
         for ending in tuple(self._endings):
             if not ending.done():
                 ending.set_result((code, reason))
+
+    def _check_limit(self, caller: Caller) -> None:
+        """Raises `Denied` if the caller's key has all the sessions that it may have at the same time."""
+        if caller.key is None or caller.key.sessions is None:
+            return
+        if sum(other.id == caller.id for other in self._endings.values()) >= caller.key.sessions:
+            message = f"this key may have {caller.key.sessions} sessions at the same time, and has them"
+            raise Denied(429, "too_many_sessions", message)
 
     def refusal(self) -> Refusal | None:
         """Why no session can be accepted now; None if one can."""
@@ -155,19 +182,23 @@ class Gateway:
         websocket: WebSocket,
         codec: Codec,
         protocol: str,
+        caller: Caller,
         *,
-        subprotocol: str | None = None,
         browser: bool = False,
     ) -> None:
         """Run one client's session until it ends, or refuse it.
 
         `browser`: refuse with a close frame instead of an HTTP error, because a page cannot read the HTTP answer of a
         WebSocket handshake.
+
+        Raises:
+            Denied: the caller has too many sessions.
         """
+        self._check_limit(caller)
         if (refusal := self.refusal()) is not None:
             await self._refuse(websocket, refusal, browser=browser)
             return
-        await websocket.accept(subprotocol=subprotocol)
+        await websocket.accept(subprotocol=_subprotocol(websocket))
         assert self.bus is not None  # noqa: S101 - checked by `refusal`; only the accept was awaited since
         loop = asyncio.get_running_loop()
         ending: asyncio.Future[tuple[int, str]] = loop.create_future()
@@ -187,10 +218,10 @@ class Gateway:
             protocol=protocol, engine_of=self.admission.engine, on_resume=ask_to_resume,
         )  # fmt: skip
         bind_contextvars(session=session.id)
-        log.info("session began", protocol=protocol)
+        log.info("session began", protocol=protocol, caller=caller.id)
         self.sessions.add(session)
         self._empty.clear()
-        self._endings.add(ending)
+        self._endings[ending] = caller
         active = metrics.sessions_active.labels(protocol)
         active.inc()
         outcome = "failed"
@@ -200,7 +231,7 @@ class Gateway:
             socket.attach(session.receive)
             outcome = await self._until_closed(websocket, session, ending, resuming)
         finally:
-            self._endings.discard(ending)
+            del self._endings[ending]
             self.sessions.discard(session)
             if not self.sessions:
                 self._empty.set()
@@ -292,11 +323,15 @@ class Gateway:
         metrics.sessions_refused.labels(refusal.code).inc()
         log.warning("session refused", reason=reason)
         if browser:
-            await websocket.accept()
+            await websocket.accept(subprotocol=_subprotocol(websocket))
             await websocket.close(1013, reason[:120])
         else:
             response = error_response(503, "unavailable", reason, {"Retry-After": "1"})
             await websocket.send_denial_response(response)
+
+
+def _subprotocol(websocket: WebSocket) -> str | None:
+    return SUBPROTOCOL if SUBPROTOCOL in websocket.scope.get("subprotocols", ()) else None
 
 
 async def _disconnected(websocket: WebSocket) -> int:

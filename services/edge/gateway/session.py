@@ -111,6 +111,8 @@ class Session:
             lambda: Playout(codec.rate_hz, settings.reply_ahead_s, keeps=not codec.can_pause),
             self._emit,
             self._close,
+            deadline_s=settings.turn_deadline_s,
+            shows_failures=codec.shows_failures,
         )
 
     # -- the client's side ------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 It owns the messages and the order in which a client may send them. Pure.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal, get_args
 
@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 from services.edge.client import actions as act
 from services.edge.client import events as ev
 from services.edge.protocols.fields import STRING_TYPE, BadField, array, checked, text, whole
-from services.edge.protocols.session_settings import Config, shown_settings, with_settings
+from services.edge.protocols.session_settings import Config, Settable, shown_settings, with_settings
 from shared.protocol.session import MAX_INSTRUCTIONS, MAX_TEXT, ReplyOptions, SessionSettings
 
 RATES_HZ = (8000, 16000, 24000, 48000)
@@ -120,9 +120,12 @@ class StreamCodec:
     largest_message = 1024 * 1024  # ten seconds at the highest rate
     starts_with = None
     can_pause = True
+    shows_failures = True
 
-    def __init__(self, rate_hz: int, defaults: SessionSettings) -> None:
+    def __init__(self, rate_hz: int, defaults: SessionSettings, bound: Collection[str] = ()) -> None:
+        """`bound`: the names of the settings that the client may not change."""
         self.rate_hz = rate_hz
+        self._bound = bound
         self._settings = defaults
         self._started = False
         self._listening = False
@@ -163,14 +166,14 @@ class StreamCodec:
     def _act(self, message: ClientMessage) -> tuple[act.Action, ...]:
         match message:
             case StartMessage(config=config, history=history, resume=token, received=received):
-                self._settings = with_settings(self._settings, config or {}, "config")
+                self._settings = self._changed(config or {})
                 self._started = self._listening = True
                 start = self._start(history or [])
                 if token is None:
                     return start
                 return (act.Resume(token, received.n, received.turn, received.samples, start),)
             case ConfigMessage(config=config):
-                self._settings = with_settings(self._settings, config or {}, "config")
+                self._settings = self._changed(config or {})
                 return (act.Configure(self._settings),)
             case TextMessage():
                 return self._words(message)
@@ -183,6 +186,13 @@ class StreamCodec:
                 return (act.Stop(),) if listening else ()
             case BareMessage(type=kind):
                 return (_ACTIONS[kind],)
+
+    def _changed(self, config: Settable) -> SessionSettings:
+        """The settings with these changes. Raises `BadField` if one of them cannot be changed."""
+        for name, value in config.items():
+            if name in self._bound and value != getattr(self._settings, name):
+                raise BadField(f"config.{name}", "was set when the client secret was created")
+        return with_settings(self._settings, config, "config")
 
     def _start(self, history: Sequence[SaidMessage]) -> tuple[act.Action, ...]:
         """Start, and put the history on record. With a history the agent has greeted the person already."""

@@ -77,6 +77,7 @@ class TwilioCodec:
     starts_with = None
     can_pause = False
     resumable = None
+    shows_failures = False
 
     def __init__(self, agents: Agents) -> None:
         self._agents = agents

@@ -46,7 +46,9 @@ CAUSES = (
     Scenario(
         "LeaseSilent",
         {
-            'parley_stream_oldest_pending_seconds{stream="jobs:tts", instance="edge-1"}': holds((6, 5), (7, 5), (0, 5)),
+            'parley_stream_oldest_pending_seconds{stream="jobs:tts", instance="edge-1"}': holds(
+                (10, 5), (11, 5), (0, 5)
+            ),
             'parley_stream_oldest_pending_seconds{stream="jobs:llm", instance="edge-1"}': holds((1, 15)),
         },
         {
@@ -56,7 +58,7 @@ CAUSES = (
                 (
                     ticket(stage="tts", stream="jobs:tts"),
                     (
-                        "A worker has not renewed the lease of a job in jobs:tts for 7s, and no other worker has "
+                        "A worker has not renewed the lease of a job in jobs:tts for 11s, and no other worker has "
                         "taken the job over."
                     ),
                 )

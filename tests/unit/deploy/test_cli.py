@@ -55,6 +55,20 @@ def test_wrong_settings_of_a_service_are_printed_without_a_traceback(
     assert (result.exit_code, result.stdout, result.stderr) == (2, "", "PARLEY_X=1: wrong\n")
 
 
+@pytest.mark.parametrize("command", ["up", "edge"])
+def test_a_start_that_would_be_open_to_everybody_is_refused(
+    command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PARLEY_HOST", "0.0.0.0")
+    monkeypatch.setenv("PARLEY_DATA_DIR", str(tmp_path))
+    result = CliRunner().invoke(app, [command])
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("PARLEY_HOST=0.0.0.0: everybody")
+    assert "parley keys create" in line
+    assert "PARLEY_OPEN=true" in line
+
+
 @pytest.mark.parametrize("command", [["config"], ["config", "--json"], ["doctor"], ["up"]])
 def test_every_wrong_setting_is_named(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PARLEY_PORT", "abc")

@@ -72,7 +72,7 @@ def test_every_frame_of_a_log_and_every_action_has_a_handler() -> None:
 
 
 def new_core() -> Core:
-    core = Core("session", lambda: Playout(RATE_HZ, 30), 0.0)
+    core = Core("session", lambda: Playout(RATE_HZ, 30), 0.0, deadline_s=20.0, shows_failures=True)
     core.on(Begin(SessionSettings()), AT)
     return core
 

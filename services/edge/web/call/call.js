@@ -11,7 +11,7 @@ import { Loudspeaker } from "/web/call/loudspeaker.js";
 import { Microphone } from "/web/call/microphone.js";
 import { Player } from "/web/call/player.js";
 import { Turns } from "/web/call/turns.js";
-import { connectionError, notReadyError } from "/web/call/errors.js";
+import { connectionError, refusalOf } from "/web/call/errors.js";
 import { said } from "/web/call/said.js";
 
 export const RATE = 16_000;
@@ -294,7 +294,7 @@ export class Call {
     if (detail.established || detail.reason) return;
     const signal = AbortSignal.timeout(CHECK_TIMEOUT_MS);
     const response = await fetch("/test-connection", { method: "POST", signal }).catch(() => null);
-    const why = response ? notReadyError(await response.json().catch(() => ({}))) : "";
+    const why = response ? refusalOf(await response.json().catch(() => ({}))) : "";
     if (why && this.connection.status === "waiting") this.showError(why, retryAtMs);
   }
 

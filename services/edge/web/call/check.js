@@ -20,9 +20,9 @@ export class Check {
     this.outcome.replaceChildren(line("Checking…"));
     try {
       const signal = AbortSignal.timeout(TIMEOUT_MS);
-      const { ok, stages = {} } = await (await fetch("/test-connection", { method: "POST", signal })).json();
+      const { ok, stages = {}, error } = await (await fetch("/test-connection", { method: "POST", signal })).json();
       const lines = Object.entries(stages).map(([stage, value]) => line(stageName(stage), isWell(value), value?.error));
-      this.outcome.replaceChildren(line(ok ? "Everything is ready." : "Not everything is ready.", ok), ...lines);
+      this.outcome.replaceChildren(line(error?.message ?? (ok ? "Everything is ready." : "Not everything is ready."), Boolean(ok)), ...lines);
     } catch {
       this.outcome.replaceChildren(line("The server did not answer.", false));
     }

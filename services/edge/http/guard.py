@@ -1,0 +1,71 @@
+"""The gate before all routes: it refuses what `Access` denies, and adds the headers that protect the pages."""
+
+from typing import Any
+
+import structlog
+from fastapi import Request, WebSocket
+from fastapi.responses import JSONResponse
+
+from services.edge.access.access import Access
+from services.edge.access.caller import Caller
+from services.edge.access.denied import Denied
+from services.edge.access.request import request_of
+from services.edge.gateway.errors import error_response
+
+log = structlog.get_logger()
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""The pages load nothing from elsewhere, and no page shows them in a frame. `'self'` covers the WebSocket."""
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(self), payment=(), usb=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+UNAUTHORIZED = 401
+_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+
+
+class Guard:
+    """ASGI middleware. A WebSocket is refused before it is accepted, with the status of an HTTP answer."""
+
+    def __init__(self, app: Any, access: Access) -> None:
+        self._app, self._access = app, access
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+
+        async def harden(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                there = {name.lower() for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(one for one in _HEADERS if one[0] not in there)]
+            await send(message)
+
+        request = request_of(scope)
+        try:
+            scope.setdefault("state", {})["caller"] = await self._access.admit(request)
+        except Denied as denied:
+            log.warning("request refused", code=denied.code, address=request.address, path=request.path[:100])
+            await denial(denied)(scope, receive, harden)
+            return
+        await self._app(scope, receive, harden)
+
+
+def denial(denied: Denied) -> JSONResponse:
+    """The answer to a request that is refused."""
+    headers = {"WWW-Authenticate": "Bearer"} if denied.status == UNAUTHORIZED else {}
+    return error_response(denied.status, denied.code, str(denied), headers)
+
+
+def caller_of(connection: Request | WebSocket) -> Caller:
+    """Who sent this request."""
+    caller: Caller = connection.state.caller
+    return caller
