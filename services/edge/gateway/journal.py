@@ -25,6 +25,7 @@ class Journal:
         self._channel = channel
         self._known: Counter[tuple[str, int]] = Counter()
         self._known_chars: Counter[int] = Counter()
+        self._unwritten = 0  # events that the client has received, and a killed edge had not yet written
 
     def restore(self, sent: Iterable[EventSent], since: int, received: int) -> None:
         """The client has received the events up to the number `received`; events are rebuilt from the number `since` on."""
@@ -33,6 +34,7 @@ class Journal:
             if since < event.number <= received:
                 self._known[event.name, event.turn] += 1
                 self._known_chars[event.turn] += event.chars
+        self._unwritten = max(0, received - self.number)
         self.number = max(self.number, received)
 
     def unknown(self, event: ev.Event) -> ev.Event | None:
@@ -41,9 +43,14 @@ class Journal:
         if isinstance(event, ev.ReplyText):
             known = min(self._known_chars[turn], len(event.text))
             self._known_chars[turn] -= known
-            return replace(event, text=event.text[known:]) if known < len(event.text) else None
-        if self._known[type(event).__name__, turn]:
+            if known == len(event.text):
+                return None
+            event = replace(event, text=event.text[known:])
+        elif self._known[type(event).__name__, turn]:
             self._known[type(event).__name__, turn] -= 1
+            return None
+        if self._unwritten:  # the edge sent it, and was killed before the broker had it
+            self._unwritten -= 1
             return None
         return event
 

@@ -1,10 +1,13 @@
 /**
  * The connection to the server: one WebSocket at a time, reconnected when it is lost. Uses no audio and no DOM.
+ * A new connection resumes the session, if the server still has it: no event and no sample is lost or repeated.
  *
  * A connection counts as open when the server has sent `ready`: the server may refuse a session after the handshake.
  * Reconnects with exponential back-off, and with jitter so that the clients of a restarted server do not all
  * reconnect at the same moment. Reconnects immediately when the network or the page comes back.
  */
+
+import { Received } from "/web/call/received.js";
 
 const FIRST_DELAY_MS = 400;
 const LONGEST_DELAY_MS = 15_000;
@@ -25,18 +28,26 @@ export class Connection {
     this.status = "closed";
     this.attempt = 0;
     this.droppedChunks = 0;
+    this.received = new Received();
     window.addEventListener("online", () => this.retryNow());
     document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && this.retryNow());
   }
 
+  /** Begins a new session. */
   open() {
     this.attempt = 0;
+    this.received.forget();
     this.connect();
   }
 
   close() {
     this.disconnect(1000);
     this.setStatus("closed");
+  }
+
+  /** Whether the session can go on after the connection was lost. */
+  get resumable() {
+    return Boolean(this.received.token);
   }
 
   /** Whether a message can be sent. A socket stops being open before its `onclose` is called. */
@@ -79,7 +90,7 @@ export class Connection {
     socket.binaryType = "arraybuffer";
     this.socket = socket;
     this.established = false;
-    socket.onopen = () => this.transmit(JSON.stringify({ type: "start_streaming", ...this.start() }));
+    socket.onopen = () => this.transmit(JSON.stringify({ type: "start_streaming", ...this.start(), ...this.received.fields }));
     socket.onmessage = ({ data }) => this.receive(data);
     socket.onclose = ({ code, reason }) => this.lost(code, reason);
     this.timer = setTimeout(() => this.lost(1006, ""), READY_TIMEOUT_MS);
@@ -89,10 +100,12 @@ export class Connection {
   receive(data) {
     this.frames.add("server", data);
     if (typeof data !== "string") {
+      this.received.audio(data);
       this.onAudio(data);
       return;
     }
     const message = JSON.parse(data);
+    this.received.message(message);
     if (message.type === "pong") this.unanswered = null;
     if (message.type === "ready") {
       clearTimeout(this.timer);
