@@ -4,8 +4,9 @@ This file defines what each key and field holds and the order of writes. The bus
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from enum import Enum
 from typing import Any, Protocol
 
 from shared.audio.voices import ClonedVoice, VoiceInfo
@@ -14,10 +15,19 @@ from shared.bus.broker_clock import BrokerClock
 from shared.bus.connection import ReplyCallback
 from shared.observability import metrics
 from shared.protocol.codec import BadFrame
-from shared.protocol.frames import Frame, History, ResumePoint, SessionEnded, SettingsChanged, codec
+from shared.protocol.frames import Frame, History, ResumePoint, SessionEnded, SessionStarted, SettingsChanged, codec
 from shared.protocol.session import Message, SessionSettings
-from shared.protocol.streams import ENDED_TTL_S, SESSION_TTL_S, TURNS_MAXLEN, Keys
+from shared.protocol.streams import ENDED_TTL_S, MAXLEN, SESSION_TTL_S, TURNS_MAXLEN, Keys, StreamKind
 from shared.protocol.turn_record import BadRecord, TurnRecord
+
+
+class SessionState(Enum):
+    """What the broker has of a session that its edge has begun."""
+
+    WHOLE = "whole"
+    UNHEARD = "unheard"
+    """No vad worker has the session or will get it: its job is lost."""
+    LOST = "lost"
 
 
 class Records(Protocol):
@@ -63,10 +73,9 @@ class Records(Protocol):
         packed = codec.entry([codec.encode(SettingsChanged(settings))])
         self.send(b"HSET", self.keys.session(session), b"settings", packed)
 
-    def save_history(self, session: str, messages: Sequence[Message], keys: Sequence[str] = ()) -> None:
-        """`keys`: that of each message."""
-        body = codec.entry([codec.encode(History(tuple(messages), tuple(keys)))])
-        self.send(b"SET", self.keys.history(session), body, b"EX", SESSION_TTL_S)
+    def packed_history(self, session: str, history: History) -> tuple[bytes, bytes]:
+        """Return the key and the value under which a session's history is saved."""
+        return self.keys.history(session), codec.entry([codec.encode(history)])
 
     async def conversation(self, session: str) -> tuple[SessionSettings, tuple[Message, ...]]:
         """Return the session's settings (the defaults if none are valid) and its history, in one round trip."""
@@ -131,6 +140,25 @@ class Records(Protocol):
         """Extend the life of the session's keys by `SESSION_TTL_S`."""
         for key in self.keys.of_session(session):
             self.send(b"EXPIRE", key, SESSION_TTL_S)
+
+    def request_listener(self, started: SessionStarted) -> None:
+        """Give the session to a vad worker."""
+        keys = (self.keys.jobs("vad"), self.keys.session(started.session))
+        body = codec.entry([codec.encode(started)])
+        self.send_script(scripts.LISTEN, keys, (MAXLEN[StreamKind.JOBS_VAD], body), lambda reply: None)
+
+    def check_alive(self, session: str, on_state: Callable[[SessionState], None]) -> None:
+        """As `keep_alive`, for a session that has been kept alive before; `on_state` takes what the broker has of it."""
+
+        def on_reply(reply: Any) -> None:
+            if isinstance(reply, bytes):
+                on_state(SessionState(reply.decode()))
+
+        log = self.keys.stream(StreamKind.OUT, session)
+        hash_ = self.keys.session(session)
+        others = [key for key in self.keys.of_session(session) if key not in (log, hash_)]
+        keys = (self.keys.jobs("vad"), hash_, log, *others)
+        self.send_script(scripts.KEEP_ALIVE, keys, ("vad", SESSION_TTL_S), on_reply)
 
     # -- client secrets ---------------------------------------------------------------------------
 

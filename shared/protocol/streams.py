@@ -25,7 +25,7 @@ JOBS = {"vad": StreamKind.JOBS_VAD, "asr": StreamKind.JOBS_ASR, "llm": StreamKin
 # If a frame goes to several streams, the edge's log (OUT) comes last: every frame in the log has been handed on.
 ROUTES: dict[str, dict[type[Frame], tuple[StreamKind, ...]]] = {
     "edge": {
-        fr.SessionStarted: (StreamKind.JOBS_VAD, StreamKind.OUT),
+        fr.SessionStarted: (StreamKind.OUT,),  # and to JOBS_VAD: see `Records.request_listener`
         fr.SessionEnded: (StreamKind.IN, StreamKind.OUT),
         fr.SessionResumed: (StreamKind.OUT,),
         fr.EventSent: (StreamKind.EVENTS,),
@@ -77,7 +77,7 @@ ROUTES: dict[str, dict[type[Frame], tuple[StreamKind, ...]]] = {
 JOB_KINDS: dict[str, frozenset[type[Frame]]] = {
     stage: frozenset(frame for routes in ROUTES.values() for frame, kinds in routes.items() if jobs in kinds)
     for stage, jobs in JOBS.items()
-}
+} | {"vad": frozenset({fr.SessionStarted})}
 """The frames that are jobs of each stage."""
 
 MAXLEN: dict[StreamKind, int] = {
@@ -96,8 +96,6 @@ PRESENT = "@"
 PRESENCE_PREFIX = b"parley:present:"
 SESSION_TTL_S = 45
 """A session's keys expire this long after its last keep-alive: its edge has died, or the client did not come back."""
-KEEP_ALIVE_S = 5.0
-"""How often an edge prolongs the life of its sessions' keys."""
 ENDED_TTL_S = 10
 """The keys of a session that has ended expire after this time, in which its vad worker reads the end."""
 
@@ -114,9 +112,13 @@ class Keys:
     def jobs(self, stage: str) -> bytes:
         return b"parley:{0}:%s" % JOBS[stage].value.encode()
 
+    def data(self) -> bytes:
+        """A random id of everything that the broker stores. It changes when the broker has lost it."""
+        return b"parley:{0}:data"
+
     def session(self, session: str) -> bytes:
-        """Hash: `settings`, the vad worker's `checkpoint`, the `line` that serves the session, the hash of its resume `token`,
-        and its `resume_points`."""
+        """Hash: `settings`, the `job` of its vad worker and that worker's `checkpoint`, the `line` that serves the session, the
+        hash of its resume `token`, and its `resume_points`."""
         return b"parley:{0}:session:%s" % session.encode()
 
     def history(self, session: str) -> bytes:
@@ -128,7 +130,12 @@ class Keys:
         return [*streams, self.session(session), self.history(session)]
 
     def dead(self, stage: str) -> bytes:
+        """Stream: what a stage gave up, with the reason."""
         return b"parley:{0}:dead:%s" % stage.encode()
+
+    def dead_content(self, stage: str) -> bytes:
+        """Stream: the bytes of the dead letters, by the same `id`. They are kept for less time."""
+        return b"parley:{0}:dead-content:%s" % stage.encode()
 
     def ready(self, stage: str) -> bytes:
         """Sorted set: the stage's ready workers, scored by the time (ms) at which they expire."""

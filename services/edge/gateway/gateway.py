@@ -1,6 +1,7 @@
 """The gateway: accepts or refuses clients, and runs each session from its first message to its close."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -16,23 +17,26 @@ from services.edge.access.denied import Denied
 from services.edge.client import actions as act
 from services.edge.client.codec import Codec
 from services.edge.gateway.abilities import Abilities
-from services.edge.gateway.admission import NO_BROKER, Admission, Refusal
+from services.edge.gateway.admission import NO_BROKER, RETRY_AFTER_S, Admission, Refusal, stages_of
 from services.edge.gateway.errors import error_response
+from services.edge.gateway.recorder import Recordings
 from services.edge.gateway.resume import take_session
-from services.edge.gateway.session import Session
-from services.edge.gateway.socket import socket_of
+from services.edge.gateway.session import Session, end_session
+from services.edge.gateway.socket import LARGEST_MESSAGE_BYTES, socket_of
 from services.edge.gateway.voice_store import VoiceStore
 from shared.agents.folder import BadAgents, load_agents, where
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone
 from shared.observability import metrics
-from shared.protocol.streams import KEEP_ALIVE_S
+from shared.protocol.session import SessionSettings
 from shared.protocol.turns import WHOLE_SESSION
 from shared.settings import Settings
 from shared.worker.lifecycle import Shutdown
 
 log = structlog.get_logger()
 
+KEEP_ALIVE_S = 2.0
+"""Also the time within which a session notices that the broker has lost its data."""
 FIRST_MESSAGE_S = 10.0
 """A client that has not started its session by then is disconnected."""
 DRAIN_CHECK_S = 0.05
@@ -53,6 +57,9 @@ RESUME_S = 5.0
 DELIBERATE = (1000, 1001, 1005)
 """Close codes of a client that has ended its session. With any other it has lost its connection."""
 
+UNENDED = 10_000
+"""Sessions that ended without a broker and are remembered, so that the next bus can tell the workers."""
+
 FAULTS = (1011, 1012)
 """Close codes of a failed session: an internal error, or a shutdown or loss of the broker."""
 
@@ -67,6 +74,7 @@ class Gateway:
         self.voices = VoiceStore(settings.data_dir.expanduser() / "voices")
         self.bus: Bus | None = None
         self.sessions: set[Session] = set()
+        self._unended: deque[str] = deque(maxlen=UNENDED)
         self._endings: dict[asyncio.Future[tuple[int, str]], Caller] = {}
         self._empty = asyncio.Event()
         self._empty.set()
@@ -80,16 +88,19 @@ class Gateway:
             BadAgents: an agent asks for what the workers cannot do.
         """
         self.bus = bus
+        self._end_remembered(bus)
         try:
             await self.admission.refresh(bus)
             async with asyncio.TaskGroup() as tasks:
                 watch = tasks.create_task(self.admission.watch(bus))
                 sharing = tasks.create_task(self.voices.share(bus))
+                recording = tasks.create_task(Recordings(self.settings, self.sessions).run(bus))
                 revoking = tasks.create_task(self._end_revoked())
                 await self.shutdown.stopping.wait()
                 await self._drain()
                 watch.cancel()
                 sharing.cancel()
+                recording.cancel()
                 revoking.cancel()
         finally:
             self.bus = None
@@ -150,6 +161,11 @@ class Gateway:
             if not ending.done():
                 ending.set_result((code, reason))
 
+    def _end_remembered(self, bus: Bus) -> None:
+        """Tell the workers which sessions ended while there was no broker: they would keep them for two minutes."""
+        while self._unended:
+            end_session(bus, self._unended.popleft(), "failed")
+
     def _check_limit(self, caller: Caller) -> None:
         """Raises `Denied` if the caller's key has all the sessions that it may have at the same time."""
         if caller.key is None or caller.key.sessions is None:
@@ -158,15 +174,16 @@ class Gateway:
             message = f"this key may have {caller.key.sessions} sessions at the same time, and has them"
             raise Denied(429, "too_many_sessions", message)
 
-    def refusal(self) -> Refusal | None:
-        """Why no session can be accepted now; None if one can."""
+    def refusal(self, settings: SessionSettings | None = None) -> Refusal | None:
+        """Why no session with these settings can be accepted now; None if one can. Without settings: those of the default agent."""
         if self.shutdown.stopping.is_set():
             return Refusal("stopping", STOPPING)
         if self.bus is None:
             return NO_BROKER
         if len(self.sessions) >= self.settings.max_sessions:
             return Refusal("full", f"the server is full: it accepts {self.settings.max_sessions} sessions")
-        return self.admission.refusal()
+        needed = stages_of(settings or self.agents.default.settings)
+        return self.admission.refusal(needed, len(self.sessions))
 
     async def fresh_refusal(self) -> Refusal | None:
         """As `refusal`, after a new reading of the stages."""
@@ -183,10 +200,11 @@ class Gateway:
         codec: Codec,
         protocol: str,
         caller: Caller,
+        settings: SessionSettings,
         *,
         browser: bool = False,
     ) -> None:
-        """Run one client's session until it ends, or refuse it.
+        """Run one client's session until it ends, or refuse it. `settings`: those that it has if the client changes none.
 
         `browser`: refuse with a close frame instead of an HTTP error, because a page cannot read the HTTP answer of a
         WebSocket handshake.
@@ -195,11 +213,13 @@ class Gateway:
             Denied: the caller has too many sessions.
         """
         self._check_limit(caller)
-        if (refusal := self.refusal()) is not None:
+        if (refusal := self.refusal(settings)) is not None:
             await self._refuse(websocket, refusal, browser=browser)
             return
         await websocket.accept(subprotocol=_subprotocol(websocket))
-        assert self.bus is not None  # noqa: S101 - checked by `refusal`; only the accept was awaited since
+        if (bus := self.bus) is None:  # lost during the accept
+            await websocket.close(1013, NO_BROKER.message)
+            return
         loop = asyncio.get_running_loop()
         ending: asyncio.Future[tuple[int, str]] = loop.create_future()
         resuming: asyncio.Future[act.Resume] = loop.create_future()
@@ -214,7 +234,7 @@ class Gateway:
 
         socket = socket_of(websocket)
         session = Session(
-            self.bus, codec, self.settings, self.admission.abilities(), socket.send_now, close,
+            bus, codec, self.settings, self.admission.abilities(), socket.send_now, close,
             protocol=protocol, engine_of=self.admission.engine, on_resume=ask_to_resume,
         )  # fmt: skip
         bind_contextvars(session=session.id)
@@ -228,7 +248,8 @@ class Gateway:
         try:
             if codec.starts_with is not None:
                 session.start(codec.starts_with)
-            socket.attach(session.receive)
+            # a character has up to 4 bytes; the session knows the rest of the limit
+            socket.attach(session.receive, min(4 * codec.largest_message, LARGEST_MESSAGE_BYTES))
             outcome = await self._until_closed(websocket, session, ending, resuming)
         finally:
             del self._endings[ending]
@@ -238,6 +259,10 @@ class Gateway:
             if outcome == "suspended":
                 self._suspend(session)
             else:
+                if session.started and bus is not self.bus:
+                    self._unended.append(session.id)
+                    if self.bus is not None:
+                        self._end_remembered(self.bus)
                 session.end(outcome)
             active.dec()
             metrics.sessions_total.labels(protocol, outcome).inc()
@@ -255,18 +280,17 @@ class Gateway:
         async with asyncio.TaskGroup() as tasks:
             gone = tasks.create_task(_disconnected(websocket))
             while not gone.done() and not ending.done():
-                wait_s = KEEP_ALIVE_S if session.started else FIRST_MESSAGE_S
                 either: list[asyncio.Future[Any]] = [gone, ending]
                 if resuming is not None:
                     either.append(resuming)
-                await asyncio.wait(either, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(either, timeout=KEEP_ALIVE_S, return_when=asyncio.FIRST_COMPLETED)
                 if gone.done() or ending.done():
                     break
                 if resuming is not None and resuming.done():
                     await self._resume(session, resuming.result())
                     resuming = None
                 session.keep_alive()
-                if not session.started:
+                if not session.started and loop.time() - session.began_s >= FIRST_MESSAGE_S:
                     ending.set_result((1008, f"the session was not started within {FIRST_MESSAGE_S:g} s"))
                 elif loop.time() - session.began_s > self.settings.max_session_s:
                     session.hang_up(1008, f"the session reached its limit of {self.settings.max_session_s} s")
@@ -326,7 +350,7 @@ class Gateway:
             await websocket.accept(subprotocol=_subprotocol(websocket))
             await websocket.close(1013, reason[:120])
         else:
-            response = error_response(503, "unavailable", reason, {"Retry-After": "1"})
+            response = error_response(503, "unavailable", reason, {"Retry-After": str(RETRY_AFTER_S)})
             await websocket.send_denial_response(response)
 
 

@@ -23,9 +23,11 @@ from services.edge.conversation.playout import Playout
 from services.edge.gateway.abilities import Abilities, Unable
 from services.edge.gateway.audio_input import AudioInput
 from services.edge.gateway.journal import NOT_NUMBERED, Journal
+from services.edge.gateway.limits import TokenBucket
 from services.edge.gateway.resume import POINTS_KEPT, START, SavedSession, new_token, token_hash
 from shared.bus.bus import Channel
 from shared.bus.reader import Subscription
+from shared.bus.records import SessionState
 from shared.bus.session_store import SessionStore
 from shared.observability import metrics
 from shared.protocol import frames as fr
@@ -38,9 +40,24 @@ from shared.settings import Settings
 
 log = structlog.get_logger()
 
+ASKS_PER_S, ASKS_BURST = 4.0, 16.0
+"""Typed turns, requested replies and changes of settings that one client may send: each is work for the workers. A person needs
+one a second; more than that would only wait, and delay what others say."""
+REFUSING_S = 2.0
+"""The client is warned when the broker has taken nothing for this long."""
+REFUSING_LONGEST_S = 30.0
+"""The session is closed when the broker has taken nothing for this long."""
+
 ResumeCallback = Callable[[act.Resume], None]
 Send = Callable[[str | bytes], bool]
 Close = Callable[[int, str], None]
+
+
+def end_session(bus: SessionStore, session: str, reason: str) -> None:
+    """Tell the workers that a session has ended."""
+    bus.channel("edge", session).publish(fr.SessionEnded(reason))
+    bus.stop(session, WHOLE_SESSION, 0)
+    bus.expire_soon(session)
 
 
 class Session:
@@ -73,9 +90,11 @@ class Session:
         self.began_s = self._asked_s = self._loop.time()
         """When the session began, by the event loop's clock; perhaps on another connection."""
         self._began_ms = bus.clock.now_ms()
+        self._asks = TokenBucket(ASKS_PER_S, ASKS_BURST, self.began_s)
         self._subscription: Subscription | None = None
         self._counted_s = 0.0  # seconds of audio that the metrics know of
         self._opened = False
+        self._warned_of_refusing = False
         self._taken = False  # by another connection
         self._token = ""
         self._points: list[fr.ResumePoint] = []
@@ -146,8 +165,10 @@ class Session:
             self._token = new_token(self.id)
             self._bus.open_line(self.id, self.line, token_hash(self._token))
             self._save_point(START)
-        self._channel.publish(fr.SessionStarted(self.id, settings))
-        self.keep_alive()
+        started = fr.SessionStarted(self.id, settings)
+        self._bus.request_listener(started)
+        self._channel.publish(started)
+        self._bus.keep_alive(self.id)
         self._subscription = self._bus.follow(StreamKind.OUT, self.id, START, self.deliver)
         self._emit(self._ready(resumed=False))
         self.conversation.begin(settings)
@@ -169,7 +190,7 @@ class Session:
         self._codec.resumable.resume(saved.settings)
         self._audio_input.go_on_from(saved.input_samples)
         self._journal.restore(saved.sent, point.events, wish.number)
-        self.keep_alive()
+        self._bus.keep_alive(self.id)
         restore = Restore(saved.settings, point, saved.history, wish.turn, wish.samples)
         events = self.conversation.rebuild(restore, saved.entries)
         self._emit(self._ready(resumed=True))
@@ -198,7 +219,8 @@ class Session:
         """The client has lost its connection: the session goes on without it, until `end_line`."""
         self._unsubscribe()
         self.conversation.suspend()
-        self.keep_alive()
+        self._bus.keep_alive(self.id)
+        self._count_audio()
         self.started = False
 
     def _ready(self, *, resumed: bool) -> ev.Ready:
@@ -215,11 +237,33 @@ class Session:
         self._bus.save_resume_points(self.id, self._points)
 
     def keep_alive(self) -> None:
-        """Prolong the life of the session's keys. Called regularly."""
+        """Prolong the life of the session's keys, and check that the broker has them. Called regularly."""
         if self.started:
-            self._bus.keep_alive(self.id)
-            counted_s, self._counted_s = self._counted_s, self._audio_input.received_s
-            metrics.audio_seconds.labels("in", self.protocol).inc(self._counted_s - counted_s)
+            self._bus.check_alive(self.id, self._on_state)
+            self._check_refusing()
+            self._count_audio()
+
+    def _on_state(self, state: SessionState) -> None:
+        if not self.started:
+            return
+        if state is SessionState.LOST:
+            self._close(1012, "the broker lost the session's data")
+        elif state is SessionState.UNHEARD:
+            log.warning("session without a vad worker", session=self.id)
+            self._bus.request_listener(fr.SessionStarted(self.id, self.settings))
+
+    def _check_refusing(self) -> None:
+        """Warn the client once, when nothing that it says reaches the workers; close the session when that lasts."""
+        refusing_s = self._bus.refusing_s
+        if refusing_s > REFUSING_LONGEST_S:
+            self._close(1012, "the broker is full")
+        elif refusing_s > REFUSING_S and not self._warned_of_refusing:
+            self.notify("broker_full", "the broker takes no data at the moment: what you say is lost")
+        self._warned_of_refusing = refusing_s > REFUSING_S
+
+    def _count_audio(self) -> None:
+        counted_s, self._counted_s = self._counted_s, self._audio_input.received_s
+        metrics.audio_seconds.labels("in", self.protocol).inc(self._counted_s - counted_s)
 
     def end(self, reason: str) -> None:
         """End the session: the client has disconnected, or is disconnected now."""
@@ -230,9 +274,8 @@ class Session:
             return
         self.conversation.end(reason)
         if self.started:
-            self._channel.publish(fr.SessionEnded(reason))
-            self._bus.stop(self.id, WHOLE_SESSION, 0)
-            self._bus.expire_soon(self.id)
+            end_session(self._bus, self.id, reason)
+            self._count_audio()
             self.started = False
 
     def _unsubscribe(self) -> None:
@@ -261,6 +304,13 @@ class Session:
         match action:
             case act.Start(settings):
                 self.start(settings)
+            case act.Say() | act.RequestReply() | act.Configure() if self.started and not self._asks.take(
+                1, self._loop.time()
+            ):
+                metrics.dropped.labels("too_many").inc()
+                self.notify(
+                    "too_many", f"more than {ASKS_PER_S:g} turns, requests and changes a second: this one is dropped"
+                )
             case act.Resume():
                 self._on_resume(action)
             case act.Configure(settings):
