@@ -1,16 +1,21 @@
 """A call goes on after its line, or its edge, is gone: every sample and every event once, in order, at any edge."""
 
 import asyncio
+import os
 import signal
+import struct
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 import redis.asyncio as redis
 
-from tests.chaos.test_death import SLOW, assert_whole, reply_text
+from deploy.client.conversation import Conversation, Recording, converse
+from tests.chaos.test_death import SENTENCES, SLOW, assert_whole, reply_text
 from tests.conftest import system
 from tests.support.caller import Caller, calling
 from tests.support.edges import Edge, running_edge
+from tests.support.engines import SLICE, SLICES, TEXT
 from tests.support.system import System
 from tests.support.waiting import HANG_S
 
@@ -121,3 +126,21 @@ async def test_nothing_is_left_of_a_session_whose_client_does_not_come_back(slow
         async with asyncio.timeout(HANG_S):
             while not await is_free():
                 await asyncio.sleep(0.1)
+
+
+async def test_the_python_client_goes_on_when_its_edge_is_killed_and_comes_back(
+    slow_system: System, words: bytes
+) -> None:
+    killed: list[int] = []
+
+    def kill_once(message: dict[str, Any], conversation: Conversation) -> None:
+        if not killed and "second" in "".join(turn.reply for turn in conversation.turns.values()):
+            killed.append(slow_system.pids["edge"])
+            os.kill(killed[0], signal.SIGKILL)
+
+    conversation = await converse(Recording(words), slow_system.url, kill_once)
+    assert killed
+    assert conversation.turns[1].status == "completed"
+    assert conversation.turns[1].reply == TEXT
+    ramp = tuple(range(SLICE * SLICES)) * SENTENCES
+    assert struct.unpack(f"<{len(conversation.track.reply) // 2}h", conversation.track.reply) == ramp
