@@ -86,7 +86,7 @@ class Session:
         self._asks = TokenBucket(ASKS_PER_S, ASKS_BURST, self._began_s)
         self._channel: Channel = bus.channel("edge", self.id)
         self._subscription: Subscription | None = None
-        self._audio_input = AudioInput(bus, self._channel, codec, self.notify)
+        self._audio_input = AudioInput(bus, self._channel, codec, self.notify, close)
         self._counted_s = 0.0  # seconds of audio that the metrics know of
         self._opened = False
         self._warned_of_refusing = False
