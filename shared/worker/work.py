@@ -14,6 +14,7 @@ from shared.bus.leases import Lease, Leases
 from shared.bus.reader import EntryCallback, Subscription
 from shared.bus.session_store import SessionStore
 from shared.observability import metrics, tracing
+from shared.protocol.entry_id import milliseconds
 from shared.protocol.frames import Frame
 from shared.protocol.session import Message, SessionSettings
 from shared.protocol.streams import StreamKind
@@ -53,6 +54,11 @@ class Work:
     def publish(self, frame: Frame, *, urgent: bool = True) -> None:
         """Publish a frame; see `Channel.publish`."""
         self._channel.publish(frame, urgent=urgent)
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds since the job was published."""
+        return self.age_s(milliseconds(self.lease.id))
 
     def age_s(self, clock_ms: int) -> float:
         """Return the seconds since a moment of the broker's clock; never negative."""
