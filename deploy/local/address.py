@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import psutil
 
 from shared.network import is_loopback
+from shared.settings import Settings
 
 LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 """The address to connect to, for each address that means "listen on all interfaces"."""
@@ -17,6 +18,12 @@ BACKLOG = 2048
 
 class PortTaken(RuntimeError):
     """A service cannot listen on a port. The message says why and what to do."""
+
+
+def edge_url(settings: Settings, port: int | None = None) -> str:
+    """The URL at which this machine reaches the edge; `port`: another one than the settings'."""
+    url = base_url(settings.host, settings.port if port is None else port)
+    return url if settings.tls_cert is None else url.replace("http:", "https:", 1)
 
 
 def base_url(host: str, port: int) -> str:

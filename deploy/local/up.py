@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 
 from deploy.local import broker
-from deploy.local.address import PortTaken, base_url, claim_metrics_ports, network_urls, open_listener
+from deploy.local.address import PortTaken, claim_metrics_ports, edge_url, network_urls, open_listener
 from deploy.local.console import LiveConsole, PlainConsole, open_console
 from deploy.local.control import Command, Say, answer_commands
 from deploy.local.endpoints import mention_endpoints
@@ -21,6 +21,9 @@ from deploy.local.prepare import prepare
 from deploy.local.roll import Roll
 from deploy.local.supervisor import Policy, ServiceSpec, StartFailed, Supervisor
 from deploy.local.waits import read_waits, report_waits
+from shared.bus.address import tls_options
+from shared.bus.connection import BrokerRefused
+from shared.bus.versions import eviction_problem
 from shared.settings import STAGES, Settings
 
 BROKER_TIER, STAGE_TIER, EDGE_TIER = 0, 1, 2
@@ -51,6 +54,9 @@ def up(settings: Settings, environ: Mapping[str, str]) -> int:
     except StartFailed as error:
         print(error, file=sys.stderr)
         return 2
+    except BrokerRefused as error:
+        print(error, file=sys.stderr)
+        return 2
     except (PortTaken, broker.BrokerError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -78,10 +84,12 @@ async def _up(settings: Settings, environ: Mapping[str, str], console: PlainCons
         if settings.metrics_port:
             claim_metrics_ports(settings.metrics_host, settings.metrics_port, SERVICES, port)
         async with _open_broker(settings, environ, console) as chosen:
-            base = base_url(settings.host, port)
+            base = edge_url(settings, port)
             text_logs = isinstance(console, LiveConsole)
             specs = service_specs(settings, environ, chosen, port, text_logs=text_logs, listener=listener)
-            async with httpx.AsyncClient(timeout=HEALTH_TIMEOUT_S, trust_env=False) as client:
+            # A certificate is for a public name, and the probe stays on this machine.
+            verify = settings.tls_cert is None
+            async with httpx.AsyncClient(timeout=HEALTH_TIMEOUT_S, trust_env=False, verify=verify) as client:
                 probe = HealthProbe(client, base, chosen.folder)
                 policy = Policy(grace_s=settings.drain_ms / 1000 + BEYOND_DRAIN_S)
                 supervisor = Supervisor(specs, probe=probe, reporter=console, policy=policy)
@@ -115,7 +123,7 @@ async def _announce(
 ) -> None:
     """Wait until all services are ready, and print the URLs, and who else can reach them."""
     await supervisor.up.wait()
-    base, others = base_url(settings.host, port), network_urls(settings.host, port)
+    base, others = edge_url(settings, port), network_urls(settings.host, port)
     console.say(f"ready after {time.monotonic() - began_s:.1f} s; open {base}/")
     if settings.monitor == "on" or (settings.monitor == "auto" and not settings.open):
         console.say(f"watch it at {base}/monitor")
@@ -143,8 +151,10 @@ async def _open_broker(
     """
     if settings.redis_url is not None:
         url = settings.redis_url.get_secret_value()
-        server = (await broker.url_version(url)).require()
+        server = (await broker.url_version(url, **tls_options(settings))).require()
         console.say(f"broker: {server} at {broker.without_password(url)}")
+        if problem := eviction_problem(server.eviction_policy):
+            console.say(f"warning: {problem}")
         yield Broker(url)
         return
     program = await broker.find_program(environ.get("PATH"), lambda reason: console.say(f"cannot use {reason}"))
@@ -185,7 +195,7 @@ def service_specs(
         if device := getattr(settings, f"{name}_device", ""):
             own["PARLEY_DEVICE"] = device
         # -P: do not import from the current folder, which may contain a `shared` or `deploy` of another project.
-        argv = (sys.executable, "-P", "-m", "deploy.cli", name)
+        argv = (sys.executable, "-P", "-m", "deploy.local.service", name)
         tier = EDGE_TIER if name == "edge" else STAGE_TIER
         fds: tuple[int, ...] = ()
         if name == "edge" and listener is not None:

@@ -67,7 +67,8 @@ class VadStage:
             raise TypeError(f"the vad stage takes SessionStarted, not {type(work.frame).__name__}")
         listener = Listener(work.session, work.frame.settings, self._turn_detector.audio_s)
         session = _Session(work, listener, self._batcher, self._turn_detector)
-        if work.attempt > 1 and (checkpoint := await work.load_checkpoint()) is not None:
+        # Also at the first attempt: the session may have had another job, which the broker lost.
+        if (checkpoint := await work.load_checkpoint()) is not None:
             settings, _ = await work.conversation()
             session.speaker.restore(listener.restore(checkpoint, settings))
             session.restore_trace()

@@ -1,8 +1,8 @@
 """The bus: a process's access to the broker, its streams and its keys.
 
-A `Bus` is one generation of connections and does not reconnect. When one of its connections breaks, everything
-inside it ends with `BrokerGone`, and `shared/worker/lifecycle.py` creates a new bus. Commands in flight may be lost
-or done; readers detect duplicates by offset, and leases are taken over.
+A `Bus` is one generation of connections and does not reconnect. When one of its connections breaks, or the broker has
+lost its data, everything inside it ends with `BrokerGone`, and `shared/worker/lifecycle.py` creates a new bus. Commands
+in flight may be lost or done; readers detect duplicates by offset, and leases are taken over.
 
 `shared/bus/reader.py` reads the streams; `shared/bus/records.py` keeps the other keys.
 """
@@ -13,21 +13,30 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import cache
+from hashlib import sha1
 from typing import Any, NamedTuple, Protocol
 
 import msgpack
 import structlog
 
-from shared.bus import scripts
 from shared.bus.address import broker_address
 from shared.bus.broker_clock import BrokerClock
-from shared.bus.connection import RedisConnection, ReplyCallback, ReplyError
+from shared.bus.connection import (
+    BrokerBusy,
+    BrokerLostData,
+    BrokerRefused,
+    RedisConnection,
+    ReplyCallback,
+    ScriptMissing,
+)
 from shared.bus.reader import EntryCallback, Reader, Subscription
 from shared.bus.records import Records
 from shared.bus.versions import check_version
 from shared.observability import metrics
 from shared.protocol.codec import BadFrame
 from shared.protocol.frames import Frame, codec
+from shared.protocol.session import Message
 from shared.protocol.streams import DEAD_MAXLEN, MAXLEN, PRESENT, ROUTES, SESSION_TTL_S, Keys, StreamKind
 from shared.settings import Settings
 
@@ -37,6 +46,8 @@ UNKNOWN_TAGS = 20
 """Kinds of unknown frames that are logged, each once."""
 GATHER_BYTES = 64 * 1024
 """Size above which frames are not added to an entry."""
+DATA_CHECK_S = 1.0
+"""Interval at which a process checks that the broker still has its data."""
 
 MessageCallback = Callable[[bytes], None]
 """Takes a Pub/Sub message."""
@@ -111,8 +122,9 @@ class Bus(Records):
         self._tail: tuple[Target, int] | None = None
         self._tail_frames: list[bytes] = []
         self._tail_bytes = 0
+        self._histories: dict[str, Sequence[Message]] = {}  # to be written before whatever is sent next
+        self._refusing_since_s: float | None = None
         self._unknown_tags: set[str] = set()
-        self._shas: dict[str, bytes] = {}
         self._tasks: asyncio.TaskGroup
         self._connections: list[RedisConnection] = []
         self._background: list[asyncio.Task[None]] = []
@@ -140,8 +152,7 @@ class Bus(Records):
                 bus.writer = await bus.open_connection(gather_s=bus._gather_s)
                 bus.writer.before_flush = bus._seal
                 await check_version(bus.writer)
-                for script in (scripts.COMMIT, scripts.RENEW, scripts.SWEEP, scripts.HEARTBEAT, scripts.STATUS):
-                    bus._shas[script] = await bus.writer.call("SCRIPT", "LOAD", script)
+                data = await bus._data()
                 bus._reader = Reader(
                     await bus.open_connection(),
                     bus.keys.wake(bus.consumer),
@@ -153,6 +164,7 @@ class Bus(Records):
                 await bus.clock.ask(bus.writer.call)
                 bus._background.append(tasks.create_task(bus._reader.run()))
                 bus._background.append(tasks.create_task(bus.clock.keep_asking(bus.writer.call)))
+                bus._background.append(tasks.create_task(bus._watch_data(data)))
                 yield bus
                 bus.writer.flush()
                 for task in bus._background:
@@ -168,13 +180,33 @@ class Bus(Records):
         self._background.append(self._tasks.create_task(_watch(connection)))
         return connection
 
+    async def _data(self) -> Any:
+        """Return the id of the broker's data: a random value, which whoever finds none writes."""
+        await self.writer.call(b"SET", self.keys.data(), secrets.token_hex(8), b"NX")
+        return await self.writer.call(b"GET", self.keys.data())
+
+    async def _watch_data(self, expected: Any) -> None:
+        """Raises `BrokerLostData` when the id of the broker's data has changed: the broker was emptied, or replaced."""
+        while True:
+            await asyncio.sleep(DATA_CHECK_S)
+            if await self.writer.call(b"GET", self.keys.data()) != expected:
+                raise BrokerLostData("the broker lost its data")
+
     # -- writing ----------------------------------------------------------------------------------
+
+    @property
+    def refusing_s(self) -> float:
+        """For how long the broker has refused entries, in seconds; 0 if it took the latest one."""
+        since_s = self._refusing_since_s
+        return 0.0 if since_s is None else asyncio.get_running_loop().time() - since_s
 
     def channel(self, stage: str, session: str, fence: int = 1) -> Channel:
         return Channel(self, stage, session, fence)
 
     def append(self, target: Target, packed: bytes, fence: int, *, urgent: bool) -> None:
         """Append an encoded frame to a stream; consecutive frames for the same stream share an entry."""
+        if self._histories:
+            self._seal()
         tail = (target, fence)
         if self._tail != tail or self._tail_bytes > GATHER_BYTES:
             self._seal()
@@ -183,7 +215,19 @@ class Bus(Records):
         self._tail_bytes += len(packed)
         self.writer.wake(urgent=urgent)
 
+    def save_history(self, session: str, messages: Sequence[Message]) -> None:
+        """Save the session's history before anything else is sent. Of several in a row only the last is written: a client that
+        creates 3,000 items would otherwise have its history written 3,000 times."""
+        if not self._histories:
+            self._seal()
+        self._histories[session] = messages
+        self.writer.wake(urgent=True)
+
     def _seal(self) -> None:
+        histories, self._histories = self._histories, {}
+        for session, messages in histories.items():
+            key, body = self.packed_history(session, messages)
+            self.writer.send(b"SET", key, body, b"EX", SESSION_TTL_S, on_reply=_expect_no_error)
         if self._tail is None:
             return
         target, fence = self._tail
@@ -193,8 +237,16 @@ class Bus(Records):
         fields = (b"f", body) if fence == 1 else (b"f", body, b"n", fence)
         self.writer.send(
             b"XADD", target.key, *existing, b"MAXLEN", b"~", target.maxlen, b"*", *fields,
-            on_reply=self.clock.timed(_expect_no_error), urgent=False,
+            on_reply=self.clock.timed(self._on_appended), urgent=False,
         )  # fmt: skip
+
+    def _on_appended(self, reply: Any) -> None:
+        if type(reply) is bytes:  # the id of the entry
+            self._refusing_since_s = None
+            return
+        _expect_no_error(reply)
+        if isinstance(reply, BrokerBusy | BrokerRefused) and self._refusing_since_s is None:
+            self._refusing_since_s = asyncio.get_running_loop().time()
 
     def send(self, *args: str | bytes | int | float, on_reply: ReplyCallback | None = None) -> None:
         """Send a command, after the frames published so far."""
@@ -207,11 +259,26 @@ class Bus(Records):
         return await self.writer.call(*args)
 
     def send_script(self, script: str, keys: Sequence[bytes], args: Sequence[Any], on_reply: ReplyCallback) -> None:
+        """Run a script, after the frames published so far. The bus ends if the script needs what the broker has lost."""
+        command = (len(keys), *keys, *args)
+
+        def checked(reply: Any) -> None:
+            if isinstance(reply, ScriptMissing):
+                self.writer.send(b"EVAL", script, *command, on_reply=checked)
+                return
+            if isinstance(reply, BrokerLostData):
+                self.writer.close(reply)
+            on_reply(reply)
+
         self._seal()
-        self.writer.send(b"EVALSHA", self._shas[script], len(keys), *keys, *args, on_reply=on_reply)
+        self.writer.send(b"EVALSHA", _sha(script), *command, on_reply=checked)
 
     async def call_script(self, script: str, keys: Sequence[bytes], args: Sequence[Any]) -> Any:
-        return await self.call(b"EVALSHA", self._shas[script], len(keys), *keys, *args)
+        """Run a script, after the frames published so far, and return its result. Raises as `RedisConnection.call`."""
+        try:
+            return await self.call(b"EVALSHA", _sha(script), len(keys), *keys, *args)
+        except ScriptMissing:  # the broker restarted, or somebody flushed the scripts
+            return await self.call(b"EVAL", script, len(keys), *keys, *args)
 
     def dead_letter(self, stage: str, source: bytes, entry_id: str, body: bytes, error: str) -> None:
         """Move an unusable entry to the stage's dead letters, with its stream, its id, its session and the error.
@@ -310,8 +377,14 @@ class Bus(Records):
 
 
 def _expect_no_error(reply: Any) -> None:
-    if isinstance(reply, ReplyError):
+    if isinstance(reply, BrokerBusy | BrokerRefused):
         metrics.dropped.labels("broker_error").inc()
+
+
+@cache
+def _sha(script: str) -> str:
+    """Return the digest by which a broker knows a script once it has run."""
+    return sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
 def _session_of(source: bytes, body: bytes) -> str:

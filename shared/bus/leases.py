@@ -7,12 +7,13 @@ The delivery count is the fencing token.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from shared.bus import scripts
 from shared.bus.bus import Bus, Channel
-from shared.bus.connection import BrokerGone, BrokerRefused, RedisConnection
+from shared.bus.connection import GroupExists, RedisConnection
 from shared.bus.reader import BLOCK_MS
 from shared.observability import metrics
 from shared.protocol.frames import Frame, codec
@@ -79,24 +80,16 @@ class Leases:
     async def open(self) -> None:
         """Create the group if it is missing, and open the connection that waits for jobs."""
         await self._bus.be_present()  # before any job: what a consumer holds that is not present is taken over
-        try:
+        with suppress(GroupExists):
             await self._bus.call(b"XGROUP", b"CREATE", self._stream, self._stage, b"0", b"MKSTREAM")
-        except BrokerRefused as error:
-            if not str(error).startswith("BUSYGROUP"):
-                raise
         self._connection = await self._bus.open_connection()
 
     async def take(self, count: int) -> list[Lease]:
         """Wait at most a second for new jobs; return at most `count`."""
-        try:
-            reply = await self._connection.call(
-                b"XREADGROUP", b"GROUP", self._stage, self._bus.consumer, b"COUNT", count, b"BLOCK", BLOCK_MS,
-                b"STREAMS", self._stream, b">", timeout_s=BLOCK_MS / 1000 + 5,
-            )  # fmt: skip
-        except BrokerRefused as error:
-            if str(error).startswith("NOGROUP"):  # the broker lost its data: a new bus creates the group again
-                raise BrokerGone(str(error)) from None
-            raise
+        reply = await self._connection.call(
+            b"XREADGROUP", b"GROUP", self._stage, self._bus.consumer, b"COUNT", count, b"BLOCK", BLOCK_MS,
+            b"STREAMS", self._stream, b">", timeout_s=BLOCK_MS / 1000 + 5,
+        )  # fmt: skip
         taken = [(entry_id, fields, 1) for _, entries in reply or () for entry_id, fields in entries]
         waited = metrics.queue_wait.labels(self._stage)
         for entry_id, _, _ in taken:

@@ -4,19 +4,30 @@ This file defines what each key and field holds and the order of writes. The bus
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from enum import Enum
 from typing import Any, Protocol
 
 from shared.audio.voices import ClonedVoice, VoiceInfo
+from shared.bus import scripts
 from shared.bus.broker_clock import BrokerClock
 from shared.bus.connection import ReplyCallback
 from shared.observability import metrics
 from shared.protocol.codec import BadFrame
-from shared.protocol.frames import Frame, History, SettingsChanged, codec
+from shared.protocol.frames import Frame, History, SessionStarted, SettingsChanged, codec
 from shared.protocol.session import Message, SessionSettings
-from shared.protocol.streams import SESSION_TTL_S, TURNS_MAXLEN, Keys
+from shared.protocol.streams import MAXLEN, SESSION_TTL_S, TURNS_MAXLEN, Keys, StreamKind
 from shared.protocol.turn_record import BadRecord, TurnRecord
+
+
+class SessionState(Enum):
+    """What the broker has of a session that its edge has begun."""
+
+    WHOLE = "whole"
+    UNHEARD = "unheard"
+    """No vad worker has the session or will get it: its job is lost."""
+    LOST = "lost"
 
 
 class Records(Protocol):
@@ -30,6 +41,7 @@ class Records(Protocol):
     # The bus implements these.
     def send(self, *args: str | bytes | int | float, on_reply: ReplyCallback | None = None) -> None: ...
     async def call(self, *args: str | bytes | int | float) -> Any: ...
+    def send_script(self, script: str, keys: Sequence[bytes], args: Sequence[Any], on_reply: ReplyCallback) -> None: ...
     def decode(self, key: bytes, entry_id: bytes, fields: Any) -> tuple[int, list[Frame]] | None: ...
 
     # -- turns ------------------------------------------------------------------------------------
@@ -60,9 +72,9 @@ class Records(Protocol):
         packed = codec.entry([codec.encode(SettingsChanged(settings))])
         self.send(b"HSET", self.keys.session(session), b"settings", packed)
 
-    def save_history(self, session: str, messages: Sequence[Message]) -> None:
-        body = codec.entry([codec.encode(History(tuple(messages)))])
-        self.send(b"SET", self.keys.history(session), body, b"EX", SESSION_TTL_S)
+    def packed_history(self, session: str, messages: Sequence[Message]) -> tuple[bytes, bytes]:
+        """Return the key and the value under which a session's history is saved."""
+        return self.keys.history(session), codec.entry([codec.encode(History(tuple(messages)))])
 
     async def conversation(self, session: str) -> tuple[SessionSettings, tuple[Message, ...]]:
         """Return the session's settings (the defaults if none are valid) and its history, in one round trip."""
@@ -91,6 +103,25 @@ class Records(Protocol):
         """Extend the life of the session's keys by `SESSION_TTL_S`."""
         for key in self.keys.of_session(session):
             self.send(b"EXPIRE", key, SESSION_TTL_S)
+
+    def request_listener(self, started: SessionStarted) -> None:
+        """Give the session to a vad worker."""
+        keys = (self.keys.jobs("vad"), self.keys.session(started.session))
+        body = codec.entry([codec.encode(started)])
+        self.send_script(scripts.LISTEN, keys, (MAXLEN[StreamKind.JOBS_VAD], body), lambda reply: None)
+
+    def check_alive(self, session: str, on_state: Callable[[SessionState], None]) -> None:
+        """As `keep_alive`, for a session that has been kept alive before; `on_state` takes what the broker has of it."""
+
+        def on_reply(reply: Any) -> None:
+            if isinstance(reply, bytes):
+                on_state(SessionState(reply.decode()))
+
+        log = self.keys.stream(StreamKind.OUT, session)
+        hash_ = self.keys.session(session)
+        others = [key for key in self.keys.of_session(session) if key not in (log, hash_)]
+        keys = (self.keys.jobs("vad"), hash_, log, *others)
+        self.send_script(scripts.KEEP_ALIVE, keys, ("vad", SESSION_TTL_S), on_reply)
 
     # -- client secrets ---------------------------------------------------------------------------
 

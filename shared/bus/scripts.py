@@ -1,4 +1,4 @@
-"""The Lua scripts for leases, heartbeats and queue status.
+"""The Lua scripts for leases, heartbeats, queue status and the life of a session.
 
 COMMIT and RENEW check the pending list first: a worker that lost its lease must not overwrite its successor's results.
 SWEEP and STATUS check whether a consumer is still subscribed to its presence channel: its process lives as long.
@@ -151,3 +151,34 @@ end
 return {redis.call('ZRANGEBYSCORE', KEYS[1], now_ms, '+inf'), age, held, living, redis.call('GET', KEYS[4])}
 """
 )
+
+LISTEN = """
+-- KEYS: jobs stream of the vad stage, session hash. ARGV: maximum length of the stream, the job's entry.
+-- The session remembers its job: see KEEP_ALIVE.
+local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'f', ARGV[2])
+redis.call('HSET', KEYS[2], 'job', id)
+return id
+"""
+
+KEEP_ALIVE = """
+-- KEYS: jobs stream of the vad stage, session hash, log, the session's other keys. ARGV: group, seconds to live.
+-- Returns 'lost' if hash or log are gone, 'unheard' if no vad worker has or will get the session, else 'whole'.
+for i = 4, #KEYS do redis.call('EXPIRE', KEYS[i], ARGV[2]) end
+-- XX: a late write may have created them again, without a time to live
+local session = redis.call('EXPIRE', KEYS[2], ARGV[2], 'XX')
+local log = redis.call('EXPIRE', KEYS[3], ARGV[2], 'XX')
+if session == 0 or log == 0 then return 'lost' end
+local job = redis.call('HGET', KEYS[2], 'job')
+if not job or #redis.call('XRANGE', KEYS[1], job, job) == 1 then return 'whole' end
+local held = redis.pcall('XPENDING', KEYS[1], ARGV[1], job, job, 1)
+if not held.err and #held == 1 then return 'whole' end
+return 'unheard'
+"""
+
+RETRY = """
+-- KEYS: dead letters, jobs stream. ARGV: id of the letter, maximum length of the jobs stream, the job's entry.
+-- Returns 0 if the letter is gone: a job is put back once.
+if redis.call('XDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[2], '*', 'f', ARGV[3])
+return 1
+"""

@@ -24,7 +24,7 @@ JOBS = {"vad": StreamKind.JOBS_VAD, "asr": StreamKind.JOBS_ASR, "llm": StreamKin
 # If a frame goes to several streams, the edge's log (OUT) comes last: every frame in the log has been handed on.
 ROUTES: dict[str, dict[type[Frame], tuple[StreamKind, ...]]] = {
     "edge": {
-        fr.SessionStarted: (StreamKind.JOBS_VAD, StreamKind.OUT),
+        fr.SessionStarted: (StreamKind.OUT,),  # and to JOBS_VAD: see `Records.request_listener`
         fr.SessionEnded: (StreamKind.IN, StreamKind.OUT),
         fr.SettingsChanged: (StreamKind.IN,),
         fr.AudioChunk: (StreamKind.IN,),
@@ -74,7 +74,7 @@ ROUTES: dict[str, dict[type[Frame], tuple[StreamKind, ...]]] = {
 JOB_KINDS: dict[str, frozenset[type[Frame]]] = {
     stage: frozenset(frame for routes in ROUTES.values() for frame, kinds in routes.items() if jobs in kinds)
     for stage, jobs in JOBS.items()
-}
+} | {"vad": frozenset({fr.SessionStarted})}
 """The frames that are jobs of each stage."""
 
 MAXLEN: dict[StreamKind, int] = {
@@ -106,8 +106,12 @@ class Keys:
     def jobs(self, stage: str) -> bytes:
         return b"parley:{0}:%s" % JOBS[stage].value.encode()
 
+    def data(self) -> bytes:
+        """A random id of everything that the broker stores. It changes when the broker has lost it."""
+        return b"parley:{0}:data"
+
     def session(self, session: str) -> bytes:
-        """Hash: `settings`, and the vad worker's `checkpoint`."""
+        """Hash: `settings`, the `job` of its vad worker, and that worker's `checkpoint`."""
         return b"parley:{0}:session:%s" % session.encode()
 
     def history(self, session: str) -> bytes:

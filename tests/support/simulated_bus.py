@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from shared.audio.voices import ClonedVoice
 from shared.bus.bus import Channel, StopCallback, Target
 from shared.bus.reader import EntryCallback, Subscription
+from shared.bus.records import SessionState
 from shared.protocol.entry_id import order
-from shared.protocol.frames import Frame, SettingsChanged, codec
+from shared.protocol.frames import Frame, SessionStarted, SettingsChanged, codec
 from shared.protocol.session import Message, SessionSettings
 from shared.protocol.streams import JOBS, Keys, StreamKind
 from shared.protocol.turn_record import TurnRecord
@@ -32,6 +33,7 @@ class SimulatedBus:
         self.chance, self._delay_s = chance, delay_s
         self.loop = asyncio.get_running_loop()
         self.backlog = 0
+        self.refusing_s = 0.0
         self.on_job: OnJob = lambda stage, stream, entry_id, frame: None
         self.on_stop: list[StopCallback] = []
         self.turns: list[TurnRecord] = []
@@ -135,6 +137,11 @@ class SimulatedBus:
         return True
 
     def keep_alive(self, session: str) -> None: ...
+
+    def request_listener(self, started: SessionStarted) -> None:
+        self._add(self.keys.jobs("vad"), 1, started)
+
+    def check_alive(self, session: str, on_state: Callable[[SessionState], None]) -> None: ...
 
     def forget(self, session: str) -> None: ...
 

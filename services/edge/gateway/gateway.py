@@ -1,6 +1,7 @@
 """The gateway: accepts or refuses clients, and runs each session from its first message to its close."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -15,24 +16,27 @@ from services.edge.access.caller import Caller
 from services.edge.access.denied import Denied
 from services.edge.client.codec import Codec
 from services.edge.gateway.abilities import Abilities
-from services.edge.gateway.admission import NO_BROKER, Admission, Refusal
+from services.edge.gateway.admission import NO_BROKER, RETRY_AFTER_S, Admission, Refusal, stages_of
 from services.edge.gateway.errors import error_response
+from services.edge.gateway.limits import ConnectRates
 from services.edge.gateway.recorder import Recordings
-from services.edge.gateway.session import Session
-from services.edge.gateway.socket import socket_of
+from services.edge.gateway.session import Session, end_session
+from services.edge.gateway.socket import LARGEST_MESSAGE_BYTES, socket_of
 from services.edge.gateway.voice_store import VoiceStore
 from shared.agents.folder import BadAgents, load_agents, where
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone
 from shared.observability import metrics
+from shared.protocol.session import SessionSettings
 from shared.settings import Settings
 from shared.worker.lifecycle import Shutdown
 
 log = structlog.get_logger()
 
-KEEP_ALIVE_S = 20.0
-FIRST_MESSAGE_S = 10.0
-"""A client that has not started its session by then is disconnected."""
+KEEP_ALIVE_S = 2.0
+"""Also the time within which a session notices that the broker has lost its data."""
+FIRST_MESSAGE_S = 5.0
+"""A client that has to start its session and has not by then is disconnected."""
 DRAIN_CHECK_S = 0.05
 """While the edge drains, it looks this often for calls that may be moved."""
 GOODBYE_LEAD_S = 4.0
@@ -44,6 +48,9 @@ REVOKED_EVERY_S = 1.0
 SUBPROTOCOL = "realtime"
 """The one that is accepted; a browser offers it beside the one that holds its key."""
 STOPPING = "the server is shutting down"
+
+UNENDED = 10_000
+"""Sessions that ended without a broker and are remembered, so that the next bus can tell the workers."""
 
 FAULTS = (1011, 1012)
 """Close codes of a failed session: an internal error, or a shutdown or loss of the broker."""
@@ -59,6 +66,10 @@ class Gateway:
         self.voices = VoiceStore(settings.data_dir.expanduser() / "voices")
         self.bus: Bus | None = None
         self.sessions: set[Session] = set()
+        self._unended: deque[str] = deque(maxlen=UNENDED)
+        self._silent: dict[Session, Callable[[int, str], None]] = {}
+        """Connections whose session has not started, the oldest first, and how each is closed."""
+        self._connects = ConnectRates(settings.caller_connects)
         self._endings: dict[asyncio.Future[tuple[int, str]], Caller] = {}
         self._empty = asyncio.Event()
         self._empty.set()
@@ -71,6 +82,7 @@ class Gateway:
             BadAgents: an agent asks for what the workers cannot do.
         """
         self.bus = bus
+        self._end_remembered(bus)
         try:
             await self.admission.refresh(bus)
             async with asyncio.TaskGroup() as tasks:
@@ -130,7 +142,7 @@ class Gateway:
         """Keep ending the sessions whose key is no longer valid, until cancelled."""
         while True:
             await asyncio.sleep(REVOKED_EVERY_S)
-            valid = {key.id for key in self.access.keys.valid().values()}
+            valid = self.access.keys.valid()
             for ending, caller in tuple(self._endings.items()):
                 if caller.key is not None and caller.key.id not in valid and not ending.done():
                     ending.set_result((1008, "the key of this session was revoked, or has expired"))
@@ -140,23 +152,37 @@ class Gateway:
             if not ending.done():
                 ending.set_result((code, reason))
 
-    def _check_limit(self, caller: Caller) -> None:
-        """Raises `Denied` if the caller's key has all the sessions that it may have at the same time."""
-        if caller.key is None or caller.key.sessions is None:
-            return
-        if sum(other.id == caller.id for other in self._endings.values()) >= caller.key.sessions:
-            message = f"this key may have {caller.key.sessions} sessions at the same time, and has them"
-            raise Denied(429, "too_many_sessions", message)
+    def _end_remembered(self, bus: Bus) -> None:
+        """Tell the workers which sessions ended while there was no broker: they would keep them for two minutes."""
+        while self._unended:
+            end_session(bus, self._unended.popleft(), "failed")
 
-    def refusal(self) -> Refusal | None:
-        """Why no session can be accepted now; None if one can."""
+    def _check_limit(self, caller: Caller) -> None:
+        """Raises `Denied` if the caller connects too often, or has all the sessions that it may have at the same time.
+
+        Without a key, callers on this machine have no limits.
+        """
+        limit = None if caller.key is None else caller.key.sessions
+        if limit is None and caller.local:
+            return
+        if not self._connects.take(caller.id, asyncio.get_running_loop().time()):
+            message = f"more than {self.settings.caller_connects} connections a minute (PARLEY_CALLER_CONNECTS)"
+            raise Denied(429, "too_many_connections", message)
+        limit = self.settings.caller_sessions if limit is None else limit
+        if sum(other.id == caller.id for other in self._endings.values()) >= limit:
+            who = "this address" if caller.key is None else "this key"
+            raise Denied(429, "too_many_sessions", f"{who} may have {limit} sessions at the same time, and has them")
+
+    def refusal(self, settings: SessionSettings | None = None) -> Refusal | None:
+        """Why no session with these settings can be accepted now; None if one can. Without settings: those of the default agent."""
         if self.shutdown.stopping.is_set():
             return Refusal("stopping", STOPPING)
         if self.bus is None:
             return NO_BROKER
         if len(self.sessions) >= self.settings.max_sessions:
             return Refusal("full", f"the server is full: it accepts {self.settings.max_sessions} sessions")
-        return self.admission.refusal()
+        needed = stages_of(settings or self.agents.default.settings)
+        return self.admission.refusal(needed, len(self.sessions))
 
     async def fresh_refusal(self) -> Refusal | None:
         """As `refusal`, after a new reading of the stages."""
@@ -173,10 +199,11 @@ class Gateway:
         codec: Codec,
         protocol: str,
         caller: Caller,
+        settings: SessionSettings,
         *,
         browser: bool = False,
     ) -> None:
-        """Run one client's session until it ends, or refuse it.
+        """Run one client's session until it ends, or refuse it. `settings`: those that it has if the client changes none.
 
         `browser`: refuse with a close frame instead of an HTTP error, because a page cannot read the HTTP answer of a
         WebSocket handshake.
@@ -185,11 +212,13 @@ class Gateway:
             Denied: the caller has too many sessions.
         """
         self._check_limit(caller)
-        if (refusal := self.refusal()) is not None:
+        if (refusal := self.refusal(settings)) is not None:
             await self._refuse(websocket, refusal, browser=browser)
             return
         await websocket.accept(subprotocol=_subprotocol(websocket))
-        assert self.bus is not None  # noqa: S101 - checked by `refusal`; only the accept was awaited since
+        if (bus := self.bus) is None:  # lost during the accept
+            await websocket.close(1013, NO_BROKER.message)
+            return
         ending: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
 
         def close(code: int, reason: str) -> None:
@@ -197,32 +226,55 @@ class Gateway:
                 ending.set_result((code, reason))
 
         socket = socket_of(websocket)
+
+        def take_place() -> str:
+            if (refusal := self.refusal(settings)) is not None:
+                if not ending.done():
+                    metrics.sessions_refused.labels(refusal.code).inc()
+                return refusal.message
+            self._silent.pop(session, None)
+            self.sessions.add(session)
+            self._empty.clear()
+            active.inc()
+            log.info("session began", protocol=protocol, caller=caller.id)
+            return ""
+
         session = Session(
-            self.bus, codec, self.settings, self.admission.abilities(), socket.send_now, close,
-            protocol=protocol, engine_of=self.admission.engine,
+            bus, codec, self.settings, self.admission.abilities(), socket.send_now, close,
+            protocol=protocol, engine_of=self.admission.engine, take_place=take_place,
         )  # fmt: skip
         bind_contextvars(session=session.id)
-        log.info("session began", protocol=protocol, caller=caller.id)
-        self.sessions.add(session)
-        self._empty.clear()
+        self._let_wait(session, close)
         self._endings[ending] = caller
         active = metrics.sessions_active.labels(protocol)
-        active.inc()
         outcome = "failed"
         try:
-            if codec.starts_with is not None:
-                session.start(codec.starts_with)
-            socket.attach(session.receive)
+            session.open()
+            # a character has up to 4 bytes; the session knows the rest of the limit
+            socket.attach(session.receive, min(4 * codec.largest_message, LARGEST_MESSAGE_BYTES))
             outcome = await self._until_closed(websocket, session, ending)
         finally:
             del self._endings[ending]
-            self.sessions.discard(session)
-            if not self.sessions:
-                self._empty.set()
+            if session.started and bus is not self.bus:
+                self._unended.append(session.id)
+                if self.bus is not None:
+                    self._end_remembered(self.bus)
             session.end(outcome)
-            active.dec()
-            metrics.sessions_total.labels(protocol, outcome).inc()
-            log.info("session ended", protocol=protocol, outcome=outcome)
+            self._silent.pop(session, None)
+            if session in self.sessions:
+                self.sessions.discard(session)
+                if not self.sessions:
+                    self._empty.set()
+                active.dec()
+                metrics.sessions_total.labels(protocol, outcome).inc()
+                log.info("session ended", protocol=protocol, outcome=outcome)
+
+    def _let_wait(self, session: Session, close: Callable[[int, str], None]) -> None:
+        """This connection has no session yet. If there are too many, the one that has been silent for longest is closed."""
+        if len(self._silent) >= self.settings.max_silent:
+            oldest = next(iter(self._silent))
+            self._silent.pop(oldest)(1013, "nothing was said, and others are waiting")
+        self._silent[session] = close
 
     async def _until_closed(
         self, websocket: WebSocket, session: Session, ending: asyncio.Future[tuple[int, str]]
@@ -233,13 +285,13 @@ class Gateway:
         async with asyncio.TaskGroup() as tasks:
             gone = tasks.create_task(_disconnected(websocket))
             while not gone.done() and not ending.done():
-                wait_s = KEEP_ALIVE_S if session.started else FIRST_MESSAGE_S
                 either: list[asyncio.Future[Any]] = [gone, ending]
-                await asyncio.wait(either, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(either, timeout=KEEP_ALIVE_S, return_when=asyncio.FIRST_COMPLETED)
                 if gone.done() or ending.done():
                     break
                 session.keep_alive()
-                if not session.started:
+                late = loop.time() - started_s >= FIRST_MESSAGE_S
+                if late and not session.started and not session.may_be_silent:
                     ending.set_result((1008, f"the session was not started within {FIRST_MESSAGE_S:g} s"))
                 elif loop.time() - started_s > self.settings.max_session_s:
                     session.hang_up(1008, f"the session reached its limit of {self.settings.max_session_s} s")
@@ -263,7 +315,7 @@ class Gateway:
             await websocket.accept(subprotocol=_subprotocol(websocket))
             await websocket.close(1013, reason[:120])
         else:
-            response = error_response(503, "unavailable", reason, {"Retry-After": "1"})
+            response = error_response(503, "unavailable", reason, {"Retry-After": str(RETRY_AFTER_S)})
             await websocket.send_denial_response(response)
 
 
