@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from tests.fuzz.broker import strike
-from tests.fuzz.targets import TARGETS, quiet, seeds
+from tests.fuzz.targets import TARGETS, seeds
 
 HANG_S = 10
 """One input that takes longer is a hang."""
@@ -29,22 +29,12 @@ def fuzz(name: str, seconds: int) -> tuple[int, int, str]:
             (corpus / f"seed-{number}").write_bytes(seed)
         limits = (f"-max_total_time={seconds}", f"-timeout={HANG_S}", f"-rss_limit_mb={MEMORY_MB}", "-max_len=8192")
         done = subprocess.run(
-            (sys.executable, "-m", "tests.fuzz", "--one", name, *limits, f"-artifact_prefix={corpus}/", str(corpus)),
+            (sys.executable, "-m", "tests.fuzz.one", name, *limits, f"-artifact_prefix={corpus}/", str(corpus)),
             capture_output=True, text=True, timeout=seconds + SLACK_S, check=False,
         )  # fmt: skip
     output = done.stdout + done.stderr
-    inputs = max((int(found) for found in re.findall(r"^#(\d+)", output, re.MULTILINE)), default=0)
+    inputs = max((int(count) for count in re.findall(r"^(?:#|Done )(\d+)", output, re.MULTILINE)), default=0)
     return done.returncode, inputs, output[-3000:] if done.returncode else ""
-
-
-def fuzz_here(name: str, arguments: list[str]) -> None:
-    """Fuzz one target in this process, which libFuzzer ends."""
-    import atheris  # an extra of its own: its wheel is large, and only this needs it
-
-    quiet()
-    atheris.instrument_all()
-    atheris.Setup([sys.argv[0], *arguments], TARGETS[name])
-    atheris.Fuzz()
 
 
 def main() -> int:
@@ -68,6 +58,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--one"]:
-        fuzz_here(sys.argv[2], sys.argv[3:])
     sys.exit(main())

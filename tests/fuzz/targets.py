@@ -1,10 +1,12 @@
 """What is fuzzed without a broker: functions that take arbitrary bytes, and raise only if something is wrong."""
 
 import asyncio
+import logging
 import random
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import msgpack
@@ -16,6 +18,7 @@ from services.edge.gateway.session import Session
 from services.edge.protocols.realtime.codec import RealtimeCodec
 from services.edge.protocols.stream import StreamCodec
 from services.edge.protocols.twilio import TwilioCodec
+from shared.agents.agent import Agents
 from shared.agents.folder import load_agents
 from shared.audio.voices import VoiceInfo
 from shared.protocol.codec import BadFrame
@@ -73,7 +76,7 @@ def realtime(data: bytes) -> None:
 
 def twilio(data: bytes) -> None:
     """A caller of `/phone/twilio`."""
-    _converse(data, lambda: TwilioCodec(load_agents(Settings())))
+    _converse(data, lambda: TwilioCodec(_agents()))
 
 
 def _converse(data: bytes, make_codec: Callable[[], Codec]) -> None:
@@ -87,7 +90,7 @@ async def _session(messages: Sequence[bytes], make_codec: Callable[[], Codec]) -
     wire = make_codec()
     bus = SimulatedBus(random.Random(0), (0.0, 0.0))
     session = Session(
-        bus, wire, Settings(), Abilities(), lambda message: True, lambda code, reason: closed.append(code)
+        bus, wire, _settings(), Abilities(), lambda message: True, lambda code, reason: closed.append(code)
     )
     if wire.starts_with is not None:
         session.start(wire.starts_with)
@@ -102,6 +105,16 @@ async def _session(messages: Sequence[bytes], make_codec: Callable[[], Codec]) -
         if task is not asyncio.current_task():
             task.cancel()
     return closed
+
+
+@cache
+def _settings() -> Settings:
+    return Settings()
+
+
+@cache
+def _agents() -> Agents:
+    return load_agents(_settings())
 
 
 TARGETS: dict[str, Target] = {
@@ -152,4 +165,4 @@ CLIENTS: dict[str, list[list[bytes]]] = {
 
 def quiet() -> None:
     """Log nothing: a fuzzer makes thousands of sessions a second."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(60))
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
