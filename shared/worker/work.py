@@ -23,6 +23,10 @@ FEED_LIMIT = 2_000
 """Frames that may wait for a handler, more than the longest turn has. Above that the job fails."""
 
 
+ABANDONED_S = 30.0
+"""After this time without a frame of a session, a worker checks whether the session still exists."""
+
+
 class Work:
     """One job in progress. The stage reads and publishes through it and never sees the broker."""
 
@@ -106,7 +110,8 @@ class Work:
 
     @asynccontextmanager
     async def feed(self, kind: StreamKind, after: str) -> AsyncIterator[AsyncGenerator[Frame, None]]:
-        """Yield an iterator of a stream's frames. Frames with a lower fence than an earlier frame are dropped.
+        """Yield an iterator of a stream's frames, which ends when the session is gone. Frames with a lower fence than an earlier
+        frame are dropped.
 
         Raises:
             OverflowError: from the iterator, if more than `FEED_LIMIT` frames wait.
@@ -131,7 +136,12 @@ class Work:
                         raise OverflowError(f"{len(waiting)} frames behind")
                     yield waiting.popleft()
                 arrived.clear()
-                await arrived.wait()
+                try:
+                    async with asyncio.timeout(ABANDONED_S):
+                        await arrived.wait()
+                except TimeoutError:
+                    if not await self.session_lives():
+                        return
 
         self.follow(kind, after, deliver)
         subscription = self._subscriptions[-1]
