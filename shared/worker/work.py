@@ -23,7 +23,7 @@ FEED_LIMIT = 2_000
 """Frames that may wait for a handler, more than the longest turn has. Above that the job fails."""
 
 
-ABANDONED_S = 30.0
+ABANDONED_S = 10.0
 """After this time without a frame of a session, a worker checks whether the session still exists."""
 
 
