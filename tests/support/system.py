@@ -5,7 +5,7 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import httpx
 
@@ -13,7 +13,7 @@ from deploy.local.address import base_url, open_listener
 from deploy.local.broker import BrokerError, broker_argv, find_program, private_folder, socket_url
 from deploy.local.supervisor import Policy, ServiceSpec, StartFailed, Supervisor
 from deploy.local.up import BEYOND_DRAIN_S, BROKER_TIER, HEALTH_TIMEOUT_S, Broker, HealthProbe, service_specs
-from shared.settings import Settings
+from shared.settings import STAGES, Settings
 from tests.support.waiting import HANG_S
 
 __all__ = ["CLASSIC", "SCRIPTED", "BrokerError", "StartFailed", "System", "running_system"]
@@ -85,11 +85,11 @@ def settings_of(env: Mapping[str, str]) -> Settings:
 
 @contextlib.asynccontextmanager
 async def running_system(
-    env: Mapping[str, str], change: Callable[[ServiceSpec], ServiceSpec] = lambda spec: spec
+    env: Mapping[str, str], change: Callable[[ServiceSpec], ServiceSpec] = lambda spec: spec, workers: int = 1
 ) -> AsyncIterator[System]:
     """Start a system on a free port, `env` on top of the environment; stop it in order at the end.
 
-    `change` may run a service in another way.
+    `change` may run a service in another way. `workers`: of each stage; the second of tts is called `tts-2`.
 
     Raises:
         StartFailed: a process died before everything was ready, or the start hangs; the message holds what the
@@ -110,9 +110,20 @@ async def running_system(
         specs = [
             change(one) for one in service_specs(settings, environ, broker, port, text_logs=False, listener=listener)
         ]
+        specs += [
+            replace(one, name=f"{one.name}-{number}")
+            for number in range(2, workers + 1)
+            for one in specs
+            if one.name in STAGES
+        ]
         async with httpx.AsyncClient(timeout=HEALTH_TIMEOUT_S, trust_env=False) as client:
             policy = Policy(grace_s=settings.drain_ms / 1000 + BEYOND_DRAIN_S)
-            probe = HealthProbe(client, url, folder)
+            health = HealthProbe(client, url, folder)
+
+            async def probe() -> frozenset[str]:
+                ready = await health()
+                return ready | {one.name for one in specs if one.name.partition("-")[0] in ready}
+
             supervisor = Supervisor(specs, probe=probe, reporter=journal, policy=policy)
             async with _supervised(supervisor, journal):
                 yield System(url, str(program.server), broker.url, journal, supervisor)
