@@ -79,6 +79,15 @@ class ServiceSettings(BaseModel):
             "Broker, Redis 7.0 or Valkey 7.2 or newer: redis://, rediss:// or unix://; unset: `parley up` starts one"
         ),
     ] = None
+    redis_ca_file: Annotated[
+        Path | None, Setting("Certificates (PEM) that may have signed the broker's, for rediss://; unset: the system's")
+    ] = None
+    redis_cert_file: Annotated[
+        Path | None, Setting("Certificate (PEM) with which this process connects to the broker, for rediss://")
+    ] = None
+    redis_key_file: Annotated[
+        Path | None, Setting("Private key (PEM) of PARLEY_REDIS_CERT_FILE; unset: it is in the same file")
+    ] = None
     host: Annotated[str, Setting("Address on which the edge listens", stage="edge")] = "127.0.0.1"
     port: Annotated[int, Setting("Port on which the edge listens", 0, 65535, stage="edge")] = 8000
     listen_fd: Annotated[

@@ -138,7 +138,7 @@ class Gateway:
         """Keep ending the sessions whose key is no longer valid, until cancelled."""
         while True:
             await asyncio.sleep(REVOKED_EVERY_S)
-            valid = {key.id for key in self.access.keys.valid().values()}
+            valid = self.access.keys.valid()
             for ending, caller in tuple(self._endings.items()):
                 if caller.key is not None and caller.key.id not in valid and not ending.done():
                     ending.set_result((1008, "the key of this session was revoked, or has expired"))
