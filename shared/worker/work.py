@@ -10,6 +10,7 @@ from typing import Any
 from opentelemetry.trace import INVALID_SPAN, Span
 
 from shared.audio.voices import ClonedVoice
+from shared.bus.bus import Guard
 from shared.bus.leases import Lease, Leases
 from shared.bus.reader import EntryCallback, Subscription
 from shared.bus.session_store import SessionStore
@@ -47,7 +48,7 @@ class Work:
         """The span's traceparent, for the frames that the job publishes."""
         self._traced_s = 0.0
         self._bus, self._leases, self._stage = bus, leases, stage
-        self._channel = bus.channel(stage, self.session, lease.fence)
+        self._channel = bus.channel(stage, self.session, lease.fence, Guard(lease.stream, stage, lease.id))
         self._subscriptions: list[Subscription] = []
 
     @property

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from shared.audio.voices import ClonedVoice
-from shared.bus.bus import Channel, StopCallback, Target
+from shared.bus.bus import Channel, Guard, StopCallback, Target
 from shared.bus.reader import EntryCallback, Subscription
 from shared.bus.records import SessionState
 from shared.protocol.entry_id import order
@@ -66,10 +66,10 @@ class SimulatedBus:
 
     # -- streams ----------------------------------------------------------------------------------
 
-    def channel(self, stage: str, session: str, fence: int = 1) -> "SimulatedChannel":
+    def channel(self, stage: str, session: str, fence: int = 1, guard: Guard | None = None) -> "SimulatedChannel":
         return SimulatedChannel(self, stage, session, fence)
 
-    def append(self, target: Target, packed: bytes, fence: int, *, urgent: bool) -> None:
+    def append(self, target: Target, packed: bytes, fence: int, guard: Guard | None, *, urgent: bool) -> None:
         (frame,) = codec.decode_entry(codec.entry([packed]))
         self._add(target.key, fence, frame)
 
