@@ -15,6 +15,7 @@ from tests.support.waiting import HANG_S
 async def ready_edge(settings: Settings) -> AsyncIterator[Edge]:
     """`settings`: of a running broker. A test longer than `READY_TTL_MS` has to prolong it."""
     async with Bus.connect(settings, "edge") as bus:
+        await bus.be_present()
         for stage in STAGES:
             await Leases(bus, stage, 2000).ready(
                 {"engine": "none", "voices": ["anna", "bert"], "languages": ["en", "de"]}
