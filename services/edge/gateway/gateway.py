@@ -203,11 +203,27 @@ class Gateway:
         if (refusal := self.refusal(settings)) is not None:
             await self._refuse(websocket, refusal, browser=browser)
             return
-        await websocket.accept(subprotocol=_subprotocol(websocket))
-        if (bus := self.bus) is None:  # lost during the accept
-            await websocket.close(1013, NO_BROKER.message)
-            return
         ending: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
+        self._endings[ending] = caller  # before the accept: handshakes at the same moment count, too
+        try:
+            await websocket.accept(subprotocol=chosen_subprotocol(websocket))
+            if self.bus is None:  # lost during the accept
+                await websocket.close(1013, NO_BROKER.message)
+            else:
+                await self._serve(self.bus, websocket, codec, protocol, caller, ending)
+        finally:
+            del self._endings[ending]
+
+    async def _serve(
+        self,
+        bus: Bus,
+        websocket: WebSocket,
+        codec: Codec,
+        protocol: str,
+        caller: Caller,
+        ending: asyncio.Future[tuple[int, str]],
+    ) -> None:
+        """Run an accepted client's session until it ends, or until `ending` says why it has to."""
 
         def close(code: int, reason: str) -> None:
             if not ending.done():
@@ -222,7 +238,6 @@ class Gateway:
         log.info("session began", protocol=protocol, caller=caller.id)
         self.sessions.add(session)
         self._empty.clear()
-        self._endings[ending] = caller
         active = metrics.sessions_active.labels(protocol)
         active.inc()
         outcome = "failed"
@@ -233,7 +248,6 @@ class Gateway:
             socket.attach(session.receive, min(4 * codec.largest_message, LARGEST_MESSAGE_BYTES))
             outcome = await self._until_closed(websocket, session, ending)
         finally:
-            del self._endings[ending]
             self.sessions.discard(session)
             if not self.sessions:
                 self._empty.set()
@@ -281,14 +295,15 @@ class Gateway:
         metrics.sessions_refused.labels(refusal.code).inc()
         log.warning("session refused", reason=reason)
         if browser:
-            await websocket.accept(subprotocol=_subprotocol(websocket))
+            await websocket.accept(subprotocol=chosen_subprotocol(websocket))
             await websocket.close(1013, reason[:120])
         else:
             response = error_response(503, "unavailable", reason, {"Retry-After": str(RETRY_AFTER_S)})
             await websocket.send_denial_response(response)
 
 
-def _subprotocol(websocket: WebSocket) -> str | None:
+def chosen_subprotocol(websocket: WebSocket) -> str | None:
+    """The subprotocol to accept. A browser that has offered some closes a connection that accepts none."""
     return SUBPROTOCOL if SUBPROTOCOL in websocket.scope.get("subprotocols", ()) else None
 
 
