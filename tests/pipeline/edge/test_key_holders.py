@@ -61,6 +61,29 @@ async def test_keys_open_the_doors_and_revoked_ones_close_them(
             assert await code_of(other) == 1008
 
 
+async def test_handshakes_at_the_same_moment_count_too(where: Settings) -> None:
+    secret, _ = KeyFile(where).create("two at once", sessions=2)
+    headers, hold = {"Authorization": f"Bearer {secret}"}, asyncio.Event()
+    async with ready_edge(where) as edge, socket(edge, secret), asyncio.TaskGroup() as tasks:
+        handshakes = [tasks.create_task(edge.handshake("/ws", headers, hold=hold)) for _ in range(5)]
+        async with asyncio.timeout(HANG_S):
+            while sum(one.done() for one in handshakes) < 4:
+                await asyncio.sleep(0.01)
+        hold.set()
+    assert sorted(one.result() for one in handshakes) == [101, 429, 429, 429, 429]
+
+
+async def test_a_browser_can_read_why_it_was_refused(where: Settings) -> None:
+    secret, _ = KeyFile(where).create("one")
+    async with ready_edge(where) as edge:
+        offered = ["realtime", f"{OPENAI_KEY}{secret}"]
+        for query in ("rate=5", "agent=nobody"):
+            url = f"ws://127.0.0.1:{edge.port}/ws?{query}"
+            async with connect(url, proxy=None, subprotocols=offered) as refused:  # type: ignore[arg-type]
+                assert refused.subprotocol == "realtime"
+                assert await code_of(refused) == 1008
+
+
 async def test_errors_have_the_form_of_openai(where: Settings) -> None:
     KeyFile(where).create("one")
     async with running_edge(where) as edge:

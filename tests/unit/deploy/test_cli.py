@@ -135,6 +135,7 @@ def test_config_shows_the_settings_that_are_searched(monkeypatch: pytest.MonkeyP
 def test_config_masks_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PARLEY_REDIS_URL", "redis://:geheim@host")
     monkeypatch.setenv("PARLEY_TWILIO_AUTH_TOKEN", "geheim")
+    monkeypatch.setenv("PARLEY_KEY", "pk_geheim")
     for command in (["config"], ["config", "--json"]):
         result = CliRunner().invoke(app, command)
         assert result.exit_code == 0
