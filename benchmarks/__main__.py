@@ -8,13 +8,14 @@ from benchmarks.engines.command import engines
 from benchmarks.history import history
 from benchmarks.pipeline.command import pipeline
 from benchmarks.result import USAGE_WRONG
+from benchmarks.soak.command import soak
 from benchmarks.talk import talk
 from benchmarks.turn_taking.run import turn_taking
 from benchmarks.wer import wer
 from shared.settings import BadSettings, load_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
-for command in (pipeline, engines, turn_taking, talk, wer, history):
+for command in (pipeline, engines, turn_taking, talk, wer, soak, history):
     app.command()(command)
 
 
