@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from benchmarks.broker import broker
 from benchmarks.engines.command import engines
 from benchmarks.history import history
 from benchmarks.pipeline.command import pipeline
@@ -15,7 +16,7 @@ from benchmarks.wer import wer
 from shared.settings import BadSettings, load_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
-for command in (pipeline, engines, turn_taking, talk, wer, soak, history):
+for command in (pipeline, engines, turn_taking, talk, wer, soak, broker, history):
     app.command()(command)
 
 
