@@ -3,18 +3,19 @@
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
-import psutil
 import typer
 
 from benchmarks.figures import summary
 from benchmarks.result import RESULTS, Out, circumstances, result_path, write_result
 from benchmarks.tables import open_console, print_rows
-from deploy.local.broker import Program, answers, broker_argv, find_program, private_folder, socket_path
+from shared.bus.address import broker_address
 from shared.bus.connection import Address, RedisConnection
+from shared.bus.versions import parse_info
+from tests.support.broker import embedded_broker
 
 PERSISTENCE: dict[str, tuple[str, ...]] = {
     "none": (),
@@ -46,54 +47,47 @@ def broker(
 
 
 async def _measure(sessions: int, seconds: float) -> list[dict[str, Any]]:
-    program = await find_program(None, lambda reason: None)
-    return [await _run(program, name, sessions, seconds) for name in PERSISTENCE]
+    return [await _run(name, sessions, seconds) for name in PERSISTENCE]
 
 
-async def _run(program: Program, name: str, sessions: int, seconds: float) -> dict[str, Any]:
-    async with _server(program, PERSISTENCE[name]) as (process, address):
-        load, probe = [await RedisConnection.connect(address, role) for role in ("load", "probe")]
-        latencies_ms: list[float] = []
-        async with asyncio.TaskGroup() as tasks:
-            loading = tasks.create_task(_load(load, sessions))
-            await asyncio.sleep(1)
-            cpu = psutil.Process(process.pid).cpu_times()
-            end_s = time.monotonic() + seconds
-            while time.monotonic() < end_s:
-                began_s = time.monotonic()
-                await probe.call(*_entry(0))
-                latencies_ms.append(1000 * (time.monotonic() - began_s))
-                await asyncio.sleep(PROBE_S)
-            spent = psutil.Process(process.pid).cpu_times()
-            loading.cancel()
-        rate = await _highest_rate(probe)
-        for connection in (load, probe):
-            connection.close()
+async def _run(name: str, sessions: int, seconds: float) -> dict[str, Any]:
+    with TemporaryDirectory() as folder:
+        async with embedded_broker(Path(folder), options=PERSISTENCE[name]) as settings:
+            return {"persistence": name, **await _figures(broker_address(settings), sessions, seconds)}
+
+
+async def _figures(address: Address, sessions: int, seconds: float) -> dict[str, float]:
+    load, probe = [await RedisConnection.connect(address, role) for role in ("load", "probe")]
+    latencies_ms: list[float] = []
+    async with asyncio.TaskGroup() as tasks:
+        loading = tasks.create_task(_load(load, sessions))
+        await asyncio.sleep(1)
+        cpu_s = await _cpu_s(probe)
+        end_s = time.monotonic() + seconds
+        while time.monotonic() < end_s:
+            began_s = time.monotonic()
+            await probe.call(*_entry(0))
+            latencies_ms.append(1000 * (time.monotonic() - began_s))
+            await asyncio.sleep(PROBE_S)
+        cpu_s = await _cpu_s(probe) - cpu_s
+        loading.cancel()
+    rate = await _highest_rate(probe)
+    for connection in (load, probe):
+        connection.close()
     found = summary(latencies_ms)
     return {
-        "persistence": name,
         "p50, ms": found["p50"],
         "p99, ms": found["p99"],
         "max, ms": found["max"],
-        "CPU, % of a core": 100 * (spent.user + spent.system - cpu.user - cpu.system) / seconds,
+        "CPU, % of a core": 100 * cpu_s / seconds,
         "entries a second at most": rate,
     }
 
 
-@asynccontextmanager
-async def _server(
-    program: Program, options: tuple[str, ...]
-) -> AsyncIterator[tuple[asyncio.subprocess.Process, Address]]:
-    with private_folder() as folder:
-        argv = (*broker_argv(program, folder), *options)
-        process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.DEVNULL)
-        try:
-            while not await answers(folder):  # noqa: ASYNC110  another process starts
-                await asyncio.sleep(0.01)
-            yield process, Address(path=str(socket_path(folder)))
-        finally:
-            process.kill()
-            await process.wait()
+async def _cpu_s(connection: RedisConnection) -> float:
+    """CPU time of the broker and of the processes that write its snapshots."""
+    info = parse_info(await connection.call("INFO", "cpu"))
+    return sum(float(value) for name, value in info.items() if name.startswith(("used_cpu_sys", "used_cpu_user")))
 
 
 def _entry(session: int) -> tuple[bytes | int, ...]:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, SecretStr, ValidationError, field_validator, mod
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from shared.protocol.session import SESSION_TABLE, SessionSettings, with_fitting_pause
+from shared.settings_access import AccessSettings
 from shared.settings_engines import EndpointSettings, EngineSettings, ModelSettings, ScriptedSettings
 from shared.settings_table import Setting, Table, read_table
 
@@ -64,10 +65,6 @@ NEAR = 0.75
 """Least similarity of a known name that is suggested; see `difflib`."""
 
 
-ORIGIN = r"[A-Za-z][A-Za-z0-9+.-]*://[^/,\s]+"
-"""A pattern for the origin of a web page."""
-
-
 class BadSettings(ValueError):
     """A setting that cannot be used; the message names it, its value and what is allowed."""
 
@@ -93,44 +90,17 @@ class ServiceSettings(BaseModel):
     ] = None
     host: Annotated[str, Setting("Address on which the edge listens", stage="edge")] = "127.0.0.1"
     port: Annotated[int, Setting("Port on which the edge listens", 0, 65535, stage="edge")] = 8000
-    keys: Annotated[
-        Literal["auto", "required"],
+    listen_fd: Annotated[
+        int,
         Setting(
-            "Whether clients need a key; auto: this machine does not, where the edge listens on loopback", stage="edge"
-        ),
-    ] = "auto"
-    open: Annotated[bool, Setting("Everybody who reaches the edge may use it without a key", stage="edge")] = False
-    key: Annotated[SecretStr | None, Setting("Key that the commands of `parley` send to the edge")] = None
-    hosts: Annotated[
-        str,
-        Setting(
-            "Names by which others call the edge, for example behind a proxy: voice.example.org",
-            pattern=r"[^\s/@]*",
-            shape="host names without a port, separated by commas",
+            "Descriptor of a socket that listens already, which the edge inherits; 0: it listens itself. `parley up` sets it",
+            0,
             stage="edge",
         ),
-    ] = ""
-    origins: Annotated[
-        str,
-        Setting(
-            "Web pages of other sites that may use the edge: https://shop.example.org",
-            pattern=rf"({ORIGIN}(,{ORIGIN})*)?",
-            shape="origins such as https://shop.example.org, without a path, separated by commas",
-            stage="edge",
-        ),
-    ] = ""
-    trusted_proxies: Annotated[
-        str,
-        Setting(
-            "Addresses of proxies before the edge, whose X-Forwarded-For and -Proto it believes: 10.0.0.0/8",
-            pattern=r"[0-9A-Fa-f.:/, ]*",
-            shape="IP addresses or networks, separated by commas",
-            stage="edge",
-        ),
-    ] = ""
-    data_dir: Annotated[Path, Setting("Folder for what was added later: cloned voices, keys")] = Path(
-        "~/.local/share/parley"
-    ).expanduser()
+    ] = 0
+    data_dir: Annotated[
+        Path, Setting("Folder for what was added later: cloned voices, keys, recordings of sessions")
+    ] = Path("~/.local/share/parley").expanduser()
     models_dir: Annotated[Path, Setting("Folder of the downloaded models of the catalogue; all clones share it")] = (
         user_cache() / "parley" / "models"
     )
@@ -154,8 +124,21 @@ class ServiceSettings(BaseModel):
             stage="edge",
         ),
     ] = 24
+    record: Annotated[
+        Literal["off", "asked", "all"],
+        Setting(
+            "Sessions that the edge records in PARLEY_DATA_DIR, for `parley replay`; asked: those whose `may_record` is true",
+            stage="edge",
+        ),
+    ] = "off"
+    keep_recordings_h: Annotated[
+        int, Setting("Time after which the recording of a session is deleted", 1, 8760, "h", stage="edge")
+    ] = 168
     metrics_port: Annotated[int, Setting("Port of this process's Prometheus metrics; 0: none", 0, 65535)] = 0
     metrics_host: Annotated[str, Setting("Address on which the metrics are served")] = "127.0.0.1"
+    metrics_shared: Annotated[
+        bool, Setting("Another process may listen on the metrics port, too; `parley up` sets it, for `parley roll`")
+    ] = False
     traces: Annotated[
         Literal["off", "otlp", "console"],
         Setting("Where OpenTelemetry traces are sent; otlp: to OTEL_EXPORTER_OTLP_ENDPOINT"),
@@ -163,7 +146,10 @@ class ServiceSettings(BaseModel):
     traces_share: Annotated[float, Setting("Share of the turns that are traced", 0, 1)] = 1.0
     monitor: Annotated[
         Literal["auto", "on", "off"],
-        Setting("The page /monitor; auto: only where the edge listens on this machine alone", stage="edge"),
+        Setting(
+            "The page /monitor; auto: for this machine, where the edge listens on loopback, and for operators' keys",
+            stage="edge",
+        ),
     ] = "auto"
 
 
@@ -184,6 +170,19 @@ class WorkerSettings(BaseModel):
     gather_ms: Annotated[float, Setting("Time for which writes are gathered into one pipeline", 0, 50, "ms")] = 2.0
     read_pace_ms: Annotated[float, Setting("Longest pause after a read of the streams, under load", 0, 50, "ms")] = 4.0
     max_sessions: Annotated[int, Setting("Sessions of one edge; more are refused", 1, stage="edge")] = 500
+    max_silent: Annotated[
+        int,
+        Setting("Connections of one edge that have not started a session; the oldest is closed first", 1, stage="edge"),
+    ] = 200
+    caller_sessions: Annotated[
+        int, Setting("Sessions of one address or key; more are refused. No limit on this machine", 1, stage="edge")
+    ] = 100
+    caller_connects: Annotated[
+        int,
+        Setting(
+            "Connections of one address or key in a minute; more are refused. No limit on this machine", 1, stage="edge"
+        ),
+    ] = 600
     max_session_s: Annotated[int, Setting("A session is closed after this time", 1, unit="s", stage="edge")] = 3600
     reply_ahead_s: Annotated[
         float, Setting("Reply audio is sent at most this much ahead of playback", 0.1, 600, "s", stage="edge")
@@ -200,20 +199,24 @@ class WorkerSettings(BaseModel):
     ] = 20.0
     queue_age_limit_ms: Annotated[
         int, Setting("New sessions are refused while a stage is this far behind", 0, 600_000, "ms", stage="edge")
-    ] = 5000
+    ] = 500
+    load_limit: Annotated[
+        float,
+        Setting(
+            "New sessions are refused where a stage would have more than this share of its slots busy",
+            0.05,
+            1000,
+            stage="edge",
+        ),
+    ] = 0.85
     first_clause_words: Annotated[
         int, Setting("Words after which the first clause of a reply is spoken; 0: whole sentences", 0, 50, stage="llm")
     ] = 3
-    public_url: Annotated[
-        str, Setting("URL that the phone carrier connects to, where a proxy stands before the edge", stage="edge")
-    ] = ""
-    twilio_auth_token: Annotated[
-        SecretStr | None, Setting("Checks the signature of Twilio's connections; unset: no check", stage="edge")
-    ] = None
 
 
 class Settings(
     ServiceSettings,
+    AccessSettings,
     EngineSettings,
     ModelSettings,
     EndpointSettings,

@@ -10,8 +10,11 @@ from deploy.cli.agents import agents
 from deploy.cli.bench import bench
 from deploy.cli.check import config, doctor
 from deploy.cli.dead import dead
+from deploy.cli.forget import forget
 from deploy.cli.keys import keys
 from deploy.cli.models import models
+from deploy.cli.replay import replay
+from deploy.cli.roll import roll
 from deploy.cli.run import observe, up
 from deploy.cli.talk import talk
 from deploy.cli.voices import voices
@@ -26,9 +29,9 @@ SERVICES = "Run one service alone, for a system on several machines"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 for panel, commands in {
-    START: (up, doctor),
+    START: (up, roll, doctor),
     USE: (talk,),
-    WATCH: (top, turns, observe),
+    WATCH: (top, turns, observe, replay, forget),
     PREPARE: (config, acl),
 }.items():
     for command in commands:

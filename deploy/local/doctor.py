@@ -12,7 +12,7 @@ from typing import Any, Literal
 import httpx
 
 from deploy.local import broker
-from deploy.local.address import PortTaken, base_url, claim_port
+from deploy.local.address import PortTaken, claim_port, edge_url
 from deploy.local.observe import metrics_targets
 from deploy.local.waits import read_waits
 from deploy.models.used import model_status, size_text, used_models
@@ -83,8 +83,9 @@ async def _checks(settings: Settings, environ: Mapping[str, str], url: str | Non
         yield check_traces(settings)
     for check in check_models(settings):
         yield check
-    base = (url or base_url(settings.host, settings.port)).rstrip("/")
-    async with httpx.AsyncClient(timeout=HTTP_TIMEOUT_S, trust_env=False) as client:
+    base = (url or edge_url(settings)).rstrip("/")
+    verify = url is not None or settings.tls_cert is None  # a certificate is for a public name, not for loopback
+    async with httpx.AsyncClient(timeout=HTTP_TIMEOUT_S, trust_env=False, verify=verify) as client:
         health = await _get_health(client, base)
         if url is None:
             yield check_port(settings, running=health is not None)

@@ -12,7 +12,7 @@ import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import cache
 from hashlib import sha1
 from typing import Any, NamedTuple, Protocol
@@ -36,7 +36,8 @@ from shared.bus.versions import check_version
 from shared.observability import metrics
 from shared.protocol.codec import BadFrame
 from shared.protocol.frames import Frame, codec
-from shared.protocol.streams import DEAD_MAXLEN, MAXLEN, PRESENT, ROUTES, Keys, StreamKind
+from shared.protocol.session import Message
+from shared.protocol.streams import DEAD_MAXLEN, MAXLEN, PRESENT, ROUTES, SESSION_TTL_S, Keys, StreamKind
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -121,6 +122,7 @@ class Bus(Records):
         self._tail: tuple[Target, int] | None = None
         self._tail_frames: list[bytes] = []
         self._tail_bytes = 0
+        self._histories: dict[str, Sequence[Message]] = {}  # to be written before whatever is sent next
         self._refusing_since_s: float | None = None
         self._unknown_tags: set[str] = set()
         self._tasks: asyncio.TaskGroup
@@ -132,6 +134,7 @@ class Bus(Records):
         self._reader: Reader
         self.clock = BrokerClock(role)
         self.keep_turns_h = settings.keep_turns_h
+        self._content_s = 3600 * settings.keep_turns_h if settings.log_content else 0
 
     @classmethod
     @asynccontextmanager
@@ -202,6 +205,8 @@ class Bus(Records):
 
     def append(self, target: Target, packed: bytes, fence: int, *, urgent: bool) -> None:
         """Append an encoded frame to a stream; consecutive frames for the same stream share an entry."""
+        if self._histories:
+            self._seal()
         tail = (target, fence)
         if self._tail != tail or self._tail_bytes > GATHER_BYTES:
             self._seal()
@@ -210,7 +215,19 @@ class Bus(Records):
         self._tail_bytes += len(packed)
         self.writer.wake(urgent=urgent)
 
+    def save_history(self, session: str, messages: Sequence[Message]) -> None:
+        """Save the session's history before anything else is sent. Of several in a row only the last is written: a client that
+        creates 3,000 items would otherwise have its history written 3,000 times."""
+        if not self._histories:
+            self._seal()
+        self._histories[session] = messages
+        self.writer.wake(urgent=True)
+
     def _seal(self) -> None:
+        histories, self._histories = self._histories, {}
+        for session, messages in histories.items():
+            key, body = self.packed_history(session, messages)
+            self.writer.send(b"SET", key, body, b"EX", SESSION_TTL_S, on_reply=_expect_no_error)
         if self._tail is None:
             return
         target, fence = self._tail
@@ -264,11 +281,19 @@ class Bus(Records):
             return await self.call(b"EVAL", script, len(keys), *keys, *args)
 
     def dead_letter(self, stage: str, source: bytes, entry_id: str, body: bytes, error: str) -> None:
-        """Move an unusable entry to the stage's dead letters, with its stream, its id and the error."""
-        self.send(
-            b"XADD", self.keys.dead(stage), b"MAXLEN", b"~", DEAD_MAXLEN, b"*",
-            b"stream", source, b"id", entry_id, b"error", error, b"body", body[:65_536],
-        )  # fmt: skip
+        """Move an unusable entry to the stage's dead letters, with its stream, its id, its session and the error.
+
+        Its bytes are kept in a stream of their own, and only as long as a session's keys: they hold what somebody said.
+        """
+        named = (b"id", entry_id, b"session", _session_of(source, body))
+        facts, content = (b"stream", source, *named, b"error", error), (*named, b"body", body[:65_536])
+        self._keep_letter(self.keys.dead(stage), facts, 3600 * self.keep_turns_h)
+        self._keep_letter(self.keys.dead_content(stage), content, self._content_s or SESSION_TTL_S)
+
+    def _keep_letter(self, key: bytes, fields: Sequence[str | bytes], keep_s: int) -> None:
+        self.send(b"XADD", key, b"MAXLEN", b"~", DEAD_MAXLEN, b"*", *fields)
+        self.send(b"XTRIM", key, b"MINID", max(0, self.clock.now_ms() - 1000 * keep_s))
+        self.send(b"EXPIRE", key, keep_s)
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -360,6 +385,15 @@ def _expect_no_error(reply: Any) -> None:
 def _sha(script: str) -> str:
     """Return the digest by which a broker knows a script once it has run."""
     return sha1(script.encode(), usedforsecurity=False).hexdigest()
+
+
+def _session_of(source: bytes, body: bytes) -> str:
+    """Return the session that an entry belongs to; empty if that is not known."""
+    with suppress(BadFrame):
+        for frame in codec.decode_entry(body):
+            if session := getattr(frame, "session", ""):
+                return str(session)
+    return source.rpartition(b":")[2].decode(errors="replace")
 
 
 async def _watch(connection: RedisConnection) -> None:

@@ -72,9 +72,9 @@ class Records(Protocol):
         packed = codec.entry([codec.encode(SettingsChanged(settings))])
         self.send(b"HSET", self.keys.session(session), b"settings", packed)
 
-    def save_history(self, session: str, messages: Sequence[Message]) -> None:
-        body = codec.entry([codec.encode(History(tuple(messages)))])
-        self.send(b"SET", self.keys.history(session), body, b"EX", SESSION_TTL_S)
+    def packed_history(self, session: str, messages: Sequence[Message]) -> tuple[bytes, bytes]:
+        """Return the key and the value under which a session's history is saved."""
+        return self.keys.history(session), codec.entry([codec.encode(History(tuple(messages)))])
 
     async def conversation(self, session: str) -> tuple[SessionSettings, tuple[Message, ...]]:
         """Return the session's settings (the defaults if none are valid) and its history, in one round trip."""

@@ -123,7 +123,12 @@ class Keys:
         return [*streams, self.session(session), self.history(session)]
 
     def dead(self, stage: str) -> bytes:
+        """Stream: what a stage gave up, with the reason."""
         return b"parley:{0}:dead:%s" % stage.encode()
+
+    def dead_content(self, stage: str) -> bytes:
+        """Stream: the bytes of the dead letters, by the same `id`. They are kept for less time."""
+        return b"parley:{0}:dead-content:%s" % stage.encode()
 
     def ready(self, stage: str) -> bytes:
         """Sorted set: the stage's ready workers, scored by the time (ms) at which they expire."""

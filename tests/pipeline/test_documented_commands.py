@@ -175,6 +175,11 @@ RULES = (
     Rule(r"\.venv/bin/python -m dashboards$", accept_options, "changes files; `make check` compares them"),
     Rule(r"\.venv/bin/python -m spacy download en_core_web_sm$", leave, "downloads a package"),
     Rule(r"\.venv/bin/parley talk --between", accept_options, "takes minutes; tests/pipeline/test_duet.py tests it"),
+    Rule(
+        r"\.venv/bin/parley (forget|roll|replay)",
+        accept_options,
+        "changes what others ask for; tests/pipeline tests them",
+    ),
     Rule(r"\.venv/bin/parley ", run),
     Rule(r"redis-cli ", run),
     Rule(r"curl ", run_curl),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from deploy.local.address import base_url, claim_port
+from deploy.local.address import base_url, open_listener
 from deploy.local.broker import BrokerError, broker_argv, find_program, private_folder, socket_url
 from deploy.local.supervisor import Policy, ServiceSpec, StartFailed, Supervisor
 from deploy.local.up import BEYOND_DRAIN_S, BROKER_TIER, HEALTH_TIMEOUT_S, Broker, HealthProbe, service_specs
@@ -101,12 +101,15 @@ async def running_system(
     settings = settings_of(environ)
     journal = Journal()
     program = await find_program(environ.get("PATH"), journal.say)
-    with private_folder() as folder:
+    with private_folder() as folder, contextlib.ExitStack() as held:
         spec = ServiceSpec("broker", broker_argv(program, folder), environ, tier=BROKER_TIER, quiet=True)
         broker = Broker(socket_url(folder), spec, folder)
-        port = claim_port(settings.host, settings.port if "PARLEY_PORT" in env else 0)
+        listener = held.enter_context(open_listener(settings.host, settings.port if "PARLEY_PORT" in env else 0))
+        port = int(listener.getsockname()[1])
         url = base_url(settings.host, port)
-        specs = [change(one) for one in service_specs(settings, environ, broker, port, text_logs=False)]
+        specs = [
+            change(one) for one in service_specs(settings, environ, broker, port, text_logs=False, listener=listener)
+        ]
         async with httpx.AsyncClient(timeout=HEALTH_TIMEOUT_S, trust_env=False) as client:
             policy = Policy(grace_s=settings.drain_ms / 1000 + BEYOND_DRAIN_S)
             probe = HealthProbe(client, url, folder)

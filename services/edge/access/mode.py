@@ -1,8 +1,10 @@
 """Whether the edge asks for a key, by where it listens and what the settings say."""
 
 from enum import Enum
+from ipaddress import ip_network
 
 from services.edge.access.keys import KeyFile
+from services.edge.access.site import split
 from shared.network import is_loopback
 from shared.settings import BadSettings, Settings
 
@@ -24,14 +26,18 @@ def mode_of(settings: Settings) -> Mode:
     Raises:
         BadSettings: anybody could use the edge without the operator having said so, or nobody could.
     """
+    for proxy in split(settings.trusted_proxies):
+        try:
+            ip_network(proxy)
+        except ValueError as error:
+            raise BadSettings(f"PARLEY_TRUSTED_PROXIES={settings.trusted_proxies}: {error}") from None
     if settings.open:
         if settings.keys == "required":
             raise BadSettings(
                 "PARLEY_OPEN=true lets everybody in, and PARLEY_KEYS=required nobody without a key: unset one"
             )
         return Mode.OPEN
-    behind_proxy = bool(settings.trusted_proxies)
-    if settings.keys == "auto" and is_loopback(settings.host) and not behind_proxy:
+    if settings.keys == "auto" and is_loopback(settings.host) and not settings.trusted_proxies:
         return Mode.LOCAL
     keys = KeyFile(settings)
     if not keys.read():

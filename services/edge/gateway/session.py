@@ -21,6 +21,7 @@ from services.edge.conversation.observer import EngineOf, Observer
 from services.edge.conversation.playout import Playout
 from services.edge.gateway.abilities import Abilities, Unable
 from services.edge.gateway.audio_input import AudioInput
+from services.edge.gateway.limits import TokenBucket
 from shared.bus.bus import Channel
 from shared.bus.reader import Subscription
 from shared.bus.records import SessionState
@@ -36,6 +37,9 @@ from shared.settings import Settings
 
 log = structlog.get_logger()
 
+ASKS_PER_S, ASKS_BURST = 4.0, 16.0
+"""Typed turns, requested replies and changes of settings that one client may send: each is work for the workers. A person needs
+one a second; more than that would only wait, and delay what others say."""
 REFUSING_S = 2.0
 """The client is warned when the broker has taken nothing for this long."""
 REFUSING_LONGEST_S = 30.0
@@ -43,6 +47,7 @@ REFUSING_LONGEST_S = 30.0
 
 Send = Callable[[str | bytes], bool]
 Close = Callable[[int, str], None]
+TakePlace = Callable[[], str]
 
 
 def end_session(bus: SessionStore, session: str, reason: str) -> None:
@@ -66,16 +71,19 @@ class Session:
         *,
         protocol: str = "stream",
         engine_of: EngineOf = str,
+        take_place: TakePlace = str,
     ) -> None:
-        """`abilities`: what its settings may ask for. `engine_of`: the engine that a stage runs on."""
+        """`abilities`: what its settings may ask for. `engine_of`: the engine that a stage runs on. `take_place`: called before
+        the session starts; what it returns is the reason why it cannot, empty: it can."""
         self.id = secrets.token_hex(16)  # an argument of `parley turns`: it must not begin with a dash
         self.protocol = protocol
         self.started = False
         self.settings = SessionSettings()
         self._bus, self._codec, self._abilities = bus, codec, abilities
-        self._send, self._close = send, close
+        self._send, self._close, self._take_place = send, close, take_place
         self._loop = asyncio.get_running_loop()
         self._began_s = self._asked_s = self._loop.time()
+        self._asks = TokenBucket(ASKS_PER_S, ASKS_BURST, self._began_s)
         self._channel: Channel = bus.channel("edge", self.id)
         self._subscription: Subscription | None = None
         self._audio_input = AudioInput(bus, self._channel, codec, self.notify)
@@ -105,11 +113,28 @@ class Session:
 
     # -- the client's side ------------------------------------------------------------------------
 
+    def open(self) -> None:
+        """The client has connected. A session that needs no start message begins with the first message of any kind, unless the
+        agent speaks first: a connection that says nothing costs the workers nothing."""
+        if (settings := self._codec.starts_with) is None:
+            return
+        if settings.greeting or settings.idle_ms or self._report_missing(settings):
+            self.start(settings)
+        else:
+            self._emit(ev.Ready(self.id, settings))
+
+    @property
+    def may_be_silent(self) -> bool:
+        """The client need not send anything soon."""
+        return self._codec.starts_with is not None
+
     def receive(self, message: str | bytes) -> None:
         if len(message) > self._codec.largest_message:
             self._close(1009, f"a message has at most {self._codec.largest_message} bytes")
             return
         try:
+            if not self.started and self._codec.starts_with is not None:
+                self.start(self._codec.starts_with, announced=True)
             for action in self._codec.decode(message):
                 if type(action) is act.Audio:
                     if self.started:
@@ -120,12 +145,15 @@ class Session:
             log.exception("session failed", session=self.id)
             self._close(1011, "internal error")
 
-    def start(self, settings: SessionSettings) -> None:
-        """Begin: from now on a vad worker listens."""
+    def start(self, settings: SessionSettings, *, announced: bool = False) -> None:
+        """Begin: from now on a vad worker listens. `announced`: the client knows that it is ready."""
         if self.started:
             return
         if missing := self._report_missing(settings):
             self._close(1008, missing[0].reason)
+            return
+        if reason := self._take_place():
+            self._close(1013, reason)
             return
         self.started, self._asked_s = True, self._loop.time()
         self.settings = settings
@@ -135,7 +163,8 @@ class Session:
         self._channel.publish(started)
         self._bus.keep_alive(self.id)
         self._subscription = self._bus.follow(StreamKind.OUT, self.id, "0-0", self.deliver)
-        self._emit(ev.Ready(self.id, settings))
+        if not announced:
+            self._emit(ev.Ready(self.id, settings))
         self.conversation.begin(settings)
 
     def keep_alive(self) -> None:
@@ -204,6 +233,13 @@ class Session:
         match action:
             case act.Start(settings):
                 self.start(settings)
+            case act.Say() | act.RequestReply() | act.Configure() if self.started and not self._asks.take(
+                1, self._loop.time()
+            ):
+                metrics.dropped.labels("too_many").inc()
+                self.notify(
+                    "too_many", f"more than {ASKS_PER_S:g} turns, requests and changes a second: this one is dropped"
+                )
             case act.Configure(settings):
                 self._configure(settings)
             case act.GetStats():

@@ -1,5 +1,6 @@
 """The HTTP and WebSocket routes of the edge."""
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from services.edge.gateway.gateway import Gateway
 from services.edge.http.client_secrets import client_secrets_router, settings_of
 from services.edge.http.guard import Guard, caller_of, denial
 from services.edge.http.monitor.routes import is_open, monitor_router
+from services.edge.http.phone import phone_router
 from services.edge.http.system import system_router
 from services.edge.http.voice_preview import voice_preview_router
 from services.edge.http.voices import voices_router
@@ -22,7 +24,6 @@ from services.edge.protocols.realtime.codec import RealtimeCodec
 from services.edge.protocols.realtime.models import DEFAULT_MODEL, agent_of
 from services.edge.protocols.session_settings import described_settings
 from services.edge.protocols.stream import RATES_HZ, StreamCodec, error_message
-from services.edge.protocols.twilio import TwilioCodec, valid_signature
 from shared.agents.agent import UnknownAgent
 
 WEB = Path(__file__).parents[1] / "web"
@@ -49,7 +50,8 @@ def create_app(gateway: Gateway) -> FastAPI:
     @app.get("/health")
     async def health() -> JSONResponse:
         refusal = gateway.refusal()
-        body = {"status": "ok" if refusal is None else "unavailable", "stages": gateway.admission.stages()}
+        status = "ok" if refusal is None else "unavailable"
+        body = {"status": status, "stages": gateway.admission.stages(), "pid": os.getpid()}
         if refusal is None:
             return JSONResponse(body)
         return JSONResponse({**body, "reason": refusal.message}, 503)
@@ -87,6 +89,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.include_router(voices_router(gateway))
     app.include_router(voice_preview_router(gateway))
     app.include_router(monitor_router(gateway))
+    app.include_router(phone_router(gateway))
 
     @app.websocket("/ws")
     async def stream(websocket: WebSocket) -> None:
@@ -105,7 +108,9 @@ def create_app(gateway: Gateway) -> FastAPI:
             await websocket.close(1008, str(error)[:120])
             return
         settings, bound = settings_of(gateway, agent, caller.secret)
-        await gateway.serve(websocket, StreamCodec(int(rate), settings, bound), "stream", caller, browser=True)
+        await gateway.serve(
+            websocket, StreamCodec(int(rate), settings, bound), "stream", caller, settings, browser=True
+        )
 
     @app.websocket("/v1/realtime")
     async def realtime(websocket: WebSocket) -> None:
@@ -124,19 +129,6 @@ def create_app(gateway: Gateway) -> FastAPI:
             expires_at=int(time.time()) + gateway.settings.max_session_s,
             bound=None if caller.secret is None else caller.secret.session,
         )
-        await gateway.serve(websocket, codec, "realtime", caller)
-
-    @app.websocket("/phone/twilio")
-    async def twilio(websocket: WebSocket) -> None:
-        secret = gateway.settings.twilio_auth_token
-        if secret is not None:
-            url = gateway.settings.public_url or str(websocket.url)
-            signature = websocket.headers.get("x-twilio-signature", "")
-            if not valid_signature(secret.get_secret_value(), url, signature):
-                await websocket.send_denial_response(
-                    error_response(403, "bad_signature", "the X-Twilio-Signature header does not match the URL")
-                )
-                return
-        await gateway.serve(websocket, TwilioCodec(gateway.agents), "twilio", caller_of(websocket))
+        await gateway.serve(websocket, codec, "realtime", caller, agent.settings)
 
     return app

@@ -10,7 +10,9 @@ from services.edge.access.access import Access
 from services.edge.access.caller import Caller
 from services.edge.access.denied import Denied
 from services.edge.access.request import request_of
+from services.edge.access.site import host_name
 from services.edge.gateway.errors import error_response
+from shared.network import is_loopback
 
 log = structlog.get_logger()
 
@@ -28,7 +30,9 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-UNAUTHORIZED = 401
+_STRICT_TRANSPORT = (b"strict-transport-security", b"max-age=15552000")
+ADVICE = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "5"}}
+"""Headers of a refusal, by its status."""
 _HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 
 
@@ -43,13 +47,17 @@ class Guard:
             await self._app(scope, receive, send)
             return
 
+        request = request_of(scope)
+        # Browsers apply it to all ports of a name, so not to localhost.
+        secure = request.secure and not is_loopback(host_name(request.host or ""))
+        added = [*_HEADERS, _STRICT_TRANSPORT] if secure else _HEADERS
+
         async def harden(message: Any) -> None:
             if message["type"] == "http.response.start":
                 there = {name.lower() for name, _ in message["headers"]}
-                message["headers"] = [*message["headers"], *(one for one in _HEADERS if one[0] not in there)]
+                message["headers"] = [*message["headers"], *(one for one in added if one[0] not in there)]
             await send(message)
 
-        request = request_of(scope)
         try:
             scope.setdefault("state", {})["caller"] = await self._access.admit(request)
         except Denied as denied:
@@ -61,8 +69,7 @@ class Guard:
 
 def denial(denied: Denied) -> JSONResponse:
     """The answer to a request that is refused."""
-    headers = {"WWW-Authenticate": "Bearer"} if denied.status == UNAUTHORIZED else {}
-    return error_response(denied.status, denied.code, str(denied), headers)
+    return error_response(denied.status, denied.code, str(denied), ADVICE.get(denied.status))
 
 
 def caller_of(connection: Request | WebSocket) -> Caller:

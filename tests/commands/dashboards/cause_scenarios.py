@@ -11,9 +11,9 @@ CAUSES = (
     Scenario(
         "QueueTooOld",
         {
-            'parley_queue_age_seconds{stage="asr", instance="edge-1"}': holds((2.5, 5), (3, 5), (0, 5)),
+            'parley_queue_age_seconds{stage="asr", instance="edge-1"}': holds((0.5, 5), (3, 5), (0, 5)),
             'parley_queue_age_seconds{stage="asr", instance="edge-2"}': holds((0, 15)),
-            'parley_queue_age_seconds{stage="tts", instance="edge-1"}': holds((1, 15)),
+            'parley_queue_age_seconds{stage="tts", instance="edge-1"}': holds((0.4, 15)),
         },
         {
             4: (),
@@ -21,7 +21,7 @@ CAUSES = (
             9: [
                 (
                     ticket(stage="asr"),
-                    "The oldest waiting asr job is 3s old. New sessions are refused from 5 s on.",
+                    "The oldest waiting asr job is 3s old. New sessions are refused from 0.5 s on.",
                 )
             ],
             10: (),
