@@ -170,7 +170,30 @@ class WorkerSettings(BaseModel):
     gather_ms: Annotated[float, Setting("Time for which writes are gathered into one pipeline", 0, 50, "ms")] = 2.0
     read_pace_ms: Annotated[float, Setting("Longest pause after a read of the streams, under load", 0, 50, "ms")] = 4.0
     max_sessions: Annotated[int, Setting("Sessions of one edge; more are refused", 1, stage="edge")] = 500
+    max_silent: Annotated[
+        int,
+        Setting("Connections of one edge that have not started a session; the oldest is closed first", 1, stage="edge"),
+    ] = 200
+    caller_sessions: Annotated[
+        int, Setting("Sessions of one address or key; more are refused. No limit on this machine", 1, stage="edge")
+    ] = 100
+    caller_connects: Annotated[
+        int,
+        Setting(
+            "Connections of one address or key in a minute; more are refused. No limit on this machine", 1, stage="edge"
+        ),
+    ] = 600
     max_session_s: Annotated[int, Setting("A session is closed after this time", 1, unit="s", stage="edge")] = 3600
+    resume_s: Annotated[
+        int,
+        Setting(
+            "Time in which a client that has lost its connection resumes its session; 0: never",
+            0,
+            40,
+            "s",
+            stage="edge",
+        ),
+    ] = 30
     reply_ahead_s: Annotated[
         float, Setting("Reply audio is sent at most this much ahead of playback", 0.1, 600, "s", stage="edge")
     ] = 30.0

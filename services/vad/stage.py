@@ -31,7 +31,7 @@ log = structlog.get_logger()
 CHECK_S = 1.0
 STALLED_S = 2.0
 """A turn is committed when the client has sent nothing for this long."""
-ABANDONED_S = 30.0
+ABANDONED_S = 10.0
 """After this time without input, the worker checks whether the session still exists."""
 ENDPOINTING_S = 1.0
 """Timeout of the endpointing engine. After it, the endpoint of the settings holds."""

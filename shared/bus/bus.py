@@ -36,9 +36,9 @@ from shared.bus.records import Records
 from shared.bus.versions import check_version
 from shared.observability import metrics
 from shared.protocol.codec import BadFrame
-from shared.protocol.frames import Frame, codec
+from shared.protocol.frames import Frame, History, codec
 from shared.protocol.session import Message
-from shared.protocol.streams import DEAD_MAXLEN, MAXLEN, PRESENT, ROUTES, SESSION_TTL_S, Keys, StreamKind
+from shared.protocol.streams import DEAD_MAXLEN, MAXLEN, PRESENT, ROUTES, SESSION_TTL_S, SHARED, Keys, StreamKind
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -50,6 +50,8 @@ GATHER_BYTES = 64 * 1024
 DATA_CHECK_S = 1.0
 """Interval at which a process checks that the broker still has its data."""
 
+Entry = tuple[str, int, list[Frame]]
+"""Id, fence and frames of an entry."""
 MessageCallback = Callable[[bytes], None]
 """Takes a Pub/Sub message."""
 StopCallback = Callable[[str, int, int, bool], None]
@@ -64,6 +66,8 @@ class Target(NamedTuple):
     """Approximate number of entries at which it is trimmed."""
     create: bool
     """False: append only if the stream exists."""
+    life_s: int = 0
+    """A stream that is created expires after this time, unless an edge keeps it alive; 0: never."""
 
 
 class Guard(NamedTuple):
@@ -81,6 +85,7 @@ class Appender(Protocol):
     @property
     def keys(self) -> Keys: ...
     def append(self, target: Target, packed: bytes, fence: int, guard: Guard | None, *, urgent: bool) -> None: ...
+    def limit_life(self, target: Target) -> None: ...
 
 
 class Channel:
@@ -106,6 +111,7 @@ class Channel:
                     MAXLEN[stream],
                     # Only the edge creates a session's log: a late frame must not recreate it after the session's end.
                     create=self._stage == "edge" or stream is not StreamKind.OUT,
+                    life_s=0 if stream in SHARED else SESSION_TTL_S,
                 )
                 for stream in ROUTES[self._stage][kind]
             ]
@@ -114,9 +120,12 @@ class Channel:
     def publish(self, frame: Frame, *, urgent: bool = True) -> None:
         """Append the frame to its streams: in this event-loop iteration or, if not urgent, within `gather_ms`."""
         packed = codec.encode(frame)
+        is_first = type(frame) not in self._targets
         for target in self.targets(type(frame)):
             # Only the log is guarded: workers that read another stream drop entries of an older fence themselves.
             self._bus.append(target, packed, self.fence, None if target.create else self._guard, urgent=urgent)
+            if is_first and target.create and target.life_s:
+                self._bus.limit_life(target)
 
 
 class Bus(Records):
@@ -133,7 +142,7 @@ class Bus(Records):
         self._tail: tuple[Target, int, Guard | None] | None = None
         self._tail_frames: list[bytes] = []
         self._tail_bytes = 0
-        self._histories: dict[str, Sequence[Message]] = {}  # to be written before whatever is sent next
+        self._histories: dict[str, History] = {}  # to be written before whatever is sent next
         self._refusing_since_s: float | None = None
         self._unknown_tags: set[str] = set()
         self._tasks: asyncio.TaskGroup
@@ -226,18 +235,22 @@ class Bus(Records):
         self._tail_bytes += len(packed)
         self.writer.wake(urgent=urgent)
 
-    def save_history(self, session: str, messages: Sequence[Message]) -> None:
+    def limit_life(self, target: Target) -> None:
+        """Let a session's stream that has just been created expire, unless an edge keeps it alive."""
+        self.send(b"EXPIRE", target.key, target.life_s, b"NX")
+
+    def save_history(self, session: str, messages: Sequence[Message], keys: Sequence[str] = ()) -> None:
         """Save the session's history before anything else is sent. Of several in a row only the last is written: a client that
-        creates 3,000 items would otherwise have its history written 3,000 times."""
+        creates 3,000 items would otherwise have its history written 3,000 times. `keys`: that of each message."""
         if not self._histories:
             self._seal()
-        self._histories[session] = messages
+        self._histories[session] = History(tuple(messages), tuple(keys))
         self.writer.wake(urgent=True)
 
     def _seal(self) -> None:
         histories, self._histories = self._histories, {}
-        for session, messages in histories.items():
-            key, body = self.packed_history(session, messages)
+        for session, history in histories.items():
+            key, body = self.packed_history(session, history)
             self.writer.send(b"SET", key, body, b"EX", SESSION_TTL_S, on_reply=_expect_no_error)
         if self._tail is None:
             return
@@ -246,7 +259,8 @@ class Bus(Records):
         self._tail, self._tail_frames, self._tail_bytes = None, [], 0
         if guard is not None:
             keys = [guard.jobs, guard.jobs, target.key]
-            args = (guard.stage, self.consumer, guard.id, fence, b"0", b"", target.maxlen, int(target.create), body)
+            lease = (guard.stage, self.consumer, guard.id, fence, b"0", b"")
+            args = (*lease, target.maxlen, int(target.create), target.life_s, body)
             self.send_script(scripts.COMMIT, keys, args, self.clock.timed(self._on_appended), urgent=False)
             return
         existing = () if target.create else (b"NOMKSTREAM",)
@@ -346,10 +360,21 @@ class Bus(Records):
 
     async def log(self, kind: StreamKind, session: str) -> list[tuple[int, list[Frame]]]:
         """Return fence and frames of each entry of a session's stream."""
+        return [(fence, frames) for _, fence, frames in await self.entries(kind, session)]
+
+    async def entries(self, kind: StreamKind, session: str, begin: str = "-") -> list[Entry]:
+        """Return id, fence and frames of each entry of a session's stream, from the id `begin` on."""
         key = self.keys.stream(kind, session)
-        entries = await self.call(b"XRANGE", key, b"-", b"+")
-        decoded = (self.decode(key, entry_id, fields) for entry_id, fields in entries)
-        return [found for found in decoded if found is not None]
+        return self._decoded(key, await self.call(b"XRANGE", key, begin, b"+"))
+
+    async def newest_entries(self, kind: StreamKind, session: str, count: int) -> list[Entry]:
+        """Return the newest entries of a session's stream, the newest first."""
+        key = self.keys.stream(kind, session)
+        return self._decoded(key, await self.call(b"XREVRANGE", key, b"+", b"-", b"COUNT", count))
+
+    def _decoded(self, key: bytes, entries: Sequence[tuple[bytes, Any]]) -> list[Entry]:
+        decoded = ((entry_id.decode(), self.decode(key, entry_id, fields)) for entry_id, fields in entries)
+        return [(entry_id, *found) for entry_id, found in decoded if found is not None]
 
     async def raw_log(
         self, kind: StreamKind, session: str, after: str, limit: int

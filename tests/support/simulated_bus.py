@@ -13,7 +13,7 @@ from shared.bus.bus import Channel, Guard, StopCallback, Target
 from shared.bus.reader import EntryCallback, Subscription
 from shared.bus.records import SessionState
 from shared.protocol.entry_id import order
-from shared.protocol.frames import Frame, SessionStarted, SettingsChanged, codec
+from shared.protocol.frames import Frame, ResumePoint, SessionStarted, SettingsChanged, codec
 from shared.protocol.session import Message, SessionSettings
 from shared.protocol.streams import JOBS, Keys, StreamKind
 from shared.protocol.turn_record import TurnRecord
@@ -71,6 +71,8 @@ class SimulatedBus:
         (frame,) = codec.decode_entry(codec.entry([packed]))
         self._add(target.key, fence, frame)
 
+    def limit_life(self, target: Target) -> None: ...
+
     def add(self, place: StreamKind, session: str, fence: int, frame: Frame) -> None:
         """Append one entry, without checking the routes."""
         self._add(self.keys.stream(place, session), fence, frame)
@@ -119,7 +121,7 @@ class SimulatedBus:
     def save_settings(self, session: str, settings: SessionSettings) -> None:
         self._settings[session] = codec.entry([codec.encode(SettingsChanged(settings))])
 
-    def save_history(self, session: str, messages: Sequence[Message]) -> None:
+    def save_history(self, session: str, messages: Sequence[Message], keys: Sequence[str] = ()) -> None:
         self._history[session] = tuple(messages)
 
     async def conversation(self, session: str) -> tuple[SessionSettings, tuple[Message, ...]]:
@@ -138,6 +140,11 @@ class SimulatedBus:
 
     def keep_alive(self, session: str) -> None: ...
 
+    def open_line(self, session: str, line: str, token_hash: str) -> None: ...
+
+    def save_resume_points(self, session: str, points: Sequence[ResumePoint]) -> None: ...
+
+    def expire_soon(self, session: str) -> None: ...
     def request_listener(self, started: SessionStarted) -> None:
         self._add(self.keys.jobs("vad"), 1, started)
 
