@@ -22,7 +22,7 @@ from shared.worker.lifecycle import first_message
 ANSWERS: dict[Retried, str] = {
     "retried": "was put back",
     "gone": "is gone: somebody else has put it back or deleted it",
-    "no_job": "is not a job that can be done again",
+    "no_job": "is not a job that can be done again, or the job is not kept any longer",
     "session_ended": "was not put back: its session has ended",
 }
 

@@ -4,7 +4,7 @@
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from shared.bus import scripts
 from shared.bus.bus import Bus
@@ -30,9 +30,11 @@ class DeadLetter:
     stream: str
     """The key of the stream that the entry was in."""
     entry_id: str
+    session: str
+    """The session that it belongs to; empty if that is unknown."""
     error: str
     body: bytes
-    """The entry, at most 64 KiB of it."""
+    """The entry, at most 64 KiB of it; empty: it was not kept any longer."""
 
     @property
     def name(self) -> str:
@@ -58,19 +60,12 @@ class DeadLetter:
         frames = self.frames
         return frames[0] if len(frames) == 1 and type(frames[0]) in JOB_KINDS.get(self.role, ()) else None
 
-    @property
-    def session(self) -> str:
-        """The session that it belongs to; empty if that is unknown."""
-        for frame in self.frames:
-            if session := getattr(frame, "session", ""):
-                return str(session)
-        return "" if ":jobs:" in self.stream else self.stream.rpartition(":")[2]
-
 
 async def dead_letters(bus: Bus, role: str, limit: int = 1_000) -> list[DeadLetter]:
     """Return the newest dead letters of a stage, oldest first. Raises as `Bus.call`."""
     entries = await bus.call(b"XREVRANGE", bus.keys.dead(role), b"+", b"-", b"COUNT", limit)
-    return [_letter(role, entry_id, fields) for entry_id, fields in reversed(entries)]
+    bodies = await _bodies(bus, role) if entries else {}
+    return [_letter(role, entry_id, fields, bodies) for entry_id, fields in reversed(entries)]
 
 
 async def find_letter(bus: Bus, name: str) -> DeadLetter | None:
@@ -80,7 +75,10 @@ async def find_letter(bus: Bus, name: str) -> DeadLetter | None:
     if role not in ROLES or not (milliseconds_.isdecimal() and number.isdecimal()):
         return None
     entries = await bus.call(b"XRANGE", bus.keys.dead(role), letter_id, letter_id)
-    return _letter(role, *entries[0]) if entries else None
+    if not entries:
+        return None
+    found_id, fields = entries[0]
+    return _letter(role, found_id, fields, await _bodies(bus, role))
 
 
 async def retry(bus: Bus, letter: DeadLetter) -> Retried:
@@ -111,7 +109,15 @@ async def _is_open(bus: Bus, session: str) -> bool:
     return not any(isinstance(frame, SessionEnded) for frame in latest)
 
 
-def _letter(role: str, entry_id: bytes, fields: list[Any]) -> DeadLetter:
+async def _bodies(bus: Bus, role: str) -> dict[bytes, bytes]:
+    """Return what is still kept of the entries themselves, by their ids."""
+    contents = await bus.call(b"XRANGE", bus.keys.dead_content(role), b"-", b"+")
+    pairs = (dict(zip(fields[::2], fields[1::2], strict=False)) for _, fields in contents)
+    return {values[b"id"]: values[b"body"] for values in pairs}
+
+
+def _letter(role: str, letter_id: bytes, fields: list[bytes], bodies: dict[bytes, bytes]) -> DeadLetter:
     values = dict(zip(fields[::2], fields[1::2], strict=False))
-    stream, entry, error = (values.get(name, b"").decode(errors="replace") for name in (b"stream", b"id", b"error"))
-    return DeadLetter(role, entry_id.decode(), stream, entry, error, values.get(b"body", b""))
+    names = (b"stream", b"id", b"session", b"error")
+    stream, entry, session, error = (values.get(name, b"").decode(errors="replace") for name in names)
+    return DeadLetter(role, letter_id.decode(), stream, entry, session, error, bodies.get(values.get(b"id", b""), b""))

@@ -18,6 +18,7 @@ from services.edge.client.codec import Codec
 from services.edge.gateway.abilities import Abilities
 from services.edge.gateway.admission import NO_BROKER, RETRY_AFTER_S, Admission, Refusal, stages_of
 from services.edge.gateway.errors import error_response
+from services.edge.gateway.limits import ConnectRates
 from services.edge.gateway.recorder import Recordings
 from services.edge.gateway.session import Session, end_session
 from services.edge.gateway.socket import LARGEST_MESSAGE_BYTES, socket_of
@@ -34,8 +35,8 @@ log = structlog.get_logger()
 
 KEEP_ALIVE_S = 2.0
 """Also the time within which a session notices that the broker has lost its data."""
-FIRST_MESSAGE_S = 10.0
-"""A client that has not started its session by then is disconnected."""
+FIRST_MESSAGE_S = 5.0
+"""A client that has to start its session and has not by then is disconnected."""
 DRAIN_CHECK_S = 0.05
 """While the edge drains, it looks this often for calls that may be moved."""
 GOODBYE_LEAD_S = 4.0
@@ -66,6 +67,9 @@ class Gateway:
         self.bus: Bus | None = None
         self.sessions: set[Session] = set()
         self._unended: deque[str] = deque(maxlen=UNENDED)
+        self._silent: dict[Session, Callable[[int, str], None]] = {}
+        """Connections whose session has not started, the oldest first, and how each is closed."""
+        self._connects = ConnectRates(settings.caller_connects)
         self._endings: dict[asyncio.Future[tuple[int, str]], Caller] = {}
         self._empty = asyncio.Event()
         self._empty.set()
@@ -154,12 +158,20 @@ class Gateway:
             end_session(bus, self._unended.popleft(), "failed")
 
     def _check_limit(self, caller: Caller) -> None:
-        """Raises `Denied` if the caller's key has all the sessions that it may have at the same time."""
-        if caller.key is None or caller.key.sessions is None:
+        """Raises `Denied` if the caller connects too often, or has all the sessions that it may have at the same time.
+
+        Without a key, callers on this machine have no limits.
+        """
+        limit = None if caller.key is None else caller.key.sessions
+        if limit is None and caller.local:
             return
-        if sum(other.id == caller.id for other in self._endings.values()) >= caller.key.sessions:
-            message = f"this key may have {caller.key.sessions} sessions at the same time, and has them"
-            raise Denied(429, "too_many_sessions", message)
+        if not self._connects.take(caller.id, asyncio.get_running_loop().time()):
+            message = f"more than {self.settings.caller_connects} connections a minute (PARLEY_CALLER_CONNECTS)"
+            raise Denied(429, "too_many_connections", message)
+        limit = self.settings.caller_sessions if limit is None else limit
+        if sum(other.id == caller.id for other in self._endings.values()) >= limit:
+            who = "this address" if caller.key is None else "this key"
+            raise Denied(429, "too_many_sessions", f"{who} may have {limit} sessions at the same time, and has them")
 
     def refusal(self, settings: SessionSettings | None = None) -> Refusal | None:
         """Why no session with these settings can be accepted now; None if one can. Without settings: those of the default agent."""
@@ -210,7 +222,7 @@ class Gateway:
             if self.bus is None:  # lost during the accept
                 await websocket.close(1013, NO_BROKER.message)
             else:
-                await self._serve(self.bus, websocket, codec, protocol, caller, ending)
+                await self._serve(self.bus, websocket, codec, protocol, caller, settings, ending)
         finally:
             del self._endings[ending]
 
@@ -221,6 +233,7 @@ class Gateway:
         codec: Codec,
         protocol: str,
         caller: Caller,
+        settings: SessionSettings,
         ending: asyncio.Future[tuple[int, str]],
     ) -> None:
         """Run an accepted client's session until it ends, or until `ending` says why it has to."""
@@ -230,35 +243,53 @@ class Gateway:
                 ending.set_result((code, reason))
 
         socket = socket_of(websocket)
+
+        def take_place() -> str:
+            if (refusal := self.refusal(settings)) is not None:
+                if not ending.done():
+                    metrics.sessions_refused.labels(refusal.code).inc()
+                return refusal.message
+            self._silent.pop(session, None)
+            self.sessions.add(session)
+            self._empty.clear()
+            active.inc()
+            log.info("session began", protocol=protocol, caller=caller.id)
+            return ""
+
         session = Session(
             bus, codec, self.settings, self.admission.abilities(), socket.send_now, close,
-            protocol=protocol, engine_of=self.admission.engine,
+            protocol=protocol, engine_of=self.admission.engine, take_place=take_place,
         )  # fmt: skip
         bind_contextvars(session=session.id)
-        log.info("session began", protocol=protocol, caller=caller.id)
-        self.sessions.add(session)
-        self._empty.clear()
+        self._let_wait(session, close)
         active = metrics.sessions_active.labels(protocol)
-        active.inc()
         outcome = "failed"
         try:
-            if codec.starts_with is not None:
-                session.start(codec.starts_with)
+            session.open()
             # a character has up to 4 bytes; the session knows the rest of the limit
             socket.attach(session.receive, min(4 * codec.largest_message, LARGEST_MESSAGE_BYTES))
             outcome = await self._until_closed(websocket, session, ending)
         finally:
-            self.sessions.discard(session)
-            if not self.sessions:
-                self._empty.set()
             if session.started and bus is not self.bus:
                 self._unended.append(session.id)
                 if self.bus is not None:
                     self._end_remembered(self.bus)
             session.end(outcome)
-            active.dec()
-            metrics.sessions_total.labels(protocol, outcome).inc()
-            log.info("session ended", protocol=protocol, outcome=outcome)
+            self._silent.pop(session, None)
+            if session in self.sessions:
+                self.sessions.discard(session)
+                if not self.sessions:
+                    self._empty.set()
+                active.dec()
+                metrics.sessions_total.labels(protocol, outcome).inc()
+                log.info("session ended", protocol=protocol, outcome=outcome)
+
+    def _let_wait(self, session: Session, close: Callable[[int, str], None]) -> None:
+        """This connection has no session yet. If there are too many, the one that has been silent for longest is closed."""
+        if len(self._silent) >= self.settings.max_silent:
+            oldest = next(iter(self._silent))
+            self._silent.pop(oldest)(1013, "nothing was said, and others are waiting")
+        self._silent[session] = close
 
     async def _until_closed(
         self, websocket: WebSocket, session: Session, ending: asyncio.Future[tuple[int, str]]
@@ -274,7 +305,8 @@ class Gateway:
                 if gone.done() or ending.done():
                     break
                 session.keep_alive()
-                if not session.started and loop.time() - started_s >= FIRST_MESSAGE_S:
+                late = loop.time() - started_s >= FIRST_MESSAGE_S
+                if late and not session.started and not session.may_be_silent:
                     ending.set_result((1008, f"the session was not started within {FIRST_MESSAGE_S:g} s"))
                 elif loop.time() - started_s > self.settings.max_session_s:
                     session.hang_up(1008, f"the session reached its limit of {self.settings.max_session_s} s")

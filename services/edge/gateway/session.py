@@ -47,6 +47,7 @@ REFUSING_LONGEST_S = 30.0
 
 Send = Callable[[str | bytes], bool]
 Close = Callable[[int, str], None]
+TakePlace = Callable[[], str]
 
 
 def end_session(bus: SessionStore, session: str, reason: str) -> None:
@@ -70,14 +71,16 @@ class Session:
         *,
         protocol: str = "stream",
         engine_of: EngineOf = str,
+        take_place: TakePlace = str,
     ) -> None:
-        """`abilities`: what its settings may ask for. `engine_of`: the engine that a stage runs on."""
+        """`abilities`: what its settings may ask for. `engine_of`: the engine that a stage runs on. `take_place`: called before
+        the session starts; what it returns is the reason why it cannot, empty: it can."""
         self.id = secrets.token_hex(16)  # an argument of `parley turns`: it must not begin with a dash
         self.protocol = protocol
         self.started = False
         self.settings = SessionSettings()
         self._bus, self._codec, self._abilities = bus, codec, abilities
-        self._send, self._close = send, close
+        self._send, self._close, self._take_place = send, close, take_place
         self._loop = asyncio.get_running_loop()
         self._began_s = self._asked_s = self._loop.time()
         self._asks = TokenBucket(ASKS_PER_S, ASKS_BURST, self._began_s)
@@ -110,11 +113,28 @@ class Session:
 
     # -- the client's side ------------------------------------------------------------------------
 
+    def open(self) -> None:
+        """The client has connected. A session that needs no start message begins with the first message of any kind, unless the
+        agent speaks first: a connection that says nothing costs the workers nothing."""
+        if (settings := self._codec.starts_with) is None:
+            return
+        if settings.greeting or settings.idle_ms or self._report_missing(settings):
+            self.start(settings)
+        else:
+            self._emit(ev.Ready(self.id, settings))
+
+    @property
+    def may_be_silent(self) -> bool:
+        """The client need not send anything soon."""
+        return self._codec.starts_with is not None
+
     def receive(self, message: str | bytes) -> None:
         if len(message) > self._codec.largest_message:
             self._close(1009, f"a message has at most {self._codec.largest_message} bytes")
             return
         try:
+            if not self.started and self._codec.starts_with is not None:
+                self.start(self._codec.starts_with, announced=True)
             for action in self._codec.decode(message):
                 if type(action) is act.Audio:
                     if self.started:
@@ -125,12 +145,15 @@ class Session:
             log.exception("session failed", session=self.id)
             self._close(1011, "internal error")
 
-    def start(self, settings: SessionSettings) -> None:
-        """Begin: from now on a vad worker listens."""
+    def start(self, settings: SessionSettings, *, announced: bool = False) -> None:
+        """Begin: from now on a vad worker listens. `announced`: the client knows that it is ready."""
         if self.started:
             return
         if missing := self._report_missing(settings):
             self._close(1008, missing[0].reason)
+            return
+        if reason := self._take_place():
+            self._close(1013, reason)
             return
         self.started, self._asked_s = True, self._loop.time()
         self.settings = settings
@@ -140,7 +163,8 @@ class Session:
         self._channel.publish(started)
         self._bus.keep_alive(self.id)
         self._subscription = self._bus.follow(StreamKind.OUT, self.id, "0-0", self.deliver)
-        self._emit(ev.Ready(self.id, settings))
+        if not announced:
+            self._emit(ev.Ready(self.id, settings))
         self.conversation.begin(settings)
 
     def keep_alive(self) -> None:
