@@ -67,8 +67,8 @@ def fetch(url: str, path: str) -> dict[str, Any]:
         raise failure(str(reported["message"]))
     if response.status_code == 404:
         raise RequestFailed(
-            f"the monitor of {url} is off, or open only to its own machine and to operators: set PARLEY_KEY to an operator's "
-            "key, or open it with PARLEY_MONITOR=on"
+            f"the monitor of {url} is off, or open only to its own machine: PARLEY_MONITOR=on opens it, or an operator's key in "
+            "PARLEY_KEY"
         )
     raise RequestFailed(f"{url} answers HTTP {response.status_code}")
 

@@ -35,11 +35,8 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.add_middleware(Guard, access=gateway.access)
 
     @app.exception_handler(Denied)
-    async def deny(connection: HTTPConnection, denied: Denied) -> Response:
-        response = denial(denied)
-        if isinstance(connection, WebSocket):
-            await connection.send_denial_response(response)
-        return response
+    async def deny(_: HTTPConnection, denied: Denied) -> Response:
+        return denial(denied)
 
     @app.get("/")
     async def page() -> FileResponse:

@@ -112,10 +112,13 @@ async def test_only_an_operator_sees_the_monitor_and_changes_voices(where: Setti
 async def test_no_key_is_logged(where: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     secret, key = KeyFile(where).create("one")
     async with ready_edge(where) as edge:
-        assert await edge.handshake("/ws", {"Authorization": f"Bearer {secret}"}) == 101
+        async with socket(edge, secret) as begun:
+            await begun.send('{"type": "start_streaming"}')
+            await begun.recv()
         assert await edge.handshake("/ws", {"Authorization": f"Bearer {secret}x"}) == 401
         assert await edge.handshake("/ws?rate=16000", subprotocols=["realtime", f"{OPENAI_KEY}{secret}x"]) == 401
     logged = "".join(capsys.readouterr())
     assert f"key {key.id}" in logged
     assert "invalid_api_key" in logged
+    assert "error" not in logged.lower().replace("invalid_api_key", "")  # strangers cause no errors
     assert secret not in logged
