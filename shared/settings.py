@@ -79,6 +79,15 @@ class ServiceSettings(BaseModel):
             "Broker, Redis 7.0 or Valkey 7.2 or newer: redis://, rediss:// or unix://; unset: `parley up` starts one"
         ),
     ] = None
+    redis_ca_file: Annotated[
+        Path | None, Setting("Certificates (PEM) that may have signed the broker's, for rediss://; unset: the system's")
+    ] = None
+    redis_cert_file: Annotated[
+        Path | None, Setting("Certificate (PEM) with which this process connects to the broker, for rediss://")
+    ] = None
+    redis_key_file: Annotated[
+        Path | None, Setting("Private key (PEM) of PARLEY_REDIS_CERT_FILE; unset: it is in the same file")
+    ] = None
     host: Annotated[str, Setting("Address on which the edge listens", stage="edge")] = "127.0.0.1"
     port: Annotated[int, Setting("Port on which the edge listens", 0, 65535, stage="edge")] = 8000
     listen_fd: Annotated[
@@ -161,6 +170,19 @@ class WorkerSettings(BaseModel):
     gather_ms: Annotated[float, Setting("Time for which writes are gathered into one pipeline", 0, 50, "ms")] = 2.0
     read_pace_ms: Annotated[float, Setting("Longest pause after a read of the streams, under load", 0, 50, "ms")] = 4.0
     max_sessions: Annotated[int, Setting("Sessions of one edge; more are refused", 1, stage="edge")] = 500
+    max_silent: Annotated[
+        int,
+        Setting("Connections of one edge that have not started a session; the oldest is closed first", 1, stage="edge"),
+    ] = 200
+    caller_sessions: Annotated[
+        int, Setting("Sessions of one address or key; more are refused. No limit on this machine", 1, stage="edge")
+    ] = 100
+    caller_connects: Annotated[
+        int,
+        Setting(
+            "Connections of one address or key in a minute; more are refused. No limit on this machine", 1, stage="edge"
+        ),
+    ] = 600
     max_session_s: Annotated[int, Setting("A session is closed after this time", 1, unit="s", stage="edge")] = 3600
     resume_s: Annotated[
         int,

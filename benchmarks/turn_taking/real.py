@@ -8,8 +8,7 @@ from benchmarks.turn_taking.score import Score, Seen, score
 from deploy.client.conversation import Conversation, converse
 from deploy.client.performance import Performer, Samples
 from deploy.client.scene import Cue, Scene
-from services.llm.sentences import SentenceCutter
-from services.llm.spoken import speakable
+from services.llm.spoken import SpokenSentences
 from shared.protocol.session import RATE_HZ
 from shared.settings import Settings
 from tests.support.system import SCRIPTED, running_system
@@ -57,8 +56,8 @@ class Observer:
 
 def played_words(played_s: float) -> int:
     """Words of the scripted reply that were played. Its voice spreads the words of each piece evenly over `PIECE_S`."""
-    cutter = SentenceCutter("en", Settings().first_clause_words)
-    pieces = [speakable(piece).split() for piece in (*cutter.feed(TEXT), *cutter.finish())]
+    spoken = SpokenSentences("en", Settings().first_clause_words)
+    pieces = [sentence.split() for sentence in (*spoken.feed(TEXT), *spoken.finish())]
     count = 0
     for index, words in enumerate(pieces):
         share = (played_s - index * PIECE_S) / PIECE_S * len(words)

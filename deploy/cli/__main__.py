@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from deploy.cli import services
+from deploy.cli.acl import acl
 from deploy.cli.agents import agents
 from deploy.cli.bench import bench
 from deploy.cli.check import config, doctor
@@ -12,6 +13,7 @@ from deploy.cli.dead import dead
 from deploy.cli.forget import forget
 from deploy.cli.keys import keys
 from deploy.cli.models import models
+from deploy.cli.replay import replay
 from deploy.cli.roll import roll
 from deploy.cli.run import observe, up
 from deploy.cli.talk import talk
@@ -29,8 +31,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 for panel, commands in {
     START: (up, roll, doctor),
     USE: (talk,),
-    WATCH: (top, turns, observe, forget),
-    PREPARE: (config,),
+    WATCH: (top, turns, observe, replay, forget),
+    PREPARE: (config, acl),
 }.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)

@@ -108,6 +108,7 @@ class Conversation:
         self.errors: list[str] = []
         self._speaking = False
         self._open: set[int] = set()
+        self._done = 0  # the newest turn that is over; all before it are over, too
         self._last_s = 0.0
 
     def idle_since_s(self) -> float | None:
@@ -130,7 +131,7 @@ class Conversation:
             self._speaking = message["is_speaking"]
         elif kind == "transcript":
             turn.said = message["text"]
-        elif kind == "processing_started":
+        elif kind == "processing_started" and number > self._done:  # a later turn may have overtaken it
             self._open.add(number)
         elif kind == "reply_started":
             self.track.reply_bytes = 0
@@ -139,6 +140,7 @@ class Conversation:
             turn.reply += message["text"]
         elif kind == "reply_done":
             turn.status = message["status"]
+            self._done = max(self._done, number)
             self._open = {one for one in self._open if one > number}
         elif kind == "interrupt":
             self.track.clear(now_s)

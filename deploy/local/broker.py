@@ -149,8 +149,8 @@ async def program_version(program: Path) -> Server:
     return server_from_banner(output.decode(errors="replace"))
 
 
-async def url_version(url: str) -> Server:
-    """Ask the server at `url` for its version and memory policy.
+async def url_version(url: str, **tls: Any) -> Server:
+    """Ask the server at `url` for its version and memory policy. `tls`: see `tls_options`.
 
     Raises:
         BrokerError: it does not answer, or refuses the password. The message never shows the password of the URL.
@@ -158,7 +158,7 @@ async def url_version(url: str) -> Server:
     try:
         # Protocol 2: Redis before 6 does not know HELLO, and its version is wanted for the message.
         client: Redis = Redis.from_url(
-            url, protocol=2, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=CONNECT_TIMEOUT_S
+            url, protocol=2, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=CONNECT_TIMEOUT_S, **tls
         )
     except ValueError:  # its text can contain a part of the password
         raise BrokerError("PARLEY_REDIS_URL is not a redis://, rediss:// or unix:// URL") from None

@@ -17,6 +17,8 @@ from deploy.local.observe import metrics_targets
 from deploy.local.waits import read_waits
 from deploy.models.used import model_status, size_text, used_models
 from deploy.monitor.client import authorization
+from shared.bus.address import tls_options
+from shared.bus.connection import BrokerRefused
 from shared.bus.versions import eviction_problem
 from shared.distribution import how_to_install
 from shared.engines.devices import open_device
@@ -105,7 +107,7 @@ async def check_broker(settings: Settings, environ: Mapping[str, str]) -> Check:
     try:
         if settings.redis_url is not None:
             url = settings.redis_url.get_secret_value()
-            server = (await broker.url_version(url)).require()
+            server = (await broker.url_version(url, **tls_options(settings))).require()
             answering = f"{server} answers at {broker.without_password(url)}"
             if problem := eviction_problem(server.eviction_policy):
                 fix = (
@@ -117,7 +119,7 @@ async def check_broker(settings: Settings, environ: Mapping[str, str]) -> Check:
         program = await broker.find_program(environ.get("PATH"), rejected.append)
         detail = "; ".join((f"{program.server} ({program.path})", *(f"cannot use {one}" for one in rejected)))
         return Check("broker", "ok", detail)
-    except broker.BrokerError as error:
+    except (broker.BrokerError, BrokerRefused) as error:
         fix = "start or upgrade the broker of PARLEY_REDIS_URL; or unset the variable, and `parley up` starts a broker"
         return Check("broker", "wrong", str(error), fix if settings.redis_url is not None else REINSTALL)
 

@@ -47,9 +47,9 @@ class Policy:
     """Delays and limits of the supervisor, in seconds."""
 
     first_delay_s: float = 0.2
-    """Delay before the first restart; it doubles with each death in a row."""
+    """Delay before the second restart in a row; it doubles with each further death. The first restart is immediate."""
     longest_delay_s: float = 5.0
-    healthy_s: float = 30.0
+    healthy_s: float = 10.0
     """A service that lived this long restarts the back-off."""
     grace_s: float = 7.0
     """Time for a tier to stop before it is killed."""
@@ -277,8 +277,9 @@ class Supervisor:
             self.stop()
             return None
         service.state = "failed" if service.deaths >= FAILED_AFTER else "restarting"
-        delay_s = min(policy.first_delay_s * 2.0 ** min(service.deaths - 1, 10), policy.longest_delay_s)
-        self._reporter.say(f"{name} {describe_exit(code)}; restarting in {delay_s:g} s")
+        repeats = service.deaths - 1
+        delay_s = min(policy.first_delay_s * 2.0 ** min(repeats - 1, 10), policy.longest_delay_s) if repeats else 0.0
+        self._reporter.say(f"{name} {describe_exit(code)}; restarting {f'in {delay_s:g} s' if delay_s else 'now'}")
         return delay_s
 
     async def _probe_states(self) -> None:

@@ -21,6 +21,8 @@ from deploy.local.prepare import prepare
 from deploy.local.roll import Roll
 from deploy.local.supervisor import Policy, ServiceSpec, StartFailed, Supervisor
 from deploy.local.waits import read_waits, report_waits
+from shared.bus.address import tls_options
+from shared.bus.connection import BrokerRefused
 from shared.bus.versions import eviction_problem
 from shared.settings import STAGES, Settings
 
@@ -50,6 +52,9 @@ def up(settings: Settings, environ: Mapping[str, str]) -> int:
         console.say("stopped")
         return 0
     except StartFailed as error:
+        print(error, file=sys.stderr)
+        return 2
+    except BrokerRefused as error:
         print(error, file=sys.stderr)
         return 2
     except (PortTaken, broker.BrokerError) as error:
@@ -146,7 +151,7 @@ async def _open_broker(
     """
     if settings.redis_url is not None:
         url = settings.redis_url.get_secret_value()
-        server = (await broker.url_version(url)).require()
+        server = (await broker.url_version(url, **tls_options(settings))).require()
         console.say(f"broker: {server} at {broker.without_password(url)}")
         if problem := eviction_problem(server.eviction_policy):
             console.say(f"warning: {problem}")
@@ -190,7 +195,7 @@ def service_specs(
         if device := getattr(settings, f"{name}_device", ""):
             own["PARLEY_DEVICE"] = device
         # -P: do not import from the current folder, which may contain a `shared` or `deploy` of another project.
-        argv = (sys.executable, "-P", "-m", "deploy.cli", name)
+        argv = (sys.executable, "-P", "-m", "deploy.local.service", name)
         tier = EDGE_TIER if name == "edge" else STAGE_TIER
         fds: tuple[int, ...] = ()
         if name == "edge" and listener is not None:

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from services.llm.sentences import SentenceCutter
-from services.llm.spoken import speakable
+from services.llm.spoken import SpokenSentences
 from shared.protocol.frames import (
     Frame,
     ReplyDelta,
@@ -36,10 +35,10 @@ class Reply:
         first_words: int,
         rate_hz: int,
     ) -> None:
-        """`first_words`: see `SentenceCutter`. `rate_hz`: rate of the model's own voice; 0: the tts stage speaks."""
+        """`first_words`: see `SpokenSentences`. `rate_hz`: rate of the model's own voice; 0: the tts stage speaks."""
         self._needs_tts = is_spoken(job, settings) and not rate_hz
         self._work, self._job, self._settings, self._rate_hz = work, job, settings, rate_hz
-        self._cutter = SentenceCutter(settings.language, first_words)
+        self._spoken = SpokenSentences(settings.language, first_words)
         self._sentences = self._earlier_sentences = 0
         self._samples = self._earlier_samples = 0
         self._calls: list[ToolCall] = []
@@ -55,7 +54,7 @@ class Reply:
         self._work.publish(ReplyDelta(job.turn, job.revision, len(self.text), delta), urgent=False)
         self.text += delta
         if self._needs_tts:
-            self._publish_sentences(self._cutter.feed(delta))
+            self._publish_sentences(self._spoken.feed(delta))
 
     def speak(self, piece: Speech) -> None:
         """Publish a slice of the model's own voice. The whole reply is one sentence.
@@ -85,7 +84,7 @@ class Reply:
     def done(self) -> Sequence[Frame]:
         """Publish the last sentence, and return the frames that complete the job."""
         if self._needs_tts:
-            self._publish_sentences(self._cutter.finish())
+            self._publish_sentences(self._spoken.finish())
         at = (self._job.turn, self._job.revision)
         frames: list[Frame] = [ToolCalled(*at, call) for call in self._calls]
         if samples := max(self._samples, self._earlier_samples):
@@ -93,16 +92,15 @@ class Reply:
             frames.append(VoiceDone(*at, 0, samples))
         return [*frames, ReplyDone(*at, self.text, self._sentences)]
 
-    def _publish_sentences(self, pieces: Sequence[str]) -> None:
-        """Publish pieces of text for the tts stage, except those that an earlier attempt has published."""
+    def _publish_sentences(self, sentences: Sequence[str]) -> None:
+        """Publish sentences for the tts stage, except those that an earlier attempt has published."""
         job, settings = self._job, self._settings
-        for piece in pieces:
-            if text := speakable(piece):
-                if self._sentences >= self._earlier_sentences:
-                    spoken_as = (settings.voice, settings.speed, settings.language)
-                    place = (job.session, job.turn, job.revision, self._sentences)
-                    self._work.publish(ReplySentence(*place, text, *spoken_as, self._work.trace))
-                self._sentences += 1
+        for text in sentences:
+            if self._sentences >= self._earlier_sentences:
+                spoken_as = (settings.voice, settings.speed, settings.language)
+                place = (job.session, job.turn, job.revision, self._sentences)
+                self._work.publish(ReplySentence(*place, text, *spoken_as, self._work.trace))
+            self._sentences += 1
 
     def resume(self, log: Sequence[Frame]) -> None:
         """Continue after the frames that an earlier attempt published, so that no sentence is played twice."""
@@ -118,7 +116,7 @@ class Reply:
                 case _:
                     pass
         if self._needs_tts:
-            self._publish_sentences(self._cutter.feed(self.text))
+            self._publish_sentences(self._spoken.feed(self.text))
 
 
 def is_unvoiced(job: TranscriptFinal | TurnAudioReady, log: Sequence[Frame]) -> bool:

@@ -81,7 +81,8 @@ class Address:
     username: str | None = None
     password: str | None = None
     database: int = 0
-    tls: bool = False
+    tls: ssl.SSLContext | None = None
+    """How the connection is encrypted; None: it is not."""
 
     def __str__(self) -> str:
         return self.path or f"{self.host}:{self.port}"
@@ -124,9 +125,8 @@ class RedisConnection(asyncio.Protocol):
                 if address.path:
                     _, connection = await loop.create_unix_connection(lambda: cls(gather_s), address.path)
                 else:
-                    context = ssl.create_default_context() if address.tls else None
                     _, connection = await loop.create_connection(
-                        lambda: cls(gather_s), address.host, address.port, ssl=context
+                        lambda: cls(gather_s), address.host, address.port, ssl=address.tls
                     )
         except (OSError, TimeoutError) as error:
             raise BrokerGone(f"no broker at {address}: {error or 'no answer'}") from None

@@ -1,102 +1,119 @@
-"""The broker loses its data, stands still, is full or restarts: live sessions go on or are told, and new ones work."""
+"""The broker stands still, is full, restarts, loses its connections or is far away: live sessions go on or are told.
+
+With LONG_TESTS in the environment also what takes long.
+"""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 
-import httpx
 import pytest
-import redis.asyncio as redis
 
-from shared.settings import STAGES
+from deploy.local.address import claim_port
+from deploy.local.supervisor import ServiceSpec
 from tests.conftest import system
+from tests.support.broker_trouble import (
+    Client,
+    answered,
+    told_of_the_end,
+    until_new_sessions_work,
+    until_nothing_is_left,
+)
 from tests.support.caller import Caller, calling
-from tests.support.system import SCRIPTED, System
-from tests.support.waiting import HANG_S
+from tests.support.slow_network import HOST, slow_network
+from tests.support.system import SCRIPTED, System, running_system
 
 Speech = Callable[[str, int], bytes]
-Client = redis.Redis  # its generic parameter exists only for type checkers
-Trouble = Callable[["Client[Any]"], Awaitable[object]]
-JOBS = "parley:{0}:jobs:"
-OF_SESSIONS = ("in", "out", "speech", "session", "history")
+FAST = {**SCRIPTED, "PARLEY_LEASE_MS": "600"}
+STALLS_S = (3.0, 15.0) if os.environ.get("LONG_TESTS") else (3.0,)
+
+
+def persistent(spec: ServiceSpec) -> ServiceSpec:
+    """A broker that keeps its data when it is restarted."""
+    return replace(spec, argv=(*spec.argv, "--appendonly", "yes")) if spec.name == "broker" else spec
 
 
 @pytest.fixture(scope="module")
 def whole_system() -> Iterator[System]:
-    with system({**SCRIPTED, "PARLEY_LEASE_MS": "600"}) as running:
+    with system(FAST) as running:
         yield running
 
 
-async def answered(caller: Caller, turn: int) -> None:
-    await caller.send("text_input", text="go on")
-    await caller.until("reply_done", turn=turn, status="completed")
-
-
-async def told_of_the_end(caller: Caller) -> None:
-    closed = await caller.until("closed")
-    assert closed["code"] == 1012, closed
-    assert closed["reason"]
-    assert caller.of("error", code="closing")
-
-
-async def until_new_sessions_work(url: str, words: bytes) -> None:
-    async with asyncio.timeout(HANG_S), httpx.AsyncClient(base_url=url, trust_env=False) as client:
-        while (await client.get("/health")).status_code != 200:
-            await asyncio.sleep(0.05)
-    async with calling(url) as caller:
-        await caller.speak(words, silence_s=0.7)
-        await caller.until("reply_done", turn=1, status="completed")
-
-
-async def until_nothing_is_left(client: "Client[Any]") -> None:
-    """No job waits or is held, and every key of a session has a time to live."""
-    async with asyncio.timeout(HANG_S):
-        while any([await client.xlen(JOBS + stage) for stage in STAGES]):
-            await asyncio.sleep(0.05)
-    for stage in STAGES:
-        assert (await client.xpending(JOBS + stage, stage))["pending"] == 0
-    for kind in OF_SESSIONS:
-        async for key in client.scan_iter(f"parley:{{0}}:{kind}:*"):
-            assert await client.ttl(key) != -1, key
-
-
-def command(*words: str | int) -> Trouble:
-    async def strike(client: "Client[Any]") -> object:
-        return await client.execute_command(*words)
-
-    return strike
-
-
-async def delete_sessions(client: "Client[Any]") -> None:
-    for kind in OF_SESSIONS:
-        async for key in client.scan_iter(f"parley:{{0}}:{kind}:*"):
-            await client.delete(key)
-
-
-LOSSES: dict[str, Trouble] = {
-    "FLUSHALL": command("FLUSHALL"),
-    "SCRIPT FLUSH": command("SCRIPT", "FLUSH"),
-    "DEL of all sessions": delete_sessions,
-    "XTRIM jobs:vad": command("XTRIM", JOBS + "vad", "MAXLEN", 0),
-    **{f"DEL jobs:{stage}": command("DEL", JOBS + stage) for stage in STAGES},
-    **{f"XGROUP DESTROY {stage}": command("XGROUP", "DESTROY", JOBS + stage, stage) for stage in STAGES},
-}
-ENDS_SESSIONS = {"FLUSHALL", "DEL of all sessions"}
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-async def test_what_the_broker_lost_is_made_again(whole_system: System, loss: str, speech_pcm: Speech) -> None:
-    pids = whole_system.pids
-    async with (
-        Client.from_url(whole_system.broker_url, decode_responses=True) as client,
-        calling(whole_system.url) as idle,
-        calling(whole_system.url) as talking,
-    ):
+@asynccontextmanager
+async def two_callers(server: System) -> AsyncIterator[tuple[Caller, Caller]]:
+    """One has had a turn, the other has said nothing yet. Afterwards nothing is left, and every worker is the same."""
+    pids = {name: pid for name, pid in server.pids.items() if name != "broker"}
+    async with calling(server.url) as talking, calling(server.url) as idle:
         await answered(talking, 1)
-        await LOSSES[loss](client)
-        for caller, turn in ((talking, 2), (idle, 1)):
-            await (told_of_the_end(caller) if loss in ENDS_SESSIONS else answered(caller, turn))
-        await until_new_sessions_work(whole_system.url, speech_pcm("hello there", 16_000))
-    async with Client.from_url(whole_system.broker_url, decode_responses=True) as client:
-        await until_nothing_is_left(client)
-    assert whole_system.pids == pids
+        yield talking, idle
+        await until_new_sessions_work(server.url)
+    await until_nothing_is_left(server.broker_url)
+    assert {name: pid for name, pid in server.pids.items() if name != "broker"} == pids
+
+
+@pytest.mark.parametrize("stall_s", STALLS_S)
+async def test_a_broker_that_stands_still(whole_system: System, stall_s: float) -> None:
+    async with two_callers(whole_system) as (talking, idle):
+        broker = whole_system.pids["broker"]
+        os.kill(broker, signal.SIGSTOP)
+        await asyncio.sleep(stall_s)
+        if stall_s > 10:  # it was replaced
+            await told_of_the_end(talking)
+            await told_of_the_end(idle)
+        else:
+            os.kill(broker, signal.SIGCONT)
+            await answered(talking, 2)
+            await answered(idle, 1)
+
+
+async def test_a_full_broker_is_said_and_sessions_go_on_when_there_is_room(
+    whole_system: System, speech_pcm: Speech
+) -> None:
+    words = speech_pcm("hello there", 16_000)
+    async with two_callers(whole_system) as (talking, idle), Client.from_url(whole_system.broker_url) as client:
+        await client.config_set("maxmemory", 1)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(idle.speak(words, silence_s=5.0))
+                for caller in (talking, idle):
+                    error = await caller.until("error")
+                    assert error["code"] == "broker_full"
+        finally:
+            await client.config_set("maxmemory", 0)
+        await until_new_sessions_work(whole_system.url)
+        await answered(talking, 2)
+        assert talking.closed is None
+        assert idle.closed is None
+
+
+async def test_killed_connections_end_sessions_and_free_their_slots(whole_system: System) -> None:
+    async with two_callers(whole_system) as callers, Client.from_url(whole_system.broker_url) as client:
+        for kind in ("normal", "pubsub"):
+            await client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+        for caller in callers:
+            await told_of_the_end(caller)
+
+
+async def test_a_broker_that_restarts_with_its_data() -> None:
+    async with running_system(FAST, persistent) as server, two_callers(server) as callers:
+        os.kill(server.pids["broker"], signal.SIGKILL)
+        for caller in callers:
+            await told_of_the_end(caller)
+
+
+async def test_a_broker_far_away(speech_pcm: Speech) -> None:
+    port = claim_port(HOST, 0)
+    async with slow_network(port, 0.05) as slow_port:
+
+        def far(spec: ServiceSpec) -> ServiceSpec:
+            if spec.name == "broker":
+                return replace(spec, argv=(*spec.argv, "--bind", HOST, "--port", str(port)))
+            return replace(spec, env={**spec.env, "PARLEY_REDIS_URL": f"redis://{HOST}:{slow_port}"})
+
+        async with running_system(SCRIPTED, far) as server, calling(server.url) as caller:
+            await caller.speak(speech_pcm("hello there", 16_000), silence_s=1.0)
+            await caller.until("reply_done", turn=1, status="completed")
+            await answered(caller, 2)

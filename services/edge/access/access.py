@@ -73,7 +73,7 @@ class Access:
             raise Denied(403, "unknown_origin", message)
 
     async def _identify(self, request: Request) -> Caller:
-        """Raises `Denied` if the request carries a key that is none. Clients send any text where no key is asked for."""
+        """Raises `Denied` if the request carries a wrong key. Any other text passes: clients send one where no key is needed."""
         local = self._is_local(request)
         trusted = self.mode is Mode.OPEN or (self.mode is Mode.LOCAL and local)
         given = request.credential or ""
@@ -84,7 +84,7 @@ class Access:
             return Caller(request.address, local, key, trusted=key.operator)
         if given.startswith(SECRET_PREFIX):
             secret = await self.secrets.find(given, use=request.websocket)
-            key = self.keys.named(secret.key)
+            key = self.keys.valid().get(secret.key)
             if secret.key and key is None:
                 raise Denied(
                     401, "invalid_api_key", "the key that created this client secret was revoked, or has expired"

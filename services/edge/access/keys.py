@@ -89,23 +89,23 @@ class KeyFile:
                 raise BadKeys(f"{self.path} is not a file of keys: {error.errors()[0]['msg']}") from None
         return self._keys
 
-    def valid(self) -> Mapping[str, Key]:
-        """The keys that can be used now. If the file cannot be read, those that were last read."""
+    def find(self, text: str) -> Key | None:
+        """What is known of this key, if it is valid."""
+        key = self._last_read().get(digest(text))
+        return None if key is None or key.has_expired(time.time()) else key
+
+    def valid(self) -> dict[str, Key]:
+        """The keys that can be used now, by their ids."""
+        now_s = time.time()
+        return {key.id: key for key in self._last_read().values() if not key.has_expired(now_s)}
+
+    def _last_read(self) -> Mapping[str, Key]:
+        """All keys; if the file cannot be read now, those of the last time."""
         try:
-            keys = self.read()
+            return self.read()
         except BadKeys as error:
             log.error("keys not read", reason=str(error))  # noqa: TRY400 - it is no fault of the code
-            keys = self._keys
-        now_s = time.time()
-        return {hash_: key for hash_, key in keys.items() if not key.has_expired(now_s)}
-
-    def find(self, key: str) -> Key | None:
-        """The key, if it is valid."""
-        return self.valid().get(digest(key))
-
-    def named(self, id_: str) -> Key | None:
-        """The key with this id, if it is valid."""
-        return next((key for key in self.valid().values() if key.id == id_), None)
+            return self._keys
 
     # -- changes, by `parley keys` -------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """Which web pages may use the edge, and by which names it may be called. Pure.
 
-Through its visitor's browser a page of any site can reach a server on the visitor's machine. It is told apart by its origin.
-A page whose name is made to point to that machine (DNS rebinding) is of the same origin as the server; it is told apart by
-the name in the Host header. A page at an IP address cannot do that.
+Through its visitor's browser a page of any site can reach a server on the visitor's machine. Its Origin header shows that. A page
+whose name is made to point to that machine (DNS rebinding) has the same origin as the server; its Host header shows that. A
+page at an IP address cannot do this.
 """
 
 import re

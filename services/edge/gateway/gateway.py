@@ -19,6 +19,7 @@ from services.edge.client.codec import Codec
 from services.edge.gateway.abilities import Abilities
 from services.edge.gateway.admission import NO_BROKER, RETRY_AFTER_S, Admission, Refusal, stages_of
 from services.edge.gateway.errors import error_response
+from services.edge.gateway.limits import ConnectRates
 from services.edge.gateway.recorder import Recordings
 from services.edge.gateway.resume import take_session
 from services.edge.gateway.session import Session, end_session
@@ -37,8 +38,8 @@ log = structlog.get_logger()
 
 KEEP_ALIVE_S = 2.0
 """Also the time within which a session notices that the broker has lost its data."""
-FIRST_MESSAGE_S = 10.0
-"""A client that has not started its session by then is disconnected."""
+FIRST_MESSAGE_S = 5.0
+"""A client that has to start its session and has not by then is disconnected."""
 DRAIN_CHECK_S = 0.05
 """While the edge drains, it looks this often for calls that may be moved."""
 GOODBYE_LEAD_S = 4.0
@@ -75,6 +76,9 @@ class Gateway:
         self.bus: Bus | None = None
         self.sessions: set[Session] = set()
         self._unended: deque[str] = deque(maxlen=UNENDED)
+        self._silent: dict[Session, Callable[[int, str], None]] = {}
+        """Connections whose session has not started, the oldest first, and how each is closed."""
+        self._connects = ConnectRates(settings.caller_connects)
         self._endings: dict[asyncio.Future[tuple[int, str]], Caller] = {}
         self._empty = asyncio.Event()
         self._empty.set()
@@ -151,7 +155,7 @@ class Gateway:
         """Keep ending the sessions whose key is no longer valid, until cancelled."""
         while True:
             await asyncio.sleep(REVOKED_EVERY_S)
-            valid = {key.id for key in self.access.keys.valid().values()}
+            valid = self.access.keys.valid()
             for ending, caller in tuple(self._endings.items()):
                 if caller.key is not None and caller.key.id not in valid and not ending.done():
                     ending.set_result((1008, "the key of this session was revoked, or has expired"))
@@ -167,12 +171,20 @@ class Gateway:
             end_session(bus, self._unended.popleft(), "failed")
 
     def _check_limit(self, caller: Caller) -> None:
-        """Raises `Denied` if the caller's key has all the sessions that it may have at the same time."""
-        if caller.key is None or caller.key.sessions is None:
+        """Raises `Denied` if the caller connects too often, or has all the sessions that it may have at the same time.
+
+        Without a key, callers on this machine have no limits.
+        """
+        limit = None if caller.key is None else caller.key.sessions
+        if limit is None and caller.local:
             return
-        if sum(other.id == caller.id for other in self._endings.values()) >= caller.key.sessions:
-            message = f"this key may have {caller.key.sessions} sessions at the same time, and has them"
-            raise Denied(429, "too_many_sessions", message)
+        if not self._connects.take(caller.id, asyncio.get_running_loop().time()):
+            message = f"more than {self.settings.caller_connects} connections a minute (PARLEY_CALLER_CONNECTS)"
+            raise Denied(429, "too_many_connections", message)
+        limit = self.settings.caller_sessions if limit is None else limit
+        if sum(other.id == caller.id for other in self._endings.values()) >= limit:
+            who = "this address" if caller.key is None else "this key"
+            raise Denied(429, "too_many_sessions", f"{who} may have {limit} sessions at the same time, and has them")
 
     def refusal(self, settings: SessionSettings | None = None) -> Refusal | None:
         """Why no session with these settings can be accepted now; None if one can. Without settings: those of the default agent."""
@@ -233,29 +245,36 @@ class Gateway:
                 resuming.set_result(wish)
 
         socket = socket_of(websocket)
+
+        def take_place() -> str:
+            if (refusal := self.refusal(settings)) is not None:
+                if not ending.done():
+                    metrics.sessions_refused.labels(refusal.code).inc()
+                return refusal.message
+            self._silent.pop(session, None)
+            self.sessions.add(session)
+            self._empty.clear()
+            active.inc()
+            log.info("session began", protocol=protocol, caller=caller.id)
+            return ""
+
         session = Session(
             bus, codec, self.settings, self.admission.abilities(), socket.send_now, close,
-            protocol=protocol, engine_of=self.admission.engine, on_resume=ask_to_resume,
+            protocol=protocol, engine_of=self.admission.engine, take_place=take_place, on_resume=ask_to_resume,
         )  # fmt: skip
         bind_contextvars(session=session.id)
-        log.info("session began", protocol=protocol, caller=caller.id)
-        self.sessions.add(session)
-        self._empty.clear()
+        self._let_wait(session, close)
         self._endings[ending] = caller
         active = metrics.sessions_active.labels(protocol)
-        active.inc()
         outcome = "failed"
         try:
-            if codec.starts_with is not None:
-                session.start(codec.starts_with)
+            session.open()
             # a character has up to 4 bytes; the session knows the rest of the limit
             socket.attach(session.receive, min(4 * codec.largest_message, LARGEST_MESSAGE_BYTES))
             outcome = await self._until_closed(websocket, session, ending, resuming)
         finally:
             del self._endings[ending]
-            self.sessions.discard(session)
-            if not self.sessions:
-                self._empty.set()
+            self._silent.pop(session, None)
             if outcome == "suspended":
                 self._suspend(session)
             else:
@@ -264,9 +283,20 @@ class Gateway:
                     if self.bus is not None:
                         self._end_remembered(self.bus)
                 session.end(outcome)
-            active.dec()
-            metrics.sessions_total.labels(protocol, outcome).inc()
-            log.info("session ended", protocol=protocol, outcome=outcome)
+            if session in self.sessions:
+                self.sessions.discard(session)
+                if not self.sessions:
+                    self._empty.set()
+                active.dec()
+                metrics.sessions_total.labels(protocol, outcome).inc()
+                log.info("session ended", protocol=protocol, outcome=outcome)
+
+    def _let_wait(self, session: Session, close: Callable[[int, str], None]) -> None:
+        """This connection has no session yet. If there are too many, the one that has been silent for longest is closed."""
+        if len(self._silent) >= self.settings.max_silent:
+            oldest = next(iter(self._silent))
+            self._silent.pop(oldest)(1013, "nothing was said, and others are waiting")
+        self._silent[session] = close
 
     async def _until_closed(
         self,
@@ -277,6 +307,7 @@ class Gateway:
     ) -> str:
         """Keep the session alive until either side closes. Returns the outcome: left, closed, failed or suspended."""
         loop = asyncio.get_running_loop()
+        connected_s = loop.time()
         async with asyncio.TaskGroup() as tasks:
             gone = tasks.create_task(_disconnected(websocket))
             while not gone.done() and not ending.done():
@@ -290,7 +321,8 @@ class Gateway:
                     await self._resume(session, resuming.result())
                     resuming = None
                 session.keep_alive()
-                if not session.started and loop.time() - session.began_s >= FIRST_MESSAGE_S:
+                late = loop.time() - connected_s >= FIRST_MESSAGE_S
+                if late and not session.started and not session.may_be_silent:
                     ending.set_result((1008, f"the session was not started within {FIRST_MESSAGE_S:g} s"))
                 elif loop.time() - session.began_s > self.settings.max_session_s:
                     session.hang_up(1008, f"the session reached its limit of {self.settings.max_session_s} s")

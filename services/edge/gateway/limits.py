@@ -25,3 +25,24 @@ class TokenBucket:
     def _refill(self, now_s: float) -> None:
         self._tokens = min(self._burst, self._tokens + self._per_s * (now_s - self._at_s))
         self._at_s = now_s
+
+
+CALLERS_KEPT = 10_000
+"""Callers whose connections are counted; the one that has been there for longest is forgotten first."""
+
+
+class ConnectRates:
+    """How often each caller connects."""
+
+    def __init__(self, per_min: int) -> None:
+        self._per_min = per_min
+        self._buckets: dict[str, TokenBucket] = {}
+
+    def take(self, caller: str, now_s: float) -> bool:
+        """The caller connects. Returns False if it does so too often."""
+        bucket = self._buckets.get(caller)
+        if bucket is None:
+            if len(self._buckets) >= CALLERS_KEPT:
+                del self._buckets[next(iter(self._buckets))]
+            bucket = self._buckets[caller] = TokenBucket(self._per_min / 60, self._per_min, now_s)
+        return bucket.take(1, now_s)

@@ -51,6 +51,7 @@ REFUSING_LONGEST_S = 30.0
 ResumeCallback = Callable[[act.Resume], None]
 Send = Callable[[str | bytes], bool]
 Close = Callable[[int, str], None]
+TakePlace = Callable[[], str]
 
 
 def end_session(bus: SessionStore, session: str, reason: str) -> None:
@@ -74,17 +75,19 @@ class Session:
         *,
         protocol: str = "stream",
         engine_of: EngineOf = str,
+        take_place: TakePlace = str,
         on_resume: ResumeCallback = lambda wish: None,
     ) -> None:
-        """`abilities`: what its settings may ask for. `engine_of`: the engine that a stage runs on. `on_resume`: the client wants
-        to go on with another session; `resume` or `begin_anew` must follow."""
+        """`abilities`: what its settings may ask for. `engine_of`: the engine that a stage runs on. `take_place`: called before
+        the session starts; what it returns is the reason why it cannot, empty: it can. `on_resume`: the client wants to go on with
+        another session; `resume` or `begin_anew` must follow."""
         self.protocol = protocol
         self.line = secrets.token_hex(8)
         """Name of this connection."""
         self.started = False
         self.settings = SessionSettings()
         self._bus, self._codec, self._abilities = bus, codec, abilities
-        self._send, self._close, self._on_resume = send, close, on_resume
+        self._send, self._close, self._take_place, self._on_resume = send, close, take_place, on_resume
         self._settings, self._engine_of = settings, engine_of
         self._loop = asyncio.get_running_loop()
         self.began_s = self._asked_s = self._loop.time()
@@ -136,11 +139,28 @@ class Session:
 
     # -- the client's side ------------------------------------------------------------------------
 
+    def open(self) -> None:
+        """The client has connected. A session that needs no start message begins with the first message of any kind, unless the
+        agent speaks first: a connection that says nothing costs the workers nothing."""
+        if (settings := self._codec.starts_with) is None:
+            return
+        if settings.greeting or settings.idle_ms or self._report_missing(settings):
+            self.start(settings)
+        else:
+            self._emit(ev.Ready(self.id, settings))
+
+    @property
+    def may_be_silent(self) -> bool:
+        """The client need not send anything soon."""
+        return self._codec.starts_with is not None
+
     def receive(self, message: str | bytes) -> None:
         if len(message) > self._codec.largest_message:
             self._close(1009, f"a message has at most {self._codec.largest_message} bytes")
             return
         try:
+            if not self.started and self._codec.starts_with is not None:
+                self.start(self._codec.starts_with, announced=True)
             for action in self._codec.decode(message):
                 if type(action) is act.Audio:
                     if self.started:
@@ -151,12 +171,15 @@ class Session:
             log.exception("session failed", session=self.id)
             self._close(1011, "internal error")
 
-    def start(self, settings: SessionSettings) -> None:
-        """Begin: from now on a vad worker listens."""
+    def start(self, settings: SessionSettings, *, announced: bool = False) -> None:
+        """Begin: from now on a vad worker listens. `announced`: the client knows that it is ready."""
         if self.started:
             return
         if missing := self._report_missing(settings):
             self._close(1008, missing[0].reason)
+            return
+        if reason := self._take_place():
+            self._close(1013, reason)
             return
         self.started, self._asked_s = True, self._loop.time()
         self.settings = settings
@@ -170,7 +193,8 @@ class Session:
         self._channel.publish(started)
         self._bus.keep_alive(self.id)
         self._subscription = self._bus.follow(StreamKind.OUT, self.id, START, self.deliver)
-        self._emit(self._ready(resumed=False))
+        if not announced:
+            self._emit(self._ready(resumed=False))
         self.conversation.begin(settings)
 
     def resume(self, saved: SavedSession, wish: act.Resume) -> None:
@@ -180,6 +204,9 @@ class Session:
             TypeError: a frame does not belong into a log.
         """
         assert self._codec.resumable is not None  # noqa: S101 - its client has asked for it
+        if reason := self._take_place():
+            self._close(1013, reason)
+            return
         self._identify(saved.id)
         assert self._journal is not None  # noqa: S101 - as above
         self.started, self._opened, self.settings = True, True, saved.settings

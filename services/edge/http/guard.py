@@ -31,7 +31,8 @@ HEADERS = {
     "Cache-Control": "no-cache",
 }
 _STRICT_TRANSPORT = (b"strict-transport-security", b"max-age=15552000")
-UNAUTHORIZED = 401
+ADVICE = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "5"}}
+"""Headers of a refusal, by its status."""
 _HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 
 
@@ -68,8 +69,7 @@ class Guard:
 
 def denial(denied: Denied) -> JSONResponse:
     """The answer to a request that is refused."""
-    headers = {"WWW-Authenticate": "Bearer"} if denied.status == UNAUTHORIZED else {}
-    return error_response(denied.status, denied.code, str(denied), headers)
+    return error_response(denied.status, denied.code, str(denied), ADVICE.get(denied.status))
 
 
 def caller_of(connection: Request | WebSocket) -> Caller:

@@ -5,14 +5,15 @@
  * (the person speaks during the reply), `reconnecting`.
  */
 
-import { Connection } from "/web/call/connection.js";
-import { Frames } from "/web/call/frames.js";
-import { Loudspeaker } from "/web/call/loudspeaker.js";
-import { Microphone } from "/web/call/microphone.js";
-import { Player } from "/web/call/player.js";
-import { Turns } from "/web/call/turns.js";
-import { connectionError, refusalOf } from "/web/call/errors.js";
-import { said } from "/web/call/said.js";
+import { Connection } from "./connection.js";
+import { Frames } from "./frames.js";
+import { Loudspeaker } from "./loudspeaker.js";
+import { Microphone } from "./microphone.js";
+import { Player } from "./player.js";
+import { Turns } from "./turns.js";
+import { connectionError, refusalOf } from "./errors.js";
+import { said } from "./said.js";
+import { ask } from "../server.js";
 
 export const RATE = 16_000;
 const REPORT_MS = 250;
@@ -42,7 +43,7 @@ export class Call {
     this.session = null; // the id of the newest session
     this.reset();
     this.connection = new Connection({
-      url: () => addressOf(agent()),
+      path: () => pathOf(agent()),
       start: () => {
         this.asked = config();
         const history = said(this.turns.list);
@@ -306,9 +307,13 @@ export class Call {
     this.showError(connectionError(detail), retryAtMs);
     if (detail.established || detail.reason) return;
     const signal = AbortSignal.timeout(CHECK_TIMEOUT_MS);
-    const response = await fetch("/test-connection", { method: "POST", signal }).catch(() => null);
+    const response = await ask("test-connection", { method: "POST", signal }, { again: true }).catch(() => null);
     const why = response ? refusalOf(await response.json().catch(() => ({}))) : "";
-    if (why && this.connection.status === "waiting") this.showError(why, retryAtMs);
+    if (this.connection.status !== "waiting") return;
+    if (response?.status === 401) {
+      this.end();
+      this.showError("This server asks for a key. Press Start to enter one.");
+    } else if (why) this.showError(why, retryAtMs);
   }
 
   /** If the server refused the session because of a setting of the person, goes on without it. What was typed is sent then. */
@@ -327,9 +332,9 @@ export class Call {
   }
 }
 
-function addressOf(agent) {
+function pathOf(agent) {
   const query = new URLSearchParams({ rate: RATE, ...(agent ? { agent } : {}) });
-  return `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws?${query}`;
+  return `ws?${query}`;
 }
 
 const HANDLERS = {

@@ -7,7 +7,8 @@
  * reconnect at the same moment. Reconnects immediately when the network or the page comes back.
  */
 
-import { Received } from "/web/call/received.js";
+import { KEY_GIVEN, openSocket } from "../server.js";
+import { Received } from "./received.js";
 
 const FIRST_DELAY_MS = 400;
 const LONGEST_DELAY_MS = 15_000;
@@ -19,17 +20,17 @@ const FINAL_CODES = new Set([1000, 1003, 1007, 1008, 1009]); // another attempt 
 
 export class Connection {
   /**
-   * `url()` is the address; `start()` returns the fields of `start_streaming`. `onStatus(status, detail)`: `connecting`, `open`,
+   * `path()` is that of the WebSocket; `start()` returns the fields of `start_streaming`. `onStatus(status, detail)`: `connecting`, `open`,
    * `waiting` {code, reason, delayMs, established} or `closed` {code, reason}; `onEvent(message)`; `onAudio(pcm)`;
    * `frames` notes all messages (frames.js).
    */
-  constructor({ url, start, onStatus, onEvent, onAudio, frames }) {
-    Object.assign(this, { url, start, onStatus, onEvent, onAudio, frames });
+  constructor({ path, start, onStatus, onEvent, onAudio, frames }) {
+    Object.assign(this, { path, start, onStatus, onEvent, onAudio, frames });
     this.status = "closed";
     this.attempt = 0;
     this.droppedChunks = 0;
+    for (const event of ["online", KEY_GIVEN]) window.addEventListener(event, () => this.retryNow());
     this.received = new Received();
-    window.addEventListener("online", () => this.retryNow());
     document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && this.retryNow());
   }
 
@@ -86,7 +87,7 @@ export class Connection {
 
   connect() {
     this.disconnect(1000);
-    const socket = new WebSocket(this.url());
+    const socket = openSocket(this.path());
     socket.binaryType = "arraybuffer";
     this.socket = socket;
     this.established = false;
