@@ -28,6 +28,10 @@ ABANDONED_S = 10.0
 """After this time without a frame of a session, a worker checks whether the session still exists."""
 
 
+class JobFailed(RuntimeError):
+    """A job has failed for good: another attempt would fail, too. The message says why."""
+
+
 class Work:
     """One job in progress. The stage reads and publishes through it and never sees the broker."""
 
