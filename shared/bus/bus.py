@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, Protocol
 import msgpack
 import structlog
 
+from shared.bus import scripts
 from shared.bus.address import broker_address
 from shared.bus.broker_clock import BrokerClock
 from shared.bus.connection import (
@@ -69,22 +70,31 @@ class Target(NamedTuple):
     """A stream that is created expires after this time, unless an edge keeps it alive; 0: never."""
 
 
+class Guard(NamedTuple):
+    """The lease under which frames are published. Once another worker has it, nothing is appended."""
+
+    jobs: bytes
+    """The stream of the job."""
+    stage: str
+    id: str
+
+
 class Appender(Protocol):
     """The part of the bus that a channel writes to."""
 
     @property
     def keys(self) -> Keys: ...
-    def append(self, target: Target, packed: bytes, fence: int, *, urgent: bool) -> None: ...
+    def append(self, target: Target, packed: bytes, fence: int, guard: Guard | None, *, urgent: bool) -> None: ...
     def limit_life(self, target: Target) -> None: ...
 
 
 class Channel:
     """Publishes one stage's frames about one session, routed by `shared.protocol.streams.ROUTES`."""
 
-    __slots__ = ("_bus", "_session", "_stage", "_targets", "fence")
+    __slots__ = ("_bus", "_guard", "_session", "_stage", "_targets", "fence")
 
-    def __init__(self, bus: Appender, stage: str, session: str, fence: int) -> None:
-        self._bus, self._stage, self._session, self.fence = bus, stage, session, fence
+    def __init__(self, bus: Appender, stage: str, session: str, fence: int, guard: Guard | None = None) -> None:
+        self._bus, self._stage, self._session, self.fence, self._guard = bus, stage, session, fence, guard
         self._targets: dict[type[Frame], list[Target]] = {}
 
     def targets(self, kind: type[Frame]) -> list[Target]:
@@ -112,7 +122,8 @@ class Channel:
         packed = codec.encode(frame)
         is_first = type(frame) not in self._targets
         for target in self.targets(type(frame)):
-            self._bus.append(target, packed, self.fence, urgent=urgent)
+            # Only the log is guarded: workers that read another stream drop entries of an older fence themselves.
+            self._bus.append(target, packed, self.fence, None if target.create else self._guard, urgent=urgent)
             if is_first and target.create and target.life_s:
                 self._bus.limit_life(target)
 
@@ -127,8 +138,8 @@ class Bus(Records):
         """Unique to this generation of connections, so that two of them never share a pending list."""
         self.address = broker_address(settings)
         self._gather_s = settings.gather_ms / 1000
-        # The entry that is being gathered: its target and fence, its frames and their size.
-        self._tail: tuple[Target, int] | None = None
+        # The entry that is being gathered: its target, fence and guard, its frames and their size.
+        self._tail: tuple[Target, int, Guard | None] | None = None
         self._tail_frames: list[bytes] = []
         self._tail_bytes = 0
         self._histories: dict[str, History] = {}  # to be written before whatever is sent next
@@ -209,14 +220,14 @@ class Bus(Records):
         since_s = self._refusing_since_s
         return 0.0 if since_s is None else asyncio.get_running_loop().time() - since_s
 
-    def channel(self, stage: str, session: str, fence: int = 1) -> Channel:
-        return Channel(self, stage, session, fence)
+    def channel(self, stage: str, session: str, fence: int = 1, guard: Guard | None = None) -> Channel:
+        return Channel(self, stage, session, fence, guard)
 
-    def append(self, target: Target, packed: bytes, fence: int, *, urgent: bool) -> None:
+    def append(self, target: Target, packed: bytes, fence: int, guard: Guard | None, *, urgent: bool) -> None:
         """Append an encoded frame to a stream; consecutive frames for the same stream share an entry."""
         if self._histories:
             self._seal()
-        tail = (target, fence)
+        tail = (target, fence, guard)
         if self._tail != tail or self._tail_bytes > GATHER_BYTES:
             self._seal()
             self._tail = tail
@@ -243,9 +254,15 @@ class Bus(Records):
             self.writer.send(b"SET", key, body, b"EX", SESSION_TTL_S, on_reply=_expect_no_error)
         if self._tail is None:
             return
-        target, fence = self._tail
+        target, fence, guard = self._tail
         body = codec.entry(self._tail_frames)
         self._tail, self._tail_frames, self._tail_bytes = None, [], 0
+        if guard is not None:
+            keys = [guard.jobs, guard.jobs, target.key]
+            lease = (guard.stage, self.consumer, guard.id, fence, b"0", b"")
+            args = (*lease, target.maxlen, int(target.create), target.life_s, body)
+            self.send_script(scripts.COMMIT, keys, args, self.clock.timed(self._on_appended), urgent=False)
+            return
         existing = () if target.create else (b"NOMKSTREAM",)
         fields = (b"f", body) if fence == 1 else (b"f", body, b"n", fence)
         self.writer.send(
@@ -254,8 +271,10 @@ class Bus(Records):
         )  # fmt: skip
 
     def _on_appended(self, reply: Any) -> None:
-        if type(reply) is bytes:  # the id of the entry
+        if type(reply) in (bytes, int):  # the id of the entry; under a guard whether it was appended
             self._refusing_since_s = None
+            if reply == 0:  # another worker has the lease
+                metrics.dropped.labels("old_fence").inc()
             return
         _expect_no_error(reply)
         if isinstance(reply, BrokerBusy | BrokerRefused) and self._refusing_since_s is None:
@@ -271,7 +290,9 @@ class Bus(Records):
         self._seal()
         return await self.writer.call(*args)
 
-    def send_script(self, script: str, keys: Sequence[bytes], args: Sequence[Any], on_reply: ReplyCallback) -> None:
+    def send_script(
+        self, script: str, keys: Sequence[bytes], args: Sequence[Any], on_reply: ReplyCallback, *, urgent: bool = True
+    ) -> None:
         """Run a script, after the frames published so far. The bus ends if the script needs what the broker has lost."""
         command = (len(keys), *keys, *args)
 
@@ -284,7 +305,7 @@ class Bus(Records):
             on_reply(reply)
 
         self._seal()
-        self.writer.send(b"EVALSHA", _sha(script), *command, on_reply=checked)
+        self.writer.send(b"EVALSHA", _sha(script), *command, on_reply=checked, urgent=urgent)
 
     async def call_script(self, script: str, keys: Sequence[bytes], args: Sequence[Any]) -> Any:
         """Run a script, after the frames published so far, and return its result. Raises as `RedisConnection.call`."""

@@ -29,12 +29,13 @@ COMMIT = (
 -- then per stream (maxlen, create, seconds until it expires, body);
 -- create '0' appends only to a stream that exists
 if not ours(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then return 0 end
+local fence = ARGV[4] == '1' and {} or {'n', ARGV[4]}
 for i = 3, #KEYS do
   local at = 7 + (i - 3) * 4
   if ARGV[at + 1] == '0' then
-    redis.call('XADD', KEYS[i], 'NOMKSTREAM', 'MAXLEN', '~', ARGV[at], '*', 'f', ARGV[at + 3], 'n', ARGV[4])
+    redis.call('XADD', KEYS[i], 'NOMKSTREAM', 'MAXLEN', '~', ARGV[at], '*', 'f', ARGV[at + 3], unpack(fence))
   else
-    redis.call('XADD', KEYS[i], 'MAXLEN', '~', ARGV[at], '*', 'f', ARGV[at + 3], 'n', ARGV[4])
+    redis.call('XADD', KEYS[i], 'MAXLEN', '~', ARGV[at], '*', 'f', ARGV[at + 3], unpack(fence))
     if ARGV[at + 2] ~= '0' then redis.call('EXPIRE', KEYS[i], ARGV[at + 2], 'NX') end
   end
 end

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from shared.audio.voices import ClonedVoice
-from shared.bus.bus import Channel, StopCallback, Target
+from shared.bus.bus import Channel, Guard, StopCallback, Target
 from shared.bus.reader import EntryCallback, Subscription
 from shared.bus.records import SessionState
 from shared.protocol.entry_id import order
@@ -41,6 +41,8 @@ class SimulatedBus:
         self._stage_of = {self.keys.jobs(stage): stage for stage in JOBS}
         self._streams: dict[bytes, list[Entry]] = {}
         self._subscriptions: dict[bytes, list[SimulatedSubscription]] = {}
+        self.gone: set[str] = set()
+        """Sessions whose keys have expired."""
         self._settings: dict[str, bytes] = {}
         self._history: dict[str, tuple[Message, ...]] = {}
         self._number = 0
@@ -64,10 +66,10 @@ class SimulatedBus:
 
     # -- streams ----------------------------------------------------------------------------------
 
-    def channel(self, stage: str, session: str, fence: int = 1) -> "SimulatedChannel":
+    def channel(self, stage: str, session: str, fence: int = 1, guard: Guard | None = None) -> "SimulatedChannel":
         return SimulatedChannel(self, stage, session, fence)
 
-    def append(self, target: Target, packed: bytes, fence: int, *, urgent: bool) -> None:
+    def append(self, target: Target, packed: bytes, fence: int, guard: Guard | None, *, urgent: bool) -> None:
         (frame,) = codec.decode_entry(codec.entry([packed]))
         self._add(target.key, fence, frame)
 
@@ -136,7 +138,7 @@ class SimulatedBus:
         return self.checkpoints.get(self.keys.session(session))
 
     async def session_lives(self, session: str) -> bool:
-        return True
+        return session not in self.gone
 
     def keep_alive(self, session: str) -> None: ...
 

@@ -228,13 +228,29 @@ class Gateway:
         if (refusal := self.refusal(settings)) is not None:
             await self._refuse(websocket, refusal, browser=browser)
             return
-        await websocket.accept(subprotocol=_subprotocol(websocket))
-        if (bus := self.bus) is None:  # lost during the accept
-            await websocket.close(1013, NO_BROKER.message)
-            return
-        loop = asyncio.get_running_loop()
-        ending: asyncio.Future[tuple[int, str]] = loop.create_future()
-        resuming: asyncio.Future[act.Resume] = loop.create_future()
+        ending: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
+        self._endings[ending] = caller  # before the accept: handshakes at the same moment count, too
+        try:
+            await websocket.accept(subprotocol=chosen_subprotocol(websocket))
+            if self.bus is None:  # lost during the accept
+                await websocket.close(1013, NO_BROKER.message)
+            else:
+                await self._serve(self.bus, websocket, codec, protocol, caller, settings, ending)
+        finally:
+            del self._endings[ending]
+
+    async def _serve(
+        self,
+        bus: Bus,
+        websocket: WebSocket,
+        codec: Codec,
+        protocol: str,
+        caller: Caller,
+        settings: SessionSettings,
+        ending: asyncio.Future[tuple[int, str]],
+    ) -> None:
+        """Run an accepted client's session until it ends, or until `ending` says why it has to."""
+        resuming: asyncio.Future[act.Resume] = asyncio.get_running_loop().create_future()
 
         def close(code: int, reason: str) -> None:
             if not ending.done():
@@ -264,7 +280,6 @@ class Gateway:
         )  # fmt: skip
         bind_contextvars(session=session.id)
         self._let_wait(session, close)
-        self._endings[ending] = caller
         active = metrics.sessions_active.labels(protocol)
         outcome = "failed"
         try:
@@ -273,7 +288,6 @@ class Gateway:
             socket.attach(session.receive, min(4 * codec.largest_message, LARGEST_MESSAGE_BYTES))
             outcome = await self._until_closed(websocket, session, ending, resuming)
         finally:
-            del self._endings[ending]
             self._silent.pop(session, None)
             if outcome == "suspended":
                 self._suspend(session)
@@ -379,14 +393,15 @@ class Gateway:
         metrics.sessions_refused.labels(refusal.code).inc()
         log.warning("session refused", reason=reason)
         if browser:
-            await websocket.accept(subprotocol=_subprotocol(websocket))
+            await websocket.accept(subprotocol=chosen_subprotocol(websocket))
             await websocket.close(1013, reason[:120])
         else:
             response = error_response(503, "unavailable", reason, {"Retry-After": str(RETRY_AFTER_S)})
             await websocket.send_denial_response(response)
 
 
-def _subprotocol(websocket: WebSocket) -> str | None:
+def chosen_subprotocol(websocket: WebSocket) -> str | None:
+    """The subprotocol to accept. A browser that has offered some closes a connection that accepts none."""
     return SUBPROTOCOL if SUBPROTOCOL in websocket.scope.get("subprotocols", ()) else None
 
 

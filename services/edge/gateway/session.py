@@ -115,7 +115,7 @@ class Session:
         self.id = id_
         self._channel: Channel = bus.channel("edge", id_)
         self._journal = Journal(self._channel) if self.is_resumable else None
-        self._audio_input = AudioInput(bus, self._channel, codec, self.notify)
+        self._audio_input = AudioInput(bus, self._channel, codec, self.notify, self._close)
         self.conversation = Conversation(
             bus,
             self._channel,
