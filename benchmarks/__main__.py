@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from benchmarks.chaos.command import chaos
 from benchmarks.engines.command import engines
 from benchmarks.history import history
 from benchmarks.pipeline.command import pipeline
@@ -14,7 +15,7 @@ from benchmarks.wer import wer
 from shared.settings import BadSettings, load_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
-for command in (pipeline, engines, turn_taking, talk, wer, history):
+for command in (pipeline, engines, turn_taking, talk, wer, chaos, history):
     app.command()(command)
 
 
