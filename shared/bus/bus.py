@@ -259,7 +259,8 @@ class Bus(Records):
         self._tail, self._tail_frames, self._tail_bytes = None, [], 0
         if guard is not None:
             keys = [guard.jobs, guard.jobs, target.key]
-            args = (guard.stage, self.consumer, guard.id, fence, b"0", b"", target.maxlen, int(target.create), body)
+            lease = (guard.stage, self.consumer, guard.id, fence, b"0", b"")
+            args = (*lease, target.maxlen, int(target.create), target.life_s, body)
             self.send_script(scripts.COMMIT, keys, args, self.clock.timed(self._on_appended), urgent=False)
             return
         existing = () if target.create else (b"NOMKSTREAM",)

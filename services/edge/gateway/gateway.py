@@ -166,7 +166,7 @@ class Gateway:
                 ending.set_result((code, reason))
 
     def _end_remembered(self, bus: Bus) -> None:
-        """Tell the workers which sessions ended while there was no broker: they would keep them for two minutes."""
+        """Tell the workers which sessions ended while there was no broker: they would keep them until they expire."""
         while self._unended:
             end_session(bus, self._unended.popleft(), "failed")
 
