@@ -18,7 +18,7 @@ DEV_INSTALLED := .venv/.installed-dev
 # Where `make check` looks for the phrases of docs/plain-english.txt.
 PROSE := shared services deploy benchmarks dashboards docs tests *.md
 
-.PHONY: help install run observe test test-fast check bench clean programs
+.PHONY: help install run observe test test-fast check bench load clean programs
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -59,6 +59,10 @@ check: $(DEV_INSTALLED) ## check lint, formatting, types, import contracts, gene
 bench: $(RUN_INSTALLED) ## measure the latency, CPU and memory of the pipeline, without models
 	$(INSTALL) -e '.[bench]'
 	$(BIN)/parley bench pipeline
+
+load: $(RUN_INSTALLED) ## load an edge up to refusal and back, and show what another caller notices
+	$(INSTALL) -e '.[bench]'
+	$(BIN)/python -m benchmarks load
 
 clean: ## remove .venv and all build files
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -6,6 +6,7 @@ import typer
 
 from benchmarks.engines.command import engines
 from benchmarks.history import history
+from benchmarks.load.command import load
 from benchmarks.pipeline.command import pipeline
 from benchmarks.result import USAGE_WRONG
 from benchmarks.talk import talk
@@ -14,7 +15,7 @@ from benchmarks.wer import wer
 from shared.settings import BadSettings, load_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
-for command in (pipeline, engines, turn_taking, talk, wer, history):
+for command in (pipeline, load, engines, turn_taking, talk, wer, history):
     app.command()(command)
 
 

@@ -141,7 +141,7 @@ class Admission:
             if min(status.queue_age_ms, self._behind_ms[stage]) > self._settings.queue_age_limit_ms:
                 return Refusal("behind", f"the oldest {stage} job has waited for {status.queue_age_ms} ms")
             if sessions and self._is_busy(stage, status, sessions + 1):
-                return Refusal("busy", f"the {stage} stage has no room for one more session than {sessions}")
+                return Refusal("busy", f"the {stage} stage is busy with {sessions} sessions")
         return None
 
     def _is_busy(self, stage: str, status: StageStatus, sessions: int) -> bool:
