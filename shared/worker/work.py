@@ -10,6 +10,7 @@ from typing import Any
 from opentelemetry.trace import INVALID_SPAN, Span
 
 from shared.audio.voices import ClonedVoice
+from shared.bus.bus import Guard
 from shared.bus.leases import Lease, Leases
 from shared.bus.reader import EntryCallback, Subscription
 from shared.bus.session_store import SessionStore
@@ -21,6 +22,10 @@ from shared.protocol.streams import StreamKind
 
 FEED_LIMIT = 2_000
 """Frames that may wait for a handler, more than the longest turn has. Above that the job fails."""
+
+
+ABANDONED_S = 10.0
+"""After this time without a frame of a session, a worker checks whether the session still exists."""
 
 
 class Work:
@@ -43,7 +48,7 @@ class Work:
         """The span's traceparent, for the frames that the job publishes."""
         self._traced_s = 0.0
         self._bus, self._leases, self._stage = bus, leases, stage
-        self._channel = bus.channel(stage, self.session, lease.fence)
+        self._channel = bus.channel(stage, self.session, lease.fence, Guard(lease.stream, stage, lease.id))
         self._subscriptions: list[Subscription] = []
 
     @property
@@ -106,7 +111,8 @@ class Work:
 
     @asynccontextmanager
     async def feed(self, kind: StreamKind, after: str) -> AsyncIterator[AsyncGenerator[Frame, None]]:
-        """Yield an iterator of a stream's frames. Frames with a lower fence than an earlier frame are dropped.
+        """Yield an iterator of a stream's frames, which ends when the session is gone. Frames with a lower fence than an earlier
+        frame are dropped.
 
         Raises:
             OverflowError: from the iterator, if more than `FEED_LIMIT` frames wait.
@@ -131,7 +137,12 @@ class Work:
                         raise OverflowError(f"{len(waiting)} frames behind")
                     yield waiting.popleft()
                 arrived.clear()
-                await arrived.wait()
+                try:
+                    async with asyncio.timeout(ABANDONED_S):
+                        await arrived.wait()
+                except TimeoutError:
+                    if not await self.session_lives():
+                        return
 
         self.follow(kind, after, deliver)
         subscription = self._subscriptions[-1]

@@ -48,14 +48,23 @@ class AudioInput:
         self._warned_at_s = 0.0
         self._arrivals: deque[tuple[int, float]] = deque(maxlen=ARRIVALS_KEPT)  # samples accepted, time in s
         self._resampler: Resampler | None = None  # made at the first audio: the client may set the rate before
-        self._received = 0  # samples accepted, at 16 kHz
+        self._received = self._first = 0  # samples accepted, at 16 kHz, and of them before this connection
         self.dropped = 0
         """Samples at 16 kHz that were dropped because they arrived too fast."""
 
     @property
     def received_s(self) -> float:
-        """Seconds of accepted audio."""
-        return self._received / RATE_HZ
+        """Seconds of audio accepted on this connection."""
+        return (self._received - self._first) / RATE_HZ
+
+    @property
+    def samples(self) -> int:
+        """The number of the next sample, at 16 kHz."""
+        return self._received
+
+    def go_on_from(self, sample: int) -> None:
+        """The first audio on this connection begins with this sample of the session."""
+        self._received = self._first = sample
 
     def age_s(self, sample: int) -> float:
         """Seconds since the microphone recorded this sample, estimated from the arrival of its message.
@@ -76,7 +85,7 @@ class AudioInput:
             self._resampler = Resampler(self._codec.rate_hz, RATE_HZ)
         now_s, offset = self._loop.time(), self._received
         expected = len(pcm) // 2 * RATE_HZ // self._codec.rate_hz
-        if offset + expected > RATE_HZ * (BURST_S + FASTEST * (now_s - self._began_s)):
+        if offset - self._first + expected > RATE_HZ * (BURST_S + FASTEST * (now_s - self._began_s)):
             self.dropped += expected  # later samples are numbered as if these had never arrived
             self._drop("audio_too_fast", "audio arrives much faster than real time: the excess is dropped")
             if self.dropped > DROPPED_LIMIT_S * RATE_HZ:

@@ -61,6 +61,11 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         cast("dict[str, Any]", self.scope["extensions"])[_EXTENSION] = self
         await super().run_asgi()
 
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = True  # refused with an answer; uvicorn would log an error for each of them
+
     def attach(self, sink: Sink, largest: int) -> None:
         """Pass every message to `sink` from now on, beginning with those in the queue. `largest`: bytes of a message."""
         self.conn.max_message_size = largest

@@ -3,18 +3,20 @@
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import pytest
 
 from shared.observability import metrics
-from shared.protocol.frames import Frame, ReplyDone, TranscriptFinal
+from shared.protocol.frames import Frame, ReplyDone, SpeechStarted, TranscriptFinal
 from shared.protocol.session import ReplyOptions
 from shared.protocol.streams import StreamKind
 from shared.settings import Settings
-from shared.worker.work import Work
+from shared.worker.work import ABANDONED_S, Work
 from shared.worker.worker import OLD_S
 from tests.support import virtual_time
+from tests.support.golden import sample
 from tests.support.simulated_bus import SimulatedBus
 from tests.support.simulated_workers import SimulatedStage
 
@@ -123,3 +125,39 @@ def test_old_work_of_a_session_that_is_gone_is_acknowledged_unread() -> None:
             assert workers.leases == {}
 
     virtual_time.run(main())
+
+
+class Listening(Slow):
+    """A stage whose job lasts as long as there are frames, as an utterance does."""
+
+    name = "asr"
+
+    async def work(self, work: Work) -> Sequence[Frame]:
+        async with work.feed(StreamKind.SPEECH, "0-0") as feed, aclosing(feed):
+            async for _ in feed:
+                pass
+        return ()
+
+
+@pytest.mark.parametrize(("lives", "in_hand"), [(False, 0), (True, 1)])
+def test_a_job_that_waits_for_a_session_that_is_gone_ends(
+    lives: bool, in_hand: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def session_lives(bus: SimulatedBus, session: str) -> bool:
+        return lives
+
+    monkeypatch.setattr(SimulatedBus, "session_lives", session_lives)
+
+    async def wait() -> int:
+        async with asyncio.TaskGroup() as tasks:
+            bus = SimulatedBus(random.Random(0), (0.0, 0.0))
+            stage = SimulatedStage(Listening(), Settings(), bus, tasks, 0.0, 0.25)
+            bus.on_job = lambda name, stream, entry_id, frame: stage.take(stream, entry_id, frame)
+            bus.add(StreamKind.JOBS_ASR, "s", 1, sample(SpeechStarted))
+            await asyncio.sleep(3 * ABANDONED_S)
+            held = stage.in_hand
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+        return held
+
+    assert virtual_time.run(wait()) == in_hand
