@@ -10,6 +10,7 @@ from typing import Any
 from services.llm.engines.scripted import ScriptedModel
 from services.llm.engines.scripted_omni import ScriptedTalker
 from services.tts.engine import Speech
+from services.tts.engines.scripted import ScriptedSynthesizer
 from services.vad.endpointing.engine import FixedDetector, FixedSpeaker
 from shared.engines.registry import EngineLost
 from shared.protocol.session import Message, SessionSettings, Tool, ToolCall
@@ -105,6 +106,18 @@ class SlowModel(Outside):
         for at in range(len(prefix), len(TEXT), 4):
             await asyncio.sleep(TOKEN_S)
             yield TEXT[at : at + 4]
+
+
+class NarrowModel(SlowModel):
+    """Three replies at a time."""
+
+    slots = 3
+
+
+class NarrowVoice(ScriptedSynthesizer):
+    """Three sentences at a time."""
+
+    slots = 3
 
 
 class SlowVoice(Outside):
