@@ -159,7 +159,7 @@ class Leases:
             body = codec.entry([codec.encode(frame)])
             for target in channel.targets(type(frame)):
                 keys.append(target.key)
-                args += [target.maxlen, int(target.create), body]
+                args += [target.maxlen, int(target.create), target.life_s, body]
         head = (self._stage, self._bus.consumer, lease.id, lease.fence, b"1" if done else b"0", checkpoint)
         self._bus.send_script(scripts.COMMIT, keys, (*head, *args), on_reply)
 

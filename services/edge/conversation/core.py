@@ -7,16 +7,25 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 from services.edge.client import actions as act
-from services.edge.conversation import barge_in, client_actions, delivery, failures, listening, replies, turns
+from services.edge.conversation import (
+    barge_in,
+    client_actions,
+    delivery,
+    failures,
+    listening,
+    replies,
+    resumption,
+    turns,
+)
 from services.edge.conversation.effects import Effect
-from services.edge.conversation.inputs import Begin, End, Leave, Stamp, Timer, TimerFired
+from services.edge.conversation.inputs import Begin, End, GoOn, Leave, Restore, Stamp, Timer, TimerFired
 from services.edge.conversation.playout import Playout
 from services.edge.conversation.reply import ReplyState
 from services.edge.conversation.state import State
 from shared.protocol import frames as fr
 from shared.protocol.frames import Frame
 
-Input = Frame | act.Action | TimerFired | Begin | Leave | End
+Input = Frame | act.Action | TimerFired | Begin | Restore | GoOn | Leave | End
 
 
 def _own(state: State, what: Frame, at: Stamp) -> None:
@@ -70,7 +79,9 @@ HANDLERS: dict[type, Callable[[State, Any, Stamp], None]] = {
     fr.TranscriptFinal: listening.transcript_final,
     fr.TurnAudioReady: listening.turn_audio_ready,
     fr.StageFailed: failures.stage_failed,
-    **dict.fromkeys((fr.SessionStarted, fr.SessionEnded, fr.TurnInterrupted, fr.PlayedOut), _own),
+    fr.TurnInterrupted: resumption.interrupted,
+    fr.PlayedOut: resumption.played_out,
+    **dict.fromkeys((fr.SessionStarted, fr.SessionEnded, fr.SessionResumed), _own),
     act.Configure: client_actions.configure,
     act.Stop: client_actions.stop,
     act.Say: client_actions.say,
@@ -85,6 +96,8 @@ HANDLERS: dict[type, Callable[[State, Any, Stamp], None]] = {
     act.Reset: client_actions.reset,
     TimerFired: _timer_fired,
     Begin: _begin,
+    Restore: resumption.restore,
+    GoOn: resumption.go_on,
     Leave: _leave,
     End: _end,
 }
@@ -108,13 +121,16 @@ class Core:
         self.state = State(session, new_playout, began_s, deadline_s, shows_failures)
 
     def on(self, what: Input, at: Stamp) -> list[Effect]:
-        """What follows from this fact, action or timer, in order.
+        """What follows from this fact, action or timer, in order. A frame that does not belong into a log is ignored: a later
+        release may write it there.
 
         Raises:
-            TypeError: this frame does not belong into a session's log, or this action not to a conversation.
+            TypeError: this action does not belong to a conversation.
         """
         state = self.state
         if (handler := HANDLERS.get(type(what))) is None:
+            if isinstance(what, fr.Frame):
+                return []
             raise TypeError(f"{type(what).__name__} is not an input of a conversation")
         reply = state.reply
         if reply is not None and reply.ended and reply.state is ReplyState.PLAYING and reply.played_out(at.now_s):
