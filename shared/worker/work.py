@@ -174,6 +174,10 @@ class Work:
         """Return whether the session's edge has sent a keep-alive recently."""
         return await self._bus.session_lives(self.session)
 
+    def expire_session(self) -> None:
+        """Let the keys of an ended session expire, also one that the stage has created after the edge's last keep-alive."""
+        self._bus.keep_alive(self.session)
+
     def forget_session(self) -> None:
         """Delete the keys of a session whose edge has died."""
         self._bus.forget(self.session)
