@@ -42,6 +42,7 @@ from shared.settings import Settings
 
 log = structlog.get_logger()
 
+OF_SESSIONS = frozenset((StreamKind.IN, StreamKind.SPEECH, StreamKind.OUT))
 UNKNOWN_TAGS = 20
 """Kinds of unknown frames that are logged, each once."""
 GATHER_BYTES = 64 * 1024
@@ -63,6 +64,8 @@ class Target(NamedTuple):
     """Approximate number of entries at which it is trimmed."""
     create: bool
     """False: append only if the stream exists."""
+    expires: bool = False
+    """Its key expires, even if its session ends before the first keep-alive."""
 
 
 class Appender(Protocol):
@@ -71,16 +74,18 @@ class Appender(Protocol):
     @property
     def keys(self) -> Keys: ...
     def append(self, target: Target, packed: bytes, fence: int, *, urgent: bool) -> None: ...
+    def expire(self, key: bytes) -> None: ...
 
 
 class Channel:
     """Publishes one stage's frames about one session, routed by `shared.protocol.streams.ROUTES`."""
 
-    __slots__ = ("_bus", "_session", "_stage", "_targets", "fence")
+    __slots__ = ("_bus", "_expiring", "_session", "_stage", "_targets", "fence")
 
     def __init__(self, bus: Appender, stage: str, session: str, fence: int) -> None:
         self._bus, self._stage, self._session, self.fence = bus, stage, session, fence
         self._targets: dict[type[Frame], list[Target]] = {}
+        self._expiring: set[bytes] = set()
 
     def targets(self, kind: type[Frame]) -> list[Target]:
         """Return the streams that a frame of this type goes to.
@@ -96,6 +101,7 @@ class Channel:
                     MAXLEN[stream],
                     # Only the edge creates a session's log: a late frame must not recreate it after the session's end.
                     create=self._stage == "edge" or stream is not StreamKind.OUT,
+                    expires=stream in OF_SESSIONS,
                 )
                 for stream in ROUTES[self._stage][kind]
             ]
@@ -106,6 +112,14 @@ class Channel:
         packed = codec.encode(frame)
         for target in self.targets(type(frame)):
             self._bus.append(target, packed, self.fence, urgent=urgent)
+        self.let_expire(type(frame))
+
+    def let_expire(self, kind: type[Frame]) -> None:
+        """Give the streams that a frame of this type has just created their expiry, once."""
+        for target in self.targets(kind):
+            if target.expires and target.key not in self._expiring:
+                self._expiring.add(target.key)
+                self._bus.expire(target.key)
 
 
 class Bus(Records):
@@ -222,6 +236,10 @@ class Bus(Records):
             self._seal()
         self._histories[session] = messages
         self.writer.wake(urgent=True)
+
+    def expire(self, key: bytes) -> None:
+        """Let a session's key expire, unless it does already: keep-alives extend its life."""
+        self.send(b"EXPIRE", key, SESSION_TTL_S, b"NX")
 
     def _seal(self) -> None:
         histories, self._histories = self._histories, {}

@@ -161,7 +161,13 @@ class Leases:
                 keys.append(target.key)
                 args += [target.maxlen, int(target.create), body]
         head = (self._stage, self._bus.consumer, lease.id, lease.fence, b"1" if done else b"0", checkpoint)
-        self._bus.send_script(scripts.COMMIT, keys, (*head, *args), on_reply)
+
+        def after_commit(reply: Any) -> None:  # a script that the broker does not know yet runs later than it was sent
+            for frame in frames:
+                channel.let_expire(type(frame))
+            on_reply(reply)
+
+        self._bus.send_script(scripts.COMMIT, keys, (*head, *args), after_commit)
 
     async def ready(self, info: dict[str, Any], load: dict[str, Any] | None = None, *, ready: bool = True) -> None:
         """Announce that this worker is ready, with its load, for `READY_TTL_MS`; or that it is no longer ready."""

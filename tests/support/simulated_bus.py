@@ -67,6 +67,8 @@ class SimulatedBus:
     def channel(self, stage: str, session: str, fence: int = 1) -> "SimulatedChannel":
         return SimulatedChannel(self, stage, session, fence)
 
+    def expire(self, key: bytes) -> None: ...
+
     def append(self, target: Target, packed: bytes, fence: int, *, urgent: bool) -> None:
         (frame,) = codec.decode_entry(codec.entry([packed]))
         self._add(target.key, fence, frame)
