@@ -21,7 +21,7 @@ DEV_INSTALLED := .venv/.installed-dev
 # Where `make check` looks for the phrases of docs/plain-english.txt.
 PROSE := shared services deploy benchmarks dashboards docs tests *.md
 
-.PHONY: help install run observe test test-fast check bench fuzz clean programs
+.PHONY: help install run observe test test-fast check bench chaos soak fuzz clean programs
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -63,9 +63,17 @@ bench: $(RUN_INSTALLED) ## measure the latency, CPU and memory of the pipeline, 
 	$(INSTALL) -e '.[bench]'
 	$(BIN)/parley bench pipeline
 
+chaos: $(RUN_INSTALLED) ## kill workers under talking sessions, 200 times in 13 minutes (SEED=1)
+	$(INSTALL) -e '.[bench]'
+	$(BIN)/parley bench chaos --seed "$(or $(SEED),1)"
+
 fuzz: $(DEV_INSTALLED) ## give arbitrary input to protocols, files and broker (SECONDS_EACH=60)
 	$(INSTALL) -e '.[fuzz]'
 	$(BIN)/python -m tests.fuzz --seconds "$(SECONDS_EACH)"
+
+soak: $(RUN_INSTALLED) ## let sessions come and go for MINUTES (10), and fail if anything grows
+	$(INSTALL) -e '.[bench]'
+	$(BIN)/parley bench soak --minutes $(or $(MINUTES),10)
 
 clean: ## remove .venv and all build files
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -184,6 +184,16 @@ class WorkerSettings(BaseModel):
         ),
     ] = 600
     max_session_s: Annotated[int, Setting("A session is closed after this time", 1, unit="s", stage="edge")] = 3600
+    resume_s: Annotated[
+        int,
+        Setting(
+            "Time in which a client that has lost its connection resumes its session; 0: never",
+            0,
+            40,
+            "s",
+            stage="edge",
+        ),
+    ] = 30
     reply_ahead_s: Annotated[
         float, Setting("Reply audio is sent at most this much ahead of playback", 0.1, 600, "s", stage="edge")
     ] = 30.0

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from pydantic import SecretStr
 
 from deploy.local import broker
 from deploy.local.address import PortTaken, claim_metrics_ports, edge_url, network_urls, open_listener
@@ -17,6 +18,7 @@ from deploy.local.console import LiveConsole, PlainConsole, open_console
 from deploy.local.control import Command, Say, answer_commands
 from deploy.local.endpoints import mention_endpoints
 from deploy.local.foreground import handle_signals, run_supervisor, stop_or_kill
+from deploy.local.hang import HangWatch
 from deploy.local.prepare import prepare
 from deploy.local.roll import Roll
 from deploy.local.supervisor import Policy, ServiceSpec, StartFailed, Supervisor
@@ -93,12 +95,15 @@ async def _up(settings: Settings, environ: Mapping[str, str], console: PlainCons
                 probe = HealthProbe(client, base, chosen.folder)
                 policy = Policy(grace_s=settings.drain_ms / 1000 + BEYOND_DRAIN_S)
                 supervisor = Supervisor(specs, probe=probe, reporter=console, policy=policy)
+                own = settings.model_copy(update={"redis_url": SecretStr(chosen.url)})
+                hangs = HangWatch(supervisor, own, base, chosen.folder, console)
                 announcing = _announce(supervisor, console, settings, port, began_s)
                 await run_supervisor(
                     supervisor,
                     announcing,
                     console.show(supervisor.services, probe.waits),
                     report_waits(probe.waits, console),
+                    hangs.run(),
                     answer_commands(port, _commands(supervisor, settings, chosen.url, base), console),
                     mention_endpoints(supervisor.up, settings, _own_ports(settings, port), console.say),
                 )

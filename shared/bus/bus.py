@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, Protocol
 import msgpack
 import structlog
 
+from shared.bus import scripts
 from shared.bus.address import broker_address
 from shared.bus.broker_clock import BrokerClock
 from shared.bus.connection import (
@@ -35,14 +36,13 @@ from shared.bus.records import Records
 from shared.bus.versions import check_version
 from shared.observability import metrics
 from shared.protocol.codec import BadFrame
-from shared.protocol.frames import Frame, codec
+from shared.protocol.frames import Frame, History, codec
 from shared.protocol.session import Message
-from shared.protocol.streams import DEAD_MAXLEN, MAXLEN, PRESENT, ROUTES, SESSION_TTL_S, Keys, StreamKind
+from shared.protocol.streams import DEAD_MAXLEN, MAXLEN, PRESENT, ROUTES, SESSION_TTL_S, SHARED, Keys, StreamKind
 from shared.settings import Settings
 
 log = structlog.get_logger()
 
-OF_SESSIONS = frozenset((StreamKind.IN, StreamKind.SPEECH, StreamKind.OUT))
 UNKNOWN_TAGS = 20
 """Kinds of unknown frames that are logged, each once."""
 GATHER_BYTES = 64 * 1024
@@ -50,6 +50,8 @@ GATHER_BYTES = 64 * 1024
 DATA_CHECK_S = 1.0
 """Interval at which a process checks that the broker still has its data."""
 
+Entry = tuple[str, int, list[Frame]]
+"""Id, fence and frames of an entry."""
 MessageCallback = Callable[[bytes], None]
 """Takes a Pub/Sub message."""
 StopCallback = Callable[[str, int, int, bool], None]
@@ -64,8 +66,17 @@ class Target(NamedTuple):
     """Approximate number of entries at which it is trimmed."""
     create: bool
     """False: append only if the stream exists."""
-    expires: bool = False
-    """Its key expires, even if its session ends before the first keep-alive."""
+    life_s: int = 0
+    """A stream that is created expires after this time, unless an edge keeps it alive; 0: never."""
+
+
+class Guard(NamedTuple):
+    """The lease under which frames are published. Once another worker has it, nothing is appended."""
+
+    jobs: bytes
+    """The stream of the job."""
+    stage: str
+    id: str
 
 
 class Appender(Protocol):
@@ -73,19 +84,18 @@ class Appender(Protocol):
 
     @property
     def keys(self) -> Keys: ...
-    def append(self, target: Target, packed: bytes, fence: int, *, urgent: bool) -> None: ...
-    def expire(self, key: bytes) -> None: ...
+    def append(self, target: Target, packed: bytes, fence: int, guard: Guard | None, *, urgent: bool) -> None: ...
+    def limit_life(self, target: Target) -> None: ...
 
 
 class Channel:
     """Publishes one stage's frames about one session, routed by `shared.protocol.streams.ROUTES`."""
 
-    __slots__ = ("_bus", "_expiring", "_session", "_stage", "_targets", "fence")
+    __slots__ = ("_bus", "_guard", "_session", "_stage", "_targets", "fence")
 
-    def __init__(self, bus: Appender, stage: str, session: str, fence: int) -> None:
-        self._bus, self._stage, self._session, self.fence = bus, stage, session, fence
+    def __init__(self, bus: Appender, stage: str, session: str, fence: int, guard: Guard | None = None) -> None:
+        self._bus, self._stage, self._session, self.fence, self._guard = bus, stage, session, fence, guard
         self._targets: dict[type[Frame], list[Target]] = {}
-        self._expiring: set[bytes] = set()
 
     def targets(self, kind: type[Frame]) -> list[Target]:
         """Return the streams that a frame of this type goes to.
@@ -101,7 +111,7 @@ class Channel:
                     MAXLEN[stream],
                     # Only the edge creates a session's log: a late frame must not recreate it after the session's end.
                     create=self._stage == "edge" or stream is not StreamKind.OUT,
-                    expires=stream in OF_SESSIONS,
+                    life_s=0 if stream in SHARED else SESSION_TTL_S,
                 )
                 for stream in ROUTES[self._stage][kind]
             ]
@@ -110,16 +120,12 @@ class Channel:
     def publish(self, frame: Frame, *, urgent: bool = True) -> None:
         """Append the frame to its streams: in this event-loop iteration or, if not urgent, within `gather_ms`."""
         packed = codec.encode(frame)
+        is_first = type(frame) not in self._targets
         for target in self.targets(type(frame)):
-            self._bus.append(target, packed, self.fence, urgent=urgent)
-        self.let_expire(type(frame))
-
-    def let_expire(self, kind: type[Frame]) -> None:
-        """Give the streams that a frame of this type has just created their expiry, once."""
-        for target in self.targets(kind):
-            if target.expires and target.key not in self._expiring:
-                self._expiring.add(target.key)
-                self._bus.expire(target.key)
+            # Only the log is guarded: workers that read another stream drop entries of an older fence themselves.
+            self._bus.append(target, packed, self.fence, None if target.create else self._guard, urgent=urgent)
+            if is_first and target.create and target.life_s:
+                self._bus.limit_life(target)
 
 
 class Bus(Records):
@@ -132,11 +138,11 @@ class Bus(Records):
         """Unique to this generation of connections, so that two of them never share a pending list."""
         self.address = broker_address(settings)
         self._gather_s = settings.gather_ms / 1000
-        # The entry that is being gathered: its target and fence, its frames and their size.
-        self._tail: tuple[Target, int] | None = None
+        # The entry that is being gathered: its target, fence and guard, its frames and their size.
+        self._tail: tuple[Target, int, Guard | None] | None = None
         self._tail_frames: list[bytes] = []
         self._tail_bytes = 0
-        self._histories: dict[str, Sequence[Message]] = {}  # to be written before whatever is sent next
+        self._histories: dict[str, History] = {}  # to be written before whatever is sent next
         self._refusing_since_s: float | None = None
         self._unknown_tags: set[str] = set()
         self._tasks: asyncio.TaskGroup
@@ -214,14 +220,14 @@ class Bus(Records):
         since_s = self._refusing_since_s
         return 0.0 if since_s is None else asyncio.get_running_loop().time() - since_s
 
-    def channel(self, stage: str, session: str, fence: int = 1) -> Channel:
-        return Channel(self, stage, session, fence)
+    def channel(self, stage: str, session: str, fence: int = 1, guard: Guard | None = None) -> Channel:
+        return Channel(self, stage, session, fence, guard)
 
-    def append(self, target: Target, packed: bytes, fence: int, *, urgent: bool) -> None:
+    def append(self, target: Target, packed: bytes, fence: int, guard: Guard | None, *, urgent: bool) -> None:
         """Append an encoded frame to a stream; consecutive frames for the same stream share an entry."""
         if self._histories:
             self._seal()
-        tail = (target, fence)
+        tail = (target, fence, guard)
         if self._tail != tail or self._tail_bytes > GATHER_BYTES:
             self._seal()
             self._tail = tail
@@ -229,28 +235,34 @@ class Bus(Records):
         self._tail_bytes += len(packed)
         self.writer.wake(urgent=urgent)
 
-    def save_history(self, session: str, messages: Sequence[Message]) -> None:
+    def limit_life(self, target: Target) -> None:
+        """Let a session's stream that has just been created expire, unless an edge keeps it alive."""
+        self.send(b"EXPIRE", target.key, target.life_s, b"NX")
+
+    def save_history(self, session: str, messages: Sequence[Message], keys: Sequence[str] = ()) -> None:
         """Save the session's history before anything else is sent. Of several in a row only the last is written: a client that
-        creates 3,000 items would otherwise have its history written 3,000 times."""
+        creates 3,000 items would otherwise have its history written 3,000 times. `keys`: that of each message."""
         if not self._histories:
             self._seal()
-        self._histories[session] = messages
+        self._histories[session] = History(tuple(messages), tuple(keys))
         self.writer.wake(urgent=True)
-
-    def expire(self, key: bytes) -> None:
-        """Let a session's key expire, unless it does already: keep-alives extend its life."""
-        self.send(b"EXPIRE", key, SESSION_TTL_S, b"NX")
 
     def _seal(self) -> None:
         histories, self._histories = self._histories, {}
-        for session, messages in histories.items():
-            key, body = self.packed_history(session, messages)
+        for session, history in histories.items():
+            key, body = self.packed_history(session, history)
             self.writer.send(b"SET", key, body, b"EX", SESSION_TTL_S, on_reply=_expect_no_error)
         if self._tail is None:
             return
-        target, fence = self._tail
+        target, fence, guard = self._tail
         body = codec.entry(self._tail_frames)
         self._tail, self._tail_frames, self._tail_bytes = None, [], 0
+        if guard is not None:
+            keys = [guard.jobs, guard.jobs, target.key]
+            lease = (guard.stage, self.consumer, guard.id, fence, b"0", b"")
+            args = (*lease, target.maxlen, int(target.create), target.life_s, body)
+            self.send_script(scripts.COMMIT, keys, args, self.clock.timed(self._on_appended), urgent=False)
+            return
         existing = () if target.create else (b"NOMKSTREAM",)
         fields = (b"f", body) if fence == 1 else (b"f", body, b"n", fence)
         self.writer.send(
@@ -259,8 +271,10 @@ class Bus(Records):
         )  # fmt: skip
 
     def _on_appended(self, reply: Any) -> None:
-        if type(reply) is bytes:  # the id of the entry
+        if type(reply) in (bytes, int):  # the id of the entry; under a guard whether it was appended
             self._refusing_since_s = None
+            if reply == 0:  # another worker has the lease
+                metrics.dropped.labels("old_fence").inc()
             return
         _expect_no_error(reply)
         if isinstance(reply, BrokerBusy | BrokerRefused) and self._refusing_since_s is None:
@@ -276,7 +290,9 @@ class Bus(Records):
         self._seal()
         return await self.writer.call(*args)
 
-    def send_script(self, script: str, keys: Sequence[bytes], args: Sequence[Any], on_reply: ReplyCallback) -> None:
+    def send_script(
+        self, script: str, keys: Sequence[bytes], args: Sequence[Any], on_reply: ReplyCallback, *, urgent: bool = True
+    ) -> None:
         """Run a script, after the frames published so far. The bus ends if the script needs what the broker has lost."""
         command = (len(keys), *keys, *args)
 
@@ -289,7 +305,7 @@ class Bus(Records):
             on_reply(reply)
 
         self._seal()
-        self.writer.send(b"EVALSHA", _sha(script), *command, on_reply=checked)
+        self.writer.send(b"EVALSHA", _sha(script), *command, on_reply=checked, urgent=urgent)
 
     async def call_script(self, script: str, keys: Sequence[bytes], args: Sequence[Any]) -> Any:
         """Run a script, after the frames published so far, and return its result. Raises as `RedisConnection.call`."""
@@ -344,10 +360,21 @@ class Bus(Records):
 
     async def log(self, kind: StreamKind, session: str) -> list[tuple[int, list[Frame]]]:
         """Return fence and frames of each entry of a session's stream."""
+        return [(fence, frames) for _, fence, frames in await self.entries(kind, session)]
+
+    async def entries(self, kind: StreamKind, session: str, begin: str = "-") -> list[Entry]:
+        """Return id, fence and frames of each entry of a session's stream, from the id `begin` on."""
         key = self.keys.stream(kind, session)
-        entries = await self.call(b"XRANGE", key, b"-", b"+")
-        decoded = (self.decode(key, entry_id, fields) for entry_id, fields in entries)
-        return [found for found in decoded if found is not None]
+        return self._decoded(key, await self.call(b"XRANGE", key, begin, b"+"))
+
+    async def newest_entries(self, kind: StreamKind, session: str, count: int) -> list[Entry]:
+        """Return the newest entries of a session's stream, the newest first."""
+        key = self.keys.stream(kind, session)
+        return self._decoded(key, await self.call(b"XREVRANGE", key, b"+", b"-", b"COUNT", count))
+
+    def _decoded(self, key: bytes, entries: Sequence[tuple[bytes, Any]]) -> list[Entry]:
+        decoded = ((entry_id.decode(), self.decode(key, entry_id, fields)) for entry_id, fields in entries)
+        return [(entry_id, *found) for entry_id, found in decoded if found is not None]
 
     async def raw_log(
         self, kind: StreamKind, session: str, after: str, limit: int

@@ -159,15 +159,9 @@ class Leases:
             body = codec.entry([codec.encode(frame)])
             for target in channel.targets(type(frame)):
                 keys.append(target.key)
-                args += [target.maxlen, int(target.create), body]
+                args += [target.maxlen, int(target.create), target.life_s, body]
         head = (self._stage, self._bus.consumer, lease.id, lease.fence, b"1" if done else b"0", checkpoint)
-
-        def after_commit(reply: Any) -> None:  # a script that the broker does not know yet runs later than it was sent
-            for frame in frames:
-                channel.let_expire(type(frame))
-            on_reply(reply)
-
-        self._bus.send_script(scripts.COMMIT, keys, (*head, *args), after_commit)
+        self._bus.send_script(scripts.COMMIT, keys, (*head, *args), on_reply)
 
     async def ready(self, info: dict[str, Any], load: dict[str, Any] | None = None, *, ready: bool = True) -> None:
         """Announce that this worker is ready, with its load, for `READY_TTL_MS`; or that it is no longer ready."""

@@ -15,9 +15,9 @@ from shared.bus.broker_clock import BrokerClock
 from shared.bus.connection import ReplyCallback
 from shared.observability import metrics
 from shared.protocol.codec import BadFrame
-from shared.protocol.frames import Frame, History, SessionStarted, SettingsChanged, codec
+from shared.protocol.frames import Frame, History, ResumePoint, SessionEnded, SessionStarted, SettingsChanged, codec
 from shared.protocol.session import Message, SessionSettings
-from shared.protocol.streams import MAXLEN, SESSION_TTL_S, TURNS_MAXLEN, Keys, StreamKind
+from shared.protocol.streams import ENDED_TTL_S, MAXLEN, SESSION_TTL_S, TURNS_MAXLEN, Keys, StreamKind
 from shared.protocol.turn_record import BadRecord, TurnRecord
 
 
@@ -41,8 +41,9 @@ class Records(Protocol):
     # The bus implements these.
     def send(self, *args: str | bytes | int | float, on_reply: ReplyCallback | None = None) -> None: ...
     async def call(self, *args: str | bytes | int | float) -> Any: ...
-    def send_script(self, script: str, keys: Sequence[bytes], args: Sequence[Any], on_reply: ReplyCallback) -> None: ...
     def decode(self, key: bytes, entry_id: bytes, fields: Any) -> tuple[int, list[Frame]] | None: ...
+    def send_script(self, script: str, keys: Sequence[bytes], args: Sequence[Any], on_reply: ReplyCallback) -> None: ...
+    async def call_script(self, script: str, keys: Sequence[bytes], args: Sequence[Any]) -> Any: ...
 
     # -- turns ------------------------------------------------------------------------------------
 
@@ -72,19 +73,24 @@ class Records(Protocol):
         packed = codec.entry([codec.encode(SettingsChanged(settings))])
         self.send(b"HSET", self.keys.session(session), b"settings", packed)
 
-    def packed_history(self, session: str, messages: Sequence[Message]) -> tuple[bytes, bytes]:
+    def packed_history(self, session: str, history: History) -> tuple[bytes, bytes]:
         """Return the key and the value under which a session's history is saved."""
-        return self.keys.history(session), codec.entry([codec.encode(History(tuple(messages)))])
+        return self.keys.history(session), codec.entry([codec.encode(history)])
 
     async def conversation(self, session: str) -> tuple[SessionSettings, tuple[Message, ...]]:
         """Return the session's settings (the defaults if none are valid) and its history, in one round trip."""
+        settings, history = await self.settings_and_history(session)
+        return settings, history.messages
+
+    async def settings_and_history(self, session: str) -> tuple[SessionSettings, History]:
+        """As `conversation`, with the keys of the messages."""
         loop = asyncio.get_running_loop()
         settings: asyncio.Future[Any] = loop.create_future()
         self.send(b"HGET", self.keys.session(session), b"settings", on_reply=settings.set_result)
         history = await self.call(b"GET", self.keys.history(session))
         found = None if history is None else self.decode(self.keys.history(session), b"0-0", [b"f", history])
         frame = found[1][0] if found and found[1] else None
-        return _unpack_settings(settings.result()), frame.messages if isinstance(frame, History) else ()
+        return _unpack_settings(settings.result()), frame if isinstance(frame, History) else History(())
 
     async def checkpoint(self, session: str) -> bytes | None:
         """Return the latest checkpoint of the session's vad worker; None if there is none."""
@@ -92,8 +98,41 @@ class Records(Protocol):
         return found
 
     async def session_lives(self, session: str) -> bool:
-        """Return whether the session's keys exist: its edge has sent a keep-alive within `SESSION_TTL_S`."""
-        return bool(await self.call(b"EXISTS", self.keys.session(session)))
+        """Return whether the session's keys exist: its edge has sent a keep-alive within `SESSION_TTL_S`. The preview of a voice
+        has only a log."""
+        keys = (self.keys.session(session), self.keys.stream(StreamKind.OUT, session))
+        return bool(await self.call(b"EXISTS", *keys))
+
+    # -- the line that serves a session -----------------------------------------------------------
+
+    def open_line(self, session: str, line: str, token_hash: str) -> None:
+        """This line serves the session until another one takes it with the token."""
+        self.send(b"HSET", self.keys.session(session), b"line", line, b"token", token_hash)
+
+    def save_resume_points(self, session: str, points: Sequence[ResumePoint]) -> None:
+        """Replace the session's resume points, the oldest first."""
+        packed = codec.entry([codec.encode(point) for point in points])
+        self.send(b"HSET", self.keys.session(session), b"resume_points", packed)
+
+    async def take_line(self, session: str, line: str, token_hash: str) -> list[ResumePoint]:
+        """Let this line serve the session from now on. Returns its resume points; none: the session is gone, or the token is
+        not its own."""
+        key = self.keys.session(session)
+        packed = await self.call_script(scripts.TAKE_LINE, [key], [token_hash, line, SESSION_TTL_S])
+        found = self.decode(key, b"0-0", [b"f", packed]) if packed else None
+        return [frame for frame in found[1] if isinstance(frame, ResumePoint)] if found else []
+
+    def end_line(self, session: str, line: str, reason: str, on_reply: ReplyCallback) -> None:
+        """End the session unless another line has taken it; the reply is whether it has ended."""
+        body = codec.entry([codec.encode(SessionEnded(reason))])
+        into, speech, out, *others = self.keys.of_session(session)
+        keys = [self.keys.session(session), into, out, speech, *others]
+        self.send_script(scripts.END_LINE, keys, [line, body, ENDED_TTL_S], on_reply)
+
+    def expire_soon(self, session: str) -> None:
+        """The session has ended: its keys are needed only until its vad worker has read that."""
+        for key in self.keys.of_session(session):
+            self.send(b"EXPIRE", key, ENDED_TTL_S)
 
     def forget(self, session: str) -> None:
         """Delete the keys of a session that cannot be resumed any more."""

@@ -26,18 +26,21 @@ COMMIT = (
     + """
 -- KEYS: jobs stream, session hash, then one stream per entry to append
 -- ARGV: group, consumer, id, fence, done ('1': ack and delete), checkpoint ('': none),
--- then per stream (maxlen, create, body);
+-- then per stream (maxlen, create, seconds until it expires, body);
 -- create '0' appends only to a stream that exists
 if not ours(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then return 0 end
+local fence = ARGV[4] == '1' and {} or {'n', ARGV[4]}
 for i = 3, #KEYS do
-  local at = 7 + (i - 3) * 3
+  local at = 7 + (i - 3) * 4
   if ARGV[at + 1] == '0' then
-    redis.call('XADD', KEYS[i], 'NOMKSTREAM', 'MAXLEN', '~', ARGV[at], '*', 'f', ARGV[at + 2], 'n', ARGV[4])
+    redis.call('XADD', KEYS[i], 'NOMKSTREAM', 'MAXLEN', '~', ARGV[at], '*', 'f', ARGV[at + 3], unpack(fence))
   else
-    redis.call('XADD', KEYS[i], 'MAXLEN', '~', ARGV[at], '*', 'f', ARGV[at + 2], 'n', ARGV[4])
+    redis.call('XADD', KEYS[i], 'MAXLEN', '~', ARGV[at], '*', 'f', ARGV[at + 3], unpack(fence))
+    if ARGV[at + 2] ~= '0' then redis.call('EXPIRE', KEYS[i], ARGV[at + 2], 'NX') end
   end
 end
-if ARGV[6] ~= '' then redis.call('HSET', KEYS[2], 'checkpoint', ARGV[6]) end
+-- a session whose keys have expired stays gone: nothing would let a hash without an expiry go again
+if ARGV[6] ~= '' and redis.call('EXISTS', KEYS[2]) == 1 then redis.call('HSET', KEYS[2], 'checkpoint', ARGV[6]) end
 if ARGV[5] == '1' then
   redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])
   redis.call('XDEL', KEYS[1], ARGV[3])
@@ -101,6 +104,25 @@ if now - since >= lease then take('IDLE', lease, '-', '+', room - #taken) end
 return {since, now, taken}
 """
 )
+
+TAKE_LINE = """
+-- KEYS: session hash. ARGV: hash of the resume token, the new line, seconds until the keys expire.
+-- The new line serves the session from now on. Returns the resume points; false if there is no session with this token.
+if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return false end
+redis.call('HSET', KEYS[1], 'line', ARGV[2])
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+return redis.call('HGET', KEYS[1], 'resume_points')
+"""
+
+END_LINE = """
+-- KEYS: session hash, input stream, log, then the session's other keys. ARGV: line, last entry, seconds until the keys expire.
+-- Ends a session that no other line has taken. Returns whether it has ended.
+if redis.call('HGET', KEYS[1], 'line') ~= ARGV[1] then return 0 end
+redis.call('XADD', KEYS[2], '*', 'f', ARGV[2])
+redis.call('XADD', KEYS[3], '*', 'f', ARGV[2])
+for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ARGV[3]) end
+return 1
+"""
 
 HEARTBEAT = """
 -- KEYS: ready set, hash of loads. ARGV: member, milliseconds until it expires ('0' removes it), consumer, its load.

@@ -12,6 +12,7 @@ class StreamKind(Enum):
     IN = "in"
     SPEECH = "speech"
     OUT = "out"
+    EVENTS = "events"
     JOBS_VAD = "jobs:vad"
     JOBS_ASR = "jobs:asr"
     JOBS_LLM = "jobs:llm"
@@ -26,6 +27,8 @@ ROUTES: dict[str, dict[type[Frame], tuple[StreamKind, ...]]] = {
     "edge": {
         fr.SessionStarted: (StreamKind.OUT,),  # and to JOBS_VAD: see `Records.request_listener`
         fr.SessionEnded: (StreamKind.IN, StreamKind.OUT),
+        fr.SessionResumed: (StreamKind.OUT,),
+        fr.EventSent: (StreamKind.EVENTS,),
         fr.SettingsChanged: (StreamKind.IN,),
         fr.AudioChunk: (StreamKind.IN,),
         fr.TextTyped: (StreamKind.IN,),
@@ -81,6 +84,7 @@ MAXLEN: dict[StreamKind, int] = {
     StreamKind.IN: 1_500,  # 30 s of 20 ms chunks: several times as much as a takeover needs
     StreamKind.SPEECH: 1_200,  # the longest turn in 100 ms chunks, twice
     StreamKind.OUT: 4_000,
+    StreamKind.EVENTS: 1_000,  # of many turns: a client that resumes has received nearly all of them
     **dict.fromkeys(JOBS.values(), 100_000),
 }
 """Approximate number of entries at which a stream is trimmed. Finished jobs are deleted much earlier."""
@@ -90,8 +94,10 @@ TURNS_MAXLEN = 5_000
 PRESENT = "@"
 """Marks the names of consumers that are subscribed to their presence channel while they live."""
 PRESENCE_PREFIX = b"parley:present:"
-SESSION_TTL_S = 120
-"""A session's keys expire this long after its last keep-alive."""
+SESSION_TTL_S = 45
+"""A session's keys expire this long after its last keep-alive: its edge has died, or the client did not come back."""
+ENDED_TTL_S = 10
+"""The keys of a session that has ended expire after this time, in which its vad worker reads the end."""
 
 
 class Keys:
@@ -99,7 +105,7 @@ class Keys:
 
     def stream(self, kind: StreamKind, session: str) -> bytes:
         """Return the stream of that kind for this session; all sessions share the jobs streams."""
-        if kind in _SHARED:
+        if kind in SHARED:
             return b"parley:{0}:%s" % kind.value.encode()
         return b"parley:{0}:%s:%s" % (kind.value.encode(), session.encode())
 
@@ -111,7 +117,8 @@ class Keys:
         return b"parley:{0}:data"
 
     def session(self, session: str) -> bytes:
-        """Hash: `settings`, the `job` of its vad worker, and that worker's `checkpoint`."""
+        """Hash: `settings`, the `job` of its vad worker and that worker's `checkpoint`, the `line` that serves the session, the
+        hash of its resume `token`, and its `resume_points`."""
         return b"parley:{0}:session:%s" % session.encode()
 
     def history(self, session: str) -> bytes:
@@ -119,7 +126,7 @@ class Keys:
         return b"parley:{0}:history:%s" % session.encode()
 
     def of_session(self, session: str) -> list[bytes]:
-        streams = [self.stream(kind, session) for kind in (StreamKind.IN, StreamKind.SPEECH, StreamKind.OUT)]
+        streams = [self.stream(kind, session) for kind in _OF_SESSION]
         return [*streams, self.session(session), self.history(session)]
 
     def dead(self, stage: str) -> bytes:
@@ -174,4 +181,6 @@ class Keys:
         return b"parley:stop"
 
 
-_SHARED = frozenset(JOBS.values())
+SHARED = frozenset(JOBS.values())
+"""Streams of all sessions together."""
+_OF_SESSION = (StreamKind.IN, StreamKind.SPEECH, StreamKind.OUT, StreamKind.EVENTS)

@@ -1,4 +1,4 @@
-"""The broker loses keys, groups or scripts: no worker ends, sessions go on or are told, and new ones work."""
+"""The broker loses keys, groups or scripts: no worker ends, sessions go on or end with a reason, and new ones work."""
 
 from collections.abc import Awaitable, Callable, Iterator
 

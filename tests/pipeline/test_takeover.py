@@ -9,8 +9,10 @@ import pytest_asyncio
 
 from shared.bus.bus import Bus
 from shared.bus.leases import Lease, Leases, stage_status
-from shared.protocol.frames import ReplySentence
+from shared.protocol.frames import ReplySentence, VoiceChunk, codec
+from shared.protocol.streams import StreamKind
 from shared.settings import Settings
+from shared.worker.work import Work
 from tests.conftest import need
 from tests.support.broker import embedded_broker
 
@@ -119,3 +121,26 @@ async def test_a_stall_of_everybody_takes_nobodys_lease_away(where: Settings) ->
                 await asyncio.sleep(SWEEP_S)
         assert [(one.id, one.fence) for one in taken] == [(lease.id, 2)]
         assert await held.renew([lease]) == {lease.id}
+
+
+async def test_what_a_worker_publishes_after_its_job_was_taken_over_reaches_no_stream(where: Settings) -> None:
+    async with Bus.connect(where, "tts") as zombie, Bus.connect(where, "tts") as bus:
+        held, leases = Leases(zombie, "tts", LEASE_MS), Leases(bus, "tts", LEASE_MS)
+        await held.open()
+        await leases.open()
+        out = zombie.keys.stream(StreamKind.OUT, "s")
+        zombie.channel("llm", "s").publish(sentence(1))
+        (lease,) = await held.take(1)
+        await zombie.call(b"XADD", out, b"*", b"f", codec.entry([]))
+        work = Work(zombie, held, "tts", lease)
+        work.publish(VoiceChunk(1, 0, 0, 0, 16_000, b"\0\0", ()))
+        await zombie.call(b"PING")
+        assert await bus.call(b"XLEN", out) == 2
+        async with asyncio.timeout(30):
+            while not (taken := await leases.sweep(4)):
+                await asyncio.sleep(SWEEP_S)
+        work.publish(VoiceChunk(1, 0, 0, 1, 16_000, b"\1\0", ()))
+        Work(bus, leases, "tts", taken[0]).publish(VoiceChunk(1, 0, 0, 0, 16_000, b"\0\0", ()))
+        await zombie.call(b"PING")
+        await bus.call(b"PING")
+        assert [fence for fence, frames in await bus.log(StreamKind.OUT, "s") if frames] == [1, 2]

@@ -29,7 +29,7 @@ class Line:
     largest_message = 1000
     rate_hz = RATE_HZ
     starts_with = None
-    reconnects = True
+    resumable = None
 
     def __init__(
         self,

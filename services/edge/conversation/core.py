@@ -7,16 +7,25 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 from services.edge.client import actions as act
-from services.edge.conversation import barge_in, client_actions, delivery, failures, listening, replies, turns
+from services.edge.conversation import (
+    barge_in,
+    client_actions,
+    delivery,
+    failures,
+    listening,
+    replies,
+    resumption,
+    turns,
+)
 from services.edge.conversation.effects import Effect
-from services.edge.conversation.inputs import Begin, End, Leave, Stamp, Timer, TimerFired
+from services.edge.conversation.inputs import Begin, End, GoOn, Leave, Restore, Stamp, Timer, TimerFired
 from services.edge.conversation.playout import Playout
 from services.edge.conversation.reply import ReplyState
 from services.edge.conversation.state import State
 from shared.protocol import frames as fr
 from shared.protocol.frames import Frame
 
-Input = Frame | act.Action | TimerFired | Begin | Leave | End
+Input = Frame | act.Action | TimerFired | Begin | Restore | GoOn | Leave | End
 
 
 def _own(state: State, what: Frame, at: Stamp) -> None:
@@ -70,7 +79,9 @@ HANDLERS: dict[type, Callable[[State, Any, Stamp], None]] = {
     fr.TranscriptFinal: listening.transcript_final,
     fr.TurnAudioReady: listening.turn_audio_ready,
     fr.StageFailed: failures.stage_failed,
-    **dict.fromkeys((fr.SessionStarted, fr.SessionEnded, fr.TurnInterrupted, fr.PlayedOut), _own),
+    fr.TurnInterrupted: resumption.interrupted,
+    fr.PlayedOut: resumption.played_out,
+    **dict.fromkeys((fr.SessionStarted, fr.SessionEnded, fr.SessionResumed), _own),
     act.Configure: client_actions.configure,
     act.Stop: client_actions.stop,
     act.Say: client_actions.say,
@@ -85,6 +96,8 @@ HANDLERS: dict[type, Callable[[State, Any, Stamp], None]] = {
     act.Reset: client_actions.reset,
     TimerFired: _timer_fired,
     Begin: _begin,
+    Restore: resumption.restore,
+    GoOn: resumption.go_on,
     Leave: _leave,
     End: _end,
 }

@@ -21,6 +21,9 @@ class Conversation:
     def messages(self) -> Sequence[Message]:
         return [message for _, message in self._entries]
 
+    def keys(self) -> Sequence[str]:
+        return [key for key, _ in self._entries]
+
     def put(self, key: str, message: Message, after: str | None = None) -> None:
         """Add a message, or replace the one under this key where it stands. `after`: a key, "" for the front, None for the end."""
         if (at := self._find(key)) is not None:

@@ -51,6 +51,8 @@ class State:
         self.paused_by_turn = 0
         """The turn whose speech keeps the agent silent; 0: none. No reply plays or begins meanwhile."""
         self.interrupted_replies = 0
+        self.received_turn = 0
+        """After a reconnection: the newest turn of whose reply the client had received something."""
         self.stale_frames = 0
 
         self.record = Record()
@@ -82,6 +84,11 @@ class State:
     def is_silent(self) -> bool:
         """Nobody speaks, and nothing is due to be said."""
         return not self.has_reply and not self.has_open_turn
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Silent, and no client waits for what it asked for: the conversation can be resumed from here."""
+        return self.is_silent and not self.open_commits and self.waiting_request is None
 
     @property
     def interruptible(self) -> bool:

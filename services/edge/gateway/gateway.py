@@ -14,12 +14,14 @@ from structlog.contextvars import bind_contextvars
 from services.edge.access.access import Access
 from services.edge.access.caller import Caller
 from services.edge.access.denied import Denied
+from services.edge.client import actions as act
 from services.edge.client.codec import Codec
 from services.edge.gateway.abilities import Abilities
 from services.edge.gateway.admission import NO_BROKER, RETRY_AFTER_S, Admission, Refusal, stages_of
 from services.edge.gateway.errors import error_response
 from services.edge.gateway.limits import ConnectRates
 from services.edge.gateway.recorder import Recordings
+from services.edge.gateway.resume import take_session
 from services.edge.gateway.session import Session, end_session
 from services.edge.gateway.socket import LARGEST_MESSAGE_BYTES, socket_of
 from services.edge.gateway.voice_store import VoiceStore
@@ -28,6 +30,7 @@ from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone
 from shared.observability import metrics
 from shared.protocol.session import SessionSettings
+from shared.protocol.turns import WHOLE_SESSION
 from shared.settings import Settings
 from shared.worker.lifecycle import Shutdown
 
@@ -48,6 +51,12 @@ REVOKED_EVERY_S = 1.0
 SUBPROTOCOL = "realtime"
 """The one that is accepted; a browser offers it beside the one that holds its key."""
 STOPPING = "the server is shutting down"
+MOVED = f"{STOPPING}: connect again with the resume token"
+
+RESUME_S = 5.0
+"""A session that cannot be read from the broker within this time is not resumed."""
+DELIBERATE = (1000, 1001, 1005)
+"""Close codes of a client that has ended its session. With any other it has lost its connection."""
 
 UNENDED = 10_000
 """Sessions that ended without a broker and are remembered, so that the next bus can tell the workers."""
@@ -73,6 +82,7 @@ class Gateway:
         self._endings: dict[asyncio.Future[tuple[int, str]], Caller] = {}
         self._empty = asyncio.Event()
         self._empty.set()
+        self._suspended: set[asyncio.TimerHandle] = set()
 
     async def run(self, bus: Bus) -> None:
         """Serve on this bus until shutdown. When the broker is lost, all sessions end.
@@ -99,6 +109,9 @@ class Gateway:
         finally:
             self.bus = None
             self._end_all(1012, "the server lost its broker")
+            for timer in self._suspended:
+                timer.cancel()
+            self._suspended.clear()
 
     async def _drain(self) -> None:
         """Let every call go on to the end of its reply, or of the drain time, then end it; no new one is accepted.
@@ -114,14 +127,14 @@ class Gateway:
             log.info("the edge drains", sessions=len(self.sessions), drain_s=drain_s)
         while self.sessions and loop.time() < end_s:
             for session in self.sessions:
-                if session.reconnects or not session.started:
-                    session.end_when_silent(1012, STOPPING)
+                if session.is_resumable or not session.started:
+                    session.end_when_silent(1012, MOVED)
                 elif loop.time() >= goodbye_s:
                     session.say_goodbye(1012, STOPPING)
             with suppress(TimeoutError):
                 async with asyncio.timeout(DRAIN_CHECK_S):
                     await self._empty.wait()
-        self._end_all(1012, STOPPING)
+        self._end_all(1012, MOVED)
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSING_S):
                 await self._empty.wait()
@@ -153,7 +166,7 @@ class Gateway:
                 ending.set_result((code, reason))
 
     def _end_remembered(self, bus: Bus) -> None:
-        """Tell the workers which sessions ended while there was no broker: they would keep them for two minutes."""
+        """Tell the workers which sessions ended while there was no broker: they would keep them until they expire."""
         while self._unended:
             end_session(bus, self._unended.popleft(), "failed")
 
@@ -215,15 +228,37 @@ class Gateway:
         if (refusal := self.refusal(settings)) is not None:
             await self._refuse(websocket, refusal, browser=browser)
             return
-        await websocket.accept(subprotocol=_subprotocol(websocket))
-        if (bus := self.bus) is None:  # lost during the accept
-            await websocket.close(1013, NO_BROKER.message)
-            return
         ending: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
+        self._endings[ending] = caller  # before the accept: handshakes at the same moment count, too
+        try:
+            await websocket.accept(subprotocol=chosen_subprotocol(websocket))
+            if self.bus is None:  # lost during the accept
+                await websocket.close(1013, NO_BROKER.message)
+            else:
+                await self._serve(self.bus, websocket, codec, protocol, caller, settings, ending)
+        finally:
+            del self._endings[ending]
+
+    async def _serve(
+        self,
+        bus: Bus,
+        websocket: WebSocket,
+        codec: Codec,
+        protocol: str,
+        caller: Caller,
+        settings: SessionSettings,
+        ending: asyncio.Future[tuple[int, str]],
+    ) -> None:
+        """Run an accepted client's session until it ends, or until `ending` says why it has to."""
+        resuming: asyncio.Future[act.Resume] = asyncio.get_running_loop().create_future()
 
         def close(code: int, reason: str) -> None:
             if not ending.done():
                 ending.set_result((code, reason))
+
+        def ask_to_resume(wish: act.Resume) -> None:
+            if not resuming.done():
+                resuming.set_result(wish)
 
         socket = socket_of(websocket)
 
@@ -241,26 +276,27 @@ class Gateway:
 
         session = Session(
             bus, codec, self.settings, self.admission.abilities(), socket.send_now, close,
-            protocol=protocol, engine_of=self.admission.engine, take_place=take_place,
+            protocol=protocol, engine_of=self.admission.engine, take_place=take_place, on_resume=ask_to_resume,
         )  # fmt: skip
         bind_contextvars(session=session.id)
         self._let_wait(session, close)
-        self._endings[ending] = caller
         active = metrics.sessions_active.labels(protocol)
         outcome = "failed"
         try:
             session.open()
             # a character has up to 4 bytes; the session knows the rest of the limit
             socket.attach(session.receive, min(4 * codec.largest_message, LARGEST_MESSAGE_BYTES))
-            outcome = await self._until_closed(websocket, session, ending)
+            outcome = await self._until_closed(websocket, session, ending, resuming)
         finally:
-            del self._endings[ending]
-            if session.started and bus is not self.bus:
-                self._unended.append(session.id)
-                if self.bus is not None:
-                    self._end_remembered(self.bus)
-            session.end(outcome)
             self._silent.pop(session, None)
+            if outcome == "suspended":
+                self._suspend(session)
+            else:
+                if session.started and bus is not self.bus:
+                    self._unended.append(session.id)
+                    if self.bus is not None:
+                        self._end_remembered(self.bus)
+                session.end(outcome)
             if session in self.sessions:
                 self.sessions.discard(session)
                 if not self.sessions:
@@ -277,54 +313,103 @@ class Gateway:
         self._silent[session] = close
 
     async def _until_closed(
-        self, websocket: WebSocket, session: Session, ending: asyncio.Future[tuple[int, str]]
+        self,
+        websocket: WebSocket,
+        session: Session,
+        ending: asyncio.Future[tuple[int, str]],
+        resuming: asyncio.Future[act.Resume] | None,
     ) -> str:
-        """Keep the session alive until either side closes. Returns the outcome: left, closed or failed."""
+        """Keep the session alive until either side closes. Returns the outcome: left, closed, failed or suspended."""
         loop = asyncio.get_running_loop()
-        started_s = loop.time()
+        connected_s = loop.time()
         async with asyncio.TaskGroup() as tasks:
             gone = tasks.create_task(_disconnected(websocket))
             while not gone.done() and not ending.done():
                 either: list[asyncio.Future[Any]] = [gone, ending]
+                if resuming is not None:
+                    either.append(resuming)
                 await asyncio.wait(either, timeout=KEEP_ALIVE_S, return_when=asyncio.FIRST_COMPLETED)
                 if gone.done() or ending.done():
                     break
+                if resuming is not None and resuming.done():
+                    await self._resume(session, resuming.result())
+                    resuming = None
                 session.keep_alive()
-                late = loop.time() - started_s >= FIRST_MESSAGE_S
+                late = loop.time() - connected_s >= FIRST_MESSAGE_S
                 if late and not session.started and not session.may_be_silent:
                     ending.set_result((1008, f"the session was not started within {FIRST_MESSAGE_S:g} s"))
-                elif loop.time() - started_s > self.settings.max_session_s:
+                elif loop.time() - session.began_s > self.settings.max_session_s:
                     session.hang_up(1008, f"the session reached its limit of {self.settings.max_session_s} s")
             gone.cancel()
         if not ending.done():
             metrics.closes.labels(session.protocol, "client").inc()
-            return "left"
+            lost = gone.result() not in DELIBERATE
+            return "suspended" if lost and session.started and session.is_resumable else "left"
         code, reason = ending.result()
         if code in (1011, 1012, 1013):
             session.notify("closing", reason)
         with suppress(RuntimeError, OSError):  # the client may already be disconnected
             await websocket.close(code, reason[:120])
         metrics.closes.labels(session.protocol, str(code)).inc()
+        if code == 1012 and session.started and session.is_resumable:
+            return "suspended"
         return "failed" if code in FAULTS else "closed"
+
+    async def _resume(self, session: Session, wish: act.Resume) -> None:
+        """Go on with the session of another connection, if it is still there."""
+        saved = None
+        with suppress(TimeoutError, BrokerGone):
+            if self.bus is not None:
+                async with asyncio.timeout(RESUME_S):
+                    saved = await take_session(self.bus, wish, session.line, session.protocol, session.rate_hz)
+        if saved is None:
+            log.info("session not resumed: it is gone")
+            session.begin_anew(wish)
+            return
+        bind_contextvars(session=saved.id)
+        log.info("session resumed", protocol=session.protocol, entries=len(saved.entries), whole=saved.whole)
+        session.resume(saved, wish)
+
+    def _suspend(self, session: Session) -> None:
+        """Keep a session whose client has lost its connection, for the time in which it may come back, here or elsewhere."""
+        session.suspend()
+        bus = self.bus
+        if bus is None or self.shutdown.stopping.is_set():
+            return  # it expires
+
+        def ended(reply: Any) -> None:
+            if reply == 1:
+                bus.stop(session.id, WHOLE_SESSION, 0)
+
+        def give_up() -> None:
+            self._suspended.discard(timer)
+            bus.end_line(session.id, session.line, "lost", ended)
+
+        timer = asyncio.get_running_loop().call_later(self.settings.resume_s, give_up)
+        self._suspended.add(timer)
 
     async def _refuse(self, websocket: WebSocket, refusal: Refusal, *, browser: bool) -> None:
         reason = refusal.message
         metrics.sessions_refused.labels(refusal.code).inc()
         log.warning("session refused", reason=reason)
         if browser:
-            await websocket.accept(subprotocol=_subprotocol(websocket))
+            await websocket.accept(subprotocol=chosen_subprotocol(websocket))
             await websocket.close(1013, reason[:120])
         else:
             response = error_response(503, "unavailable", reason, {"Retry-After": str(RETRY_AFTER_S)})
             await websocket.send_denial_response(response)
 
 
-def _subprotocol(websocket: WebSocket) -> str | None:
+def chosen_subprotocol(websocket: WebSocket) -> str | None:
+    """The subprotocol to accept. A browser that has offered some closes a connection that accepts none."""
     return SUBPROTOCOL if SUBPROTOCOL in websocket.scope.get("subprotocols", ()) else None
 
 
-async def _disconnected(websocket: WebSocket) -> None:
-    """Return when the client has disconnected. Its messages go to the session, not here, once the socket is attached."""
-    receive: Callable[[], asyncio.Future[dict[str, str]]] = websocket.receive  # type: ignore[assignment]
-    while (await receive())["type"] != "websocket.disconnect":
+async def _disconnected(websocket: WebSocket) -> int:
+    """Return the close code when the client has disconnected. Its messages go to the session, not here, once the socket is
+    attached."""
+    receive: Callable[[], asyncio.Future[dict[str, Any]]] = websocket.receive  # type: ignore[assignment]
+    while (event := await receive())["type"] != "websocket.disconnect":
         pass
+    # Without a close frame, uvicorn reports 1005 and no reason: the connection was lost.
+    return int(event["code"]) if "reason" in event else 1006

@@ -76,7 +76,7 @@ class TwilioCodec:
     largest_message = 64 * 1024  # Twilio's media messages have about 300
     starts_with = None
     can_pause = False
-    reconnects = False
+    resumable = None
     shows_failures = False
 
     def __init__(self, agents: Agents) -> None:

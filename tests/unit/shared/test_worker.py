@@ -14,6 +14,7 @@ from shared.protocol.session import ReplyOptions
 from shared.protocol.streams import StreamKind
 from shared.settings import Settings
 from shared.worker.work import ABANDONED_S, Work
+from shared.worker.worker import OLD_S
 from tests.support import virtual_time
 from tests.support.golden import sample
 from tests.support.simulated_bus import SimulatedBus
@@ -104,6 +105,24 @@ def test_a_lease_that_another_worker_took_over_is_counted() -> None:
             await asyncio.sleep(2)
             assert workers.in_hand == 0
         assert lost._value.get() == before + 1
+
+    virtual_time.run(main())
+
+
+def test_old_work_of_a_session_that_is_gone_is_acknowledged_unread() -> None:
+    async def main() -> None:
+        bus, stage = SimulatedBus(random.Random(0), (0.0, 0.0)), Slow()
+        bus.gone.add("gone")
+        old_ms, fresh_ms = (bus.now_ms() - round(1000 * age_s) for age_s in (2 * OLD_S, OLD_S / 2))
+        async with asyncio.TaskGroup() as tasks:
+            workers = SimulatedStage(stage, Settings(redis_url=None), bus, tasks, kill_chance=0, lease_s=1)
+            jobs = [("gone", old_ms, 1), ("gone", fresh_ms, 2), ("here", old_ms, 3)]
+            for session, at_ms, number in jobs:
+                job = TranscriptFinal(session, number, 0, "Hello.", ReplyOptions())
+                workers.take(bus.keys.jobs("llm"), f"{at_ms}-{number}", job)
+            await asyncio.sleep(5)
+            assert sorted(stage.done) == [2, 3]
+            assert workers.leases == {}
 
     virtual_time.run(main())
 

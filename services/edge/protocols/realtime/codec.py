@@ -48,7 +48,7 @@ class RealtimeCodec:
 
     largest_message = 16 * 1024 * 1024  # an append may hold 15 MiB of base64
     can_pause = False
-    reconnects = False
+    resumable = None
     shows_failures = True
 
     def __init__(

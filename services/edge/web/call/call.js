@@ -81,6 +81,12 @@ export class Call {
     return this.microphone.open ? "listening" : "ready";
   }
 
+  /** Forgets the turn in progress, and falls silent. */
+  forgetReply() {
+    this.player.clear();
+    this.reset();
+  }
+
   /** Forgets the turn in progress: nobody speaks, no reply is expected. */
   reset() {
     this.userSpeaking = false;
@@ -255,6 +261,14 @@ export class Call {
     this.connection.send({ type: "played", turn: turn.number, ms: Math.round(heardMs) });
   }
 
+  /** The session goes on with a new connection. Tells the server what was heard and typed meanwhile. */
+  resumed() {
+    this.view.error("");
+    const turn = this.turns.known(this.connection.received.turn);
+    if (turn) this.report(turn, turn.playedToEnd ? (1000 * turn.played) / RATE : this.player.heardMs(turn.played));
+    for (const typed of this.turns.unsent) this.sendTyped(typed);
+  }
+
   cutReply(turn, status) {
     turn.status = status;
     this.paused = false;
@@ -276,8 +290,7 @@ export class Call {
 
   connectionChanged(status, detail) {
     if (status === "waiting") {
-      this.player.clear();
-      this.reset();
+      if (!this.connection.resumable) this.forgetReply(); // else what has arrived plays on
       this.explain(detail);
     }
     if (status === "closed" && this.active) {
@@ -325,11 +338,15 @@ function pathOf(agent) {
 }
 
 const HANDLERS = {
-  ready(call, { config, session_id: session }) {
+  ready(call, { config, session_id: session, resumed }) {
+    if (resumed) {
+      call.resumed();
+      return;
+    }
     call.session = session;
     call.language = config.language;
     call.pushToTalk = !config.detect_turns; // the person's choice, or else the server's default
-    call.reset();
+    call.forgetReply();
     for (const turn of call.turns.abandoned({ number: Infinity })) drop(call, turn);
     call.sessions += 1;
     if (call.sessions > 1) call.view.newSession(call.cause);

@@ -1,5 +1,6 @@
 /**
  * The connection to the server: one WebSocket at a time, reconnected when it is lost. Uses no audio and no DOM.
+ * A new connection resumes the session, if the server still has it: no event and no sample is lost or repeated.
  *
  * A connection counts as open when the server has sent `ready`: the server may refuse a session after the handshake.
  * Reconnects with exponential back-off, and with jitter so that the clients of a restarted server do not all
@@ -7,6 +8,7 @@
  */
 
 import { KEY_GIVEN, openSocket } from "../server.js";
+import { Received } from "./received.js";
 
 const FIRST_DELAY_MS = 400;
 const LONGEST_DELAY_MS = 15_000;
@@ -28,17 +30,25 @@ export class Connection {
     this.attempt = 0;
     this.droppedChunks = 0;
     for (const event of ["online", KEY_GIVEN]) window.addEventListener(event, () => this.retryNow());
+    this.received = new Received();
     document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && this.retryNow());
   }
 
+  /** Begins a new session. */
   open() {
     this.attempt = 0;
+    this.received.forget();
     this.connect();
   }
 
   close() {
     this.disconnect(1000);
     this.setStatus("closed");
+  }
+
+  /** Whether the session can go on after the connection was lost. */
+  get resumable() {
+    return Boolean(this.received.token);
   }
 
   /** Whether a message can be sent. A socket stops being open before its `onclose` is called. */
@@ -81,7 +91,7 @@ export class Connection {
     socket.binaryType = "arraybuffer";
     this.socket = socket;
     this.established = false;
-    socket.onopen = () => this.transmit(JSON.stringify({ type: "start_streaming", ...this.start() }));
+    socket.onopen = () => this.transmit(JSON.stringify({ type: "start_streaming", ...this.start(), ...this.received.fields }));
     socket.onmessage = ({ data }) => this.receive(data);
     socket.onclose = ({ code, reason }) => this.lost(code, reason);
     this.timer = setTimeout(() => this.lost(1006, ""), READY_TIMEOUT_MS);
@@ -91,10 +101,12 @@ export class Connection {
   receive(data) {
     this.frames.add("server", data);
     if (typeof data !== "string") {
+      this.received.audio(data);
       this.onAudio(data);
       return;
     }
     const message = JSON.parse(data);
+    this.received.message(message);
     if (message.type === "pong") this.unanswered = null;
     if (message.type === "ready") {
       clearTimeout(this.timer);
