@@ -127,6 +127,8 @@ class EspeakSynthesizer:
     in_order = True
     rate_hz = RATE_HZ
     slots = 8
+    also_reads = ("ja-Hira",)
+    """Kana alone: it reads each kanji as "Chinese letter", so it does not list Japanese."""
 
     def __init__(self, settings: Settings) -> None:
         self._sentences: SimpleQueue[_Sentence | None] = SimpleQueue()  # at most `slots` sentences
@@ -148,11 +150,15 @@ class EspeakSynthesizer:
 
     def languages(self) -> frozenset[str]:
         """See `engine.Multilingual`."""
-        return frozenset(tag.partition("-")[0] for tag in self._voice_by_language)
+        return frozenset(tag.partition("-")[0] for tag in self._voice_by_language) - {"ja"}
 
     def voice_language(self, voice: str) -> str:
         """A voice is named by the tag of its language."""
         return voice
+
+    def text_language(self, voice: str, language: str) -> str:
+        """espeak-ng reads a text in the language of the voice; of written forms it reads few: "dollar five", "slash"."""
+        return self._find_voice(voice, language).partition("+")[0]
 
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
         """See `engine.Synthesizer`. `voice` may name a variant of espeak-ng, too: `en-us+f3`."""
