@@ -25,6 +25,8 @@ QUEUED_SLICES = 64
 """Capacity of a sentence's queue, about 12 s: the thread never waits during a sentence of usual length."""
 CLOSE_TIMEOUT_S = 5.0
 
+_KANA_ONLY = frozenset(("ja",))
+"""espeak-ng reads each kanji as "Chinese letter", so it lists no Japanese, and reads runs of kana alone."""
 _OPENERS = " \"'\u2018\u201c\u201e\u00ab([{\u300c\u300e\uff08"
 # Control characters are commands to espeak-ng, and a NUL ends its text. Spaces instead keep the positions of the words.
 _CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), " ")
@@ -128,7 +130,6 @@ class EspeakSynthesizer:
     rate_hz = RATE_HZ
     slots = 8
     also_reads = ("ja-Hira",)
-    """Kana alone: it reads each kanji as "Chinese letter", so it does not list Japanese."""
 
     def __init__(self, settings: Settings) -> None:
         self._sentences: SimpleQueue[_Sentence | None] = SimpleQueue()  # at most `slots` sentences
@@ -145,12 +146,12 @@ class EspeakSynthesizer:
             pass
 
     def voices(self) -> tuple[str, ...]:
-        others = set(self._voice_by_language.values()) - {DEFAULT_VOICE}
+        others = set(self._voice_by_language.values()) - {DEFAULT_VOICE, *_KANA_ONLY}
         return (DEFAULT_VOICE, *sorted(others))
 
     def languages(self) -> frozenset[str]:
         """See `engine.Multilingual`."""
-        return frozenset(tag.partition("-")[0] for tag in self._voice_by_language) - {"ja"}
+        return frozenset(tag.partition("-")[0] for tag in self._voice_by_language) - _KANA_ONLY
 
     def voice_language(self, voice: str) -> str:
         """A voice is named by the tag of its language."""

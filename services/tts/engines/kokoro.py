@@ -110,7 +110,9 @@ class KokoroSynthesizer:
         return installed_languages()
 
     def voice_language(self, voice: str) -> str:
-        return VOICE_LANGUAGES.get(voice[0], "")
+        """The language of a voice; empty if its phonemizer is not installed: the voice still speaks others."""
+        language = VOICE_LANGUAGES.get(voice[0], "")
+        return language if language.partition("-")[0] in self.languages() else ""
 
     def text_language(self, voice: str, language: str) -> str:
         """misaki reads numbers and money in English alone, and fewer forms than the stage, so it gets words."""
