@@ -42,7 +42,8 @@ async def read_out(
             async for piece in speech:
                 yield piece
         return
-    parts = runs(text, reads, _languages(synthesizer))
+    known = _languages(synthesizer)
+    parts = runs(text, reads, known) if known else [Run(text, reads)]
     if silent := [run.text for run in parts if not run.language]:
         log.warning(
             "text left out: no voice for its script",

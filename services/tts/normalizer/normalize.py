@@ -15,11 +15,10 @@ from services.tts.normalizer.numbers import latin_digits
 from services.tts.normalizer.rules import Rule, Span, apply
 from services.tts.normalizer.spanish import Spanish
 
-_LANGUAGES: dict[str, type[Language]] = {
-    "en": English, "en-us": English, "en-ca": English, "de": German, "es": Spanish, "fr": French, "hi": Hindi,
-}  # fmt: skip
-_BRITISH = "en"
-LANGUAGES = frozenset(code for code in _LANGUAGES if "-" not in code)
+_LANGUAGES: dict[str, type[Language]] = {"de": German, "en": English, "es": Spanish, "fr": French, "hi": Hindi}
+_MONTH_FIRST = frozenset(("", "us", "ca", "ph", "pr"))
+"""Regions of English with the month before the day; empty: none is named."""
+LANGUAGES = frozenset(_LANGUAGES)
 """The primary subtags of the languages that are normalized."""
 
 
@@ -52,9 +51,9 @@ def prepare(language: str) -> None:
 
 @cache
 def _rules(tag: str) -> tuple[Rule, ...]:
-    primary = tag.partition("-")[0]
-    kind = _LANGUAGES.get(tag) or (BritishEnglish if primary == _BRITISH else _LANGUAGES.get(primary))
+    primary, region, *_ = (*tag.split("-"), "")
+    kind = _LANGUAGES.get(primary)
     if kind is None:
         return ()
-    language = kind()
+    language = BritishEnglish() if kind is English and region not in _MONTH_FIRST else kind()
     return tuple(rule for part in (names, dates, quantities, signs) for rule in part.rules(language))

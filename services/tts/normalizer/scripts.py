@@ -31,7 +31,7 @@ class Run(NamedTuple):
 
 def runs(text: str, language: str, known: Collection[str]) -> list[Run]:
     """Return the text in runs. `language`: of the text. `known`: primary subtags that can be spoken, and `ja-Hira` for kana
-    without kanji; empty: any."""
+    without kanji."""
     found, done = [], 0
     primary = language.partition("-")[0].lower()
     for match in _foreign(primary).finditer(text):
@@ -40,7 +40,7 @@ def runs(text: str, language: str, known: Collection[str]) -> list[Run]:
         candidates = _LANGUAGES[str(match.lastgroup)]
         if match.lastgroup == "Han" and _HAS_KANA.search(match[0]):
             candidates = ("ja",) if _HAS_KANJI.search(match[0]) else ("ja", "ja-Hira")
-        spoken = next((one for one in candidates if not known or one in known), "")
+        spoken = next((one for one in candidates if one in known), "")
         found += [Run(text[done : match.start()], language), Run(match[0], spoken)]
         done = match.end()
     return _with_words([*found, Run(text[done:], language)])

@@ -51,5 +51,12 @@ def test_what_is_in_words_is_not_changed_again(text: str, language: str) -> None
     assert not regex.search(r"\d", spoken(normalize(once, language)))
 
 
+@pytest.mark.parametrize(
+    ("tag", "first"), [("en", "May"), ("en-US-nyc", "May"), ("en-gb-x-rp", "the"), ("en_IN", "the")]
+)
+def test_the_region_tells_whether_the_month_comes_first(tag: str, first: str) -> None:
+    assert spoken(normalize("5/6/2026", tag)).startswith(first)
+
+
 def test_a_language_without_rules_stays_as_it_is() -> None:
     assert spoken(normalize("5 €", "it")) == "5 €"

@@ -107,6 +107,12 @@ def test_each_written_word_appears_once_and_in_order(parts: list[str], random: "
     assert all(first.end <= second.start for first, second in pairwise(found))
 
 
+async def test_an_engine_that_lists_no_languages_reads_every_script_in_the_chosen_voice() -> None:
+    engine = Fake(())
+    await read(engine, "He said こんにちは for $5.")
+    assert engine.said == [("He said こんにちは for five dollars.", "anna", "en")]
+
+
 async def test_another_script_is_spoken_by_a_voice_of_its_own() -> None:
     engine = Fake({"en", "ja"})
     words, samples = await read(engine, "He said こんにちは to us for $5.")
