@@ -48,7 +48,7 @@ class English(Language):
     }
     magnitudes = {
         "K": "thousand", "k": "thousand", "M": "million", "B": "billion", "T": "trillion", "bn": "billion", "mn": "million",
-        "thousand": "thousand", "million": "million", "billion": "billion", "trillion": "trillion",
+        "m": "million", "thousand": "thousand", "million": "million", "billion": "billion", "trillion": "trillion",
     }  # fmt: skip
     units = table("""
         km | kilometer | kilometers
@@ -149,7 +149,7 @@ class English(Language):
     )
     counted_things = r"(?:(?!(?:was|is|has|as|does|focus)\b)\p{Ll}+s|people|percent|children|more|men|women)\b"
     full_weekdays = r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day"
-    not_magnitude = r"(?!(?<=[48]K)\s(?:video|TV|monitor|display|resolution|screen|camera|movie))"
+    not_magnitude = r"(?<!\dm)(?!(?<=[48]K)\s(?:video|TV|monitor|display|resolution|screen|camera|movie))"
 
     def year(self, year: int) -> str:
         return super().year(year).replace("-hundred", " hundred")

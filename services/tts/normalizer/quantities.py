@@ -53,7 +53,12 @@ def rules(language: Language) -> list[Rule]:
 
     def money_range(match: Match) -> str:
         found = language.currencies[match["c"]]
-        return f"{numbers.words(match['a'])} {words['to']} {language.amount(match['b'], found)}"
+        last = (
+            language.large_amount(match["b"], match["size"], found)
+            if match["size"]
+            else language.amount(match["b"], found)
+        )
+        return f"{numbers.words(match['a'])} {words['to']} {last}"
 
     def measured(match: Match) -> str:
         noun = language.units[match["u"]]
@@ -118,8 +123,11 @@ def rules(language: Language) -> list[Rule]:
 
     noun = rf"(?:\s(?P<noun>{language.measures}))?"
     return [
-        rule(rf"{LEFT}(?P<c>{currency})\s?(?P<a>{number}){DASH}(?:(?P=c)\s?)?(?P<b>{number}){RIGHT}", money_range),
-        rule(rf"{LEFT}(?P<a>{number}){DASH}(?P<b>{number})\s?(?P<c>{currency}){RIGHT}", money_range),
+        rule(
+            rf"{LEFT}(?P<c>{currency})\s?(?P<a>{number}){DASH}(?:(?P=c)\s?)?(?P<b>{number}){letter_size}{RIGHT}",
+            money_range,
+        ),
+        rule(rf"{LEFT}(?P<a>{number}){DASH}(?P<b>{number}){letter_size}\s?(?P<c>{currency}){RIGHT}", money_range),
         rule(
             rf"(?<![\p{{L}}\p{{N}}]){sign}(?P<c>{currency})\s?(?P<n>{number}){letter_size}(?:/(?P<per>\p{{L}}+))?{RIGHT}",
             money,

@@ -21,6 +21,8 @@ def rules(language: Language) -> list[Rule]:
 
     def either(match: Match) -> str:
         first, second = match["a"], match["b"]
+        if match[0] in language.units:
+            return language.units[match[0]].many
         joined = {"or", "and"} & {first.lower(), second.lower()} or (
             _ACRONYM.fullmatch(first) and _ACRONYM.fullmatch(second)
         )
