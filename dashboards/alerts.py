@@ -35,9 +35,9 @@ LONG_INTERVAL = "2m"
 """Evaluation interval of the long windows; less than the 5 minutes after which Prometheus treats a series as stale."""
 
 DEFAULTS = Settings.model_construct()  # independent of the environment in which the rules are built
-QUEUE_AGE_S = DEFAULTS.queue_age_limit_ms / 2000
-"""Half of the age at which sessions are refused."""
-SILENCE_S = 3 * DEFAULTS.lease_ms / 1000
+QUEUE_AGE_S = DEFAULTS.queue_age_limit_ms / 1000
+"""The age from which on sessions are refused."""
+SILENCE_S = 2 * DEFAULTS.lease_ms / 1000
 """Another worker should take a job over after one lease time."""
 LOOP_LAG_S = 0.125
 CLOCK_SKEW_S = 0.25
@@ -103,7 +103,7 @@ CAUSES = (
         "1m",
         "The {{ $labels.stage }} stage does not keep up",
         "The oldest waiting {{ $labels.stage }} job is {{ $value | humanizeDuration }} old. "
-        f"New sessions are refused from {2 * QUEUE_AGE_S:g} s on.",
+        f"New sessions are refused from {QUEUE_AGE_S:g} s on.",
         "parley-stages",
     ),
     Cause(

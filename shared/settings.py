@@ -15,6 +15,7 @@ from pydantic import BaseModel, SecretStr, ValidationError, field_validator, mod
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from shared.protocol.session import SESSION_TABLE, SessionSettings, with_fitting_pause
+from shared.settings_access import AccessSettings
 from shared.settings_engines import EndpointSettings, EngineSettings, ModelSettings, ScriptedSettings
 from shared.settings_table import Setting, Table, read_table
 
@@ -78,11 +79,28 @@ class ServiceSettings(BaseModel):
             "Broker, Redis 7.0 or Valkey 7.2 or newer: redis://, rediss:// or unix://; unset: `parley up` starts one"
         ),
     ] = None
+    redis_ca_file: Annotated[
+        Path | None, Setting("Certificates (PEM) that may have signed the broker's, for rediss://; unset: the system's")
+    ] = None
+    redis_cert_file: Annotated[
+        Path | None, Setting("Certificate (PEM) with which this process connects to the broker, for rediss://")
+    ] = None
+    redis_key_file: Annotated[
+        Path | None, Setting("Private key (PEM) of PARLEY_REDIS_CERT_FILE; unset: it is in the same file")
+    ] = None
     host: Annotated[str, Setting("Address on which the edge listens", stage="edge")] = "127.0.0.1"
     port: Annotated[int, Setting("Port on which the edge listens", 0, 65535, stage="edge")] = 8000
-    data_dir: Annotated[Path, Setting("Folder for what was added later: cloned voices")] = Path(
-        "~/.local/share/parley"
-    ).expanduser()
+    listen_fd: Annotated[
+        int,
+        Setting(
+            "Descriptor of a socket that listens already, which the edge inherits; 0: it listens itself. `parley up` sets it",
+            0,
+            stage="edge",
+        ),
+    ] = 0
+    data_dir: Annotated[
+        Path, Setting("Folder for what was added later: cloned voices, keys, recordings of sessions")
+    ] = Path("~/.local/share/parley").expanduser()
     models_dir: Annotated[Path, Setting("Folder of the downloaded models of the catalogue; all clones share it")] = (
         user_cache() / "parley" / "models"
     )
@@ -106,8 +124,21 @@ class ServiceSettings(BaseModel):
             stage="edge",
         ),
     ] = 24
+    record: Annotated[
+        Literal["off", "asked", "all"],
+        Setting(
+            "Sessions that the edge records in PARLEY_DATA_DIR, for `parley replay`; asked: those whose `may_record` is true",
+            stage="edge",
+        ),
+    ] = "off"
+    keep_recordings_h: Annotated[
+        int, Setting("Time after which the recording of a session is deleted", 1, 8760, "h", stage="edge")
+    ] = 168
     metrics_port: Annotated[int, Setting("Port of this process's Prometheus metrics; 0: none", 0, 65535)] = 0
     metrics_host: Annotated[str, Setting("Address on which the metrics are served")] = "127.0.0.1"
+    metrics_shared: Annotated[
+        bool, Setting("Another process may listen on the metrics port, too; `parley up` sets it, for `parley roll`")
+    ] = False
     traces: Annotated[
         Literal["off", "otlp", "console"],
         Setting("Where OpenTelemetry traces are sent; otlp: to OTEL_EXPORTER_OTLP_ENDPOINT"),
@@ -115,7 +146,10 @@ class ServiceSettings(BaseModel):
     traces_share: Annotated[float, Setting("Share of the turns that are traced", 0, 1)] = 1.0
     monitor: Annotated[
         Literal["auto", "on", "off"],
-        Setting("The page /monitor; auto: only where the edge listens on this machine alone", stage="edge"),
+        Setting(
+            "The page /monitor; auto: for this machine, where the edge listens on loopback, and for operators' keys",
+            stage="edge",
+        ),
     ] = "auto"
 
 
@@ -123,33 +157,76 @@ class WorkerSettings(BaseModel):
     """Workers and sessions"""
 
     lease_ms: Annotated[
-        int, Setting("Silence of a worker after which another worker takes over its jobs", 200, 60_000, "ms")
-    ] = 2000
+        int,
+        Setting("Silence of a worker that is not known to be dead, until another takes its jobs", 200, 60_000, "ms"),
+    ] = 5000
     max_deliveries: Annotated[int, Setting("Attempts at a job before it becomes a dead letter", 1, 20)] = 3
-    drain_ms: Annotated[int, Setting("Time that a stopping worker has to finish its jobs", 0, 600_000, "ms")] = 5000
+    drain_ms: Annotated[
+        int,
+        Setting(
+            "Time that a stopping worker has to finish its jobs, and a stopping edge its replies", 0, 600_000, "ms"
+        ),
+    ] = 5000
     gather_ms: Annotated[float, Setting("Time for which writes are gathered into one pipeline", 0, 50, "ms")] = 2.0
     read_pace_ms: Annotated[float, Setting("Longest pause after a read of the streams, under load", 0, 50, "ms")] = 4.0
     max_sessions: Annotated[int, Setting("Sessions of one edge; more are refused", 1, stage="edge")] = 500
+    max_silent: Annotated[
+        int,
+        Setting("Connections of one edge that have not started a session; the oldest is closed first", 1, stage="edge"),
+    ] = 200
+    caller_sessions: Annotated[
+        int, Setting("Sessions of one address or key; more are refused. No limit on this machine", 1, stage="edge")
+    ] = 100
+    caller_connects: Annotated[
+        int,
+        Setting(
+            "Connections of one address or key in a minute; more are refused. No limit on this machine", 1, stage="edge"
+        ),
+    ] = 600
     max_session_s: Annotated[int, Setting("A session is closed after this time", 1, unit="s", stage="edge")] = 3600
+    resume_s: Annotated[
+        int,
+        Setting(
+            "Time in which a client that has lost its connection resumes its session; 0: never",
+            0,
+            40,
+            "s",
+            stage="edge",
+        ),
+    ] = 30
     reply_ahead_s: Annotated[
         float, Setting("Reply audio is sent at most this much ahead of playback", 0.1, 600, "s", stage="edge")
     ] = 30.0
+    turn_deadline_s: Annotated[
+        float,
+        Setting(
+            "A turn on which no stage makes progress for this time fails, and the client is told",
+            0.1,
+            3600,
+            "s",
+            stage="edge",
+        ),
+    ] = 20.0
     queue_age_limit_ms: Annotated[
         int, Setting("New sessions are refused while a stage is this far behind", 0, 600_000, "ms", stage="edge")
-    ] = 5000
+    ] = 500
+    load_limit: Annotated[
+        float,
+        Setting(
+            "New sessions are refused where a stage would have more than this share of its slots busy",
+            0.05,
+            1000,
+            stage="edge",
+        ),
+    ] = 0.85
     first_clause_words: Annotated[
         int, Setting("Words after which the first clause of a reply is spoken; 0: whole sentences", 0, 50, stage="llm")
     ] = 3
-    public_url: Annotated[
-        str, Setting("URL that the phone carrier connects to, where a proxy stands before the edge", stage="edge")
-    ] = ""
-    twilio_auth_token: Annotated[
-        SecretStr | None, Setting("Checks the signature of Twilio's connections; unset: no check", stage="edge")
-    ] = None
 
 
 class Settings(
     ServiceSettings,
+    AccessSettings,
     EngineSettings,
     ModelSettings,
     EndpointSettings,

@@ -10,7 +10,7 @@ from deploy.client.performance import Performer, Samples
 from deploy.client.scene import Cue, Scene
 from services.vad.endpointing.engine import ENGINES as ENDPOINTING
 from services.vad.engine import ENGINES as DETECTORS
-from services.vad.stage import WENT_ON_MS
+from services.vad.pauses import WENT_ON_MS
 from services.vad.turn_taking import TurnTaker
 from shared.engines.registry import create_engine
 from shared.protocol.frames import SpeechPaused, SpeechResumed, SpeechStarted, TurnCommitted

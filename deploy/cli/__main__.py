@@ -5,10 +5,16 @@ from typing import Annotated
 import typer
 
 from deploy.cli import services
+from deploy.cli.acl import acl
 from deploy.cli.agents import agents
 from deploy.cli.bench import bench
 from deploy.cli.check import config, doctor
+from deploy.cli.dead import dead
+from deploy.cli.forget import forget
+from deploy.cli.keys import keys
 from deploy.cli.models import models
+from deploy.cli.replay import replay
+from deploy.cli.roll import roll
 from deploy.cli.run import observe, up
 from deploy.cli.talk import talk
 from deploy.cli.voices import voices
@@ -23,17 +29,19 @@ SERVICES = "Run one service alone, for a system on several machines"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 for panel, commands in {
-    START: (up, doctor),
+    START: (up, roll, doctor),
     USE: (talk,),
-    WATCH: (top, turns, observe),
-    PREPARE: (config,),
+    WATCH: (top, turns, observe, replay, forget),
+    PREPARE: (config, acl),
 }.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
 for name, text in services.SERVICES.items():
     app.command(name, help=text, rich_help_panel=SERVICES)(services.command(name))
 app.add_typer(voices, name="voices", rich_help_panel=USE)
+app.add_typer(dead, name="dead", rich_help_panel=WATCH)
 app.add_typer(agents, name="agents", rich_help_panel=PREPARE)
+app.add_typer(keys, name="keys", rich_help_panel=PREPARE)
 app.add_typer(models, name="models", rich_help_panel=PREPARE)
 app.command(
     rich_help_panel=PREPARE,

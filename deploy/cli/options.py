@@ -26,10 +26,10 @@ def read_settings() -> Settings:
 
 def server_url(url: str | None) -> str:
     """The URL given on the command line, or the edge's URL that follows from the settings."""
-    from deploy.local.address import base_url
+    from deploy.local.address import edge_url
 
     settings = read_settings()
-    return url or base_url(settings.host, settings.port)
+    return url or edge_url(settings)
 
 
 def exit_settings_wrong(error: Exception) -> NoReturn:

@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from deploy.cli.options import exit_settings_wrong, read_settings
-from shared.agents.folder import BadAgents, load_agents
+from services.edge.access.mode import mode_of
+from shared.agents.folder import load_agents
+from shared.settings import BadSettings
 
 
 def up(
@@ -25,9 +27,10 @@ def up(
     given = {"PARLEY_PORT": port, "PARLEY_PROFILE": profile}
     os.environ.update({name: str(value) for name, value in given.items() if value is not None})
     settings = read_settings()
-    try:
-        load_agents(settings)  # before anything is downloaded or started
-    except BadAgents as error:
+    try:  # before anything is downloaded or started
+        load_agents(settings)
+        mode_of(settings)
+    except BadSettings as error:
         exit_settings_wrong(error)
     from deploy.local.up import up as run_up
 

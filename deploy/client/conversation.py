@@ -8,17 +8,18 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, Protocol
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
-from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
+from deploy.client.line import CONNECT_S, Line, SessionGone
+from deploy.monitor.client import KEY_ASKED
 from shared.protocol.session import RATE_HZ
 
 FRAME_MS = 20
 FRAME_BYTES = 2 * RATE_HZ * FRAME_MS // 1000
-CONNECT_S = 10.0
 QUIET_S = 1.5
 """The conversation ends after this silence on both sides, added to the endpoint, without a turn in progress."""
 REPLY_S = 60.0
@@ -109,6 +110,7 @@ class Conversation:
         self.errors: list[str] = []
         self._speaking = False
         self._open: set[int] = set()
+        self._done = 0  # the newest turn that is over; all before it are over, too
         self._last_s = 0.0
 
     def idle_since_s(self) -> float | None:
@@ -131,7 +133,7 @@ class Conversation:
             self._speaking = message["is_speaking"]
         elif kind == "transcript":
             turn.said = message["text"]
-        elif kind == "processing_started":
+        elif kind == "processing_started" and number > self._done:  # a later turn may have overtaken it
             self._open.add(number)
         elif kind == "reply_started":
             self.track.reply_bytes = 0
@@ -140,6 +142,7 @@ class Conversation:
             turn.reply += message["text"]
         elif kind == "reply_done":
             turn.status = message["status"]
+            self._done = max(self._done, number)
             self._open = {one for one in self._open if one > number}
         elif kind == "interrupt":
             self.track.clear(now_s)
@@ -211,15 +214,20 @@ async def converse(
 
     `agent`: an id; empty: the default agent. `config`: settings of the session that differ from the agent's.
 
+    A connection that is lost is made again, and the conversation goes on.
+
     Raises:
         TalkFailed: the server does not answer, refuses, closes the connection, or leaves a turn without an end.
     """
     address = stream_url(url, agent)
+    line = Line(address, config or {})
     try:
-        # Audio does not compress; a proxy would delay it.
-        async with connect(address, open_timeout=CONNECT_S, compression=None, proxy=None, max_size=None) as socket:
-            return await _converse(speech, socket, on_message, report, config or {})
+        return await _converse(speech, line, on_message, report)
+    except SessionGone as error:
+        raise TalkFailed(f"{address} broke off the conversation: {error}") from None
     except InvalidStatus as error:
+        if error.response.status_code == HTTPStatus.UNAUTHORIZED:
+            raise TalkFailed(f"{address} {KEY_ASKED}") from None
         body = (error.response.body or b"").decode(errors="replace").strip()[:500]
         raise TalkFailed(f"{address} refused: HTTP {error.response.status_code} {body}".rstrip()) from None
     except ConnectionClosed as error:
@@ -232,13 +240,9 @@ async def converse(
         raise TalkFailed(f"no Parley answers at {address}: {error}") from None
 
 
-async def _converse(
-    speech: Speech, socket: ClientConnection, on_message: OnMessage, report: Report, config: Mapping[str, Any]
-) -> Conversation:
+async def _converse(speech: Speech, line: Line, on_message: OnMessage, report: Report) -> Conversation:
     conversation = Conversation()
-    await socket.send(json.dumps({"type": "start_streaming"} | ({"config": dict(config)} if config else {})))
-    async with asyncio.timeout(CONNECT_S):
-        ready = json.loads(await socket.recv())
+    ready = await line.open()
     conversation.read(ready, 0.0)
     if ready.get("type") != "ready":
         raise TalkFailed(f"the server refused: {'; '.join(conversation.errors) or ready}")
@@ -247,7 +251,7 @@ async def _converse(
     start_s = loop.time()
 
     async def listen() -> None:
-        async for received in socket:
+        async for received in line.messages():
             now_s = loop.time() - start_s
             if isinstance(received, bytes):
                 conversation.take_audio(received, now_s)
@@ -263,9 +267,9 @@ async def _converse(
             frames += 1
             # As from a microphone: a frame is sent when its last sample has been spoken.
             await asyncio.sleep(start_s + frames * FRAME_MS / 1000 - loop.time())
-            await socket.send(frame)
+            await line.send(frame)
             if (message := report(conversation, loop.time() - start_s)) is not None:
-                await socket.send(json.dumps(message))
+                await line.send(json.dumps(message))
 
     failure: BaseException | None = None
     try:
@@ -273,12 +277,13 @@ async def _converse(
             listening = group.create_task(listen())
             await speak()
             listening.cancel()
-    except* (TalkFailed, ConnectionClosed) as errors:
+    except* (TalkFailed, ConnectionClosed, SessionGone) as errors:
         failure = errors.exceptions[0]
     if failure is not None:
         raise failure
     with suppress(ConnectionClosed):
-        await socket.send(json.dumps({"type": "stop_streaming"}))
+        await line.send(json.dumps({"type": "stop_streaming"}))
+    await line.close()
     return conversation
 
 

@@ -7,14 +7,23 @@ from collections.abc import Sequence
 import psutil
 
 from shared.network import is_loopback
+from shared.settings import Settings
 
 LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 """The address to connect to, for each address that means "listen on all interfaces"."""
 HIGHEST_PORT = 65535
+BACKLOG = 2048
+"""Connections that wait for the edge to accept them; uvicorn's own default."""
 
 
 class PortTaken(RuntimeError):
     """A service cannot listen on a port. The message says why and what to do."""
+
+
+def edge_url(settings: Settings, port: int | None = None) -> str:
+    """The URL at which this machine reaches the edge; `port`: another one than the settings'."""
+    url = base_url(settings.host, settings.port if port is None else port)
+    return url if settings.tls_cert is None else url.replace("http:", "https:", 1)
 
 
 def base_url(host: str, port: int) -> str:
@@ -41,6 +50,12 @@ def claim_port(host: str, port: int) -> int:
     Raises:
         PortTaken: the port is in use, or this machine does not have the address.
     """
+    with open_listener(host, port) as listener:
+        return int(listener.getsockname()[1])
+
+
+def open_listener(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on the port, or on a free one if it is 0. Raises `PortTaken` as `claim_port`."""
     try:
         return _listen(host, port)
     except OSError as error:
@@ -62,21 +77,24 @@ def claim_metrics_ports(host: str, first: int, names: Sequence[str], page_port: 
         if port == page_port:
             raise PortTaken(f"{what} is already the port of the page: {choose}")
         try:
-            _listen(host, port)
+            _listen(host, port).close()
         except OSError as error:
             reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
             raise PortTaken(f"{what} {reason}: {choose}") from None
 
 
-def _listen(host: str, port: int) -> int:
-    """Listen on the port for a moment. Returns it, or the port that the system chose for 0."""
+def _listen(host: str, port: int) -> socket.socket:
     family, kind, protocol, _, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, kind, protocol) as listener:
-        # The edge sets it too: connections of its predecessor that are still closing do not keep it from listening.
+    listener = socket.socket(family, kind, protocol)
+    try:
+        # Connections of a predecessor that are still closing do not keep it from listening.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(1)
-        return int(listener.getsockname()[1])
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def _why(error: OSError, host: str, port: int) -> str:

@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -40,6 +40,8 @@ class Server:
 
     kind: str
     version: tuple[int, ...]
+    eviction_policy: str = field(default="", compare=False)
+    """Its `maxmemory-policy`; empty if it was not asked."""
 
     def __str__(self) -> str:
         return f"{self.kind} {'.'.join(map(str, self.version))}"
@@ -67,8 +69,10 @@ class Program:
 
 def server_from_info(info: Mapping[str, Any]) -> Server:
     """Read the answer to INFO. Valkey also reports a Redis version, for old clients."""
-    valkey = info.get("valkey_version")
-    return Server("Valkey", _numbers(str(valkey))) if valkey else Server("Redis", _numbers(str(info["redis_version"])))
+    valkey, policy = info.get("valkey_version"), str(info.get("maxmemory_policy", ""))
+    if valkey:
+        return Server("Valkey", _numbers(str(valkey)), policy)
+    return Server("Redis", _numbers(str(info["redis_version"])), policy)
 
 
 def server_from_banner(banner: str) -> Server:
@@ -145,8 +149,8 @@ async def program_version(program: Path) -> Server:
     return server_from_banner(output.decode(errors="replace"))
 
 
-async def url_version(url: str) -> Server:
-    """Ask the server at `url` for its version.
+async def url_version(url: str, **tls: Any) -> Server:
+    """Ask the server at `url` for its version and memory policy. `tls`: see `tls_options`.
 
     Raises:
         BrokerError: it does not answer, or refuses the password. The message never shows the password of the URL.
@@ -154,13 +158,13 @@ async def url_version(url: str) -> Server:
     try:
         # Protocol 2: Redis before 6 does not know HELLO, and its version is wanted for the message.
         client: Redis = Redis.from_url(
-            url, protocol=2, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=CONNECT_TIMEOUT_S
+            url, protocol=2, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=CONNECT_TIMEOUT_S, **tls
         )
     except ValueError:  # its text can contain a part of the password
         raise BrokerError("PARLEY_REDIS_URL is not a redis://, rediss:// or unix:// URL") from None
     try:
         async with asyncio.timeout(2 * CONNECT_TIMEOUT_S), client:
-            return server_from_info(await client.info("server"))
+            return server_from_info(await client.info("server", "memory"))
     except (RedisError, OSError, TimeoutError, KeyError) as error:
         reason = str(error) or type(error).__name__
         raise BrokerError(f"no broker answers at {without_password(url)}: {reason}") from None
@@ -177,9 +181,7 @@ def private_folder() -> Iterator[Path]:
 
     A supervisor that is killed leaves its folder behind, but not its lock on it: the next start removes such folders.
     """
-    base = Path(tempfile.gettempdir())
-    if len(os.fsencode(base)) > SOCKET_PATH_BYTES - len("/parley-12345678/broker.sock"):
-        base = Path("/tmp")  # noqa: S108  the folder made in it has a random name and mode 0700
+    base = _base()
     _sweep(base)
     folder = Path(tempfile.mkdtemp(prefix="parley-", dir=base))
     try:
@@ -192,12 +194,30 @@ def private_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _base() -> Path:
+    """The folder for temporary files, or /tmp if that name is too long for a socket in it."""
+    base = Path(tempfile.gettempdir())
+    if len(os.fsencode(base)) > SOCKET_PATH_BYTES - len("/parley-12345678/broker.sock"):
+        return Path("/tmp")  # noqa: S108  the folder made in it has a random name and mode 0700
+    return base
+
+
 def _sweep(base: Path) -> None:
     """Remove the folders that killed supervisors of this user left behind."""
     for lock_file in base.glob("parley-*/lock"):
         with contextlib.suppress(OSError), lock_file.open() as lock:
             if os.fstat(lock.fileno()).st_uid == os.getuid() and _lock(lock):
                 shutil.rmtree(lock_file.parent, ignore_errors=True)
+
+
+def running_sockets() -> list[Path]:
+    """The sockets of the brokers that this user's `parley up` processes run."""
+    found = []
+    for lock_file in _base().glob("parley-*/lock"):
+        with contextlib.suppress(OSError), lock_file.open() as lock:
+            if os.fstat(lock.fileno()).st_uid == os.getuid() and not _lock(lock):
+                found.append(socket_path(lock_file.parent))
+    return found
 
 
 def _lock(file: IO[str]) -> bool:

@@ -12,10 +12,14 @@ from typing import Any, Literal
 import httpx
 
 from deploy.local import broker
-from deploy.local.address import PortTaken, base_url, claim_port
+from deploy.local.address import PortTaken, claim_port, edge_url
 from deploy.local.observe import metrics_targets
 from deploy.local.waits import read_waits
 from deploy.models.used import model_status, size_text, used_models
+from deploy.monitor.client import authorization
+from shared.bus.address import tls_options
+from shared.bus.connection import BrokerRefused
+from shared.bus.versions import eviction_problem
 from shared.distribution import how_to_install
 from shared.engines.devices import open_device
 from shared.engines.models import how_to_bring
@@ -79,8 +83,9 @@ async def _checks(settings: Settings, environ: Mapping[str, str], url: str | Non
         yield check_traces(settings)
     for check in check_models(settings):
         yield check
-    base = (url or base_url(settings.host, settings.port)).rstrip("/")
-    async with httpx.AsyncClient(timeout=HTTP_TIMEOUT_S, trust_env=False) as client:
+    base = (url or edge_url(settings)).rstrip("/")
+    verify = url is not None or settings.tls_cert is None  # a certificate is for a public name, not for loopback
+    async with httpx.AsyncClient(timeout=HTTP_TIMEOUT_S, trust_env=False, verify=verify) as client:
         health = await _get_health(client, base)
         if url is None:
             yield check_port(settings, running=health is not None)
@@ -102,13 +107,19 @@ async def check_broker(settings: Settings, environ: Mapping[str, str]) -> Check:
     try:
         if settings.redis_url is not None:
             url = settings.redis_url.get_secret_value()
-            server = (await broker.url_version(url)).require()
-            return Check("broker", "ok", f"{server} answers at {broker.without_password(url)}")
+            server = (await broker.url_version(url, **tls_options(settings))).require()
+            answering = f"{server} answers at {broker.without_password(url)}"
+            if problem := eviction_problem(server.eviction_policy):
+                fix = (
+                    "redis-cli CONFIG SET maxmemory-policy noeviction, and the same in the broker's configuration file"
+                )
+                return Check("broker", "wrong", f"{answering}; its {problem}", fix)
+            return Check("broker", "ok", answering)
         rejected: list[str] = []
         program = await broker.find_program(environ.get("PATH"), rejected.append)
         detail = "; ".join((f"{program.server} ({program.path})", *(f"cannot use {one}" for one in rejected)))
         return Check("broker", "ok", detail)
-    except broker.BrokerError as error:
+    except (broker.BrokerError, BrokerRefused) as error:
         fix = "start or upgrade the broker of PARLEY_REDIS_URL; or unset the variable, and `parley up` starts a broker"
         return Check("broker", "wrong", str(error), fix if settings.redis_url is not None else REINSTALL)
 
@@ -208,12 +219,12 @@ async def check_system(
 async def _check_monitor(client: httpx.AsyncClient, base: str) -> Check:
     page = f"{base}/monitor"
     try:
-        status = (await client.get(f"{page}/data")).status_code
+        status = (await client.get(f"{page}/data", headers=authorization())).status_code
         seen = f"{page}/data answers {status}"
     except httpx.HTTPError as error:
         status, seen = 0, f"{page}: {error}"
-    if status == 404:
-        detail = "it is off, or open only to the machine of the edge; PARLEY_MONITOR=on opens it"
+    if status in (401, 404):
+        detail = "it is off, or open only to its machine and to operators (PARLEY_KEY); PARLEY_MONITOR=on opens it"
         return Check("monitor", "skipped", detail)
     return (
         Check("monitor", "ok", page) if status == 200 else Check("monitor", "wrong", seen, "read the log of the edge")

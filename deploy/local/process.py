@@ -56,8 +56,8 @@ class Process:
             on_line(line)
 
 
-async def start(argv: Sequence[str], env: Mapping[str, str]) -> Process:
-    """Start a program with stdout and stderr in one pipe.
+async def start(argv: Sequence[str], env: Mapping[str, str], fds: Sequence[int] = ()) -> Process:
+    """Start a program with stdout and stderr in one pipe. `fds`: descriptors that it inherits.
 
     Raises:
         OSError: the program cannot be started.
@@ -73,6 +73,7 @@ async def start(argv: Sequence[str], env: Mapping[str, str]) -> Process:
             process = await asyncio.create_subprocess_exec(
                 *argv,
                 env=env,
+                pass_fds=fds,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=write_end,
                 stderr=asyncio.subprocess.STDOUT,

@@ -38,6 +38,8 @@ class ServiceSpec:
     """The next tier starts only after this service is ready."""
     quiet: bool = False
     """Its output is shown only if it dies."""
+    fds: tuple[int, ...] = ()
+    """Descriptors that the process inherits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,9 @@ class Policy:
     """Delays and limits of the supervisor, in seconds."""
 
     first_delay_s: float = 0.2
-    """Delay before the first restart; it doubles with each death in a row."""
+    """Delay before the second restart in a row; it doubles with each further death. The first restart is immediate."""
     longest_delay_s: float = 5.0
-    healthy_s: float = 30.0
+    healthy_s: float = 10.0
     """A service that lived this long restarts the back-off."""
     grace_s: float = 7.0
     """Time for a tier to stop before it is killed."""
@@ -99,6 +101,10 @@ class StartFailed(RuntimeError):
     """A service cannot start because its settings are wrong. It has said why; the message names it."""
 
 
+class ReplaceFailed(RuntimeError):
+    """A successor did not become ready; its predecessor still runs. The message says what happened."""
+
+
 Probe = Callable[[], Awaitable[frozenset[str]]]
 """Returns the names of the services that are ready, within seconds. It raises nothing."""
 
@@ -121,6 +127,10 @@ class Supervisor:
         self._changed = asyncio.Event()
         """A state or `stopping` changed. Only one task waits for it."""
         self._failure: StartFailed | None = None
+        self._group: asyncio.TaskGroup
+        self._tiers: dict[int, dict[asyncio.Task[None], Service]] = {}
+        self._successors: list[Service] = []
+        """Started, and not ready yet to replace a service."""
 
     def stop(self) -> None:
         """Stop all services in order. A second call kills them at once."""
@@ -137,24 +147,63 @@ class Supervisor:
             StartFailed: a service exited with `BAD_SETTINGS` before all were ready.
         """
         tiers = sorted({service.spec.tier for service in self.services})
-        running: list[dict[asyncio.Task[None], Service]] = []
         try:
-            async with asyncio.TaskGroup() as group:
+            async with asyncio.TaskGroup() as self._group:
+                group = self._group
                 probing = group.create_task(self._probe_states())
                 for tier in tiers:
                     members = [service for service in self.services if service.spec.tier == tier]
-                    running.append({group.create_task(self._keep_running(service)): service for service in members})
+                    self._tiers[tier] = {group.create_task(self._keep_running(service)): service for service in members}
                     await self._stopping_or(partial(_all_ready, [one for one in members if one.spec.needed]))
                     if self.stopping:
                         break
                 await self._stopping_or(lambda: False)
                 probing.cancel()
-                for tasks in reversed(running):
+                for tasks in reversed(self._tiers.values()):
                     await self._stop_tier(tasks)
         finally:
             self._kill()  # only after an error are there processes left
         if self._failure is not None:
             raise self._failure
+
+    async def replace(self, name: str, is_ready: Callable[[int], Awaitable[bool]], timeout_s: float) -> None:
+        """Start a successor of a service, wait until `is_ready(pid)`, then stop the predecessor, which may drain.
+
+        Raises:
+            ReplaceFailed: the successor died, or was not ready in time. It is stopped, and the predecessor stays.
+        """
+        place, old = next((at, one) for at, one in enumerate(self.services) if one.spec.name == name)
+        tasks = self._tiers[old.spec.tier]
+        successor = Service(old.spec)
+        self._successors.append(successor)
+        task = self._group.create_task(self._keep_running(successor))
+        tasks[task] = successor
+        try:
+            await self._until_ready(successor, is_ready, timeout_s)
+        except ReplaceFailed:
+            await self._stop_tier({task: successor})
+            del tasks[task]
+            raise
+        finally:
+            self._successors.remove(successor)
+        successor.state = "ready"
+        self.services[place] = successor
+        (leaving,) = (one for one, service in tasks.items() if service is old)
+        await self._stop_tier({leaving: old})
+        del tasks[leaving]
+
+    async def _until_ready(
+        self, successor: Service, is_ready: Callable[[int], Awaitable[bool]], timeout_s: float
+    ) -> None:
+        name = successor.spec.name
+        try:
+            async with asyncio.timeout(timeout_s):
+                while successor.process is None or not await is_ready(successor.process.pid):
+                    if successor.deaths or successor.stopping.is_set():
+                        raise ReplaceFailed(f"the successor of {name} ended: {' '.join(list(successor.lines)[-1:])}")
+                    await asyncio.sleep(self._policy.probe_s)
+        except TimeoutError:
+            raise ReplaceFailed(f"the successor of {name} was not ready within {timeout_s:g} s") from None
 
     async def _stopping_or(self, reached: Callable[[], bool]) -> None:
         """Wait until `reached()` is true, or the supervisor is stopping."""
@@ -174,7 +223,7 @@ class Supervisor:
             await asyncio.wait(late)
 
     def _kill(self) -> None:
-        for service in self.services:
+        for service in (*self.services, *self._successors):
             service.stopping.set()
             service.signal(signal.SIGKILL)
 
@@ -204,7 +253,7 @@ class Supervisor:
                 self._reporter.output(service.spec.name, line)
 
         try:
-            service.process = await start(service.spec.argv, service.spec.env)
+            service.process = await start(service.spec.argv, service.spec.env, service.spec.fds)
         except OSError as error:
             on_line(f"{service.spec.argv[0]}: {error.strerror}")
             return
@@ -228,8 +277,9 @@ class Supervisor:
             self.stop()
             return None
         service.state = "failed" if service.deaths >= FAILED_AFTER else "restarting"
-        delay_s = min(policy.first_delay_s * 2.0 ** min(service.deaths - 1, 10), policy.longest_delay_s)
-        self._reporter.say(f"{name} {describe_exit(code)}; restarting in {delay_s:g} s")
+        repeats = service.deaths - 1
+        delay_s = min(policy.first_delay_s * 2.0 ** min(repeats - 1, 10), policy.longest_delay_s) if repeats else 0.0
+        self._reporter.say(f"{name} {describe_exit(code)}; restarting {f'in {delay_s:g} s' if delay_s else 'now'}")
         return delay_s
 
     async def _probe_states(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -9,16 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from pydantic import SecretStr
 
 from deploy.local import broker
-from deploy.local.address import PortTaken, base_url, claim_metrics_ports, claim_port, network_urls
+from deploy.local.address import PortTaken, claim_metrics_ports, edge_url, network_urls, open_listener
 from deploy.local.console import LiveConsole, PlainConsole, open_console
+from deploy.local.control import Command, Say, answer_commands
 from deploy.local.endpoints import mention_endpoints
 from deploy.local.foreground import handle_signals, run_supervisor, stop_or_kill
+from deploy.local.hang import HangWatch
 from deploy.local.prepare import prepare
+from deploy.local.roll import Roll
 from deploy.local.supervisor import Policy, ServiceSpec, StartFailed, Supervisor
 from deploy.local.waits import read_waits, report_waits
-from shared.network import is_loopback
+from shared.bus.address import tls_options
+from shared.bus.connection import BrokerRefused
+from shared.bus.versions import eviction_problem
 from shared.settings import STAGES, Settings
 
 BROKER_TIER, STAGE_TIER, EDGE_TIER = 0, 1, 2
@@ -49,6 +56,9 @@ def up(settings: Settings, environ: Mapping[str, str]) -> int:
     except StartFailed as error:
         print(error, file=sys.stderr)
         return 2
+    except BrokerRefused as error:
+        print(error, file=sys.stderr)
+        return 2
     except (PortTaken, broker.BrokerError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -64,33 +74,53 @@ async def _up(settings: Settings, environ: Mapping[str, str], console: PlainCons
             if starting is not None:
                 starting.cancel()
         else:
+            stack.close()  # from now on connections are refused, not queued
             stop_or_kill(supervisor, console)
 
     handle_signals(on_signal)
+    stack = contextlib.ExitStack()
     try:
-        port = claim_port(settings.host, settings.port)
+        # Held here, so that an edge and its successor accept from the same queue, and a restart refuses nobody.
+        listener = stack.enter_context(open_listener(settings.host, settings.port))
+        port = int(listener.getsockname()[1])
         if settings.metrics_port:
             claim_metrics_ports(settings.metrics_host, settings.metrics_port, SERVICES, port)
         async with _open_broker(settings, environ, console) as chosen:
-            base = base_url(settings.host, port)
-            specs = service_specs(settings, environ, chosen, port, text_logs=isinstance(console, LiveConsole))
-            async with httpx.AsyncClient(timeout=HEALTH_TIMEOUT_S, trust_env=False) as client:
+            base = edge_url(settings, port)
+            text_logs = isinstance(console, LiveConsole)
+            specs = service_specs(settings, environ, chosen, port, text_logs=text_logs, listener=listener)
+            # A certificate is for a public name, and the probe stays on this machine.
+            verify = settings.tls_cert is None
+            async with httpx.AsyncClient(timeout=HEALTH_TIMEOUT_S, trust_env=False, verify=verify) as client:
                 probe = HealthProbe(client, base, chosen.folder)
                 policy = Policy(grace_s=settings.drain_ms / 1000 + BEYOND_DRAIN_S)
                 supervisor = Supervisor(specs, probe=probe, reporter=console, policy=policy)
+                own = settings.model_copy(update={"redis_url": SecretStr(chosen.url)})
+                hangs = HangWatch(supervisor, own, base, chosen.folder, console)
                 announcing = _announce(supervisor, console, settings, port, began_s)
                 await run_supervisor(
                     supervisor,
                     announcing,
                     console.show(supervisor.services, probe.waits),
                     report_waits(probe.waits, console),
+                    hangs.run(),
+                    answer_commands(port, _commands(supervisor, settings, chosen.url, base), console),
                     mention_endpoints(supervisor.up, settings, _own_ports(settings, port), console.say),
                 )
     except asyncio.CancelledError:
         if supervisor is not None:
             raise
+    finally:
+        stack.close()
     console.say("stopped")
     return 0
+
+
+def _commands(supervisor: Supervisor, settings: Settings, broker_url: str, base: str) -> dict[str, Command]:
+    async def tell_broker(say: Say) -> str:
+        return broker_url
+
+    return {"broker": tell_broker, "roll": Roll(supervisor, settings, broker_url, base)}
 
 
 async def _announce(
@@ -98,14 +128,15 @@ async def _announce(
 ) -> None:
     """Wait until all services are ready, and print the URLs, and who else can reach them."""
     await supervisor.up.wait()
-    base, others = base_url(settings.host, port), network_urls(settings.host, port)
+    base, others = edge_url(settings, port), network_urls(settings.host, port)
     console.say(f"ready after {time.monotonic() - began_s:.1f} s; open {base}/")
-    if settings.monitor == "on" or (settings.monitor == "auto" and is_loopback(settings.host)):
+    if settings.monitor == "on" or (settings.monitor == "auto" and not settings.open):
         console.say(f"watch it at {base}/monitor")
     if others:
+        who = "everybody who reaches it" if settings.open else "everybody with a key"
         console.say(
-            f"open to the network at {', '.join(f'{url}/' for url in others)}: whoever reaches it can talk to it, no key is "
-            "asked for, and browsers give the microphone only to https. See docs/network.md."
+            f"open to the network at {', '.join(f'{url}/' for url in others)}: {who} can talk to it. Browsers give the "
+            "microphone only to https. See docs/network.md."
         )
 
 
@@ -125,8 +156,10 @@ async def _open_broker(
     """
     if settings.redis_url is not None:
         url = settings.redis_url.get_secret_value()
-        server = (await broker.url_version(url)).require()
+        server = (await broker.url_version(url, **tls_options(settings))).require()
         console.say(f"broker: {server} at {broker.without_password(url)}")
+        if problem := eviction_problem(server.eviction_policy):
+            console.say(f"warning: {problem}")
         yield Broker(url)
         return
     program = await broker.find_program(environ.get("PATH"), lambda reason: console.say(f"cannot use {reason}"))
@@ -138,9 +171,15 @@ async def _open_broker(
 
 
 def service_specs(
-    settings: Settings, environ: Mapping[str, str], chosen: Broker, port: int, *, text_logs: bool
+    settings: Settings,
+    environ: Mapping[str, str],
+    chosen: Broker,
+    port: int,
+    *,
+    text_logs: bool,
+    listener: socket.socket | None = None,
 ) -> list[ServiceSpec]:
-    """The processes to run: a broker of our own, the four stages, the edge."""
+    """The processes to run: a broker of our own, the four stages, the edge. `listener`: what the edge is to accept from."""
     env = {
         **environ,
         "PARLEY_REDIS_URL": chosen.url,
@@ -157,13 +196,17 @@ def service_specs(
         own = {}
         if settings.metrics_port:  # each process needs its own port
             own["PARLEY_METRICS_PORT"] = str(settings.metrics_port + position)
+            own["PARLEY_METRICS_SHARED"] = "true"
         if device := getattr(settings, f"{name}_device", ""):
             own["PARLEY_DEVICE"] = device
         # -P: do not import from the current folder, which may contain a `shared` or `deploy` of another project.
-        argv = (sys.executable, "-P", "-m", "deploy.cli", name)
+        argv = (sys.executable, "-P", "-m", "deploy.local.service", name)
         tier = EDGE_TIER if name == "edge" else STAGE_TIER
+        fds: tuple[int, ...] = ()
+        if name == "edge" and listener is not None:
+            fds, own["PARLEY_LISTEN_FD"] = (listener.fileno(),), str(listener.fileno())
         # `needed=False`: the edge reports whether a stage is ready, so it must not wait for them.
-        specs.append(ServiceSpec(name, argv, {**env, **own}, tier=tier, needed=False))
+        specs.append(ServiceSpec(name, argv, {**env, **own}, tier=tier, needed=False, fds=fds))
     return specs
 
 

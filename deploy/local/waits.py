@@ -16,7 +16,7 @@ FIRST_REMINDER_S = 30.0
 def read_waits(stages: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """What each stage that waits waits for, in words. `stages` are those of /health."""
     return {
-        name: describe_wait(Wait(**facts["waiting"]))
+        name: describe_wait(Wait.of(facts["waiting"]))
         for name, facts in stages.items()
         if facts.get("waiting") and not facts.get("ready")
     }

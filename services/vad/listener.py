@@ -5,6 +5,7 @@ serves all sessions. `accept` gets the probabilities and returns what to publish
 worker needs to take over: the state of turn-taking, and the entry from which to read the audio again.
 """
 
+import dataclasses
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -244,10 +245,11 @@ class Listener:
 
         Returns the state of the speaker that was passed to `checkpoint`.
         """
+        # A later release may have added fields: they are ignored.
         self._known_until, self.replay_from, self._sent, fields, speaker, *trace = msgpack.unpackb(checkpoint)
         self.trace = trace[0] if trace else ()
         self._taken_id = self._accepted_id = self.replay_from
-        self.turns.turn = TurnState(*fields)
+        self.turns.turn = TurnState(*fields[: len(dataclasses.fields(TurnState))])
         self._configure(settings)
         return [float(value) for value in speaker]
 

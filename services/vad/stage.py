@@ -11,6 +11,7 @@ from services.vad.detector_batcher import DetectorBatcher, DetectorSession
 from services.vad.endpointing.engine import TurnDetector
 from services.vad.engine import WINDOW_SAMPLES, SpeechDetector
 from services.vad.listener import Detection, Listener
+from services.vad.pauses import Pauses
 from services.vad.turn_trace import TurnTrace
 from shared.observability.logs import shows_content
 from shared.observability.tracing import is_tracing
@@ -19,24 +20,17 @@ from shared.protocol.frames import (
     Frame,
     SessionStarted,
     SpeechPaused,
-    SpeechResumed,
-    SpeechStarted,
     TranscriptFinal,
-    TurnCommitted,
 )
 from shared.protocol.session import RATE_HZ
 from shared.protocol.streams import StreamKind
-from shared.worker.work import Work
+from shared.worker.work import ABANDONED_S, Work
 
 log = structlog.get_logger()
 
 CHECK_S = 1.0
 STALLED_S = 2.0
 """A turn is committed when the client has sent nothing for this long."""
-ABANDONED_S = 30.0
-"""After this time without input, the worker checks whether the session still exists."""
-WENT_ON_MS = 1_000
-"""Speech within this time after a turn ended shows that the turn was cut off."""
 ENDPOINTING_S = 1.0
 """Timeout of the endpointing engine. After it, the endpoint of the settings holds."""
 
@@ -73,7 +67,8 @@ class VadStage:
             raise TypeError(f"the vad stage takes SessionStarted, not {type(work.frame).__name__}")
         listener = Listener(work.session, work.frame.settings, self._turn_detector.audio_s)
         session = _Session(work, listener, self._batcher, self._turn_detector)
-        if work.attempt > 1 and (checkpoint := await work.load_checkpoint()) is not None:
+        # Also at the first attempt: the session may have had another job, which the broker lost.
+        if (checkpoint := await work.load_checkpoint()) is not None:
             settings, _ = await work.conversation()
             session.speaker.restore(listener.restore(checkpoint, settings))
             session.restore_trace()
@@ -104,7 +99,7 @@ class _Session:
         self._pause: SpeechPaused | None = None  # for the endpointing engine
         self._wake = asyncio.Event()  # there is such a pause, or the session ended
         self._trace = TurnTrace(work.session) if is_tracing() else None
-        self._silent_since = 0  # sample at which the latest pause began, or the latest turn ended
+        self._pauses = Pauses(self.speaker)
 
     def restore_trace(self) -> None:
         """Continue the span of the turn in progress, which another worker began."""
@@ -151,21 +146,11 @@ class _Session:
 
     def _observe(self, fact: Frame) -> None:
         """Tell the endpointing engine about pauses and ends of turns."""
+        self._pauses.observe(fact)
         match fact:
-            case SpeechStarted(onset=onset) if self._silent_since:
-                pause_ms = (onset - self._silent_since) * 1000 // RATE_HZ
-                if pause_ms <= WENT_ON_MS:
-                    self.speaker.resumed(pause_ms)
-            case SpeechPaused():
-                self._silent_since = fact.end
-                if self._listener.settings.adapt_endpoint:
-                    self._pause = fact
-                    self._wake.set()
-            case SpeechResumed(onset=onset):
-                self.speaker.resumed((onset - self._silent_since) * 1000 // RATE_HZ)
-            case TurnCommitted(end=end, decided_at=decided_at):
-                self._silent_since = end
-                self.speaker.committed((decided_at - end) * 1000 // RATE_HZ)
+            case SpeechPaused() if self._listener.settings.adapt_endpoint:
+                self._pause = fact
+                self._wake.set()
             case TranscriptFinal(turn=turn, text=text) if text and shows_content():
                 log.info("turn typed", session=self._work.session, turn=turn, revision=0, text=text)
             case _:

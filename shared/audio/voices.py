@@ -51,11 +51,12 @@ class VoiceInfo:
 
     @classmethod
     def unpack(cls, packed: bytes) -> "VoiceInfo":
-        """Raises `ValueError` for bytes that `pack` did not make."""
+        """Read what `pack` wrote; fields of a later release are ignored. Raises `ValueError` for other bytes."""
         try:
-            fields = msgpack.unpackb(packed)
+            found = msgpack.unpackb(packed)
+            fields = {name: found[name] for name in cls.__annotations__}
             info = cls(**fields)
-        except (TypeError, ValueError, msgpack.UnpackException) as error:
+        except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
             raise ValueError(f"not a cloned voice: {error}") from None
         for name, value in fields.items():
             if type(value) is not (int if name in ("rate_hz", "samples") else str):

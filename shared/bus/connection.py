@@ -15,26 +15,59 @@ from typing import Any, cast
 import hiredis
 
 Reply = Any
-"""bytes, int, None, a list of replies, or a `ReplyError`."""
+"""bytes, int, None, a list of replies, or an exception: see `error_of`."""
 ReplyCallback = Callable[[Reply], None]
-ReplyError = hiredis.ReplyError
-"""An error reply of the broker."""
 
 MAX_BACKLOG = 20_000
 """Commands without a reply at which the broker is treated as gone."""
 TIMEOUT_S = 5.0
 """Time for a connection to open, and for a reply to a command that does not block."""
-TRANSIENT = frozenset({"OOM", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY"})
-"""First words of transient errors: the broker is full, loads its data, is not the master at the moment, or is busy."""
 _NOTHING = object()
 
 
 class BrokerGone(ConnectionError):
-    """The broker does not answer, cannot serve at the moment, or the connection broke."""
+    """The broker does not answer, cannot serve at the moment, or the connection broke. A new bus may work."""
+
+
+class BrokerBusy(BrokerGone):
+    """The broker refuses a command for now: it is full, loads its data, is not the master, or is busy."""
+
+
+class BrokerLostData(BrokerGone):
+    """The broker answers, but what Parley has stored there is gone: a group, a key, or everything."""
+
+
+class ScriptMissing(BrokerLostData):
+    """The broker does not know a script any more. Nothing was executed."""
 
 
 class BrokerRefused(RuntimeError):
     """The broker replied to a command with an error that retrying does not fix."""
+
+
+class GroupExists(BrokerRefused):
+    """The consumer group that was to be created exists."""
+
+
+ERRORS: dict[str, type[Exception]] = {
+    **dict.fromkeys(
+        ("OOM", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "MISCONF", "NOREPLICAS"),
+        BrokerBusy,
+    ),
+    "ERR max number of clients": BrokerBusy,
+    "NOGROUP": BrokerLostData,
+    "UNBLOCKED": BrokerLostData,  # the stream that a command waited for was deleted
+    "ERR no such key": BrokerLostData,
+    "NOSCRIPT": ScriptMissing,
+    "BUSYGROUP": GroupExists,
+}
+"""The kind of an error reply, by its first words. All others are `BrokerRefused`."""
+
+
+def error_of(reply: str) -> Exception:
+    """Return the exception for an error reply. This is the only place that reads the texts of the broker's errors."""
+    kinds = (kind for words, kind in ERRORS.items() if f"{reply} ".startswith(f"{words} "))
+    return next(kinds, BrokerRefused)(reply)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +81,8 @@ class Address:
     username: str | None = None
     password: str | None = None
     database: int = 0
-    tls: bool = False
+    tls: ssl.SSLContext | None = None
+    """How the connection is encrypted; None: it is not."""
 
     def __str__(self) -> str:
         return self.path or f"{self.host}:{self.port}"
@@ -64,7 +98,7 @@ class RedisConnection(asyncio.Protocol):
         """Takes every Pub/Sub message, after a SUBSCRIBE."""
         self._loop = asyncio.get_running_loop()
         self._gather_s = gather_s
-        self._reader = hiredis.Reader(notEnoughData=_NOTHING)
+        self._reader = hiredis.Reader(notEnoughData=_NOTHING, replyError=error_of)
         self._out: list[bytes] = []
         self._callbacks: deque[ReplyCallback | None] = deque()
         self._soon = False
@@ -91,9 +125,8 @@ class RedisConnection(asyncio.Protocol):
                 if address.path:
                     _, connection = await loop.create_unix_connection(lambda: cls(gather_s), address.path)
                 else:
-                    context = ssl.create_default_context() if address.tls else None
                     _, connection = await loop.create_connection(
-                        lambda: cls(gather_s), address.host, address.port, ssl=context
+                        lambda: cls(gather_s), address.host, address.port, ssl=address.tls
                     )
         except (OSError, TimeoutError) as error:
             raise BrokerGone(f"no broker at {address}: {error or 'no answer'}") from None
@@ -140,8 +173,8 @@ class RedisConnection(asyncio.Protocol):
         """Send a command and wait for its reply.
 
         Raises:
-            BrokerGone: the connection broke, the reply took longer than `timeout_s`, or it is a transient error.
-            BrokerRefused: the reply is any other error.
+            BrokerGone: the connection broke, or the reply took longer than `timeout_s`.
+            Exception: the reply is an error: see `error_of`.
         """
         if self._transport is None:
             raise BrokerGone("connection lost")
@@ -154,10 +187,7 @@ class RedisConnection(asyncio.Protocol):
             self.close(BrokerGone(f"no reply within {timeout_s:g} s"))
             raise BrokerGone(f"no reply within {timeout_s:g} s") from None
         if isinstance(value, Exception):
-            if isinstance(value, BrokerGone):
-                raise value
-            transient = str(value).partition(" ")[0] in TRANSIENT
-            raise BrokerGone(str(value)) if transient else BrokerRefused(str(value))
+            raise value
         return value
 
     async def drain(self) -> None:
@@ -195,7 +225,7 @@ class RedisConnection(asyncio.Protocol):
         reader, callbacks = self._reader, self._callbacks
         try:
             reader.feed(data)
-            while (reply := reader.gets()) is not _NOTHING:
+            while self._transport is not None and (reply := reader.gets()) is not _NOTHING:
                 if self.on_push is not None and type(reply) is list and reply and reply[0] == b"message":
                     self.on_push(reply)
                     continue

@@ -1,23 +1,27 @@
 """Leases on jobs: a stage's consumer group, its pending list, and its ready workers.
 
-A job's entry in the pending list is its lease. The worker renews it while it works and deletes it at the end. If the
-worker stops renewing it, another worker takes it over. The delivery count is the fencing token.
+A job's entry in the pending list is its lease. The worker renews it while it works and deletes it at the end. Another
+worker takes it over when the worker has died, which the broker knows by its connections, or has stopped renewing it.
+The delivery count is the fencing token.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from shared.bus import scripts
 from shared.bus.bus import Bus, Channel
-from shared.bus.connection import BrokerGone, BrokerRefused, RedisConnection
+from shared.bus.connection import GroupExists, RedisConnection
 from shared.bus.reader import BLOCK_MS
 from shared.observability import metrics
 from shared.protocol.frames import Frame, codec
-from shared.protocol.streams import JOB_KINDS
+from shared.protocol.streams import JOB_KINDS, PRESENT
 
 READY_TTL_MS = 3000
+HANDED_BACK = f"handed-back:{PRESENT}"
+"""The consumer that holds what was handed back. It never lives, so that the next sweep takes it over."""
 WAIT_TTL_MS = 10_000
 """An announced wait is not urgent, and is withdrawn when it ends: only that of a dead worker stays so long."""
 
@@ -32,6 +36,11 @@ class Wait:
     """Why that is not ready, in a few words."""
     seconds: int
     """For how long it has waited."""
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> "Wait":
+        """Make one from its JSON object; fields of a later release are ignored."""
+        return cls(**{name: facts[name] for name in cls.__annotations__})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,27 +75,21 @@ class Leases:
         self._bus, self._stage, self._lease_ms = bus, stage, lease_ms
         self._stream = bus.keys.jobs(stage)
         self._connection: RedisConnection
+        self._swept = (0, 0)  # what SWEEP returned about the latest sweep
 
     async def open(self) -> None:
         """Create the group if it is missing, and open the connection that waits for jobs."""
-        try:
+        await self._bus.be_present()  # before any job: what a consumer holds that is not present is taken over
+        with suppress(GroupExists):
             await self._bus.call(b"XGROUP", b"CREATE", self._stream, self._stage, b"0", b"MKSTREAM")
-        except BrokerRefused as error:
-            if not str(error).startswith("BUSYGROUP"):
-                raise
         self._connection = await self._bus.open_connection()
 
     async def take(self, count: int) -> list[Lease]:
         """Wait at most a second for new jobs; return at most `count`."""
-        try:
-            reply = await self._connection.call(
-                b"XREADGROUP", b"GROUP", self._stage, self._bus.consumer, b"COUNT", count, b"BLOCK", BLOCK_MS,
-                b"STREAMS", self._stream, b">", timeout_s=BLOCK_MS / 1000 + 5,
-            )  # fmt: skip
-        except BrokerRefused as error:
-            if str(error).startswith("NOGROUP"):  # the broker lost its data: a new bus creates the group again
-                raise BrokerGone(str(error)) from None
-            raise
+        reply = await self._connection.call(
+            b"XREADGROUP", b"GROUP", self._stage, self._bus.consumer, b"COUNT", count, b"BLOCK", BLOCK_MS,
+            b"STREAMS", self._stream, b">", timeout_s=BLOCK_MS / 1000 + 5,
+        )  # fmt: skip
         taken = [(entry_id, fields, 1) for _, entries in reply or () for entry_id, fields in entries]
         waited = metrics.queue_wait.labels(self._stage)
         for entry_id, _, _ in taken:
@@ -94,9 +97,13 @@ class Leases:
         return self._leases(taken)
 
     async def sweep(self, count: int) -> list[Lease]:
-        """Take over at most `count` jobs whose lease was not renewed for `lease_ms`."""
-        args = (self._stage, self._bus.consumer, self._lease_ms, count)
-        taken = await self._bus.call_script(scripts.SWEEP, [self._stream], args)
+        """Take over at most `count` jobs whose worker has died, or has not renewed their lease for `lease_ms`.
+
+        The consumers of dead workers are removed. Call it several times in a quarter of `lease_ms`, with 0 too.
+        """
+        args = (self._stage, self._bus.consumer, self._lease_ms, count, *self._swept)
+        *swept, taken = await self._bus.call_script(scripts.SWEEP, [self._stream], args)
+        self._swept = (swept[0], swept[1])
         metrics.reclaims.labels(self._stage).inc(len(taken))
         return self._leases(taken)
 
@@ -110,8 +117,8 @@ class Leases:
                 continue
             if decoded is not None:
                 metrics.bad_frames.labels(self._stage).inc()
-                kinds = ", ".join(type(frame).__name__ for frame in decoded[1])
-                body = codec.entry([codec.encode(frame) for frame in decoded[1]])
+                kinds = ", ".join(type(frame).__name__ for frame in decoded[1]) or "a frame of a later release"
+                body = dict(zip(fields[::2], fields[1::2], strict=False))[b"f"]
                 error = f"not a job of stage {self._stage}: {kinds}"
                 self._bus.dead_letter(self._stage, self._stream, entry_id.decode(), body, error)
             self._bus.send(b"XACK", self._stream, self._stage, entry_id)
@@ -120,16 +127,16 @@ class Leases:
 
     async def renew(self, leases: Sequence[Lease]) -> set[str]:
         """Renew these leases. Return the ids of those that another worker holds."""
-        return await self._set_idle(leases, idle_ms=0)
+        return await self._pass(leases, self._bus.consumer)
 
     async def hand_back(self, leases: Sequence[Lease]) -> None:
-        """Expire these leases, so that other workers take them over at once."""
-        await self._set_idle(leases, idle_ms=2 * self._lease_ms)
+        """Give up these leases, so that any worker takes them over at once."""
+        await self._pass(leases, HANDED_BACK)
 
-    async def _set_idle(self, leases: Sequence[Lease], idle_ms: int) -> set[str]:
+    async def _pass(self, leases: Sequence[Lease], consumer: str) -> set[str]:
         if not leases:
             return set()
-        args = (self._stage, self._bus.consumer, idle_ms, *(lease.id for lease in leases))
+        args = (self._stage, self._bus.consumer, consumer, *(lease.id for lease in leases))
         return {entry_id.decode() for entry_id in await self._bus.call_script(scripts.RENEW, [self._stream], args)}
 
     def commit(
@@ -152,7 +159,7 @@ class Leases:
             body = codec.entry([codec.encode(frame)])
             for target in channel.targets(type(frame)):
                 keys.append(target.key)
-                args += [target.maxlen, int(target.create), body]
+                args += [target.maxlen, int(target.create), target.life_s, body]
         head = (self._stage, self._bus.consumer, lease.id, lease.fence, b"1" if done else b"0", checkpoint)
         self._bus.send_script(scripts.COMMIT, keys, (*head, *args), on_reply)
 
@@ -169,8 +176,9 @@ async def stage_status(bus: Bus, stage: str) -> StageStatus:
     keys = [bus.keys.ready(stage), bus.keys.load(stage), bus.keys.jobs(stage), bus.keys.waiting(stage)]
     members, age_ms, held, loads, waiting = await bus.call_script(scripts.STATUS, keys, (stage,))
     by_consumer = {name.decode(): json.loads(load) for name, load in zip(loads[::2], loads[1::2], strict=True)}
-    wait = Wait(**json.loads(waiting)) if waiting else None
-    return StageStatus(tuple(json.loads(member) for member in members), age_ms, held, by_consumer, wait)
+    wait = Wait.of(json.loads(waiting)) if waiting else None
+    workers = tuple(worker for worker in map(json.loads, members) if worker["consumer"] in by_consumer)
+    return StageStatus(workers, age_ms, held, by_consumer, wait)
 
 
 async def announce_wait(bus: Bus, stage: str, wait: Wait | None) -> None:

@@ -4,19 +4,30 @@ This file defines what each key and field holds and the order of writes. The bus
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from enum import Enum
 from typing import Any, Protocol
 
 from shared.audio.voices import ClonedVoice, VoiceInfo
+from shared.bus import scripts
 from shared.bus.broker_clock import BrokerClock
 from shared.bus.connection import ReplyCallback
 from shared.observability import metrics
 from shared.protocol.codec import BadFrame
-from shared.protocol.frames import Frame, History, SettingsChanged, codec
+from shared.protocol.frames import Frame, History, ResumePoint, SessionEnded, SessionStarted, SettingsChanged, codec
 from shared.protocol.session import Message, SessionSettings
-from shared.protocol.streams import SESSION_TTL_S, TURNS_MAXLEN, Keys
+from shared.protocol.streams import ENDED_TTL_S, MAXLEN, SESSION_TTL_S, TURNS_MAXLEN, Keys, StreamKind
 from shared.protocol.turn_record import BadRecord, TurnRecord
+
+
+class SessionState(Enum):
+    """What the broker has of a session that its edge has begun."""
+
+    WHOLE = "whole"
+    UNHEARD = "unheard"
+    """No vad worker has the session or will get it: its job is lost."""
+    LOST = "lost"
 
 
 class Records(Protocol):
@@ -31,6 +42,8 @@ class Records(Protocol):
     def send(self, *args: str | bytes | int | float, on_reply: ReplyCallback | None = None) -> None: ...
     async def call(self, *args: str | bytes | int | float) -> Any: ...
     def decode(self, key: bytes, entry_id: bytes, fields: Any) -> tuple[int, list[Frame]] | None: ...
+    def send_script(self, script: str, keys: Sequence[bytes], args: Sequence[Any], on_reply: ReplyCallback) -> None: ...
+    async def call_script(self, script: str, keys: Sequence[bytes], args: Sequence[Any]) -> Any: ...
 
     # -- turns ------------------------------------------------------------------------------------
 
@@ -60,19 +73,24 @@ class Records(Protocol):
         packed = codec.entry([codec.encode(SettingsChanged(settings))])
         self.send(b"HSET", self.keys.session(session), b"settings", packed)
 
-    def save_history(self, session: str, messages: Sequence[Message]) -> None:
-        body = codec.entry([codec.encode(History(tuple(messages)))])
-        self.send(b"SET", self.keys.history(session), body, b"EX", SESSION_TTL_S)
+    def packed_history(self, session: str, history: History) -> tuple[bytes, bytes]:
+        """Return the key and the value under which a session's history is saved."""
+        return self.keys.history(session), codec.entry([codec.encode(history)])
 
     async def conversation(self, session: str) -> tuple[SessionSettings, tuple[Message, ...]]:
         """Return the session's settings (the defaults if none are valid) and its history, in one round trip."""
+        settings, history = await self.settings_and_history(session)
+        return settings, history.messages
+
+    async def settings_and_history(self, session: str) -> tuple[SessionSettings, History]:
+        """As `conversation`, with the keys of the messages."""
         loop = asyncio.get_running_loop()
         settings: asyncio.Future[Any] = loop.create_future()
         self.send(b"HGET", self.keys.session(session), b"settings", on_reply=settings.set_result)
         history = await self.call(b"GET", self.keys.history(session))
         found = None if history is None else self.decode(self.keys.history(session), b"0-0", [b"f", history])
-        frame = found[1][0] if found else None
-        return _unpack_settings(settings.result()), frame.messages if isinstance(frame, History) else ()
+        frame = found[1][0] if found and found[1] else None
+        return _unpack_settings(settings.result()), frame if isinstance(frame, History) else History(())
 
     async def checkpoint(self, session: str) -> bytes | None:
         """Return the latest checkpoint of the session's vad worker; None if there is none."""
@@ -80,8 +98,41 @@ class Records(Protocol):
         return found
 
     async def session_lives(self, session: str) -> bool:
-        """Return whether the session's keys exist: its edge has sent a keep-alive within `SESSION_TTL_S`."""
-        return bool(await self.call(b"EXISTS", self.keys.session(session)))
+        """Return whether the session's keys exist: its edge has sent a keep-alive within `SESSION_TTL_S`. The preview of a voice
+        has only a log."""
+        keys = (self.keys.session(session), self.keys.stream(StreamKind.OUT, session))
+        return bool(await self.call(b"EXISTS", *keys))
+
+    # -- the line that serves a session -----------------------------------------------------------
+
+    def open_line(self, session: str, line: str, token_hash: str) -> None:
+        """This line serves the session until another one takes it with the token."""
+        self.send(b"HSET", self.keys.session(session), b"line", line, b"token", token_hash)
+
+    def save_resume_points(self, session: str, points: Sequence[ResumePoint]) -> None:
+        """Replace the session's resume points, the oldest first."""
+        packed = codec.entry([codec.encode(point) for point in points])
+        self.send(b"HSET", self.keys.session(session), b"resume_points", packed)
+
+    async def take_line(self, session: str, line: str, token_hash: str) -> list[ResumePoint]:
+        """Let this line serve the session from now on. Returns its resume points; none: the session is gone, or the token is
+        not its own."""
+        key = self.keys.session(session)
+        packed = await self.call_script(scripts.TAKE_LINE, [key], [token_hash, line, SESSION_TTL_S])
+        found = self.decode(key, b"0-0", [b"f", packed]) if packed else None
+        return [frame for frame in found[1] if isinstance(frame, ResumePoint)] if found else []
+
+    def end_line(self, session: str, line: str, reason: str, on_reply: ReplyCallback) -> None:
+        """End the session unless another line has taken it; the reply is whether it has ended."""
+        body = codec.entry([codec.encode(SessionEnded(reason))])
+        into, speech, out, *others = self.keys.of_session(session)
+        keys = [self.keys.session(session), into, out, speech, *others]
+        self.send_script(scripts.END_LINE, keys, [line, body, ENDED_TTL_S], on_reply)
+
+    def expire_soon(self, session: str) -> None:
+        """The session has ended: its keys are needed only until its vad worker has read that."""
+        for key in self.keys.of_session(session):
+            self.send(b"EXPIRE", key, ENDED_TTL_S)
 
     def forget(self, session: str) -> None:
         """Delete the keys of a session that cannot be resumed any more."""
@@ -91,6 +142,43 @@ class Records(Protocol):
         """Extend the life of the session's keys by `SESSION_TTL_S`."""
         for key in self.keys.of_session(session):
             self.send(b"EXPIRE", key, SESSION_TTL_S)
+
+    def request_listener(self, started: SessionStarted) -> None:
+        """Give the session to a vad worker."""
+        keys = (self.keys.jobs("vad"), self.keys.session(started.session))
+        body = codec.entry([codec.encode(started)])
+        self.send_script(scripts.LISTEN, keys, (MAXLEN[StreamKind.JOBS_VAD], body), lambda reply: None)
+
+    def check_alive(self, session: str, on_state: Callable[[SessionState], None]) -> None:
+        """As `keep_alive`, for a session that has been kept alive before; `on_state` takes what the broker has of it."""
+
+        def on_reply(reply: Any) -> None:
+            if isinstance(reply, bytes):
+                on_state(SessionState(reply.decode()))
+
+        log = self.keys.stream(StreamKind.OUT, session)
+        hash_ = self.keys.session(session)
+        others = [key for key in self.keys.of_session(session) if key not in (log, hash_)]
+        keys = (self.keys.jobs("vad"), hash_, log, *others)
+        self.send_script(scripts.KEEP_ALIVE, keys, ("vad", SESSION_TTL_S), on_reply)
+
+    # -- client secrets ---------------------------------------------------------------------------
+
+    async def keep_secret(self, digest: str, packed: bytes, expires_s: int) -> None:
+        """Keep what the holder of a client secret may do until it expires (seconds since 1970)."""
+        await self.call(b"SET", self.keys.secret(digest), packed, b"EXAT", expires_s)
+
+    async def secret(self, digest: str) -> bytes | None:
+        """What the holder of a client secret may do; None: there is no such secret, or it has expired."""
+        packed: bytes | None = await self.call(b"GET", self.keys.secret(digest))
+        return packed
+
+    async def use_secret(self, digest: str, expires_s: int) -> int:
+        """Count a session of a client secret. Returns how many there were, this one included."""
+        key = self.keys.secret_uses(digest)
+        uses: int = await self.call(b"INCR", key)
+        self.send(b"EXPIREAT", key, expires_s)
+        return uses
 
     # -- cloned voices ----------------------------------------------------------------------------
 
@@ -155,7 +243,7 @@ class Records(Protocol):
 def _unpack_settings(packed: bytes | None) -> SessionSettings:
     with suppress(BadFrame):
         if packed is not None:
-            frame = codec.decode_entry(packed)[0]
-            if isinstance(frame, SettingsChanged):
-                return frame.settings
+            for frame in codec.decode_entry(packed):
+                if isinstance(frame, SettingsChanged):
+                    return frame.settings
     return SessionSettings()

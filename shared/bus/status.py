@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 
 from shared.bus.bus import Bus
-from shared.bus.connection import BrokerRefused
+from shared.bus.connection import BrokerLostData
 from shared.bus.versions import parse_info, server_version
 from shared.settings import STAGES
 
 MAX_PENDING = 1_000
 """Leases that are examined per stream."""
-SILENT_MS = 500
+SILENT_MS = 1500
 """Leases renewed within this time are skipped."""
 
 
@@ -36,6 +36,8 @@ class BrokerStatus:
     commands_per_s: int
     keys: int
     streams: tuple[StreamStatus, ...]
+    eviction_policy: str = "noeviction"
+    """What it does when its memory is full: see `eviction_problem`."""
 
 
 async def broker_status(bus: Bus) -> BrokerStatus:
@@ -52,6 +54,7 @@ async def broker_status(bus: Bus) -> BrokerStatus:
         int(info.get("instantaneous_ops_per_sec", 0)),
         int(await bus.call("DBSIZE")),
         (*streams, *dead),
+        info.get("maxmemory_policy", ""),
     )
 
 
@@ -63,7 +66,7 @@ async def _jobs(bus: Bus, stage: str) -> StreamStatus:
             dict(zip(group[::2], group[1::2], strict=True)) for group in await bus.call("XINFO", "GROUPS", stream)
         ]
         held = await bus.call("XPENDING", stream, stage, "IDLE", SILENT_MS, "-", "+", MAX_PENDING)
-    except BrokerRefused:  # there is no group: no worker of this stage has ever connected
+    except BrokerLostData:  # there is no group: no worker of this stage has ever connected
         return StreamStatus(name, length, lag=length)
     lag = next((group.get(b"lag") for group in groups if group.get(b"name") == stage.encode()), None)
     silent_ms = max((int(entry[2]) for entry in held), default=0)

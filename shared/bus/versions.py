@@ -1,4 +1,4 @@
-"""The broker's INFO, and the oldest versions that Parley runs on."""
+"""The broker's INFO, the oldest versions that Parley runs on, and the memory policy that it needs."""
 
 from collections.abc import Mapping
 
@@ -19,6 +19,13 @@ def server_version(info: Mapping[str, str]) -> tuple[str, str]:
     if valkey := info.get("valkey_version"):  # Valkey reports a redis_version, too
         return "Valkey", valkey
     return "Redis", info.get("redis_version", "0")
+
+
+def eviction_problem(policy: str) -> str:
+    """Return what is wrong with the broker's `maxmemory_policy`; empty if nothing is."""
+    if policy in ("", "noeviction"):
+        return ""
+    return f"maxmemory-policy is {policy}: a full broker would delete what live sessions need; set it to noeviction"
 
 
 async def check_version(connection: RedisConnection) -> str:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from wsgiref.simple_server import WSGIServer
 
 import structlog
-from prometheus_client import disable_created_metrics, start_http_server
+from prometheus_client import disable_created_metrics, exposition, start_http_server
 
 from shared.distribution import version
 from shared.observability import metrics
@@ -53,6 +53,8 @@ def serve_metrics(settings: Settings, stage: str) -> WSGIServer | None:
     port, host = settings.metrics_port, settings.metrics_host
     if not port:
         return None
+    # A successor listens before its predecessor has stopped.
+    exposition.ThreadingWSGIServer.allow_reuse_port = settings.metrics_shared
     try:
         return start_http_server(port, host)[0]
     except (OSError, UnicodeError) as error:  # UnicodeError: the host is not a valid DNS name

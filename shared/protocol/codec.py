@@ -2,6 +2,9 @@
 
 The checks of each class are compiled once. Types are compared exactly (`type(v) is int`): a bool does not
 pass as an int, nor a str as bytes. An int is accepted for a float. Nested dataclasses are arrays.
+
+During an update, two releases share a broker. So fields at the end that this release does not know are ignored, and
+so are frames with an unknown tag; fields that an older release did not write get their defaults.
 """
 
 import dataclasses
@@ -14,6 +17,8 @@ import msgpack
 
 F = TypeVar("F")
 Check = Callable[[Any], Any]
+OnUnknown = Callable[[str], None]
+"""Takes the tag of a frame that was ignored because this release does not know it."""
 
 MAX_ENTRY_BYTES = 4 * 1024 * 1024
 """Larger entries are rejected without decoding; Parley writes far smaller ones."""
@@ -48,12 +53,12 @@ class FrameCodec(Generic[F]):
             return b"".join((bytes((0x90 | count,)), *packed))
         return b"".join((b"\xdc", count.to_bytes(2, "big"), *packed))
 
-    def decode_entry(self, body: bytes) -> list[F]:
-        """Return the frames of a stream entry.
+    def decode_entry(self, body: bytes, on_unknown: OnUnknown = lambda tag: None) -> list[F]:
+        """Return the frames of a stream entry; none if it has only frames that this release does not know.
 
         Raises:
-            BadFrame: the body is not MessagePack or not an array of frames, or a frame has an unknown
-                tag, a wrong number of fields, or a field of the wrong type.
+            BadFrame: the body is not MessagePack or not an array of frames, or a frame has too few fields, or a
+                field of the wrong type.
         """
         if len(body) > MAX_ENTRY_BYTES:
             raise BadFrame(f"entry of {len(body)} bytes")
@@ -63,14 +68,17 @@ class FrameCodec(Generic[F]):
             raise BadFrame(f"not MessagePack: {type(error).__name__}") from None
         if type(items) is not list or not items:
             raise BadFrame("not a non-empty array of frames")
-        return [self._decode(item) for item in items]
+        frames = []
+        for item in items:
+            if type(item) is not list or not item or type(item[0]) is not str:
+                raise BadFrame("a frame is not an array that begins with its tag")
+            if (decode := self._decoders.get(item[0])) is None:
+                on_unknown(item[0][:40])
+            else:
+                frames.append(self._decode(decode, item))
+        return frames
 
-    def _decode(self, item: Any) -> F:
-        if type(item) is not list or not item or type(item[0]) is not str:
-            raise BadFrame("a frame is not an array that begins with its tag")
-        decode = self._decoders.get(item[0])
-        if decode is None:
-            raise BadFrame(f"unknown tag {item[0][:40]!r}")
+    def _decode(self, decode: Check, item: list[Any]) -> F:
         try:
             frame: F = decode(item[1:])
         except _Mismatch as error:
@@ -114,14 +122,14 @@ def _decoder(cls: Any) -> Check:
     fields = dataclasses.fields(cls)
     hints = get_type_hints(cls)
     checks = tuple((field.name, _check(hints[field.name])) for field in fields)
-    maximum = len(fields)
     minimum = sum(
         field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING for field in fields
     )
 
     def decode(values: list[Any]) -> Any:
-        if not minimum <= len(values) <= maximum:
-            raise _Mismatch(f"{len(values)} fields, expected {minimum} to {maximum}")
+        if len(values) < minimum:
+            raise _Mismatch(f"{len(values)} fields, expected at least {minimum}")
+        del values[len(checks) :]  # fields of a later release
         for position, value in enumerate(values):
             name, check = checks[position]
             try:

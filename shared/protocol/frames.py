@@ -1,8 +1,9 @@
 """The frames: all messages between Parley's processes. Each states a fact, with units.
 
 On the wire a frame is a MessagePack array of its tag and its fields in order. A stream entry holds an
-array of frames. The format may only be extended by fields at the end, with a default. Decoding checks
-the tag, the number of fields and every type, and raises `BadFrame` if any of them does not match.
+array of frames. The format may only be extended by fields at the end, with a default, and by new frames: both are
+ignored by an older release (`shared/protocol/codec.py`). Decoding checks every type, and raises `BadFrame` if one does
+not match. `python -m tests.support.golden` records the format; a test compares every release's record with this code.
 
 Only frames in jobs streams have a `session` field; for the others the stream's key names the session.
 Unless a field says otherwise, offsets and lengths are in samples at 16 kHz since the session began.
@@ -38,6 +39,14 @@ class SessionEnded(Frame):
     """The client has left, or the session was closed."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionResumed(Frame):
+    """The client has connected again. Only the edge with this connection serves the session from now on."""
+
+    line: str
+    """Name of the connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,6 +358,49 @@ class History(Frame):
     """The conversation so far: the value of the key `history:<session>`."""
 
     messages: tuple[Message, ...]
+    keys: tuple[str, ...] = ()
+    """The key of each message: see `services.edge.client.keys`."""
+
+
+# -- what an edge needs to go on with another edge's session ---------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EventSent(Frame):
+    """The edge has sent this event to the client."""
+
+    number: int
+    """From 1, within the session."""
+    name: str
+    """Its class in `services.edge.client.events`."""
+    turn: int
+    """0: it is about no turn."""
+    chars: int
+    """Characters of the reply's text in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumePoint(Frame):
+    """A moment in which nobody spoke and nothing was due to be said. From here, the log rebuilds the conversation."""
+
+    cursor: str
+    """Id of the last entry of the log that is included."""
+    events: int
+    """Number of the last event that had been sent."""
+    newest_over: int
+    newest_turn: int
+    accepted_turns: int
+    interrupted_replies: int
+    floor_turn: int
+    """Everything before this turn and revision is stale."""
+    floor_revision: int
+    input_samples: int
+    """Samples of the microphone that the edge had accepted."""
+    began_ms: int
+    """Broker's clock, in ms, at the beginning of the session."""
+    protocol: str
+    rate_hz: int
+    """The client's rate."""
 
 
 FRAMES: tuple[type[Frame], ...] = tuple({cls.__name__: cls for cls in Frame.__subclasses__()}.values())

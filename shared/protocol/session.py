@@ -165,6 +165,9 @@ class SessionSettings:
     examples: tuple[Example, ...] = ()
     """They follow the instructions in the prompt. Only an agent's file can set them, and `chat`."""
     chat: ChatOptions = ChatOptions()
+    may_record: Annotated[bool, Setting("Whoever speaks agrees to a recording of this session: see PARLEY_RECORD")] = (
+        False
+    )
 
 
 SESSION_TABLE = read_table(SessionSettings)

@@ -5,7 +5,7 @@ prepared at pauses, so the marks of a turn are not necessarily in the order of i
 """
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, fields
 
 import msgpack
 
@@ -117,10 +117,10 @@ class TurnRecord:
 
     @classmethod
     def unpack(cls, data: bytes) -> "TurnRecord":
-        """Raises `BadRecord`."""
+        """Read what `pack` wrote, in this release or another: unknown fields at the end are ignored. Raises `BadRecord`."""
         try:
-            record = cls(*msgpack.unpackb(data))
-        except (ValueError, TypeError, msgpack.UnpackException) as error:
+            record = cls(*msgpack.unpackb(data)[: len(fields(cls))])
+        except (LookupError, ValueError, TypeError, msgpack.UnpackException) as error:
             raise BadRecord(f"not a turn record: {error}") from error
         for name, kind in cls.__annotations__.items():
             if not isinstance(getattr(record, name), dict if name == "marks" else kind):

@@ -1,6 +1,7 @@
 """Common start-up of all services: settings, logs, traces, metrics, the event loop and the exit code."""
 
 import asyncio
+import gc
 import os
 import sys
 from collections.abc import Callable, Coroutine
@@ -37,6 +38,7 @@ def run_service(role: str, serve: ServeCallback) -> int:
         configure_logging(settings, role)
         configure_tracing(settings, role)
         serve_metrics(settings, role)
+        spare_collector()
         uvloop.run(_run(settings, ProcessStats(role), serve))
     except* (BadSettings, BrokerRefused, UnknownEngine) as group:
         print(first_message(group), file=sys.stderr)
@@ -46,6 +48,13 @@ def run_service(role: str, serve: ServeCallback) -> int:
     finally:
         stop_tracing()
     return code
+
+
+def spare_collector() -> None:
+    """Exempt all objects that exist now from garbage collection: modules and models live as long as the process. Without this,
+    a full collection stops an edge for 0.2 s, and all its sessions with it."""
+    gc.collect()
+    gc.freeze()
 
 
 async def _run(settings: Settings, stats: ProcessStats, serve: ServeCallback) -> None:
@@ -73,6 +82,7 @@ def run_stage(role: str, build: Callable[[Settings], Stage]) -> int:
         try:
             if not await loader.load():
                 return
+            spare_collector()
             stage = loader.stage
             shown = {
                 key: value

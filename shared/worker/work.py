@@ -10,16 +10,22 @@ from typing import Any
 from opentelemetry.trace import INVALID_SPAN, Span
 
 from shared.audio.voices import ClonedVoice
+from shared.bus.bus import Guard
 from shared.bus.leases import Lease, Leases
 from shared.bus.reader import EntryCallback, Subscription
 from shared.bus.session_store import SessionStore
 from shared.observability import metrics, tracing
+from shared.protocol.entry_id import milliseconds
 from shared.protocol.frames import Frame
 from shared.protocol.session import Message, SessionSettings
 from shared.protocol.streams import StreamKind
 
 FEED_LIMIT = 2_000
 """Frames that may wait for a handler, more than the longest turn has. Above that the job fails."""
+
+
+ABANDONED_S = 10.0
+"""After this time without a frame of a session, a worker checks whether the session still exists."""
 
 
 class Work:
@@ -42,7 +48,7 @@ class Work:
         """The span's traceparent, for the frames that the job publishes."""
         self._traced_s = 0.0
         self._bus, self._leases, self._stage = bus, leases, stage
-        self._channel = bus.channel(stage, self.session, lease.fence)
+        self._channel = bus.channel(stage, self.session, lease.fence, Guard(lease.stream, stage, lease.id))
         self._subscriptions: list[Subscription] = []
 
     @property
@@ -53,6 +59,11 @@ class Work:
     def publish(self, frame: Frame, *, urgent: bool = True) -> None:
         """Publish a frame; see `Channel.publish`."""
         self._channel.publish(frame, urgent=urgent)
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds since the job was published."""
+        return self.age_s(milliseconds(self.lease.id))
 
     def age_s(self, clock_ms: int) -> float:
         """Return the seconds since a moment of the broker's clock; never negative."""
@@ -100,7 +111,8 @@ class Work:
 
     @asynccontextmanager
     async def feed(self, kind: StreamKind, after: str) -> AsyncIterator[AsyncGenerator[Frame, None]]:
-        """Yield an iterator of a stream's frames. Frames with a lower fence than an earlier frame are dropped.
+        """Yield an iterator of a stream's frames, which ends when the session is gone. Frames with a lower fence than an earlier
+        frame are dropped.
 
         Raises:
             OverflowError: from the iterator, if more than `FEED_LIMIT` frames wait.
@@ -125,7 +137,12 @@ class Work:
                         raise OverflowError(f"{len(waiting)} frames behind")
                     yield waiting.popleft()
                 arrived.clear()
-                await arrived.wait()
+                try:
+                    async with asyncio.timeout(ABANDONED_S):
+                        await arrived.wait()
+                except TimeoutError:
+                    if not await self.session_lives():
+                        return
 
         self.follow(kind, after, deliver)
         subscription = self._subscriptions[-1]

@@ -1,7 +1,7 @@
 """The worker: takes jobs of one stage, renews their leases and publishes the results.
 
 One task group with named parts: the producer takes as many jobs as there are free slots, the sweeper takes over
-expired leases, the keeper renews leases and sends heartbeats, and a bounded number of handlers do the jobs. The stage
+the jobs of dead workers, the keeper renews leases and sends heartbeats, and a bounded number of handlers do the jobs. The stage
 works with frames and never sees the broker: it gets a `Work` (`shared/worker/work.py`).
 """
 
@@ -32,6 +32,14 @@ CRASHES = 2
 
 The limit is higher than for failures because another job may have killed the worker.
 """
+
+SWEEP_S = 0.1
+"""Interval of the search for jobs of dead workers."""
+BEAT_S = 1.0
+"""Longest interval of heartbeats and renewals."""
+
+OLD_S = 5.0
+"""A job that has waited for longer is done only if its session is still there. Newer ones are not worth a round trip."""
 
 LoadCallback = Callable[[], dict[str, Any]]
 """Returns the process's load, as JSON types."""
@@ -89,6 +97,8 @@ class Worker:
         self._attributes = tracing.stage_attributes(stage.name, self._engine, settings)
         metrics.slots.labels(stage.name).set(stage.slots)
         metrics.work_busy.labels(stage.name).set(0)
+        if not stage.long_lived:
+            metrics.stage_duration.labels(stage.name, self._engine)
 
     async def run(self) -> None:
         """Work until shutdown, then finish or hand back the jobs in progress.
@@ -117,12 +127,11 @@ class Worker:
 
     async def _sweep(self, tasks: asyncio.TaskGroup) -> None:
         while True:
-            await asyncio.sleep(self._settings.lease_ms / 4000)
             free = self._stage.slots - len(self._in_hand)
-            if free > 0:
-                for lease in await self._leases.sweep(free):
-                    log.info("work reclaimed", session=getattr(lease.frame, "session", "?"), attempt=lease.fence)
-                    self._begin(tasks, lease)
+            for lease in await self._leases.sweep(max(0, free)):
+                log.info("work reclaimed", session=getattr(lease.frame, "session", "?"), attempt=lease.fence)
+                self._begin(tasks, lease)
+            await asyncio.sleep(SWEEP_S)
 
     async def _free_slots(self) -> int:
         while (free := self._stage.slots - len(self._in_hand)) <= 0:
@@ -140,7 +149,7 @@ class Worker:
                 work = self._in_hand.get(entry_id)
                 if work is not None:
                     work.stop("lost")
-            await asyncio.sleep(self._settings.lease_ms / 3000)
+            await asyncio.sleep(min(self._settings.lease_ms / 3000, BEAT_S))
 
     def load(self) -> dict[str, Any]:
         """Return this worker's slots and jobs in progress, and the process's load, as JSON types."""
@@ -217,6 +226,9 @@ class Worker:
             return work.ended
         if self._stage.interruptible and self._gates.is_stale(work.session, work.turn, work.revision):
             await work.finish(())
+            return "stale"
+        if not self._stage.long_lived and work.waited_s > OLD_S and not await work.session_lives():
+            await work.finish(())  # a client that is gone may leave thousands of jobs
             return "stale"
         if work.attempt > CRASHES * self._settings.max_deliveries and not self._stage.long_lived:
             return await self._give_up(work, f"{work.attempt - 1} workers died or stopped while they worked on it")

@@ -7,6 +7,8 @@ from typing import Any
 from selenium.webdriver.common.by import By
 
 from tests.browser.conftest import KEEP_SOCKETS, Server, chromium
+from tests.conftest import system
+from tests.support.system import SCRIPTED
 
 REFUSE = """
     window.refusing = true;
@@ -19,6 +21,12 @@ REFUSE = """
         }
     };
     Math.random = () => 1; // the longest delays
+"""
+BAD_TOKEN = """
+    const { send } = WebSocket.prototype;
+    WebSocket.prototype.send = function (data) {
+        send.call(this, typeof data === "string" ? data.replace('"resume":"', '"resume":"0') : data);
+    };
 """
 
 
@@ -44,6 +52,26 @@ def test_the_countdown_counts_and_can_be_cut_short(
         assert page.run("return document.getElementById('error').hidden")
 
 
+def test_a_reply_goes_on_after_a_lost_connection(
+    parley_server: Server, browser: Callable[..., Any], silent_wav: Path
+) -> None:
+    with browser(silent_wav) as page:
+        page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP_SOCKETS})
+        page.open(parley_server.url)
+        page.type("hello there")
+        page.until("return received > 0")
+        page.run("sockets[0].close(4000)")
+        page.until("return sockets.length === 2 && parley.turns[0]?.status === 'completed' && parley.state === 'ready'")
+        disturbed = page.run("return received")
+        page.type("hello there")
+        page.until("return parley.turns[1]?.status === 'completed' && parley.state === 'ready'")
+        assert page.run("return received") == 2 * disturbed  # no sample was lost or repeated
+        first, second = page.run("return parley.turns")
+        assert (first["turn"], second["turn"]) == (1, 2)
+        assert first["reply"] == second["reply"]
+        assert "knows what was said" not in page.text("log")
+
+
 def test_a_new_session_knows_what_was_said(
     parley_server: Server, browser: Callable[..., Any], silent_wav: Path
 ) -> None:
@@ -52,7 +80,7 @@ def test_a_new_session_knows_what_was_said(
         page.open(parley_server.url)
         page.type("My name is Ada.")
         page.until("return parley.turns[0]?.status === 'completed' && parley.state === 'ready'")
-        page.run("sockets[0].close(4000)")
+        page.run(f"{BAD_TOKEN} sockets[0].close(4000)")  # as if the server had forgotten the session
         page.until("return sockets.length === 2 && parley.state === 'ready'")
         assert "Parley knows what was said above." in page.text("log")
         page.run(
@@ -96,10 +124,12 @@ def test_a_microphone_that_was_denied_is_tried_again(parley_server: Server, tmp_
         assert page.run("return document.getElementById('error').hidden")
 
 
-def test_a_page_over_http_from_elsewhere_says_why_there_is_no_sound(parley_server: Server, tmp_path: Path) -> None:
-    with chromium(tmp_path, "--host-resolver-rules=MAP parley.test 127.0.0.1") as page:
+def test_a_page_over_http_from_elsewhere_says_why_there_is_no_sound(tmp_path: Path) -> None:
+    elsewhere = "--host-resolver-rules=MAP parley.test 127.0.0.1"
+    open_to_all = {**SCRIPTED, "PARLEY_OPEN": "true", "PARLEY_HOSTS": "parley.test"}
+    with system(open_to_all) as server, chromium(tmp_path, elsewhere) as page:
         page.look(1280, 800)
-        page.open(parley_server.url.replace("127.0.0.1", "parley.test"))
+        page.open(server.url.replace("127.0.0.1", "parley.test"))
         for _ in range(2):  # at once, and after Start
             assert "only over https or on localhost" in page.text("error")
             assert "ssh -N -L 8000:localhost:" in page.text("error")

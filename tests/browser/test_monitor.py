@@ -176,7 +176,7 @@ def test_a_past_conversation_is_found_by_what_was_said(
         page.type("the word pineapple")
         page.until("return parley.turns[0]?.marks.played && parley.state === 'ready'")
         typed = page.run("return parley.session")
-        link = f"document.querySelector('a[href=\"/monitor/sessions/{typed}\"]')"
+        link = f"document.querySelector('a[href$=\"/monitor/sessions/{typed}\"]')"
         page.run("document.getElementById('timing').open = true")
         page.until(f"return {link}.checkVisibility()")
         listed = "[...document.querySelectorAll('#past tbody a')].map((link) => link.pathname.split('/').pop())"

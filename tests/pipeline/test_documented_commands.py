@@ -32,7 +32,7 @@ from tests.support.free_ports import free_ports
 from tests.support.system import CLASSIC
 from tests.support.waiting import HANG_S
 
-OTHER_LANGUAGES = {"python", "text", "toml", "xml"}
+OTHER_LANGUAGES = {"js", "python", "text", "toml", "xml"}
 SERVICES = 5
 POLL_S = 0.1
 NOT_OURS = re.compile(r"PARLEY_|MAKE|MFLAGS|.*_proxy$", re.IGNORECASE)
@@ -175,6 +175,11 @@ RULES = (
     Rule(r"\.venv/bin/python -m dashboards$", accept_options, "changes files; `make check` compares them"),
     Rule(r"\.venv/bin/python -m spacy download en_core_web_sm$", leave, "downloads a package"),
     Rule(r"\.venv/bin/parley talk --between", accept_options, "takes minutes; tests/pipeline/test_duet.py tests it"),
+    Rule(
+        r"\.venv/bin/parley (forget|roll|replay)",
+        accept_options,
+        "changes what others ask for; tests/pipeline tests them",
+    ),
     Rule(r"\.venv/bin/parley ", run),
     Rule(r"redis-cli ", run),
     Rule(r"curl ", run_curl),

@@ -10,6 +10,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError
 
+from deploy.client.received import Received
 from tests.support.waiting import HANG_S
 
 FRAME = 640
@@ -23,6 +24,7 @@ class Caller:
         self.events: list[dict[str, Any]] = []
         self.audio = bytearray()
         self.closed: tuple[int, str] | None = None
+        self.received = Received()
         self._socket = socket
         self._news = asyncio.Event()
 
@@ -31,6 +33,10 @@ class Caller:
 
     async def send_raw(self, message: str | bytes) -> None:
         await self._socket.send(message)
+
+    def vanish(self) -> None:
+        """Lose the line without a close frame."""
+        self._socket.transport.abort()
 
     async def speak(self, pcm: bytes, silence_s: float = 0.0) -> None:
         """Play the audio in real time, then silence."""
@@ -68,6 +74,26 @@ class Caller:
             if event["type"] == kind and all(event.get(name) == value for name, value in fields.items())
         ]
 
+    def lose_line(self) -> None:
+        """The connection is lost: without a close frame, and with what is on its way."""
+        self._socket.transport.abort()
+
+    @asynccontextmanager
+    async def resumed(self, url: str, **fields: Any) -> AsyncIterator[None]:
+        """Go on with the session at the system at `url`, which may be another edge."""
+        self._socket = await connect(f"ws{url.removeprefix('http')}/ws?rate=16000", compression=None, max_size=None)
+        async with self._socket, asyncio.TaskGroup() as tasks:
+            self.closed = None
+            self.events = [event for event in self.events if event["type"] != "closed"]
+            before = len(self.of("ready"))
+            listening = tasks.create_task(self.listen())
+            await self.send("start_streaming", **self.received.fields(), **fields)
+            await self.where(lambda _: len(self.of("ready")) > before, HANG_S, "ready after the resume")
+            yield
+            await self._socket.close()
+            await asyncio.wait([listening], timeout=5)
+            listening.cancel()
+
     async def listen(self) -> None:
         with suppress(ConnectionClosedError):
             await self._take()
@@ -82,8 +108,10 @@ class Caller:
                 # As an event too, to keep its order among the others.
                 event: dict[str, Any] = {"type": "audio", "offset": len(self.audio) // 2, "pcm": message}
                 self.audio += message
+                self.received.audio(message)
             else:
                 event = json.loads(message)
+                self.received.message(event)
             event["at_s"] = time.monotonic()
             self.events.append(event)
             self._news.set()

@@ -29,9 +29,18 @@ class Line:
     largest_message = 1000
     rate_hz = RATE_HZ
     starts_with = None
+    resumable = None
 
-    def __init__(self, *, can_pause: bool = True, hears: bool = True, content: bool = False, **settings: Any) -> None:
-        self.can_pause = can_pause
+    def __init__(
+        self,
+        *,
+        can_pause: bool = True,
+        shows_failures: bool = True,
+        hears: bool = True,
+        content: bool = False,
+        **settings: Any,
+    ) -> None:
+        self.can_pause, self.shows_failures = can_pause, shows_failures
         self.events: list[ev.Event] = []
         self.closed: tuple[int, str] | None = None
         self.jobs: list[Frame] = []

@@ -67,9 +67,9 @@ class Talk:
 
 
 @asynccontextmanager
-async def talking(url: str, model: str = "parley") -> AsyncIterator[Talk]:
+async def talking(url: str, model: str = "parley", key: str = "any") -> AsyncIterator[Talk]:
     async with (
-        AsyncOpenAI(base_url=f"{url}/v1", api_key="any") as client,
+        AsyncOpenAI(base_url=f"{url}/v1", api_key=key) as client,
         client.realtime.connect(model=model) as connection,
         asyncio.TaskGroup() as tasks,
     ):

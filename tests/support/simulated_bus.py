@@ -9,10 +9,11 @@ import random
 from collections.abc import Callable, Sequence
 
 from shared.audio.voices import ClonedVoice
-from shared.bus.bus import Channel, StopCallback, Target
+from shared.bus.bus import Channel, Guard, StopCallback, Target
 from shared.bus.reader import EntryCallback, Subscription
+from shared.bus.records import SessionState
 from shared.protocol.entry_id import order
-from shared.protocol.frames import Frame, SettingsChanged, codec
+from shared.protocol.frames import Frame, ResumePoint, SessionStarted, SettingsChanged, codec
 from shared.protocol.session import Message, SessionSettings
 from shared.protocol.streams import JOBS, Keys, StreamKind
 from shared.protocol.turn_record import TurnRecord
@@ -32,6 +33,7 @@ class SimulatedBus:
         self.chance, self._delay_s = chance, delay_s
         self.loop = asyncio.get_running_loop()
         self.backlog = 0
+        self.refusing_s = 0.0
         self.on_job: OnJob = lambda stage, stream, entry_id, frame: None
         self.on_stop: list[StopCallback] = []
         self.turns: list[TurnRecord] = []
@@ -39,6 +41,8 @@ class SimulatedBus:
         self._stage_of = {self.keys.jobs(stage): stage for stage in JOBS}
         self._streams: dict[bytes, list[Entry]] = {}
         self._subscriptions: dict[bytes, list[SimulatedSubscription]] = {}
+        self.gone: set[str] = set()
+        """Sessions whose keys have expired."""
         self._settings: dict[str, bytes] = {}
         self._history: dict[str, tuple[Message, ...]] = {}
         self._number = 0
@@ -62,12 +66,14 @@ class SimulatedBus:
 
     # -- streams ----------------------------------------------------------------------------------
 
-    def channel(self, stage: str, session: str, fence: int = 1) -> "SimulatedChannel":
+    def channel(self, stage: str, session: str, fence: int = 1, guard: Guard | None = None) -> "SimulatedChannel":
         return SimulatedChannel(self, stage, session, fence)
 
-    def append(self, target: Target, packed: bytes, fence: int, *, urgent: bool) -> None:
+    def append(self, target: Target, packed: bytes, fence: int, guard: Guard | None, *, urgent: bool) -> None:
         (frame,) = codec.decode_entry(codec.entry([packed]))
         self._add(target.key, fence, frame)
+
+    def limit_life(self, target: Target) -> None: ...
 
     def add(self, place: StreamKind, session: str, fence: int, frame: Frame) -> None:
         """Append one entry, without checking the routes."""
@@ -117,7 +123,7 @@ class SimulatedBus:
     def save_settings(self, session: str, settings: SessionSettings) -> None:
         self._settings[session] = codec.entry([codec.encode(SettingsChanged(settings))])
 
-    def save_history(self, session: str, messages: Sequence[Message]) -> None:
+    def save_history(self, session: str, messages: Sequence[Message], keys: Sequence[str] = ()) -> None:
         self._history[session] = tuple(messages)
 
     async def conversation(self, session: str) -> tuple[SessionSettings, tuple[Message, ...]]:
@@ -132,9 +138,19 @@ class SimulatedBus:
         return self.checkpoints.get(self.keys.session(session))
 
     async def session_lives(self, session: str) -> bool:
-        return True
+        return session not in self.gone
 
     def keep_alive(self, session: str) -> None: ...
+
+    def open_line(self, session: str, line: str, token_hash: str) -> None: ...
+
+    def save_resume_points(self, session: str, points: Sequence[ResumePoint]) -> None: ...
+
+    def expire_soon(self, session: str) -> None: ...
+    def request_listener(self, started: SessionStarted) -> None:
+        self._add(self.keys.jobs("vad"), 1, started)
+
+    def check_alive(self, session: str, on_state: Callable[[SessionState], None]) -> None: ...
 
     def forget(self, session: str) -> None: ...
 

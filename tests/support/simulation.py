@@ -42,7 +42,9 @@ class Client:
     can_pause: bool
     rate_hz: int = RATE_HZ
     largest_message: int = 1 << 20
+    shows_failures: bool = True
     starts_with: SessionSettings | None = None
+    resumable: None = None
     said: dict[int, str] = field(default_factory=dict)
     """The final transcript of each turn."""
     actions: list[act.Action] = field(default_factory=list)

@@ -4,16 +4,18 @@ import asyncio
 import contextlib
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import httpx
+from pydantic import SecretStr
 
-from deploy.local.address import base_url, claim_port
+from deploy.local.address import base_url, open_listener
 from deploy.local.broker import BrokerError, broker_argv, find_program, private_folder, socket_url
+from deploy.local.hang import HangWatch
 from deploy.local.supervisor import Policy, ServiceSpec, StartFailed, Supervisor
 from deploy.local.up import BEYOND_DRAIN_S, BROKER_TIER, HEALTH_TIMEOUT_S, Broker, HealthProbe, service_specs
-from shared.settings import Settings
+from shared.settings import STAGES, Settings
 from tests.support.waiting import HANG_S
 
 __all__ = ["CLASSIC", "SCRIPTED", "BrokerError", "StartFailed", "System", "running_system"]
@@ -84,8 +86,16 @@ def settings_of(env: Mapping[str, str]) -> Settings:
 
 
 @contextlib.asynccontextmanager
-async def running_system(env: Mapping[str, str]) -> AsyncIterator[System]:
+async def running_system(
+    env: Mapping[str, str],
+    change: Callable[[ServiceSpec], ServiceSpec] = lambda spec: spec,
+    workers: int = 1,
+    hung_s: float | None = None,
+) -> AsyncIterator[System]:
     """Start a system on a free port, `env` on top of the environment; stop it in order at the end.
+
+    `change` may run a service in another way. `workers`: of each stage; the second of tts is called `tts-2`. `hung_s`:
+    processes that do not answer for this long are killed; None: nobody looks.
 
     Raises:
         StartFailed: a process died before everything was ready, or the start hangs; the message holds what the
@@ -97,22 +107,38 @@ async def running_system(env: Mapping[str, str]) -> AsyncIterator[System]:
     settings = settings_of(environ)
     journal = Journal()
     program = await find_program(environ.get("PATH"), journal.say)
-    with private_folder() as folder:
+    with private_folder() as folder, contextlib.ExitStack() as held:
         spec = ServiceSpec("broker", broker_argv(program, folder), environ, tier=BROKER_TIER, quiet=True)
         broker = Broker(socket_url(folder), spec, folder)
-        port = claim_port(settings.host, settings.port if "PARLEY_PORT" in env else 0)
+        listener = held.enter_context(open_listener(settings.host, settings.port if "PARLEY_PORT" in env else 0))
+        port = int(listener.getsockname()[1])
         url = base_url(settings.host, port)
-        specs = service_specs(settings, environ, broker, port, text_logs=False)
+        specs = [
+            change(one) for one in service_specs(settings, environ, broker, port, text_logs=False, listener=listener)
+        ]
+        specs += [
+            replace(one, name=f"{one.name}-{number}")
+            for number in range(2, workers + 1)
+            for one in specs
+            if one.name in STAGES
+        ]
         async with httpx.AsyncClient(timeout=HEALTH_TIMEOUT_S, trust_env=False) as client:
             policy = Policy(grace_s=settings.drain_ms / 1000 + BEYOND_DRAIN_S)
-            probe = HealthProbe(client, url, folder)
+            health = HealthProbe(client, url, folder)
+
+            async def probe() -> frozenset[str]:
+                ready = await health()
+                return ready | {one.name for one in specs if one.name.partition("-")[0] in ready}
+
             supervisor = Supervisor(specs, probe=probe, reporter=journal, policy=policy)
-            async with _supervised(supervisor, journal):
+            own = settings.model_copy(update={"redis_url": SecretStr(broker.url)})
+            watch = None if hung_s is None else HangWatch(supervisor, own, url, folder, journal, hung_s)
+            async with _supervised(supervisor, journal, watch):
                 yield System(url, str(program.server), broker.url, journal, supervisor)
 
 
 @contextlib.asynccontextmanager
-async def _supervised(supervisor: Supervisor, journal: Journal) -> AsyncIterator[None]:
+async def _supervised(supervisor: Supervisor, journal: Journal, watch: HangWatch | None) -> AsyncIterator[None]:
     async def run() -> None:
         try:
             await supervisor.run()
@@ -127,7 +153,10 @@ async def _supervised(supervisor: Supervisor, journal: Journal) -> AsyncIterator
                 if not supervisor.up.is_set():
                     states = ", ".join(f"{one.spec.name} {one.state}" for one in supervisor.services)
                     raise StartFailed("\n".join((*journal.lines, f"the system did not start: {states}")))
+                watching = group.create_task(watch.run()) if watch is not None else None
                 yield
+                if watching is not None:
+                    watching.cancel()
             finally:  # before the group ends: it would cancel the supervisor, which would then kill its processes
                 supervisor.stop()
                 await asyncio.wait((running,))

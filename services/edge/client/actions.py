@@ -13,6 +13,21 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class Resume:
+    """Go on with a session whose connection was lost."""
+
+    token: str = field(repr=False)
+    number: int
+    """Of the last event that the client has received; 0: none."""
+    turn: int
+    """The newest turn of whose reply it has received something; 0: none."""
+    samples: int
+    """How much of that reply's audio it has received."""
+    otherwise: tuple["Action", ...] = ()
+    """What to do if the session cannot be resumed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """No more audio follows: commit the speech so far as a turn."""
 
@@ -132,6 +147,6 @@ class Close:
 
 
 Action = (
-    Start | Stop | Audio | Say | Commit | Clear | RequestReply | CancelReply | Played | Configure
+    Start | Resume | Stop | Audio | Say | Commit | Clear | RequestReply | CancelReply | Played | Configure
     | SetHistory | Truncate | GetStats | GetHistory | HangUp | Reset | Send | Close
 )  # fmt: skip

@@ -12,6 +12,18 @@ from services.edge.client.events import Event
 from shared.protocol.session import SessionSettings
 
 
+class Resumable(Protocol):
+    """A protocol in which a client resumes its session after it has lost its connection."""
+
+    def numbered(self, message: str | bytes, number: int) -> str | bytes:
+        """The last message of an event, with the event's number."""
+        ...
+
+    def resume(self, settings: SessionSettings) -> None:
+        """The session began on another connection, and has these settings."""
+        ...
+
+
 class Codec(Protocol):
     """The wire protocol of one connection."""
 
@@ -19,8 +31,15 @@ class Codec(Protocol):
     """Sample rate of `Audio` and `ReplyAudio`. It may change until the first `Audio` is decoded."""
     largest_message: int
     """In bytes or characters; a larger message closes the connection."""
+    shows_failures: bool
+    """The client is told of a turn that failed; else the session says goodbye where nothing of the reply was heard."""
     can_pause: bool
     """The client keeps queued audio on a `Pause` and plays it on a `Resume`; else the session sends it again."""
+
+    @property
+    def resumable(self) -> "Resumable | None":
+        """What more a protocol has whose clients can connect again and resume the session; None: it cannot be resumed."""
+        ...
 
     @property
     def starts_with(self) -> SessionSettings | None:

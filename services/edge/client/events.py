@@ -13,6 +13,12 @@ class Ready:
 
     session_id: str
     settings: SessionSettings
+    resume_token: str = ""
+    """With it a client that has lost its connection resumes the session; empty: it cannot."""
+    resume_s: int = 0
+    """How long after the loss it can do so, in s."""
+    resumed: bool = False
+    """The session began on another connection."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@
 
 from services.edge.client import actions as act
 from services.edge.client import events as ev
-from services.edge.conversation import replies, reply_requests
+from services.edge.conversation import deadline, replies, reply_requests
 from services.edge.conversation.inputs import Stamp
 from services.edge.conversation.state import State
 from shared.protocol import frames as fr
@@ -24,6 +24,7 @@ def say(state: State, action: act.Say, at: Stamp) -> None:
     if state.interruptible:
         replies.interrupt(state, "text", state.newest_turn, at)
     state.idle.person_spoke()
+    deadline.asked(state, at)
     state.publish(fr.TextTyped(action.text, action.options))
 
 
@@ -37,7 +38,7 @@ def clear(state: State, action: act.Clear, at: Stamp) -> None:
 
 
 def request_reply(state: State, action: act.RequestReply, at: Stamp) -> None:
-    reply_requests.request(state, action)
+    reply_requests.request(state, action, at)
 
 
 def cancel_reply(state: State, action: act.CancelReply, at: Stamp) -> None:

@@ -10,9 +10,10 @@ from services.edge.client import actions as act
 from services.edge.client import events as ev
 from services.edge.conversation import effects as fx
 from services.edge.conversation.core import Core
-from services.edge.conversation.inputs import Begin, End, Leave, Stamp, Timer, TimerFired
+from services.edge.conversation.inputs import Begin, End, GoOn, Leave, Restore, Stamp, Timer, TimerFired
 from services.edge.conversation.observer import Observer
 from services.edge.conversation.playout import Playout
+from services.edge.conversation.rebuild import Entry, Rebuild
 from services.edge.conversation.state import State
 from shared.bus.bus import Channel
 from shared.bus.session_store import SessionStore
@@ -32,19 +33,54 @@ class Conversation:
         new_playout: Callable[[], Playout],
         emit: Callable[[ev.Event], None],
         close: Callable[[int, str], None],
+        *,
+        deadline_s: float,
+        shows_failures: bool,
     ) -> None:
-        """`new_playout` makes the playout of the next reply."""
+        """`new_playout` makes the playout of the next reply. `deadline_s`: see `deadline`. `shows_failures`: see `Codec`."""
         self._bus, self._channel, self._session, self._observer = bus, channel, session, observer
         self._emit, self._close = emit, close
         self._loop = asyncio.get_running_loop()
         self._timers: dict[tuple[Timer, int], asyncio.TimerHandle] = {}
-        self._core = Core(session, new_playout, self._loop.time())
+        self._core = Core(session, new_playout, self._loop.time(), deadline_s=deadline_s, shows_failures=shows_failures)
         self._begun = False
 
     def begin(self, settings: SessionSettings) -> None:
         """The session starts: from now on frames are published."""
         self._begun = True
         self._apply(self._core.on(Begin(settings), self._now()))
+
+    def rebuild(self, restore: Restore, entries: Sequence[Entry]) -> list[ev.Event]:
+        """Go on with a session that another edge, or this one, has served: from a resume point, with the entries since.
+
+        Returns all events since the resume point but the audio. `go_on` must follow.
+
+        Raises:
+            TypeError: a frame does not belong into a log.
+        """
+        self._begun = True
+        now = self._now()
+        past = Rebuild(self._core, now)
+        past.run(restore, entries)
+        for frame in past.unwritten():
+            self._channel.publish(frame)
+        for outcome in past.outcomes():
+            self._observer.observe(outcome)
+        for (timer, turn), due_s in past.timers.items():
+            self._start(timer, due_s - now.now_s, turn)
+        return past.events
+
+    def go_on(self, *, whole: bool) -> None:
+        """The client is there. `whole`: the entries since the resume point were complete."""
+        self._apply(self._core.on(GoOn(whole), self._now()))
+        state = self._core.state
+        self._bus.stop(self._session, *state.queue.gate.floor)
+        self._apply([state.record.save()])
+
+    def suspend(self) -> None:
+        """Nothing more is done here. The log goes on without this edge."""
+        self._begun = False
+        self._cancel_all()
 
     def do(self, action: act.Action) -> None:
         self._apply(self._core.on(action, self._now()))
@@ -65,9 +101,7 @@ class Conversation:
 
     def end(self, reason: str) -> None:
         self._apply(self._core.on(End(reason), self._now()))
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        self._cancel_all()
         self._begun = False
 
     def _now(self) -> Stamp:
@@ -84,11 +118,10 @@ class Conversation:
                         self._channel.publish(frame, urgent=urgent)
                 case fx.StopWorkers(turn, revision, only):
                     self._bus.stop(self._session, turn, revision, only=only)
-                case fx.SaveHistory(messages):
-                    self._bus.save_history(self._session, messages)
+                case fx.SaveHistory(messages, keys):
+                    self._bus.save_history(self._session, messages, keys)
                 case fx.StartTimer(timer, delay_s, turn):
-                    self._cancel(timer, turn)
-                    self._timers[timer, turn] = self._loop.call_later(delay_s, self._fire, timer, turn)
+                    self._start(timer, delay_s, turn)
                 case fx.CancelTimer(timer, turn):
                     self._cancel(timer, turn)
                 case fx.Close(code, reason):
@@ -97,6 +130,15 @@ class Conversation:
                     self._observer.observe(effect)
                 case _:
                     self._emit(effect)
+
+    def _start(self, timer: Timer, delay_s: float, turn: int) -> None:
+        self._cancel(timer, turn)
+        self._timers[timer, turn] = self._loop.call_later(delay_s, self._fire, timer, turn)
+
+    def _cancel_all(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
 
     def _cancel(self, timer: Timer, turn: int) -> None:
         if (handle := self._timers.pop((timer, turn), None)) is not None:

@@ -7,16 +7,25 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 from services.edge.client import actions as act
-from services.edge.conversation import barge_in, client_actions, delivery, failures, listening, replies, turns
+from services.edge.conversation import (
+    barge_in,
+    client_actions,
+    delivery,
+    failures,
+    listening,
+    replies,
+    resumption,
+    turns,
+)
 from services.edge.conversation.effects import Effect
-from services.edge.conversation.inputs import Begin, End, Leave, Stamp, Timer, TimerFired
+from services.edge.conversation.inputs import Begin, End, GoOn, Leave, Restore, Stamp, Timer, TimerFired
 from services.edge.conversation.playout import Playout
 from services.edge.conversation.reply import ReplyState
 from services.edge.conversation.state import State
 from shared.protocol import frames as fr
 from shared.protocol.frames import Frame
 
-Input = Frame | act.Action | TimerFired | Begin | Leave | End
+Input = Frame | act.Action | TimerFired | Begin | Restore | GoOn | Leave | End
 
 
 def _own(state: State, what: Frame, at: Stamp) -> None:
@@ -36,6 +45,7 @@ def _end(state: State, what: End, at: Stamp) -> None:
     state.idle.end()
     replies.end(state, what.reason, at)
     state.turns.clear()
+    state.asked_s.clear()
 
 
 def _timer_fired(state: State, what: TimerFired, at: Stamp) -> None:
@@ -47,6 +57,10 @@ def _timer_fired(state: State, what: TimerFired, at: Stamp) -> None:
             barge_in.speech_lasted(state, turn, at)
         case Timer.TRANSCRIPT if turn is not None:
             turns.presume_words(state, turn, at)
+        case Timer.DEADLINE if turn is not None:
+            failures.deadline_of_turn(state, turn, at)
+        case Timer.DEADLINE if not what.turn:
+            failures.deadline_of_request(state, at)
         case Timer.IDLE:
             state.do(state.idle.waited(state.settings, at.now_s, silent=state.is_silent))
         case Timer.GOODBYE:
@@ -65,7 +79,9 @@ HANDLERS: dict[type, Callable[[State, Any, Stamp], None]] = {
     fr.TranscriptFinal: listening.transcript_final,
     fr.TurnAudioReady: listening.turn_audio_ready,
     fr.StageFailed: failures.stage_failed,
-    **dict.fromkeys((fr.SessionStarted, fr.SessionEnded, fr.TurnInterrupted, fr.PlayedOut), _own),
+    fr.TurnInterrupted: resumption.interrupted,
+    fr.PlayedOut: resumption.played_out,
+    **dict.fromkeys((fr.SessionStarted, fr.SessionEnded, fr.SessionResumed), _own),
     act.Configure: client_actions.configure,
     act.Stop: client_actions.stop,
     act.Say: client_actions.say,
@@ -80,6 +96,8 @@ HANDLERS: dict[type, Callable[[State, Any, Stamp], None]] = {
     act.Reset: client_actions.reset,
     TimerFired: _timer_fired,
     Begin: _begin,
+    Restore: resumption.restore,
+    GoOn: resumption.go_on,
     Leave: _leave,
     End: _end,
 }
@@ -89,18 +107,30 @@ HANDLERS: dict[type, Callable[[State, Any, Stamp], None]] = {
 class Core:
     """One conversation, as values in and values out."""
 
-    def __init__(self, session: str, new_playout: Callable[[], Playout], began_s: float) -> None:
-        """`new_playout` makes the playout of the next reply, `began_s` is the time of the session's first sample."""
-        self.state = State(session, new_playout, began_s)
+    def __init__(
+        self,
+        session: str,
+        new_playout: Callable[[], Playout],
+        began_s: float,
+        *,
+        deadline_s: float,
+        shows_failures: bool,
+    ) -> None:
+        """`new_playout` makes the playout of the next reply, `began_s` is the time of the session's first sample.
+        `deadline_s`: see `deadline`; `shows_failures`: see `Codec`."""
+        self.state = State(session, new_playout, began_s, deadline_s, shows_failures)
 
     def on(self, what: Input, at: Stamp) -> list[Effect]:
-        """What follows from this fact, action or timer, in order.
+        """What follows from this fact, action or timer, in order. A frame that does not belong into a log is ignored: a later
+        release may write it there.
 
         Raises:
-            TypeError: this frame does not belong into a session's log, or this action not to a conversation.
+            TypeError: this action does not belong to a conversation.
         """
         state = self.state
         if (handler := HANDLERS.get(type(what))) is None:
+            if isinstance(what, fr.Frame):
+                return []
             raise TypeError(f"{type(what).__name__} is not an input of a conversation")
         reply = state.reply
         if reply is not None and reply.ended and reply.state is ReplyState.PLAYING and reply.played_out(at.now_s):

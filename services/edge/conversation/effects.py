@@ -36,6 +36,8 @@ class SaveHistory:
     """Replace the copy of the history that chat models read."""
 
     messages: Sequence[Message]
+    keys: Sequence[str] = ()
+    """The key of each message."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
-"""A stage has given up on a turn: what that means for the turn and its reply. Pure."""
+"""A stage has given up on a turn, or does not answer: what that means for the turn and its reply. Pure."""
 
 from services.edge.client import events as ev
-from services.edge.conversation import outcome, replies, reply_requests, turns
-from services.edge.conversation.inputs import Stamp
+from services.edge.conversation import deadline, outcome, replies, reply_requests, turns
+from services.edge.conversation.effects import StartTimer
+from services.edge.conversation.inputs import Stamp, Timer
 from services.edge.conversation.state import State
 from services.edge.conversation.turn_machine import TurnState, UserTurn
 from shared.protocol.frames import StageFailed
@@ -12,23 +13,53 @@ def stage_failed(state: State, fact: StageFailed, at: Stamp) -> None:
     turn = state.turns.get(fact.turn)
     if fact.stage == "asr":
         if turn is not None and turn.spoken and turn.awaits_words and fact.revision >= turn.revision:
-            lost_words(state, turn, fact.message, at)
+            lost_words(state, turn, _gave_up(fact), at)
         return
     if turn is not None and not turn.is_accepted:
         replies.fail(state, fact.turn, fact.revision, at)  # it was prepared: it is made again if it is wanted
     elif fact.turn <= state.newest_turn and not _is_superseded(state, fact):
-        _tell(state, fact.stage, fact.message, fact.turn)
+        state.emit(ev.Failed("stage_failed", _gave_up(fact), fact.turn))
         replies.fail(state, fact.turn, fact.revision, at)
 
 
-def lost_words(state: State, turn: UserTurn, message: str, at: Stamp) -> None:
-    """There will be no transcript of the turn's revision."""
+def deadline_of_turn(state: State, turn: UserTurn, at: Stamp) -> None:
+    """The turn's timer has fired: give it up if nothing of it has arrived since the timer was started."""
+    stage = deadline.stage_due(state, turn)
+    if not stage:
+        return
+    reply = deadline.reply_to(state, turn)
+    if left_s := deadline.left_s(state, max(turn.progress_s, reply.progress_s if reply else 0.0), at):
+        state.effects.append(StartTimer(Timer.DEADLINE, left_s, turn.number))
+        return
+    message = _unanswered(state, stage)
+    if stage == "asr":
+        lost_words(state, turn, message, at, "turn_deadline")
+        return
+    revision = turn.revision if reply is None else reply.revision
+    state.emit(ev.Failed("turn_deadline", message, turn.number))
+    replies.fail(state, turn.number, revision, at)
+    state.stop_workers(turn.number, revision + 1, only=True)
+
+
+def deadline_of_request(state: State, at: Stamp) -> None:
+    """The timer of what was typed or requested has fired: the vad stage may not have made a turn of it."""
+    if not state.asked_s:
+        return
+    if left_s := deadline.left_s(state, state.asked_s[0], at):
+        state.effects.append(StartTimer(Timer.DEADLINE, left_s))
+        return
+    state.asked_s.clear()
+    state.emit(ev.Failed("turn_deadline", _unanswered(state, "vad")))
+
+
+def lost_words(state: State, turn: UserTurn, message: str, at: Stamp, code: str = "stage_failed") -> None:
+    """There will be no transcript of the turn's revision: the client is told this message, now or when the turn is over."""
     turn.words_lost = True
     if turn.omni:  # the reply needs no transcript
-        _tell(state, "asr", message)
+        state.emit(ev.Failed(code, message))
         turns.presume_words(state, turn, at)
         outcome.forget(state, turn)
-        reply_requests.try_again(state)
+        reply_requests.try_again(state, at)
         return
     match turn.state:
         case TurnState.SPEAKING | TurnState.PAUSED:
@@ -37,10 +68,10 @@ def lost_words(state: State, turn: UserTurn, message: str, at: Stamp) -> None:
             return
         case TurnState.AWAITING_TRANSCRIPT:
             _give_up(state, turn, at)
-    _tell(state, "asr", message, turn.number)
+    state.emit(ev.Failed(code, message, turn.number))
     replies.fail(state, turn.number, turn.revision, at)
     outcome.forget(state, turn)
-    reply_requests.try_again(state)
+    reply_requests.try_again(state, at)
 
 
 def _give_up(state: State, turn: UserTurn, at: Stamp) -> None:
@@ -58,5 +89,9 @@ def _is_superseded(state: State, fact: StageFailed) -> bool:
     return reply is not None and reply.revision != fact.revision
 
 
-def _tell(state: State, stage: str, message: str, turn: int = 0) -> None:
-    state.emit(ev.Failed("stage_failed", f"{stage} gave up: {message}", turn))
+def _gave_up(fact: StageFailed) -> str:
+    return f"{fact.stage} gave up: {fact.message}"
+
+
+def _unanswered(state: State, stage: str) -> str:
+    return f"the {stage} stage has not answered for {state.deadline_s:g} s"

@@ -16,13 +16,18 @@ class Conversation:
 
     def __init__(self) -> None:
         self._entries: list[tuple[str, Message]] = []
+        self._chars = 0
 
     def messages(self) -> Sequence[Message]:
         return [message for _, message in self._entries]
 
+    def keys(self) -> Sequence[str]:
+        return [key for key, _ in self._entries]
+
     def put(self, key: str, message: Message, after: str | None = None) -> None:
         """Add a message, or replace the one under this key where it stands. `after`: a key, "" for the front, None for the end."""
         if (at := self._find(key)) is not None:
+            self._chars += _length(message) - _length(self._entries[at][1])
             self._entries[at] = (key, message)
             return
         before = -1 if after == "" else self._find(after)
@@ -42,21 +47,22 @@ class Conversation:
 
     def remove(self, key: str) -> None:
         if (at := self._find(key)) is not None:
-            del self._entries[at]
+            self._delete(slice(at, at + 1))
 
     def clear(self) -> None:
-        self._entries.clear()
+        self._delete(slice(None))
 
     def _insert(self, at: int, key: str, message: Message) -> None:
         """Add a message, and forget the oldest ones beyond the limits."""
         self._entries.insert(at, (key, message))
-        del self._entries[:-LIMIT]
-        over = sum(_length(kept) for _, kept in self._entries) - LIMIT_CHARS
-        place = 0
-        while over > 0 and place < len(self._entries) - 1:
-            over -= _length(self._entries[place][1])
-            place += 1
-        del self._entries[:place]
+        self._chars += _length(message)
+        self._delete(slice(0, max(0, len(self._entries) - LIMIT)))
+        while self._chars > LIMIT_CHARS and len(self._entries) > 1:
+            self._delete(slice(0, 1))
+
+    def _delete(self, places: slice) -> None:
+        self._chars -= sum(_length(message) for _, message in self._entries[places])
+        del self._entries[places]
 
     def _find(self, key: str | None) -> int | None:
         return next((at for at in reversed(range(len(self._entries))) if self._entries[at][0] == key), None)

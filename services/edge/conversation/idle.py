@@ -23,6 +23,7 @@ class IdleMonitor:
         self._began_s = self._since_s = began_s
         self._prompts = 0
         self._leaving: Leave | None = None
+        self._ended = False
 
     def greet(self, settings: SessionSettings, now_s: float) -> Iterator[Effect]:
         if settings.greeting:
@@ -59,7 +60,7 @@ class IdleMonitor:
 
     def leave(self, settings: SessionSettings, leave: Leave) -> Iterator[Effect]:
         """Say goodbye, and close the line once that was heard."""
-        if self._leaving is not None:
+        if self._leaving is not None or self._ended:
             return
         self._leaving = leave
         yield CancelTimer(Timer.IDLE)
@@ -74,7 +75,7 @@ class IdleMonitor:
             yield Close(self._leaving.code, self._leaving.reason)
 
     def end(self) -> None:
-        self._leaving = None
+        self._leaving, self._ended = None, True
 
 
 def _say(text: str | None) -> Publish:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
+from shared.protocol.frames import History, ResumePoint
 from shared.protocol.session import SessionSettings
 
 
@@ -31,6 +32,8 @@ class Timer(Enum):
     """More of the turn's reply can be sent, or it was played to its end."""
     IDLE = "idle"
     """Nobody has said anything for a while."""
+    DEADLINE = "deadline"
+    """Nobody has worked on the turn for too long; turn 0: on what the client typed or requested."""
     GOODBYE = "goodbye"
     """The goodbye takes too long."""
 
@@ -48,6 +51,28 @@ class Begin:
     """The session starts; the agent may greet."""
 
     settings: SessionSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Go on from a resume point of a session that another edge has served. Until `GoOn`, entries of the log are those that
+    followed it, and no more audio is released than the client has received."""
+
+    settings: SessionSettings
+    point: ResumePoint
+    history: History
+    turn: int
+    """The newest turn of whose reply the client has received something; 0: none."""
+    samples: int
+    """How much of its audio, at the client's rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoOn:
+    """The log is caught up, and the client is there."""
+
+    whole: bool
+    """False: entries of the log were lost. What they began is given up."""
 
 
 @dataclass(frozen=True, slots=True)

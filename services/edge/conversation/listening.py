@@ -1,7 +1,7 @@
 """What the log says of the person's turns: one function for each fact of the vad and asr stages. Pure."""
 
 from services.edge.client import events as ev
-from services.edge.conversation import barge_in, failures, replies, reply_requests, speculation, turns
+from services.edge.conversation import barge_in, deadline, failures, replies, reply_requests, speculation, turns
 from services.edge.conversation.effects import Count, Tally
 from services.edge.conversation.inputs import Stamp
 from services.edge.conversation.state import State
@@ -59,6 +59,8 @@ def turn_committed(state: State, fact: fr.TurnCommitted, at: Stamp) -> None:
     detected, spoken = state.settings.detect_turns, fact.end > fact.start
     if spoken:
         reply_requests.commit_answered(state)
+    elif state.asked_s:
+        state.asked_s.popleft()
     turn = state.turns.setdefault(fact.turn, UserTurn(fact.turn, spoken=spoken))
     if not turn.change(TurnSignal.COMMIT):
         return
@@ -73,12 +75,13 @@ def turn_committed(state: State, fact: fr.TurnCommitted, at: Stamp) -> None:
     turns.settle(state, turn, at)
     if turn.failure:
         failures.lost_words(state, turn, turn.failure, at)
+    deadline.watch(state, turn, at)
 
 
 def turn_discarded(state: State, fact: fr.TurnDiscarded, at: Stamp) -> None:
     if fact.reason == fr.EMPTY:
         reply_requests.commit_answered(state)
-        reply_requests.try_again(state)
+        reply_requests.try_again(state, at)
     elif (turn := state.turns.get(fact.turn)) is not None:
         state.newest_over = max(state.newest_over, fact.turn)
         turns.discard(state, turn, fact.reason, at)
@@ -107,6 +110,7 @@ def transcript_final(state: State, fact: fr.TranscriptFinal, at: Stamp) -> None:
     ):
         return
     turn.transcript, turn.words_lost, turn.failure = fact, False, ""
+    turn.progress_s = at.now_s
     turn.report.mark("transcript", at.logged_ms)
     match turn.state:
         case TurnState.SPEAKING | TurnState.PAUSED:
@@ -125,7 +129,7 @@ def _words_of_an_accepted_turn(state: State, turn: UserTurn, at: Stamp) -> None:
     is_answered_as_it_sounds = turn.omni and turn.wants_reply
     if turn.spoken and not turn.text and not is_answered_as_it_sounds and state.queue.waits(turn.number):
         turns.had_no_words(state, turn, at)
-    reply_requests.try_again(state)
+    reply_requests.try_again(state, at)
 
 
 def turn_audio_ready(state: State, fact: fr.TurnAudioReady, at: Stamp) -> None:

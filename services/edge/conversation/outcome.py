@@ -1,7 +1,7 @@
 """The outcome of a turn: each turn that is to be answered has exactly one. Pure."""
 
 from services.edge.conversation.effects import TurnEnded
-from services.edge.conversation.inputs import Stamp
+from services.edge.conversation.inputs import Leave, Stamp
 from services.edge.conversation.reply import Reply
 from services.edge.conversation.state import State
 from services.edge.conversation.turn_machine import TurnSignal, TurnState, UserTurn
@@ -46,6 +46,8 @@ def _answer(state: State, number: int, outcome: str, revision: int, heard_ms: in
         )
     )
     forget(state, turn)
+    if outcome == "failed" and not heard_ms and not (state.shows_failures or state.has_reply):
+        state.do(state.idle.leave(state.settings, Leave(1011, "a turn has failed")))
 
 
 def expect_no_reply(state: State, turn: UserTurn) -> None:

@@ -20,6 +20,8 @@ INAUDIBLE_S = 0.005
 """A gap shorter than this is not an underrun: a resampler holds this much back until the last sentence is known."""
 SLICES_PER_S = 5
 """Audio that is sent again is cut into slices of this length."""
+ALL = 2**62
+"""More samples than any reply has."""
 WAITING_LIMIT = 4_000
 """Slices that wait for an earlier one; more are dropped, and arrive again with the slice that fills the gap."""
 
@@ -70,6 +72,7 @@ class Playout:
         self._heard = 0  # samples played at `_heard_at_s`; it goes on from there
         self._heard_at_s: float | None = None
         self._reported = False
+        self._restricted: int | None = None
         self._kept: deque[bytes] | None = deque() if keeps else None  # what was sent, from `_kept_from` on
         self._kept_from = 0
 
@@ -105,6 +108,11 @@ class Playout:
         self._advance()
 
     @property
+    def next_sentence(self) -> int:
+        """Index of the first sentence that has not arrived completely."""
+        return self._current
+
+    @property
     def fully_received(self) -> bool:
         return self._expected is not None and self._current >= self._expected
 
@@ -124,9 +132,12 @@ class Playout:
             missed = self.received_samples - self.sent > INAUDIBLE_S * self.rate_hz
             self.underruns += self.sent > 0 and missed and not self._restarted
             self._heard, self._heard_at_s = heard, now_s
-        room = self._ahead - (self.sent - heard)
+        room = self._ahead - (self.sent - heard) if self._restricted is None else self._restricted - self.sent
         while self._ready and room > 0:
             pcm = self._ready.popleft()
+            if self._restricted is not None and len(pcm) // 2 > room:
+                self._ready.appendleft(pcm[2 * room :])
+                pcm = pcm[: 2 * room]
             released.append(pcm)
             self.sent += len(pcm) // 2
             room -= len(pcm) // 2
@@ -141,10 +152,19 @@ class Playout:
 
     def wait_s(self, now_s: float) -> float | None:
         """How long until more may be sent; None if nothing waits."""
-        if not self._ready or self.paused:
+        if not self._ready or self.paused or self._restricted is not None:
             return None
         excess = self.sent - self.heard(now_s) - self._ahead
         return max(0.01, excess / self.rate_hz + 0.02)
+
+    def restrict(self, samples: int) -> None:
+        """Release just these first samples, which the client has received already, as soon as they are there."""
+        self._restricted = samples
+
+    def lift(self) -> None:
+        """Release what follows. The silence since then is not an underrun."""
+        self._restricted = None
+        self._restarted = True
 
     # -- what was heard ---------------------------------------------------------------------------
 

@@ -23,6 +23,14 @@ class Record:
     def messages(self) -> Sequence[Message]:
         return self._conversation.messages()
 
+    def restore(self, messages: Sequence[Message], keys: Sequence[str]) -> None:
+        """Put the messages of an earlier record in, each under its key."""
+        for at, message in enumerate(messages):  # an older release kept no keys
+            self._conversation.put(keys[at] if at < len(keys) else f"earlier_{at}", message)
+
+    def save(self) -> SaveHistory:
+        return SaveHistory(self._conversation.messages(), self._conversation.keys())
+
     def texts(self, turn: int) -> tuple[str, str]:
         """What the person said in this turn, and what was heard of the reply to it."""
         messages = [message for message in self._conversation.messages() if message.turn == turn]
@@ -41,7 +49,7 @@ class Record:
     def said(self, turn: int, text: str) -> SaveHistory:
         """The person said, or typed, this; the reply may be on record already."""
         self._conversation.put_said(turn, Message("user", text, turn))
-        return self._save()
+        return self.save()
 
     def heard(self, reply: Reply, samples: int) -> SaveHistory:
         """The person heard this much of the reply. A reply of which nothing was heard is not on record, unless it asked
@@ -52,7 +60,7 @@ class Record:
         interrupted = not (reply.text_done and text == reply.text)
         message = Message("assistant", text, reply.turn, interrupted)
         self._conversation.put(reply_key(reply.turn), message, after=user_key(reply.turn))
-        return self._save()
+        return self.save()
 
     def forget(self, reply: Reply) -> SaveHistory:
         """Nothing of this reply is on record, for now or for good; the place before its calls is kept."""
@@ -60,7 +68,7 @@ class Record:
             self._conversation.put(reply_key(reply.turn), Message("assistant", "", reply.turn))
         else:
             self._conversation.remove(reply_key(reply.turn))
-        return self._save()
+        return self.save()
 
     def called(self, turn: int, calls: Sequence[ToolCall]) -> tuple[tuple[ToolCall, ...], SaveHistory]:
         """The reply to this turn asks for tools. Returns the calls, each under an id that no other call has."""
@@ -73,7 +81,7 @@ class Record:
             unique.append(replace(call, id=call_id))
             self._conversation.put(call_key(call_id), Message("assistant", "", turn, calls=(unique[-1],)), after=after)
             after = call_key(call_id)
-        return tuple(unique), self._save()
+        return tuple(unique), self.save()
 
     def edit(self, action: act.SetHistory, turn: int) -> SaveHistory:
         """The client puts a message in, in this turn, or takes one out."""
@@ -82,11 +90,8 @@ class Record:
             self._conversation.put(action.key, message, action.after)
         else:
             self._conversation.remove(action.key)
-        return self._save()
+        return self.save()
 
     def clear(self) -> SaveHistory:
         self._conversation.clear()
-        return self._save()
-
-    def _save(self) -> SaveHistory:
-        return SaveHistory(self._conversation.messages())
+        return self.save()

@@ -21,6 +21,7 @@ def voice_chunk(state: State, frame: fr.VoiceChunk, at: Stamp) -> None:
     is_playing = reply is not None and frame.turn == reply.turn and frame.revision == reply.revision
     if (reply is None or not is_playing or reply.failed) and (reply := _wanted(state, frame)) is None:
         return
+    reply.progress_s = at.now_s
     reply.mark("voice", at.logged_ms)
     playout = reply.playout
     late = playout.late
@@ -37,6 +38,7 @@ def reply_frame(state: State, frame: ReplyFrame, at: Stamp) -> None:
     """Anything else of a reply."""
     if (reply := _wanted(state, frame)) is None:
         return
+    reply.progress_s = at.now_s
     match frame:
         case fr.ReplyStarted():
             reply.prompt_hash, reply.voiced = frame.prompt_hash, frame.voiced

@@ -85,6 +85,8 @@ class Reply:
     """How it ended: see `events.ReplyEnded`."""
     timer_runs: bool = False
     """The timer `REPLY` is started."""
+    progress_s: float = 0.0
+    """When something of it last arrived."""
     marks: dict[str, int] = field(default_factory=dict)
     """Broker's clock, in ms, at which its parts were first there."""
 

@@ -6,7 +6,7 @@ was accepted.
 
 from collections.abc import Callable
 
-from services.edge.conversation.playout import Playout
+from services.edge.conversation.playout import ALL, Playout
 from services.edge.conversation.reply import Reply, ReplySignal, ReplyState
 from shared.protocol.turns import TurnGate
 
@@ -23,6 +23,7 @@ class ReplyQueue:
         self.gate = TurnGate()
         self._new_playout = new_playout
         self._replies: dict[int, Reply] = {}
+        self._received: tuple[int, int] | None = None
 
     def find(self, turn: int, revision: int) -> Reply | None:
         """The reply that a frame belongs to, made if need be; None if it is stale."""
@@ -80,6 +81,16 @@ class ReplyQueue:
         del self._replies[reply.turn]
         self.gate.advance(reply.turn, reply.revision)
 
+    def restrict(self, turn: int, samples: int) -> None:
+        """A client has received this many samples of the reply to this turn, all of earlier and nothing of later replies: no
+        reply releases more until `lift`."""
+        self._received = (turn, samples)
+
+    def lift(self) -> None:
+        self._received = None
+        for reply in self._replies.values():
+            reply.playout.lift()
+
     def supersede(self, turn: int, revision: int) -> bool:
         """Earlier revisions of this turn are stale. Returns whether a reply to one of them was dropped."""
         self.gate.supersede(turn, revision)
@@ -103,6 +114,9 @@ class ReplyQueue:
         if (replaced := self._replies.get(turn)) is not None:
             replaced.change(ReplySignal.INTERRUPT)
         reply = self._replies[turn] = Reply(turn, revision, self._new_playout())
+        if self._received is not None:
+            newest, samples = self._received
+            reply.playout.restrict(samples if turn == newest else ALL if turn < newest else 0)
         return reply
 
     def _drop(self, reply: Reply) -> None:

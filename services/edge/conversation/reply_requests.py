@@ -3,23 +3,26 @@
 from dataclasses import replace
 
 from services.edge.client import actions as act
+from services.edge.conversation import deadline
+from services.edge.conversation.inputs import Stamp
 from services.edge.conversation.state import State
 from shared.protocol.frames import ReplyRequested
 
 
-def request(state: State, action: act.RequestReply) -> None:
+def request(state: State, action: act.RequestReply, at: Stamp) -> None:
     """Reply as soon as everything is understood. A newer request replaces one that waits."""
     if state.open_commits or not _is_understood(state):
         state.waiting_request = action
     else:
+        deadline.asked(state, at)
         state.publish(ReplyRequested(replace(action.options, wants_reply=True)))
 
 
-def try_again(state: State) -> None:
+def try_again(state: State, at: Stamp) -> None:
     """Something was understood."""
     waiting, state.waiting_request = state.waiting_request, None
     if waiting is not None:
-        request(state, waiting)
+        request(state, waiting, at)
 
 
 def commit_answered(state: State) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from services.edge.conversation import deadline
 from services.edge.conversation.effects import Count, Tally
 from services.edge.conversation.inputs import Stamp
 from services.edge.conversation.reply import Reply
@@ -33,6 +34,7 @@ def redo(state: State, reply: Reply, at: Stamp) -> None:
     again = state.queue.redo(reply)
     state.effects.append(Count(Tally.SPECULATION_REDONE))
     turn.report.mark("asked", at.now_ms)
+    deadline.watch(state, turn, at)
     outdate(state, again.turn, again.revision)
     assert turn.committed is not None  # noqa: S101 - an accepted turn is over
     options, at_revision = turn.committed.options, again.revision

@@ -1,5 +1,6 @@
 """All that the core of a conversation knows, and the list of effects that its functions write to. Pure."""
 
+from collections import deque
 from collections.abc import Callable, Iterable
 
 from services.edge.client import actions as act
@@ -16,8 +17,15 @@ from shared.protocol.session import SessionSettings
 
 
 class State:
-    def __init__(self, session: str, new_playout: Callable[[], Playout], began_s: float) -> None:
-        self.session = session
+    def __init__(
+        self,
+        session: str,
+        new_playout: Callable[[], Playout],
+        began_s: float,
+        deadline_s: float,
+        shows_failures: bool,
+    ) -> None:
+        self.session, self.deadline_s, self.shows_failures = session, deadline_s, shows_failures
         self.settings = SessionSettings()
         self.effects: list[Effect] = []
 
@@ -30,6 +38,8 @@ class State:
         self.accepted_turns = 0
         self.open_commits = 0
         """Commits of the client that the log has not answered yet."""
+        self.asked_s: deque[float] = deque()
+        """When the client typed or requested what is not a turn yet."""
         self.waiting_request: act.RequestReply | None = None
         """The newest request for a reply; it waits until what was said before is understood."""
 
@@ -41,6 +51,8 @@ class State:
         self.paused_by_turn = 0
         """The turn whose speech keeps the agent silent; 0: none. No reply plays or begins meanwhile."""
         self.interrupted_replies = 0
+        self.received_turn = 0
+        """After a reconnection: the newest turn of whose reply the client had received something."""
         self.stale_frames = 0
 
         self.record = Record()
@@ -72,6 +84,11 @@ class State:
     def is_silent(self) -> bool:
         """Nobody speaks, and nothing is due to be said."""
         return not self.has_reply and not self.has_open_turn
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Silent, and no client waits for what it asked for: the conversation can be resumed from here."""
+        return self.is_silent and not self.open_commits and self.waiting_request is None
 
     @property
     def interruptible(self) -> bool:

@@ -69,6 +69,8 @@ class UserTurn:
     """Where the audio of this revision is, once it was given to the chat model."""
     speculated: bool = False
     """Its transcript, or sound, was handed on before the commit: the reply was begun early."""
+    progress_s: float = 0.0
+    """When it was over, its transcript arrived, or its reply was asked for again."""
     report: TurnReport = field(default_factory=TurnReport)
 
     # -- speech into a reply --

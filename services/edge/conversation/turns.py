@@ -29,7 +29,7 @@ def settle(state: State, turn: UserTurn, at: Stamp) -> None:
         turn.over_reply = False
     accept(state, turn, at)
     if turn.transcript is not None or turn.omni:
-        reply_requests.try_again(state)
+        reply_requests.try_again(state, at)
 
 
 def presume_words(state: State, turn: UserTurn, at: Stamp) -> None:
@@ -91,7 +91,7 @@ def discard(state: State, turn: UserTurn, reason: str, at: Stamp) -> None:
     state.turns.pop(turn.number, None)
     state.emit(ev.TurnDropped(turn.number, reason))
     replies.reject(state, turn.number, at)
-    reply_requests.try_again(state)
+    reply_requests.try_again(state, at)
 
 
 def spoken_ms(fact: TurnCommitted) -> int:

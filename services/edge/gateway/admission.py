@@ -3,18 +3,29 @@
 import asyncio
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
+import structlog
+
 from services.edge.gateway.abilities import Abilities
+from services.edge.gateway.forecast import StageForecast
 from shared.bus.bus import Bus
 from shared.bus.leases import StageStatus, stage_status
 from shared.bus.status import BrokerStatus, broker_status
+from shared.bus.versions import eviction_problem
 from shared.observability import metrics
+from shared.protocol.session import OMNI, SessionSettings
 from shared.settings import STAGES, Settings
 
+log = structlog.get_logger()
+
 PERIOD_S = 0.5
+BEHIND_S = 2.0
+"""The queue age is averaged over about this time: a queue that is worked off at once is no reason to refuse anybody."""
+RETRY_AFTER_S = 5
+"""When a refused client may try again."""
 BROKER_EVERY = 10
 """Readings of the stages per reading of the broker's own status."""
 
@@ -30,9 +41,16 @@ class Refusal(NamedTuple):
     """Why a new session is refused."""
 
     code: str
-    """The label of the metric: stopping, broker, full, no_worker or behind."""
+    """The label of the metric: stopping, broker, full, no_worker, behind or busy."""
     message: str
     """The text for the client."""
+
+
+def stages_of(settings: SessionSettings) -> tuple[str, ...]:
+    """The stages that a session with these settings needs. A turn that is answered as it sounds needs neither transcript nor voice."""
+    if settings.route == OMNI:
+        return ("vad", "llm")
+    return STAGES if settings.spoken else ("vad", "asr", "llm")
 
 
 NO_BROKER = Refusal("broker", "the broker is not reachable")
@@ -46,6 +64,9 @@ class Admission:
         self._settings, self._check, self._checked = settings, check, False
         self._stages: dict[str, StageStatus] = {}
         self._engines: dict[str, str] = {}
+        self._forecasts: dict[str, StageForecast] = {stage: StageForecast() for stage in STAGES if stage != "vad"}
+        self._behind_ms: dict[str, float] = dict.fromkeys(STAGES, 0.0)
+        self._read_s = -math.inf
         self.broker: BrokerStatus | None = None
         """The last reading, up to 5 s old; None without a broker."""
         self._cloned: list[str] = []
@@ -61,8 +82,7 @@ class Admission:
             for number in itertools.count():
                 await self.refresh(bus)
                 if number % BROKER_EVERY == 0:
-                    self.broker = await broker_status(bus)
-                    _export_status(self.broker)
+                    self._show_broker(await broker_status(bus))
                 await asyncio.sleep(PERIOD_S)
         finally:
             self._stages, self.broker = {}, None
@@ -70,8 +90,17 @@ class Admission:
             for gauge in BROKER_GAUGES:  # a stale value would win: alerts take the maximum over all edges
                 gauge.clear()
 
+    def _show_broker(self, broker: BrokerStatus) -> None:
+        """Export the reading, and log a wrong memory policy once."""
+        problem = eviction_problem(broker.eviction_policy)
+        if problem and (self.broker is None or self.broker.eviction_policy != broker.eviction_policy):
+            log.warning("broker is set up wrongly", reason=problem)
+        self.broker = broker
+        _export_status(broker)
+
     async def refresh(self, bus: Bus) -> None:
         self._stages = {stage: await stage_status(bus, stage) for stage in STAGES}
+        self._note_load()
         self._engines = {stage: _engines(status) for stage, status in self._stages.items()}
         for stage, status in self._stages.items():
             metrics.ready_workers.labels(stage).set(len(status.workers))
@@ -85,18 +114,44 @@ class Admission:
                 raise
             self._checked = True
 
-    def refusal(self) -> Refusal | None:
-        """Why no session can be accepted now; None if one can."""
+    def _note_load(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        period_s, self._read_s = now_s - self._read_s, now_s
+        keep = math.exp(-period_s / BEHIND_S)
+        for stage, status in self._stages.items():
+            self._behind_ms[stage] = keep * self._behind_ms[stage] + (1 - keep) * status.queue_age_ms
+        for stage, forecast in self._forecasts.items():
+            forecast.note(self._stages[stage].in_hand, self._stages["vad"].in_hand, min(period_s, PERIOD_S))
+
+    def refusal(self, needed: Collection[str] = STAGES, sessions: int = 0) -> Refusal | None:
+        """Why no session that needs these stages can be accepted now; None if one can.
+
+        `sessions`: those of this edge. Some have begun since the last reading.
+        """
         if not self._stages:
             return NO_BROKER
+        sessions = max(sessions, self._stages["vad"].in_hand)
         for stage, status in self._stages.items():
+            if stage not in needed:
+                continue
             if not status.workers:
                 wait = status.wait
                 why = f": it waits for {wait.awaited} ({wait.reason})" if wait else ""
                 return Refusal("no_worker", f"no {stage} worker is ready{why}")
-            if status.queue_age_ms > self._settings.queue_age_limit_ms:
+            if min(status.queue_age_ms, self._behind_ms[stage]) > self._settings.queue_age_limit_ms:
                 return Refusal("behind", f"the oldest {stage} job has waited for {status.queue_age_ms} ms")
+            if sessions and self._is_busy(stage, status, sessions + 1):
+                return Refusal("busy", f"the {stage} stage has no room for one more session than {sessions}")
         return None
+
+    def _is_busy(self, stage: str, status: StageStatus, sessions: int) -> bool:
+        """Whether this many sessions would keep the stage busier than allowed. Unknown slots count as enough."""
+        slots = sum(int(load.get("slots", 0)) for load in status.loads.values())
+        if not slots:
+            return False
+        if stage == "vad":  # a session keeps a slot as long as it lives
+            return sessions > slots
+        return self._forecasts[stage].busy(sessions) > self._settings.load_limit * slots
 
     def statuses(self) -> dict[str, StageStatus]:
         """The last status of each stage; empty without a broker."""

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from fastapi.responses import JSONResponse
 
+from services.edge.access.denied import Denied
+
 
 def error_response(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """`{"error": {"type", "code", "message"}}`; the type says whether the server or the request is at fault."""
@@ -11,9 +13,5 @@ def error_response(status: int, code: str, message: str, headers: Mapping[str, s
     return JSONResponse({"error": {"type": kind, "code": code, "message": message}}, status, headers)
 
 
-class Refused(Exception):
-    """The request is refused with this HTTP status, code and message; `create_app` makes it an `error_response`."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.code = status, code
+class Refused(Denied):
+    """The request is refused because of what it asks for."""

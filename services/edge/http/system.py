@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from services.edge.gateway.gateway import Gateway
+from services.edge.http.guard import caller_of
 from services.edge.http.monitor.routes import is_open
 from shared.engines.catalog import model_title
 from shared.settings import STAGES
@@ -29,7 +30,7 @@ def system_router(gateway: Gateway) -> APIRouter:
         return {
             "profile": gateway.settings.profile,
             "stages": stages,
-            "monitor": is_open(gateway.settings, request),
+            "monitor": is_open(gateway.settings, caller_of(request)),
         }
 
     return router

@@ -1,33 +1,28 @@
 """`/v1/voices`: list all voices, add a cloned voice from a recording, delete a cloned voice."""
 
 import asyncio
-import io
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
-import numpy as np
-import soundfile
-import soxr
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 
 from services.edge.gateway.errors import Refused
 from services.edge.gateway.gateway import Gateway
-from shared.audio.voices import LARGEST_BYTES, LONGEST_S, ClonedVoice, Floats, VoiceInfo, advice, check_name, make_voice
+from services.edge.http.guard import caller_of
+from services.edge.http.uploads import decode_upload
+from shared.audio.voices import LARGEST_BYTES, ClonedVoice, VoiceInfo, advice, check_name, make_voice
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone
 
 UPLOAD_S = 60.0
-MAX_RATE_HZ, MAX_CHANNELS = 192_000, 2
-KEPT_HZ = 24_000
-"""The input rate of cloning models; a recording with a higher rate is resampled to it."""
 ACCEPTED_TYPES = "audio/wav, audio/flac, audio/ogg, audio/mpeg or application/octet-stream"
 
 
 def voices_router(gateway: Gateway) -> APIRouter:
     router = APIRouter(prefix="/v1/voices")
     admission = gateway.admission
-    decoding = asyncio.Semaphore(1)  # decoding a recording takes up to 50 MB
+    decoding = asyncio.Semaphore(1)  # one process at a time
 
     async def connected() -> AsyncIterator[Bus]:
         try:
@@ -52,13 +47,14 @@ def voices_router(gateway: Gateway) -> APIRouter:
 
     @router.post("/{name}")
     async def add(bus: Broker, name: str, request: Request, text: str = "") -> JSONResponse:
+        caller_of(request).check_trusted()
         _check(check_name, name)
         _check_type(request)
         if name in admission.engine_voices():
             raise Refused(409, "voice_exists", f"{name} is a built-in voice of the engine: choose another name")
         body = await _read_body(request)
         async with decoding:
-            voice = await asyncio.to_thread(_make, name, text, body)
+            voice = await _make(name, text, body)
         try:
             outcome = await gateway.voices.add(bus, voice)
         except OSError as error:
@@ -72,7 +68,8 @@ def voices_router(gateway: Gateway) -> APIRouter:
         return JSONResponse(shown, 201 if outcome == "added" else 200)
 
     @router.delete("/{name}")
-    async def delete(bus: Broker, name: str) -> JSONResponse:
+    async def delete(bus: Broker, name: str, request: Request) -> JSONResponse:
+        caller_of(request).check_trusted()
         _check(check_name, name)
         if name in admission.engine_voices():
             raise Refused(409, "voice_of_engine", f"{name} is a built-in voice of the engine and cannot be deleted")
@@ -125,36 +122,9 @@ async def _read_body(request: Request) -> bytes:
     return bytes(body)
 
 
-def _make(name: str, text: str, body: bytes) -> ClonedVoice:
+async def _make(name: str, text: str, body: bytes) -> ClonedVoice:
     try:
-        samples, rate_hz = decode_recording(body)
-        return make_voice(name, text, rate_hz, samples)
+        samples, rate_hz = await decode_upload(body)
+        return await asyncio.to_thread(make_voice, name, text, rate_hz, samples)
     except ValueError as error:
         raise Refused(400, "invalid_voice", str(error)) from error
-
-
-def decode_recording(body: bytes) -> tuple[Floats, int]:
-    """The samples of a file, mono float32, and their rate: the file's own rate, but at most `KEPT_HZ`.
-
-    Raises:
-        ValueError: not a readable audio file, too many channels, too high a rate, or too long.
-    """
-    try:
-        with soundfile.SoundFile(io.BytesIO(body)) as file:
-            rate_hz = int(file.samplerate)
-            if rate_hz > MAX_RATE_HZ or file.channels > MAX_CHANNELS:
-                raise ValueError(
-                    f"the recording has {file.channels} channels at {rate_hz} Hz: "
-                    f"send mono or stereo at {MAX_RATE_HZ} Hz or less"
-                )
-            # Limit what is decoded, not what the header declares: a few megabytes can hold hours of silence.
-            limit = int(rate_hz * LONGEST_S) + 1
-            samples = file.read(limit, dtype="float32", always_2d=True).mean(axis=1, dtype=np.float32)
-            if len(samples) == limit:
-                raise ValueError(f"the recording is longer than {LONGEST_S:g} s")
-    except soundfile.SoundFileError as error:
-        reason = str(error).rpartition(":")[2].strip() or "unknown format"
-        raise ValueError(f"this is not a readable WAV, FLAC, OGG or MP3 file ({reason})") from error
-    if rate_hz > KEPT_HZ:
-        return soxr.resample(samples, rate_hz, KEPT_HZ, quality="HQ").astype(np.float32, copy=False), KEPT_HZ
-    return samples, rate_hz

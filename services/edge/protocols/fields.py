@@ -4,6 +4,7 @@ pydantic checks the messages. `checked` turns its first complaint into a `BadFie
 field, the value and what is allowed in the same words.
 """
 
+import json
 from collections.abc import Sequence
 from reprlib import Repr
 from typing import Any, TypeVar, cast
@@ -13,7 +14,23 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_sc
 
 T = TypeVar("T")
 
-_shown = Repr()  # reads only the beginning of a value: a client may send megabytes
+
+class _JsonRepr(Repr):
+    """Writes a value as the client wrote it, in JSON, but only its beginning: a client may send megabytes."""
+
+    def repr_str(self, value: str, level: int) -> str:
+        shown = value if len(value) <= self.maxstring else f"{value[: self.maxstring]}…"
+        return json.dumps(shown, ensure_ascii=False)
+
+    def repr_bool(self, value: bool, level: int) -> str:
+        return str(value).lower()
+
+    def repr_NoneType(self, value: None, level: int) -> str:  # noqa: N802 - `Repr` finds it by the type's name
+        return "null"
+
+
+_shown = _JsonRepr()
+_shown.maxstring = 60
 
 
 class BadField(ValueError):

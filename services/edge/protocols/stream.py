@@ -3,7 +3,7 @@
 It owns the messages and the order in which a client may send them. Pure.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal, get_args
 
@@ -13,13 +13,15 @@ from pydantic import BaseModel, Field, TypeAdapter
 from services.edge.client import actions as act
 from services.edge.client import events as ev
 from services.edge.protocols.fields import STRING_TYPE, BadField, array, checked, text, whole
-from services.edge.protocols.session_settings import Config, shown_settings, with_settings
+from services.edge.protocols.session_settings import Config, Settable, shown_settings, with_settings
 from shared.protocol.session import MAX_INSTRUCTIONS, MAX_TEXT, ReplyOptions, SessionSettings
 
 RATES_HZ = (8000, 16000, 24000, 48000)
 """Sample rates that a client can choose."""
 
 
+MAX_TOKEN = 200
+"""Characters of a resume token."""
 MAX_HISTORY = 400
 """Messages that a client may hand over: as many as a session keeps."""
 
@@ -31,12 +33,23 @@ class SaidMessage(BaseModel):
     text: Annotated[str, text(MAX_INSTRUCTIONS)]
 
 
+class Received(BaseModel):
+    """What the client has received of the session that it resumes."""
+
+    n: Annotated[int, whole(0, 2**53)] = 0
+    turn: Annotated[int, whole(0, 2**31)] = 0
+    samples: Annotated[int, whole(0, 2**53)] = 0
+
+
 class StartMessage(BaseModel):
-    """Begin the session with these settings. `history`: the conversation that it goes on with."""
+    """Begin the session with these settings. `history`: the conversation that it goes on with. `resume`: a token; the session is
+    begun only if that which it belongs to is gone."""
 
     type: Literal["start_streaming"]
     config: Config | None = None
     history: Annotated[list[SaidMessage] | None, array(0, MAX_HISTORY, "messages")] = None
+    resume: Annotated[str, text(MAX_TOKEN)] | None = None
+    received: Received = Received()
 
 
 class ConfigMessage(BaseModel):
@@ -107,13 +120,20 @@ class StreamCodec:
     largest_message = 1024 * 1024  # ten seconds at the highest rate
     starts_with = None
     can_pause = True
+    shows_failures = True
 
-    def __init__(self, rate_hz: int, defaults: SessionSettings) -> None:
+    def __init__(self, rate_hz: int, defaults: SessionSettings, bound: Collection[str] = ()) -> None:
+        """`bound`: the names of the settings that the client may not change."""
         self.rate_hz = rate_hz
+        self._bound = bound
         self._settings = defaults
         self._started = False
         self._listening = False
         self._speaking = False
+
+    @property
+    def resumable(self) -> "StreamCodec":
+        return self
 
     # -- client messages ----------------------------------------------------------------------------------------
 
@@ -145,12 +165,15 @@ class StreamCodec:
 
     def _act(self, message: ClientMessage) -> tuple[act.Action, ...]:
         match message:
-            case StartMessage(config=config, history=history):
-                self._settings = with_settings(self._settings, config or {}, "config")
+            case StartMessage(config=config, history=history, resume=token, received=received):
+                self._settings = self._changed(config or {})
                 self._started = self._listening = True
-                return self._start(history or [])
+                start = self._start(history or [])
+                if token is None:
+                    return start
+                return (act.Resume(token, received.n, received.turn, received.samples, start),)
             case ConfigMessage(config=config):
-                self._settings = with_settings(self._settings, config or {}, "config")
+                self._settings = self._changed(config or {})
                 return (act.Configure(self._settings),)
             case TextMessage():
                 return self._words(message)
@@ -163,6 +186,13 @@ class StreamCodec:
                 return (act.Stop(),) if listening else ()
             case BareMessage(type=kind):
                 return (_ACTIONS[kind],)
+
+    def _changed(self, config: Settable) -> SessionSettings:
+        """The settings with these changes. Raises `BadField` if one of them cannot be changed."""
+        for name, value in config.items():
+            if name in self._bound and value != getattr(self._settings, name):
+                raise BadField(f"config.{name}", "was set when the client secret was created")
+        return with_settings(self._settings, config, "config")
 
     def _start(self, history: Sequence[SaidMessage]) -> tuple[act.Action, ...]:
         """Start, and put the history on record. With a history the agent has greeted the person already."""
@@ -223,10 +253,17 @@ class StreamCodec:
                 return (_message("timing", turn=turn, spoken=spoken, marks=marks, segments=parts),)
             case ev.Stats(values):
                 return (_message("stats", **{name: value for name, value in values.items() if name != "type"}),)
-            case ev.Ready(session_id, settings):
-                return (_message("ready", session_id=session_id, config=shown_settings(settings)),)
+            case ev.Ready(session_id, settings, token, resume_s, resumed):
+                resume = {"resume": {"token": token, "expires_s": resume_s}, "resumed": resumed} if token else {}
+                return (_message("ready", session_id=session_id, config=shown_settings(settings), **resume),)
             case ev.Failed(code, text, turn):
                 return (_message("error", code=code, message=text, **({"turn": turn} if turn else {})),)
+
+    def numbered(self, message: str | bytes, number: int) -> str | bytes:
+        return f'{message[:-1]},"n":{number}}}' if isinstance(message, str) else message
+
+    def resume(self, settings: SessionSettings) -> None:
+        self._settings = settings
 
     def _speech(self, speaking: bool) -> tuple[str, ...]:
         """`vad_status`, only when it changes: the pause and the end of a turn are one change for the client."""

@@ -76,6 +76,8 @@ class TwilioCodec:
     largest_message = 64 * 1024  # Twilio's media messages have about 300
     starts_with = None
     can_pause = False
+    resumable = None
+    shows_failures = False
 
     def __init__(self, agents: Agents) -> None:
         self._agents = agents

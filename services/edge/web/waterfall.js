@@ -1,6 +1,6 @@
 /** The waterfall of a turn, the same on the page and in the monitor: bars on one time axis that begins at the end of speech. */
 
-import { axis, duration } from "/web/format.js";
+import { axis, duration } from "./format.js";
 
 /** The segments of a turn by name, in order. shared/protocol/turn_record.py has the same list. */
 export const SEGMENTS = new Map(

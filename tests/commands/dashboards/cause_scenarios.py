@@ -11,9 +11,9 @@ CAUSES = (
     Scenario(
         "QueueTooOld",
         {
-            'parley_queue_age_seconds{stage="asr", instance="edge-1"}': holds((2.5, 5), (3, 5), (0, 5)),
+            'parley_queue_age_seconds{stage="asr", instance="edge-1"}': holds((0.5, 5), (3, 5), (0, 5)),
             'parley_queue_age_seconds{stage="asr", instance="edge-2"}': holds((0, 15)),
-            'parley_queue_age_seconds{stage="tts", instance="edge-1"}': holds((1, 15)),
+            'parley_queue_age_seconds{stage="tts", instance="edge-1"}': holds((0.4, 15)),
         },
         {
             4: (),
@@ -21,7 +21,7 @@ CAUSES = (
             9: [
                 (
                     ticket(stage="asr"),
-                    "The oldest waiting asr job is 3s old. New sessions are refused from 5 s on.",
+                    "The oldest waiting asr job is 3s old. New sessions are refused from 0.5 s on.",
                 )
             ],
             10: (),
@@ -46,7 +46,9 @@ CAUSES = (
     Scenario(
         "LeaseSilent",
         {
-            'parley_stream_oldest_pending_seconds{stream="jobs:tts", instance="edge-1"}': holds((6, 5), (7, 5), (0, 5)),
+            'parley_stream_oldest_pending_seconds{stream="jobs:tts", instance="edge-1"}': holds(
+                (10, 5), (11, 5), (0, 5)
+            ),
             'parley_stream_oldest_pending_seconds{stream="jobs:llm", instance="edge-1"}': holds((1, 15)),
         },
         {
@@ -56,7 +58,7 @@ CAUSES = (
                 (
                     ticket(stage="tts", stream="jobs:tts"),
                     (
-                        "A worker has not renewed the lease of a job in jobs:tts for 7s, and no other worker has "
+                        "A worker has not renewed the lease of a job in jobs:tts for 11s, and no other worker has "
                         "taken the job over."
                     ),
                 )

@@ -154,7 +154,7 @@ def test_it_starts_prints_the_url_of_the_page_and_stops_without_leftovers(place:
         parley.read_until_ready()
         parley.read_until(r"ready after [\d.]+ s; open http://127\.0\.0\.1:\d+/\n")
         parley.read_until(r"watch it at http://127\.0\.0\.1:\d+/monitor\n")
-        assert len(list(parley.temp.iterdir())) == 1
+        assert len(list(parley.temp.glob("parley-*"))) == 1
         os.kill(parley.process.pid, number)
         assert parley.read_all() == 0
         assert parley.text.endswith("stopping; press Ctrl-C again to kill\nstopped\n")
@@ -169,8 +169,8 @@ def test_a_killed_service_and_a_killed_broker_are_restarted(place: Path) -> None
         parley.read_until_ready()
         pid = int(parley.read_until(r"llm has (\d+)")[1])
         os.kill(pid, signal.SIGKILL)
-        parley.read_until(r"llm was killed by SIGKILL; restarting in 0\.2 s\n")
-        parley.read_until(r"(?s)restarting in 0\.2 s.*llm has \d+")
+        parley.read_until(r"llm was killed by SIGKILL; restarting now\n")
+        parley.read_until(r"(?s)restarting now.*llm has \d+")
         (child,) = [
             int(pid)
             for pid in Path(f"/proc/{parley.process.pid}/task/{parley.process.pid}/children").read_text().split()
@@ -189,10 +189,10 @@ def test_a_killed_supervisor_leaves_no_process_and_the_next_start_removes_its_fo
         parley.read_until_ready()
         parley.process.kill()
         assert all(ended(pid) for pid in parley.pids())
-        assert len(list(parley.temp.iterdir())) == 1
+        assert len(list(parley.temp.glob("parley-*"))) == 1
     with running(place) as parley:
         parley.read_until(r"ready after")
-        assert len(list(parley.temp.iterdir())) == 1
+        assert len(list(parley.temp.glob("parley-*"))) == 1
 
 
 @linux

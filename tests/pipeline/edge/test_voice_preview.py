@@ -52,7 +52,10 @@ async def test_only_a_few_previews_wait(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr("services.edge.http.voice_preview._speak", speak)
     transport = httpx.ASGITransport(create_app(gateway))
-    async with httpx.AsyncClient(transport=transport, base_url="http://edge") as client, asyncio.TaskGroup() as tasks:
+    async with (
+        httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client,
+        asyncio.TaskGroup() as tasks,
+    ):
         asked = [
             tasks.create_task(client.post("/v1/voice-preview", json={"speed": 1 + number / 10}))
             for number in range(WAITING + 1)

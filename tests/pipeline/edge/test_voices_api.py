@@ -17,7 +17,7 @@ import soundfile
 
 from services.edge.gateway.gateway import Gateway
 from services.edge.http.app import create_app
-from services.edge.http.voices import decode_recording
+from services.edge.http.decoder import decode_recording
 from shared.audio.voices import LARGEST_BYTES, Floats
 from shared.bus.bus import Bus
 from shared.bus.leases import Leases
@@ -75,7 +75,7 @@ async def served(settings: Settings, info: dict[str, Any] = CLONES) -> AsyncIter
     transport = httpx.ASGITransport(create_app(gateway))
     async with (
         Bus.connect(settings, "edge") as bus,
-        httpx.AsyncClient(transport=transport, base_url="http://edge") as client,
+        httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client,
         asyncio.TaskGroup() as tasks,
     ):
         leases = Leases(bus, "tts", 60_000)
@@ -106,7 +106,7 @@ async def api(where: Settings) -> AsyncIterator[Served]:
 def alone(tmp_path: Path) -> httpx.AsyncClient:
     """An HTTP client of a gateway without a broker."""
     gateway = Gateway(Settings(data_dir=tmp_path), Shutdown(1))
-    return httpx.AsyncClient(transport=httpx.ASGITransport(create_app(gateway)), base_url="http://edge")
+    return httpx.AsyncClient(transport=httpx.ASGITransport(create_app(gateway)), base_url="http://127.0.0.1:8000")
 
 
 def message(response: httpx.Response, status: int) -> str:
@@ -187,7 +187,7 @@ async def test_only_one_of_two_simultaneous_voices_gets_a_name(api: Served) -> N
     ],
 )
 def test_formats_and_rates(kind: str, rate_hz: int, channels: int, kept_hz: int) -> None:
-    samples, rate = decode_recording(recording(4, rate_hz, kind, channels))
+    samples, rate = decode_recording(recording(4, rate_hz, kind, channels), 30.0)
     assert rate == kept_hz
     assert len(samples) / rate == pytest.approx(4, abs=0.1)  # MP3 pads to whole blocks
     assert np.sqrt(np.mean(samples**2)) == pytest.approx(0.2 / 2**0.5, rel=0.05)

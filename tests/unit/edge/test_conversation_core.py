@@ -65,14 +65,14 @@ def test_every_state_is_reached_and_ends() -> None:
 def test_every_frame_of_a_log_and_every_action_has_a_handler() -> None:
     logged = {kind for routes in ROUTES.values() for kind, places in routes.items() if StreamKind.OUT in places}
     assert logged <= HANDLERS.keys()
-    beside = {act.Start, act.Audio, act.GetStats, act.HangUp, act.Send, act.Close}  # the session's
+    beside = {act.Start, act.Resume, act.Audio, act.GetStats, act.HangUp, act.Send, act.Close}  # the session's
     assert set(act.Action.__args__) - beside <= HANDLERS.keys()
     with pytest.raises(TypeError, match="AudioChunk"):
         new_core().on(fr.AudioChunk(0, b""), AT)
 
 
 def new_core() -> Core:
-    core = Core("session", lambda: Playout(RATE_HZ, 30), 0.0)
+    core = Core("session", lambda: Playout(RATE_HZ, 30), 0.0, deadline_s=20.0, shows_failures=True)
     core.on(Begin(SessionSettings()), AT)
     return core
 

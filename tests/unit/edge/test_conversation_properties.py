@@ -185,7 +185,7 @@ FAULTS: dict[str, tuple[Any, str, Any]] = {
     "a false interruption is never over": (replies, "resume", lambda state, turn, at: None),
     "a turn without words has no outcome": (turns, "had_no_words", lambda state, turn, at: None),
     "all of a reply counts as heard": (Playout, "heard", lambda self, now_s: self.sent),
-    "what was heard is not put on record": (Record, "heard", lambda self, reply, samples: self._save()),
+    "what was heard is not put on record": (Record, "heard", lambda self, reply, samples: self.save()),
 }
 
 

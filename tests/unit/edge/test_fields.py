@@ -120,10 +120,10 @@ MESSAGE = TypeAdapter(Annotated[Note | Other, Field(discriminator="type"), STRIN
     ("value", "message"),
     [
         (5, "x: 5 is not an object"),
-        (None, "x: None is not an object"),
+        (None, "x: null is not an object"),
         ({}, "x.type: missing"),
-        ({"type": "song"}, "x.type: 'song' is not one of note, other"),
-        ({"type": ["note"]}, "x.type: ['note'] is not a string"),
+        ({"type": "song"}, 'x.type: "song" is not one of note, other'),
+        ({"type": ["note"]}, 'x.type: ["note"] is not a string'),
         ({"type": "note"}, "x.parts: missing"),
         ({"type": "note", "parts": {}}, "x.parts: {} is not an array of 1 to 3 parts"),
         ({"type": "note", "parts": []}, "x.parts: [] is not an array of 1 to 3 parts"),

@@ -211,7 +211,7 @@ async def test_a_session_that_nobody_wished_to_end_has_failed() -> None:
     for code, outcome in ((1000, "closed"), (1008, "closed"), (1013, "closed"), (1011, "failed"), (1012, "failed")):
         ending: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         ending.set_result((code, "a test"))
-        assert await gateway._until_closed(Silent(), Line().session, ending) == outcome, code  # type: ignore[arg-type]
+        assert await gateway._until_closed(Silent(), Line().session, ending, None) == outcome, code  # type: ignore[arg-type]
 
 
 @on_a_line

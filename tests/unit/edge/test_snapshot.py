@@ -223,7 +223,9 @@ def test_texts_are_masked(frame: fr.Frame) -> None:
 
 def test_every_frame_with_a_text_is_tested() -> None:
     """A new text is masked by default; this test asks for a case in WITH_SECRETS."""
-    harmless = {fr.SessionEnded, fr.TurnDiscarded, fr.TurnInterrupted, fr.StageFailed}
+    harmless = {
+        fr.SessionEnded, fr.SessionResumed, fr.TurnDiscarded, fr.TurnInterrupted, fr.StageFailed, fr.EventSent, fr.ResumePoint,
+    }  # fmt: skip
     with_text = {
         kind for kind in fr.FRAMES for field in fields(kind)  # type: ignore[arg-type]
         if field.type in (str, "str") and field.name not in ("session", "cursor")

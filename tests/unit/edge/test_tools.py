@@ -276,7 +276,7 @@ async def test_an_answer_after_its_reply_was_cut_off_or_hung_up_stands_with_its_
     answer(line)
     answer(line, "snow", key="again")
     roles = [role for role, _ in received(line, 3)]
-    assert roles == ["user", "assistant", "tool", "system", "user", "assistant"]
+    assert roles == ["user", "assistant", "tool", "user", "assistant"]
     assert received(line, 3)[2] == ("tool", "snow")
     line.session.end("left")
     answer(line, key="late")  # nobody minds
@@ -289,7 +289,7 @@ async def test_a_call_that_the_client_deletes_takes_its_answer_with_it() -> None
     answer(line)
     line.do(act.SetHistory("call:call_1", "", ""))
     line.do(act.Truncate(1, 400))
-    assert [role for role, _ in received(line, 2)] == ["user", "assistant", "system"]
+    assert [role for role, _ in received(line, 2)] == ["user", "assistant"]
 
 
 def test_a_reply_that_is_put_on_record_again_stands_before_its_calls() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from services.edge.client import events as ev
 from services.edge.conversation import effects as fx
 from services.edge.conversation.core import Core
 from services.edge.conversation.inputs import Begin, End, Stamp, Timer, TimerFired
@@ -36,7 +37,9 @@ class World:
         self.chance = random.Random(seed)
         self.now_s = 0.0
         self.client = CarefulClient(self, can_pause=can_pause)
-        self.core = Core("session", lambda: Playout(RATE, 2.0, keeps=not can_pause), 0.0)
+        self.core = Core(
+            "session", lambda: Playout(RATE, 2.0, keeps=not can_pause), 0.0, deadline_s=20.0, shows_failures=True
+        )
         self.closed = self.left = False
         self.outcomes: dict[int, list[str]] = {}
         self.committed: dict[int, fr.TurnCommitted] = {}
@@ -100,6 +103,8 @@ class World:
                     self.outcomes.setdefault(turn, []).append(outcome)
                 case fx.Close():
                     self.closed = True
+                case ev.Failed("turn_deadline"):  # no stage of this world is stuck: the core has lost the turn
+                    raise AssertionError(effect.message)
                 case fx.SaveHistory() | fx.Count() | fx.Silenced() | fx.FirstAudio() | fx.FirstPlayed():
                     pass
                 case _:

@@ -204,7 +204,9 @@ async def test_the_list_of_agents_has_no_instructions(folder: Path) -> None:
     (folder / "ada.toml").write_text(f'{GOOD}greeting = "Hello."\n')
     (folder / "bob.toml").write_text(f'{GOOD}description = "Someone else."\nvoice = "b"\nlanguage = "de"\n')
     gateway = Gateway(Settings(agents=folder, agent="bob"), Shutdown(1))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(gateway)), base_url="http://edge") as client:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(create_app(gateway)), base_url="http://127.0.0.1:8000"
+    ) as client:
         body = (await client.get("/v1/agents")).json()
     assert body == {
         "agents": [

@@ -68,7 +68,8 @@ def test_arbitrary_bytes_are_a_bad_frame(body: bytes) -> None:
         codec.decode_entry(body)
     except BadFrame:
         return
-    pytest.fail("arbitrary bytes were decoded as frames")
+    items = msgpack.unpackb(body)
+    assert all(type(item[0]) is str for item in items)  # frames that this release does not know
 
 
 wire_values = st.recursive(
@@ -105,10 +106,7 @@ def test_a_field_of_the_wrong_type_is_a_bad_frame(frame: Frame, where: int, valu
         ([], "non-empty"),
         ({}, "non-empty"),
         ([[]], "that begins with its tag"),
-        ([["NoSuch", 1]], "unknown tag 'NoSuch'"),
-        ([["Frame"]], "unknown tag"),
-        ([["AudioChunk", 1]], "1 fields, expected 2 to 2"),
-        ([["AudioChunk", 1, b"", 3]], "3 fields, expected 2 to 2"),
+        ([["AudioChunk", 1]], "1 fields, expected at least 2"),
         ([["AudioChunk", True, b""]], "offset: int expected, not bool"),
         ([["AudioChunk", 1, "text"]], "pcm: bytes expected, not str"),
         ([["AudioChunk", 1, b""], 7], "that begins with its tag"),
@@ -117,6 +115,17 @@ def test_a_field_of_the_wrong_type_is_a_bad_frame(frame: Frame, where: int, valu
 def test_a_bad_frame_names_the_error(items: Any, said: str) -> None:
     with pytest.raises(BadFrame, match=said):
         codec.decode_entry(msgpack.packb(items))
+
+
+def test_what_a_later_release_adds_is_ignored() -> None:
+    later: list[Any] = [["NoSuch", 1], ["AudioChunk", 1, b"", 3], ["Frame"], ["SettingsChanged", [False, 0.25]]]
+    unknown: list[str] = []
+    assert codec.decode_entry(msgpack.packb(later), unknown.append) == [
+        AudioChunk(1, b""),
+        SettingsChanged(SessionSettings(False, 0.25)),
+    ]
+    assert unknown == ["NoSuch", "Frame"]
+    assert codec.decode_entry(msgpack.packb([["NoSuch"]])) == []
 
 
 def test_a_huge_entry_is_rejected_without_decoding() -> None:

@@ -7,15 +7,17 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.responses import FileResponse, JSONResponse
 
+from services.edge.access.caller import Caller
+from services.edge.access.mode import Mode
 from services.edge.gateway.errors import error_response
 from services.edge.gateway.gateway import Gateway
+from services.edge.http.guard import caller_of
 from services.edge.http.monitor.conversations import search, turns_of
 from services.edge.http.monitor.event_log import ABOUT, log_rows
 from services.edge.http.monitor.snapshot import SLOW_MS, Row, snapshot, turn_row, without_texts
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone, BrokerRefused
-from shared.network import is_loopback
-from shared.protocol.streams import SESSION_TTL_S, StreamKind
+from shared.protocol.streams import ENDED_TTL_S, StreamKind
 from shared.settings import Settings
 
 WEB = Path(__file__).parents[2] / "web" / "monitor"
@@ -23,9 +25,9 @@ TURNS_SHOWN = 200
 """The latest turns of all edges, from which the figures are computed."""
 ENTRIES = 300
 """Most entries of a session's log in one answer; many of them hold kilobytes of audio."""
-HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::\d+)?")
 ENTRY_ID = re.compile(r"\d{1,20}-\d{1,20}")
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+CLOSED = "the monitor is closed to this request: it needs an operator's key, or PARLEY_MONITOR=on"
 HEADERS = {"Cache-Control": "no-store", "Cross-Origin-Resource-Policy": "same-origin"}
 
 
@@ -33,21 +35,28 @@ def monitor_router(gateway: Gateway) -> APIRouter:
     """The routes of the monitor; they answer 404 to requests that may not see it."""
 
     def check(request: Request) -> None:
-        if not is_open(gateway.settings, request):
-            raise HTTPException(404, "the monitor is not open to this request: PARLEY_MONITOR=on opens it", HEADERS)
+        if not is_open(gateway.settings, caller_of(request)):
+            raise HTTPException(404, CLOSED, HEADERS)
+
+    def check_page(request: Request) -> None:
+        """The pages are open to whoever may have an operator's key: they ask for it."""
+        asks = gateway.settings.monitor == "auto" and gateway.access.mode is not Mode.OPEN
+        if not asks:
+            check(request)
 
     latest = LatestTurns()
-    router = APIRouter(prefix="/monitor", dependencies=[Depends(check)])
+    router = APIRouter(prefix="/monitor")
+    page_check, data_check = [Depends(check_page)], [Depends(check)]
 
-    @router.get("")
+    @router.get("", dependencies=page_check)
     async def page() -> FileResponse:
         return FileResponse(WEB / "overview.html")
 
-    @router.get("/sessions/{session}")
+    @router.get("/sessions/{session}", dependencies=page_check)
     async def session_page(session: str) -> FileResponse:
         return FileResponse(WEB / "session.html")
 
-    @router.get("/data")
+    @router.get("/data", dependencies=data_check)
     async def data() -> JSONResponse:
         bus = gateway.bus
         turns: list[Row] = []
@@ -68,7 +77,7 @@ def monitor_router(gateway: Gateway) -> APIRouter:
         )
         return JSONResponse(shown, headers=HEADERS)
 
-    @router.get("/sessions/{session}/data")
+    @router.get("/sessions/{session}/data", dependencies=data_check)
     async def session_data(session: str, after: str = "-") -> JSONResponse:
         if after != "-" and not ENTRY_ID.fullmatch(after):
             return _bad_id(after)
@@ -99,13 +108,13 @@ def monitor_router(gateway: Gateway) -> APIRouter:
             "turns": known if content else [without_texts(row) for row in known],
             "turns_kept_h": gateway.settings.keep_turns_h,
             "log": None if entries is None else [row for entry in entries for row in log_rows(*entry, content=content)],
-            "log_kept_s": SESSION_TTL_S,
+            "log_kept_s": ENDED_TTL_S,
             "masked": not content,
             "about": ABOUT if after == "-" else {},
         }
         return JSONResponse(shown, headers=HEADERS)
 
-    @router.get("/conversations")
+    @router.get("/conversations", dependencies=data_check)
     async def conversations(
         find: Annotated[str, Query(max_length=200)] = "", outcome: Annotated[str, Query(max_length=20)] = ""
     ) -> JSONResponse:
@@ -144,17 +153,11 @@ class LatestTurns:
         return list(rows.values())
 
 
-def is_open(settings: Settings, request: Request) -> bool:
-    """Whether this request may see the monitor.
-
-    With `auto`, only this machine may: the server must listen on loopback, the Host header must name loopback (against
-    DNS rebinding), and no proxy may have forwarded the request.
-    """
-    if settings.monitor != "auto":
-        return settings.monitor == "on"
-    host = HOST.fullmatch(request.headers.get("host", ""))
-    forwarded = any(name in request.headers for name in ("forwarded", "x-forwarded-for", "via"))
-    return is_loopback(settings.host) and host is not None and is_loopback(host[1]) and not forwarded
+def is_open(settings: Settings, caller: Caller) -> bool:
+    """Whether this caller may see the monitor. With `auto`, this machine and the keys of operators may."""
+    if settings.monitor == "auto":
+        return caller.local or (caller.key is not None and caller.key.operator)
+    return settings.monitor == "on" and caller.secret is None
 
 
 def _unknown(session: str) -> JSONResponse:

@@ -19,7 +19,16 @@ from services.edge.protocols.realtime.reply import Request
 from services.edge.protocols.realtime.session import SessionObject
 from services.edge.protocols.realtime.tools import as_choice, as_tools
 from services.edge.protocols.realtime.turns import Turns
-from services.edge.protocols.realtime.wire import PCM_RATE_HZ, NewId, Refused, Wire, random_id, rate_of, unpack_audio
+from services.edge.protocols.realtime.wire import (
+    PCM_RATE_HZ,
+    NewId,
+    Refused,
+    Wire,
+    bound_field,
+    random_id,
+    rate_of,
+    unpack_audio,
+)
 from shared.audio.pcm import LAW_RATE_HZ, Resampler
 from shared.protocol.prompt import NO_TOOLS
 from shared.protocol.session import ReplyOptions, SessionSettings, Tool, ToolCall
@@ -39,6 +48,8 @@ class RealtimeCodec:
 
     largest_message = 16 * 1024 * 1024  # an append may hold 15 MiB of base64
     can_pause = False
+    resumable = None
+    shows_failures = True
 
     def __init__(
         self,
@@ -49,13 +60,15 @@ class RealtimeCodec:
         voices: Collection[str] = (),
         expires_at: int = 0,
         hears: bool = False,
+        bound: Any = None,
     ) -> None:
         """`voices`: the names that the voice engine knows; `expires_at`: the session's end, shown to the client, in
-        seconds since 1970; `hears`: the chat model takes audio."""
+        seconds since 1970; `hears`: the chat model takes audio; `bound`: the part of the session object that the client may not
+        change, which was checked when its client secret was created."""
         self.rate_hz = PCM_RATE_HZ
-        self.starts_with = defaults
         self._wire = Wire(new_id)
-        self._session = SessionObject(defaults, model, voices, hears=hears)
+        self._session = SessionObject(defaults, model, voices, hears=hears, bound=bound)
+        self.starts_with = self._session.settings() if bound else defaults
         self._conversation = Conversation(new_id("conv"))
         self._turns = Turns(self._wire, self._session, self._conversation)
         self._identity: dict[str, Any] = {"id": new_id("sess"), "expires_at": expires_at}
@@ -181,6 +194,8 @@ class RealtimeCodec:
 
     def _create_item(self, event: ce.ItemCreate) -> _Answer:
         item = client_item(event.item, self._wire.new_id("item"))
+        if item.get("role") == "system" and self._session.is_bound("instructions", None):
+            raise bound_field("item.role")  # a message of the system is an instruction
         if item["type"] == "function_call_output" and not self._conversation.has_call(item["call_id"]):
             message = "Error adding item: no function call with this call_id is in the conversation."
             raise Refused(message, "item_create_invalid_call_id", "item.call_id")
@@ -221,6 +236,9 @@ class RealtimeCodec:
     def _create_response(self, options: ce.ResponseOptions) -> _Answer:
         if options.get("input"):
             raise Refused("A response to an input of its own is not supported.", "unsupported", "response.input")
+        for name in ("instructions", "output_modalities", "tools", "tool_choice"):
+            if options.get(name) is not None and self._session.is_bound(name, options[name]):
+                raise bound_field(f"response.{name}")
         modalities = options.get("output_modalities")
         self._turns.request(Request(options.get("metadata"), modalities, options.get("max_output_tokens")))
         spoken = None if modalities is None else modalities == ["audio"]

@@ -11,9 +11,10 @@ from typing import Any
 import orjson
 
 from services.edge.protocols.fields import BadField, UnknownField, checked
+from services.edge.protocols.realtime.bound_session import changed_field
 from services.edge.protocols.realtime.session_update import SESSION_UPDATE, TurnDetection
 from services.edge.protocols.realtime.tools import as_choice, as_tools
-from services.edge.protocols.realtime.wire import FORMATS, Refused
+from services.edge.protocols.realtime.wire import FORMATS, Refused, bound_field
 from shared.protocol.session import CASCADE, OMNI, SessionSettings, with_instructions
 
 WAITS_MS_BY_EAGERNESS = {
@@ -39,9 +40,20 @@ class SessionObject:
     """The session of one connection. `config`, which clients see, is its only state."""
 
     def __init__(
-        self, defaults: SessionSettings, model: str, voices: Collection[str] = (), *, hears: bool = False
+        self,
+        defaults: SessionSettings,
+        model: str,
+        voices: Collection[str] = (),
+        *,
+        hears: bool = False,
+        bound: Any = None,
     ) -> None:
-        """`hears`: the chat model takes audio, so a client may choose the route `omni`."""
+        """`hears`: the chat model takes audio, so a client may choose the route `omni`. `bound`: a part of the session that
+        holds for good.
+
+        Raises:
+            BadField, Refused: `bound` is no part of a session; see `update`.
+        """
         self._defaults = defaults
         self._routes = (CASCADE, OMNI) if hears else (CASCADE,)
         self._voices = frozenset(voices)
@@ -72,6 +84,8 @@ class SessionObject:
                 },
             },
         }
+        self._bound: dict[str, Any] = {}
+        self._bound = _pruned(self.update(bound or {}))
 
     # -- reading it ---------------------------------------------------------------------------------------------
 
@@ -143,12 +157,12 @@ class SessionObject:
 
     # -- changing it --------------------------------------------------------------------------------------------
 
-    def update(self, patch: Any) -> None:
-        """Change the fields that are there: all of them or, on an error, none.
+    def update(self, patch: Any) -> dict[str, Any]:
+        """Change the fields that are there: all of them or, on an error, none. Returns them, checked and completed.
 
         Raises:
             BadField: an unknown field, a value of the wrong type or out of bounds.
-            Refused: the session is nested too deeply to be sent back.
+            Refused: a field is bound, or the session is nested too deeply to be sent back.
         """
         given = checked(SESSION_UPDATE, patch, "session")
         route = given.get("route")
@@ -158,12 +172,20 @@ class SessionObject:
         detection = audio_in.get("turn_detection")
         if detection is not None:
             audio_in["turn_detection"] = self._changed_detection(detection)
-        merged = _merged(self.config, {name: value for name, value in given.items() if name not in _ECHOED})
+        changes = {name: value for name, value in given.items() if name not in _ECHOED}
+        merged = _merged(self.config, changes)
+        if (field := changed_field(self._bound, merged, "session")) is not None:
+            raise bound_field(field)
         try:
             orjson.dumps([[merged]])  # JSON that can be read may be nested too deeply to be written
         except orjson.JSONEncodeError:
             raise Refused("The session is nested too deeply.", "invalid_value", "session") from None
         self.config = merged
+        return changes
+
+    def is_bound(self, name: str, value: Any) -> bool:
+        """Whether this field of the session holds for good, with another value."""
+        return name in self._bound and self._bound[name] != value
 
     def _changed_detection(self, patch: TurnDetection) -> TurnDetection:
         """The whole `turn_detection`: the current one with the changes, or the defaults of another type with them."""
@@ -189,6 +211,15 @@ class SessionObject:
             "idle_timeout_ms": None,
             **replies,
         }
+
+
+def _pruned(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The changes without those that change nothing."""
+    return {
+        name: _pruned(value) if name in _NESTED and value is not None else value
+        for name, value in changes.items()
+        if value is not None or name in _CLEARABLE
+    }
 
 
 def _merged(current: Any, changes: Mapping[str, Any]) -> Any:

@@ -215,6 +215,8 @@ class Turns:
             return []
         if turn and self._request is not None and turn == self._request.turn:
             return self._give_up("failed", event)
+        if event.code == "too_many" and self._request is not None and self._request.turn is None:
+            return self._give_up("failed", event)  # the newest request was dropped: the client waits for its response
         events = self._spoken.failed(turn, event.code, event.message)
         if turn and turn == self._awaited and turn > self._over:
             return events + self._unmade(turn, Request(), "failed", event)

@@ -40,6 +40,11 @@ class Refused(ValueError):
         self.param = param
 
 
+def bound_field(field: str) -> Refused:
+    """The client may not change a field, because its client secret was created with it."""
+    return Refused(f"'{field}' was set when the client secret was created.", "bound_by_client_secret", field)
+
+
 class Wire:
     """Writes server events, each with a unique id."""
 

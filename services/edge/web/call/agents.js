@@ -1,8 +1,9 @@
 /** The choice of an agent on the start screen. A server without several agents shows none. */
 
-import { baseOf, languageName } from "/web/call/languages.js";
-import { prefer, preference } from "/web/call/preferences.js";
-import { make } from "/web/elements.js";
+import { baseOf, languageName } from "./languages.js";
+import { prefer, preference } from "./preferences.js";
+import { make } from "../elements.js";
+import { ask } from "../server.js";
 
 export class Agents {
   /** `wanted`: the agent of a link; `onChoice(agent)`; `onMissing(id, agent)`: the agent that was wanted does not exist. */
@@ -20,7 +21,7 @@ export class Agents {
   }
 
   async load() {
-    const response = await fetch("/v1/agents").catch(() => null);
+    const response = await ask("v1/agents").catch(() => null);
     const { agents = [], default: usual = "" } = response?.ok ? await response.json().catch(() => ({})) : {};
     this.list = agents;
     const find = (id) => agents.find((agent) => agent.id === id);

@@ -6,25 +6,25 @@
  * read the state from `window.parley`.
  */
 
-import { Agents } from "/web/call/agents.js";
-import { Banner } from "/web/call/banner.js";
-import { Call, RATE } from "/web/call/call.js";
-import { Devices } from "/web/call/devices.js";
-import { canRetry, microphoneError } from "/web/call/errors.js";
-import { EventLog } from "/web/call/event_log.js";
-import { Follow } from "/web/call/follow.js";
-import { Hold } from "/web/call/hold.js";
-import { Keep } from "/web/call/keep.js";
-import { readLink } from "/web/call/link.js";
-import { Meter } from "/web/call/meter.js";
-import { preference } from "/web/call/preferences.js";
-import { Settings } from "/web/call/settings.js";
-import { statusOf } from "/web/call/status.js";
-import { System } from "/web/call/system.js";
-import { Timing } from "/web/call/timing.js";
-import { Transcript } from "/web/call/transcript.js";
-import { marksOf, segmentsOf } from "/web/call/turns.js";
-import { find, setText } from "/web/elements.js";
+import { Agents } from "./agents.js";
+import { Banner } from "./banner.js";
+import { Call, RATE } from "./call.js";
+import { Devices } from "./devices.js";
+import { canRetry, microphoneError } from "./errors.js";
+import { EventLog } from "./event_log.js";
+import { Follow } from "./follow.js";
+import { Hold } from "./hold.js";
+import { Keep } from "./keep.js";
+import { readLink } from "./link.js";
+import { Meter } from "./meter.js";
+import { preference } from "./preferences.js";
+import { Settings } from "./settings.js";
+import { statusOf } from "./status.js";
+import { System } from "./system.js";
+import { Timing } from "./timing.js";
+import { Transcript } from "./transcript.js";
+import { marksOf, segmentsOf } from "./turns.js";
+import { find, setText } from "../elements.js";
 
 const UNDO_MS = 10_000;
 /** States that a screen reader announces: those of the connection. The others change at every turn and can be heard. */

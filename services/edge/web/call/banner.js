@@ -1,6 +1,6 @@
 /** A line above the page: what happened, and what to press. One element shows errors, another one notices. */
 
-import { make, setText } from "/web/elements.js";
+import { make, setText } from "../elements.js";
 
 export class Banner {
   constructor(element) {

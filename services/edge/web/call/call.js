@@ -5,14 +5,15 @@
  * (the person speaks during the reply), `reconnecting`.
  */
 
-import { Connection } from "/web/call/connection.js";
-import { Frames } from "/web/call/frames.js";
-import { Loudspeaker } from "/web/call/loudspeaker.js";
-import { Microphone } from "/web/call/microphone.js";
-import { Player } from "/web/call/player.js";
-import { Turns } from "/web/call/turns.js";
-import { connectionError, notReadyError } from "/web/call/errors.js";
-import { said } from "/web/call/said.js";
+import { Connection } from "./connection.js";
+import { Frames } from "./frames.js";
+import { Loudspeaker } from "./loudspeaker.js";
+import { Microphone } from "./microphone.js";
+import { Player } from "./player.js";
+import { Turns } from "./turns.js";
+import { connectionError, refusalOf } from "./errors.js";
+import { said } from "./said.js";
+import { ask } from "../server.js";
 
 export const RATE = 16_000;
 const REPORT_MS = 250;
@@ -42,7 +43,7 @@ export class Call {
     this.session = null; // the id of the newest session
     this.reset();
     this.connection = new Connection({
-      url: () => addressOf(agent()),
+      path: () => pathOf(agent()),
       start: () => {
         this.asked = config();
         const history = said(this.turns.list);
@@ -78,6 +79,12 @@ export class Call {
     if (this.player.sounding) return this.paused ? "paused" : "speaking";
     if (this.awaited && !this.userSpeaking) return "thinking";
     return this.microphone.open ? "listening" : "ready";
+  }
+
+  /** Forgets the turn in progress, and falls silent. */
+  forgetReply() {
+    this.player.clear();
+    this.reset();
   }
 
   /** Forgets the turn in progress: nobody speaks, no reply is expected. */
@@ -254,6 +261,14 @@ export class Call {
     this.connection.send({ type: "played", turn: turn.number, ms: Math.round(heardMs) });
   }
 
+  /** The session goes on with a new connection. Tells the server what was heard and typed meanwhile. */
+  resumed() {
+    this.view.error("");
+    const turn = this.turns.known(this.connection.received.turn);
+    if (turn) this.report(turn, turn.playedToEnd ? (1000 * turn.played) / RATE : this.player.heardMs(turn.played));
+    for (const typed of this.turns.unsent) this.sendTyped(typed);
+  }
+
   cutReply(turn, status) {
     turn.status = status;
     this.paused = false;
@@ -275,8 +290,7 @@ export class Call {
 
   connectionChanged(status, detail) {
     if (status === "waiting") {
-      this.player.clear();
-      this.reset();
+      if (!this.connection.resumable) this.forgetReply(); // else what has arrived plays on
       this.explain(detail);
     }
     if (status === "closed" && this.active) {
@@ -293,9 +307,13 @@ export class Call {
     this.showError(connectionError(detail), retryAtMs);
     if (detail.established || detail.reason) return;
     const signal = AbortSignal.timeout(CHECK_TIMEOUT_MS);
-    const response = await fetch("/test-connection", { method: "POST", signal }).catch(() => null);
-    const why = response ? notReadyError(await response.json().catch(() => ({}))) : "";
-    if (why && this.connection.status === "waiting") this.showError(why, retryAtMs);
+    const response = await ask("test-connection", { method: "POST", signal }, { again: true }).catch(() => null);
+    const why = response ? refusalOf(await response.json().catch(() => ({}))) : "";
+    if (this.connection.status !== "waiting") return;
+    if (response?.status === 401) {
+      this.end();
+      this.showError("This server asks for a key. Press Start to enter one.");
+    } else if (why) this.showError(why, retryAtMs);
   }
 
   /** If the server refused the session because of a setting of the person, goes on without it. What was typed is sent then. */
@@ -314,17 +332,21 @@ export class Call {
   }
 }
 
-function addressOf(agent) {
+function pathOf(agent) {
   const query = new URLSearchParams({ rate: RATE, ...(agent ? { agent } : {}) });
-  return `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws?${query}`;
+  return `ws?${query}`;
 }
 
 const HANDLERS = {
-  ready(call, { config, session_id: session }) {
+  ready(call, { config, session_id: session, resumed }) {
+    if (resumed) {
+      call.resumed();
+      return;
+    }
     call.session = session;
     call.language = config.language;
     call.pushToTalk = !config.detect_turns; // the person's choice, or else the server's default
-    call.reset();
+    call.forgetReply();
     for (const turn of call.turns.abandoned({ number: Infinity })) drop(call, turn);
     call.sessions += 1;
     if (call.sessions > 1) call.view.newSession(call.cause);

@@ -1,7 +1,8 @@
 /** "Check the connection" in the settings: what the server says of each stage, and the verdict. */
 
-import { isWell, stageName } from "/web/call/errors.js";
-import { make } from "/web/elements.js";
+import { isWell, stageName } from "./errors.js";
+import { make } from "../elements.js";
+import { ask } from "../server.js";
 
 const TIMEOUT_MS = 10_000;
 
@@ -20,9 +21,9 @@ export class Check {
     this.outcome.replaceChildren(line("Checking…"));
     try {
       const signal = AbortSignal.timeout(TIMEOUT_MS);
-      const { ok, stages = {} } = await (await fetch("/test-connection", { method: "POST", signal })).json();
+      const { ok, stages = {}, error } = await (await ask("test-connection", { method: "POST", signal }, { again: true })).json();
       const lines = Object.entries(stages).map(([stage, value]) => line(stageName(stage), isWell(value), value?.error));
-      this.outcome.replaceChildren(line(ok ? "Everything is ready." : "Not everything is ready.", ok), ...lines);
+      this.outcome.replaceChildren(line(error?.message ?? (ok ? "Everything is ready." : "Not everything is ready."), Boolean(ok)), ...lines);
     } catch {
       this.outcome.replaceChildren(line("The server did not answer.", false));
     }

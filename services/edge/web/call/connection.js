@@ -1,10 +1,14 @@
 /**
  * The connection to the server: one WebSocket at a time, reconnected when it is lost. Uses no audio and no DOM.
+ * A new connection resumes the session, if the server still has it: no event and no sample is lost or repeated.
  *
  * A connection counts as open when the server has sent `ready`: the server may refuse a session after the handshake.
  * Reconnects with exponential back-off, and with jitter so that the clients of a restarted server do not all
  * reconnect at the same moment. Reconnects immediately when the network or the page comes back.
  */
+
+import { KEY_GIVEN, openSocket } from "../server.js";
+import { Received } from "./received.js";
 
 const FIRST_DELAY_MS = 400;
 const LONGEST_DELAY_MS = 15_000;
@@ -16,27 +20,35 @@ const FINAL_CODES = new Set([1000, 1003, 1007, 1008, 1009]); // another attempt 
 
 export class Connection {
   /**
-   * `url()` is the address; `start()` returns the fields of `start_streaming`. `onStatus(status, detail)`: `connecting`, `open`,
+   * `path()` is that of the WebSocket; `start()` returns the fields of `start_streaming`. `onStatus(status, detail)`: `connecting`, `open`,
    * `waiting` {code, reason, delayMs, established} or `closed` {code, reason}; `onEvent(message)`; `onAudio(pcm)`;
    * `frames` notes all messages (frames.js).
    */
-  constructor({ url, start, onStatus, onEvent, onAudio, frames }) {
-    Object.assign(this, { url, start, onStatus, onEvent, onAudio, frames });
+  constructor({ path, start, onStatus, onEvent, onAudio, frames }) {
+    Object.assign(this, { path, start, onStatus, onEvent, onAudio, frames });
     this.status = "closed";
     this.attempt = 0;
     this.droppedChunks = 0;
-    window.addEventListener("online", () => this.retryNow());
+    for (const event of ["online", KEY_GIVEN]) window.addEventListener(event, () => this.retryNow());
+    this.received = new Received();
     document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && this.retryNow());
   }
 
+  /** Begins a new session. */
   open() {
     this.attempt = 0;
+    this.received.forget();
     this.connect();
   }
 
   close() {
     this.disconnect(1000);
     this.setStatus("closed");
+  }
+
+  /** Whether the session can go on after the connection was lost. */
+  get resumable() {
+    return Boolean(this.received.token);
   }
 
   /** Whether a message can be sent. A socket stops being open before its `onclose` is called. */
@@ -75,11 +87,11 @@ export class Connection {
 
   connect() {
     this.disconnect(1000);
-    const socket = new WebSocket(this.url());
+    const socket = openSocket(this.path());
     socket.binaryType = "arraybuffer";
     this.socket = socket;
     this.established = false;
-    socket.onopen = () => this.transmit(JSON.stringify({ type: "start_streaming", ...this.start() }));
+    socket.onopen = () => this.transmit(JSON.stringify({ type: "start_streaming", ...this.start(), ...this.received.fields }));
     socket.onmessage = ({ data }) => this.receive(data);
     socket.onclose = ({ code, reason }) => this.lost(code, reason);
     this.timer = setTimeout(() => this.lost(1006, ""), READY_TIMEOUT_MS);
@@ -89,10 +101,12 @@ export class Connection {
   receive(data) {
     this.frames.add("server", data);
     if (typeof data !== "string") {
+      this.received.audio(data);
       this.onAudio(data);
       return;
     }
     const message = JSON.parse(data);
+    this.received.message(message);
     if (message.type === "pong") this.unanswered = null;
     if (message.type === "ready") {
       clearTimeout(this.timer);

@@ -1,6 +1,6 @@
 /** The control of one setting in the settings panel, made from what the server says of it in `/config`. */
 
-import { make } from "/web/elements.js";
+import { make } from "../elements.js";
 
 const LONG_TEXT = 1000; // characters from which a text gets an area of several lines
 const COARSE = 1000; // a wider range is set in steps of 10

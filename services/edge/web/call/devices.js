@@ -1,8 +1,8 @@
 /** The part of the settings that concerns this device: microphone, loudspeaker, volume, theme. It applies at once. */
 
-import { Loudspeaker } from "/web/call/loudspeaker.js";
-import { prefer, preference } from "/web/call/preferences.js";
-import { make } from "/web/elements.js";
+import { Loudspeaker } from "./loudspeaker.js";
+import { prefer, preference } from "./preferences.js";
+import { make } from "../elements.js";
 
 const THEMES = [
   ["system", "System default"],

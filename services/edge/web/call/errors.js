@@ -56,8 +56,9 @@ export function stageName(stage) {
 }
 
 /** Why no conversation can start, from the answer of `POST /test-connection`; empty if one can. */
-export function notReadyError({ ok, stages = {}, reason }) {
+export function refusalOf({ ok, stages = {}, reason, error }) {
   if (ok) return "";
+  if (error?.message) return `The server refuses this page: ${error.message}`;
   const down = Object.entries(stages).filter(([, value]) => !isWell(value));
   if (!down.length || down.length === Object.keys(stages).length) return reason ? `Not ready: ${reason}.` : "";
   return `Not ready: ${down.map(([stage]) => stageName(stage)).join(", ")}.`;

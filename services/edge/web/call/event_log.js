@@ -1,8 +1,8 @@
 /** The event log: a panel for developers with the messages of the connection. It is drawn only while it is open. */
 
-import { contentOf, jsonLines } from "/web/call/frames.js";
-import { make } from "/web/elements.js";
-import { bytes, exactClock } from "/web/format.js";
+import { contentOf, jsonLines } from "./frames.js";
+import { make } from "../elements.js";
+import { bytes, exactClock } from "../format.js";
 
 const DRAW_MS = 250;
 const SHOWN = 300; // the newest

@@ -7,6 +7,7 @@
 const KEPT = 1_000; // entries; with audio both ways they last for minutes
 const AUDIO_MS = 1_000;
 const TYPE = /^\{"type":\s*"(\w+)"/; // both sides write the type first
+const SECRET = /("(?:token|resume)":)"[^"]*"/; // whoever has it can take over the conversation
 
 export class Frames {
   constructor() {
@@ -17,7 +18,7 @@ export class Frames {
 
   /** `from`: "client" or "server"; `data`: the text or the audio; `at`: wall clock in ms. */
   add(from, data, at = Date.now()) {
-    if (typeof data === "string") this.push({ at, from, kind: TYPE.exec(data)?.[1] ?? "?", text: data });
+    if (typeof data === "string") this.push({ at, from, kind: TYPE.exec(data)?.[1] ?? "?", text: data.replace(SECRET, '$1"…"') });
     else this.count(from, data.byteLength, at);
   }
 

@@ -1,9 +1,9 @@
 /** "Save": the transcript as text or JSON, and a recording, as files. */
 
-import { heard } from "/web/call/said.js";
-import { Recorder } from "/web/call/recorder.js";
-import { marksOf } from "/web/call/turns.js";
-import { find, make, setText } from "/web/elements.js";
+import { heard } from "./said.js";
+import { Recorder } from "./recorder.js";
+import { marksOf } from "./turns.js";
+import { find, make, setText } from "../elements.js";
 
 export class Keep {
   /** `turns()`: those of the conversation. */

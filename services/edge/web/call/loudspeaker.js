@@ -1,6 +1,6 @@
 /** What the reply passes on its way out: the volume, and the choice of a device. */
 
-import { preference } from "/web/call/preferences.js";
+import { preference } from "./preferences.js";
 
 export class Loudspeaker {
   constructor() {

@@ -5,7 +5,7 @@
  * mailto. Each piece of text knows its place in the source, so that the page can show how much of it was spoken.
  */
 
-import { make } from "/web/elements.js";
+import { make } from "../elements.js";
 
 const FENCE = /^\s*(```|~~~)/;
 const HEADING = /^#{1,6}\s+/;

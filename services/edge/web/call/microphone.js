@@ -1,5 +1,7 @@
 /** The microphone: asks for permission and delivers chunks of 20 ms as s16le. */
 
+import { addressOf } from "../server.js";
+
 const CHUNK_MS = 20;
 
 /** `code` is insecure, denied, missing, busy or failed. */
@@ -73,7 +75,7 @@ export class Microphone {
       source = this.context.createMediaStreamSource(stream);
     }
     const { context } = this;
-    await context.audioWorklet.addModule("/web/worklets/capture.js");
+    await context.audioWorklet.addModule(addressOf("web/worklets/capture.js"));
     if (!this.wanted) return;
     const node = new AudioWorkletNode(context, "parley-capture", {
       numberOfOutputs: 1,

@@ -1,5 +1,7 @@
 /** The loudspeaker: gives reply audio to the playback worklet and reports how much of it was rendered. */
 
+import { addressOf } from "../server.js";
+
 const ARRIVALS_KEPT = 8; // replies whose arrival time is kept; more than one at a time is rare
 const WAITING_LIMIT = 1_000; // messages; later ones are dropped
 
@@ -55,7 +57,7 @@ export class Player {
   async build() {
     const context = new AudioContext({ sampleRate: this.rate, latencyHint: "interactive" });
     this.context = context;
-    await context.audioWorklet.addModule("/web/worklets/playback.js");
+    await context.audioWorklet.addModule(addressOf("web/worklets/playback.js"));
     const options = { numberOfInputs: 0, outputChannelCount: [1], processorOptions: { rate: this.rate } };
     const node = new AudioWorkletNode(context, "parley-playback", options);
     node.port.onmessage = ({ data }) => this.receive(data);

@@ -1,6 +1,7 @@
 /** Plays a sentence in a voice, so that a person can hear it before choosing it. */
 
-import { Loudspeaker } from "/web/call/loudspeaker.js";
+import { ask } from "../server.js";
+import { Loudspeaker } from "./loudspeaker.js";
 
 let context = null;
 
@@ -9,7 +10,7 @@ export async function playPreview({ voice, language, speed }) {
   context ??= new AudioContext(); // made at the click: browsers allow sound only then
   const body = JSON.stringify({ voice, language, speed });
   const headers = { "Content-Type": "application/json" };
-  const response = await fetch("/v1/voice-preview", { method: "POST", headers, body }).catch(() => null);
+  const response = await ask("v1/voice-preview", { method: "POST", headers, body }).catch(() => null);
   if (!response) throw new Error("The server cannot be reached.");
   if (!response.ok) {
     const { error } = await response.json().catch(() => ({}));

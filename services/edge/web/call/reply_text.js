@@ -1,7 +1,7 @@
 /** The text of a reply on the page: Markdown, with what was spoken, what is to come and what was never heard. */
 
-import { blocksOf, elementOf } from "/web/call/markdown.js";
-import { make, setText } from "/web/elements.js";
+import { blocksOf, elementOf } from "./markdown.js";
+import { make, setText } from "../elements.js";
 
 export class ReplyText {
   constructor(element) {

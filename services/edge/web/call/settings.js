@@ -1,11 +1,12 @@
 /** The settings panel: what this person wants of a conversation, kept in the browser; sent when one starts. */
 
-import { Check } from "/web/call/check.js";
-import { Control } from "/web/call/control.js";
-import { linkTo, parsed } from "/web/call/link.js";
-import { playPreview } from "/web/call/preview.js";
-import { LanguageControl, VoiceControl } from "/web/call/voice_controls.js";
-import { make, setText } from "/web/elements.js";
+import { Check } from "./check.js";
+import { Control } from "./control.js";
+import { linkTo, parsed } from "./link.js";
+import { playPreview } from "./preview.js";
+import { LanguageControl, VoiceControl } from "./voice_controls.js";
+import { make, setText } from "../elements.js";
+import { ask } from "../server.js";
 
 const KEY = "parley.settings";
 const GROUPS = [
@@ -40,7 +41,7 @@ export class Settings {
 
   /** Asks the server for its settings and voices. A server that is starting may not have them yet. */
   async load() {
-    const [config, { voices = [] }, { stages = {} }] = await Promise.all(["/config", "/v1/voices", "/v1/system"].map(json));
+    const [config, { voices = [] }, { stages = {} }] = await Promise.all(["config", "v1/voices", "v1/system"].map(json));
     const usable = voices.filter((voice) => voice.usable);
     this.complete = usable.length > 0;
     const rows = (config.settings ?? []).filter((setting) => setting.label);
@@ -162,8 +163,8 @@ export class Settings {
   }
 }
 
-async function json(url) {
-  const response = await fetch(url).catch(() => null);
+async function json(path) {
+  const response = await ask(path).catch(() => null);
   return response?.ok ? response.json().catch(() => ({})) : {};
 }
 

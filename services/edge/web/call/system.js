@@ -1,6 +1,7 @@
 /** Which models speak with the person: a line on the voice panel, and a dialog that says how to use better ones. */
 
-import { find, make, setText } from "/web/elements.js";
+import { find, make, setText } from "../elements.js";
+import { ask } from "../server.js";
 
 const RETRY_MS = 2_000; // a server that is starting has no workers yet
 
@@ -39,7 +40,7 @@ export class System {
 
   /** Asks the server until each stage has said what it runs. */
   async load() {
-    const response = await fetch("/v1/system").catch(() => null);
+    const response = await ask("v1/system").catch(() => null);
     if (response?.status === 404) return;
     const system = response?.ok ? await response.json().catch(() => ({})) : {};
     this.stages = system.stages ?? {};

@@ -1,9 +1,10 @@
 /** Draws the response times: the waterfall of one turn, a track for each turn, the median and the slowest of the spoken ones. */
 
-import { marksOf, segmentsOf } from "/web/call/turns.js";
-import { summary, total } from "/web/call/waterfall.js";
-import { duration } from "/web/format.js";
-import { SEGMENTS, axisOf, describe, isPrepared, took, track, turnEnd } from "/web/waterfall.js";
+import { marksOf, segmentsOf } from "./turns.js";
+import { summary, total } from "./waterfall.js";
+import { duration } from "../format.js";
+import { addressOf, ask } from "../server.js";
+import { SEGMENTS, axisOf, describe, isPrepared, took, track, turnEnd } from "../waterfall.js";
 
 const KEPT_ROWS = 50;
 
@@ -37,8 +38,8 @@ export class Timing {
 
   /** Links to this conversation in the monitor, if it is open to this person. */
   async link(session) {
-    this.monitor.href = `/monitor/sessions/${session}`;
-    this.isOpen ??= fetch("/config").then((response) => response.json()).then(({ monitor }) => monitor).catch(() => false);
+    this.monitor.href = addressOf(`monitor/sessions/${session}`);
+    this.isOpen ??= ask("config").then((response) => response.json()).then(({ monitor }) => monitor).catch(() => false);
     this.monitor.hidden = !(await this.isOpen);
   }
 

@@ -1,10 +1,10 @@
 /** Draws the conversation: one item for the person's message and one for the reply. Texts never become HTML. */
 
-import { ReplyText } from "/web/call/reply_text.js";
-import { marksOf } from "/web/call/turns.js";
-import { total } from "/web/call/waterfall.js";
-import { make, setText } from "/web/elements.js";
-import { duration } from "/web/format.js";
+import { ReplyText } from "./reply_text.js";
+import { marksOf } from "./turns.js";
+import { total } from "./waterfall.js";
+import { make, setText } from "../elements.js";
+import { duration } from "../format.js";
 
 const NOTES = {
   interrupted: "interrupted",

@@ -16,11 +16,16 @@ export class Turns {
     this.keys = 0;
   }
 
+  /** Typed turns that were not sent yet. */
+  get unsent() {
+    return this.unnumbered.filter((turn) => !turn.sent);
+  }
+
   /** A new session numbers its turns from 1 again. Returns the typed turns that were never sent. */
   newSession() {
     this.numbered.clear();
-    this.unnumbered = this.unnumbered.filter((turn) => !turn.sent);
-    return [...this.unnumbered];
+    this.unnumbered = this.unsent;
+    return this.unsent;
   }
 
   forget() {

@@ -1,8 +1,8 @@
 /** The controls of language and voice: two lists that depend on each other, made from the voices that the server has. */
 
-import { Control } from "/web/call/control.js";
-import { baseOf, fullName, languageName, tagOf, voiceName } from "/web/call/languages.js";
-import { make, setText } from "/web/elements.js";
+import { Control } from "./control.js";
+import { baseOf, fullName, languageName, tagOf, voiceName } from "./languages.js";
+import { make, setText } from "../elements.js";
 
 const SEARCHED = 24; // a longer list of voices has a search field
 

@@ -1,6 +1,7 @@
 /** Builds the elements of the monitor pages: tables, tiles, gauges, links. */
 
-import { make } from "/web/elements.js";
+import { make } from "../elements.js";
+import { addressOf } from "../server.js";
 
 export { make };
 
@@ -52,4 +53,4 @@ export function factList(facts) {
 }
 
 export const sessionLink = (id, text = id.slice(0, 8)) =>
-  make("a", { href: `/monitor/sessions/${encodeURIComponent(id)}`, title: `Conversation ${id}` }, text);
+  make("a", { href: addressOf(`monitor/sessions/${encodeURIComponent(id)}`), title: `Conversation ${id}` }, text);

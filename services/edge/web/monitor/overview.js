@@ -1,11 +1,11 @@
 /** The monitor's overview: draws a snapshot of the system once a second. */
 
-import { age, bytes, duration } from "/web/format.js";
-import { draw, emptyState, factList, figure, gauge, make, sessionLink, table, tile } from "/web/monitor/elements.js";
-import { poll, warn } from "/web/monitor/poll.js";
-import { connectSearch } from "/web/monitor/search.js";
-import { legend, turnList } from "/web/monitor/turns.js";
-import { SEGMENTS, axisOf, bar } from "/web/waterfall.js";
+import { age, bytes, duration } from "../format.js";
+import { draw, emptyState, factList, figure, gauge, make, sessionLink, table, tile } from "./elements.js";
+import { poll, warn } from "./poll.js";
+import { connectSearch } from "./search.js";
+import { legend, turnList } from "./turns.js";
+import { SEGMENTS, axisOf, bar } from "../waterfall.js";
 
 const STATES = {
   ready: "ready",
@@ -170,7 +170,7 @@ document.getElementById("legend").replaceChildren(...legend());
 connectSearch();
 window.monitor = { snapshots: 0 };
 poll(
-  () => "/monitor/data",
+  () => "monitor/data",
   (data) => {
     show(data);
     window.monitor.snapshots += 1;

@@ -1,5 +1,7 @@
 /** Polls the server once a second while the page is visible, and shows whether it answers. */
 
+import { ask } from "../server.js";
+
 const EVERY_MS = 1000;
 const TIMEOUT_MS = 5000;
 
@@ -31,8 +33,8 @@ export async function poll(url, take) {
 }
 
 /** One answer of the monitor: the HTTP response and its JSON. Throws if there is no answer. */
-export async function request(url) {
-  const response = await fetch(url, { signal: AbortSignal.timeout(TIMEOUT_MS), cache: "no-store" });
+export async function request(path) {
+  const response = await ask(path, { signal: AbortSignal.timeout(TIMEOUT_MS), cache: "no-store" });
   return { response, body: await response.json().catch(() => ({})) };
 }
 

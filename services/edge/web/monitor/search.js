@@ -1,8 +1,8 @@
 /** The search for past conversations: by words that were said, by id, by outcome. Asks when the person does, not once a second. */
 
-import { clock, day } from "/web/format.js";
-import { emptyState, figure, make, sessionLink, table } from "/web/monitor/elements.js";
-import { problem, request } from "/web/monitor/poll.js";
+import { clock, day } from "../format.js";
+import { emptyState, figure, make, sessionLink, table } from "./elements.js";
+import { problem, request } from "./poll.js";
 
 export function connectSearch() {
   const form = document.getElementById("search");
@@ -18,7 +18,7 @@ export function connectSearch() {
 async function search(query) {
   const body = document.querySelector("#past .body");
   try {
-    const { response, body: found } = await request(`/monitor/conversations?${query}`);
+    const { response, body: found } = await request(`monitor/conversations?${query}`);
     body.replaceChildren(...(response.ok ? results(found, query) : [emptyState(problem(response, found))]));
   } catch {
     body.replaceChildren(emptyState("The server does not answer."));

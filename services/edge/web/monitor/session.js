@@ -1,11 +1,11 @@
 /** The monitor's page of one conversation: what was said and a waterfall for each turn, and the event log. */
 
-import { age, clock, duration, exactClock } from "/web/format.js";
-import { draw, emptyState, figure, make, table, tile } from "/web/monitor/elements.js";
-import { poll, warn } from "/web/monitor/poll.js";
-import { maskedNote } from "/web/monitor/search.js";
-import { outcomeText, sentText, slowLimit, turnsAxis } from "/web/monitor/turns.js";
-import { SEGMENTS, isPrepared, took, track, turnEnd } from "/web/waterfall.js";
+import { age, clock, duration, exactClock } from "../format.js";
+import { draw, emptyState, figure, make, table, tile } from "./elements.js";
+import { poll, warn } from "./poll.js";
+import { maskedNote } from "./search.js";
+import { outcomeText, sentText, slowLimit, turnsAxis } from "./turns.js";
+import { SEGMENTS, isPrepared, took, track, turnEnd } from "../waterfall.js";
 
 const SHOWN_ROWS = 400;
 /** Events that come many times in a turn; hidden unless the checkbox is set. */
@@ -122,7 +122,7 @@ let last = null;
 showAll.addEventListener("change", () => last && drawLog(last));
 window.monitor = { snapshots: 0 };
 poll(
-  () => `/monitor/sessions/${encodeURIComponent(id)}/data?after=${after}`,
+  () => `monitor/sessions/${encodeURIComponent(id)}/data?after=${after}`,
   (data) => {
     last = data;
     window.monitor.snapshots += 1;

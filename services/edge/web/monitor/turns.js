@@ -1,8 +1,8 @@
 /** Draws turns: one line for each, with all segments in one track. */
 
-import { clock, duration } from "/web/format.js";
-import { make, sessionLink } from "/web/monitor/elements.js";
-import { SEGMENTS, axisOf, describe, line, track, turnEnd } from "/web/waterfall.js";
+import { clock, duration } from "../format.js";
+import { make, sessionLink } from "./elements.js";
+import { SEGMENTS, axisOf, describe, line, track, turnEnd } from "../waterfall.js";
 
 const OUTCOMES = { completed: "", interrupted: "interrupted", cancelled: "cancelled", failed: "failed", empty: "no words" };
 

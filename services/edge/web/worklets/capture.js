@@ -1,6 +1,6 @@
 /** Capture worklet, in the audio thread: collects the microphone's samples into s16le chunks at the wanted rate, with their peak. */
 
-import { Resampler } from "/web/worklets/resample.js";
+import { Resampler } from "./resample.js";
 
 class Capture extends AudioWorkletProcessor {
   constructor({ processorOptions }) {

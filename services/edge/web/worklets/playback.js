@@ -14,7 +14,7 @@
  *      {type: "progress" | "paused" | "drained" | "cleared", reply, played, total, peak, level}.
  */
 
-import { Resampler } from "/web/worklets/resample.js";
+import { Resampler } from "./resample.js";
 
 const START_MS = 50;
 const START_GROWTH_MS = 15; // after each underrun

@@ -1,0 +1,55 @@
+"""The deadline of a turn: when nobody has worked on it for too long. `failures` has what follows. Pure.
+
+Each turn that is over has a timer. Progress (a transcript, any frame of its reply) only notes the time, because a reply
+has a frame for each piece of audio; the timer looks at that time when it fires, and starts again for the rest.
+"""
+
+from services.edge.conversation.effects import StartTimer
+from services.edge.conversation.inputs import Stamp, Timer
+from services.edge.conversation.reply import Reply
+from services.edge.conversation.state import State
+from services.edge.conversation.turn_machine import TurnState, UserTurn
+
+TIMER_S = 0.001
+"""Timers may fire this much early."""
+
+
+def watch(state: State, turn: UserTurn, at: Stamp) -> None:
+    """Workers owe something to this turn from now on."""
+    turn.progress_s = at.now_s
+    if stage_due(state, turn):
+        state.effects.append(StartTimer(Timer.DEADLINE, state.deadline_s, turn.number))
+
+
+def asked(state: State, at: Stamp) -> None:
+    """The client has typed something or requested a reply: a turn without a number, until the vad stage gives it one."""
+    state.asked_s.append(at.now_s)
+    if len(state.asked_s) == 1:
+        state.effects.append(StartTimer(Timer.DEADLINE, state.deadline_s))
+
+
+def left_s(state: State, since_s: float, at: Stamp) -> float:
+    """Time until the deadline, in seconds; 0: it has passed."""
+    left_s = since_s + state.deadline_s - at.now_s
+    return left_s if left_s > TIMER_S else 0.0
+
+
+def stage_due(state: State, turn: UserTurn) -> str:
+    """The stage that owes this turn something; empty: none does."""
+    if not turn.is_over:
+        return ""
+    if turn.spoken and turn.awaits_words and not turn.omni:
+        return "asr"
+    if turn.state not in (TurnState.AWAITING_TRANSCRIPT, TurnState.ACCEPTED) or not turn.wants_reply:
+        return ""
+    reply = reply_to(state, turn)
+    if reply is None:
+        return "llm"
+    if reply.failed or reply.fully_received:
+        return ""
+    return "tts" if any(index >= reply.playout.next_sentence for index in reply.sentences) else "llm"
+
+
+def reply_to(state: State, turn: UserTurn) -> Reply | None:
+    reply = state.reply
+    return reply if reply is not None and reply.turn == turn.number else state.queue.get(turn.number)

@@ -1,0 +1,92 @@
+"""Resuming a session: its token, and what the broker holds of it for the edge that goes on with it."""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+
+from services.edge.client.actions import Resume
+from services.edge.conversation.rebuild import Entry
+from shared.bus.bus import Bus
+from shared.protocol.entry_id import milliseconds
+from shared.protocol.frames import AudioChunk, EventSent, History, ResumePoint, SessionResumed
+from shared.protocol.session import RATE_HZ, SessionSettings
+from shared.protocol.streams import StreamKind
+
+POINTS_KEPT = 8
+"""Resume points of a session. A client that has lost events of several turns needs an older one."""
+START = "0-0"
+INPUT_ENTRIES = 200
+"""Entries of the input in which the newest audio is looked for."""
+
+
+def new_token(session: str) -> str:
+    return f"{session}.{secrets.token_urlsafe(24)}"
+
+
+def token_hash(token: str) -> str:
+    """What the broker keeps of a token."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class SavedSession:
+    """A session that another connection has served."""
+
+    id: str
+    token: str
+    points: list[ResumePoint]
+    """The oldest first; the last one is where to go on from."""
+    settings: SessionSettings
+    history: History
+    entries: list[Entry]
+    """Of the log, since that point."""
+    whole: bool
+    """None of them is missing."""
+    cursor: str
+    """Id of the last of them, or of the point."""
+    sent: list[EventSent]
+    """The newest events that the client was sent."""
+    input_samples: int
+    """Where the microphone goes on. The time without it is silence."""
+
+
+async def take_session(bus: Bus, wish: Resume, line: str, protocol: str, rate_hz: int) -> SavedSession | None:
+    """Let this line serve the session that the token belongs to. None: it is gone, or not to be resumed like this.
+
+    Raises:
+        BrokerGone: the broker does not answer.
+    """
+    session = wish.token.partition(".")[0]
+    points = await bus.take_line(session, line, token_hash(wish.token))
+    if not points or (points[-1].protocol, points[-1].rate_hz) != (protocol, rate_hz):
+        return None
+    bus.channel("edge", session).publish(SessionResumed(line))
+    known = [point for point in points if point.events <= wish.number] or points[:1]
+    point = known[-1]
+    entries = await bus.entries(StreamKind.OUT, session, point.cursor if point.cursor != START else "-")
+    whole = point.cursor == START or (bool(entries) and entries[0][0] == point.cursor)
+    entries = [entry for entry in entries if entry[0] != point.cursor]
+    settings, history = await bus.settings_and_history(session)
+    sent = await bus.entries(StreamKind.EVENTS, session)
+    return SavedSession(
+        id=session,
+        token=wish.token,
+        points=known,
+        settings=settings,
+        history=history,
+        entries=entries,
+        whole=whole,
+        cursor=entries[-1][0] if entries else point.cursor,
+        sent=[frame for _, _, frames in sent for frame in frames if isinstance(frame, EventSent)],
+        input_samples=await _input_samples(bus, session, points[-1]),
+    )
+
+
+async def _input_samples(bus: Bus, session: str, point: ResumePoint) -> int:
+    """The number of the next sample of the microphone, as if it had gone on in silence."""
+    for entry_id, _, frames in await bus.newest_entries(StreamKind.IN, session, INPUT_ENTRIES):
+        ends = [frame.offset + len(frame.pcm) // 2 for frame in frames if isinstance(frame, AudioChunk)]
+        if ends:
+            silent_ms = max(0, bus.clock.now_ms() - milliseconds(entry_id))
+            return max(ends) + silent_ms * RATE_HZ // 1000
+    return point.input_samples

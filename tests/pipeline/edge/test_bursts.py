@@ -1,0 +1,84 @@
+"""One client's burst: it is bounded, it is told so, and others hardly notice."""
+
+import asyncio
+import json
+import time
+
+import httpx
+from websockets.asyncio.client import connect
+
+from tests.support.caller import Caller, calling
+from tests.support.system import System
+
+NOTICED_S = 2.0
+"""Others wait no longer for a pong. `make load` has the figure; this machine may be busy."""
+ITEM = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hello there " * 8}]}
+
+
+async def pings(caller: Caller, burst: "asyncio.Task[None]") -> float:
+    """Ping until the burst is over. Returns the longest wait for a pong, in seconds."""
+    longest_s = 0.0
+    while not burst.done():
+        number, began_s = len(caller.of("pong")), time.monotonic()
+        await caller.send("ping")
+        while len(caller.of("pong")) == number:
+            await asyncio.sleep(0.005)
+        longest_s = max(longest_s, time.monotonic() - began_s)
+        await asyncio.sleep(0.02)
+    await burst
+    return longest_s
+
+
+async def type_fast(busy: Caller) -> None:
+    for _ in range(3000):
+        await busy.send("text_input", text="hello")
+    await busy.send("ping")
+    await busy.until("pong")
+
+
+async def test_of_many_typed_turns_a_few_count_and_the_rest_is_refused(parley_server: System) -> None:
+    async with calling(parley_server.url) as other, calling(parley_server.url) as busy:
+        assert await pings(other, asyncio.create_task(type_fast(busy))) < NOTICED_S
+        refused = len(busy.of("error", code="too_many"))
+        assert 2000 < refused < 3000
+        await other.send("text_input", text="hello")
+        await other.until("reply_done", status="completed")
+        await asyncio.sleep(1)  # for some more typed turns there is room again
+        done = len(busy.of("reply_done"))
+        await busy.send("text_input", text="hello")
+        async with asyncio.timeout(60):
+            while busy.of("reply_done")[done:][-1:] == [] or busy.of("reply_done")[-1]["status"] != "completed":
+                await asyncio.sleep(0.02)
+    async with httpx.AsyncClient() as client:
+        stages = (await client.get(f"{parley_server.url}/health")).json()["stages"]
+        assert stages["llm"]["in_hand"] == 0
+
+
+async def create_items(url: str) -> None:
+    target = f"ws{url.removeprefix('http')}/v1/realtime"
+    async with connect(target, compression=None, max_size=None) as socket:
+        create = json.dumps({"type": "conversation.item.create", "item": ITEM})
+        writing = asyncio.create_task(_write(socket, [create] * 5001))
+        done, full = 0, 0
+        async for message in socket:
+            event = json.loads(message)
+            done += event["type"] == "conversation.item.done"
+            full += event["type"] == "error" and event["error"]["code"] == "conversation_full"
+            if done + full == 5001:
+                break
+        await writing
+        assert (done, full) == (5000, 1)
+
+
+async def _write(socket: "object", messages: list[str]) -> None:
+    for message in messages:
+        await socket.send(message)  # type: ignore[attr-defined]
+
+
+async def test_five_thousand_items_neither_delay_nor_end_other_sessions(parley_server: System) -> None:
+    async with calling(parley_server.url) as other:
+        burst = asyncio.create_task(create_items(parley_server.url))
+        assert await pings(other, burst) < NOTICED_S
+        await other.send("text_input", text="hello")
+        await other.until("reply_done", status="completed")
+        assert other.closed is None
