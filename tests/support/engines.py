@@ -128,6 +128,9 @@ class SlowVoice(Outside):
     def voices(self) -> tuple[str, ...]:
         return ("slow",)
 
+    def text_language(self, voice: str, language: str) -> str:
+        return ""
+
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
         for number in range(SLICES):
             await asyncio.sleep(STEP_S)
