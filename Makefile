@@ -21,7 +21,7 @@ DEV_INSTALLED := .venv/.installed-dev
 # Where `make check` looks for the phrases of docs/plain-english.txt.
 PROSE := shared services deploy benchmarks dashboards docs tests *.md
 
-.PHONY: help install run observe test test-fast check bench chaos soak fuzz clean programs
+.PHONY: help install run observe test test-fast check bench chaos load soak fuzz clean programs
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -62,6 +62,10 @@ check: $(DEV_INSTALLED) ## check lint, formatting, types, import contracts, gene
 bench: $(RUN_INSTALLED) ## measure the latency, CPU and memory of the pipeline, without models
 	$(INSTALL) -e '.[bench]'
 	$(BIN)/parley bench pipeline
+
+load: $(RUN_INSTALLED) ## load an edge up to refusal and back, and show what another caller notices
+	$(INSTALL) -e '.[bench]'
+	$(BIN)/python -m benchmarks load
 
 chaos: $(RUN_INSTALLED) ## kill workers under talking sessions, 200 times in 13 minutes (SEED=1)
 	$(INSTALL) -e '.[bench]'

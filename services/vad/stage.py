@@ -75,6 +75,7 @@ class VadStage:
         work.follow(StreamKind.IN, listener.replay_from, session.deliver)
         try:
             await session.run()
+            work.expire_session()
         finally:
             session.detector_session.close()
         return ()

@@ -67,8 +67,8 @@ wasted_work = Counter(
 sessions_active = Gauge("parley_sessions_active", "Sessions in progress on this edge.", ["protocol"])
 sessions_total = Counter(
     "parley_sessions_total",
-    "Ended sessions by outcome: left (the client closed), closed (the edge closed, as intended) or failed (an error, a "
-    "stopped server or a lost broker).",
+    "Ended sessions by outcome: left (the client closed), closed (the edge closed, as intended), failed (an error, a "
+    "stopped server or a lost broker) or suspended (the connection was lost or moved; the client may resume the session).",
     ["protocol", "outcome"],
 )
 sessions_refused = Counter("parley_sessions_refused_total", "Refused sessions, by reason.", ["reason"])

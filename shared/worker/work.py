@@ -28,6 +28,10 @@ ABANDONED_S = 10.0
 """After this time without a frame of a session, a worker checks whether the session still exists."""
 
 
+class JobFailed(RuntimeError):
+    """A job has failed for good: another attempt would fail, too. The message says why."""
+
+
 class Work:
     """One job in progress. The stage reads and publishes through it and never sees the broker."""
 
@@ -169,6 +173,10 @@ class Work:
     async def session_lives(self) -> bool:
         """Return whether the session's edge has sent a keep-alive recently."""
         return await self._bus.session_lives(self.session)
+
+    def expire_session(self) -> None:
+        """Let the keys of an ended session expire, also one that the stage has created after the edge's last keep-alive."""
+        self._bus.keep_alive(self.session)
 
     def forget_session(self) -> None:
         """Delete the keys of a session whose edge has died."""

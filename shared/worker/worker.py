@@ -23,7 +23,7 @@ from shared.protocol.frames import Frame, StageFailed, codec
 from shared.protocol.turns import TurnGates
 from shared.settings import Settings
 from shared.worker.lifecycle import Shutdown
-from shared.worker.work import Work
+from shared.worker.work import JobFailed, Work
 
 log = structlog.get_logger()
 
@@ -244,6 +244,10 @@ class Worker:
                 held.remove(work.lease)
             await self._leases.hand_back(held)
             raise
+        except JobFailed as error:
+            log.warning("work failed", attempt=work.attempt, reason=str(error))
+            tracing.fail(work.span, error)
+            return await self._give_up(work, str(error))
         except Exception as error:  # one failed job must not affect the others
             return await self._failed(work, error)
         return "done" if await work.finish(frames) else "lost"

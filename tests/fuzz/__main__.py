@@ -19,6 +19,7 @@ HANG_S = 10
 """One input that takes longer is a hang."""
 MEMORY_MB = 2048
 SLACK_S = 120
+UNCAUGHT = "=== Uncaught Python exception"
 
 
 def fuzz(name: str, seconds: int) -> tuple[int, int, str]:
@@ -34,7 +35,8 @@ def fuzz(name: str, seconds: int) -> tuple[int, int, str]:
         )  # fmt: skip
     output = done.stdout + done.stderr
     inputs = max((int(count) for count in re.findall(r"^(?:#|Done )(\d+)", output, re.MULTILINE)), default=0)
-    return done.returncode, inputs, output[-3000:] if done.returncode else ""
+    cause = output[max(0, output.find(UNCAUGHT)) :]  # libFuzzer's own lines, with the input in base64, come after it
+    return done.returncode, inputs, cause[-4000:] if done.returncode else ""
 
 
 def main() -> int:

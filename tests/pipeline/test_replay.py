@@ -96,7 +96,17 @@ async def test_what_cannot_be_replayed_says_so(data: Path) -> None:
     assert (await replayed(data, "../secret.parley"))[0] == 2
 
 
-@pytest.mark.parametrize("content", [b"", b"\xc1", b"\x01", b"\x92\xa2in\xa11", b"\x93\xb0parley-recording\x63\xa1s"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xc1",
+        b"\x01",
+        b"\x92\xa2in\xa11",
+        b"\x93\xb0parley-recording\x63\xa1s",
+        b"\x94\xb0parley-recording\x01\xa1s\xa1p\x94\xa2in\xa3\x01\x00\x00\x01\xc4\x01\x90",
+    ],
+)
 def test_a_file_that_is_no_recording_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.parley"
     path.write_bytes(content)

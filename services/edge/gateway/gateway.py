@@ -186,7 +186,7 @@ class Gateway:
             who = "this address" if caller.key is None else "this key"
             raise Denied(429, "too_many_sessions", f"{who} may have {limit} sessions at the same time, and has them")
 
-    def refusal(self, settings: SessionSettings | None = None) -> Refusal | None:
+    def refusal(self, settings: SessionSettings | None = None, *, load: bool = True) -> Refusal | None:
         """Why no session with these settings can be accepted now; None if one can. Without settings: those of the default agent."""
         if self.shutdown.stopping.is_set():
             return Refusal("stopping", STOPPING)
@@ -195,7 +195,7 @@ class Gateway:
         if len(self.sessions) >= self.settings.max_sessions:
             return Refusal("full", f"the server is full: it accepts {self.settings.max_sessions} sessions")
         needed = stages_of(settings or self.agents.default.settings)
-        return self.admission.refusal(needed, len(self.sessions))
+        return self.admission.refusal(needed, len(self.sessions), load=load)
 
     async def fresh_refusal(self) -> Refusal | None:
         """As `refusal`, after a new reading of the stages."""
@@ -225,7 +225,10 @@ class Gateway:
             Denied: the caller has too many sessions.
         """
         self._check_limit(caller)
-        if (refusal := self.refusal(settings)) is not None:
+        # Where the first message may go on with a session, that message decides whether the load counts.
+        if (
+            refusal := self.refusal(settings, load=codec.resumable is None or codec.starts_with is not None)
+        ) is not None:
             await self._refuse(websocket, refusal, browser=browser)
             return
         ending: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
@@ -262,8 +265,8 @@ class Gateway:
 
         socket = socket_of(websocket)
 
-        def take_place() -> str:
-            if (refusal := self.refusal(settings)) is not None:
+        def take_place(resumed: bool) -> str:
+            if (refusal := self.refusal(settings, load=not resumed)) is not None:
                 if not ending.done():
                     metrics.sessions_refused.labels(refusal.code).inc()
                 return refusal.message

@@ -58,6 +58,9 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         self._taken_at_s = 0.0
 
     async def run_asgi(self) -> None:
+        # Handshakes pass one by one: 500 at once would keep the event loop from all sessions for seconds.
+        async with cast("asyncio.Lock", self.app_state.setdefault("handshakes", asyncio.Lock())):
+            await asyncio.sleep(0)
         cast("dict[str, Any]", self.scope["extensions"])[_EXTENSION] = self
         await super().run_asgi()
 

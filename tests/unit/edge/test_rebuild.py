@@ -140,6 +140,13 @@ def text_of(events: Sequence[ev.Event], turn: int) -> str:
     return "".join(event.text for event in events if isinstance(event, ev.ReplyText) and event.turn == turn)
 
 
+def entries_of(log: Sequence[tuple[float, Frame]]) -> list[Entry]:
+    return [
+        (f"{CLOCK_MS + round(1000 * at_s)}-{number}", 1, [frame])
+        for number, (at_s, frame) in enumerate(sorted(log, key=lambda fact: fact[0]), 1)
+    ]
+
+
 def begun() -> Edge:
     edge = Edge()
     edge.on(Begin(SETTINGS), 0.0)
@@ -162,11 +169,7 @@ def test_every_event_and_sample_comes_once_in_order(cut_ms: int) -> None:
     newest = max((event.turn for event in before.events if isinstance(event, ev.ReplyBegan)), default=0)
 
     back_s = cut_s + AWAY_S
-    past = [fact for fact in facts(cut_s, AWAY_S) if fact[0] <= back_s] + before.published
-    entries: list[Entry] = [
-        (f"{CLOCK_MS + round(1000 * at_s)}-{number}", 1, [frame])
-        for number, (at_s, frame) in enumerate(sorted(past, key=lambda fact: fact[0]), 1)
-    ]
+    entries = entries_of([fact for fact in facts(cut_s, AWAY_S) if fact[0] <= back_s] + before.published)
     after = Edge()
     rebuilt = Rebuild(after.core, Stamp(back_s, CLOCK_MS + round(1000 * back_s)))
     received = len(before.audio.get(newest, b"")) // 2
@@ -187,3 +190,16 @@ def test_every_event_and_sample_comes_once_in_order(cut_ms: int) -> None:
     # The second reply is interrupted: how much of it was sent by then depends on when.
     heard = {**before.audio, **after.audio}.get(2, b"")
     assert heard == whole.audio[2][: len(heard)] or whole.audio[2] == heard[: len(whole.audio[2])]
+
+
+def test_a_reply_whose_beginning_the_log_has_lost_is_given_up_and_the_conversation_goes_on() -> None:
+    edge = Edge()
+    rebuilt = Rebuild(edge.core, Stamp(7.0, CLOCK_MS + 7000))
+    rebuilt.run(Restore(SETTINGS, POINT, fr.History(()), 2, 4000), entries_of([f for f in facts() if 5.4 < f[0] < 6.5]))
+    edge.on(GoOn(whole=False), 7.0)
+    for at_s, frame in ((7.0, fr.TurnCommitted(3, 0, 0, 0, 0, CLOCK_MS, OPTIONS)), *reply(3, 7.1)):
+        edge.wait(at_s)
+        edge.on(frame, at_s)
+    edge.wait(20.0)
+    assert kinds_of(edge.events, 3)[-1] == "ReplyEnded"
+    assert text_of(edge.events, 3) == "One is said. Two is said."
