@@ -49,7 +49,7 @@ def _happened(recording: Recording, *, real_time: bool) -> list[Turn]:
     log = ((entry.id, entry.frames) for entry in recording.log)
     if not real_time:
         return turns_of(log, timed=True)
-    # A client is not told of what was discarded.
+    # A client does not learn what was discarded.
     return [turn for turn in turns_of(log, timed=True, began_ms=began_ms(recording)) if turn.decision == COMMITTED]
 
 

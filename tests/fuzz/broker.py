@@ -19,7 +19,9 @@ from tests.support.golden import sample
 from tests.support.system import SCRIPTED, System, running_system
 
 BYSTANDERS = 3
-BURST, PAUSE_S = 20, 0.02
+BURST, PAUSE_S = 10, 0.1
+BETWEEN_TURNS_S = 0.5
+"""A session may not type faster for long."""
 SETTLE_S = 60.0
 """After this time without noise, no job is left but those of the bystanders' sessions."""
 LOOK_S = 0.25
@@ -112,6 +114,7 @@ async def _talk(system: System, number: int, over: asyncio.Event, report: Report
             await caller.send("text_input", text=f"bystander {number}, turn {turn}")
             await caller.until("reply_done", turn=turn)
             report.turns += 1
+            await asyncio.sleep(BETWEEN_TURNS_S)
         statuses = {event["status"] for event in caller.of("reply_done")}
         if statuses != {"completed"} or caller.of("error"):
             report.faults.append(f"a bystander noticed: {statuses} {caller.of('error')[:3]}")
