@@ -60,7 +60,7 @@ bench: $(RUN_INSTALLED) ## measure the latency, CPU and memory of the pipeline, 
 	$(INSTALL) -e '.[bench]'
 	$(BIN)/parley bench pipeline
 
-chaos: $(RUN_INSTALLED) ## kill workers under talking sessions, 200 times in 13 minutes (SEED=1)
+chaos: $(RUN_INSTALLED) ## kill workers and edges under talking sessions, 200 times in 15 minutes (SEED=1)
 	$(INSTALL) -e '.[bench]'
 	$(BIN)/parley bench chaos --seed "$(or $(SEED),1)"
 
