@@ -7,6 +7,9 @@ EXTRAS ?=
 # The first of the five metrics ports, one for each service; 0: no metrics. `make observe` scrapes them.
 METRICS_PORT ?= $(or $(PARLEY_METRICS_PORT),9464)
 
+# Time that `make fuzz` spends on each of its targets.
+SECONDS_EACH ?= 60
+
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # pip takes seconds even if nothing has changed. These files record the last installation.
@@ -18,7 +21,7 @@ DEV_INSTALLED := .venv/.installed-dev
 # Where `make check` looks for the phrases of docs/plain-english.txt.
 PROSE := shared services deploy benchmarks dashboards docs tests *.md
 
-.PHONY: help install run observe test test-fast check bench chaos clean programs
+.PHONY: help install run observe test test-fast check bench chaos load soak fuzz clean programs
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -60,9 +63,21 @@ bench: $(RUN_INSTALLED) ## measure the latency, CPU and memory of the pipeline, 
 	$(INSTALL) -e '.[bench]'
 	$(BIN)/parley bench pipeline
 
+load: $(RUN_INSTALLED) ## load an edge up to refusal and back, and show what another caller notices
+	$(INSTALL) -e '.[bench]'
+	$(BIN)/python -m benchmarks load
+
 chaos: $(RUN_INSTALLED) ## kill workers and edges under talking sessions, 200 times in 15 minutes (SEED=1)
 	$(INSTALL) -e '.[bench]'
 	$(BIN)/parley bench chaos --seed "$(or $(SEED),1)"
+
+fuzz: $(DEV_INSTALLED) ## give arbitrary input to protocols, files and broker (SECONDS_EACH=60)
+	$(INSTALL) -e '.[fuzz]'
+	$(BIN)/python -m tests.fuzz --seconds "$(SECONDS_EACH)"
+
+soak: $(RUN_INSTALLED) ## let sessions come and go for MINUTES (10), and fail if anything grows
+	$(INSTALL) -e '.[bench]'
+	$(BIN)/parley bench soak --minutes $(or $(MINUTES),10)
 
 clean: ## remove .venv and all build files
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

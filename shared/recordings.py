@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgpack
 
 from shared.protocol.codec import BadFrame
-from shared.protocol.entry_id import order
+from shared.protocol.entry_id import milliseconds, order
 from shared.protocol.frames import Frame, codec
 from shared.protocol.streams import StreamKind
 from shared.settings import Settings
@@ -98,13 +98,14 @@ def read_recording(path: Path) -> Recording:
                     raise BadRecording(f"{path} has format {version}; this release reads {FORMAT}")
             else:
                 kind, entry_id, fence, body = item
-                streams[kind].setdefault(entry_id, Entry(entry_id, fence, codec.decode_entry(body)))
-        session, protocol, *_ = header
-    except (BadFrame, LookupError, TypeError, ValueError) as error:
+                milliseconds(entry_id)
+                streams[kind].setdefault(entry_id, Entry(entry_id, int(fence), codec.decode_entry(body)))
+        session, protocol, *_ = map(str, header)
+        heard, log = (sorted(found.values(), key=lambda one: order(one.id)) for found in streams.values())
+    except (AttributeError, BadFrame, LookupError, TypeError, ValueError) as error:
         if isinstance(error, BadRecording):
             raise
         raise BadRecording(f"{path} is not a recording: {error}") from None
-    heard, log = (sorted(found.values(), key=lambda one: order(one.id)) for found in streams.values())
     return Recording(session, protocol, tuple(heard), tuple(log))
 
 

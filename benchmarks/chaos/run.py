@@ -118,7 +118,7 @@ def _is_replaced(system: System, name: str, pid: int) -> bool:
 
 def _figures(tally: Tally, kills: list[Kill]) -> dict[str, Any]:
     times_s = [kill.at_s for kill in kills]
-    usual = usual_s(tally.turns, times_s)
+    usual = usual_s(tally.turns, times_s[0])
     delays: dict[tuple[str, str], list[float]] = {}
     struck: dict[tuple[str, str], int] = {}
     for kill, next_s in zip(kills, [*times_s[1:], float("inf")], strict=True):

@@ -68,8 +68,8 @@ class Turn:
         return max(gaps, default=0.0)
 
 
-def usual_s(turns: Sequence[Turn], deaths_s: Sequence[float]) -> float:
-    """The median time to the first audio, of turns in which nobody died if there are any."""
-    calm = [turn for turn in turns if not any(turn.state(at_s) for at_s in deaths_s)] or turns
+def usual_s(turns: Sequence[Turn], first_death_s: float) -> float:
+    """The median time to the first audio, of the turns before the first death if there are any."""
+    calm = [turn for turn in turns if turn.arrivals and turn.arrivals[0] < first_death_s] or turns
     waits = sorted(wait for turn in calm if (wait := turn.first_audio_s) is not None)
     return waits[len(waits) // 2] if waits else 0.0

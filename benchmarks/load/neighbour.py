@@ -22,6 +22,11 @@ class Waits:
     pings: list[float] = field(default_factory=list)
     turns: list[float] = field(default_factory=list)
 
+    def clear(self) -> None:
+        """Forget what was measured so far."""
+        self.pings.clear()
+        self.turns.clear()
+
     def figures(self) -> dict[str, float]:
         return {
             "ping p50": _percentile(self.pings, 50),

@@ -13,8 +13,8 @@ def roll(
 ) -> None:
     """Replace every service of the `parley up` on this machine by a new process, one by one, while it serves.
 
-    Use it after an update of the code. Calls go on; only the last step, the edge, ends each call after its
-    reply, and the client connects again.
+    Use it after an update of the code. Calls go on. When the edge is replaced, each client connects again after a reply, and
+    resumes its conversation; a call of a protocol that cannot resume ends there.
 
     Exit code: 0 all services are replaced, 1 a successor did not become ready, or no `parley up` answers,
     2 the settings are wrong.

@@ -8,12 +8,14 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, Protocol
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from deploy.client.line import CONNECT_S, Line, SessionGone
+from deploy.monitor.client import KEY_ASKED
 from shared.protocol.session import RATE_HZ
 
 FRAME_MS = 20
@@ -224,6 +226,8 @@ async def converse(
     except SessionGone as error:
         raise TalkFailed(f"{address} broke off the conversation: {error}") from None
     except InvalidStatus as error:
+        if error.response.status_code == HTTPStatus.UNAUTHORIZED:
+            raise TalkFailed(f"{address} {KEY_ASKED}") from None
         body = (error.response.body or b"").decode(errors="replace").strip()[:500]
         raise TalkFailed(f"{address} refused: HTTP {error.response.status_code} {body}".rstrip()) from None
     except ConnectionClosed as error:

@@ -1,8 +1,8 @@
 """`parley roll`: replaces every service of a running `parley up` by a new process, one by one, while it serves.
 
 Each successor is ready before its predecessor is stopped, which then finishes what it has in hand. Who reads frames is
-replaced before who writes them: a new release may write what an old one does not know. The edge comes last: its calls end
-after their replies, with 1012, and their clients connect to the successor.
+replaced before who writes them: a new release may write what an old one does not know. The edge comes last: it closes each
+call after a reply, with 1012, and the client resumes its conversation at the successor.
 """
 
 import asyncio

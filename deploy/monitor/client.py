@@ -9,6 +9,7 @@ import httpx
 from shared.settings import load_settings
 
 TIMEOUT_S = 10.0
+KEY_ASKED = "asks for a key: set PARLEY_KEY to a valid one (`parley keys create` makes one)"
 
 
 def authorization() -> dict[str, str]:
@@ -29,16 +30,19 @@ def send(method: str, url: str, path: str, **request: Any) -> httpx.Response:
     """Send a request to the Parley at `url`. `request` is for httpx.
 
     Raises:
-        RequestFailed: no Parley answers.
+        RequestFailed: no Parley answers, or it asks for another key.
     """
     request = {"timeout": TIMEOUT_S, **request, "headers": {**authorization(), **request.get("headers", {})}}
     try:
-        return httpx.request(method, f"{url.rstrip('/')}{path}", trust_env=False, **request)
+        response = httpx.request(method, f"{url.rstrip('/')}{path}", trust_env=False, **request)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         why = str(error) or type(error).__name__
         raise RequestFailed(
             f"no Parley answers at {url} ({why}): start it with `make run`, or name another with --url"
         ) from None
+    if response.status_code == httpx.codes.UNAUTHORIZED:
+        raise RequestFailed(f"{url} {KEY_ASKED}")
+    return response
 
 
 def fetch(url: str, path: str) -> dict[str, Any]:
@@ -63,8 +67,8 @@ def fetch(url: str, path: str) -> dict[str, Any]:
         raise failure(str(reported["message"]))
     if response.status_code == 404:
         raise RequestFailed(
-            f"the monitor of {url} is off, or open only to its own machine and to operators: set PARLEY_KEY to an operator's "
-            "key, or open it with PARLEY_MONITOR=on"
+            f"the monitor of {url} is off, or open only to its own machine: PARLEY_MONITOR=on opens it, or an operator's key in "
+            "PARLEY_KEY"
         )
     raise RequestFailed(f"{url} answers HTTP {response.status_code}")
 

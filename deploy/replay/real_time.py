@@ -36,7 +36,7 @@ async def replay_in_real_time(recording: Recording, url: str) -> list[Turn]:
             at_s - one.marks.get("endpoint", 0.0) / 1000 if one.spoken else at_s,
             one.spoken,
             COMMITTED,
-            one.said,
+            one.said if one.spoken else "",
             one.marks,
         )
         for one in conversation.turns.values()

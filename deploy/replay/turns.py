@@ -31,6 +31,7 @@ class Turn:
     decision: str = ""
     """`committed`, or `discarded` as something that was not said to the agent."""
     transcript: str = ""
+    """Empty for a turn that was not spoken."""
     marks: dict[str, float] = field(default_factory=dict)
 
 
@@ -87,7 +88,7 @@ def turns_of(entries: Iterable[tuple[str, Sequence[Frame]]], *, timed: bool, beg
                     pass
     for number, turn in turns.items():
         revision = int(early.get((number, -1), {}).get("revision", -2))
-        turn.transcript = texts.get((number, revision), "")
+        turn.transcript = texts.get((number, revision), "") if turn.spoken else ""
         if timed and number in zero_ms:
             marks = early.get((number, revision), {})
             turn.marks |= {name: at_ms - zero_ms[number] for name, at_ms in marks.items()}

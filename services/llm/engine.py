@@ -29,6 +29,10 @@ class Usage:
     """Why the reply ended, as in OpenAI's protocol (stop, length, …); empty if unknown."""
 
 
+class EmptyReply(RuntimeError):
+    """The model has answered with nothing that is to be heard, and was asked more than once. The message says why."""
+
+
 class ChatModel(Protocol):
     """A loaded model, shared by all conversations of a worker. It must not block the event loop."""
 
@@ -60,6 +64,7 @@ class ChatModel(Protocol):
 
         Raises:
             ValueError: the turn is too long for the model, or the request is not valid.
+            EmptyReply: no text, call or speech came of several attempts. An engine that tries once yields nothing instead.
             EngineLost: the device failed, or the model stalled.
         """
         ...

@@ -45,6 +45,11 @@ class Reply:
         self._begun = False
         self.text = ""
 
+    @property
+    def is_empty(self) -> bool:
+        """Nothing was said or called, in this attempt or an earlier one."""
+        return not (self.text.strip() or self._calls or self._samples or self._earlier_samples)
+
     def add(self, delta: str) -> None:
         """Publish a delta of text and the sentences that it completes."""
         if not delta:

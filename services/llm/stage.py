@@ -6,7 +6,8 @@ from typing import Any
 
 import structlog
 
-from services.llm.engine import ChatModel, OmniModel, chat_options, has_audio_input, has_audio_output
+from services.llm.engine import ChatModel, EmptyReply, OmniModel, chat_options, has_audio_input, has_audio_output
+from services.llm.hidden_text import HiddenText, without_hidden_text
 from services.llm.limit import SentenceLimit, end_with_a_sentence
 from services.llm.observation import describe_reply, describe_request, measured, start_at_zero
 from services.llm.reply import Reply, is_spoken, is_unvoiced
@@ -14,11 +15,14 @@ from services.llm.turn_audio import read_turn_audio
 from shared.engines.registry import model_of
 from shared.protocol.frames import Frame, ReplyStarted, TranscriptFinal, TurnAudioReady
 from shared.protocol.prompt import SOUND, offered, prompt, prompt_hash
-from shared.protocol.session import OMNI, SessionSettings, ToolCall
+from shared.protocol.session import OMNI, Message, SessionSettings, Tool, ToolCall
 from shared.protocol.speech import Speech
-from shared.worker.work import Work
+from shared.worker.work import JobFailed, Work
 
 log = structlog.get_logger()
+
+ATTEMPTS = 2
+"""How often a model is asked for a reply before nothing was said."""
 
 Job = TranscriptFinal | TurnAudioReady
 Deltas = AsyncGenerator[str | ToolCall | Speech, None]
@@ -56,6 +60,7 @@ class LlmStage:
 
         Raises:
             ValueError: the engine cannot answer audio, or the audio is gone.
+            JobFailed: the model says nothing.
         """
         job = work.frame
         if not isinstance(job, Job):
@@ -90,14 +95,33 @@ class LlmStage:
             request["voice"] = settings.voice
         if settings.chat.asked() & chat_options(self._model):
             request["options"] = settings.chat
-        if job.options.say is None:
-            generated = self._model.reply(messages, **request)
-            if not rate_hz:  # a model's own voice goes on where its text ends
-                longest = min(settings.chat.reply_tokens or self._reply_tokens, self._reply_tokens)
-                generated = end_with_a_sentence(generated, SentenceLimit(settings.language, longest, reply.text))
-            deltas = measured(work, self._engine, generated)
+        if job.options.say is not None:
+            await self._take(work, reply, _recite(job.options.say, reply.text), ())
         else:
-            deltas = _recite(job.options.say, reply.text)
+            longest = min(settings.chat.reply_tokens or self._reply_tokens, self._reply_tokens)
+            try:
+                for _ in range(ATTEMPTS):
+                    generated = without_hidden_text(
+                        self._model.reply(messages, **request), HiddenText(begun=bool(reply.text))
+                    )
+                    if not rate_hz:  # a model's own voice goes on where its text ends
+                        limit = SentenceLimit(settings.language, longest, reply.text)
+                        generated = end_with_a_sentence(generated, limit)
+                    unknown = await self._take(work, reply, measured(work, self._engine, generated), tools)
+                    if not reply.is_empty:
+                        break
+                    messages = [*messages, *_without_such_tools(job.turn, unknown)]
+                else:
+                    raise EmptyReply(f"the model has answered {ATTEMPTS} times without a word")
+            except EmptyReply as error:
+                raise JobFailed(str(error)) from None
+        frames = reply.done()
+        describe_reply(work, reply.text)
+        return frames
+
+    async def _take(self, work: Work, reply: Reply, deltas: Deltas, tools: Sequence[Tool]) -> list[ToolCall]:
+        """Take a model's reply. Returns the calls of tools that were not declared."""
+        unknown = []
         async with aclosing(deltas):
             async for delta in deltas:
                 if isinstance(delta, str):
@@ -107,11 +131,10 @@ class LlmStage:
                 elif any(tool.name == delta.name for tool in tools):
                     reply.call(delta)
                 else:
-                    log.warning("model called an unknown tool", session=job.session, name=delta.name[:64])
+                    log.warning("model called an unknown tool", session=work.session, name=delta.name[:64])
+                    unknown.append(delta)
                 await work.drain()
-        frames = reply.done()
-        describe_reply(work, reply.text)
-        return frames
+        return unknown
 
     def _voice_hz(self, job: Job, settings: SessionSettings) -> int:
         """Sample rate of the voice with which the model speaks this reply; 0: the tts stage speaks it, or nobody does.
@@ -124,6 +147,14 @@ class LlmStage:
 
     async def close(self) -> None:
         await self._model.close()
+
+
+def _without_such_tools(turn: int, calls: Sequence[ToolCall]) -> list[Message]:
+    """Tell the model, in the conversation, that the tools that it called do not exist."""
+    if not calls:
+        return []
+    answers = [Message("tool", f"There is no tool named {call.name[:64]}.", turn, answers=call.id) for call in calls]
+    return [Message("assistant", "", turn, calls=tuple(calls)), *answers]
 
 
 async def _recite(text: str, prefix: str) -> Deltas:

@@ -37,13 +37,21 @@ class Synthesizer(Protocol):
         """Stream one sentence in slices of at most 200 ms. Closing the generator stops the synthesis within a slice.
 
         Args:
-            text: The sentence.
+            text: The sentence; in words, unless `text_language` says that it is taken as written.
             voice: A name from `voices`; empty for the default voice of the language.
             speed: 1.0 is normal.
             language: BCP 47.
 
         Raises:
             ValueError: the voice is unknown, or the engine does not speak the language.
+        """
+        ...
+
+    def text_language(self, voice: str, language: str) -> str:
+        """Return the language in which `speak` reads a text; empty: it takes a text as it is written.
+
+        The stage turns numbers, dates and signs into words of this language, except where the engine reads them itself.
+        `voice` and `language`: as in `speak`; an unknown voice is refused there.
         """
         ...
 

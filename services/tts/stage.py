@@ -9,6 +9,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from services.tts.engine import Cloner, Multilingual, Synthesizer, voice_languages
+from services.tts.reading import prepare_rules, read_out
 from shared.audio.voices import ClonedVoice
 from shared.engines.registry import model_of
 from shared.observability import metrics
@@ -34,6 +35,7 @@ class TtsStage:
 
     async def load(self) -> None:
         await self._synthesizer.load()
+        await asyncio.to_thread(prepare_rules, self._synthesizer)
         metrics.tts_characters.labels(self._engine)  # export 0: a rate needs a sample before the first increment
 
     def info(self) -> dict[str, Any]:
@@ -77,7 +79,7 @@ class TtsStage:
         metrics.tts_characters.labels(self._engine).inc(
             len(job.text)
         )  # before synthesis: failed attempts are billed, too
-        speech = self._synthesizer.speak(job.text, voice=job.voice, speed=job.speed, language=job.language)
+        speech = read_out(self._synthesizer, job.text, voice=job.voice, speed=job.speed, language=job.language)
         async with aclosing(speech):
             async for piece in speech:
                 if not samples:

@@ -24,15 +24,13 @@ from shared.protocol.frames import (
 )
 from shared.protocol.session import RATE_HZ
 from shared.protocol.streams import StreamKind
-from shared.worker.work import Work
+from shared.worker.work import ABANDONED_S, Work
 
 log = structlog.get_logger()
 
 CHECK_S = 1.0
 STALLED_S = 2.0
 """A turn is committed when the client has sent nothing for this long."""
-ABANDONED_S = 10.0
-"""After this time without input, the worker checks whether the session still exists."""
 ENDPOINTING_S = 1.0
 """Timeout of the endpointing engine. After it, the endpoint of the settings holds."""
 
@@ -77,6 +75,7 @@ class VadStage:
         work.follow(StreamKind.IN, listener.replay_from, session.deliver)
         try:
             await session.run()
+            work.expire_session()
         finally:
             session.detector_session.close()
         return ()

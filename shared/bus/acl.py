@@ -7,9 +7,10 @@ from shared.settings import STAGES
 
 KEYS, CHANNELS = "~parley:*", "&parley:*"
 
-_BUS = frozenset(
-    {"client|setname", "select", "info", "time", "get", "set", "eval", "evalsha", "xadd", "xread", "expire", "xrange"}
-)
+_BUS = {
+    "client|setname", "eval", "evalsha", "expire", "get", "info", "script|load", "select", "set", "time", "xadd", "xrange",
+    "xread",
+}  # fmt: skip
 """Of every process with a bus."""
 _WORKER = _BUS | {
     "del", "exists", "hdel", "hget", "hgetall", "hset", "publish", "pubsub|numsub", "subscribe", "unlink", "xack",
@@ -22,7 +23,7 @@ _EDGE = _BUS | {
 }  # fmt: skip
 _DOCTOR = _BUS | {"exists", "ping", "xdel", "xrevrange"}
 
-COMMANDS: dict[str, frozenset[str]] = {
+COMMANDS: dict[str, set[str]] = {
     **dict.fromkeys(STAGES, _WORKER),
     "edge": _EDGE,
     "doctor": _DOCTOR,

@@ -172,6 +172,10 @@ class Bus(Records):
                 bus.writer = await bus.open_connection(gather_s=bus._gather_s)
                 bus.writer.before_flush = bus._seal
                 await check_version(bus.writer)
+                for (
+                    script
+                ) in scripts.ALL:  # not at their first use: they would be late, behind commands sent after them
+                    await bus.writer.call("SCRIPT", "LOAD", script)
                 data = await bus._data()
                 bus._reader = Reader(
                     await bus.open_connection(),

@@ -98,8 +98,10 @@ class Records(Protocol):
         return found
 
     async def session_lives(self, session: str) -> bool:
-        """Return whether the session's keys exist: its edge has sent a keep-alive within `SESSION_TTL_S`."""
-        return bool(await self.call(b"EXISTS", self.keys.session(session)))
+        """Return whether the session's keys exist: its edge has sent a keep-alive within `SESSION_TTL_S`. The preview of a voice
+        has only a log."""
+        keys = (self.keys.session(session), self.keys.stream(StreamKind.OUT, session))
+        return bool(await self.call(b"EXISTS", *keys))
 
     # -- the line that serves a session -----------------------------------------------------------
 

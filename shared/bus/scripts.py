@@ -204,3 +204,5 @@ if redis.call('XDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[2], '*', 'f', ARGV[3])
 return 1
 """
+
+ALL = (COMMIT, RENEW, SWEEP, HEARTBEAT, STATUS, LISTEN, KEEP_ALIVE, RETRY)

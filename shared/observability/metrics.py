@@ -14,6 +14,9 @@ QUEUE_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 3
 REALTIME_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 3)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
+PROTOCOLS = ("stream", "realtime", "twilio")
+"""The values of the label `protocol`."""
+
 # -- turns, as the edge sees them -----------------------------------------------------------------
 
 turn_latency = Histogram(
@@ -64,8 +67,8 @@ wasted_work = Counter(
 sessions_active = Gauge("parley_sessions_active", "Sessions in progress on this edge.", ["protocol"])
 sessions_total = Counter(
     "parley_sessions_total",
-    "Ended sessions by outcome: left (the client closed), closed (the edge closed, as intended) or failed (an error, a "
-    "stopped server or a lost broker).",
+    "Ended sessions by outcome: left (the client closed), closed (the edge closed, as intended), failed (an error, a "
+    "stopped server or a lost broker) or suspended (the connection was lost or moved; the client may resume the session).",
     ["protocol", "outcome"],
 )
 sessions_refused = Counter("parley_sessions_refused_total", "Refused sessions, by reason.", ["reason"])
@@ -213,10 +216,15 @@ gpu_xid_errors = Counter("parley_gpu_xid_errors_total", "Xid errors reported by 
 
 
 def start_at_zero(stage: str) -> None:
-    """Create this process's counters at 0: `rate` would miss the first event of a counter that appears at 1."""
+    """Create this process's series at 0: `rate` would miss the first event of a series that appears at 1.
+
+    Series with an engine begin when that is loaded.
+    """
     for counter in (reclaims, leases_lost, dead_letters, bad_frames, reconnects, wasted_work):
         counter.labels(stage)
+    dropped.labels("broker_error")
     if stage != "edge":
+        queue_wait.labels(stage)
         for outcome in ("done", "stale", "failed", "lost", "dead", "handed_back"):
             work_done.labels(stage, outcome)
         return
@@ -224,5 +232,16 @@ def start_at_zero(stage: str) -> None:
         turns_total.labels(outcome)
     for outcome in ("reused", "redone", "wasted"):
         speculations.labels(outcome)
-    for reason in ("stopping", "broker", "full", "no_worker", "behind"):
+    for reason in ("stopping", "broker", "full", "no_worker", "behind", "busy"):
         sessions_refused.labels(reason)
+    for reason in ("stale", "duplicate", "audio_too_fast", "broker_slow", "slow_reader", "too_many"):
+        dropped.labels(reason)
+    for protocol in PROTOCOLS:
+        for series in (turn_latency, barge_in, session_setup, sessions_active, underruns):
+            series.labels(protocol)
+        for outcome in ("left", "closed", "failed"):
+            sessions_total.labels(protocol, outcome)
+        for code in ("client", "1000", "1008", "1009", "1011", "1012", "1013"):
+            closes.labels(protocol, code)
+        for direction in ("in", "out"):
+            audio_seconds.labels(direction, protocol)

@@ -15,12 +15,21 @@ from shared.bus.leases import Lease, Leases
 from shared.bus.reader import EntryCallback, Subscription
 from shared.bus.session_store import SessionStore
 from shared.observability import metrics, tracing
+from shared.protocol.entry_id import milliseconds
 from shared.protocol.frames import Frame
 from shared.protocol.session import Message, SessionSettings
 from shared.protocol.streams import StreamKind
 
 FEED_LIMIT = 2_000
 """Frames that may wait for a handler, more than the longest turn has. Above that the job fails."""
+
+
+ABANDONED_S = 10.0
+"""After this time without a frame of a session, a worker checks whether the session still exists."""
+
+
+class JobFailed(RuntimeError):
+    """A job has failed for good: another attempt would fail, too. The message says why."""
 
 
 class Work:
@@ -54,6 +63,11 @@ class Work:
     def publish(self, frame: Frame, *, urgent: bool = True) -> None:
         """Publish a frame; see `Channel.publish`."""
         self._channel.publish(frame, urgent=urgent)
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds since the job was published."""
+        return self.age_s(milliseconds(self.lease.id))
 
     def age_s(self, clock_ms: int) -> float:
         """Return the seconds since a moment of the broker's clock; never negative."""
@@ -101,7 +115,8 @@ class Work:
 
     @asynccontextmanager
     async def feed(self, kind: StreamKind, after: str) -> AsyncIterator[AsyncGenerator[Frame, None]]:
-        """Yield an iterator of a stream's frames. Frames with a lower fence than an earlier frame are dropped.
+        """Yield an iterator of a stream's frames, which ends when the session is gone. Frames with a lower fence than an earlier
+        frame are dropped.
 
         Raises:
             OverflowError: from the iterator, if more than `FEED_LIMIT` frames wait.
@@ -126,7 +141,12 @@ class Work:
                         raise OverflowError(f"{len(waiting)} frames behind")
                     yield waiting.popleft()
                 arrived.clear()
-                await arrived.wait()
+                try:
+                    async with asyncio.timeout(ABANDONED_S):
+                        await arrived.wait()
+                except TimeoutError:
+                    if not await self.session_lives():
+                        return
 
         self.follow(kind, after, deliver)
         subscription = self._subscriptions[-1]
@@ -153,6 +173,10 @@ class Work:
     async def session_lives(self) -> bool:
         """Return whether the session's edge has sent a keep-alive recently."""
         return await self._bus.session_lives(self.session)
+
+    def expire_session(self) -> None:
+        """Let the keys of an ended session expire, also one that the stage has created after the edge's last keep-alive."""
+        self._bus.keep_alive(self.session)
 
     def forget_session(self) -> None:
         """Delete the keys of a session whose edge has died."""

@@ -23,7 +23,7 @@ from shared.protocol.frames import Frame, StageFailed, codec
 from shared.protocol.turns import TurnGates
 from shared.settings import Settings
 from shared.worker.lifecycle import Shutdown
-from shared.worker.work import Work
+from shared.worker.work import JobFailed, Work
 
 log = structlog.get_logger()
 
@@ -37,6 +37,9 @@ SWEEP_S = 0.1
 """Interval of the search for jobs of dead workers."""
 BEAT_S = 1.0
 """Longest interval of heartbeats and renewals."""
+
+OLD_S = 5.0
+"""A job that has waited for longer is done only if its session is still there. Newer ones are not worth a round trip."""
 
 LoadCallback = Callable[[], dict[str, Any]]
 """Returns the process's load, as JSON types."""
@@ -94,6 +97,8 @@ class Worker:
         self._attributes = tracing.stage_attributes(stage.name, self._engine, settings)
         metrics.slots.labels(stage.name).set(stage.slots)
         metrics.work_busy.labels(stage.name).set(0)
+        if not stage.long_lived:
+            metrics.stage_duration.labels(stage.name, self._engine)
 
     async def run(self) -> None:
         """Work until shutdown, then finish or hand back the jobs in progress.
@@ -222,6 +227,9 @@ class Worker:
         if self._stage.interruptible and self._gates.is_stale(work.session, work.turn, work.revision):
             await work.finish(())
             return "stale"
+        if not self._stage.long_lived and work.waited_s > OLD_S and not await work.session_lives():
+            await work.finish(())  # a client that is gone may leave thousands of jobs
+            return "stale"
         if work.attempt > CRASHES * self._settings.max_deliveries and not self._stage.long_lived:
             return await self._give_up(work, f"{work.attempt - 1} workers died or stopped while they worked on it")
         try:
@@ -236,6 +244,10 @@ class Worker:
                 held.remove(work.lease)
             await self._leases.hand_back(held)
             raise
+        except JobFailed as error:
+            log.warning("work failed", attempt=work.attempt, reason=str(error))
+            tracing.fail(work.span, error)
+            return await self._give_up(work, str(error))
         except Exception as error:  # one failed job must not affect the others
             return await self._failed(work, error)
         return "done" if await work.finish(frames) else "lost"

@@ -7,6 +7,8 @@ from typing import Any
 from selenium.webdriver.common.by import By
 
 from tests.browser.conftest import KEEP_SOCKETS, Server, chromium
+from tests.conftest import system
+from tests.support.system import SCRIPTED
 
 REFUSE = """
     window.refusing = true;
@@ -122,10 +124,12 @@ def test_a_microphone_that_was_denied_is_tried_again(parley_server: Server, tmp_
         assert page.run("return document.getElementById('error').hidden")
 
 
-def test_a_page_over_http_from_elsewhere_says_why_there_is_no_sound(parley_server: Server, tmp_path: Path) -> None:
-    with chromium(tmp_path, "--host-resolver-rules=MAP parley.test 127.0.0.1") as page:
+def test_a_page_over_http_from_elsewhere_says_why_there_is_no_sound(tmp_path: Path) -> None:
+    elsewhere = "--host-resolver-rules=MAP parley.test 127.0.0.1"
+    open_to_all = {**SCRIPTED, "PARLEY_OPEN": "true", "PARLEY_HOSTS": "parley.test"}
+    with system(open_to_all) as server, chromium(tmp_path, elsewhere) as page:
         page.look(1280, 800)
-        page.open(parley_server.url.replace("127.0.0.1", "parley.test"))
+        page.open(server.url.replace("127.0.0.1", "parley.test"))
         for _ in range(2):  # at once, and after Start
             assert "only over https or on localhost" in page.text("error")
             assert "ssh -N -L 8000:localhost:" in page.text("error")

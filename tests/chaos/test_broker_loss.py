@@ -1,4 +1,4 @@
-"""The broker loses keys, groups or scripts: no worker ends, sessions go on or are told, and new ones work."""
+"""The broker loses keys, groups or scripts: no worker ends, sessions go on or end with a reason, and new ones work."""
 
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -70,3 +70,11 @@ async def test_what_the_broker_lost_is_made_again(
         await until_new_sessions_work(whole_system.url, words)
     await until_nothing_is_left(whole_system.broker_url)
     assert whole_system.pids == pids
+
+
+async def test_a_session_that_ends_at_once_leaves_no_key_for_ever(whole_system: System) -> None:
+    """Its vad worker writes after the edge has set the last time to live."""
+    for _ in range(5):
+        async with calling(whole_system.url) as caller:
+            await caller.send("text_input", text="hello")
+    await until_nothing_is_left(whole_system.broker_url)

@@ -1,4 +1,4 @@
-"""The broker stands still, is full, restarts, loses its connections or is far away: live sessions go on or are told.
+"""The broker stands still, is full, restarts, loses its connections or is far away: live sessions go on or end with a reason.
 
 With LONG_TESTS in the environment also what takes long.
 """

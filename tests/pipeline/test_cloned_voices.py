@@ -41,6 +41,9 @@ class Parrot:
     def voices(self) -> tuple[str, ...]:
         return ("polly",)
 
+    def text_language(self, voice: str, language: str) -> str:
+        return ""
+
     def learn(self, voice: ClonedVoice) -> None:
         self.learnt.append(voice)
 

@@ -186,6 +186,14 @@ async def test_audio_far_faster_than_real_time_is_refused(parley_server: System)
         assert stats["dropped_samples"] > 0
 
 
+async def test_a_client_that_goes_on_with_that_is_closed(parley_server: System) -> None:
+    async with calling(parley_server.url) as caller:
+        for _ in range(400):
+            await caller.send_raw(bytes(32_000))
+        closed = await caller.until("closed")
+        assert (closed["code"], closed["reason"]) == (1008, "audio arrives much faster than real time")
+
+
 async def test_an_oversize_message_ends_its_own_session_only(parley_server: System, words: bytes) -> None:
     async with calling(parley_server.url) as one, calling(parley_server.url) as other:
         await one.send_raw(bytes(2 * 1024 * 1024))

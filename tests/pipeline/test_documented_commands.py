@@ -32,7 +32,7 @@ from tests.support.free_ports import free_ports
 from tests.support.system import CLASSIC
 from tests.support.waiting import HANG_S
 
-OTHER_LANGUAGES = {"python", "text", "toml", "xml"}
+OTHER_LANGUAGES = {"js", "python", "text", "toml", "xml"}
 SERVICES = 5
 POLL_S = 0.1
 NOT_OURS = re.compile(r"PARLEY_|MAKE|MFLAGS|.*_proxy$", re.IGNORECASE)

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
-from services.llm.engine import ENGINES, Usage
+from services.llm.engine import ENGINES, EmptyReply, Usage
 from services.llm.engines.llama_server import load_library
-from services.llm.engines.openai import OpenAIModel, _AnswerFilter
+from services.llm.engines.openai import WARM_UP, WARM_UP_TOKENS, OpenAIModel, RepeatedPrefix
 from shared.engines.endpoints import OUTCOMES, EndpointFailed
 from shared.engines.registry import EngineNotReady, UnknownEngine, create_engine
 from shared.protocol.session import Message, Tool, ToolCall
@@ -227,13 +227,58 @@ async def test_reasoning_is_dropped(server: OpenAIServer, deltas: list[Any]) -> 
     assert "".join(map(str, await reply(server, said(*deltas)))) == "Yes."
 
 
-@pytest.mark.parametrize("text", ["<this> is", " <thin", "I <think>so</think>.", "<", "\n ", "<thinker>"])
+@pytest.mark.parametrize("text", ["<this> is", "<thin", "I <think so.", "<", "<thinker>"])
 async def test_text_like_reasoning_is_kept(server: OpenAIServer, text: str) -> None:
     assert "".join(map(str, await reply(server, said(*text)))) == text
 
 
-async def test_unfinished_reasoning_is_dropped(server: OpenAIServer) -> None:
-    assert await reply(server, said("<think>I should ", "say")) == []
+THOUGHTS = [
+    said(),
+    said({"role": "assistant"}),
+    said("\n "),
+    said("<think>I should ", "say"),
+    said("<think>Hm.</think>"),
+]
+
+
+@pytest.mark.parametrize("empty", THOUGHTS)
+async def test_a_reply_without_words_is_asked_for_again(server: OpenAIServer, empty: Answer) -> None:
+    server.replies = deque([empty, said("At nine.")])
+    async with loaded(server.url) as model:
+        assert "".join(map(str, await replied(model))) == "At nine."
+    assert len(server.requests(CHAT)) == 2
+
+
+async def test_a_fallback_answers_where_the_first_endpoint_says_nothing(server: OpenAIServer) -> None:
+    server.replies = deque([said()])
+    async with openai_server() as other, loaded(server.url, llm_fallback_url=other.url) as model:
+        assert "".join(map(str, await replied(model))) == "Hello there."
+        other.replies = deque([said("<think>Hm.")])
+        with pytest.raises(EmptyReply, match=r"no words \(finish_reason: stop\)"):
+            await replied(model)
+    assert len(server.requests(CHAT)) == 4
+    assert len(other.requests(CHAT)) == 2
+
+
+async def test_a_refusal_is_heard(server: OpenAIServer) -> None:
+    assert await reply(server, said({"refusal": "I cannot help with that."})) == ["I cannot help with that."]
+
+
+LATE = said("Hours, then. Be brief.", "\n</th", "ink>\nWe open", " at nine.")
+
+
+async def test_a_thought_that_the_template_opened_is_not_heard(server: OpenAIServer) -> None:
+    """The first answer, at the start, has shown it; or the first reply does."""
+    server.replies = deque([LATE])
+    for content in ("Hm.\n</think>\nYes.", ""):
+        server.warm_up = {"choices": [{"message": {"content": content}, "finish_reason": "stop"}]}
+        async with loaded(server.url) as model:
+            for _ in range(3):
+                assert "".join(map(str, await replied(model))) == "We open at nine."
+
+
+async def test_a_model_that_does_not_think_is_streamed_from_its_first_word(server: OpenAIServer) -> None:
+    assert await reply(server, said("We open", " at nine.")) == ["We open", " at nine."]
 
 
 async def test_a_reply_beyond_the_limit_is_cut_off(server: OpenAIServer) -> None:
@@ -271,9 +316,9 @@ async def test_a_reply_of_only_the_prefix_adds_nothing(server: OpenAIServer) -> 
 @given(st.text(max_size=20), st.text(max_size=20), st.integers(1, 5), st.booleans())
 def test_prefix_and_rest_are_the_whole_reply(prefix: str, rest: str, size: int, restarts: bool) -> None:
     prefix, rest = f"Hello{prefix}.", f"; {rest}"  # a rest that starts like the prefix would be ambiguous
-    spoken, text = _AnswerFilter(prefix), prefix + rest if restarts else rest
-    deltas = [spoken.feed(text[at : at + size]) for at in range(0, len(text), size)]
-    assert "".join(deltas) + spoken.finish() == rest
+    repeated, text = RepeatedPrefix(prefix), prefix + rest if restarts else rest
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    assert "".join(map(str, (*repeated.drop(pieces), *repeated.finish()))) == rest
 
 
 async def test_a_space_at_the_end_of_a_prefix_is_not_doubled(server: OpenAIServer) -> None:
@@ -644,7 +689,7 @@ async def test_a_server_that_has_no_path_of_the_protocol_is_an_error(server: Ope
 async def test_the_model_is_warm_when_it_is_loaded(server: OpenAIServer) -> None:
     await load(server.url)
     assert server.warm_ups == [
-        {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1},
+        {"model": "tiny", "messages": [{"role": "user", "content": WARM_UP}], "max_tokens": WARM_UP_TOKENS},
     ]
     server.warm_up = Answer((2.0, b'{"choices": []}'))  # it takes longer than a first token may take
     await load(server.url, **QUICK)

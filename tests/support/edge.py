@@ -22,9 +22,14 @@ class Edge:
     client: httpx.AsyncClient = field(repr=False)
 
     async def handshake(
-        self, path: str, headers: dict[str, str] | None = None, subprotocols: list[str] | None = None
+        self,
+        path: str,
+        headers: dict[str, str] | None = None,
+        subprotocols: list[str] | None = None,
+        *,
+        hold: asyncio.Event | None = None,
     ) -> int:
-        """Open a WebSocket. Returns the status of the answer: 101 if it was accepted."""
+        """Open a WebSocket, and keep it until `hold` is set. Returns the status of the answer: 101 if it was accepted."""
         given = dict(headers or {})
         host = given.pop("Host", f"127.0.0.1:{self.port}")
         try:
@@ -32,6 +37,8 @@ class Edge:
                 f"ws://{host}{path}", host="127.0.0.1", port=self.port, additional_headers=given, proxy=None,
                 subprotocols=subprotocols,  # type: ignore[arg-type] # plain strings
             ):  # fmt: skip
+                if hold is not None:
+                    await hold.wait()
                 return 101
         except InvalidStatus as refused:
             return refused.response.status_code

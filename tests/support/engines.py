@@ -10,6 +10,7 @@ from typing import Any
 from services.llm.engines.scripted import ScriptedModel
 from services.llm.engines.scripted_omni import ScriptedTalker
 from services.tts.engine import Speech
+from services.tts.engines.scripted import ScriptedSynthesizer
 from services.vad.endpointing.engine import FixedDetector, FixedSpeaker
 from shared.engines.registry import EngineLost
 from shared.protocol.session import Message, SessionSettings, Tool, ToolCall
@@ -107,6 +108,18 @@ class SlowModel(Outside):
             yield TEXT[at : at + 4]
 
 
+class NarrowModel(SlowModel):
+    """Three replies at a time."""
+
+    slots = 3
+
+
+class NarrowVoice(ScriptedSynthesizer):
+    """Three sentences at a time."""
+
+    slots = 3
+
+
 class SlowVoice(Outside):
     """Speaks a ramp, 50 ms of it at a time."""
 
@@ -114,6 +127,9 @@ class SlowVoice(Outside):
 
     def voices(self) -> tuple[str, ...]:
         return ("slow",)
+
+    def text_language(self, voice: str, language: str) -> str:
+        return ""
 
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
         for number in range(SLICES):

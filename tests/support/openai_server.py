@@ -77,8 +77,8 @@ class OpenAIServer:
         self.models: Any = {"object": "list", "data": [{"id": "tiny", "object": "model"}]}
         """JSON, an `Answer`, or None for 404."""
         self.voices: Any = None
-        self.warm_up: Any = {"choices": []}
-        """The answer to the request for a single token, which is not kept: JSON, an `Answer`, or None for 404."""
+        self.warm_up: Any = {"choices": [{"message": {"content": "Yes."}, "finish_reason": "stop"}]}
+        """The answer to the request for a word, which is not kept: JSON, an `Answer`, or None for 404."""
         self.warm_ups: list[Any] = []
         self.replies: deque[Answer] = deque([said("Hello", " there.")])
         self.speeches: deque[Answer] = deque([Answer((bytes(4800),), finish=None)])

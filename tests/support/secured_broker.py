@@ -12,6 +12,8 @@ from shared.bus.acl import COMMANDS, acl_file
 from tests.support.waiting import HANG_S
 
 HOST = "127.0.0.1"
+SETTLE_S = 0.1
+"""A TLS connection closes only after an exchange with the other side, or when that is gone."""
 SUBJECTS = {
     "ca": ("/CN=test authority", "basicConstraints=critical,CA:true"),
     "server": (f"/CN={HOST}", f"subjectAltName=IP:{HOST}"),
@@ -57,6 +59,7 @@ async def secured_broker(folder: Path, redis_server: str, openssl: str) -> Async
         if process.returncode is None:
             process.kill()
         await process.wait()
+        await asyncio.sleep(SETTLE_S)
 
 
 async def _listens(port: int) -> bool:

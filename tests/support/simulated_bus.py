@@ -41,6 +41,8 @@ class SimulatedBus:
         self._stage_of = {self.keys.jobs(stage): stage for stage in JOBS}
         self._streams: dict[bytes, list[Entry]] = {}
         self._subscriptions: dict[bytes, list[SimulatedSubscription]] = {}
+        self.gone: set[str] = set()
+        """Sessions whose keys have expired."""
         self._settings: dict[str, bytes] = {}
         self._history: dict[str, tuple[Message, ...]] = {}
         self._number = 0
@@ -136,7 +138,7 @@ class SimulatedBus:
         return self.checkpoints.get(self.keys.session(session))
 
     async def session_lives(self, session: str) -> bool:
-        return True
+        return session not in self.gone
 
     def keep_alive(self, session: str) -> None: ...
 

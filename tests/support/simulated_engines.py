@@ -123,6 +123,9 @@ class Voice(Slow):
     def voices(self) -> tuple[str, ...]:
         return ("simulated",)
 
+    def text_language(self, voice: str, language: str) -> str:
+        return ""
+
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
         samples = voice_of(text)
         for at in range(0, len(samples), SLICE):

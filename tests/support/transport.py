@@ -5,11 +5,12 @@ from typing import Any
 
 
 class FakeTransport(asyncio.Transport):
-    """Keeps what is written."""
+    """Keeps what is written. `reads`: the other side takes it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.reading, self.closed, self.written = True, False, b""
+        self.reads, self.unsent = True, 0
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return default
@@ -28,6 +29,8 @@ class FakeTransport(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         self.written += data
+        if not self.reads:
+            self.unsent += len(data)
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return self.unsent

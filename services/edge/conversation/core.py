@@ -121,13 +121,16 @@ class Core:
         self.state = State(session, new_playout, began_s, deadline_s, shows_failures)
 
     def on(self, what: Input, at: Stamp) -> list[Effect]:
-        """What follows from this fact, action or timer, in order.
+        """What follows from this fact, action or timer, in order. A frame that does not belong into a log is ignored: a later
+        release may write it there.
 
         Raises:
-            TypeError: this frame does not belong into a session's log, or this action not to a conversation.
+            TypeError: this action does not belong to a conversation.
         """
         state = self.state
         if (handler := HANDLERS.get(type(what))) is None:
+            if isinstance(what, fr.Frame):
+                return []
             raise TypeError(f"{type(what).__name__} is not an input of a conversation")
         reply = state.reply
         if reply is not None and reply.ended and reply.state is ReplyState.PLAYING and reply.played_out(at.now_s):

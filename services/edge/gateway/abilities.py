@@ -30,7 +30,7 @@ class Abilities:
     voices: tuple[str, ...] = ()
     """The names of voices; empty: unknown."""
     speaks: frozenset[str] = frozenset()
-    """Languages of the tts engine, as primary subtags (`de`); empty: any, or unknown. A chosen voice speaks any."""
+    """Languages of the tts engine, as primary subtags (`de`); empty: any, or unknown. Its voices speak no others."""
     understands: frozenset[str] = frozenset()
     """Languages of the asr engine."""
     hears: bool = False
@@ -44,7 +44,7 @@ class Abilities:
         if voice and self.voices and voice.partition("+")[0] not in self.voices:
             shown = ", ".join(self.voices)[:SHOWN]
             yield Unable("voice", "unknown_voice", "unknown voice", f"voice {voice[:100]!r}: known are {shown}")
-        elif not voice and not _includes(self.speaks, language):
+        if not _includes(self.speaks, language):
             yield _unknown_language(language, "speaks", self.speaks)
         if not _includes(self.understands, language):
             yield _unknown_language(language, "understands", self.understands)

@@ -123,10 +123,11 @@ class Admission:
         for stage, forecast in self._forecasts.items():
             forecast.note(self._stages[stage].in_hand, self._stages["vad"].in_hand, min(period_s, PERIOD_S))
 
-    def refusal(self, needed: Collection[str] = STAGES, sessions: int = 0) -> Refusal | None:
+    def refusal(self, needed: Collection[str] = STAGES, sessions: int = 0, *, load: bool = True) -> Refusal | None:
         """Why no session that needs these stages can be accepted now; None if one can.
 
-        `sessions`: those of this edge. Some have begun since the last reading.
+        `sessions`: those of this edge. Some have begun since the last reading. `load`: the load counts; False for a session
+        that goes on, because it is part of the load.
         """
         if not self._stages:
             return NO_BROKER
@@ -138,10 +139,12 @@ class Admission:
                 wait = status.wait
                 why = f": it waits for {wait.awaited} ({wait.reason})" if wait else ""
                 return Refusal("no_worker", f"no {stage} worker is ready{why}")
+            if not load:
+                continue
             if min(status.queue_age_ms, self._behind_ms[stage]) > self._settings.queue_age_limit_ms:
                 return Refusal("behind", f"the oldest {stage} job has waited for {status.queue_age_ms} ms")
             if sessions and self._is_busy(stage, status, sessions + 1):
-                return Refusal("busy", f"the {stage} stage has no room for one more session than {sessions}")
+                return Refusal("busy", f"the {stage} stage is busy with {sessions} sessions")
         return None
 
     def _is_busy(self, stage: str, status: StageStatus, sessions: int) -> bool:

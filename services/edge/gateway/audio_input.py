@@ -1,6 +1,6 @@
 """A session's audio input: converts it to 16 kHz chunks numbered in samples, and forwards them to the vad worker.
 
-Excess audio is dropped and counted, and the client is warned.
+Excess audio is dropped and counted, and the client is warned; one that goes on is closed.
 """
 
 import asyncio
@@ -19,6 +19,8 @@ BURST_S = 30.0
 """Audio may be this far ahead of real time, so that a client can send a short recording in one burst."""
 FASTEST = 1.5
 """The highest sustained rate, in multiples of real time."""
+DROPPED_LIMIT_S = 300.0
+"""Seconds of audio that may be dropped: at 50 times real time that is after 6 s."""
 BACKLOG_LIMIT = 5_000
 """Unanswered broker commands above which audio is dropped instead of queued."""
 ARRIVALS_KEPT = 256
@@ -30,9 +32,17 @@ WARNING_PERIOD_S = 1.0
 class AudioInput:
     """The audio input of one client."""
 
-    def __init__(self, bus: SessionStore, channel: Channel, codec: Codec, warn: Callable[[str, str], None]) -> None:
-        """`warn(code, message)` sends a warning to the client. The real-time limit counts from now."""
-        self._bus, self._channel, self._codec, self._warn = bus, channel, codec, warn
+    def __init__(
+        self,
+        bus: SessionStore,
+        channel: Channel,
+        codec: Codec,
+        warn: Callable[[str, str], None],
+        close: Callable[[int, str], None],
+    ) -> None:
+        """`warn(code, message)` sends a warning to the client, `close(code, reason)` ends its connection. The real-time limit
+        counts from now."""
+        self._bus, self._channel, self._codec, self._warn, self._close = bus, channel, codec, warn, close
         self._loop = asyncio.get_running_loop()
         self._began_s = self._loop.time()
         self._warned_at_s = 0.0
@@ -73,19 +83,20 @@ class AudioInput:
         """Take the next samples, s16le at the client's rate."""
         if self._resampler is None:
             self._resampler = Resampler(self._codec.rate_hz, RATE_HZ)
-        now_s, pcm = self._loop.time(), self._resampler.process(pcm)
-        offset, samples = self._received, len(pcm) // 2
-        too_fast = offset - self._first + samples > RATE_HZ * (BURST_S + FASTEST * (now_s - self._began_s))
-        if too_fast:
-            self.dropped += samples  # later samples are numbered as if these had never arrived
-        else:
-            self._received += samples
-        self._arrivals.append((self._received, now_s))
-        if not samples:
-            return  # the resampler has no complete sample yet
-        if too_fast:
+        now_s, offset = self._loop.time(), self._received
+        expected = len(pcm) // 2 * RATE_HZ // self._codec.rate_hz
+        if offset - self._first + expected > RATE_HZ * (BURST_S + FASTEST * (now_s - self._began_s)):
+            self.dropped += expected  # later samples are numbered as if these had never arrived
             self._drop("audio_too_fast", "audio arrives much faster than real time: the excess is dropped")
-        elif self._bus.writer.backlog > BACKLOG_LIMIT:
+            if self.dropped > DROPPED_LIMIT_S * RATE_HZ:
+                self._close(1008, "audio arrives much faster than real time")
+            return
+        pcm = self._resampler.process(pcm)
+        self._received += len(pcm) // 2
+        self._arrivals.append((self._received, now_s))
+        if not pcm:
+            return  # the resampler has no complete sample yet
+        if self._bus.writer.backlog > BACKLOG_LIMIT:
             self._drop("broker_slow", "the broker does not keep up: audio is dropped")
         else:
             self._channel.publish(AudioChunk(offset, pcm), urgent=False)

@@ -166,7 +166,7 @@ class Gateway:
                 ending.set_result((code, reason))
 
     def _end_remembered(self, bus: Bus) -> None:
-        """Tell the workers which sessions ended while there was no broker: they would keep them for two minutes."""
+        """Tell the workers which sessions ended while there was no broker: they would keep them until they expire."""
         while self._unended:
             end_session(bus, self._unended.popleft(), "failed")
 
@@ -186,7 +186,7 @@ class Gateway:
             who = "this address" if caller.key is None else "this key"
             raise Denied(429, "too_many_sessions", f"{who} may have {limit} sessions at the same time, and has them")
 
-    def refusal(self, settings: SessionSettings | None = None) -> Refusal | None:
+    def refusal(self, settings: SessionSettings | None = None, *, load: bool = True) -> Refusal | None:
         """Why no session with these settings can be accepted now; None if one can. Without settings: those of the default agent."""
         if self.shutdown.stopping.is_set():
             return Refusal("stopping", STOPPING)
@@ -195,7 +195,7 @@ class Gateway:
         if len(self.sessions) >= self.settings.max_sessions:
             return Refusal("full", f"the server is full: it accepts {self.settings.max_sessions} sessions")
         needed = stages_of(settings or self.agents.default.settings)
-        return self.admission.refusal(needed, len(self.sessions))
+        return self.admission.refusal(needed, len(self.sessions), load=load)
 
     async def fresh_refusal(self) -> Refusal | None:
         """As `refusal`, after a new reading of the stages."""
@@ -225,16 +225,35 @@ class Gateway:
             Denied: the caller has too many sessions.
         """
         self._check_limit(caller)
-        if (refusal := self.refusal(settings)) is not None:
+        # Where the first message may go on with a session, that message decides whether the load counts.
+        if (
+            refusal := self.refusal(settings, load=codec.resumable is None or codec.starts_with is not None)
+        ) is not None:
             await self._refuse(websocket, refusal, browser=browser)
             return
-        await websocket.accept(subprotocol=_subprotocol(websocket))
-        if (bus := self.bus) is None:  # lost during the accept
-            await websocket.close(1013, NO_BROKER.message)
-            return
-        loop = asyncio.get_running_loop()
-        ending: asyncio.Future[tuple[int, str]] = loop.create_future()
-        resuming: asyncio.Future[act.Resume] = loop.create_future()
+        ending: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
+        self._endings[ending] = caller  # before the accept: handshakes at the same moment count, too
+        try:
+            await websocket.accept(subprotocol=chosen_subprotocol(websocket))
+            if self.bus is None:  # lost during the accept
+                await websocket.close(1013, NO_BROKER.message)
+            else:
+                await self._serve(self.bus, websocket, codec, protocol, caller, settings, ending)
+        finally:
+            del self._endings[ending]
+
+    async def _serve(
+        self,
+        bus: Bus,
+        websocket: WebSocket,
+        codec: Codec,
+        protocol: str,
+        caller: Caller,
+        settings: SessionSettings,
+        ending: asyncio.Future[tuple[int, str]],
+    ) -> None:
+        """Run an accepted client's session until it ends, or until `ending` says why it has to."""
+        resuming: asyncio.Future[act.Resume] = asyncio.get_running_loop().create_future()
 
         def close(code: int, reason: str) -> None:
             if not ending.done():
@@ -246,8 +265,8 @@ class Gateway:
 
         socket = socket_of(websocket)
 
-        def take_place() -> str:
-            if (refusal := self.refusal(settings)) is not None:
+        def take_place(resumed: bool) -> str:
+            if (refusal := self.refusal(settings, load=not resumed)) is not None:
                 if not ending.done():
                     metrics.sessions_refused.labels(refusal.code).inc()
                 return refusal.message
@@ -264,7 +283,6 @@ class Gateway:
         )  # fmt: skip
         bind_contextvars(session=session.id)
         self._let_wait(session, close)
-        self._endings[ending] = caller
         active = metrics.sessions_active.labels(protocol)
         outcome = "failed"
         try:
@@ -273,7 +291,6 @@ class Gateway:
             socket.attach(session.receive, min(4 * codec.largest_message, LARGEST_MESSAGE_BYTES))
             outcome = await self._until_closed(websocket, session, ending, resuming)
         finally:
-            del self._endings[ending]
             self._silent.pop(session, None)
             if outcome == "suspended":
                 self._suspend(session)
@@ -379,14 +396,15 @@ class Gateway:
         metrics.sessions_refused.labels(refusal.code).inc()
         log.warning("session refused", reason=reason)
         if browser:
-            await websocket.accept(subprotocol=_subprotocol(websocket))
+            await websocket.accept(subprotocol=chosen_subprotocol(websocket))
             await websocket.close(1013, reason[:120])
         else:
             response = error_response(503, "unavailable", reason, {"Retry-After": str(RETRY_AFTER_S)})
             await websocket.send_denial_response(response)
 
 
-def _subprotocol(websocket: WebSocket) -> str | None:
+def chosen_subprotocol(websocket: WebSocket) -> str | None:
+    """The subprotocol to accept. A browser that has offered some closes a connection that accepts none."""
     return SUBPROTOCOL if SUBPROTOCOL in websocket.scope.get("subprotocols", ()) else None
 
 

@@ -51,7 +51,8 @@ REFUSING_LONGEST_S = 30.0
 ResumeCallback = Callable[[act.Resume], None]
 Send = Callable[[str | bytes], bool]
 Close = Callable[[int, str], None]
-TakePlace = Callable[[], str]
+TakePlace = Callable[[bool], str]
+"""Takes whether the session goes on from another connection."""
 
 
 def end_session(bus: SessionStore, session: str, reason: str) -> None:
@@ -75,7 +76,7 @@ class Session:
         *,
         protocol: str = "stream",
         engine_of: EngineOf = str,
-        take_place: TakePlace = str,
+        take_place: TakePlace = lambda resumed: "",
         on_resume: ResumeCallback = lambda wish: None,
     ) -> None:
         """`abilities`: what its settings may ask for. `engine_of`: the engine that a stage runs on. `take_place`: called before
@@ -115,7 +116,7 @@ class Session:
         self.id = id_
         self._channel: Channel = bus.channel("edge", id_)
         self._journal = Journal(self._channel) if self.is_resumable else None
-        self._audio_input = AudioInput(bus, self._channel, codec, self.notify)
+        self._audio_input = AudioInput(bus, self._channel, codec, self.notify, self._close)
         self.conversation = Conversation(
             bus,
             self._channel,
@@ -178,7 +179,7 @@ class Session:
         if missing := self._report_missing(settings):
             self._close(1008, missing[0].reason)
             return
-        if reason := self._take_place():
+        if reason := self._take_place(False):
             self._close(1013, reason)
             return
         self.started, self._asked_s = True, self._loop.time()
@@ -204,7 +205,7 @@ class Session:
             TypeError: a frame does not belong into a log.
         """
         assert self._codec.resumable is not None  # noqa: S101 - its client has asked for it
-        if reason := self._take_place():
+        if reason := self._take_place(True):
             self._close(1013, reason)
             return
         self._identify(saved.id)

@@ -21,6 +21,8 @@ from services.edge.gateway.limits import TokenBucket
 
 UNSENT_LIMIT_BYTES = 4 * 1024 * 1024
 """Unsent bytes above which the client counts as not reading."""
+UNREAD_S = 20.0
+"""Time in which a client with unsent bytes has to take some of them."""
 
 TURN_S = 0.004
 """CPU time after which a connection lets the others go on."""
@@ -52,10 +54,20 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         self._unread = b""  # received, and not parsed yet
         self._waiting: asyncio.TimerHandle | None = None  # nothing is read until it fires
         self._flooding_since_s = 0.0
+        self._taken = self._written = 0  # bytes that the client took, of those that were written
+        self._taken_at_s = 0.0
 
     async def run_asgi(self) -> None:
+        # Handshakes pass one by one: 500 at once would keep the event loop from all sessions for seconds.
+        async with cast("asyncio.Lock", self.app_state.setdefault("handshakes", asyncio.Lock())):
+            await asyncio.sleep(0)
         cast("dict[str, Any]", self.scope["extensions"])[_EXTENSION] = self
         await super().run_asgi()
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = True  # refused with an answer; uvicorn would log an error for each of them
 
     def attach(self, sink: Sink, largest: int) -> None:
         """Pass every message to `sink` from now on, beginning with those in the queue. `largest`: bytes of a message."""
@@ -151,7 +163,7 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
         """Send without waiting. Returns False, and sends nothing, if the client is not reading."""
         if self.close_sent or self.disconnected or self.transport.is_closing():
             return True
-        if self.transport.get_write_buffer_size() > UNSENT_LIMIT_BYTES:
+        if not self._reads():
             return False
         try:
             if isinstance(message, bytes):
@@ -160,8 +172,20 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
                 self.conn.send_text(message.encode())
         except InvalidState:
             return True
-        self.transport.write(b"".join(self.conn.data_to_send()))
+        data = b"".join(self.conn.data_to_send())
+        self._written += len(data)
+        self.transport.write(data)
         return True
+
+    def _reads(self) -> bool:
+        """Whether the client takes what is sent to it."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent > UNSENT_LIMIT_BYTES:
+            return False
+        now_s, taken = self.loop.time(), self._written - unsent
+        if not unsent or taken > self._taken:
+            self._taken, self._taken_at_s = taken, now_s
+        return now_s - self._taken_at_s < UNREAD_S
 
 
 def socket_of(websocket: WebSocket) -> DirectWebSocket:

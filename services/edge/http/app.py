@@ -12,7 +12,7 @@ from fastapi.staticfiles import StaticFiles
 
 from services.edge.access.denied import Denied
 from services.edge.gateway.errors import error_response
-from services.edge.gateway.gateway import Gateway
+from services.edge.gateway.gateway import Gateway, chosen_subprotocol
 from services.edge.http.client_secrets import client_secrets_router, settings_of
 from services.edge.http.guard import Guard, caller_of, denial
 from services.edge.http.monitor.routes import is_open, monitor_router
@@ -35,11 +35,8 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.add_middleware(Guard, access=gateway.access)
 
     @app.exception_handler(Denied)
-    async def deny(connection: HTTPConnection, denied: Denied) -> Response:
-        response = denial(denied)
-        if isinstance(connection, WebSocket):
-            await connection.send_denial_response(response)
-        return response
+    async def deny(_: HTTPConnection, denied: Denied) -> Response:
+        return denial(denied)
 
     @app.get("/")
     async def page() -> FileResponse:
@@ -96,14 +93,14 @@ def create_app(gateway: Gateway) -> FastAPI:
         caller = caller_of(websocket)
         rate = websocket.query_params.get("rate", "16000")
         if rate not in {str(supported) for supported in RATES_HZ}:
-            await websocket.accept()
+            await websocket.accept(subprotocol=chosen_subprotocol(websocket))
             await websocket.close(1008, f"the query parameter rate must be one of {', '.join(map(str, RATES_HZ))}")
             return
         try:
             agents = caller.agents(gateway.agents)
             agent = agents.named(websocket.query_params.get("agent") or agents.default.id)
         except UnknownAgent as error:
-            await websocket.accept()
+            await websocket.accept(subprotocol=chosen_subprotocol(websocket))
             await websocket.send_text(error_message("unknown_agent", str(error)))
             await websocket.close(1008, str(error)[:120])
             return

@@ -1,20 +1,21 @@
 """A chat model behind an endpoint with OpenAI's protocol: vLLM, SGLang, llama.cpp, Ollama, or a hosted one.
 
-A request that fails before its first token is retried once, then sent to the fallback endpoint, if there is one. After
-the first token a failure fails the job: the broker delivers it again, and the new attempt continues after the published
-text.
+A request that fails before its first token, or whose reply is empty, is retried once, then sent to the fallback endpoint, if
+there is one. After the first token a failure fails the job: the broker delivers it again, and the new attempt continues
+after the published text.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 
 import structlog
 from pydantic import SecretStr
 
-from services.llm.engine import Usage
+from services.llm.engine import EmptyReply, Usage
 from services.llm.engines.openai_wire import ToolCallAssembler, message_object, tool_object, update_usage
+from services.llm.hidden_text import HiddenText, ThoughtHabit
 from shared.engines.endpoint_models import chats, choose_model
 from shared.engines.endpoints import BAD_REQUEST, NO_ROUTE, REFUSED, Endpoint, EndpointFailed, Place
 from shared.engines.registry import EngineNotReady
@@ -25,11 +26,13 @@ log = structlog.get_logger()
 
 LOAD_S = 300.0
 """Time in which a server that works has to load its model. Ollama stops loading when the request is given up."""
+WARM_UP = "Answer with the word yes."
+WARM_UP_TOKENS = 64
+"""Enough for a short answer. A model that thinks may need more; its first reply then shows how it does that."""
 TAIL_S = 0.5
 """Time to read the rest of the stream after the last token, so that its connection can be reused."""
 CHARACTERS_PER_TOKEN = 16
 """More than the average of any reply. A longer reply comes from an endpoint that ignores the token limit."""
-REASONING_START, REASONING_END = "<think>", "</think>"
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 """The fields in which servers send the reasoning of a model."""
 MAX_FINISH_REASON = 32
@@ -92,6 +95,7 @@ class OpenAIModel:
         Raises:
             ValueError: the endpoint rejects the request as invalid.
             EndpointFailed: all endpoints failed before the first token, or one failed after it.
+            EmptyReply: the last endpoint sent nothing that is to be heard.
         """
         primary, *fallback = self._chats
         request: dict[str, Any] = {"messages": [message_object(message) for message in messages]}
@@ -101,20 +105,28 @@ class OpenAIModel:
             request["tools"] = [tool_object(tool) for tool in tools]
         attempts = [primary, primary, *fallback]
         while attempts:
-            chat, begun = attempts.pop(0), False
+            chat, begun, usage = attempts.pop(0), False, Usage()
             try:
                 model = options.model if options is not None and chat is primary else ""
                 async with aclosing(chat.reply(request | {"model": model or chat.model}, prefix)) as pieces:
                     async for piece in pieces:
-                        begun = True
+                        if isinstance(piece, Usage):
+                            usage = piece
+                        else:
+                            begun = True
                         yield piece
-                return
+                if begun or prefix:
+                    return
+                reason = f"the reply has no words (finish_reason: {usage.finish_reason or 'none'})"
+                raise _NothingSaid(chat.url, reason, pause_s=0.0)
             except EndpointFailed as error:
                 if error.status in BAD_REQUEST:
                     raise ValueError(str(error)) from error
                 if not error.transient:
                     attempts = [other for other in attempts if other is not chat]
                 if begun or not attempts:
+                    if isinstance(error, _NothingSaid):
+                        raise EmptyReply(str(error)) from None
                     raise
                 log.warning("endpoint failed", endpoint=chat.url, reason=str(error))
                 if attempts[0] is chat:
@@ -123,6 +135,10 @@ class OpenAIModel:
     async def close(self) -> None:
         for chat in self._chats:
             await chat.endpoint.close()
+
+
+class _NothingSaid(EndpointFailed):
+    """The endpoint answered, but with nothing that is to be heard."""
 
 
 class _Chat:
@@ -137,9 +153,10 @@ class _Chat:
         self.url = self.endpoint.url
         self._variable = "PARLEY_LLM_FALLBACK_MODEL" if place == "fallback" else "PARLEY_LLM_MODEL"
         self._reports_usage: bool | None = None  # None: not known yet
+        self._habit = ThoughtHabit()
 
     async def check(self) -> None:
-        """Choose the model, and ask it for one token: a server may load a model only when it is asked for it.
+        """Choose the model, and ask it for a word: a server may load a model only when it is asked for it.
 
         Without a configured name, the model is the first chat model in the server's list.
 
@@ -158,20 +175,27 @@ class _Chat:
             raise self.endpoint.load_error(error) from error
 
     async def _warm_up(self, timeout_s: float) -> None:
-        """Ask for a single token. A model that takes no such request is not rejected for that.
+        """Ask for a word, and see whether the model thinks first. A model that takes no such request is not rejected for that.
 
         Raises:
             EndpointFailed: there is no answer, or the key, the model or the URL is wrong.
         """
-        log.info("waiting for the first token of the endpoint", endpoint=self.url, model=self.model)
-        question = [{"role": "user", "content": "Hello"}]
+        log.info("waiting for the first answer of the endpoint", endpoint=self.url, model=self.model)
+        question = [{"role": "user", "content": WARM_UP}]
         create = self.endpoint.client.chat.completions.create
         try:
             async with self.endpoint.until(asyncio.get_running_loop().time() + timeout_s):
-                await create(model=self.model, messages=question, timeout=timeout_s, **{self._limit: 1})
+                answer = await create(
+                    model=self.model, messages=question, timeout=timeout_s, **{self._limit: WARM_UP_TOKENS}
+                )
         except EndpointFailed as error:
             if error.transient or error.status in (*NO_ROUTE, *REFUSED):
                 raise
+            return
+        choice = next(iter(getattr(answer, "choices", None) or ()), None)
+        text = getattr(getattr(choice, "message", None), "content", None)
+        if text and isinstance(text, str):
+            self._habit.learn(text, whole=getattr(choice, "finish_reason", None) == "stop")
 
     @property
     def _limit(self) -> str:
@@ -201,25 +225,29 @@ class _Chat:
                 log.info("endpoint cannot continue a reply", endpoint=self.url, reason=str(error))
                 return
             raise
-        answer, calls, usage = _AnswerFilter(prefix), ToolCallAssembler(), Usage()
+        reader, repeated = HiddenText(self._habit, begun=bool(prefix)), RepeatedPrefix(prefix)
+        calls, usage = ToolCallAssembler(), Usage()
         left = CHARACTERS_PER_TOKEN * self._settings.reply_tokens
         async with stream:
             finished = False
             while not finished:
                 delta, finished = await self._next(stream, deadline, usage)
-                content, fragments = getattr(delta, "content", None), getattr(delta, "tool_calls", None)
+                content, fragments = _content(delta), getattr(delta, "tool_calls", None)
+                reasons = any(getattr(delta, name, None) for name in REASONING_FIELDS)
+                if reasons and self._habit.opens is None:
+                    self._habit.opens = False  # the server takes the thoughts out of the text
                 for call in calls.feed(fragments or ()):
                     yield call
-                if content and isinstance(content, str) and (text := answer.feed(content)):
-                    yield text[:left]
-                    left -= len(text)
+                for piece in repeated.drop(reader.feed(content)):
+                    yield piece if isinstance(piece, ToolCall) else piece[:left]
+                    left -= 0 if isinstance(piece, ToolCall) else len(piece)
                     if left <= 0:
                         log.warning("reply cut off: endpoint ignores the token limit", endpoint=self.url)
                         return
-                if content or fragments or any(getattr(delta, name, None) for name in REASONING_FIELDS):
+                if content or fragments or reasons:
                     deadline = now() + self._settings.next_token_s
-            if text := answer.finish():
-                yield text
+            for piece in (*repeated.drop(reader.finish()), *repeated.finish()):
+                yield piece
             for call in calls.finish():
                 yield call
             await self._read_tail(stream, usage)
@@ -273,43 +301,33 @@ class _Chat:
                 await self._next(stream, deadline, usage)
 
 
-class _AnswerFilter:
-    """Removes from a reply's text the reasoning at its start, and the prefix if the server repeats it."""
+def _content(delta: Any) -> str:
+    """The text of a delta. A refusal is text, too: the person is to hear it."""
+    found = getattr(delta, "content", None) or getattr(delta, "refusal", None)
+    return found if isinstance(found, str) else ""
+
+
+class RepeatedPrefix:
+    """Removes the prefix from the beginning of a reply: some servers start the reply again instead of continuing it."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix, self._ends_with_space = prefix.rstrip(), prefix[-1:].isspace()
-        self._buffer = ""  # text that the current filter has not decided on
-        self._filters = [self._drop_reasoning, self._drop_prefix]
+        self._held = ""  # the same as the beginning of the prefix so far
 
-    def feed(self, text: str) -> str:
-        """Return the text that passes. A filter buffers text until it can decide, returns the rest, and is removed."""
-        while self._filters and text:
-            self._buffer += text
-            decided, text = self._filters[0]()
-            if not decided:
-                return ""
-            self._buffer = ""
-            del self._filters[0]
-        return text
+    def drop(self, pieces: Sequence[str | ToolCall]) -> Iterator[str | ToolCall]:
+        for piece in pieces:
+            if self._prefix and isinstance(piece, str):
+                self._held += piece
+                again = self._held.lstrip()  # a server that starts again may start with a space
+                if self._prefix.startswith(again):
+                    continue
+                rest = again.removeprefix(self._prefix) if again.startswith(self._prefix) else self._held
+                piece = rest.lstrip() if self._ends_with_space else rest  # noqa: PLW2901
+                self._prefix = ""
+            if piece:
+                yield piece
 
-    def finish(self) -> str:
-        """Return the buffered text at the end of the reply, without unfinished reasoning and repeated prefix."""
-        if len(self._filters) < 2 or self._buffer.lstrip().startswith(REASONING_START):
-            return ""
-        text, self._buffer = self._buffer, ""
-        del self._filters[0]
-        return self.feed(text)
-
-    def _drop_reasoning(self) -> tuple[bool, str]:
-        begun = self._buffer.lstrip()
-        if not begun.startswith(REASONING_START):
-            return not REASONING_START.startswith(begun), self._buffer
-        reasoning, end, rest = begun.removeprefix(REASONING_START).partition(REASONING_END)
-        # Keep only the end of the reasoning: it may be the first part of the closing tag.
-        self._buffer = REASONING_START + (end or reasoning[-len(REASONING_END) :])
-        return bool(rest.strip()), rest.lstrip()
-
-    def _drop_prefix(self) -> tuple[bool, str]:
-        """Some servers restart the reply. Decided once the text differs from the prefix, or repeats all of it."""
-        rest = self._buffer.removeprefix(self._prefix)
-        return not self._prefix.startswith(self._buffer), rest.lstrip() if self._ends_with_space else rest
+    def finish(self) -> Iterator[str]:
+        """Yield what was held back: the reply ended before it had repeated all of the prefix."""
+        if self._prefix and self._held and self._held != self._prefix:
+            yield self._held

@@ -25,6 +25,8 @@ QUEUED_SLICES = 64
 """Capacity of a sentence's queue, about 12 s: the thread never waits during a sentence of usual length."""
 CLOSE_TIMEOUT_S = 5.0
 
+_KANA_ONLY = frozenset(("ja",))
+"""espeak-ng reads each kanji as "Chinese letter", so it lists no Japanese, and reads runs of kana alone."""
 _OPENERS = " \"'\u2018\u201c\u201e\u00ab([{\u300c\u300e\uff08"
 # Control characters are commands to espeak-ng, and a NUL ends its text. Spaces instead keep the positions of the words.
 _CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), " ")
@@ -127,6 +129,7 @@ class EspeakSynthesizer:
     in_order = True
     rate_hz = RATE_HZ
     slots = 8
+    also_reads = ("ja-Hira",)
 
     def __init__(self, settings: Settings) -> None:
         self._sentences: SimpleQueue[_Sentence | None] = SimpleQueue()  # at most `slots` sentences
@@ -143,16 +146,20 @@ class EspeakSynthesizer:
             pass
 
     def voices(self) -> tuple[str, ...]:
-        others = set(self._voice_by_language.values()) - {DEFAULT_VOICE}
+        others = set(self._voice_by_language.values()) - {DEFAULT_VOICE, *_KANA_ONLY}
         return (DEFAULT_VOICE, *sorted(others))
 
     def languages(self) -> frozenset[str]:
         """See `engine.Multilingual`."""
-        return frozenset(tag.partition("-")[0] for tag in self._voice_by_language)
+        return frozenset(tag.partition("-")[0] for tag in self._voice_by_language) - _KANA_ONLY
 
     def voice_language(self, voice: str) -> str:
         """A voice is named by the tag of its language."""
         return voice
+
+    def text_language(self, voice: str, language: str) -> str:
+        """espeak-ng reads a text in the language of the voice; of written forms it reads few: "dollar five", "slash"."""
+        return self._find_voice(voice, language).partition("+")[0]
 
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
         """See `engine.Synthesizer`. `voice` may name a variant of espeak-ng, too: `en-us+f3`."""

@@ -81,6 +81,10 @@ class F5Synthesizer:
     def learn(self, voice: ClonedVoice) -> None:
         _keep(self._voices, voice.name, voice)
 
+    def text_language(self, voice: str, language: str) -> str:
+        """F5 reads the language of the recording; it was trained on text without written forms."""
+        return language
+
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
         """See `engine.Synthesizer`.
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from services.tts.engine import Speech
-from services.tts.engines.phonemes import LANGUAGES, Phonemizer, language_code, load_phonemizer
+from services.tts.engines.phonemes import LANGUAGES, Phonemizer, installed_languages, language_code, load_phonemizer
 from services.tts.engines.pronunciation import Pronounced, pieces
 from services.tts.engines.waveform import Waveform, pause_ms, shape, slices
 from shared.distribution import not_installed
@@ -107,10 +107,17 @@ class KokoroSynthesizer:
 
     def languages(self) -> frozenset[str]:
         """See `engine.Multilingual`."""
-        return frozenset(tag.partition("-")[0] for tag in LANGUAGES)
+        return installed_languages()
 
     def voice_language(self, voice: str) -> str:
-        return VOICE_LANGUAGES.get(voice[0], "")
+        """The language of a voice; empty if its phonemizer is not installed: the voice still speaks others."""
+        language = VOICE_LANGUAGES.get(voice[0], "")
+        return language if language.partition("-")[0] in self.languages() else ""
+
+    def text_language(self, voice: str, language: str) -> str:
+        """misaki reads numbers and money in English alone, and fewer forms than the stage, so it gets words."""
+        _, code = self._choose(voice, language)
+        return VOICE_LANGUAGES[code]
 
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
         chosen, code = self._choose(voice, language)

@@ -86,6 +86,10 @@ class OpenAISynthesizer:
         first = self._settings.session.voice
         return tuple(dict.fromkeys(filter(None, (first, *(self._listed or VOICES)))))
 
+    def text_language(self, voice: str, language: str) -> str:
+        """The models behind these servers read written text themselves, in many languages."""
+        return ""
+
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
         """See `engine.Synthesizer`. A request that fails before the first audio is retried once.
 

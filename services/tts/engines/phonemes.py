@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,9 @@ LANGUAGES = {"en": "a", "es": "e", "fr": "f", "hi": "h", "it": "i", "ja": "j", "
 _ESPEAK = {"e": "es", "f": "fr-fr", "h": "hi", "i": "it", "p": "pt-br"}
 _SPACY_MODEL = "en_core_web_sm"
 
+_NEEDS = {"ja": "pyopenjtalk", "zh": "jieba"}
+"""Packages of extras without which misaki cannot read a language."""
+
 Phonemizer = Callable[[str], list[Pronounced]]
 
 
@@ -27,6 +31,11 @@ def language_code(language: str) -> str | None:
     if tag in ("en-gb", "en-au", "en-nz", "en-ie", "en-in", "en-za"):
         return "b"
     return LANGUAGES.get(tag.partition("-")[0])
+
+
+def installed_languages() -> frozenset[str]:
+    """Return the languages whose phonemizers are installed."""
+    return frozenset(tag for tag in LANGUAGES if tag not in _NEEDS or find_spec(_NEEDS[tag]))
 
 
 def load_phonemizer(code: str) -> Phonemizer:

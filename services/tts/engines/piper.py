@@ -83,6 +83,10 @@ class PiperSynthesizer:
     def voice_language(self, voice: str) -> str:
         return self._voices[voice.partition("/")[0]].language
 
+    def text_language(self, voice: str, language: str) -> str:
+        """Piper reads a text in the language of the voice, with espeak-ng's rules for written forms."""
+        return self.voice_language(self._choose(voice, language))
+
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
         """See `engine.Synthesizer`.
 

@@ -36,6 +36,9 @@ class ScriptedSynthesizer:
     def voices(self) -> tuple[str, ...]:
         return ("scripted",)
 
+    def text_language(self, voice: str, language: str) -> str:
+        return ""
+
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncIterator[Speech]:
         """Yield the same audio for every text, with the words at equal distances; nothing for an empty text.
 

@@ -85,6 +85,10 @@ class TransformersSynthesizer:
         named = re.search(r"(^|/)([a-z]{2})_", voice)
         return named[2] if named and named[2] in languages else ""
 
+    def text_language(self, voice: str, language: str) -> str:
+        """The tokenizers of these models know few digits and signs."""
+        return self.voice_language(self._choose(voice, language)) or language
+
     async def speak(self, text: str, *, voice: str, speed: float, language: str) -> AsyncGenerator[Speech, None]:
         """See `engine.Synthesizer`. The slices have no words: these models do not report word times."""
         chosen = self._choose(voice, language)

@@ -23,6 +23,7 @@ import numpy as np
 
 from services.tts.engines.languages import two_letters
 from services.tts.engines.model import Model, numbered, seed
+from services.tts.normalizer.numbers import number_rules
 from shared.distribution import not_installed
 from shared.engines.registry import UnknownEngine
 from shared.settings import Settings
@@ -149,27 +150,23 @@ def text_normalizer(tokenizer: Any, language: str) -> Callable[[str], str]:
 
 
 def numbers_in_words(text: str, language: str) -> str:
-    """Write the numbers in a text as words; unchanged if num2words is missing or does not know the language."""
+    """Write the numbers in a text as words; unchanged if CLDR has no rules for the language.
+
+    The stage has done so with more care in the languages that it normalizes.
+    """
     try:
-        from num2words import num2words  # type: ignore[import-untyped,unused-ignore]
-    except ImportError:
+        spell = number_rules(language)
+    except ValueError:
         return text
-
     thousands = "," if language in _COMMA_GROUPS_THOUSANDS else "."
-
-    def word(number: float) -> str:
-        return str(num2words(number, lang=language))
 
     def in_words(found: re.Match[str]) -> str:
         number = re.sub(rf"[{thousands}](?=\d{{3}}(?!\d))", "", found[0])
         parts = re.split("[.,]", number)
-        try:
-            if len(parts) > 2 or len(number) > _MAX_DIGITS or re.match(r"0\d", number):
-                words = " ".join(word(int(digit)) for digit in number if digit.isdigit())
-            else:
-                words = word(float(".".join(parts)) if len(parts) == 2 else int(number))
-        except (NotImplementedError, OverflowError, ValueError, TypeError, KeyError, IndexError):
-            return found[0]  # num2words knows the language only in part, or not at all
+        if len(parts) > 2 or len(number) > _MAX_DIGITS or re.match(r"0\d", number):
+            words = " ".join(spell.format_number(int(digit)).text for digit in number if digit.isdigit())
+        else:
+            words = spell.format_number(".".join(parts)).text
         return f" {words} "
 
     return re.sub(r"\s+", " ", _NUMBER.sub(in_words, text)).strip() if _NUMBER.search(text) else text

@@ -61,6 +61,29 @@ async def test_keys_open_the_doors_and_revoked_ones_close_them(
             assert await code_of(other) == 1008
 
 
+async def test_handshakes_at_the_same_moment_count_too(where: Settings) -> None:
+    secret, _ = KeyFile(where).create("two at once", sessions=2)
+    headers, hold = {"Authorization": f"Bearer {secret}"}, asyncio.Event()
+    async with ready_edge(where) as edge, socket(edge, secret), asyncio.TaskGroup() as tasks:
+        handshakes = [tasks.create_task(edge.handshake("/ws", headers, hold=hold)) for _ in range(5)]
+        async with asyncio.timeout(HANG_S):
+            while sum(one.done() for one in handshakes) < 4:
+                await asyncio.sleep(0.01)
+        hold.set()
+    assert sorted(one.result() for one in handshakes) == [101, 429, 429, 429, 429]
+
+
+async def test_a_browser_can_read_why_it_was_refused(where: Settings) -> None:
+    secret, _ = KeyFile(where).create("one")
+    async with ready_edge(where) as edge:
+        offered = ["realtime", f"{OPENAI_KEY}{secret}"]
+        for query in ("rate=5", "agent=nobody"):
+            url = f"ws://127.0.0.1:{edge.port}/ws?{query}"
+            async with connect(url, proxy=None, subprotocols=offered) as refused:  # type: ignore[arg-type]
+                assert refused.subprotocol == "realtime"
+                assert await code_of(refused) == 1008
+
+
 async def test_errors_have_the_form_of_openai(where: Settings) -> None:
     KeyFile(where).create("one")
     async with running_edge(where) as edge:
@@ -89,10 +112,13 @@ async def test_only_an_operator_sees_the_monitor_and_changes_voices(where: Setti
 async def test_no_key_is_logged(where: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     secret, key = KeyFile(where).create("one")
     async with ready_edge(where) as edge:
-        assert await edge.handshake("/ws", {"Authorization": f"Bearer {secret}"}) == 101
+        async with socket(edge, secret) as begun:
+            await begun.send('{"type": "start_streaming"}')
+            await begun.recv()
         assert await edge.handshake("/ws", {"Authorization": f"Bearer {secret}x"}) == 401
         assert await edge.handshake("/ws?rate=16000", subprotocols=["realtime", f"{OPENAI_KEY}{secret}x"]) == 401
     logged = "".join(capsys.readouterr())
     assert f"key {key.id}" in logged
     assert "invalid_api_key" in logged
+    assert "error" not in logged.lower().replace("invalid_api_key", "")  # strangers cause no errors
     assert secret not in logged

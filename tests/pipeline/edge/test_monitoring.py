@@ -186,7 +186,7 @@ async def test_turns_remain_after_the_log_has_expired(where: Settings) -> None:
     async with served(where) as (client, _, bus):
         bus.keep_turn(record("one"))
         data = await get(client, "/monitor/sessions/one/data")
-        assert (data["log"], len(data["turns"]), data["log_kept_s"]) == (None, 1, 120)
+        assert (data["log"], len(data["turns"]), data["log_kept_s"]) == (None, 1, 10)
 
 
 async def test_a_long_log_is_cut_to_its_newest_entries_and_unreadable_ones_are_marked(where: Settings) -> None:

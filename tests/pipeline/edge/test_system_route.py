@@ -39,6 +39,7 @@ async def test_the_models_at_work_have_names_for_people(tmp_path: Path, announce
                 "vad": {**NONE, "endpointing": ""},
                 "asr": {**NONE, "languages": []},
             }
+            await bus.be_present()
             await Leases(bus, "llm", 60_000).ready({"engine": "some", "model": announced})
             for languages in (["de", "en"], ["en", "fr"]):  # any of the workers may get the job
                 await Leases(bus, "asr", 60_000).ready({"engine": "some", "languages": languages})

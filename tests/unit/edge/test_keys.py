@@ -14,8 +14,10 @@ from services.edge.access.denied import Denied
 from services.edge.access.keys import BadKeys, KeyFile
 from services.edge.access.mode import Mode, mode_of
 from services.edge.access.request import Request
+from services.edge.gateway.gateway import Gateway
 from shared.agents.folder import load_agents
 from shared.settings import BadSettings, Settings
+from shared.worker.lifecycle import Shutdown
 
 
 def settings(tmp_path: Path, **changed: Any) -> Settings:
@@ -92,6 +94,11 @@ def test_who_has_to_show_a_key(tmp_path: Path, changed: dict[str, Any], mode: Mo
         assert "PARLEY_OPEN=true" in str(refused.value)
         KeyFile(settings(tmp_path)).create("one")
     assert mode_of(settings(tmp_path, **changed)) is mode
+
+
+def test_an_edge_of_its_own_does_not_start_open_to_everybody(tmp_path: Path) -> None:
+    with pytest.raises(BadSettings, match="PARLEY_OPEN=true"):
+        Gateway(settings(tmp_path, host="0.0.0.0"), Shutdown(1))
 
 
 def test_contradicting_settings_stop_the_start(tmp_path: Path) -> None:

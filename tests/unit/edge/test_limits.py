@@ -106,6 +106,22 @@ async def test_a_message_has_a_size_and_a_number_of_fragments() -> None:
         await ended(socket, transport)
 
 
+async def test_a_client_that_takes_nothing_is_not_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "UNREAD_S", 0.1)
+    socket, transport = await connected([])
+    assert socket.send_now(b"x" * 100)
+    transport.reads = False
+    assert socket.send_now("one")
+    await asyncio.sleep(0.2)
+    assert not socket.send_now("two")
+    transport.unsent -= 1
+    assert socket.send_now("three")
+    transport.unsent = sockets.UNSENT_LIMIT_BYTES + 1
+    assert not socket.send_now("four")
+    transport.close()
+    await ended(socket, transport)
+
+
 def test_a_history_that_is_too_long_forgets_its_oldest_messages() -> None:
     history, half = Conversation(), "x" * (LIMIT_CHARS // 2)
     for key in ("a", "b", "c"):

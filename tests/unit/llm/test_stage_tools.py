@@ -3,16 +3,18 @@
 import random
 from collections.abc import AsyncGenerator, Sequence
 from itertools import count
+from typing import Any
 
 import pytest
 
+from services.llm.engine import EmptyReply
 from services.llm.stage import LlmStage
 from shared.bus.leases import Lease
 from shared.protocol.frames import Frame, ReplyDelta, ReplyDone, ReplySentence, ToolCalled, TranscriptFinal
 from shared.protocol.prompt import UNANSWERED, prompt, prompt_hash
 from shared.protocol.session import Message, ReplyOptions, SessionSettings, Tool, ToolCall
 from shared.protocol.streams import StreamKind
-from shared.worker.work import Work
+from shared.worker.work import JobFailed, Work
 from tests.support.simulated_bus import SimulatedBus
 from tests.support.simulated_workers import SimulatedLeases
 
@@ -135,6 +137,41 @@ async def test_unknown_tools_are_not_called(options: ReplyOptions) -> None:
     log = await Session(settings).reply(Model("Well.", CALL), options)
     assert not [frame for frame in log if isinstance(frame, ToolCalled)]
     assert log[-1] == ReplyDone(1, 0, "Well.", 1)
+
+
+async def test_a_model_that_only_calls_an_unknown_tool_is_told_and_asked_again() -> None:
+    class Learner(Model):
+        async def reply(self, messages: Sequence[Message], **given: Any) -> AsyncGenerator[str | ToolCall, None]:
+            self.messages = messages
+            yield "I cannot do that." if messages[-1].role == "tool" else ToolCall("c", "reserve", "{}")
+
+    model = Learner()
+    log = await Session().reply(model)
+    assert log[-1] == ReplyDone(1, 0, "I cannot do that.", 1)
+    asked, told = model.messages[-2:]
+    assert asked.calls == (ToolCall("c", "reserve", "{}"),)
+    assert (told.text, told.answers) == ("There is no tool named reserve.", "c")
+
+
+@pytest.mark.parametrize("deltas", [(), ("", " "), ("<think>Hm.</think>",), (ToolCall("c", "reserve", "{}"),)])
+async def test_a_reply_without_words_fails_after_a_second_attempt(deltas: tuple[str | ToolCall, ...]) -> None:
+    class Silent(Model):
+        asked = 0
+
+        async def reply(self, messages: Sequence[Message], **given: Any) -> AsyncGenerator[str | ToolCall, None]:
+            self.asked += 1
+            for delta in deltas:
+                yield delta
+
+    model = Silent()
+    with pytest.raises(JobFailed, match="2 times without a word"):
+        await Session().reply(model)
+    assert model.asked == 2
+
+
+async def test_an_engine_that_has_asked_again_itself_is_not_asked_again() -> None:
+    with pytest.raises(JobFailed, match="nothing came"):
+        await Session().reply(Model(EmptyReply("nothing came")))
 
 
 async def test_a_given_text_does_not_use_the_model() -> None:

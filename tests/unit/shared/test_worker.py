@@ -3,17 +3,20 @@
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import pytest
 
 from shared.observability import metrics
-from shared.protocol.frames import Frame, ReplyDone, TranscriptFinal
+from shared.protocol.frames import Frame, ReplyDone, SpeechStarted, TranscriptFinal
 from shared.protocol.session import ReplyOptions
 from shared.protocol.streams import StreamKind
 from shared.settings import Settings
-from shared.worker.work import Work
+from shared.worker.work import ABANDONED_S, Work
+from shared.worker.worker import OLD_S
 from tests.support import virtual_time
+from tests.support.golden import sample
 from tests.support.simulated_bus import SimulatedBus
 from tests.support.simulated_workers import SimulatedStage
 
@@ -104,3 +107,57 @@ def test_a_lease_that_another_worker_took_over_is_counted() -> None:
         assert lost._value.get() == before + 1
 
     virtual_time.run(main())
+
+
+def test_old_work_of_a_session_that_is_gone_is_acknowledged_unread() -> None:
+    async def main() -> None:
+        bus, stage = SimulatedBus(random.Random(0), (0.0, 0.0)), Slow()
+        bus.gone.add("gone")
+        old_ms, fresh_ms = (bus.now_ms() - round(1000 * age_s) for age_s in (2 * OLD_S, OLD_S / 2))
+        async with asyncio.TaskGroup() as tasks:
+            workers = SimulatedStage(stage, Settings(redis_url=None), bus, tasks, kill_chance=0, lease_s=1)
+            jobs = [("gone", old_ms, 1), ("gone", fresh_ms, 2), ("here", old_ms, 3)]
+            for session, at_ms, number in jobs:
+                job = TranscriptFinal(session, number, 0, "Hello.", ReplyOptions())
+                workers.take(bus.keys.jobs("llm"), f"{at_ms}-{number}", job)
+            await asyncio.sleep(5)
+            assert sorted(stage.done) == [2, 3]
+            assert workers.leases == {}
+
+    virtual_time.run(main())
+
+
+class Listening(Slow):
+    """A stage whose job lasts as long as there are frames, as an utterance does."""
+
+    name = "asr"
+
+    async def work(self, work: Work) -> Sequence[Frame]:
+        async with work.feed(StreamKind.SPEECH, "0-0") as feed, aclosing(feed):
+            async for _ in feed:
+                pass
+        return ()
+
+
+@pytest.mark.parametrize(("lives", "in_hand"), [(False, 0), (True, 1)])
+def test_a_job_that_waits_for_a_session_that_is_gone_ends(
+    lives: bool, in_hand: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def session_lives(bus: SimulatedBus, session: str) -> bool:
+        return lives
+
+    monkeypatch.setattr(SimulatedBus, "session_lives", session_lives)
+
+    async def wait() -> int:
+        async with asyncio.TaskGroup() as tasks:
+            bus = SimulatedBus(random.Random(0), (0.0, 0.0))
+            stage = SimulatedStage(Listening(), Settings(), bus, tasks, 0.0, 0.25)
+            bus.on_job = lambda name, stream, entry_id, frame: stage.take(stream, entry_id, frame)
+            bus.add(StreamKind.JOBS_ASR, "s", 1, sample(SpeechStarted))
+            await asyncio.sleep(3 * ABANDONED_S)
+            held = stage.in_hand
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+        return held
+
+    assert virtual_time.run(wait()) == in_hand

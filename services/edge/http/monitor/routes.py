@@ -17,7 +17,7 @@ from services.edge.http.monitor.event_log import ABOUT, log_rows
 from services.edge.http.monitor.snapshot import SLOW_MS, Row, snapshot, turn_row, without_texts
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone, BrokerRefused
-from shared.protocol.streams import SESSION_TTL_S, StreamKind
+from shared.protocol.streams import ENDED_TTL_S, StreamKind
 from shared.settings import Settings
 
 WEB = Path(__file__).parents[2] / "web" / "monitor"
@@ -108,7 +108,7 @@ def monitor_router(gateway: Gateway) -> APIRouter:
             "turns": known if content else [without_texts(row) for row in known],
             "turns_kept_h": gateway.settings.keep_turns_h,
             "log": None if entries is None else [row for entry in entries for row in log_rows(*entry, content=content)],
-            "log_kept_s": SESSION_TTL_S,
+            "log_kept_s": ENDED_TTL_S,
             "masked": not content,
             "about": ABOUT if after == "-" else {},
         }

@@ -1,0 +1,1 @@
+"""The soak: sessions come and go for minutes, and nothing grows."""
