@@ -115,7 +115,6 @@ def test_a_session_starts_with_the_settings_that_were_sent() -> None:
         "idle_limit": 1,
         "spoken": False,
         "route": "omni",
-        "may_record": True,
     }
     codec = StreamCodec(24000, DEFAULTS)
     assert (codec.rate_hz, codec.starts_with) == (24000, None)
