@@ -67,7 +67,7 @@ load: $(RUN_INSTALLED) ## load an edge up to refusal and back, and show what ano
 	$(INSTALL) -e '.[bench]'
 	$(BIN)/python -m benchmarks load
 
-chaos: $(RUN_INSTALLED) ## kill workers under talking sessions, 200 times in 13 minutes (SEED=1)
+chaos: $(RUN_INSTALLED) ## kill workers and edges under talking sessions, 200 times in 15 minutes (SEED=1)
 	$(INSTALL) -e '.[bench]'
 	$(BIN)/parley bench chaos --seed "$(or $(SEED),1)"
 

@@ -200,7 +200,7 @@ class WorkerSettings(BaseModel):
     turn_deadline_s: Annotated[
         float,
         Setting(
-            "A turn on which no stage makes progress for this time fails, and the client is told",
+            "A turn on which no stage makes progress for this time fails, with an error for the client",
             0.1,
             3600,
             "s",

@@ -18,7 +18,7 @@ def chaos(
     sessions: Annotated[int, typer.Option(min=1, max=500, help="Sessions that talk.")] = 20,
     out: Out = RESULTS,
 ) -> None:
-    """Kill workers with SIGKILL under talking sessions: half of the kills with one worker of each stage, half with two.
+    """Kill workers and edges with SIGKILL under talking sessions: half of the kills with one worker of each stage, half with two.
 
     Exit code: 0 nothing was lost, 1 something was lost or the run failed.
     """

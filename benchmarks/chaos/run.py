@@ -6,10 +6,13 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from benchmarks.chaos.talker import Talker, Tally
 from benchmarks.chaos.turn import STATES, usual_s
@@ -33,13 +36,13 @@ WARM_UP_S = 8.0
 """Turns without a kill: what is usual."""
 PAUSE_S = (2.0, 4.0)
 """Shortest and longest time between two kills."""
-RECOVERY_S = 30.0
+LOOK_S = 5.0
+RECOVERY_S = 60.0
 """A process that is not replaced by then stays lost, and ends the run."""
 DRAIN_S = 45.0
 """Time for the talkers to finish their turns."""
 
-# Killing an edge loses its sessions until clients resume them: add "edge" when the talkers can.
-KINDS = STAGES
+KINDS = (*STAGES, "edge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ async def run(seed: int, kills: int, sessions: int, workers: int, on_progress: O
 
 
 async def _kill(system: System, kills: int, chance: random.Random, on_progress: OnProgress) -> list[Kill]:
+    """Kill one process after the other, each when the system is whole again."""
     done = []
     for number in range(kills):
         await asyncio.sleep(chance.uniform(*PAUSE_S))
@@ -94,8 +98,18 @@ async def _kill(system: System, kills: int, chance: random.Random, on_progress: 
         os.kill(pid, signal.SIGKILL)
         async with asyncio.timeout(RECOVERY_S):
             await until(partial(_is_replaced, system, name, pid))
+            await _until_whole(system)
         on_progress(f"kill {number + 1} of {kills}")
     return done
+
+
+async def _until_whole(system: System) -> None:
+    async with httpx.AsyncClient(base_url=system.url, timeout=LOOK_S, trust_env=False) as client:
+        while True:
+            with suppress(httpx.HTTPError):
+                if (await client.get("/health")).status_code == httpx.codes.OK:
+                    return
+            await asyncio.sleep(0.1)
 
 
 def _is_replaced(system: System, name: str, pid: int) -> bool:
@@ -104,7 +118,7 @@ def _is_replaced(system: System, name: str, pid: int) -> bool:
 
 def _figures(tally: Tally, kills: list[Kill]) -> dict[str, Any]:
     times_s = [kill.at_s for kill in kills]
-    usual = usual_s(tally.turns, times_s)
+    usual = usual_s(tally.turns, times_s[0])
     delays: dict[tuple[str, str], list[float]] = {}
     struck: dict[tuple[str, str], int] = {}
     for kill, next_s in zip(kills, [*times_s[1:], float("inf")], strict=True):

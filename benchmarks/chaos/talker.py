@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from benchmarks.chaos.turn import Turn
 from benchmarks.pipeline.ramp import FRAME_MS, RampChecker
+from deploy.client.line import Line, SessionGone
 
 PAUSE_FRAMES = 15
 """A pause within a turn, shorter than the endpoint."""
@@ -34,7 +34,7 @@ class Tally:
 
 
 class Talker:
-    """One session on `/ws`."""
+    """One session on `/ws`, which is resumed when its edge dies. What was said into a lost line is said again."""
 
     def __init__(
         self,
@@ -49,8 +49,9 @@ class Talker:
         self._sentences, samples = reply_samples
         self._ramp = RampChecker(samples)
         self._reply_samples = self._sentences * samples
-        self._socket: ClientConnection
+        self._line: Line
         self._frames: list[bytes] = []
+        self._missed = False  # a part of what was said went into a lost line
         self._news = asyncio.Event()
         self._turn = Turn()
         self._turns: dict[int, Turn] = {}
@@ -64,15 +65,17 @@ class Talker:
     async def run(self, url: str, wait_s: float) -> None:
         """Talk until `stop` is called or the session is lost."""
         await asyncio.sleep(wait_s)
+        self._line = Line(url, {"endpoint_ms": 500})
         try:
-            async with connect(url, compression=None, max_size=None) as self._socket, asyncio.TaskGroup() as tasks:
+            await self._line.open()
+            async with asyncio.TaskGroup() as tasks:
                 beside = [tasks.create_task(self._listen()), tasks.create_task(self._send())]
-                await self._socket.send(json.dumps({"type": "start_streaming", "config": {"endpoint_ms": 500}}))
                 while not self._stopping:
                     await self._take_turn()
                 for task in beside:
                     task.cancel()
-        except* (ConnectionClosed, OSError, TimeoutError) as group:
+            await self._line.close()
+        except* (ConnectionClosed, SessionGone, OSError, TimeoutError) as group:
             self._tally.counts["sessions lost"] += 1
             self._tally.errors[f"session lost: {group.exceptions[0]}"] += 1
         self._tally.counts["samples lost"] += self._ramp.lost
@@ -81,13 +84,7 @@ class Talker:
     async def _take_turn(self) -> None:
         turn = self._turn = Turn(began_s=time.monotonic())
         self._tally.turns.append(turn)
-        half = len(self._speech) // 2
-        await self._say(self._speech[:half])
-        turn.paused_s = time.monotonic()
-        await self._say(self._quiet[:PAUSE_FRAMES])
-        turn.resumed_s = time.monotonic()
-        await self._say(self._speech[half:])
-        turn.ended_s = time.monotonic()
+        await self._speak(turn)
         try:
             async with asyncio.timeout(PATIENCE_S):
                 if self._chance.random() < INTERRUPTS:
@@ -103,6 +100,21 @@ class Talker:
             turn.over_s = time.monotonic()
         await asyncio.sleep(self._chance.uniform(0.1, 0.8))
 
+    async def _speak(self, turn: Turn) -> None:
+        half = len(self._speech) // 2
+        while True:
+            self._missed = False
+            await self._say(self._speech[:half])
+            turn.paused_s = time.monotonic()
+            await self._say(self._quiet[:PAUSE_FRAMES])
+            turn.resumed_s = time.monotonic()
+            await self._say(self._speech[half:])
+            turn.ended_s = time.monotonic()
+            if not self._missed:
+                return
+            self._tally.counts["said again"] += 1
+            await self._until(lambda: not self._line.is_lost)
+
     async def _say(self, frames: list[bytes]) -> None:
         """Queue these frames; return when the last one was sent."""
         self._frames = list(reversed(frames))
@@ -112,9 +124,10 @@ class Talker:
         """The microphone: a frame every 20 ms, of silence where nobody speaks."""
         began_s, number = time.monotonic(), 0
         while True:
+            self._missed |= bool(self._frames) and self._line.is_lost
             frame = self._frames.pop() if self._frames else self._quiet[number % len(self._quiet)]
             async with asyncio.timeout(SEND_S):
-                await self._socket.send(frame)
+                await self._line.send(frame)
             if not self._frames:
                 self._news.set()
             number += 1
@@ -126,7 +139,7 @@ class Talker:
             await self._news.wait()
 
     async def _listen(self) -> None:
-        async for message in self._socket:
+        async for message in self._line.messages():
             now_s = time.monotonic()
             if isinstance(message, bytes):
                 if self._replying is not None:
@@ -135,7 +148,7 @@ class Talker:
             else:
                 self._read(json.loads(message), now_s)
             self._news.set()
-        raise ConnectionError(f"closed: {self._socket.close_code} {self._socket.close_reason}")
+        raise ConnectionError("the server ended the session")
 
     def _read(self, message: dict[str, Any], now_s: float) -> None:
         turn = self._turns.get(message.get("turn", 0))

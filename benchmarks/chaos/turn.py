@@ -52,24 +52,24 @@ class Turn:
         """Return for how long the caller waited for audio because of a death at `death_s`; 0 if it did not notice.
 
         Before the reply: the time from the death, or from when the reply usually begins (`usual_s` after the end of speech)
-        if that is later, to the first audio. In the reply: the time from the death to the next audio after a gap.
+        if that is later, to the first audio. In the reply: the time from the death to the next audio after a gap. A delay that
+        had not begun when the next process died belongs to that one.
         """
         if not self.arrivals:
             return 0.0
         if death_s < self.arrivals[0]:
             due_s = max(death_s, self.ended_s + usual_s)
-            late_s = self.arrivals[0] - due_s
-            return late_s if late_s > GAP_S and self.arrivals[0] < next_death_s + late_s else 0.0
+            return self.arrivals[0] - due_s if min(self.arrivals[0], next_death_s) - due_s > GAP_S else 0.0
         gaps = [
             after - max(before, death_s)
             for before, after in zip(self.arrivals, self.arrivals[1:], strict=False)
-            if after - before > GAP_S and after > death_s and before < next_death_s
+            if min(after, next_death_s) - max(before, death_s) > GAP_S
         ]
         return max(gaps, default=0.0)
 
 
-def usual_s(turns: Sequence[Turn], deaths_s: Sequence[float]) -> float:
-    """The median time to the first audio, of turns in which nobody died if there are any."""
-    calm = [turn for turn in turns if not any(turn.state(at_s) for at_s in deaths_s)] or turns
+def usual_s(turns: Sequence[Turn], first_death_s: float) -> float:
+    """The median time to the first audio, of the turns before the first death if there are any."""
+    calm = [turn for turn in turns if turn.arrivals and turn.arrivals[0] < first_death_s] or turns
     waits = sorted(wait for turn in calm if (wait := turn.first_audio_s) is not None)
     return waits[len(waits) // 2] if waits else 0.0

@@ -90,10 +90,10 @@ async def _bear(system: System, name: str, seconds: float) -> dict[str, Any]:
         while not reading.done():
             await asyncio.wait([reading], timeout=0.2)
             peak = max(peak, edge.memory_info().rss)
-        told, _ = reading.result()
+        output, _ = reading.result()
     return {
         "burden": name,
         **waits.figures(),
         "memory": f"{before / 1e6:.0f} → {peak / 1e6:.0f}",
-        "what came of it": told.decode().strip(),
+        "result": output.decode().strip(),
     }

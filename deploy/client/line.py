@@ -8,6 +8,7 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.protocol import State
 
 from deploy.client.received import Received
 from deploy.monitor.client import authorization
@@ -55,6 +56,11 @@ class Line:
 
     async def close(self) -> None:
         await self._socket.close()
+
+    @property
+    def is_lost(self) -> bool:
+        """The connection is lost, or about to be replaced."""
+        return self._socket.state is not State.OPEN
 
     async def send(self, message: str | bytes) -> None:
         """Send a message. While the connection is lost, messages are dropped.

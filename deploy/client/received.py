@@ -32,5 +32,7 @@ class Received:
         self.n = message.get("n", self.n)
 
     def fields(self) -> dict[str, Any]:
-        """What `start_streaming` has to say to resume the session."""
+        """What `start_streaming` has to say to resume the session; nothing for a new one."""
+        if not self.token:
+            return {}
         return {"resume": self.token, "received": {"n": self.n, "turn": self.turn, "samples": self.samples}}

@@ -76,7 +76,7 @@ _CODE_MARKS = regex.compile(
 )
 
 Rule = Callable[[regex.Match[str]], str | None]
-"""Returns the text in place of a construct; None: it is none."""
+"""Returns the text in place of a construct; None: this is not one."""
 
 
 class MarkupReader:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tests.browser.conftest import Page
 from tests.conftest import system
 from tests.support.free_ports import free_ports
 from tests.support.system import SCRIPTED, settings_of
+from tests.support.waiting import HANG_S
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -70,7 +71,14 @@ def test_it_asks_for_a_key_keeps_it_for_the_tab_and_talks(
 @contextmanager
 def proxy(target: str, prefix: str) -> Iterator[str]:
     """A proxy that maps a path to a server, as `location /voice/` of nginx does. Yields the address of the page."""
-    app = FastAPI()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with httpx.AsyncClient(trust_env=False, timeout=HANG_S) as client:
+            app.state.client = client
+            yield
+
+    app = FastAPI(lifespan=lifespan)
 
     @app.websocket(f"{prefix}/{{path:path}}")
     async def pass_socket(websocket: WebSocket, path: str) -> None:
@@ -78,7 +86,13 @@ def proxy(target: str, prefix: str) -> Iterator[str]:
         address = f"ws://{websocket.headers['host']}/{path}?{websocket.url.query}"  # the Host header is passed on
         origin = {"Origin": websocket.headers["origin"]}
         async with connect(
-            address, host=name, port=int(port_there), additional_headers=origin, proxy=None, max_size=None
+            address,
+            host=name,
+            port=int(port_there),
+            additional_headers=origin,
+            proxy=None,
+            max_size=None,
+            open_timeout=HANG_S,
         ) as other:
             await websocket.accept()
 
@@ -97,13 +111,10 @@ def proxy(target: str, prefix: str) -> Iterator[str]:
 
     @app.api_route(f"{prefix}/{{path:path}}", methods=["GET", "POST"])
     async def pass_request(request: Request, path: str) -> Response:
-        async with httpx.AsyncClient(trust_env=False) as client:
-            kept = {
-                name: request.headers[name] for name in ("host", "origin", "content-type") if name in request.headers
-            }
-            answer = await client.request(
-                request.method, f"{target}/{path}?{request.url.query}", headers=kept, content=await request.body()
-            )
+        kept = {name: request.headers[name] for name in ("host", "origin", "content-type") if name in request.headers}
+        answer: httpx.Response = await app.state.client.request(
+            request.method, f"{target}/{path}?{request.url.query}", headers=kept, content=await request.body()
+        )
         passed = {
             name: answer.headers[name] for name in ("content-type", "content-security-policy") if name in answer.headers
         }

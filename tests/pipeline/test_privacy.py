@@ -106,7 +106,6 @@ async def test_a_recorded_session_is_on_disk_for_its_owner_alone_and_is_forgotte
         assert (code, set(report["left"].values())) == (0, {0})
         assert report["deleted"]["recordings"] == 1
         assert report["deleted"]["turn_records"] == 2
-        assert report["deleted"]["keys"] >= 0  # on a busy machine those of a session that has ended have expired by now
         async with redis.Redis.from_url(system.broker_url) as client:
             found = await stored(client)
             assert not [key for key, (content, _) in found.items() if session.encode() in key + content]

@@ -33,7 +33,7 @@ class ClientSecret:
     key: str = ""
     """Id of the key that created it; empty: this machine did, which needs no key."""
     uses: int | None = None
-    """Sessions that it opens; None: any number."""
+    """WebSockets that it opens, also to resume a session; None: any number."""
 
 
 _SECRET: TypeAdapter[ClientSecret] = TypeAdapter(ClientSecret)

@@ -76,7 +76,7 @@ class KeyFile:
         """
         try:
             found = self.path.stat()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             self._seen, self._keys = (), {}
             return self._keys
         seen = (found.st_ino, found.st_mtime_ns, found.st_size)

@@ -53,7 +53,7 @@ def deadline_of_request(state: State, at: Stamp) -> None:
 
 
 def lost_words(state: State, turn: UserTurn, message: str, at: Stamp, code: str = "stage_failed") -> None:
-    """There will be no transcript of the turn's revision: the client is told this message, now or when the turn is over."""
+    """There will be no transcript of the turn's revision. The client gets this message, now or when the turn is over."""
     turn.words_lost = True
     if turn.omni:  # the reply needs no transcript
         state.emit(ev.Failed(code, message))

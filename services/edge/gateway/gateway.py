@@ -76,13 +76,14 @@ class Gateway:
         self.bus: Bus | None = None
         self.sessions: set[Session] = set()
         self._unended: deque[str] = deque(maxlen=UNENDED)
+        self._without_bus: deque[tuple[str, str]] = deque(maxlen=UNENDED)  # suspended sessions and their lines
         self._silent: dict[Session, Callable[[int, str], None]] = {}
         """Connections whose session has not started, the oldest first, and how each is closed."""
         self._connects = ConnectRates(settings.caller_connects)
         self._endings: dict[asyncio.Future[tuple[int, str]], Caller] = {}
         self._empty = asyncio.Event()
         self._empty.set()
-        self._suspended: set[asyncio.TimerHandle] = set()
+        self._suspended: dict[asyncio.TimerHandle, tuple[str, str]] = {}
 
     async def run(self, bus: Bus) -> None:
         """Serve on this bus until shutdown. When the broker is lost, all sessions end.
@@ -109,8 +110,9 @@ class Gateway:
         finally:
             self.bus = None
             self._end_all(1012, "the server lost its broker")
-            for timer in self._suspended:
+            for timer, suspended in self._suspended.items():
                 timer.cancel()
+                self._without_bus.append(suspended)
             self._suspended.clear()
 
     async def _drain(self) -> None:
@@ -166,9 +168,11 @@ class Gateway:
                 ending.set_result((code, reason))
 
     def _end_remembered(self, bus: Bus) -> None:
-        """Tell the workers which sessions ended while there was no broker: they would keep them until they expire."""
+        """End what ended while there was no broker, and give suspended sessions their time: workers would keep both."""
         while self._unended:
             end_session(bus, self._unended.popleft(), "failed")
+        while self._without_bus:
+            self._wait_for_client(bus, *self._without_bus.popleft())
 
     def _check_limit(self, caller: Caller) -> None:
         """Raises `Denied` if the caller connects too often, or has all the sessions that it may have at the same time.
@@ -376,20 +380,26 @@ class Gateway:
     def _suspend(self, session: Session) -> None:
         """Keep a session whose client has lost its connection, for the time in which it may come back, here or elsewhere."""
         session.suspend()
-        bus = self.bus
-        if bus is None or self.shutdown.stopping.is_set():
+        if self.shutdown.stopping.is_set():
             return  # it expires
+        if self.bus is None:
+            self._without_bus.append((session.id, session.line))
+        else:
+            self._wait_for_client(self.bus, session.id, session.line)
+
+    def _wait_for_client(self, bus: Bus, session: str, line: str) -> None:
+        """End a suspended session if its client does not come back in time."""
 
         def ended(reply: Any) -> None:
             if reply == 1:
-                bus.stop(session.id, WHOLE_SESSION, 0)
+                bus.stop(session, WHOLE_SESSION, 0)
 
         def give_up() -> None:
-            self._suspended.discard(timer)
-            bus.end_line(session.id, session.line, "lost", ended)
+            del self._suspended[timer]
+            bus.end_line(session, line, "lost", ended)
 
         timer = asyncio.get_running_loop().call_later(self.settings.resume_s, give_up)
-        self._suspended.add(timer)
+        self._suspended[timer] = (session, line)
 
     async def _refuse(self, websocket: WebSocket, refusal: Refusal, *, browser: bool) -> None:
         reason = refusal.message

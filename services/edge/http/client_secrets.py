@@ -30,7 +30,7 @@ class ExpiresAfter(BaseModel):
 
 
 class Wanted(BaseModel):
-    """`uses` is Parley's own: how many sessions the secret opens."""
+    """`uses` is Parley's own: how many WebSockets the secret opens."""
 
     expires_after: ExpiresAfter = ExpiresAfter()
     session: dict[str, Any] = {}

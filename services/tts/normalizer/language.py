@@ -146,7 +146,7 @@ class Language:
         return f"{self.numbers.words(whole)} {self.words['and']} {self.fraction(top, bottom, '')}"
 
     def ordinal(self, match: Match) -> str | None:
-        """Return the ordinal number that `ordinal_pattern` has found; None: it is none."""
+        """Return the ordinal number that `ordinal_pattern` has found; None: that is not an ordinal number."""
         return self.numbers.integer(int(match["n"]), "ordinal")
 
     def range(self, first: str, last: str, before: str) -> str:

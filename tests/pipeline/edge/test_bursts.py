@@ -1,4 +1,4 @@
-"""One client's burst: it is bounded, it is told so, and others hardly notice."""
+"""One client's burst is bounded, the client gets an error for the rest, and others hardly notice."""
 
 import asyncio
 import json

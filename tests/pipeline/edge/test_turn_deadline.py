@@ -1,4 +1,4 @@
-"""A voice that never answers: the client of each protocol is told that its turn has failed."""
+"""A voice that never answers: the client of each protocol learns that its turn has failed."""
 
 from collections.abc import Callable, Iterator
 

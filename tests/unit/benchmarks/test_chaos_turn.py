@@ -10,7 +10,7 @@ def test_a_turn_knows_its_state_and_what_delayed_it() -> None:
     turn.arrivals = [13.0, 13.05, 13.1, 14.5, 14.55]
     states = [turn.state(at_s) for at_s in (9, 10.5, 11.1, 11.5, 12.1, 12.8, 13.02, 16)]
     assert states == [None, "listening", "paused", "listening", "transcribing", "generating", "speaking", None]
-    assert usual_s([turn], []) == 1.0
+    assert usual_s([turn], 99) == 1.0
     assert turn.delay_s(10.5, 99, usual_s=1.0) == 0
     assert turn.delay_s(10.5, 99, usual_s=0.5) == 0.5
     assert turn.delay_s(13.2, 99, usual_s=1.0) == pytest.approx(1.3)

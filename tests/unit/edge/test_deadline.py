@@ -1,4 +1,4 @@
-"""A turn on which no stage makes progress fails after the deadline, and the client is told, in virtual time."""
+"""A turn on which no stage makes progress fails after the deadline, with an error for the client, in virtual time."""
 
 import asyncio
 from typing import Any
@@ -16,7 +16,7 @@ PAST_S = DEADLINE_S + 0.1
 SENTENCE = ("", 1.0, "en")
 
 
-def told(line: Line) -> list[tuple[str, int]]:
+def errors(line: Line) -> list[tuple[str, int]]:
     return [(event.code, event.turn) for event in line.of(ev.Failed)]
 
 
@@ -45,7 +45,7 @@ async def test_a_turn_that_nobody_answers_fails() -> None:
 async def check_that_it_fails(stage: str) -> None:
     line = Line()
     await stuck(line, stage)
-    assert told(line) == [("turn_deadline", 1)]
+    assert errors(line) == [("turn_deadline", 1)]
     assert line.of(ev.Failed)[0].message.startswith(f"the {stage} stage has not answered for")
     assert ended(line) == [(1, "failed")]
     assert [record.outcome for record in line.bus.turns] == ["failed"]
@@ -71,7 +71,7 @@ async def test_a_reply_that_stops_in_the_middle_fails_after_what_there_is() -> N
     line.turn(1, "hello", "one two", done=False)
     await asyncio.sleep(PAST_S + 1)
     assert ended(line) == [(1, "failed")]
-    assert told(line) == [("turn_deadline", 1)]
+    assert errors(line) == [("turn_deadline", 1)]
     assert sum(len(event.pcm) for event in line.of(ev.ReplyAudio)) == 2 * RATE_HZ
 
 
@@ -93,7 +93,7 @@ async def test_progress_starts_the_deadline_again() -> None:
         await asyncio.sleep(0.9 * DEADLINE_S)
         line.log(step)
     await asyncio.sleep(PAST_S)
-    assert told(line) == []
+    assert errors(line) == []
     assert ended(line) == [(1, "completed")]
 
 
@@ -102,7 +102,7 @@ async def test_a_long_reply_may_play_for_longer_than_the_deadline() -> None:
     line = Line()
     line.turn(1, "hello", "one two", seconds=3 * DEADLINE_S)
     await asyncio.sleep(4 * DEADLINE_S)
-    assert told(line) == []
+    assert errors(line) == []
     assert ended(line) == [(1, "completed")]
 
 
@@ -111,7 +111,7 @@ async def test_what_was_typed_and_never_becomes_a_turn_is_told() -> None:
     line = Line()
     line.do(act.Say("hello"), act.RequestReply())
     await asyncio.sleep(PAST_S)
-    assert told(line) == [("turn_deadline", 0)]
+    assert errors(line) == [("turn_deadline", 0)]
 
 
 @on_a_line
@@ -122,7 +122,7 @@ async def test_words_of_a_turn_without_a_reply_are_given_up_and_a_request_goes_o
     line.commit(1, options=ReplyOptions(wants_reply=False))
     assert not await line.published(fr.ReplyRequested)
     await asyncio.sleep(PAST_S)
-    assert told(line) == [("turn_deadline", 1)]
+    assert errors(line) == [("turn_deadline", 1)]
     assert len(await line.published(fr.ReplyRequested)) == 1
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.edge.client import actions as act
 from services.edge.client.actions import (
     Action,
     Audio,
@@ -94,6 +95,7 @@ def test_a_session_starts_with_the_settings_that_were_sent() -> None:
         "voice": "en-us",
         "language": "pt-BR",
         "hints": "Ada Lovelace, Boole",
+        "may_record": True,
         "instructions": "Be brief.",
         "detect_turns": False,
         "adapt_endpoint": False,
@@ -113,7 +115,6 @@ def test_a_session_starts_with_the_settings_that_were_sent() -> None:
         "idle_limit": 1,
         "spoken": False,
         "route": "omni",
-        "may_record": True,
     }
     codec = StreamCodec(24000, DEFAULTS)
     assert (codec.rate_hz, codec.starts_with) == (24000, None)
@@ -400,3 +401,15 @@ def test_no_message_can_raise(messages: list[str | bytes]) -> None:
         for action in codec.decode(message):
             if isinstance(action, Send):
                 json.loads(action.messages[0])
+
+
+def test_a_client_resumes_its_session_or_begins_another_with_what_it_says() -> None:
+    received = {"n": 7, "turn": 2, "samples": 480}
+    codec = StreamCodec(16000, DEFAULTS)
+    message = {"type": "start_streaming", "resume": "s.secret", "received": received, "config": {"speed": 2.0}}
+    (wish,) = codec.decode(json.dumps(message))
+    assert isinstance(wish, act.Resume)
+    assert (wish.token, wish.number, wish.turn, wish.samples) == ("s.secret", 7, 2, 480)
+    assert wish.otherwise == (Start(replace(DEFAULTS, speed=2.0)),)
+    assert "secret" not in repr(wish)
+    assert json.loads(codec.numbered('{"type":"reply_done","turn":2}', 8)) == {"type": "reply_done", "turn": 2, "n": 8}

@@ -148,9 +148,9 @@ async def test_a_model_that_only_calls_an_unknown_tool_is_told_and_asked_again()
     model = Learner()
     log = await Session().reply(model)
     assert log[-1] == ReplyDone(1, 0, "I cannot do that.", 1)
-    asked, told = model.messages[-2:]
-    assert asked.calls == (ToolCall("c", "reserve", "{}"),)
-    assert (told.text, told.answers) == ("There is no tool named reserve.", "c")
+    called, answered = model.messages[-2:]
+    assert called.calls == (ToolCall("c", "reserve", "{}"),)
+    assert (answered.text, answered.answers) == ("There is no tool named reserve.", "c")
 
 
 @pytest.mark.parametrize("deltas", [(), ("", " "), ("<think>Hm.</think>",), (ToolCall("c", "reserve", "{}"),)])
