@@ -95,6 +95,10 @@ class Running:
         return [int(pid) for pid in re.findall(r"has (\d+)", self.text)]
 
 
+BESIDE = "__path__ = __import__('pkgutil').extend_path(__path__, __name__)\n"
+"""A package of stand-ins: what it lacks is imported from the real one."""
+
+
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A folder with fake services and a folder for temporary files. Its path is short: a socket's path has at most 107 bytes."""
@@ -106,9 +110,9 @@ def _furnished(place: Path) -> Path:
     for name in ("vad", "asr", "llm", "tts", "edge"):
         package = place / "standins" / "services" / name
         package.mkdir(parents=True)
-        (package / "__init__.py").touch()
+        (package / "__init__.py").write_text(BESIDE)
         (package / "__main__.py").write_text(EDGE if name == "edge" else STAGE.format(name=name))
-    (place / "standins" / "services" / "__init__.py").touch()
+    (place / "standins" / "services" / "__init__.py").write_text(BESIDE)
     (place / "t").mkdir()
     return place
 
