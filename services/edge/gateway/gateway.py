@@ -351,14 +351,14 @@ class Gateway:
         if not ending.done():
             metrics.closes.labels(session.protocol, "client").inc()
             lost = gone.result() not in DELIBERATE
-            return "suspended" if lost and session.started and session.is_resumable else "left"
+            return "suspended" if lost and session.is_worth_resuming else "left"
         code, reason = ending.result()
         if code in (1011, 1012, 1013):
             session.notify("closing", reason)
         with suppress(RuntimeError, OSError):  # the client may already be disconnected
             await websocket.close(code, reason[:120])
         metrics.closes.labels(session.protocol, str(code)).inc()
-        if code == 1012 and session.started and session.is_resumable:
+        if code == 1012 and session.is_worth_resuming:
             return "suspended"
         return "failed" if code in FAULTS else "closed"
 

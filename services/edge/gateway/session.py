@@ -243,6 +243,13 @@ class Session:
     def is_resumable(self) -> bool:
         return self._codec.resumable is not None and self._settings.resume_s > 0
 
+    @property
+    def is_worth_resuming(self) -> bool:
+        """The client can resume the session, and somebody has said something. Any other costs a vad worker a slot for nothing."""
+        state = self.conversation.state
+        said = bool(state.newest_turn or state.turns or state.asked_s)
+        return self.started and self.is_resumable and said
+
     def suspend(self) -> None:
         """The client has lost its connection: the session goes on without it, until `end_line`."""
         self._unsubscribe()
