@@ -32,7 +32,7 @@ def main() -> int:
     return 0
 """
 EDGE = """
-import json, os, signal, sys, threading
+import json, os, signal, socket, sys, threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 class Handler(BaseHTTPRequestHandler):
@@ -50,7 +50,8 @@ class Handler(BaseHTTPRequestHandler):
 def main() -> int:
     print("edge has", os.getpid(), file=sys.stderr, flush=True)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    server = HTTPServer(("127.0.0.1", int(os.environ["PARLEY_PORT"])), Handler)
+    server = HTTPServer(("127.0.0.1", 0), Handler, bind_and_activate=False)
+    server.socket = socket.socket(fileno=int(os.environ["PARLEY_LISTEN_FD"]))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     signal.sigwait({signal.SIGTERM})
     return 0
