@@ -56,6 +56,9 @@ def main() -> int:
     return 0
 """
 
+BESIDE = "import pkgutil\n__path__ = pkgutil.extend_path(__path__, __name__)\n"
+"""Of a package of stand-ins: the modules that it does not have are the real ones, such as services.edge.access."""
+
 
 class Running:
     """A running `parley up`, and its output so far."""
@@ -106,9 +109,9 @@ def _furnished(place: Path) -> Path:
     for name in ("vad", "asr", "llm", "tts", "edge"):
         package = place / "standins" / "services" / name
         package.mkdir(parents=True)
-        (package / "__init__.py").touch()
+        (package / "__init__.py").write_text(BESIDE)
         (package / "__main__.py").write_text(EDGE if name == "edge" else STAGE.format(name=name))
-    (place / "standins" / "services" / "__init__.py").touch()
+    (place / "standins" / "services" / "__init__.py").write_text(BESIDE)
     (place / "t").mkdir()
     return place
 
