@@ -86,10 +86,10 @@ class HangWatch:
         return True
 
     async def _watch_workers(self) -> None:
-        while True:
+        while not self._supervisor.stopping:  # a bus that breaks while it is cancelled swallows the cancellation
             try:
                 async with Bus.connect(self._settings, "up") as bus:
-                    while True:
+                    while not self._supervisor.stopping:
                         await asyncio.sleep(LOOK_S)
                         await self._look_at_workers(bus)
             except* (BrokerGone, BrokerRefused):

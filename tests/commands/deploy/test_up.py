@@ -57,6 +57,9 @@ def main() -> int:
     return 0
 """
 
+BESIDE = "import pkgutil\n__path__ = pkgutil.extend_path(__path__, __name__)\n"
+"""Of a package of stand-ins: the modules that it does not have are the real ones, such as services.edge.access."""
+
 
 class Running:
     """A running `parley up`, and its output so far."""
