@@ -9,6 +9,10 @@ METRICS_PORT ?= $(or $(PARLEY_METRICS_PORT),9464)
 
 # Time that `make fuzz` spends on each of its targets.
 SECONDS_EACH ?= 60
+# What `make chaos` kills, and when, follows from this number.
+SEED ?= 1
+# Duration of `make soak`.
+MINUTES ?= 10
 
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -69,15 +73,15 @@ load: $(RUN_INSTALLED) ## load an edge up to refusal and back, and show what ano
 
 chaos: $(RUN_INSTALLED) ## kill workers and edges under talking sessions, 200 times in 15 minutes (SEED=1)
 	$(INSTALL) -e '.[bench]'
-	$(BIN)/parley bench chaos --seed "$(or $(SEED),1)"
+	$(BIN)/parley bench chaos --seed "$(SEED)"
 
 fuzz: $(DEV_INSTALLED) ## give arbitrary input to protocols, files and broker (SECONDS_EACH=60)
 	$(INSTALL) -e '.[fuzz]'
 	$(BIN)/python -m tests.fuzz --seconds "$(SECONDS_EACH)"
 
-soak: $(RUN_INSTALLED) ## let sessions come and go for MINUTES (10), and fail if anything grows
+soak: $(RUN_INSTALLED) ## let sessions come and go, and fail if anything grows (MINUTES=10)
 	$(INSTALL) -e '.[bench]'
-	$(BIN)/parley bench soak --minutes $(or $(MINUTES),10)
+	$(BIN)/parley bench soak --minutes "$(MINUTES)"
 
 clean: ## remove .venv and all build files
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -170,6 +170,8 @@ RULES = (
     Rule(r"\.venv/bin/parley up", accept_options, "`make run` starts it"),
     Rule(r"\.venv/bin/parley bench ", accept_options, "takes minutes; tests/commands/benchmarks tests them"),
     Rule(r"\.venv/bin/parley models (pull|verify|warm)", accept_options, "needs models; tests/unit/deploy tests them"),
+    Rule(r"\.venv/bin/python -m benchmarks ", accept_options, "takes minutes; tests/commands/benchmarks tests them"),
+    Rule(r"redis-server ", leave, "starts a broker; tests/pipeline/test_secured_broker.py tests such a one"),
     Rule(r"\.venv/bin/python -m tests\.support\.simulation$", run_fewer_turns, "takes minutes"),
     Rule(r"\.venv/bin/python -m tests\.support\.screenshots", accept_options, "takes a minute, and changes files"),
     Rule(r"\.venv/bin/python -m dashboards$", accept_options, "changes files; `make check` compares them"),

@@ -73,7 +73,9 @@ class Talk:
         self.bus, self._channel, self._sent = bus, bus.channel("edge", SESSION), 0
         wanted = SessionSettings(**settings)
         bus.save_settings(SESSION, wanted)
-        self.do(fr.SessionStarted(SESSION, wanted))
+        started = fr.SessionStarted(SESSION, wanted)
+        bus.request_listener(started)
+        self.do(started)
         bus.keep_alive(SESSION)
         bus.follow(StreamKind.OUT, SESSION, "0-0", lambda at, fence, frames: self.log.extend(frames))
 

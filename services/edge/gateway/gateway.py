@@ -278,7 +278,7 @@ class Gateway:
             self.sessions.add(session)
             self._empty.clear()
             active.inc()
-            log.info("session began", protocol=protocol, caller=caller.id)
+            log.info("session began", session=session.id, protocol=protocol, caller=caller.id)
             return ""
 
         session = Session(
