@@ -32,7 +32,7 @@ AGENTS = {
 }
 ANSWERS = """
     const ask = window.fetch;
-    window.fetch = async (url, options) => url === "/v1/agents" ? new Response('AGENTS', {status: STATUS}) : ask(url, options);
+    window.fetch = async (url, options) => url.endsWith("/v1/agents") ? new Response('AGENTS', {status: STATUS}) : ask(url, options);
     window.urls = [];
     window.WebSocket = class extends WebSocket { constructor(url) { urls.push(url); super(url.replace(/&agent=.*/, "")); } };
 """
