@@ -14,7 +14,7 @@ from benchmarks.result import RESULTS, Out, circumstances, result_path, write_re
 from benchmarks.tables import open_console, print_rows
 from shared.bus.address import broker_address
 from shared.bus.connection import Address, RedisConnection
-from shared.bus.versions import parse_info
+from shared.bus.status import broker_cpu_s
 from tests.support.broker import embedded_broker
 
 PERSISTENCE: dict[str, tuple[str, ...]] = {
@@ -62,14 +62,14 @@ async def _figures(address: Address, sessions: int, seconds: float) -> dict[str,
     async with asyncio.TaskGroup() as tasks:
         loading = tasks.create_task(_load(load, sessions))
         await asyncio.sleep(1)
-        cpu_s = await _cpu_s(probe)
+        cpu_s = await broker_cpu_s(probe)
         end_s = time.monotonic() + seconds
         while time.monotonic() < end_s:
             began_s = time.monotonic()
             await probe.call(*_entry(0))
             latencies_ms.append(1000 * (time.monotonic() - began_s))
             await asyncio.sleep(PROBE_S)
-        cpu_s = await _cpu_s(probe) - cpu_s
+        cpu_s = await broker_cpu_s(probe) - cpu_s
         loading.cancel()
     rate = await _highest_rate(probe)
     for connection in (load, probe):
@@ -82,12 +82,6 @@ async def _figures(address: Address, sessions: int, seconds: float) -> dict[str,
         "CPU, % of a core": 100 * cpu_s / seconds,
         "entries a second at most": rate,
     }
-
-
-async def _cpu_s(connection: RedisConnection) -> float:
-    """CPU time of the broker and of the processes that write its snapshots."""
-    info = parse_info(await connection.call("INFO", "cpu"))
-    return sum(float(value) for name, value in info.items() if name.startswith(("used_cpu_sys", "used_cpu_user")))
 
 
 def _entry(session: int) -> tuple[bytes | int, ...]:

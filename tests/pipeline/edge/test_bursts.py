@@ -50,7 +50,10 @@ async def test_of_many_typed_turns_a_few_count_and_the_rest_is_refused(parley_se
         async with asyncio.timeout(60):
             while busy.of("reply_done")[done:][-1:] == [] or busy.of("reply_done")[-1]["status"] != "completed":
                 await asyncio.sleep(0.02)
-    async with httpx.AsyncClient() as client, asyncio.timeout(HANG_S):  # /health shows a reading of up to half a second ago
+    async with (
+        httpx.AsyncClient() as client,
+        asyncio.timeout(HANG_S),
+    ):  # /health shows a reading of up to half a second ago
         while (await client.get(f"{parley_server.url}/health")).json()["stages"]["llm"]["in_hand"]:
             await asyncio.sleep(0.1)
 
