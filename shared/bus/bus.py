@@ -52,6 +52,9 @@ DATA_CHECK_S = 1.0
 
 Entry = tuple[str, int, list[Frame]]
 """Id, fence and frames of an entry."""
+CLOSE_S = 1.0
+"""Time for the broker to answer the end of a TLS connection."""
+
 MessageCallback = Callable[[bytes], None]
 """Takes a Pub/Sub message."""
 StopCallback = Callable[[str, int, int, bool], None]
@@ -196,6 +199,11 @@ class Bus(Records):
         finally:
             for connection in bus._connections:
                 connection.close()
+            if bus.address.tls is not None:  # a loop that ends before has sockets left
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(CLOSE_S):
+                        for connection in bus._connections:
+                            await connection.closed.wait()
 
     async def open_connection(self, *, gather_s: float = 0.0) -> RedisConnection:
         """Open another connection. Its loss ends the bus, like the loss of any other."""

@@ -94,6 +94,8 @@ class RedisConnection(asyncio.Protocol):
     def __init__(self, gather_s: float) -> None:
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Fails with `BrokerGone` when the connection ends."""
+        self.closed = asyncio.Event()
+        """Its socket is closed. With TLS that takes a round trip."""
         self.on_push: Callable[[list[Any]], None] | None = None
         """Takes every Pub/Sub message, after a SUBSCRIBE."""
         self._loop = asyncio.get_running_loop()
@@ -242,6 +244,7 @@ class RedisConnection(asyncio.Protocol):
         self._writable.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.closed.set()
         self._end(BrokerGone(f"connection lost: {exc}" if exc else "connection lost"))
 
     def close(self, reason: BrokerGone | None = None) -> None:
