@@ -1,11 +1,9 @@
-"""The gateway: accepts or refuses clients, and runs each session from its first message to its close."""
+"""The gateway: accepts or refuses clients, runs their sessions, and ends them when the edge stops or loses its broker."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
 import structlog
 from fastapi import WebSocket
@@ -19,10 +17,11 @@ from services.edge.client.codec import Codec
 from services.edge.gateway.abilities import Abilities
 from services.edge.gateway.admission import NO_BROKER, RETRY_AFTER_S, Admission, Refusal, stages_of
 from services.edge.gateway.errors import error_response
+from services.edge.gateway.lifetime import until_closed
 from services.edge.gateway.limits import ConnectRates
+from services.edge.gateway.lost_sessions import LostSessions
 from services.edge.gateway.recorder import Recordings
-from services.edge.gateway.resume import take_session
-from services.edge.gateway.session import Session, end_session
+from services.edge.gateway.session import Session
 from services.edge.gateway.socket import LARGEST_MESSAGE_BYTES, socket_of
 from services.edge.gateway.voice_store import VoiceStore
 from shared.agents.folder import BadAgents, load_agents, where
@@ -30,16 +29,11 @@ from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone
 from shared.observability import metrics
 from shared.protocol.session import SessionSettings
-from shared.protocol.turns import WHOLE_SESSION
 from shared.settings import Settings
 from shared.worker.lifecycle import Shutdown
 
 log = structlog.get_logger()
 
-KEEP_ALIVE_S = 2.0
-"""Also the time within which a session notices that the broker has lost its data."""
-FIRST_MESSAGE_S = 5.0
-"""A client that has to start its session and has not by then is disconnected."""
 DRAIN_CHECK_S = 0.05
 """While the edge drains, it looks this often for calls that may be moved."""
 GOODBYE_LEAD_S = 4.0
@@ -53,17 +47,6 @@ SUBPROTOCOL = "realtime"
 STOPPING = "the server is shutting down"
 MOVED = f"{STOPPING}: connect again with the resume token"
 
-RESUME_S = 5.0
-"""A session that cannot be read from the broker within this time is not resumed."""
-DELIBERATE = (1000, 1001, 1005)
-"""Close codes of a client that has ended its session. With any other it has lost its connection."""
-
-UNENDED = 10_000
-"""Sessions that ended without a broker and are remembered, so that the next bus can tell the workers."""
-
-FAULTS = (1011, 1012)
-"""Close codes of a failed session: an internal error, or a shutdown or loss of the broker."""
-
 
 class Gateway:
     def __init__(self, settings: Settings, shutdown: Shutdown) -> None:
@@ -75,15 +58,13 @@ class Gateway:
         self.voices = VoiceStore(settings.data_dir.expanduser() / "voices")
         self.bus: Bus | None = None
         self.sessions: set[Session] = set()
-        self._unended: deque[str] = deque(maxlen=UNENDED)
-        self._without_bus: deque[tuple[str, str]] = deque(maxlen=UNENDED)  # suspended sessions and their lines
+        self._lost = LostSessions(settings.resume_s)
         self._silent: dict[Session, Callable[[int, str], None]] = {}
         """Connections whose session has not started, the oldest first, and how each is closed."""
         self._connects = ConnectRates(settings.caller_connects)
         self._endings: dict[asyncio.Future[tuple[int, str]], Caller] = {}
         self._empty = asyncio.Event()
         self._empty.set()
-        self._suspended: dict[asyncio.TimerHandle, tuple[str, str]] = {}
 
     async def run(self, bus: Bus) -> None:
         """Serve on this bus until shutdown. When the broker is lost, all sessions end.
@@ -93,7 +74,7 @@ class Gateway:
             BadAgents: an agent asks for what the workers cannot do.
         """
         self.bus = bus
-        self._end_remembered(bus)
+        self._lost.use(bus)
         try:
             await self.admission.refresh(bus)
             async with asyncio.TaskGroup() as tasks:
@@ -109,11 +90,8 @@ class Gateway:
                 revoking.cancel()
         finally:
             self.bus = None
+            self._lost.lose_bus()
             self._end_all(1012, "the server lost its broker")
-            for timer, suspended in self._suspended.items():
-                timer.cancel()
-                self._without_bus.append(suspended)
-            self._suspended.clear()
 
     async def _drain(self) -> None:
         """Let every call go on to the end of its reply, or of the drain time, then end it; no new one is accepted.
@@ -166,13 +144,6 @@ class Gateway:
         for ending in tuple(self._endings):
             if not ending.done():
                 ending.set_result((code, reason))
-
-    def _end_remembered(self, bus: Bus) -> None:
-        """End what ended while there was no broker, and give suspended sessions their time: workers would keep both."""
-        while self._unended:
-            end_session(bus, self._unended.popleft(), "failed")
-        while self._without_bus:
-            self._wait_for_client(bus, *self._without_bus.popleft())
 
     def _check_limit(self, caller: Caller) -> None:
         """Raises `Denied` if the caller connects too often, or has all the sessions that it may have at the same time.
@@ -293,16 +264,16 @@ class Gateway:
             session.open()
             # a character has up to 4 bytes; the session knows the rest of the limit
             socket.attach(session.receive, min(4 * codec.largest_message, LARGEST_MESSAGE_BYTES))
-            outcome = await self._until_closed(websocket, session, ending, resuming)
+            outcome = await until_closed(websocket, session, ending, resuming, bus, self.settings.max_session_s)
         finally:
             self._silent.pop(session, None)
             if outcome == "suspended":
-                self._suspend(session)
+                session.suspend()
+                if not self.shutdown.stopping.is_set():  # else it expires
+                    self._lost.add(session)
             else:
                 if session.started and bus is not self.bus:
-                    self._unended.append(session.id)
-                    if self.bus is not None:
-                        self._end_remembered(self.bus)
+                    self._lost.add_ended(session)
                 session.end(outcome)
             if session in self.sessions:
                 self.sessions.discard(session)
@@ -319,88 +290,6 @@ class Gateway:
             self._silent.pop(oldest)(1013, "nothing was said, and others are waiting")
         self._silent[session] = close
 
-    async def _until_closed(
-        self,
-        websocket: WebSocket,
-        session: Session,
-        ending: asyncio.Future[tuple[int, str]],
-        resuming: asyncio.Future[act.Resume] | None,
-    ) -> str:
-        """Keep the session alive until either side closes. Returns the outcome: left, closed, failed or suspended."""
-        loop = asyncio.get_running_loop()
-        connected_s = loop.time()
-        async with asyncio.TaskGroup() as tasks:
-            gone = tasks.create_task(_disconnected(websocket))
-            while not gone.done() and not ending.done():
-                either: list[asyncio.Future[Any]] = [gone, ending]
-                if resuming is not None:
-                    either.append(resuming)
-                await asyncio.wait(either, timeout=KEEP_ALIVE_S, return_when=asyncio.FIRST_COMPLETED)
-                if gone.done() or ending.done():
-                    break
-                if resuming is not None and resuming.done():
-                    await self._resume(session, resuming.result())
-                    resuming = None
-                session.keep_alive()
-                late = loop.time() - connected_s >= FIRST_MESSAGE_S
-                if late and not session.started and not session.may_be_silent:
-                    ending.set_result((1008, f"the session was not started within {FIRST_MESSAGE_S:g} s"))
-                elif loop.time() - session.began_s > self.settings.max_session_s:
-                    session.hang_up(1008, f"the session reached its limit of {self.settings.max_session_s} s")
-            gone.cancel()
-        if not ending.done():
-            metrics.closes.labels(session.protocol, "client").inc()
-            lost = gone.result() not in DELIBERATE
-            return "suspended" if lost and session.is_worth_resuming else "left"
-        code, reason = ending.result()
-        if code in (1011, 1012, 1013):
-            session.notify("closing", reason)
-        with suppress(RuntimeError, OSError):  # the client may already be disconnected
-            await websocket.close(code, reason[:120])
-        metrics.closes.labels(session.protocol, str(code)).inc()
-        if code == 1012 and session.is_worth_resuming:
-            return "suspended"
-        return "failed" if code in FAULTS else "closed"
-
-    async def _resume(self, session: Session, wish: act.Resume) -> None:
-        """Go on with the session of another connection, if it is still there."""
-        saved = None
-        with suppress(TimeoutError, BrokerGone):
-            if self.bus is not None:
-                async with asyncio.timeout(RESUME_S):
-                    saved = await take_session(self.bus, wish, session.line, session.protocol, session.rate_hz)
-        if saved is None:
-            log.info("session not resumed: it is gone")
-            session.begin_anew(wish)
-            return
-        bind_contextvars(session=saved.id)
-        log.info("session resumed", protocol=session.protocol, entries=len(saved.entries), whole=saved.whole)
-        session.resume(saved, wish)
-
-    def _suspend(self, session: Session) -> None:
-        """Keep a session whose client has lost its connection, for the time in which it may come back, here or elsewhere."""
-        session.suspend()
-        if self.shutdown.stopping.is_set():
-            return  # it expires
-        if self.bus is None:
-            self._without_bus.append((session.id, session.line))
-        else:
-            self._wait_for_client(self.bus, session.id, session.line)
-
-    def _wait_for_client(self, bus: Bus, session: str, line: str) -> None:
-        """End a suspended session if its client does not come back in time."""
-
-        def ended(reply: Any) -> None:
-            if reply == 1:
-                bus.stop(session, WHOLE_SESSION, 0)
-
-        def give_up() -> None:
-            del self._suspended[timer]
-            bus.end_line(session, line, "lost", ended)
-
-        timer = asyncio.get_running_loop().call_later(self.settings.resume_s, give_up)
-        self._suspended[timer] = (session, line)
-
     async def _refuse(self, websocket: WebSocket, refusal: Refusal, *, browser: bool) -> None:
         reason = refusal.message
         metrics.sessions_refused.labels(refusal.code).inc()
@@ -416,13 +305,3 @@ class Gateway:
 def chosen_subprotocol(websocket: WebSocket) -> str | None:
     """The subprotocol to accept. A browser that has offered some closes a connection that accepts none."""
     return SUBPROTOCOL if SUBPROTOCOL in websocket.scope.get("subprotocols", ()) else None
-
-
-async def _disconnected(websocket: WebSocket) -> int:
-    """Return the close code when the client has disconnected. Its messages go to the session, not here, once the socket is
-    attached."""
-    receive: Callable[[], asyncio.Future[dict[str, Any]]] = websocket.receive  # type: ignore[assignment]
-    while (event := await receive())["type"] != "websocket.disconnect":
-        pass
-    # Without a close frame, uvicorn reports 1005 and no reason: the connection was lost.
-    return int(event["code"]) if "reason" in event else 1006

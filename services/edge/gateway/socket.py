@@ -94,7 +94,7 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
 
     def _read_on(self) -> None:
         """Parse what has arrived, for one turn."""
-        self._waiting = None
+        paused, self._waiting = self._waiting is not None, None
         data, at, began_s = self._unread, 0, time.thread_time()
         spent_s = 0.0
         while at < len(data) and spent_s < TURN_S and not self.transport.is_closing():
@@ -110,9 +110,10 @@ class DirectWebSocket(WebSocketsSansIOProtocol):
             self.transport.pause_reading()
             self._waiting = self.loop.call_later(wait_s, self._read_on)
             self._note_flood(now_s if wait_s else 0.0)
-        elif not self.read_paused:  # uvicorn's own: the app has not taken its messages
+        else:
             self._flooding_since_s = 0.0
-            self.transport.resume_reading()
+            if paused and not self.read_paused:  # uvicorn's own: the app has not taken its messages
+                self.transport.resume_reading()
 
     def handle_cont(self, event: Frame) -> None:
         if len(self.frames) < MAX_FRAGMENTS:

@@ -6,11 +6,9 @@ from prometheus_client import REGISTRY
 
 from services.edge.client import actions as act
 from services.edge.client import events as ev
-from services.edge.gateway.gateway import Gateway
+from services.edge.gateway.lifetime import until_closed
 from shared.protocol import frames as fr
 from shared.protocol.session import ReplyOptions
-from shared.settings import Settings
-from shared.worker.lifecycle import Shutdown
 from tests.support.line import Line, on_a_line
 
 OUTCOMES = ("completed", "interrupted", "cancelled", "failed", "empty")
@@ -207,11 +205,12 @@ class Silent:
 
 @on_a_line
 async def test_a_session_that_nobody_wished_to_end_has_failed() -> None:
-    gateway = Gateway(Settings(), Shutdown(1))
     for code, outcome in ((1000, "closed"), (1008, "closed"), (1013, "closed"), (1011, "failed"), (1012, "failed")):
-        ending: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
+        loop, line = asyncio.get_running_loop(), Line()
+        ending: asyncio.Future[tuple[int, str]] = loop.create_future()
         ending.set_result((code, "a test"))
-        assert await gateway._until_closed(Silent(), Line().session, ending, None) == outcome, code  # type: ignore[arg-type]
+        found = await until_closed(Silent(), line.session, ending, loop.create_future(), line.bus, 60)  # type: ignore[arg-type]
+        assert found == outcome, code
 
 
 @on_a_line
