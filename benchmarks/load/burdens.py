@@ -9,7 +9,7 @@ import os
 import struct
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
 FRAME_BYTES = 640
@@ -89,15 +89,23 @@ async def flood(writer: Writer, message: bytes, number: int, seconds: float) -> 
     return sent
 
 
+@asynccontextmanager
+async def reading(reader: Reader) -> AsyncIterator["asyncio.Task[int]"]:
+    """Read what the server sends, so that it is not held up, until the context ends."""
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(taken(reader))
+        try:
+            yield task
+        finally:
+            task.cancel()
+
+
 async def flooded(url: str, path: str, message: str | bytes, number: int, seconds: float) -> str:
-    async with session(url, path) as (reader, writer):
-        reading = asyncio.create_task(taken(reader))
+    async with session(url, path) as (reader, writer), reading(reader) as closed:
         until_s = asyncio.get_running_loop().time() + seconds
         sent = await flood(writer, frame(message), number, seconds)
-        await asyncio.wait([reading], timeout=max(0.0, until_s - asyncio.get_running_loop().time()))
-        closed = reading.done()
-        reading.cancel()
-        return f"{sent} messages taken{', then closed' if closed else ''}"
+        await asyncio.wait([closed], timeout=max(0.0, until_s - asyncio.get_running_loop().time()))
+        return f"{sent} messages taken{', then closed' if closed.done() else ''}"
 
 
 # -- the burdens ----------------------------------------------------------------------------------
@@ -123,19 +131,16 @@ async def items(url: str, seconds: float) -> str:
 
 async def fast_audio(url: str, seconds: float) -> str:
     """Audio at 50 times real time."""
-    async with session(url) as (reader, writer):
-        reading = asyncio.create_task(taken(reader))
+    async with session(url) as (reader, writer), reading(reader) as closed:
         loop, sent = asyncio.get_running_loop(), 0
         began_s = loop.time()
         with suppress(OSError):
-            while loop.time() - began_s < seconds and not reading.done():
+            while loop.time() - began_s < seconds and not closed.done():
                 writer.write(frame(bytes(FRAME_BYTES)) * 50)
                 await writer.drain()
                 sent += 1
                 await asyncio.sleep(began_s + sent * 0.02 - loop.time())
-        closed = reading.done()
-        reading.cancel()
-        return f"{sent} s of audio in {loop.time() - began_s:.0f} s{', then closed' if closed else ''}"
+        return f"{sent} s of audio in {loop.time() - began_s:.0f} s{', then closed' if closed.done() else ''}"
 
 
 async def slow_reader(url: str, seconds: float) -> str:
@@ -167,7 +172,9 @@ async def half_requests(url: str, seconds: float) -> str:
     held = [await opened(url) for _ in range(500)]
     for _, writer in held:
         writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
-    done, _ = await asyncio.wait([asyncio.create_task(taken(reader)) for reader, _ in held], timeout=seconds)
+    async with AsyncExitStack() as stack:
+        tasks = [await stack.enter_async_context(reading(reader)) for reader, _ in held]
+        done, _ = await asyncio.wait(tasks, timeout=seconds)
     for _, writer in held:
         writer.close()
     return f"{len(done)} of 500 closed after {seconds:g} s"
@@ -176,11 +183,10 @@ async def half_requests(url: str, seconds: float) -> str:
 async def long_headers(url: str, seconds: float) -> str:
     """Headers without end on one connection."""
     reader, writer = await opened(url)
-    reading = asyncio.create_task(taken(reader))
-    writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n")
-    sent = await flood(writer, b"X-Long: " + b"x" * 1000 + b"\r\n", 150_000, seconds)
+    async with reading(reader):
+        writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n")
+        sent = await flood(writer, b"X-Long: " + b"x" * 1000 + b"\r\n", 150_000, seconds)
     writer.close()
-    reading.cancel()
     return f"{sent / 1000:.0f} MB taken"
 
 
@@ -188,21 +194,23 @@ async def connections(url: str, seconds: float) -> str:
     """200 WebSockets a second, each with a session, closed at once."""
 
     async def one() -> bool:
-        reader, writer, status = await upgraded(url, "/ws?rate=16000")
-        writer.write(frame('{"type":"start_streaming"}'))
-        ready = b"ready" in await reader.read(4096)
-        writer.write(LEAVE)
-        await taken(reader)
-        writer.close()
-        return b"101" in status and ready
+        with suppress(OSError, asyncio.IncompleteReadError):  # refused
+            reader, writer, status = await upgraded(url, "/ws?rate=16000")
+            writer.write(frame('{"type":"start_streaming"}'))
+            ready = b"ready" in await reader.read(4096)
+            writer.write(LEAVE)
+            await taken(reader)
+            writer.close()
+            return b"101" in status and ready
+        return False
 
-    loop, tasks = asyncio.get_running_loop(), list[asyncio.Task[bool]]()
+    loop, sessions = asyncio.get_running_loop(), list[asyncio.Task[bool]]()
     began_s = loop.time()
-    while loop.time() - began_s < seconds:
-        tasks.append(asyncio.create_task(one()))
-        await asyncio.sleep(max(0.0, began_s + len(tasks) / 200 - loop.time()))
-    found = await asyncio.gather(*tasks, return_exceptions=True)
-    return f"{sum(one is True for one in found)} of {len(found)} sessions"
+    async with asyncio.TaskGroup() as tasks:
+        while loop.time() - began_s < seconds:
+            sessions.append(tasks.create_task(one()))
+            await asyncio.sleep(max(0.0, began_s + len(sessions) / 200 - loop.time()))
+    return f"{sum(one.result() for one in sessions)} of {len(sessions)} sessions"
 
 
 BURDENS: dict[str, Burden] = {
