@@ -69,7 +69,7 @@ bench: $(RUN_INSTALLED) ## measure the latency, CPU and memory of the pipeline, 
 
 load: $(RUN_INSTALLED) ## load an edge up to refusal and back, and show what another caller notices
 	$(INSTALL) -e '.[bench]'
-	$(BIN)/python -m benchmarks load
+	$(BIN)/parley bench load
 
 chaos: $(RUN_INSTALLED) ## kill workers and edges under talking sessions, 200 times in 15 minutes (SEED=1)
 	$(INSTALL) -e '.[bench]'

@@ -32,7 +32,7 @@ from tests.support.free_ports import free_ports
 from tests.support.system import CLASSIC
 from tests.support.waiting import HANG_S
 
-OTHER_LANGUAGES = {"js", "python", "text", "toml", "xml"}
+OTHER_LANGUAGES = {"ini", "js", "python", "text", "toml", "xml"}
 SERVICES = 5
 POLL_S = 0.1
 NOT_OURS = re.compile(r"PARLEY_|MAKE|MFLAGS|.*_proxy$", re.IGNORECASE)
@@ -170,7 +170,6 @@ RULES = (
     Rule(r"\.venv/bin/parley up", accept_options, "`make run` starts it"),
     Rule(r"\.venv/bin/parley bench ", accept_options, "takes minutes; tests/commands/benchmarks tests them"),
     Rule(r"\.venv/bin/parley models (pull|verify|warm)", accept_options, "needs models; tests/unit/deploy tests them"),
-    Rule(r"\.venv/bin/python -m benchmarks ", accept_options, "takes minutes; tests/commands/benchmarks tests them"),
     Rule(r"redis-server ", leave, "starts a broker; tests/pipeline/test_secured_broker.py tests such a one"),
     Rule(r"\.venv/bin/python -m tests\.support\.simulation$", run_fewer_turns, "takes minutes"),
     Rule(r"\.venv/bin/python -m tests\.support\.screenshots", accept_options, "takes a minute, and changes files"),

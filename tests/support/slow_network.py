@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing
 
 HOST = "127.0.0.1"
 READ_BYTES = 65_536
@@ -14,15 +14,30 @@ CHUNKS = 10_000
 async def slow_network(port: int, delay_s: float) -> AsyncIterator[int]:
     """Forward connections to `port` of this machine. Yields the proxy's port."""
 
+    connections: set[asyncio.Task[None]] = set()
+
     async def forward(client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-        server, to_server = await asyncio.open_connection(HOST, port)
+        try:
+            server, to_server = await asyncio.open_connection(HOST, port)
+        except ConnectionError:
+            to_client.close()
+            return
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_delayed(client, to_server, delay_s))
             tasks.create_task(_delayed(server, to_client, delay_s))
 
-    proxy = await asyncio.start_server(forward, HOST, 0)
-    async with proxy:
-        yield proxy.sockets[0].getsockname()[1]
+    def accept(client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        # A coroutine here would become a task of asyncio's, which nobody can end.
+        connection = tasks.create_task(forward(client, to_client))
+        connections.add(connection)
+        connection.add_done_callback(connections.discard)
+
+    async with asyncio.TaskGroup() as tasks:
+        proxy = await asyncio.start_server(accept, HOST, 0)
+        async with proxy:
+            yield proxy.sockets[0].getsockname()[1]
+        for connection in connections:
+            connection.cancel()
 
 
 async def _delayed(source: asyncio.StreamReader, target: asyncio.StreamWriter, delay_s: float) -> None:
@@ -46,8 +61,7 @@ async def _delayed(source: asyncio.StreamReader, target: asyncio.StreamWriter, d
                 return
             target.write(chunk)
 
-    with suppress(ConnectionError):
+    with closing(target):
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(receive())
             tasks.create_task(send())
-    target.close()
