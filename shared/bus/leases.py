@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from shared.bus import scripts
-from shared.bus.bus import Bus, Channel
+from shared.bus.bus import Bus
+from shared.bus.channel import Channel
 from shared.bus.connection import GroupExists, RedisConnection
 from shared.bus.reader import BLOCK_MS
 from shared.observability import metrics

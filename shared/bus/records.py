@@ -1,23 +1,23 @@
 """The broker's keys besides the session streams: settings, checkpoints and histories, turn records, cloned voices.
 
-This file defines what each key and field holds and the order of writes. The bus, its subclass, sends the commands.
+This file defines what each key and field holds and the order of writes.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any
 
 from shared.audio.voices import ClonedVoice, VoiceInfo
 from shared.bus import scripts
-from shared.bus.broker_clock import BrokerClock
 from shared.bus.connection import ReplyCallback
+from shared.bus.entries import Entries
 from shared.observability import metrics
 from shared.protocol.codec import BadFrame
-from shared.protocol.frames import Frame, History, ResumePoint, SessionEnded, SessionStarted, SettingsChanged, codec
+from shared.protocol.frames import History, ResumePoint, SessionEnded, SessionStarted, SettingsChanged, codec
 from shared.protocol.session import Message, SessionSettings
-from shared.protocol.streams import ENDED_TTL_S, MAXLEN, SESSION_TTL_S, TURNS_MAXLEN, Keys, StreamKind
+from shared.protocol.streams import ENDED_TTL_S, MAXLEN, SESSION_TTL_S, TURNS_MAXLEN, StreamKind
 from shared.protocol.turn_record import BadRecord, TurnRecord
 
 
@@ -30,29 +30,14 @@ class SessionState(Enum):
     LOST = "lost"
 
 
-class Records(Protocol):
+class Records(Entries):
     """Reads and writes the records of sessions, turns and cloned voices."""
-
-    keys: Keys
-    role: str
-    clock: BrokerClock
-    keep_turns_h: int
-
-    # The bus implements these.
-    def send(self, *args: str | bytes | int | float, on_reply: ReplyCallback | None = None) -> None: ...
-    async def call(self, *args: str | bytes | int | float) -> Any: ...
-    def decode(self, key: bytes, entry_id: bytes, fields: Any) -> tuple[int, list[Frame]] | None: ...
-    def send_script(self, script: str, keys: Sequence[bytes], args: Sequence[Any], on_reply: ReplyCallback) -> None: ...
-    async def call_script(self, script: str, keys: Sequence[bytes], args: Sequence[Any]) -> Any: ...
 
     # -- turns ------------------------------------------------------------------------------------
 
     def keep_turn(self, record: TurnRecord) -> None:
         """Add the record of a finished turn; records that are too old or too many are deleted."""
-        key, kept_s = self.keys.turns(), 3600 * self.keep_turns_h
-        self.send(b"XADD", key, b"MAXLEN", b"~", TURNS_MAXLEN, b"*", b"t", record.pack())
-        self.send(b"XTRIM", key, b"MINID", max(0, self.clock.now_ms() - 1000 * kept_s))
-        self.send(b"EXPIRE", key, kept_s)
+        self._keep(self.keys.turns(), TURNS_MAXLEN, (b"t", record.pack()), 3600 * self.keep_turns_h)
 
     async def turns(self, limit: int, after: str = "-", before: str = "+") -> list[tuple[str, TurnRecord]]:
         """Return id and record of the newest finished turns between these ids, at most `limit`, oldest first."""
@@ -72,10 +57,6 @@ class Records(Protocol):
     def save_settings(self, session: str, settings: SessionSettings) -> None:
         packed = codec.entry([codec.encode(SettingsChanged(settings))])
         self.send(b"HSET", self.keys.session(session), b"settings", packed)
-
-    def packed_history(self, session: str, history: History) -> tuple[bytes, bytes]:
-        """Return the key and the value under which a session's history is saved."""
-        return self.keys.history(session), codec.entry([codec.encode(history)])
 
     async def conversation(self, session: str) -> tuple[SessionSettings, tuple[Message, ...]]:
         """Return the session's settings (the defaults if none are valid) and its history, in one round trip."""

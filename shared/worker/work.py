@@ -10,7 +10,7 @@ from typing import Any
 from opentelemetry.trace import INVALID_SPAN, Span
 
 from shared.audio.voices import ClonedVoice
-from shared.bus.bus import Guard
+from shared.bus.channel import Guard
 from shared.bus.leases import Lease, Leases
 from shared.bus.reader import EntryCallback, Subscription
 from shared.bus.session_store import SessionStore

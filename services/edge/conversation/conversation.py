@@ -15,7 +15,7 @@ from services.edge.conversation.observer import Observer
 from services.edge.conversation.playout import Playout
 from services.edge.conversation.rebuild import Entry, Rebuild
 from services.edge.conversation.state import State
-from shared.bus.bus import Channel
+from shared.bus.channel import Channel
 from shared.bus.session_store import SessionStore
 from shared.protocol.frames import Frame
 from shared.protocol.session import SessionSettings

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from services.edge.client import events as ev
-from shared.bus.bus import Channel
+from shared.bus.channel import Channel
 from shared.protocol.frames import EventSent
 
 NOT_NUMBERED = (ev.ReplyAudio, ev.Ready)
