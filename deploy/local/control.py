@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from deploy.local.supervisor import Reporter
+from deploy.local.supervised import Reporter
 from shared.settings import Settings
 
 ANSWER_S = 10.0
