@@ -90,7 +90,7 @@ async def ask(port: int, command: str, say: Say = lambda line: None, *, timeout_
     """Ask the `parley up` of this port. Returns the last line of its answer; `say` takes the others.
 
     Raises:
-        NotRunning: there is none.
+        NotRunning: no `parley up` answers.
         Refused: it could not do it.
     """
     try:

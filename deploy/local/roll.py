@@ -78,7 +78,7 @@ async def _worker_is_ready(bus: Bus, stage: str, pid: int) -> bool:
 
 
 def run_roll(settings: Settings) -> int:
-    """Ask the `parley up` of this machine. Returns the exit code: 0 all are replaced, 1 not all, or there is none."""
+    """Ask the `parley up` of this machine. Returns the exit code: 0 all are replaced, 1 not all, or no `parley up` answers."""
     try:
         print(asyncio.run(ask(settings.port, "roll", lambda line: print(line, flush=True), timeout_s=None)))
     except (NotRunning, Refused) as error:

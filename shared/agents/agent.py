@@ -51,7 +51,7 @@ class Agents:
         """The agent with this id.
 
         Raises:
-            UnknownAgent: there is none.
+            UnknownAgent: no agent has this id.
         """
         if id_ not in self.by_id:
             raise UnknownAgent(f"there is no agent {id_[:40]!r}; known are {', '.join(self.by_id)}")

@@ -59,7 +59,7 @@ class Records(Entries):
         self.send(b"HSET", self.keys.session(session), b"settings", packed)
 
     async def conversation(self, session: str) -> tuple[SessionSettings, tuple[Message, ...]]:
-        """Return the session's settings (the defaults if none are valid) and its history, in one round trip."""
+        """Return the session's settings (the defaults if they are missing or invalid) and its history, in one round trip."""
         settings, history = await self.settings_and_history(session)
         return settings, history.messages
 
@@ -74,7 +74,7 @@ class Records(Entries):
         return _unpack_settings(settings.result()), frame if isinstance(frame, History) else History(())
 
     async def checkpoint(self, session: str) -> bytes | None:
-        """Return the latest checkpoint of the session's vad worker; None if there is none."""
+        """Return the latest checkpoint of the session's vad worker; None before the first one."""
         found: bytes | None = await self.call(b"HGET", self.keys.session(session), b"checkpoint")
         return found
 
@@ -96,8 +96,8 @@ class Records(Entries):
         self.send(b"HSET", self.keys.session(session), b"resume_points", packed)
 
     async def take_line(self, session: str, line: str, token_hash: str) -> list[ResumePoint]:
-        """Let this line serve the session from now on. Returns its resume points; none: the session is gone, or the token is
-        not its own."""
+        """Let this line serve the session from now on. Returns its resume points; an empty list if the session
+        is gone, or the token belongs to another one."""
         key = self.keys.session(session)
         packed = await self.call_script(scripts.TAKE_LINE, [key], [token_hash, line, SESSION_TTL_S])
         found = self.decode(key, b"0-0", [b"f", packed]) if packed else None
@@ -150,7 +150,7 @@ class Records(Entries):
         await self.call(b"SET", self.keys.secret(digest), packed, b"EXAT", expires_s)
 
     async def secret(self, digest: str) -> bytes | None:
-        """What the holder of a client secret may do; None: there is no such secret, or it has expired."""
+        """Return what the holder of a client secret may do; None if the secret does not exist or has expired."""
         packed: bytes | None = await self.call(b"GET", self.keys.secret(digest))
         return packed
 
@@ -188,7 +188,7 @@ class Records(Entries):
         return {info.name: info for info in sorted(filter(None, found), key=lambda info: info.name)}
 
     async def voice(self, name: str, known: ClonedVoice | None = None) -> ClonedVoice | None:
-        """Return a cloned voice, or None if there is none; `known` itself if it is still current."""
+        """Return a cloned voice, or None if it does not exist; `known` itself if it is still current."""
         for _ in range(2):  # it may be replaced between the two reads
             info = await self.voice_info(name)
             if info is None:
@@ -201,7 +201,7 @@ class Records(Entries):
         return None
 
     async def drop_voice(self, name: str) -> bool:
-        """Delete a cloned voice. Return False if there is none of that name."""
+        """Delete a cloned voice. Return False if no voice has that name."""
         info = await self.voice_info(name)
         dropped = bool(await self.call(b"HDEL", self.keys.voices(), name))
         if info is not None:
@@ -209,7 +209,7 @@ class Records(Entries):
         return dropped
 
     async def voice_info(self, name: str) -> VoiceInfo | None:
-        """Return the metadata of a cloned voice; None if there is none of that name, or it cannot be read."""
+        """Return the metadata of a cloned voice; None if no voice has that name, or it cannot be read."""
         packed = await self.call(b"HGET", self.keys.voices(), name)
         return None if packed is None else self._unpack_voice(packed)
 

@@ -127,7 +127,7 @@ class SessionSettings:
     interrupt_ms: Annotated[
         int, Setting("Speech needed to pause a reply, where that is more than start_ms", 0, 5000, "ms")
     ] = 0
-    min_words: Annotated[int, Setting("Recognised words that end a paused reply for good", 0, 20)] = 1
+    min_words: Annotated[int, Setting("Recognised words after which a paused reply does not resume", 0, 20)] = 1
     echo_guard_ms: Annotated[
         int, Setting("Time from the start of a reply in which its echo cannot interrupt it", 0, 10_000, "ms")
     ] = 0

@@ -104,7 +104,7 @@ class KeyFile:
         try:
             return self.read()
         except BadKeys as error:
-            log.error("keys not read", reason=str(error))  # noqa: TRY400 - it is no fault of the code
+            log.error("keys file cannot be read", reason=str(error))  # noqa: TRY400 - the code is not at fault
             return self._keys
 
     # -- changes, by `parley keys` -------------------------------------------------------------------------------

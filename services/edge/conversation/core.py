@@ -29,7 +29,7 @@ Input = Frame | act.Action | TimerFired | Begin | Restore | GoOn | Leave | End
 
 
 def _own(state: State, what: Frame, at: Stamp) -> None:
-    """The session wrote this itself."""
+    """Ignore what the session itself wrote."""
 
 
 def _begin(state: State, what: Begin, at: Stamp) -> None:

@@ -24,7 +24,7 @@ class Record:
         return self._conversation.messages()
 
     def restore(self, messages: Sequence[Message], keys: Sequence[str]) -> None:
-        """Put the messages of an earlier record in, each under its key."""
+        """Put in the messages of an earlier record, each under its key."""
         for at, message in enumerate(messages):  # an older release kept no keys
             self._conversation.put(keys[at] if at < len(keys) else f"earlier_{at}", message)
 
@@ -32,7 +32,7 @@ class Record:
         return SaveHistory(self._conversation.messages(), self._conversation.keys())
 
     def texts(self, turn: int) -> tuple[str, str]:
-        """What the person said in this turn, and what was heard of the reply to it."""
+        """Return what the person said in this turn, and the part of its reply that was heard."""
         messages = [message for message in self._conversation.messages() if message.turn == turn]
         said, heard = (
             " ".join(filter(None, (message.text for message in messages if message.role == role)))
@@ -63,7 +63,7 @@ class Record:
         return self.save()
 
     def forget(self, reply: Reply) -> SaveHistory:
-        """Nothing of this reply is on record, for now or for good; the place before its calls is kept."""
+        """Take this reply off the record, for now or for ever; the place before its calls is kept."""
         if reply.called:
             self._conversation.put(reply_key(reply.turn), Message("assistant", "", reply.turn))
         else:

@@ -1,4 +1,4 @@
-"""One reply, from its preparation to its end: its states, its text and audio, and what of it was heard. Pure."""
+"""One reply, from its preparation to its end: its states, its text and audio, and how much was heard. Pure."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -13,7 +13,7 @@ class ReplyState(Enum):
     PREPARING = "preparing"
     """It is being made; its turn is not over, and may never be one."""
     WAITING = "waiting"
-    """Its turn is accepted. It plays as soon as something of it is there and nothing is in the way."""
+    """Its turn is accepted. It plays as soon as some of it has arrived and nothing else plays or is spoken."""
     PLAYING = "playing"
     """It is sent to the client, and played there."""
     PAUSED = "paused"
@@ -21,7 +21,7 @@ class ReplyState(Enum):
     FINISHED = "finished"
     """It was played to its end."""
     INTERRUPTED = "interrupted"
-    """Nothing more of it is played, or nothing of it ever was."""
+    """It was stopped, or thrown away before it was played."""
 
 
 class ReplySignal(Enum):
@@ -61,7 +61,7 @@ class Reply:
     prompt_hash: int | None = None
     """Checksum of the chat model's whole input; None: it was not asked yet."""
     arrived: bool = False
-    """Something of it is there."""
+    """Some text or audio of it has arrived."""
     voiced: bool = False
     """The chat model speaks it: there are no sentences."""
     text: str = ""
@@ -91,7 +91,7 @@ class Reply:
     """Broker's clock, in ms, at which its parts were first there."""
 
     def change(self, signal: ReplySignal) -> bool:
-        """Go to the next state. Returns False, and changes nothing, where the table has none."""
+        """Go to the next state. Returns False, and changes nothing, if the table has no such transition."""
         following = TABLE.get((self.state, signal))
         if following is None:
             return False

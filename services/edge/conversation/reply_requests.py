@@ -1,4 +1,4 @@
-"""Replies that the client requests: to the conversation as it stands, once what was said in it is understood. Pure."""
+"""Replies that the client requests: they answer the conversation once everything said in it is understood. Pure."""
 
 from dataclasses import replace
 

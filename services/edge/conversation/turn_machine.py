@@ -88,7 +88,7 @@ class UserTurn:
     """Its transcript is not waited for: it is taken for words."""
 
     def change(self, signal: TurnSignal) -> bool:
-        """Go to the next state. Returns False, and changes nothing, where the table has none."""
+        """Go to the next state. Returns False, and changes nothing, if the table has no such transition."""
         following = TABLE.get((self.state, signal))
         if following is None:
             return False

@@ -1,4 +1,4 @@
-"""What the rules need to know of a language: its words for signs, units and months, and how it says dates and amounts. Pure."""
+"""What the rules need to know about a language: its words for signs, units and months, and how it says dates and amounts. Pure."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
@@ -9,7 +9,7 @@ from services.tts.normalizer.numbers import NumberWords
 
 Match: TypeAlias = "regex.Match[str]"
 Say = Callable[[Match], str | None]
-"""Returns the words of a match; None: it is not what it seemed."""
+"""Returns the words of a match; None: the match is something else."""
 
 
 class Noun(NamedTuple):
@@ -37,7 +37,7 @@ class Language:
     magnitudes: Mapping[str, str]
     """The words for a thousand, a million and so on, by what is written: K, M, Mio."""
     not_magnitude = ""
-    """Regular expression after K or M that is no magnitude: "4K video"."""
+    """Regular expression of what follows a K or M that is not a magnitude: "4K video"."""
     units: Mapping[str, Noun]
     months: tuple[str, ...]
     month_pattern: str
@@ -82,7 +82,7 @@ class Language:
     measures = "(?!)"
     """Nouns after a fraction that `fraction` says itself: "1/2 cup"."""
     counted_things = "(?!)"
-    """Words after a number that is no year."""
+    """Words after a number that is not a year."""
     full_weekdays = "(?!)"
 
     def month(self, written: str) -> int:

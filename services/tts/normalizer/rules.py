@@ -64,7 +64,7 @@ def _unchanged(text: str) -> Span:
 
 
 def _apart(said: str, text: str, match: Match, *, spaced: bool) -> str:
-    """Return the words with spaces where the text has none. `spaced`: what was said before ends in one."""
+    """Return the words with spaces where the text lacks them. `spaced`: what was said before ends in one."""
     before, after = text[: match.start()][-1:], text[match.end() :][:1]
     if not said:
         return " " if before.isalnum() and after.isalnum() else ""
