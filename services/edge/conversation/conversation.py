@@ -37,12 +37,13 @@ class Conversation:
         deadline_s: float,
         shows_failures: bool,
     ) -> None:
-        """`new_playout` makes the playout of the next reply. `deadline_s`: see `deadline`. `shows_failures`: see `Codec`."""
+        """`new_playout`, `deadline_s`, `shows_failures`: see `State`."""
         self._bus, self._channel, self._session, self._observer = bus, channel, session, observer
         self._emit, self._close = emit, close
         self._loop = asyncio.get_running_loop()
         self._timers: dict[tuple[Timer, int], asyncio.TimerHandle] = {}
-        self._core = Core(session, new_playout, self._loop.time(), deadline_s=deadline_s, shows_failures=shows_failures)
+        began_s = self._loop.time()
+        self._core = Core(State(session, new_playout, began_s, deadline_s=deadline_s, shows_failures=shows_failures))
         self._begun = False
 
     def begin(self, settings: SessionSettings) -> None:

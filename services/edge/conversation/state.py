@@ -22,9 +22,12 @@ class State:
         session: str,
         new_playout: Callable[[], Playout],
         began_s: float,
+        *,
         deadline_s: float,
         shows_failures: bool,
     ) -> None:
+        """`new_playout` makes the playout of the next reply, `began_s` is the time of the session's first sample.
+        `deadline_s`: see `deadline`; `shows_failures`: see `Codec`."""
         self.session, self.deadline_s, self.shows_failures = session, deadline_s, shows_failures
         self.settings = SessionSettings()
         self.effects: list[Effect] = []
