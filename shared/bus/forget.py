@@ -10,7 +10,7 @@ from shared.protocol.turns import WHOLE_SESSION
 
 BATCH = 500
 ROLES = (*JOBS, "edge")
-"""Who writes dead letters."""
+"""The processes that write dead letters."""
 
 
 @dataclass(frozen=True, slots=True)

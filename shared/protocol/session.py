@@ -1,6 +1,6 @@
 """What a session is set to, and what was said in it: the values that travel inside frames.
 
-Pure values. Who reads and stores them is the business of the edge and the workers.
+Pure values. The edge and the workers read and store them.
 """
 
 from dataclasses import dataclass, replace

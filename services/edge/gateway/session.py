@@ -376,7 +376,7 @@ class Session:
             self._channel.publish(fr.SettingsChanged(settings))
 
     def _report_missing(self, settings: SessionSettings) -> list[Unable]:
-        """Tell the client what of these settings the workers cannot do, and return it."""
+        """Tell the client which of these settings the workers cannot serve, and return them."""
         missing = list(self._abilities.missing(settings))
         for unable in missing:
             self.notify(unable.code, unable.message)
