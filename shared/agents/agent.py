@@ -42,7 +42,7 @@ class Agent:
 
 @dataclass(frozen=True, slots=True)
 class Agents:
-    """All agents by id, and the default: that of a client that names none."""
+    """All agents by id, and the default for clients that name no agent."""
 
     by_id: Mapping[str, Agent]
     default: Agent

@@ -225,7 +225,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """When one word of a synthesised sentence, or of an utterance, sounds."""
+    """A word of a synthesised sentence or of an utterance, with its times."""
 
     text: str
     start: int

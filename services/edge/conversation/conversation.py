@@ -47,7 +47,7 @@ class Conversation:
         self._begun = False
 
     def begin(self, settings: SessionSettings) -> None:
-        """The session starts: from now on frames are published."""
+        """Start the session: from now on frames are published."""
         self._begun = True
         self._apply(self._core.on(Begin(settings), self._now()))
 
@@ -72,14 +72,14 @@ class Conversation:
         return past.events
 
     def go_on(self, *, whole: bool) -> None:
-        """The client is there. `whole`: the entries since the resume point were complete."""
+        """Continue with the client, which has connected. `whole`: the entries since the resume point were complete."""
         self._apply(self._core.on(GoOn(whole), self._now()))
         state = self._core.state
         self._bus.stop(self._session, *state.queue.gate.floor)
         self._apply([state.record.save()])
 
     def suspend(self) -> None:
-        """Nothing more is done here. The log goes on without this edge."""
+        """Stop: the log goes on without this edge."""
         self._begun = False
         self._cancel_all()
 
@@ -87,7 +87,7 @@ class Conversation:
         self._apply(self._core.on(action, self._now()))
 
     def deliver(self, frames: Sequence[Frame], logged_ms: int, fence: int) -> None:
-        """The next entry of the session's log; `logged_ms` is the broker's clock when it was written.
+        """Take the next entry of the session's log; `logged_ms` is the broker's clock when it was written.
 
         Raises:
             TypeError: a frame does not belong into a log.
@@ -151,5 +151,5 @@ class Conversation:
 
     @property
     def state(self) -> State:
-        """What the core knows: to be read, not to be changed."""
+        """The state of the core, for reading only."""
         return self._core.state

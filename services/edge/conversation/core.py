@@ -110,7 +110,7 @@ class Core:
         self.state = state
 
     def on(self, what: Input, at: Stamp) -> list[Effect]:
-        """What follows from this fact, action or timer, in order. A frame that does not belong into a log is ignored: a later
+        """Return what follows from this fact, action or timer, in order. A frame that does not belong in a log is ignored: a later
         release may write it there.
 
         Raises:

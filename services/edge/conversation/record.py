@@ -42,17 +42,17 @@ class Record:
 
     @property
     def ends_with_answer(self) -> bool:
-        """The newest message is the result of a tool."""
+        """Whether the newest message is the result of a tool."""
         messages = self._conversation.messages()
         return bool(messages) and messages[-1].role == "tool"
 
     def said(self, turn: int, text: str) -> SaveHistory:
-        """The person said, or typed, this; the reply may be on record already."""
+        """Record what the person said or typed; the reply may be on record already."""
         self._conversation.put_said(turn, Message("user", text, turn))
         return self.save()
 
     def heard(self, reply: Reply, samples: int) -> SaveHistory:
-        """The person heard this much of the reply. A reply of which nothing was heard is not on record, unless it asked
+        """Record that the person heard this much of the reply. A reply of which nothing was heard is not on record, unless it asked
         for tools."""
         text = reply.heard_text(samples)
         if not text and not reply.called:
@@ -71,7 +71,7 @@ class Record:
         return self.save()
 
     def called(self, turn: int, calls: Sequence[ToolCall]) -> tuple[tuple[ToolCall, ...], SaveHistory]:
-        """The reply to this turn asks for tools. Returns the calls, each under an id that no other call has."""
+        """Record that the reply to this turn calls tools. Returns the calls, each under an id that no other call has."""
         taken = {call.id for message in self._conversation.messages() for call in message.calls}
         unique: list[ToolCall] = []
         after = reply_key(turn)
@@ -84,7 +84,7 @@ class Record:
         return tuple(unique), self.save()
 
     def edit(self, action: act.SetHistory, turn: int) -> SaveHistory:
-        """The client puts a message in, in this turn, or takes one out."""
+        """Put in a client's message, in this turn, or take one out."""
         if action.role or action.text:
             message = Message(action.role, action.text, turn, calls=action.calls, answers=action.answers)
             self._conversation.put(action.key, message, action.after)

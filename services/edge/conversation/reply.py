@@ -101,17 +101,17 @@ class Reply:
     # -- what arrives -----------------------------------------------------------------------------
 
     def mark(self, name: str, at_ms: int) -> None:
-        """The first time counts."""
+        """Note the time at which a part was first there."""
         self.marks.setdefault(name, at_ms)
 
     def add_text(self, delta: ReplyDelta) -> None:
-        """A piece of the text; a part that is already there is dropped. A piece after a gap is dropped, too: what was lost
+        """Add a piece of the text; a part that is already there is dropped. A piece after a gap is dropped, too: what was lost
         with a worker comes with `ReplyDone`."""
         if delta.offset <= len(self.text):
             self.text += delta.text[len(self.text) - delta.offset :]
 
     def add_call(self, call: ToolCall) -> None:
-        """It asks for a tool. A call after the end of the text is from a second answer to the same turn, and dropped."""
+        """Take a call of a tool. A call after the end of the text is from a second answer to the same turn, and dropped."""
         if not self.text_done:
             self.calls.append(call)
 
@@ -133,17 +133,17 @@ class Reply:
     # -- what is sent -----------------------------------------------------------------------------
 
     def take_unsent(self) -> str:
-        """The text that the client is to be sent now."""
+        """Return the text to send to the client now."""
         fresh, self.sent_chars = self.text[self.sent_chars :], len(self.text)
         return fresh
 
     @property
     def fully_sent(self) -> bool:
-        """All text and audio that there will be was sent."""
+        """Whether all text and audio was sent, and no more will come."""
         return (self.text_done or self.failed) and self.playout.fully_sent
 
     def played_out(self, now_s: float) -> bool:
-        """All of it was sent, and the client has played it."""
+        """Whether all of it was sent, and the client has played it."""
         return self.ended and not self.playout.playing(now_s)
 
     # -- what was heard ---------------------------------------------------------------------------

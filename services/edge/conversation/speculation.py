@@ -52,6 +52,6 @@ def outdate(state: State, turn: int, revision: int) -> bool:
 
 
 def supersede(state: State, turn: int, revision: int) -> None:
-    """Earlier revisions of this turn are stale; the reply to the turn before it may still be wanted."""
+    """Make earlier revisions of this turn stale; the reply to the turn before it may still be wanted."""
     if outdate(state, turn, revision):
         state.effects.append(Count(Tally.SPECULATION_WASTED))

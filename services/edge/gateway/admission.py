@@ -25,7 +25,7 @@ PERIOD_S = 0.5
 BEHIND_S = 2.0
 """The queue age is averaged over about this time: a queue that is worked off at once does not refuse anybody."""
 RETRY_AFTER_S = 5
-"""When a refused client may try again."""
+"""Time after which a refused client may try again."""
 BROKER_EVERY = 10
 """Readings of the stages per reading of the broker's own status."""
 
@@ -194,7 +194,7 @@ class Admission:
         return self._all_workers("llm", "hears")
 
     def abilities(self) -> Abilities:
-        """What a new session may ask for."""
+        """Return what a new session may ask for."""
         return Abilities(
             voices=tuple(self.voices()),
             speaks=self._common("tts", "languages"),

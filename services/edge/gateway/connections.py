@@ -17,7 +17,7 @@ log = structlog.get_logger()
 STOPPING = "the server is shutting down"
 MOVED = f"{STOPPING}: connect again with the resume token"
 DRAIN_CHECK_S = 0.05
-"""While the edge drains, it looks this often for calls that may be moved."""
+"""Interval at which a draining edge looks for calls that may be moved."""
 GOODBYE_LEAD_S = 4.0
 """An agent says goodbye this long before the end of the drain, or half of its time before, if that is later."""
 CLOSING_S = 1.0

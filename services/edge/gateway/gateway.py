@@ -33,7 +33,7 @@ from shared.worker.lifecycle import Shutdown
 log = structlog.get_logger()
 
 REVOKED_EVERY_S = 1.0
-"""How often it looks for sessions whose key was revoked."""
+"""Interval at which the edge looks for sessions whose key was revoked."""
 SUBPROTOCOL = "realtime"
 """The one that is accepted; a browser offers it beside the one that holds its key."""
 
@@ -96,7 +96,7 @@ class Gateway:
             self.connections.end_revoked(self.access.keys.valid())
 
     def refusal(self, settings: SessionSettings | None = None, *, load: bool = True) -> Refusal | None:
-        """Why no session with these settings can be accepted now; None if one can. Without settings: those of the default agent."""
+        """Return why no session with these settings can be accepted now; None if one can. Without settings: those of the default agent."""
         if self.shutdown.stopping.is_set():
             return Refusal("stopping", STOPPING)
         if self.bus is None:

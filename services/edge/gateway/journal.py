@@ -21,7 +21,7 @@ class Journal:
 
     def __init__(self, channel: Channel) -> None:
         self.number = 0
-        """Of the last event that was sent."""
+        """The number of the last event that was sent."""
         self._channel = channel
         self._known: Counter[tuple[str, int]] = Counter()
         self._known_chars: Counter[int] = Counter()

@@ -21,7 +21,7 @@ from shared.agents.agent import Agent, Agents, UnknownAgent
 from shared.protocol.session import SessionSettings
 
 LARGEST_BYTES = 256 * 1024
-"""Of a request: a session with long instructions and many tools."""
+"""Longest request: a session with long instructions and many tools."""
 
 
 class ExpiresAfter(BaseModel):

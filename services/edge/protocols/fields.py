@@ -123,7 +123,7 @@ class OnlyKnown:
 
 
 def refusal(allowed: str, *at: str | int) -> PydanticCustomError:
-    """What a validator raises. `at`: where in the field that it validates the wrong part is.
+    """Make the error that a validator raises. `at`: where in the field that it validates the wrong part is.
 
     The part itself is not in it: pydantic writes an error's whole context out, however large or deep it is.
     """

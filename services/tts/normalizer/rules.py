@@ -8,11 +8,11 @@ import regex
 from services.tts.normalizer.language import Match, Say
 
 LEFT = r"(?<![\p{L}\p{N}_.,/:-])"
-"""Before a number or a word that stands alone."""
+"""Matches before a number or a word that stands alone."""
 RIGHT = r"(?![\p{L}\p{N}_])"
-"""After one."""
+"""Matches after such a number or word."""
 DASH = r"\s?[-\u2010-\u2015]\s?"
-"""Between the ends of a range."""
+"""Matches between the ends of a range."""
 _OPENERS = "([{\"'\u201c\u2018\u00ab\u00bf\u00a1"
 
 
