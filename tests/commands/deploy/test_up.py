@@ -4,7 +4,6 @@ import contextlib
 import os
 import pty
 import re
-import select
 import signal
 import socket
 import subprocess
@@ -17,6 +16,7 @@ import pytest
 
 from deploy.local.up import Broker, service_specs
 from shared.settings import Settings
+from tests.support.program_output import ended
 from tests.support.waiting import HANG_S
 
 STAGE = """
@@ -138,18 +138,6 @@ def running(place: Path, *arguments: str, terminal: bool = False, **environ: str
         process.kill()
         process.wait()
         os.close(ours)
-
-
-def ended(pid: int) -> bool:
-    """Whether the process ends within ten seconds. It may remain a zombie: an init process can take seconds to reap it."""
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([handle], [], [], 10)[0])
-    finally:
-        os.close(handle)
 
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
