@@ -1,11 +1,25 @@
 """The span of a turn begins with its speech and ends when the turn is committed or discarded."""
 
+from collections.abc import Iterator
+
+import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from services.vad.listener import Listener
 from services.vad.turn_trace import TurnTrace
+from shared.observability.otel import make_provider
+from shared.observability.tracing import start_tracing, stop_tracing
 from shared.protocol import frames as fr
 from shared.protocol.session import ReplyOptions, SessionSettings
+
+
+@pytest.fixture
+def spans() -> Iterator[InMemorySpanExporter]:
+    exporter = InMemorySpanExporter()
+    start_tracing(make_provider("test", "1", 1.0, SimpleSpanProcessor(exporter)))
+    yield exporter
+    stop_tracing()
 
 
 def started(turn: int) -> fr.SpeechStarted:
