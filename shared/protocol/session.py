@@ -214,7 +214,7 @@ class Message:
     """`system`, `user`, `assistant`, or `tool` for the answer to a call."""
     text: str
     turn: int
-    """The turn in which it was said; 0 for what was there before the first."""
+    """The turn in which it was said; 0 for what was said before the first turn."""
     interrupted: bool = False
     """An assistant message that was not heard to its end."""
     calls: tuple[ToolCall, ...] = ()

@@ -158,7 +158,7 @@ class Playout:
         return max(0.01, excess / self.rate_hz + 0.02)
 
     def restrict(self, samples: int) -> None:
-        """Release just these first samples, which the client has received already, as soon as they are there."""
+        """Release only these first samples, which the client has already received, as soon as they arrive."""
         self._restricted = samples
 
     def lift(self) -> None:
