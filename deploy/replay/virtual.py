@@ -42,14 +42,14 @@ async def replay_in_virtual_time(recording: Recording, settings: Settings) -> Lo
     turn_detector = create_engine("endpoint", settings.endpoint_engine, ENDPOINTING, settings)
     recognizer = create_engine("asr", settings.asr_engine, RECOGNIZERS, settings)
     async with loaded(detector), loaded(turn_detector), loaded(recognizer):
-        ears = _Ears(recording.session, settings_of(recording), detector, turn_detector)
+        vad = _VadWork(recording.session, settings_of(recording), detector, turn_detector)
         for entry, following in zip(recording.input, [*recording.input[1:], None], strict=True):
-            await ears.take(entry, following)
+            await vad.take(entry, following)
         stage = AsrStage(recognizer, settings.asr_engine)
-        for at, (_, frames) in enumerate(tuple(ears.log)):
+        for at, (_, frames) in enumerate(tuple(vad.log)):
             for job in (frame for frame in frames if isinstance(frame, SpeechStarted)):
-                ears.log += await _transcribe(stage, job, ears.log[at:], ears.speech)
-    return ears.log
+                vad.log += await _transcribe(stage, job, vad.log[at:], vad.speech)
+    return vad.log
 
 
 def settings_of(recording: Recording) -> SessionSettings:
@@ -61,7 +61,7 @@ def settings_of(recording: Recording) -> SessionSettings:
     raise BadRecording("the recording does not contain the beginning of its session")
 
 
-class _Ears:
+class _VadWork:
     """What a vad worker does with a session's input, one entry after another."""
 
     def __init__(
