@@ -38,7 +38,7 @@ Place = Literal["first", "fallback"]
 class EndpointFailed(RuntimeError):
     """A request to an endpoint failed; the message names it.
 
-    `status` is the HTTP status, 0 if there is none; `details` is the JSON object of the server's error, if it has sent one.
+    `status` is the HTTP status, 0 without an answer; `details` is the JSON object of the server's error, if it has sent one.
     """
 
     def __init__(
