@@ -379,6 +379,8 @@ class Summary(Frame):
     text: str
     through: int
     """The last turn that it covers."""
+    turns: tuple[int, ...]
+    """The numbers of the turns that it covers."""
     digests: tuple[int, ...]
     """A CRC-32 of each of these turns: the summary is not used once one of them has changed."""
 

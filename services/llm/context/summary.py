@@ -80,7 +80,8 @@ def ask_for_summary(messages: Sequence[Message], what: Due) -> list[Message]:
 def make_summary(text: str, messages: Sequence[Message], what: Due) -> Summary:
     """Return what is stored with the conversation. `messages`: without a summary."""
     _, turns = split(messages)
-    return Summary(text, what.through, tuple(_digest(turn) for turn in turns if turn[0].turn <= what.through))
+    covered = [turn for turn in turns if turn[0].turn <= what.through]
+    return Summary(text, what.through, tuple(turn[0].turn for turn in covered), tuple(map(_digest, covered)))
 
 
 def with_summary(messages: Sequence[Message], summary: Summary | None) -> list[Message]:
@@ -93,10 +94,11 @@ def with_summary(messages: Sequence[Message], summary: Summary | None) -> list[M
     if summary is None or not turns:
         return list(messages)
     covered = [turn for turn in turns[:-1] if turn[0].turn <= summary.through]
-    digests = tuple(map(_digest, covered))
-    known = summary.digests[len(summary.digests) - len(digests) :]
-    forgotten = len(digests) < len(summary.digests)
-    if not digests or digests[forgotten:] != known[forgotten:]:  # of the first one a part may be forgotten
+    gone = len(summary.turns) - len(covered)
+    if not covered or gone < 0 or tuple(turn[0].turn for turn in covered) != summary.turns[gone:]:
+        return list(messages)
+    partly = 0 if gone == 0 and len(covered[0]) > 1 else 1  # of the oldest turn a part may be forgotten
+    if tuple(map(_digest, covered[partly:])) != summary.digests[gone + partly :]:
         return list(messages)
     said = Message("system", _ABOUT + summary.text, EXAMPLE_TURN)
     return [*pinned, said, *(one for turn in turns[len(covered) :] for one in turn)]
