@@ -103,7 +103,7 @@ async def _synthesize(speaker: Speaker, texts: list[str]) -> None:
             for text in texts:
                 async with aclosing(piper.speak(text, voice=speaker.voice, speed=tempo, language="en")) as pieces:
                     pcm = b"".join([piece.pcm async for piece in pieces])
-                _keep(speaker, text, np.frombuffer(pcm, "<i2").astype(np.float32) / 32_768, piper.rate_hz)
+                _keep(speaker, text, np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(32_768), piper.rate_hz)
 
 
 @cache

@@ -16,9 +16,9 @@ from services.asr.stage import AsrStage
 from services.edge.gateway.abilities import Abilities
 from services.edge.gateway.session import Session
 from services.edge.protocols.stream import StreamCodec
-from services.llm.engines.scripted import ScriptedModel
+from services.llm.engine import ENGINES as MODELS
 from services.llm.stage import LlmStage
-from services.tts.engines.scripted import ScriptedSynthesizer
+from services.tts.engine import ENGINES as VOICES
 from services.tts.stage import TtsStage
 from services.vad.endpointing.engine import ENGINES as ENDPOINTING
 from services.vad.engine import ENGINES as DETECTORS
@@ -53,8 +53,13 @@ def virtual_scores(
     stages = (
         ears,
         AsrStage(recognizer, "virtual"),
-        LlmStage(ScriptedModel(settings), "scripted", settings.first_clause_words, settings.reply_tokens),
-        TtsStage(ScriptedSynthesizer(settings), "scripted"),
+        LlmStage(
+            create_engine("llm", "scripted", MODELS, settings),
+            "scripted",
+            settings.first_clause_words,
+            settings.reply_tokens,
+        ),
+        TtsStage(create_engine("tts", "scripted", VOICES, settings), "scripted"),
     )
 
     async def perform_all() -> dict[str, Score]:

@@ -15,9 +15,7 @@ Ts = TypeVarTuple("Ts")
 class StandingLoop(VirtualLoop):
     """Calls what is given to an executor at once, in no virtual time: the result is the same on every machine."""
 
-    def run_in_executor(  # type: ignore[override]  # it returns a future that is done
-        self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
-    ) -> asyncio.Future[T]:
+    def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         future: asyncio.Future[T] = self.create_future()
         try:
             future.set_result(func(*args))

@@ -81,8 +81,9 @@ def reverberated(samples: Samples, random: np.random.Generator) -> Samples:
     response = tail / np.sqrt(np.square(tail).sum()) * 10 ** (-DIRECT_DB / 20)
     response[0] = 1.0
     size = len(samples) + count
-    wet: Samples = np.fft.irfft(np.fft.rfft(samples, size) * np.fft.rfft(response, size), size)[: len(samples)]
-    return wet.astype(np.float32)
+    wet = np.fft.irfft(np.fft.rfft(samples, size) * np.fft.rfft(response, size), size)[: len(samples)]
+    heard: Samples = wet.astype(np.float32)
+    return heard
 
 
 def _babble(count: int, others: Sequence[Samples], random: np.random.Generator) -> Samples:
@@ -95,7 +96,8 @@ def _babble(count: int, others: Sequence[Samples], random: np.random.Generator) 
 
 def _hum(count: int) -> Samples:
     time_s = np.arange(count) / RATE_HZ
-    hum: Samples = sum(np.sin(2 * np.pi * HUM_HZ * order * time_s) / order for order in (1, 2, 3, 5)).astype(np.float32)
+    harmonics = [np.sin(2 * np.pi * HUM_HZ * order * time_s) / order for order in (1, 2, 3, 5)]
+    hum: Samples = np.sum(harmonics, axis=0).astype(np.float32)
     return hum
 
 
