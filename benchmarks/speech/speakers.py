@@ -19,7 +19,8 @@ from deploy.client.performance import Samples, levelled, read_sound, spoken
 from services.tts.engines.piper import PiperSynthesizer
 from shared.engines.registry import loaded
 from shared.protocol.session import RATE_HZ
-from shared.settings import Settings, user_cache
+from shared.settings import Settings
+from shared.settings_service import user_cache
 
 CACHE = user_cache() / "parley" / "benchmarks"
 RULES = 1
