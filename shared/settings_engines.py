@@ -91,6 +91,16 @@ class ModelSettings(BaseModel):
     context_tokens: Annotated[
         int, Setting("Most tokens of a conversation in a prompt; 0: as many as the model takes", 0, stage="llm")
     ] = 0
+    summaries: Annotated[
+        bool,
+        Setting(
+            "Summarise the beginning of a long conversation, after a reply, instead of leaving it out of prompts",
+            stage="llm",
+        ),
+    ] = False
+    summary_model: Annotated[
+        str, Setting("Model of summaries, in the engine of the replies; empty: the model of the replies", stage="llm")
+    ] = ""
     reply_tokens: Annotated[
         int, Setting("Longest reply; it ends with the last sentence that fits", 1, 32_768, "tokens", stage="llm")
     ] = 400

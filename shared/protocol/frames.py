@@ -296,6 +296,16 @@ class ReplyDone(Frame):
     """Number of sentences sent to the tts stage."""
 
 
+@dataclass(frozen=True, slots=True)
+class SummaryRequested(Frame):
+    """The conversation has become long: an llm worker summarises these turns, both ends included. It belongs to no turn."""
+
+    session: str
+    first: int
+    through: int
+    trace: str = ""
+
+
 # -- speech: tts, or an llm that speaks, to edge --------------------------------------------------
 
 
@@ -360,6 +370,19 @@ class History(Frame):
     messages: tuple[Message, ...]
     keys: tuple[str, ...] = ()
     """The key of each message: see `services.edge.client.keys`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary(Frame):
+    """What was said at the beginning of a long conversation: a value of the key `session:<session>`."""
+
+    text: str
+    through: int
+    """The last turn that it covers."""
+    turns: tuple[int, ...]
+    """The numbers of the turns that it covers."""
+    digests: tuple[int, ...]
+    """A CRC-32 of each of these turns: the summary is not used once one of them has changed."""
 
 
 # -- what an edge needs to go on with another edge's session ---------------------------------------

@@ -89,7 +89,9 @@ class SessionSettings:
     preroll_ms: Annotated[
         int, Setting("Audio from before the first speech that the recogniser gets", 0, 2000, "ms")
     ] = 300
-    longest_ms: Annotated[int, Setting("A longer turn is ended at this length", 1000, 600_000, "ms")] = 60_000
+    longest_ms: Annotated[
+        int, Setting("A longer turn is ended at this length, unless the client ends its turns", 1000, 600_000, "ms")
+    ] = 60_000
     create_reply: Annotated[bool, Setting("Reply to every turn; false: only when the client asks")] = True
     interrupt_reply: Annotated[bool, Setting("Speech during a reply interrupts it")] = True
     language: Annotated[

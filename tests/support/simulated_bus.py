@@ -14,7 +14,7 @@ from shared.bus.channel import Channel, Guard, Target
 from shared.bus.reader import EntryCallback, Subscription
 from shared.bus.records import SessionState
 from shared.protocol.entry_id import order
-from shared.protocol.frames import Frame, ResumePoint, SessionStarted, SettingsChanged, codec
+from shared.protocol.frames import Frame, ResumePoint, SessionStarted, SettingsChanged, Summary, codec
 from shared.protocol.session import Message, SessionSettings
 from shared.protocol.streams import JOBS, Keys, StreamKind
 from shared.protocol.turn_record import TurnRecord
@@ -39,6 +39,7 @@ class SimulatedBus:
         self.on_stop: list[StopCallback] = []
         self.turns: list[TurnRecord] = []
         self.checkpoints: dict[bytes, bytes] = {}
+        self.summaries: dict[str, Summary] = {}
         self._stage_of = {self.keys.jobs(stage): stage for stage in JOBS}
         self._streams: dict[bytes, list[Entry]] = {}
         self._subscriptions: dict[bytes, list[SimulatedSubscription]] = {}
@@ -133,6 +134,13 @@ class SimulatedBus:
         await asyncio.sleep(self.delay_s())
         saved = None if packed is None else codec.decode_entry(packed)[0]
         return saved.settings if isinstance(saved, SettingsChanged) else SessionSettings(), messages
+
+    async def summary(self, session: str) -> Summary | None:
+        await asyncio.sleep(self.delay_s())
+        return self.summaries.get(session)
+
+    def save_summary(self, session: str, summary: Summary) -> None:
+        self.summaries[session] = summary
 
     async def checkpoint(self, session: str) -> bytes | None:
         await asyncio.sleep(self.delay_s())
