@@ -18,7 +18,7 @@ class Shortening:
 
     turns: int = 0
     characters: int = 0
-    """Of the results of tools."""
+    """Characters of the results of tools."""
     refusals: int = 0
     """How often an endpoint refused a longer prompt before."""
 
