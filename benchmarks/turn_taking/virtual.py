@@ -9,6 +9,7 @@ from benchmarks.turn_taking.score import Score, Seen, score
 from deploy.client.performance import Performer, Samples
 from deploy.client.scene import Cue, Scene
 from services.vad.endpointing.engine import ENGINES as ENDPOINTING
+from services.vad.endpointing.engine import Pause
 from services.vad.engine import ENGINES as DETECTORS
 from services.vad.pauses import WENT_ON_MS
 from services.vad.turn_taking import TurnTaker
@@ -52,7 +53,8 @@ async def virtual_score(scene: Scene, sounds: Sounds, detector: str, endpointing
                 case SpeechPaused():
                     paused_at_s = fact.end / RATE_HZ
                     pcm = bytes(pcm_so_far[-2 * int(ends.audio_s * RATE_HZ) :]) if ends.audio_s else b""
-                    taker.wait(fact.turn, fact.revision, await speaker.wait_ms(pcm, session))
+                    decision = await speaker.decide(Pause(fact.turn, fact.revision, pcm), session)
+                    taker.wait(fact.turn, fact.revision, decision.wait_ms)
                     if held_at_s < float("inf"):  # a false interruption
                         reply_over_s += now_s - held_at_s
                         held_at_s = float("inf")
