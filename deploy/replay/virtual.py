@@ -18,7 +18,7 @@ from services.vad.endpointing.engine import Pause, Speaker, TurnDetector
 from services.vad.engine import ENGINES as DETECTORS
 from services.vad.engine import SpeechDetector
 from services.vad.listener import Detection, Listener
-from services.vad.pauses import Pauses
+from services.vad.pauses import Pauses, transcribed
 from services.vad.stage import STALLED_S
 from shared.engines.registry import create_engine, loaded
 from shared.protocol.entry_id import milliseconds
@@ -93,7 +93,7 @@ class _Ears:
     async def _publish(self, entry_id: str, detection: Detection) -> None:
         self.speech += detection.speech
         if (words := detection.words) is not None:
-            await self._set_endpoint(Pause(words.turn, words.revision, words=words))
+            await self._set_endpoint(transcribed(words))
         if not detection.facts:
             return
         self.log.append((entry_id, tuple(detection.facts)))

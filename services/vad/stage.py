@@ -12,7 +12,7 @@ from services.vad.detector_batcher import DetectorBatcher, DetectorSession
 from services.vad.endpointing.engine import Pause, TurnDetector
 from services.vad.engine import WINDOW_SAMPLES, SpeechDetector
 from services.vad.listener import Detection, Listener
-from services.vad.pauses import Pauses
+from services.vad.pauses import Pauses, transcribed
 from services.vad.turn_trace import TurnTrace
 from shared.observability.logs import shows_content
 from shared.observability.tracing import is_tracing
@@ -131,7 +131,7 @@ class _Session:
             self._save(detection.facts)
             self._publish(detection.late_speech)
         if (words := detection.words) is not None and self._listener.turns.pauses(words.turn, words.revision):
-            self._ask(Pause(words.turn, words.revision, words=words))
+            self._ask(transcribed(words))
         if detection.ended and not self._ended.done():
             self._ended.set_result(None)
             self._wake.set()

@@ -4,9 +4,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from shared.protocol.frames import PauseTranscribed
 from shared.protocol.session import SessionSettings
 from shared.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What was said up to a pause."""
+
+    text: str
+    """Empty if there were no words."""
+    language: str = ""
+    """The recognised language, as a BCP 47 tag; empty: the session's."""
+    confidence: float | None = None
+    """Mean log-probability of the recogniser's tokens; None: it does not report it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +28,8 @@ class Pause:
     revision: int
     pcm: bytes = b""
     """The turn up to now, its last `audio_s` seconds at most: s16le, 16 kHz, mono."""
-    words: PauseTranscribed | None = None
-    """What was said; None: not recognised yet."""
+    words: Words | None = None
+    """None: not recognised yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ is least at `w = m · ln(cut / m · P(not over) / P(over))`.
 
 import math
 
-CUT_MS = 2_500.0
+CUT_MS = 2_000.0
 """What a turn that is cut in two costs, in ms of waiting at the end of another one."""
 FIRST_PAUSE_MS = 600.0
 """Mean pause of a speaker who is not known yet."""

@@ -5,21 +5,20 @@ decision is made when a pause begins, from the sound alone, and again when the r
 of what the sources say.
 """
 
-import math
 from collections.abc import Awaitable, Callable, Sequence
 
-from services.vad.endpointing.engine import Decision, Pause
+from services.vad.endpointing.engine import Decision, Pause, Words
 from services.vad.endpointing.expected_cost import Pace, log_odds, wait_ms
-from services.vad.endpointing.phrases import Evidence, evidence
+from services.vad.endpointing.phrases import evidence
 from services.vad.endpointing.smart_turn import SmartTurnDetector, sounds_complete
-from shared.protocol.frames import PauseTranscribed
 from shared.protocol.session import SessionSettings
 from shared.settings import Settings
 
 SOUND_WEIGHT, SUREST_SOUND = 0.4, 0.95
 """Weight of Smart Turn's log-odds, and the probability that it is believed at most."""
-SURE_TOKENS = 0.5
-"""Geometric mean of the tokens' probabilities from which the recogniser is fully believed."""
+UNSURE, UNSURE_WEIGHT, LEAST_SURE = -0.25, 4.0, -1.0
+"""Confidence of the recogniser at which an ending without open words tells nothing, the weight of what is above or below, and
+the confidence below which it counts no more. The end of a word that was cut off, or misheard, lowers it."""
 BLIND_MS = 350
 """A pause without words lasts this much longer than `endpoint_ms`, at most."""
 
@@ -75,7 +74,7 @@ class FusedSpeaker:
             self._pace.restore(list(state))
 
 
-def fuse(sound: float, words: PauseTranscribed | None, pace: Pace, settings: SessionSettings) -> Decision:
+def fuse(sound: float, words: Words | None, pace: Pace, settings: SessionSettings) -> Decision:
     """Decide from the probability that the turn sounds complete, its words and the speaker's pace.
 
     Without words the pause lasts `endpoint_ms`, or a little longer if it does not sound complete. With words it lasts from
@@ -87,19 +86,12 @@ def fuse(sound: float, words: PauseTranscribed | None, pace: Pace, settings: Ses
     if words is None:
         reasons.append("no words yet")
     elif (found := evidence(words.text, words.language or settings.language)) is not None:
-        trust = believed(words.confidence)
-        odds += trust * found.log_odds
-        reasons.append(_words_reason(found, trust))
+        odds += found.log_odds
+        reasons.append(f"words: {found.reason}")
+        if found.weak and words.confidence is not None:
+            odds += UNSURE_WEIGHT * (max(words.confidence, LEAST_SURE) - UNSURE)
+            reasons.append(f"confidence {words.confidence:.2f}")
         shortest, longest = settings.complete_ms, settings.incomplete_ms
     reasons.append(f"pauses of {pace.pause_ms:.0f} ms")
     wait = wait_ms(odds, pace.pause_ms)
     return Decision(round(min(max(wait, shortest), max(shortest, longest))), tuple(reasons))
-
-
-def believed(confidence: float | None) -> float:
-    """How much the recogniser's words count, 0..1, given the mean log-probability of their tokens."""
-    return 1.0 if confidence is None else min(1.0, math.exp(confidence) / SURE_TOKENS)
-
-
-def _words_reason(found: Evidence, trust: float) -> str:
-    return f"words: {found.reason}" + (f", believed {trust:.0%}" if trust < 1 else "")

@@ -21,10 +21,8 @@ LAST_ITEM_WORDS = 3
 """An item of a list has at most this many words."""
 SUBORDINATE_WORDS = 6
 """A longer sentence that begins with a subordinate clause probably has its main clause, too."""
-DICTATED_DIGITS = 7
-"""A number that is dictated digit by digit has at least this many."""
-_WORDS = ("open", "rarely", "sometimes", "stranded", "questions", "fillers", "conjunctions", "digits")
-_PHRASES = ("opening", "clefts", "subordinate", "whole")
+SHORT_NUMBER, DICTATED_DIGITS = 4, 7
+"""A number that is dictated digit by digit has at least four, and mostly at least seven."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +33,24 @@ class Evidence:
     """Natural logarithm of how much more often this is seen at the end of a turn than at a pause within one."""
     reason: str
     """For people who look at a trace."""
+    weak: bool = False
+    """A misheard ending gives it, too."""
 
 
 HESITATION = Evidence(-5.0, "hesitation")
 FUNCTION_WORD = Evidence(-5.0, "ends in a function word")
 OPENING = Evidence(-4.0, "beginning of a sentence")
 NUMBER = Evidence(-4.0, "unfinished number")
-ALMOST_NUMBER = Evidence(-1.5, "number that lacks a digit")
+ALMOST_NUMBER = Evidence(-1.5, "number that may lack digits")
 BREAKS_OFF = Evidence(-3.0, "breaks off")
 SUBORDINATE = Evidence(-3.0, "subordinate clause alone")
 LIST = Evidence(-2.5, "unfinished list")
 RARE_END = Evidence(-2.0, "ends in a word that rarely ends a turn")
 SHORT_LIST = Evidence(-2.2, "perhaps a list")
-OPEN_END = Evidence(-1.0, "ends in a word that may go on")
-UNMARKED = Evidence(0.0, "no end of a sentence")
-SENTENCE = Evidence(1.0, "sentence")
-QUESTION = Evidence(2.5, "question")
+OPEN_END = Evidence(-0.5, "ends in a word that may go on")
+UNMARKED = Evidence(0.0, "no end of a sentence", weak=True)
+SENTENCE = Evidence(1.0, "sentence", weak=True)
+QUESTION = Evidence(2.0, "question")
 WHOLE_NUMBER = Evidence(2.5, "whole number")
 WHOLE = Evidence(4.0, "turn by itself")
 
@@ -83,13 +83,28 @@ def phrases_of(language: str) -> Phrases | None:
 @cache
 def _load(subtag: str) -> Phrases:
     found = tomllib.loads((files(__package__) / "phrases" / f"{subtag}.toml").read_text("utf-8"))
-    words = {name: frozenset(found[name].split()) for name in _WORDS}
-    phrases = {
-        name: frozenset(tuple(one.split()) for one in re.split("[/\n]", found[name]) if one.strip())
-        for name in _PHRASES
-    }
-    numbers = {tuple(name.split()): digits for name, digits in found["numbers"].items()}
-    return Phrases(**words, **phrases, numbers=numbers)
+
+    def words(name: str) -> frozenset[str]:
+        return frozenset(found[name].split())
+
+    def phrases(name: str) -> frozenset[tuple[str, ...]]:
+        return frozenset(tuple(one.split()) for one in re.split("[/\n]", found[name]) if one.strip())
+
+    return Phrases(
+        open=words("open"),
+        rarely=words("rarely"),
+        sometimes=words("sometimes"),
+        stranded=words("stranded"),
+        clefts=phrases("clefts"),
+        questions=words("questions"),
+        fillers=words("fillers"),
+        opening=phrases("opening"),
+        subordinate=phrases("subordinate"),
+        whole=phrases("whole"),
+        conjunctions=words("conjunctions"),
+        digits=words("digits"),
+        numbers={tuple(name.split()): digits for name, digits in found["numbers"].items()},
+    )
 
 
 def evidence(text: str, language: str) -> Evidence | None:
@@ -106,6 +121,7 @@ def _opinions(text: str, words: Sequence[str], known: Phrases) -> Iterator[Evide
     sentence = _SENTENCE_END.split(text)[-1]
     last, ending = words[-1], _words(sentence)
     clause = _words(_CLAUSE_END.split(text)[-1])
+    asks = not known.questions.isdisjoint(ending[:-1]) and not _begins_with(ending, known.clefts)
     if last in known.fillers:
         yield HESITATION
     if (
@@ -116,14 +132,8 @@ def _opinions(text: str, words: Sequence[str], known: Phrases) -> Iterator[Evide
         yield WHOLE
     if _ends_in(ending, clause, known.opening):
         yield OPENING
-    if last in known.open | known.rarely:
-        asked = (
-            last in known.stranded
-            and not known.questions.isdisjoint(ending[:-1])
-            and not _begins_with(ending, known.clefts)
-        )
-        if not asked:
-            yield FUNCTION_WORD if last in known.open else RARE_END
+    if last in known.open | known.rarely and not (last in known.stranded and asks):
+        yield FUNCTION_WORD if last in known.open else RARE_END
     yield from _number(words, known)
     if _BREAKS_OFF.search(text):
         yield BREAKS_OFF
@@ -131,7 +141,7 @@ def _opinions(text: str, words: Sequence[str], known: Phrases) -> Iterator[Evide
     short = len(ending) <= SUBORDINATE_WORDS and "," not in sentence and not text.endswith("?")
     if short and _begins_with(ending, known.subordinate):
         yield SUBORDINATE
-    if last in known.sometimes and not text.endswith("?"):
+    if last in known.sometimes and not asks:
         yield OPEN_END
     yield QUESTION if text.endswith("?") else SENTENCE if text[-1] in ".!।" else UNMARKED
 
@@ -157,14 +167,15 @@ def _number(words: Sequence[str], known: Phrases) -> Iterator[Evidence]:
     if named:
         missing = max(named) - digits
         yield NUMBER if missing > 1 else ALMOST_NUMBER if missing == 1 else WHOLE_NUMBER
-    elif 1 < digits < DICTATED_DIGITS and _is_dictated(words[first:], known):
-        yield NUMBER
+    elif 1 < digits < DICTATED_DIGITS and _is_dictated(words[first:]):
+        yield NUMBER if digits < SHORT_NUMBER else ALMOST_NUMBER
 
 
-def _is_dictated(number: Sequence[str], known: Phrases) -> bool:
-    """Whether digits were said one by one: in words, in groups, or after a zero."""
+def _is_dictated(number: Sequence[str]) -> bool:
+    """Whether some of these digits were said one by one, or after a zero."""
     groups = [group for word in number for group in re.split(r"\D+", word) if group]
-    return len(groups) < len(number) or len(groups) > 1 or number[0].startswith("0")
+    alone = any(len(group) == 1 for group in groups) and len(groups) > 1
+    return alone or number[0].startswith("0") or len(groups) < len(number) > 1
 
 
 def _digits_in(word: str, known: Phrases) -> int:
@@ -184,6 +195,8 @@ def _list(sentence: str, known: Phrases) -> Iterator[Evidence]:
     """Short items between commas, and no conjunction before the last one."""
     items = [_words(item) for item in sentence.split(",")]
     no_item = known.conjunctions | known.questions
+    if tuple(items[0]) in known.whole:  # "No, I don't."
+        return
     if len(items) > 1 and len(items[-1]) <= LAST_ITEM_WORDS and no_item.isdisjoint(items[-1]):
         inner = [item for item in items[1:-1] if len(item) <= LAST_ITEM_WORDS]
         yield LIST if inner else SHORT_LIST

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.vad.endpointing.engine import Pause
+from services.vad.endpointing.engine import Pause, Words
 from services.vad.endpointing.expected_cost import CUT_MS, Pace, log_odds, wait_ms
-from services.vad.endpointing.fused import BLIND_MS, FusedSpeaker, believed, fuse
+from services.vad.endpointing.fused import BLIND_MS, FusedSpeaker, fuse
 from services.vad.engine import WINDOW_MS
 from services.vad.turn_taking import TurnTaker
-from shared.protocol.frames import Frame, PauseTranscribed, SpeechPaused, SpeechResumed, TurnCommitted
+from shared.protocol.frames import Frame, SpeechPaused, SpeechResumed, TurnCommitted
 from shared.protocol.session import ReplyOptions, SessionSettings
 
 DEFAULTS = SessionSettings()
@@ -21,12 +21,8 @@ WORDS_AFTER = 7
 """Windows from a pause to its words."""
 
 
-def said(text: str, *, revision: int = 0, confidence: float | None = None) -> PauseTranscribed:
-    return PauseTranscribed(1, revision, text, confidence=confidence)
-
-
 def waits(sound: float, text: str | None, pace: Pace | None = None, confidence: float | None = None) -> int:
-    words = None if text is None else said(text, confidence=confidence)
+    words = None if text is None else Words(text, confidence=confidence)
     return fuse(sound, words, pace or Pace(), DEFAULTS).wait_ms
 
 
@@ -59,11 +55,16 @@ def test_without_words_the_pause_lasts_at_least_as_long_as_the_fixed_one() -> No
     assert waits(COMPLETE, "ik ga naar", None) <= waits(INCOMPLETE, "ik ga naar", None)
 
 
-def test_an_unsure_recogniser_counts_for_less() -> None:
+def test_a_sentence_counts_for_less_if_the_recogniser_is_unsure_of_it() -> None:
+    text = "We want to come on the second weekend."
+    assert waits(0.7, text, confidence=-0.05) == DEFAULTS.complete_ms
+    assert waits(0.7, text, confidence=-0.9) > DEFAULTS.endpoint_ms
+    assert waits(0.7, text, confidence=-2.0) == waits(0.7, text, confidence=-5.0)
+
+
+def test_open_words_count_however_sure_the_recogniser_is() -> None:
     text = "I would like to book a table for"
-    assert waits(COMPLETE, text, confidence=-2.0) < waits(COMPLETE, text, confidence=-0.3)
-    assert believed(None) == believed(-0.1) == 1.0
-    assert 0.0 < believed(-3.0) < 0.2
+    assert waits(COMPLETE, text, confidence=-2.0) == waits(COMPLETE, text, confidence=-0.1)
 
 
 def test_somebody_who_pauses_often_and_long_gets_more_time() -> None:
@@ -105,7 +106,7 @@ async def test_the_sound_of_a_pause_is_judged_once() -> None:
 
     speaker = FusedSpeaker(predict)
     first = await speaker.decide(Pause(1, 0, b"a"), DEFAULTS)
-    second = await speaker.decide(Pause(1, 0, b"a and more", said("Where are you from?")), DEFAULTS)
+    second = await speaker.decide(Pause(1, 0, b"a and more", Words("Where are you from?")), DEFAULTS)
     await speaker.decide(Pause(1, 1, b"b"), DEFAULTS)
     assert asked == [b"a", b"b"]
     assert (first.wait_ms, second.wait_ms) == (DEFAULTS.endpoint_ms, DEFAULTS.complete_ms)
@@ -123,7 +124,7 @@ async def test_the_pace_survives_a_takeover() -> None:
     successor.restore(speaker.state())
     successor.restore([1.0])  # of another engine
     assert successor.state() == speaker.state()
-    pause = Pause(1, 0, words=said("We want to come on Monday"))
+    pause = Pause(1, 0, words=Words("We want to come on Monday"))
     assert await successor.decide(pause, DEFAULTS) == await speaker.decide(pause, DEFAULTS)
 
 
@@ -137,11 +138,11 @@ async def converse(pattern: str, words: Mapping[int, str], sound: float) -> list
         return sound
 
     speaker, taker = FusedSpeaker(predict), TurnTaker("s", DEFAULTS, transcribe=True)
-    due: dict[int, PauseTranscribed] = {}
+    due: dict[int, Pause] = {}
     seen: list[tuple[str, int]] = []
     for at in range(len(pattern) * 100 // WINDOW_MS):
         if (found := due.pop(at, None)) is not None:
-            decision = await speaker.decide(Pause(1, found.revision, words=found), DEFAULTS)
+            decision = await speaker.decide(found, DEFAULTS)
             taker.wait(1, found.revision, decision.wait_ms)
         for fact in taker.hear(float(pattern[at * WINDOW_MS // 100] == "x"), f"{at + 1}-0"):
             silence_ms = (taker.turn.window - taker.turn.last) * WINDOW_MS
@@ -150,7 +151,7 @@ async def converse(pattern: str, words: Mapping[int, str], sound: float) -> list
                     assert fact.transcribe
                     taker.wait(1, fact.revision, (await speaker.decide(Pause(1, fact.revision), DEFAULTS)).wait_ms)
                     if fact.revision in words:
-                        due[at + WORDS_AFTER] = said(words[fact.revision], revision=fact.revision)
+                        due[at + WORDS_AFTER] = Pause(1, fact.revision, words=Words(words[fact.revision]))
                     seen.append(("pause", silence_ms))
                 case SpeechResumed():
                     seen.append(("resume", silence_ms))

@@ -39,6 +39,7 @@ UNFINISHED = {
         ("We need milk, bread, butter", phrases.LIST),
         ("We need milk, bread.", phrases.SHORT_LIST),
         ("Please turn it on.", phrases.OPEN_END),
+        ("Do you have the same shoes in?", phrases.OPEN_END),
     ],
     "de": [
         ("Ich hätte gern einen Tisch für", phrases.FUNCTION_WORD),
@@ -89,6 +90,9 @@ FINISHED = {
         ("My zip code is 94105.", phrases.WHOLE_NUMBER),
         ("It costs 34 dollars.", phrases.SENTENCE),
         ("I need two.", phrases.SENTENCE),
+        ("No, I don't think so.", phrases.SENTENCE),
+        ("The train leaves at 10. 45.", phrases.SENTENCE),
+        ("Which house do you live in?", phrases.QUESTION),
         ("I would like a coffee, a sandwich and a bottle of water.", phrases.SENTENCE),
         ("I speak it very well.", phrases.SENTENCE),
         ("tell me a story", phrases.UNMARKED),
