@@ -146,14 +146,12 @@ class TurnTaker:
         return self._step(Signal.ONSET, entry_id, self._default_options())
 
     def _process_undetected(self, entry_id: str) -> Sequence[Frame]:
-        """Without turn detection, every window up to the client's commit counts as speech."""
+        """Without turn detection, every window up to the client's commit counts as speech, and only the client ends a turn."""
         turn = self.turn
         if turn.state == State.SILENT:
             turn.onset = turn.window - 1
             return self._step(Signal.ONSET, entry_id, self._default_options())
         turn.last = turn.window
-        if turn.window - turn.start >= self._longest:
-            return self._step(Signal.LONGEST, entry_id, ReplyOptions(wants_reply=False))
         return ()
 
     def _signal(self) -> Signal | None:

@@ -25,7 +25,7 @@ from services.edge.gateway.audio_input import AudioInput
 from services.edge.gateway.journal import NOT_NUMBERED, Journal
 from services.edge.gateway.limits import TokenBucket
 from services.edge.gateway.resume import POINTS_KEPT, START, SavedSession, new_token, token_hash
-from shared.bus.bus import Channel
+from shared.bus.channel import Channel
 from shared.bus.reader import Subscription
 from shared.bus.records import SessionState
 from shared.bus.session_store import SessionStore
@@ -165,7 +165,7 @@ class Session:
             for action in self._codec.decode(message):
                 if type(action) is act.Audio:
                     if self.started:
-                        self._audio_input.take(action.pcm)
+                        self._audio_input.take(action.pcm, held=not self.settings.detect_turns)
                 else:
                     self._act(action)
         except Exception:  # the rim: an error of ours with one client's message ends only that client's session
@@ -361,6 +361,8 @@ class Session:
             case act.Commit() | act.RequestReply() | act.SetHistory() if not self.started:
                 pass  # nothing was said that could be a turn, or be replied to; or the start was refused
             case _:
+                if isinstance(action, act.Commit | act.Clear):
+                    self._audio_input.begin_turn()
                 self.conversation.do(action)
 
     def _configure(self, settings: SessionSettings) -> None:
@@ -369,6 +371,8 @@ class Session:
             return
         if missing:
             settings = replace(settings, route=self.settings.route)
+        if settings.detect_turns != self.settings.detect_turns:
+            self._audio_input.begin_turn()
         self.settings = settings
         self.conversation.do(act.Configure(settings))
         if self.started:
@@ -376,7 +380,7 @@ class Session:
             self._channel.publish(fr.SettingsChanged(settings))
 
     def _report_missing(self, settings: SessionSettings) -> list[Unable]:
-        """Tell the client what of these settings the workers cannot do, and return it."""
+        """Tell the client which of these settings the workers cannot serve, and return them."""
         missing = list(self._abilities.missing(settings))
         for unable in missing:
             self.notify(unable.code, unable.message)

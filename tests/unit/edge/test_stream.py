@@ -240,12 +240,23 @@ def test_audio_is_passed_as_it_is() -> None:
     assert action.pcm is pcm
 
 
-def test_half_a_sample_is_refused_and_the_rest_goes_on() -> None:
+@given(st.lists(st.integers(0, 9), max_size=12))
+def test_audio_that_is_cut_anywhere_loses_no_sample(sizes: list[int]) -> None:
+    codec, pcm = started(), bytes(range(sum(sizes)))
+    heard, start = b"", 0
+    for size in sizes:
+        heard += b"".join(action.pcm for action in codec.decode(pcm[start : start + size]) if isinstance(action, Audio))
+        start += size
+        assert heard == pcm[: start & ~1]
+
+
+@pytest.mark.parametrize("kind", ["commit", "clear", "stop_streaming"])
+def test_half_a_sample_is_not_joined_with_the_audio_of_the_next_turn(kind: str) -> None:
     codec = started()
-    (action,) = codec.decode(b"\0\0\0")
-    assert error(action)[0] == "bad_audio"
-    assert codec.decode(b"\0\0") == (Audio(b"\0\0"),)
-    assert codec.decode(b"") == ()
+    assert codec.decode(b"\1") == ()
+    codec.decode(json.dumps({"type": kind}))
+    expected = () if kind == "stop_streaming" else (Audio(b"\2\3"),)
+    assert codec.decode(b"\2\3") == expected
 
 
 def test_a_session_goes_on_with_a_conversation_of_an_earlier_one() -> None:
