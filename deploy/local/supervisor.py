@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, Protocol
 
-from deploy.local.process import Process, describe_exit, start
+from deploy.local.process import Launch, Process, describe_exit, run_program, start
 
 State = Literal["starting", "ready", "restarting", "failed", "stopped"]
 
@@ -113,7 +113,13 @@ class Supervisor:
     """Runs services until `stop` is called. `run` is called once."""
 
     def __init__(
-        self, specs: Sequence[ServiceSpec], *, probe: Probe, reporter: Reporter, policy: Policy | None = None
+        self,
+        specs: Sequence[ServiceSpec],
+        *,
+        probe: Probe,
+        reporter: Reporter,
+        policy: Policy | None = None,
+        launch: Launch = run_program,
     ) -> None:
         self.services = [Service(spec) for spec in specs]
         self.up = asyncio.Event()
@@ -121,6 +127,7 @@ class Supervisor:
         self._probe = probe
         self._reporter = reporter
         self._policy = policy or Policy()
+        self._launch = launch
         self.stopping = False
         """`stop` was called, or the start failed."""
         self._forced = False
@@ -253,7 +260,7 @@ class Supervisor:
                 self._reporter.output(service.spec.name, line)
 
         try:
-            service.process = await start(service.spec.argv, service.spec.env, service.spec.fds)
+            service.process = await start(service.spec.argv, service.spec.env, service.spec.fds, self._launch)
         except OSError as error:
             on_line(f"{service.spec.argv[0]}: {error.strerror}")
             return

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from deploy.local.address import base_url, open_listener
 from deploy.local.broker import BrokerError, broker_argv, find_program, private_folder, socket_url
 from deploy.local.hang import HangWatch
+from deploy.local.process import Launch, run_program
 from deploy.local.supervisor import Policy, ServiceSpec, StartFailed, Supervisor
 from deploy.local.up import BEYOND_DRAIN_S, BROKER_TIER, HEALTH_TIMEOUT_S, Broker, HealthProbe, service_specs
 from shared.settings import STAGES, Settings
@@ -22,6 +23,8 @@ __all__ = ["CLASSIC", "SCRIPTED", "BrokerError", "StartFailed", "System", "runni
 
 LOOK_S = 0.05
 LAST_LINES = 200
+launch: Launch = run_program
+"""How the processes of a system are started. The tests set a `ForkServer`'s."""
 
 CLASSIC = {"PARLEY_PROFILE": "classic"}
 """Engines that need no model."""
@@ -61,6 +64,8 @@ class System:
     broker_url: str
     journal: Journal
     supervisor: Supervisor = field(repr=False)
+    watch: HangWatch | None = field(default=None, repr=False)
+    """Kills what hangs, if `hung_s` was given."""
 
     @property
     def stream_url(self) -> str:
@@ -130,11 +135,11 @@ async def running_system(
                 ready = await health()
                 return ready | {one.name for one in specs if one.name.partition("-")[0] in ready}
 
-            supervisor = Supervisor(specs, probe=probe, reporter=journal, policy=policy)
+            supervisor = Supervisor(specs, probe=probe, reporter=journal, policy=policy, launch=launch)
             own = settings.model_copy(update={"redis_url": SecretStr(broker.url)})
             watch = None if hung_s is None else HangWatch(supervisor, own, url, folder, journal, hung_s)
             async with _supervised(supervisor, journal, watch):
-                yield System(url, str(program.server), broker.url, journal, supervisor)
+                yield System(url, str(program.server), broker.url, journal, supervisor, watch)
 
 
 @contextlib.asynccontextmanager
