@@ -18,7 +18,8 @@ DRAIN_S = 0.5
 class Running(Protocol):
     """A process of the operating system, as asyncio has it."""
 
-    pid: int
+    @property
+    def pid(self) -> int: ...
 
     @property
     def returncode(self) -> int | None:

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from deploy.local.address import base_url, open_listener
 from deploy.local.broker import BrokerError, broker_argv, find_program, private_folder, socket_url
 from deploy.local.hang import HangWatch
-from deploy.local.process import run_program
+from deploy.local.process import Launch, run_program
 from deploy.local.standby import Standby
 from deploy.local.supervised import Policy, ServiceSpec
 from deploy.local.supervisor import StartFailed, Supervisor
@@ -27,6 +27,8 @@ __all__ = ["CLASSIC", "SCRIPTED", "BrokerError", "StartFailed", "System", "runni
 
 LOOK_S = 0.05
 LAST_LINES = 200
+launch: Launch = run_program
+"""How the processes of a system are started. The tests set a `ForkServer`'s."""
 
 CLASSIC = {"PARLEY_PROFILE": "classic"}
 """Engines that need no model."""
@@ -67,6 +69,8 @@ class System:
     journal: Journal
     supervisor: Supervisor = field(repr=False)
     standby: Standby = field(repr=False)
+    watch: HangWatch | None = field(default=None, repr=False)
+    """Kills what hangs, if `hung_s` was given."""
 
     @property
     def stream_url(self) -> str:
@@ -139,15 +143,16 @@ async def running_system(
                 return ready | {one.name for one in specs if one.name.partition("-")[0] in ready}
 
             spare = Standby(specs[-1].env)
-            launch = spare.launch if standby else run_program
-            supervisor = Supervisor(specs, probe=probe, reporter=journal, policy=policy, launch=launch)
+            supervisor = Supervisor(
+                specs, probe=probe, reporter=journal, policy=policy, launch=spare.launch if standby else launch
+            )
             own = settings.model_copy(update={"redis_url": SecretStr(broker.url)})
             watch = None if hung_s is None else HangWatch(supervisor, own, url, folder, journal, hung_s)
             beside: list[Callable[[], Coroutine[Any, Any, None]]] = [] if watch is None else [watch.run]
             if standby:
                 beside.append(partial(spare.run, supervisor.up))
             async with _supervised(supervisor, journal, beside):
-                yield System(url, str(program.server), broker.url, journal, supervisor, spare)
+                yield System(url, str(program.server), broker.url, journal, supervisor, spare, watch)
 
 
 @contextlib.asynccontextmanager
