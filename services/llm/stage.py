@@ -6,14 +6,24 @@ from typing import Any
 
 import structlog
 
-from services.llm.engine import ChatModel, EmptyReply, OmniModel, chat_options, has_audio_input, has_audio_output
+from services.llm.engine import (
+    ChatModel,
+    EmptyReply,
+    OmniModel,
+    PromptTooLong,
+    Usage,
+    chat_options,
+    has_audio_input,
+    has_audio_output,
+)
 from services.llm.hidden_text import HiddenText, without_hidden_text
 from services.llm.limit import SentenceLimit, end_with_a_sentence
 from services.llm.observation import describe_reply, describe_request, measured, start_at_zero
 from services.llm.reply import Reply, is_spoken, is_unvoiced
+from services.llm.summaries import Summaries
 from services.llm.turn_audio import read_turn_audio
 from shared.engines.registry import model_of
-from shared.protocol.frames import Frame, ReplyStarted, TranscriptFinal, TurnAudioReady
+from shared.protocol.frames import Frame, ReplyStarted, SummaryRequested, TranscriptFinal, TurnAudioReady
 from shared.protocol.prompt import SOUND, offered, prompt, prompt_hash
 from shared.protocol.session import OMNI, Message, SessionSettings, Tool, ToolCall
 from shared.protocol.speech import Speech
@@ -35,14 +45,24 @@ class LlmStage:
     long_lived = False
     interruptible = True
 
-    def __init__(self, model: ChatModel | OmniModel, engine: str, first_words: int, reply_tokens: int) -> None:
-        """`first_words`: see `SentenceCutter`. `reply_tokens`: longest length of a reply."""
+    def __init__(
+        self,
+        model: ChatModel | OmniModel,
+        engine: str,
+        first_words: int,
+        reply_tokens: int,
+        summaries: Summaries | None = None,
+    ) -> None:
+        """`first_words`: see `SentenceCutter`. `reply_tokens`: longest length of a reply. `summaries`: None: none are made."""
+        self._summaries = summaries
         self._model: Any = model
         self._engine, self._first_words, self._reply_tokens = engine, first_words, reply_tokens
         self.slots = model.slots
 
     async def load(self) -> None:
         await self._model.load()
+        if self._summaries is not None:
+            await self._summaries.load(self._model)
         start_at_zero(self._engine)
 
     def info(self) -> dict[str, Any]:
@@ -60,9 +80,13 @@ class LlmStage:
 
         Raises:
             ValueError: the engine cannot answer audio, or the audio is gone.
-            JobFailed: the model says nothing.
+            JobFailed: the model says nothing, or the turn is too long for it.
         """
         job = work.frame
+        if isinstance(job, SummaryRequested):
+            if self._summaries is not None:
+                await self._summaries.make(work, job)
+            return ()
         if not isinstance(job, Job):
             raise TypeError(f"expected TranscriptFinal or TurnAudioReady, got {type(job).__name__}")
         if not job.options.wants_reply:
@@ -83,6 +107,8 @@ class LlmStage:
         prompted = prompt_hash(settings, job.options, messages)
         describe_request(work, messages, voiced=bool(rate_hz))
         work.publish(ReplyStarted(job.turn, job.revision, prompted, bool(rate_hz)), urgent=False)
+        if self._summaries is not None:  # no part of the hash: the conversation is the same
+            messages = await self._summaries.put_into(messages, work)
         if audio:
             messages.pop()  # the placeholder for the audio
         reply = Reply(work, job, settings, self._first_words, rate_hz)
@@ -95,6 +121,12 @@ class LlmStage:
             request["voice"] = settings.voice
         if settings.chat.asked() & chat_options(self._model):
             request["options"] = settings.chat
+        usage = Usage()
+
+        def note(counted: Usage) -> None:
+            nonlocal usage
+            usage = counted
+
         if job.options.say is not None:
             await self._take(work, reply, _recite(job.options.say, reply.text), ())
         else:
@@ -107,17 +139,17 @@ class LlmStage:
                     if not rate_hz:  # a model's own voice goes on where its text ends
                         limit = SentenceLimit(settings.language, longest, reply.text)
                         generated = end_with_a_sentence(generated, limit)
-                    unknown = await self._take(work, reply, measured(work, self._engine, generated), tools)
+                    unknown = await self._take(work, reply, measured(work, self._engine, generated, note), tools)
                     if not reply.is_empty:
                         break
                     messages = [*messages, *_without_such_tools(job.turn, unknown)]
                 else:
                     raise EmptyReply(f"the model has answered {ATTEMPTS} times without a word")
-            except EmptyReply as error:
+            except (EmptyReply, PromptTooLong) as error:  # as they would be in another attempt
                 raise JobFailed(str(error)) from None
-        frames = reply.done()
         describe_reply(work, reply.text)
-        return frames
+        summary = self._summaries.request(work, messages, usage) if self._summaries is not None else ()
+        return [*reply.done(), *summary]
 
     async def _take(self, work: Work, reply: Reply, deltas: Deltas, tools: Sequence[Tool]) -> list[ToolCall]:
         """Take a model's reply. Returns the calls of tools that were not declared."""
@@ -147,6 +179,8 @@ class LlmStage:
 
     async def close(self) -> None:
         await self._model.close()
+        if self._summaries is not None:
+            await self._summaries.close(self._model)
 
 
 def _without_such_tools(turn: int, calls: Sequence[ToolCall]) -> list[Message]:

@@ -115,10 +115,11 @@ class SessionSettings:
         bool, Setting("Let the endpoint engine, where there is one, decide how much silence ends a turn")
     ] = True
     complete_ms: Annotated[
-        int, Setting("smart-turn: silence that ends a turn that sounds complete", 100, 5000, "ms")
+        int, Setting("smart-turn: silence that ends a turn that sounds complete; fused: the shortest", 100, 5000, "ms")
     ] = 250
     incomplete_ms: Annotated[
-        int, Setting("smart-turn: silence that ends a turn that sounds incomplete", 100, 10_000, "ms")
+        int,
+        Setting("smart-turn: silence that ends a turn that sounds incomplete; fused: the longest", 100, 10_000, "ms"),
     ] = 2000
     speculations: Annotated[
         int, Setting("Pauses of a turn at which its reply is prepared; 0: only when the turn is over", 0, 20)

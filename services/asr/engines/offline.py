@@ -113,7 +113,7 @@ class OfflineUtterance:
             if len(words) != len(text.split()):
                 words = ()
             language = next((part.language for part in reversed(parts) if part.language), self._language)
-            self._final = Transcript(text, language, words, murmur=self._is_murmur(latest))
+            self._final = Transcript(text, language, words, latest.confidence, self._is_murmur(latest))
         return self._final
 
     def _is_murmur(self, latest: Recognition) -> bool:

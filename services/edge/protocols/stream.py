@@ -251,9 +251,9 @@ class StreamCodec:
                 return (_message("history", messages=said),)
             case ev.IdlePassed(since_ms, until_ms):
                 return (_message("idle", since_ms=since_ms, until_ms=until_ms),)
-            case ev.Timing(turn, marks, spoken, segments):
+            case ev.Timing(turn, marks, spoken, segments, reasons):
                 parts = [{"name": one.name, "begin_ms": one.begin_ms, "end_ms": one.end_ms} for one in segments]
-                return (_message("timing", turn=turn, spoken=spoken, marks=marks, segments=parts),)
+                return (_message("timing", turn=turn, spoken=spoken, marks=marks, segments=parts, reasons=reasons),)
             case ev.Stats(values):
                 return (_message("stats", **{name: value for name, value in values.items() if name != "type"}),)
             case ev.Ready(session_id, settings, token, resume_s, resumed):

@@ -351,7 +351,9 @@ def test_a_turn_as_the_client_is_told_of_it() -> None:
         ReplyBegan(1),
         ReplyText(1, "Hi."),
         ReplyAudio(1, 0, b"\1\2"),
-        Timing(1, {"endpoint": 500.0, "first_audio": 510.5}, True, (Segment("endpoint", "vad", 0.0, 500.0),)),
+        Timing(
+            1, {"endpoint": 500.0, "first_audio": 510.5}, True, (Segment("endpoint", "vad", 0.0, 500.0),), ("a", "b")
+        ),
         ReplyEnded(1, "completed", "Hi."),
         Interrupt(1, 40, "Hi"),
     ) == [
@@ -369,6 +371,7 @@ def test_a_turn_as_the_client_is_told_of_it() -> None:
             "spoken": True,
             "marks": {"endpoint": 500.0, "first_audio": 510.5},
             "segments": [{"name": "endpoint", "begin_ms": 0.0, "end_ms": 500.0}],
+            "reasons": ["a", "b"],
         },
         {"type": "model_response", "turn": 1, "text": "", "finalize": True},
         {"type": "reply_done", "turn": 1, "status": "completed"},
