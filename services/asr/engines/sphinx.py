@@ -42,8 +42,8 @@ MURMURS = (
     "uh-huh | mhm | mm hm | hmm | mm | huh | uh | um | oh | ah | aha | yeah | yep | yes | okay | right | sure | i see"
 )
 SHORT_WORDS = (
-    "stop [it] | wait [a (moment | minute)] | no | no no | hold on | hang on | excuse me | not that | what | why | who | where | "
-    "when | please | thanks | hello | sorry"
+    "stop [it] | wait [a (moment | minute)] | no | no no | hold on | hang on | excuse me | not that | what | why | "
+    "please | thanks | hello | sorry"
 )
 """What people say into a reply without taking the floor, and what they take it with. The language model of 20,000 words
 finds "the memo" in "mm-hmm"; of these few, a murmur is the most similar."""

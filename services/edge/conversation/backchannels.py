@@ -26,7 +26,7 @@ _PHRASES: dict[str, tuple[str, ...]] = {
 """Backchannels whose words alone are none."""
 
 _CLAIMS: dict[str, str] = {
-    "en": "stop wait no not don't hold hang excuse listen but sorry please why what who when where how which can could",
+    "en": "stop wait no nope nah not don't hold hang excuse listen but sorry please why what who when where how which can could",
     "de": "stopp stop halt warte warten nein nicht moment entschuldigung aber bitte warum was wer wann wo wie",
     "fr": "stop attends attendez non pas arrête arrêtez moment pardon mais pourquoi quoi qui quand où comment",
     "es": "para pare espera espere no alto momento perdón pero por qué quién cuándo dónde cómo",

@@ -362,6 +362,6 @@ async def test_other_partial_words_count_once_speech_has_lasted_longer_than_a_mu
     line.speech(2)
     line.log(fr.TranscriptPartial(2, 0, "tell me"))
     assert line.received()[-1] == "1 pause 3000"
-    await asyncio.sleep(MURMUR_S)
+    await asyncio.sleep(MURMUR_S + 0.01)
     line.log(fr.TranscriptPartial(2, 0, "tell me more"))
     assert line.received()[-1] == "1 interrupt 3000"
