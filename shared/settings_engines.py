@@ -17,10 +17,10 @@ class EngineSettings(BaseModel):
         str, Setting("webrtc, silero, or module:Class; empty: the profile's, as for the other stages", stage="vad")
     ] = ""
     endpoint_engine: Annotated[
-        str, Setting("Decides that a turn is over: fixed, pace, smart-turn, or module:Class", stage="vad")
+        str, Setting("Decides that a turn is over: fixed, pace, smart-turn, fused, or module:Class", stage="vad")
     ] = "fixed"
     smart_turn_model: Annotated[
-        str, Setting("Model of smart-turn: one of the catalogue, or an ONNX file", stage="vad")
+        str, Setting("Model of smart-turn and fused: one of the catalogue, or an ONNX file", stage="vad")
     ] = "smart-turn-v3.2"
     asr_engine: Annotated[
         str, Setting("sphinx, faster-whisper, transformers, openai, scripted, or module:Class", stage="asr")

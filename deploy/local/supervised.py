@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from deploy.local.process import Process, describe_exit, start
+from deploy.local.process import Launch, Process, describe_exit, run_program, start
 
 State = Literal["starting", "ready", "restarting", "failed", "stopped"]
 
@@ -76,6 +76,7 @@ class Service:
     """A supervised process and its state."""
 
     spec: ServiceSpec
+    launch: Launch = run_program
     state: State = "starting"
     process: Process | None = None
     started_s: float = 0.0
@@ -132,7 +133,7 @@ class Service:
                 reporter.output(self.spec.name, line)
 
         try:
-            self.process = await start(self.spec.argv, self.spec.env, self.spec.fds)
+            self.process = await start(self.spec.argv, self.spec.env, self.spec.fds, self.launch)
         except OSError as error:
             on_line(f"{self.spec.argv[0]}: {error.strerror}")
             return

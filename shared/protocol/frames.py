@@ -131,6 +131,8 @@ class SpeechPaused(Frame):
     """One past the last sample of speech."""
     speculate: bool = False
     """Prepare a reply now, in case the turn is over."""
+    transcribe: bool = False
+    """The decision whether the turn is over needs the words so far: answer with a `PauseTranscribed`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,8 @@ class TurnCommitted(Frame):
     input_ms: int
     """Broker's clock, in ms, when that sample reached the broker."""
     options: ReplyOptions
+    reasons: tuple[str, ...] = ()
+    """Why this much silence ended the turn, as the endpointing engine says; empty: it does not say, or it did not decide."""
 
 
 EMPTY = "empty"
@@ -210,6 +214,20 @@ class TranscriptFinal(Frame):
     text: str
     options: ReplyOptions
     trace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PauseTranscribed(Frame):
+    """The words up to the pause in this revision. The vad stage decides with them whether the turn is over."""
+
+    turn: int
+    revision: int
+    text: str
+    """Empty if there were no words."""
+    language: str = ""
+    """The recognised language, as a BCP 47 tag; empty: the session's."""
+    confidence: float | None = None
+    """Mean log-probability of the recogniser's tokens; None: it does not report it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ ROUTES: dict[str, dict[type[Frame], tuple[StreamKind, ...]]] = {
     },
     "asr": {
         fr.TranscriptPartial: (StreamKind.OUT,),
+        fr.PauseTranscribed: (StreamKind.IN,),
         fr.TranscriptFinal: (StreamKind.JOBS_LLM, StreamKind.OUT),
         fr.StageFailed: (StreamKind.OUT,),
     },

@@ -77,9 +77,9 @@ class SimulatedBus:
 
     def limit_life(self, target: Target) -> None: ...
 
-    def add(self, place: StreamKind, session: str, fence: int, frame: Frame) -> None:
+    def add(self, kind: StreamKind, session: str, fence: int, frame: Frame) -> None:
         """Append one entry, without checking the routes."""
-        self._add(self.keys.stream(place, session), fence, frame)
+        self._add(self.keys.stream(kind, session), fence, frame)
 
     def _add(self, key: bytes, fence: int, frame: Frame) -> None:
         self._number += 1
@@ -91,8 +91,8 @@ class SimulatedBus:
         for subscription in self._subscriptions.get(key, ()):
             subscription.schedule()
 
-    def follow(self, place: StreamKind, session: str, after: str, deliver: EntryCallback) -> "SimulatedSubscription":
-        key = self.keys.stream(place, session)
+    def follow(self, kind: StreamKind, session: str, after: str, deliver: EntryCallback) -> "SimulatedSubscription":
+        key = self.keys.stream(kind, session)
         entries = self._streams.setdefault(key, [])
         start = next((at for at, entry in enumerate(entries) if order(entry[0]) > order(after)), len(entries))
         subscription = SimulatedSubscription(self, key, entries, start, deliver)
@@ -104,9 +104,9 @@ class SimulatedBus:
         followers = self._subscriptions.get(subscription.key, [])
         self._subscriptions[subscription.key] = [one for one in followers if one is not subscription]
 
-    async def log(self, place: StreamKind, session: str) -> list[tuple[int, list[Frame]]]:
+    async def log(self, kind: StreamKind, session: str) -> list[tuple[int, list[Frame]]]:
         await asyncio.sleep(self.delay_s())
-        return [(fence, frames) for _, fence, frames in self._streams.get(self.keys.stream(place, session), ())]
+        return [(fence, frames) for _, fence, frames in self._streams.get(self.keys.stream(kind, session), ())]
 
     def dead_letter(self, stage: str, source: bytes, entry_id: str, body: bytes, error: str) -> None:
         raise AssertionError(f"{stage} gave up: {error}")

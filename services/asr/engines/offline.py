@@ -110,7 +110,7 @@ class OfflineUtterance:
             if len(words) != len(text.split()):
                 words = ()
             language = next((part.language for part in reversed(parts) if part.language), self._language)
-            self._final = Transcript(text, language, words)
+            self._final = Transcript(text, language, words, latest.confidence)
         return self._final
 
     def close(self) -> None:

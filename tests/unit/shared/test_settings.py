@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,9 @@ from shared.protocol.session import SESSION_TABLE, SessionSettings
 from shared.settings import PREFIX, PROFILES, TABLE, BadSettings, Settings, load_settings
 from shared.settings_table import Row
 
+pytestmark = pytest.mark.usefixtures("no_settings")
+
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture(autouse=True)
-def fresh_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for row in TABLE.values():
-        monkeypatch.delenv(row.variable, raising=False)
-    load_settings.cache_clear()
-    yield
-    load_settings.cache_clear()
 
 
 def ends(row: Row) -> tuple[list[str], list[str]]:
