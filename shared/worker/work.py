@@ -168,7 +168,7 @@ class Work:
         return await self._bus.conversation(self.session)
 
     async def summary(self) -> Summary | None:
-        """Return the summary of the conversation's beginning; None if there is none."""
+        """Return the summary of the conversation's beginning; None before the first one."""
         return await self._bus.summary(self.session)
 
     def save_summary(self, summary: Summary) -> None:
