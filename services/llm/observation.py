@@ -38,8 +38,8 @@ def describe_reply(work: Work, text: str) -> None:
 
 async def measured(
     work: Work, engine: str, deltas: AsyncGenerator[str | ToolCall | Speech | Usage, None]
-) -> AsyncGenerator[str | ToolCall | Speech, None]:
-    """Pass a model's deltas on without `Usage`, and record the metrics.
+) -> AsyncGenerator[str | ToolCall | Speech | Usage, None]:
+    """Pass a model's deltas on, and record the metrics.
 
     The time to first token starts now. The token counts are recorded when the reply completes, fails or is cancelled.
     """
@@ -49,8 +49,7 @@ async def measured(
             async for delta in deltas:
                 if isinstance(delta, Usage):
                     usage = delta
-                    continue
-                if delta and not first_token_seen:
+                elif delta and not first_token_seen:
                     first_token_seen = True
                     metrics.llm_first_token.labels(engine).observe(time.monotonic() - started_s)
                 yield delta

@@ -47,10 +47,12 @@ class EndpointFailed(RuntimeError):
         *,
         late: bool = False,
         lasting: bool = False,
+        code: str = "",
     ) -> None:
-        """`late`: the request timed out. `lasting`: every retry will fail, although no HTTP status says so."""
+        """`late`: the request timed out. `lasting`: every retry will fail, although no HTTP status says so. `code`: the
+        server's word for the error."""
         super().__init__(f"{url}: {reason}")
-        self.url, self.reason, self.status = url, reason, status
+        self.url, self.reason, self.status, self.code = url, reason, status, code
         self._late, self._lasting = late, lasting
         self.pause_s = pause_s
         """Back-off before a retry."""
@@ -146,7 +148,8 @@ class Endpoint:
             headers = getattr(getattr(error, "response", None), "headers", {})
             status, pause_s = getattr(error, "status_code", 0), _pause_s(headers.get("retry-after", ""))
             lasting = any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error))
-            raise EndpointFailed(self.url, _reason(error), status, pause_s, lasting=lasting) from error
+            code = str(getattr(error, "code", None) or "")
+            raise EndpointFailed(self.url, _reason(error), status, pause_s, lasting=lasting, code=code) from error
 
     async def listed_models(self, deadline: float) -> list[dict[str, Any]] | None:
         """Return the entries of the server's list of models, each with an `id`; None if it has no list.

@@ -75,7 +75,7 @@ def _end(state: State, reply: Reply) -> None:
     if wanted:  # once: a reply of which a part is sent again ends again
         calls, saved = state.record.called(reply.turn, wanted)
         state.effects.append(saved)
-    state.emit(ev.ReplyEnded(reply.turn, reply.status, reply.text, calls))
+    state.emit(ev.ReplyEnded(reply.turn, reply.status, reply.text, calls, reply.reason))
 
 
 def _start_timer(state: State, reply: Reply, at: Stamp) -> None:

@@ -134,6 +134,8 @@ class TurnEnded:
     said: str
     reply: str
     """The reply as far as it was heard."""
+    reason: str = ""
+    """See `events.ReplyEnded`."""
 
 
 Observation = Count | Silenced | FirstAudio | FirstPlayed | TurnEnded

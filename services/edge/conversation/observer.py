@@ -76,6 +76,8 @@ class Observer:
 
     def _turn_ended(self, turn: fx.TurnEnded) -> None:
         metrics.turns_total.labels(turn.outcome).inc()
+        if turn.reason:
+            metrics.turn_reasons.labels(turn.outcome, turn.reason).inc()
         fields = asdict(turn)
         trace, speech_end_ms = fields.pop("trace"), fields.pop("speech_end_ms")
         for name in ("said", "reply"):
@@ -112,6 +114,7 @@ def _trace_reply(parent: str, record: TurnRecord, spoken_ms: int) -> None:
         "parley.protocol": record.protocol,
         "parley.route": record.route,
         "parley.outcome": record.outcome,
+        **({"parley.reason": record.reason} if record.reason else {}),
         "parley.heard_ms": record.heard_ms,
         "parley.reply_ms": record.reply_ms,
         **{f"parley.mark.{name}_ms": mark_ms for name, mark_ms in record.marks.items()},

@@ -83,12 +83,12 @@ def _look_after(state: State, reply: Reply, at: Stamp) -> None:
         begin_next(state, at)
 
 
-def fail(state: State, turn: int, revision: int, at: Stamp) -> None:
-    """A stage gave up: no more of this reply arrives. What is there is played."""
+def fail(state: State, turn: int, revision: int, why: str, at: Stamp) -> None:
+    """A stage gave up: no more of this reply arrives. What is there is played. `why`: one of `reasons.FAILURES`."""
     reply = _find(state, turn, revision)
     if reply is not None and not reply.fully_received:
         reply.arrived = True
-        reply.fail()
+        reply.fail(why)
         _look_after(state, reply, at)
 
 

@@ -73,8 +73,10 @@ class Reply:
     """Tool calls that were not sent to the client."""
     called: bool = False
     """Tool calls were sent to the client."""
-    failed: bool = False
-    """A stage gave up: no more of it arrives."""
+    failure: str = ""
+    """A stage gave up, and no more of it arrives: why, one of `reasons.FAILURES`."""
+    cut: str = ""
+    """Why its text ends early: see `ReplyDone`."""
     audible: bool = False
     """Audio of it was sent."""
     pause_sent: bool = False
@@ -118,13 +120,22 @@ class Reply:
     def finish_text(self, done: ReplyDone) -> None:
         if done.text.startswith(self.text):
             self.text = done.text
-        self.text_done = True
+        self.text_done, self.cut = True, done.cut
         self.playout.expect(done.sentences)
 
-    def fail(self) -> None:
-        """End the reply with what has arrived: its worker failed."""
-        self.failed = True
+    def fail(self, why: str) -> None:
+        """End the reply with what has arrived. `why`: one of `reasons.FAILURES`."""
+        self.failure = why
         self.playout.cease()
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.failure)
+
+    @property
+    def reason(self) -> str:
+        """See `events.ReplyEnded`."""
+        return self.failure or (self.cut if self.status == "completed" else "")
 
     @property
     def fully_received(self) -> bool:

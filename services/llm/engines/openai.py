@@ -13,12 +13,13 @@ from typing import Any
 import structlog
 from pydantic import SecretStr
 
-from services.llm.engine import EmptyReply, Usage
+from services.llm.engine import EmptyReply, Usage, why_cut
 from services.llm.engines.openai_wire import ToolCallAssembler, message_object, tool_object, update_usage
 from services.llm.hidden_text import HiddenText, ThoughtHabit
 from shared.engines.endpoint_models import chats, choose_model
 from shared.engines.endpoints import BAD_REQUEST, NO_ROUTE, REFUSED, Endpoint, EndpointFailed, Place
 from shared.engines.registry import EngineNotReady
+from shared.protocol.reasons import CONTENT_FILTER, EMPTY_REPLY
 from shared.protocol.session import ChatOptions, Message, Tool, ToolCall
 from shared.settings import Settings
 
@@ -118,15 +119,19 @@ class OpenAIModel:
                 if begun or prefix:
                     return
                 reason = f"the reply has no words (finish_reason: {usage.finish_reason or 'none'})"
-                raise _NothingSaid(chat.url, reason, pause_s=0.0)
+                raise _NothingSaid(chat.url, reason, why_cut(usage.finish_reason) or EMPTY_REPLY)
             except EndpointFailed as error:
-                if error.status in BAD_REQUEST:
+                filtered = error.code == CONTENT_FILTER  # of the request itself: it is no fault of its form
+                if error.status in BAD_REQUEST and not filtered:
                     raise ValueError(str(error)) from error
                 if not error.transient:
                     attempts = [other for other in attempts if other is not chat]
+                if begun and filtered:
+                    yield Usage(finish_reason=CONTENT_FILTER)
+                    return
                 if begun or not attempts:
-                    if isinstance(error, _NothingSaid):
-                        raise EmptyReply(str(error)) from None
+                    if filtered or isinstance(error, _NothingSaid):
+                        raise EmptyReply(str(error), error.code) from None
                     raise
                 log.warning("endpoint failed", endpoint=chat.url, reason=str(error))
                 if attempts[0] is chat:
@@ -139,6 +144,10 @@ class OpenAIModel:
 
 class _NothingSaid(EndpointFailed):
     """The endpoint answered, but with nothing that is to be heard."""
+
+    def __init__(self, url: str, reason: str, code: str) -> None:
+        """`code`: one of `reasons.FAILURES`."""
+        super().__init__(url, reason, pause_s=0.0, code=code)
 
 
 class _Chat:
@@ -243,13 +252,16 @@ class _Chat:
                     left -= 0 if isinstance(piece, ToolCall) else len(piece)
                     if left <= 0:
                         log.warning("reply cut off: endpoint ignores the token limit", endpoint=self.url)
+                        usage.finish_reason = "length"
+                        yield usage
                         return
                 if content or fragments or reasons:
                     deadline = now() + self._settings.next_token_s
             for piece in (*repeated.drop(reader.finish()), *repeated.finish()):
                 yield piece
-            for call in calls.finish():
-                yield call
+            if not why_cut(usage.finish_reason):  # the last call is complete
+                for call in calls.finish():
+                    yield call
             await self._read_tail(stream, usage)
             yield usage
 
@@ -263,7 +275,7 @@ class _Chat:
             try:
                 stream = await self._create({**body, "stream_options": {"include_usage": True}}, deadline)
             except EndpointFailed as error:
-                if self._reports_usage or error.status not in BAD_REQUEST:
+                if self._reports_usage or error.status not in BAD_REQUEST or error.code == CONTENT_FILTER:
                     raise
             else:
                 self._reports_usage = True

@@ -185,16 +185,16 @@ class Turns:
     def _reply_ended(self, event: ev.ReplyEnded) -> list[str]:
         self._held = 0
         if self._open is not None and self._open.turn == event.turn:
-            return self._end(self._open, event.status, event.text, event.calls)
+            return self._end(self._open, event.status, event.text, event.calls, event.reason)
         if self._request is not None and self._request.turn == event.turn:
             return self._give_up(event.status)
         self._over = max(self._over, event.turn)
         return []
 
-    def _end(self, reply: Reply, status: str, text: str, calls: Sequence[ToolCall] = ()) -> list[str]:
+    def _end(self, reply: Reply, status: str, text: str, calls: Sequence[ToolCall] = (), reason: str = "") -> list[str]:
         self._open = None
         self._over = max(self._over, reply.turn)
-        return reply.done(status, text, calls)
+        return reply.done(status, text, calls, reason)
 
     def _give_up(self, status: str, failure: ev.Failed | None = None) -> list[str]:
         """The requested reply ends before it began; the client still waits for `response.created` and `.done`."""
