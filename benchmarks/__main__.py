@@ -4,10 +4,8 @@ import sys
 
 import typer
 
-from benchmarks.broker import broker
 from benchmarks.chaos.command import chaos
 from benchmarks.engines.command import engines
-from benchmarks.history import history
 from benchmarks.load.command import load
 from benchmarks.pipeline.command import pipeline
 from benchmarks.result import USAGE_WRONG
@@ -18,7 +16,7 @@ from benchmarks.wer import wer
 from shared.settings import BadSettings, load_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
-for command in (pipeline, load, engines, turn_taking, talk, wer, chaos, soak, broker, history):
+for command in (pipeline, load, engines, turn_taking, talk, wer, chaos, soak):
     app.command()(command)
 
 

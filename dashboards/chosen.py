@@ -26,7 +26,7 @@ def per_minute(counter: Counter, by: Sequence[str] = (), **labels: str) -> str:
 
 
 def failures(counter: Counter, by: str) -> Mapping[str, str]:
-    """Errors per minute, in total and by a label; the total is 0 if there were none."""
+    """Errors per minute, in total and by a label; the total is 0 without errors."""
     return {"all": promql.or_zero(per_minute(counter)), f"{{{{{by}}}}}": per_minute(counter, (by,))}
 
 

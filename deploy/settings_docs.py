@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from shared.protocol.session import SESSION_TABLE
-from shared.settings import PROFILES, TABLE, user_cache
+from shared.settings import PROFILES, TABLE
+from shared.settings_service import user_cache
 from shared.settings_table import Row
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
@@ -13,7 +14,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
 HEAD = """\
 # Settings
 
-<!-- Made by `python -m deploy.settings_docs` from shared/settings.py, shared/settings_engines.py and shared/protocol/session.py. -->
+<!-- Made by `python -m deploy.settings_docs` from shared/settings_*.py and shared/protocol/session.py. -->
 
 Settings are environment variables; `parley config` shows all of them with their values, secrets masked. A value that is not
 allowed stops the start, and so does a variable `PARLEY_…` that is not listed here: the message names the nearest setting.

@@ -110,7 +110,7 @@ def read_recording(path: Path) -> Recording:
 
 
 def delete_recording(folder: Path, session: str) -> bool:
-    """Return whether there was one. Raises `BadRecording` for what is not an id, and `OSError`."""
+    """Delete a session's recording, and return whether it existed. Raises `BadRecording` for an invalid id, and `OSError`."""
     path = recording_path(folder, session)
     existed = path.exists()
     path.unlink(missing_ok=True)
@@ -118,7 +118,7 @@ def delete_recording(folder: Path, session: str) -> bool:
 
 
 def delete_old(folder: Path, keep_h: int) -> int:
-    """Delete the recordings that were not written to for so long; return how many. Blocking."""
+    """Delete the recordings that were not written to for this long, and return how many. Blocking."""
     oldest_s = time.time() - 3600 * keep_h
     old = [path for path in folder.glob(f"*{SUFFIX}") if path.stat().st_mtime < oldest_s]
     for path in old:

@@ -43,7 +43,7 @@ async def run_other(folder: Path, run: Run, options: Options) -> dict[str, Any]:
     """Do the same run there. Returns its figures and the commit.
 
     Raises:
-        OtherFailed: it failed, took too long, or wrote something that is no result.
+        OtherFailed: it failed, took too long, or wrote something that is not a result.
     """
     with tempfile.TemporaryDirectory(prefix="parley-against-") as out:
         given: dict[str, object] = {"sessions": run.sessions, "seconds": options.seconds, "barge": options.barge}

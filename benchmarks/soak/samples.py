@@ -18,7 +18,7 @@ class Limit:
     """How much a figure may grow from the second to the last third of a run."""
 
     share: float = 0.0
-    """Of its value."""
+    """Growth as a share of its value."""
     extra: float = 0.0
     settles_s: float = 6.0
     """Time after which it no longer grows by itself. It is not judged in runs of less than three times that."""

@@ -17,7 +17,7 @@ class Received:
     turn: int = 0
     """The turn of the newest reply."""
     samples: int = 0
-    """Of the audio of that reply."""
+    """Samples received of that reply."""
 
     def audio(self, pcm: bytes) -> None:
         self.samples += len(pcm) // SAMPLE_BYTES

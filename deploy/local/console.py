@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from deploy.local.supervisor import Service
+from deploy.local.supervised import Service
 from deploy.monitor.drawing import new_table
 
 REFRESH_S = 1.0

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from deploy.local.supervisor import Reporter
+from deploy.local.supervised import Reporter
 from shared.settings import Settings
 
 ANSWER_S = 10.0
@@ -90,7 +90,7 @@ async def ask(port: int, command: str, say: Say = lambda line: None, *, timeout_
     """Ask the `parley up` of this port. Returns the last line of its answer; `say` takes the others.
 
     Raises:
-        NotRunning: there is none.
+        NotRunning: no `parley up` answers.
         Refused: it could not do it.
     """
     try:

@@ -5,7 +5,8 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from deploy.local.supervisor import Reporter, StartFailed, Supervisor
+from deploy.local.supervised import Reporter
+from deploy.local.supervisor import StartFailed, Supervisor
 
 
 def handle_signals(on_signal: Callable[[], None]) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 import httpx
 
 from deploy.local import broker
-from deploy.local.supervisor import Reporter, Service, Supervisor
+from deploy.local.supervised import Reporter, Service
+from deploy.local.supervisor import Supervisor
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone, BrokerRefused
 from shared.bus.leases import stage_status

@@ -16,7 +16,8 @@ import httpx
 from deploy.local.address import PortTaken, base_url, claim_port
 from deploy.local.console import PlainConsole
 from deploy.local.foreground import handle_signals, run_supervisor, stop_or_kill
-from deploy.local.supervisor import ServiceSpec, StartFailed, Supervisor
+from deploy.local.supervised import ServiceSpec
+from deploy.local.supervisor import StartFailed, Supervisor
 from deploy.local.up import SERVICES
 from shared.settings import Settings
 

@@ -25,7 +25,7 @@ PACKAGES = {
 def prepare(settings: Settings, say: Callable[[str], None]) -> Settings:
     """Download the models that this machine lacks. Returns the settings to start with.
 
-    Where the profile light cannot be had, because its packages are not installed or no source of its models answers, these are the
+    Where the profile light cannot run, because its packages are not installed or no source of its models answers, these are the
     settings of the profile classic, which needs neither. `say` gets the reason.
 
     Raises:

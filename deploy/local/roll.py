@@ -1,7 +1,7 @@
 """`parley roll`: replaces every service of a running `parley up` by a new process, one by one, while it serves.
 
-Each successor is ready before its predecessor is stopped, which then finishes what it has in hand. Who reads frames is
-replaced before who writes them: a new release may write what an old one does not know. The edge comes last: it closes each
+Each successor is ready before its predecessor is stopped, which then finishes its work. Readers of frames are
+replaced before writers: a new release may write what an old one does not know. The edge comes last: it closes each
 call after a reply, with 1012, and the client resumes its conversation at the successor.
 """
 
@@ -78,7 +78,7 @@ async def _worker_is_ready(bus: Bus, stage: str, pid: int) -> bool:
 
 
 def run_roll(settings: Settings) -> int:
-    """Ask the `parley up` of this machine. Returns the exit code: 0 all are replaced, 1 not all, or there is none."""
+    """Ask the `parley up` of this machine. Returns the exit code: 0 all are replaced, 1 not all, or no `parley up` answers."""
     try:
         print(asyncio.run(ask(settings.port, "roll", lambda line: print(line, flush=True), timeout_s=None)))
     except (NotRunning, Refused) as error:

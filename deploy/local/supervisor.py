@@ -1,100 +1,16 @@
-"""Starts processes in order, restarts those that die, and stops all in the opposite order.
+"""Starts services in order, keeps them running, replaces them, and stops all in the opposite order.
 
-Processes have tiers: the lowest tier starts first and stops last. To stop a process, the supervisor sends SIGTERM, waits,
-and sends SIGKILL if the process is still there. A process that dies is restarted with exponential back-off.
+Services have tiers: the lowest tier starts first and stops last. To stop a process, the supervisor sends SIGTERM, waits,
+and sends SIGKILL if the process is still there. `supervised` restarts a process that dies.
 """
 
 import asyncio
-import contextlib
 import signal
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, Protocol
 
-from deploy.local.process import Process, describe_exit, start
-
-State = Literal["starting", "ready", "restarting", "failed", "stopped"]
-
-BAD_SETTINGS = 2
-"""Exit code of a service whose settings are wrong: a restart will not help."""
-FAILED_AFTER = 5
-"""A service that dies this many times in a row is shown as failed. It is still restarted."""
-LAST_LINES = 30
-"""Lines of output kept for each service."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceSpec:
-    """A process to run."""
-
-    name: str
-    argv: tuple[str, ...]
-    env: Mapping[str, str]
-    tier: int = 1
-    needed: bool = True
-    """The next tier starts only after this service is ready."""
-    quiet: bool = False
-    """Its output is shown only if it dies."""
-    fds: tuple[int, ...] = ()
-    """Descriptors that the process inherits."""
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """Delays and limits of the supervisor, in seconds."""
-
-    first_delay_s: float = 0.2
-    """Delay before the second restart in a row; it doubles with each further death. The first restart is immediate."""
-    longest_delay_s: float = 5.0
-    healthy_s: float = 10.0
-    """A service that lived this long restarts the back-off."""
-    grace_s: float = 7.0
-    """Time for a tier to stop before it is killed."""
-    settle_s: float = 3.0
-    """Time after a restart in which the probe may still report the dead predecessor as ready."""
-    probe_s: float = 0.1
-    """Interval of the probe while a service is not ready."""
-    watch_s: float = 2.0
-    """Interval of the probe while all services are ready."""
-
-
-@dataclass(slots=True)
-class Service:
-    """A supervised process and its state."""
-
-    spec: ServiceSpec
-    state: State = "starting"
-    process: Process | None = None
-    started_s: float = 0.0
-    """Time of the last start; monotonic clock."""
-    restarts: int = 0
-    seen_unready: bool = True
-    """The probe has reported it as not ready since its last start, so that a later "ready" is about this process."""
-    deaths: int = 0
-    """Deaths in a row: none of these processes lived `healthy_s`."""
-    lines: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def alive(self) -> bool:
-        return self.process is not None and self.process.exit_code is None
-
-    def signal(self, number: signal.Signals) -> None:
-        if self.process is not None:
-            self.process.signal(number)
-
-
-class Reporter(Protocol):
-    """Receives the messages of the supervisor and the output of the services."""
-
-    def say(self, text: str) -> None:
-        """Print a message of the supervisor: one line."""
-
-    def output(self, name: str, line: str) -> None:
-        """Print a line that the service `name` wrote."""
+from deploy.local.supervised import Policy, Reporter, Service, ServiceSpec
 
 
 class StartFailed(RuntimeError):
@@ -228,59 +144,12 @@ class Supervisor:
             service.signal(signal.SIGKILL)
 
     async def _keep_running(self, service: Service) -> None:
-        while not service.stopping.is_set():
-            await self._run_process(service)
-            if service.stopping.is_set():
-                break
-            delay_s = self._after_death(service)
-            if delay_s is None:
-                return
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(delay_s):
-                    await service.stopping.wait()
-            service.restarts += 1
-        service.state = "stopped"
-
-    async def _run_process(self, service: Service) -> None:
-        service.started_s = time.monotonic()
-        service.seen_unready = service.restarts == 0
-        service.process = None
-        service.lines.clear()
-
-        def on_line(line: str) -> None:
-            service.lines.append(line)
-            if not service.spec.quiet:
-                self._reporter.output(service.spec.name, line)
-
-        try:
-            service.process = await start(service.spec.argv, service.spec.env, service.spec.fds)
-        except OSError as error:
-            on_line(f"{service.spec.argv[0]}: {error.strerror}")
-            return
-        if service.stopping.is_set():  # `stop` was called during the start
-            service.signal(signal.SIGTERM)
-        await service.process.wait(on_line)
-
-    def _after_death(self, service: Service) -> float | None:
-        """Count a death of a service that should run. Returns the delay until its restart, or None if the start failed."""
-        policy, name = self._policy, service.spec.name
-        code = service.process.exit_code if service.process is not None else None
-        if time.monotonic() - service.started_s >= policy.healthy_s:
-            service.deaths = 0
-        service.deaths += 1
-        if service.spec.quiet:
-            for line in service.lines:
-                self._reporter.output(name, line)
-        if code == BAD_SETTINGS and not (self.up.is_set() or self.stopping):
-            service.state = "failed"
-            self._failure = StartFailed(f"{name} cannot start: see its message above")
+        if not await service.keep_running(self._policy, self._reporter, self._is_starting):
+            self._failure = StartFailed(f"{service.spec.name} cannot start: see its message above")
             self.stop()
-            return None
-        service.state = "failed" if service.deaths >= FAILED_AFTER else "restarting"
-        repeats = service.deaths - 1
-        delay_s = min(policy.first_delay_s * 2.0 ** min(repeats - 1, 10), policy.longest_delay_s) if repeats else 0.0
-        self._reporter.say(f"{name} {describe_exit(code)}; restarting {f'in {delay_s:g} s' if delay_s else 'now'}")
-        return delay_s
+
+    def _is_starting(self) -> bool:
+        return not (self.up.is_set() or self.stopping)
 
     async def _probe_states(self) -> None:
         """Update the state of every service from the probe, until cancelled or stopping: a library may swallow a cancellation."""

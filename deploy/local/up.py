@@ -21,7 +21,8 @@ from deploy.local.foreground import handle_signals, run_supervisor, stop_or_kill
 from deploy.local.hang import HangWatch
 from deploy.local.prepare import prepare
 from deploy.local.roll import Roll
-from deploy.local.supervisor import Policy, ServiceSpec, StartFailed, Supervisor
+from deploy.local.supervised import Policy, ServiceSpec
+from deploy.local.supervisor import StartFailed, Supervisor
 from deploy.local.waits import read_waits, report_waits
 from shared.bus.address import tls_options
 from shared.bus.connection import BrokerRefused

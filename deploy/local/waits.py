@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from deploy.local.supervisor import Reporter
+from deploy.local.supervised import Reporter
 from shared.bus.leases import Wait
 
 LOOK_S = 0.5

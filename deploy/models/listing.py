@@ -35,7 +35,7 @@ def run_list(settings: Settings, *, everything: bool, as_json: bool, cache: Path
 
 
 def _size(model: Model, found: ModelStatus) -> str:
-    """What it takes on this disk; of an absent model, what it would take."""
+    """Return the space that a model takes on this disk, or would take if it is absent."""
     if found.folder:
         return size_text(found.size)
     return size_text(model.entry.size) if model.entry else "–"

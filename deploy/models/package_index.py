@@ -38,7 +38,7 @@ def download_wheel(client: httpx.Client, config: PipConfig, source: WheelSource,
             return
         except SourceFailed as error:
             failures.append(error)
-        except ValueError as error:  # a link that is no URL
+        except ValueError as error:  # the link is not a URL
             failures.append(SourceFailed(f"{shown(place)}: {error}"))
     if any(isinstance(failure, AccessRefused) for failure in failures):
         try:

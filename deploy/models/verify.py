@@ -84,7 +84,7 @@ def _files(folder: Path, missing: Sequence[str], progress: Progress) -> Iterator
 
 
 def check_file(file: Path, progress: Progress) -> str:
-    """What is wrong with a file; empty if it is good.
+    """Return what is wrong with a file; empty if it is good.
 
     A file in the hub's cache is a link to a blob, whose name is the hash of its contents: SHA-256 for a large file, git's
     SHA-1 for a small one. Other files have no hash; of those, only safetensors files are checked, by their headers.
@@ -117,7 +117,7 @@ def _hash(file: Path, name: str, progress: Progress) -> str:
 
 
 def check_safetensors(file: Path) -> str:
-    """What is wrong with the header or the length of a safetensors file; empty if they are good.
+    """Return what is wrong with the header or the length of a safetensors file; empty if they are good.
 
     The file begins with the length of its header (64 bits), then the header: JSON with the offsets of all tensors.
     """

@@ -55,7 +55,7 @@ class _Client:
         self._now_s = self._last_s = 0.0
 
     def frame(self) -> bytes:
-        """What the client had sent by now; it may have paused. After its end there is silence."""
+        """Return the audio that the client had sent by now; it may have paused. Silence follows its end."""
         self._now_s += FRAME_MS / 1000
         if not self._audio:
             return bytes(FRAME_BYTES)
@@ -80,12 +80,12 @@ class _Client:
 
 
 def began_ms(recording: Recording) -> int:
-    """When the client sent its first input, by the broker's clock."""
+    """Return when the client sent its first input, by the broker's clock."""
     return min((milliseconds(entry.id) for entry in recording.input), default=0)
 
 
 def _audio(recording: Recording) -> Iterator[tuple[float, bytes]]:
-    """What the client spoke: time in seconds since its first input, and samples, where some are missing with silence."""
+    """Return what the client spoke: time in seconds since its first input, and samples, where some are missing with silence."""
     position, zero_ms = 0, began_ms(recording)
     for entry in recording.input:
         for frame in entry.frames:
@@ -96,7 +96,7 @@ def _audio(recording: Recording) -> Iterator[tuple[float, bytes]]:
 
 
 def _messages(recording: Recording) -> Iterator[tuple[float, dict[str, Any]]]:
-    """What the client sent besides audio: time in seconds since its first input, and message of `/ws`."""
+    """Return what the client sent besides audio: time in seconds since its first input, and message of `/ws`."""
     settings, zero_ms = settings_of(recording), began_ms(recording)
     for entry in recording.input:
         for frame in entry.frames:
@@ -123,7 +123,7 @@ def _message(frame: Frame, settings: SessionSettings) -> dict[str, Any] | None:
 
 
 def _config(settings: SessionSettings, other: SessionSettings | None = None) -> dict[str, Any]:
-    """What a client sends to have these settings, where they differ from others; from the defaults without others."""
+    """Return the settings that a client sends: those that differ from `others`, or from the defaults."""
     before = other or SessionSettings()
     values = {name: (getattr(settings, name), getattr(before, name)) for name in SESSION_TABLE}
     return {name: now for name, (now, was) in values.items() if now != was}

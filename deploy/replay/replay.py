@@ -18,7 +18,7 @@ from shared.recordings import BadRecording, Recording, read_recording, recording
 from shared.settings import Settings
 
 VIRTUAL_MS, REAL_MS = 20.0, 300.0
-"""Differences up to this are no other decision: a window of the detector; what a machine is early or late."""
+"""Smaller differences do not count as another decision: one window of the detector; the jitter of a machine."""
 
 
 def run_replay(settings: Settings, session: str, url: str, *, real_time: bool, as_json_: bool) -> int:

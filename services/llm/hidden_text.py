@@ -1,4 +1,4 @@
-"""What a model writes and nobody is to hear: thoughts, tool calls as text, and the marks of channels and turns. Pure.
+"""What a model writes and nobody should hear: thoughts, tool calls as text, and the marks of channels and turns. Pure.
 
 Servers and local engines remove most of it, each in its own way and not for every model. This reader takes the text of
 any of them. It knows the marks of the usual model families, wherever the deltas cut them.
@@ -112,7 +112,7 @@ class ThoughtHabit:
 
 
 class HiddenText:
-    """Takes the deltas of one reply, and returns what is to be heard, and the tool calls."""
+    """Takes the deltas of one reply, and returns the text to be heard, and the tool calls."""
 
     def __init__(self, habit: ThoughtHabit | None = None, *, begun: bool = False) -> None:
         """`habit`: of the model; None: its text has all marks. `begun`: an earlier attempt has published the beginning."""
@@ -225,7 +225,7 @@ def _readable(written: str) -> list[ToolCall]:
 async def without_hidden_text(
     deltas: AsyncGenerator[str | T, None], reader: HiddenText
 ) -> AsyncGenerator[str | ToolCall | T, None]:
-    """Pass a model's deltas on without what nobody is to hear; tool calls that it wrote as text become calls."""
+    """Pass a model's deltas on without what nobody should hear; tool calls that it wrote as text become calls."""
     async with aclosing(deltas):
         async for delta in deltas:
             if isinstance(delta, str):

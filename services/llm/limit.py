@@ -14,7 +14,7 @@ from services.llm.sentences import SentenceCutter
 T = TypeVar("T")
 
 LAST_TOKENS = 60
-"""Of sentences that begin within the last tokens, only complete ones are passed on."""
+"""A sentence that begins within these last tokens is passed on only if it is complete."""
 ROOM_TOKENS = 25
 """No sentence is begun with fewer tokens left than this."""
 CHARACTERS_PER_TOKEN = 6

@@ -14,14 +14,14 @@ import regex
 from services.llm.stage_directions import stage_directions
 
 HELD = 300
-"""Characters. A longer construct is no link, tag or citation but text. Code and comments have no limit."""
+"""Characters. A longer construct is text, not a link, tag or citation. Code and comments have no limit."""
 _TAIL = 80
 """Characters that are kept to look back at."""
 
 CODE = {"en": "Code.", "de": "Code.", "es": "Código.", "fr": "Code.", "hi": "कोड।"}
 """What is said in place of a block of code."""
 _PROSE = frozenset(("markdown", "md", "plain", "plaintext", "text", "txt"))
-"""Blocks of these languages are no code: they are read."""
+"""Blocks of these languages are not code: they are read out."""
 
 _BLOCKS = regex.compile(
     r"address|article|aside|blockquote|body|br|caption|center|dd|details|dialog|div|dl|dt|fieldset"
@@ -120,7 +120,7 @@ class MarkupReader:
         """Return the rest of the text at the end of the reply."""
         self._text += "\n"
         found = self._read(last=False)
-        while self._end is not None:  # what has no end is code if it looks like code, else it was no markup
+        while self._end is not None:  # what has no end is code if it looks like code, else it was not markup
             skipped, self._end = self._text[self._at :], None
             if self._replacement and len(_CODE_MARKS.findall(skipped)) > len(skipped) / 40:
                 return found + self._replacement
@@ -153,7 +153,7 @@ class MarkupReader:
         return "".join(found)
 
     def _construct(self, *, last: bool) -> str | None:
-        """Return the text of the construct here, or the next character if there is none; None: it is not complete."""
+        """Return the text of the construct here, or the next character if no construct begins here; None: it is not complete."""
         end = self._at + HELD
         for pattern, rule in self._rules:
             match = pattern.match(self._text, self._at, end, partial=not last and len(self._text) < end)

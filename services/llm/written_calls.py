@@ -22,7 +22,7 @@ _NAMED = re.compile(
 
 
 def written_calls(text: str) -> list[ToolCall]:
-    """Return the calls in a text between the marks of a tool call; empty if there is none that can be read."""
+    """Return the calls in a text between the marks of a tool call; empty if none can be read."""
     for found in (_FUNCTION.findall(text), _INVOKE.findall(text)):
         if found:
             return [_call(name, _parameters(body)) for name, body in found]

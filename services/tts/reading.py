@@ -34,7 +34,7 @@ async def read_out(
 ) -> AsyncGenerator[Speech, None]:
     """Stream a sentence; see `Synthesizer.speak`. The words are those of `text`.
 
-    A run in a script that the language does not use is spoken by a voice of its own, or left out if there is none.
+    A run in a script that the language does not use is spoken by a voice of its own, or left out if no voice speaks it.
     """
     reads = synthesizer.text_language(voice, language)
     if not reads:

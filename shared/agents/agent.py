@@ -42,7 +42,7 @@ class Agent:
 
 @dataclass(frozen=True, slots=True)
 class Agents:
-    """All agents by id, and the default: that of a client that names none."""
+    """All agents by id, and the default for clients that name no agent."""
 
     by_id: Mapping[str, Agent]
     default: Agent
@@ -51,7 +51,7 @@ class Agents:
         """The agent with this id.
 
         Raises:
-            UnknownAgent: there is none.
+            UnknownAgent: no agent has this id.
         """
         if id_ not in self.by_id:
             raise UnknownAgent(f"there is no agent {id_[:40]!r}; known are {', '.join(self.by_id)}")

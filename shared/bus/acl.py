@@ -11,7 +11,7 @@ _BUS = {
     "client|setname", "eval", "evalsha", "expire", "get", "info", "script|load", "select", "set", "time", "xadd", "xrange",
     "xread",
 }  # fmt: skip
-"""Of every process with a bus."""
+"""Commands of every process with a bus."""
 _WORKER = _BUS | {
     "del", "exists", "hdel", "hget", "hgetall", "hset", "publish", "pubsub|numsub", "subscribe", "unlink", "xack",
     "xautoclaim", "xclaim", "xdel", "xgroup|create", "xgroup|delconsumer", "xinfo|consumers", "xinfo|groups", "xpending",

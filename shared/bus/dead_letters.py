@@ -69,7 +69,7 @@ async def dead_letters(bus: Bus, role: str, limit: int = 1_000) -> list[DeadLett
 
 
 async def find_letter(bus: Bus, name: str) -> DeadLetter | None:
-    """Return the dead letter of this name; None if there is none. Raises as `Bus.call`."""
+    """Return the dead letter of this name; None if it does not exist. Raises as `Bus.call`."""
     role, _, letter_id = name.partition(":")
     milliseconds_, _, number = letter_id.partition("-")
     if role not in ROLES or not (milliseconds_.isdecimal() and number.isdecimal()):

@@ -10,12 +10,12 @@ from shared.protocol.turns import WHOLE_SESSION
 
 BATCH = 500
 ROLES = (*JOBS, "edge")
-"""Who writes dead letters."""
+"""The processes that write dead letters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """How much there is of a session."""
+    """How much is stored of a session."""
 
     keys: int = 0
     """Its audio, events, settings, checkpoint and history."""
@@ -64,7 +64,7 @@ async def _entries(bus: Bus, key: bytes, session: str, *, delete: bool) -> int:
 
 
 async def _read(bus: Bus, key: bytes) -> AsyncIterator[tuple[bytes, list[bytes]]]:
-    """All entries of a stream, in batches: one must not hold up the broker."""
+    """Yield all entries of a stream, in batches: a single read would hold up the broker."""
     begin = b"-"
     while True:
         entries: list[Any] = await bus.call(b"XRANGE", key, begin, b"+", b"COUNT", BATCH)

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from shared.bus import scripts
-from shared.bus.bus import Bus, Channel
+from shared.bus.bus import Bus
+from shared.bus.channel import Channel
 from shared.bus.connection import GroupExists, RedisConnection
 from shared.bus.reader import BLOCK_MS
 from shared.observability import metrics
@@ -23,7 +24,7 @@ READY_TTL_MS = 3000
 HANDED_BACK = f"handed-back:{PRESENT}"
 """The consumer that holds what was handed back. It never lives, so that the next sweep takes it over."""
 WAIT_TTL_MS = 10_000
-"""An announced wait is not urgent, and is withdrawn when it ends: only that of a dead worker stays so long."""
+"""How long an announced wait is shown. A worker withdraws it when it ends; after its death it expires."""
 
 
 @dataclass(frozen=True, slots=True)

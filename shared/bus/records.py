@@ -1,23 +1,23 @@
 """The broker's keys besides the session streams: settings, checkpoints and histories, turn records, cloned voices.
 
-This file defines what each key and field holds and the order of writes. The bus, its subclass, sends the commands.
+This file defines what each key and field holds and the order of writes.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any
 
 from shared.audio.voices import ClonedVoice, VoiceInfo
 from shared.bus import scripts
-from shared.bus.broker_clock import BrokerClock
 from shared.bus.connection import ReplyCallback
+from shared.bus.entries import Entries
 from shared.observability import metrics
 from shared.protocol.codec import BadFrame
-from shared.protocol.frames import Frame, History, ResumePoint, SessionEnded, SessionStarted, SettingsChanged, codec
+from shared.protocol.frames import History, ResumePoint, SessionEnded, SessionStarted, SettingsChanged, codec
 from shared.protocol.session import Message, SessionSettings
-from shared.protocol.streams import ENDED_TTL_S, MAXLEN, SESSION_TTL_S, TURNS_MAXLEN, Keys, StreamKind
+from shared.protocol.streams import ENDED_TTL_S, MAXLEN, SESSION_TTL_S, TURNS_MAXLEN, StreamKind
 from shared.protocol.turn_record import BadRecord, TurnRecord
 
 
@@ -30,29 +30,14 @@ class SessionState(Enum):
     LOST = "lost"
 
 
-class Records(Protocol):
+class Records(Entries):
     """Reads and writes the records of sessions, turns and cloned voices."""
-
-    keys: Keys
-    role: str
-    clock: BrokerClock
-    keep_turns_h: int
-
-    # The bus implements these.
-    def send(self, *args: str | bytes | int | float, on_reply: ReplyCallback | None = None) -> None: ...
-    async def call(self, *args: str | bytes | int | float) -> Any: ...
-    def decode(self, key: bytes, entry_id: bytes, fields: Any) -> tuple[int, list[Frame]] | None: ...
-    def send_script(self, script: str, keys: Sequence[bytes], args: Sequence[Any], on_reply: ReplyCallback) -> None: ...
-    async def call_script(self, script: str, keys: Sequence[bytes], args: Sequence[Any]) -> Any: ...
 
     # -- turns ------------------------------------------------------------------------------------
 
     def keep_turn(self, record: TurnRecord) -> None:
         """Add the record of a finished turn; records that are too old or too many are deleted."""
-        key, kept_s = self.keys.turns(), 3600 * self.keep_turns_h
-        self.send(b"XADD", key, b"MAXLEN", b"~", TURNS_MAXLEN, b"*", b"t", record.pack())
-        self.send(b"XTRIM", key, b"MINID", max(0, self.clock.now_ms() - 1000 * kept_s))
-        self.send(b"EXPIRE", key, kept_s)
+        self._keep(self.keys.turns(), TURNS_MAXLEN, (b"t", record.pack()), 3600 * self.keep_turns_h)
 
     async def turns(self, limit: int, after: str = "-", before: str = "+") -> list[tuple[str, TurnRecord]]:
         """Return id and record of the newest finished turns between these ids, at most `limit`, oldest first."""
@@ -73,12 +58,8 @@ class Records(Protocol):
         packed = codec.entry([codec.encode(SettingsChanged(settings))])
         self.send(b"HSET", self.keys.session(session), b"settings", packed)
 
-    def packed_history(self, session: str, history: History) -> tuple[bytes, bytes]:
-        """Return the key and the value under which a session's history is saved."""
-        return self.keys.history(session), codec.entry([codec.encode(history)])
-
     async def conversation(self, session: str) -> tuple[SessionSettings, tuple[Message, ...]]:
-        """Return the session's settings (the defaults if none are valid) and its history, in one round trip."""
+        """Return the session's settings (the defaults if they are missing or invalid) and its history, in one round trip."""
         settings, history = await self.settings_and_history(session)
         return settings, history.messages
 
@@ -93,7 +74,7 @@ class Records(Protocol):
         return _unpack_settings(settings.result()), frame if isinstance(frame, History) else History(())
 
     async def checkpoint(self, session: str) -> bytes | None:
-        """Return the latest checkpoint of the session's vad worker; None if there is none."""
+        """Return the latest checkpoint of the session's vad worker; None before the first one."""
         found: bytes | None = await self.call(b"HGET", self.keys.session(session), b"checkpoint")
         return found
 
@@ -115,8 +96,8 @@ class Records(Protocol):
         self.send(b"HSET", self.keys.session(session), b"resume_points", packed)
 
     async def take_line(self, session: str, line: str, token_hash: str) -> list[ResumePoint]:
-        """Let this line serve the session from now on. Returns its resume points; none: the session is gone, or the token is
-        not its own."""
+        """Let this line serve the session from now on. Returns its resume points; an empty list if the session
+        is gone, or the token belongs to another one."""
         key = self.keys.session(session)
         packed = await self.call_script(scripts.TAKE_LINE, [key], [token_hash, line, SESSION_TTL_S])
         found = self.decode(key, b"0-0", [b"f", packed]) if packed else None
@@ -169,7 +150,7 @@ class Records(Protocol):
         await self.call(b"SET", self.keys.secret(digest), packed, b"EXAT", expires_s)
 
     async def secret(self, digest: str) -> bytes | None:
-        """What the holder of a client secret may do; None: there is no such secret, or it has expired."""
+        """Return what the holder of a client secret may do; None if the secret does not exist or has expired."""
         packed: bytes | None = await self.call(b"GET", self.keys.secret(digest))
         return packed
 
@@ -207,7 +188,7 @@ class Records(Protocol):
         return {info.name: info for info in sorted(filter(None, found), key=lambda info: info.name)}
 
     async def voice(self, name: str, known: ClonedVoice | None = None) -> ClonedVoice | None:
-        """Return a cloned voice, or None if there is none; `known` itself if it is still current."""
+        """Return a cloned voice, or None if it does not exist; `known` itself if it is still current."""
         for _ in range(2):  # it may be replaced between the two reads
             info = await self.voice_info(name)
             if info is None:
@@ -220,7 +201,7 @@ class Records(Protocol):
         return None
 
     async def drop_voice(self, name: str) -> bool:
-        """Delete a cloned voice. Return False if there is none of that name."""
+        """Delete a cloned voice. Return False if no voice has that name."""
         info = await self.voice_info(name)
         dropped = bool(await self.call(b"HDEL", self.keys.voices(), name))
         if info is not None:
@@ -228,7 +209,7 @@ class Records(Protocol):
         return dropped
 
     async def voice_info(self, name: str) -> VoiceInfo | None:
-        """Return the metadata of a cloned voice; None if there is none of that name, or it cannot be read."""
+        """Return the metadata of a cloned voice; None if no voice has that name, or it cannot be read."""
         packed = await self.call(b"HGET", self.keys.voices(), name)
         return None if packed is None else self._unpack_voice(packed)
 

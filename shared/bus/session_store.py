@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from shared.audio.voices import ClonedVoice
-from shared.bus.bus import Channel, Guard, StopCallback
+from shared.bus.bus import StopCallback
+from shared.bus.channel import Channel, Guard
 from shared.bus.reader import EntryCallback, Subscription
 from shared.bus.records import SessionState
 from shared.protocol.frames import Frame, ResumePoint, SessionStarted

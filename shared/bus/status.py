@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from shared.bus.bus import Bus
-from shared.bus.connection import BrokerLostData, RedisConnection
+from shared.bus.connection import BrokerLostData
 from shared.bus.versions import parse_info, server_version
 from shared.settings import STAGES
 
@@ -38,12 +38,6 @@ class BrokerStatus:
     streams: tuple[StreamStatus, ...]
     eviction_policy: str = "noeviction"
     """What it does when its memory is full: see `eviction_problem`."""
-
-
-async def broker_cpu_s(connection: RedisConnection) -> float:
-    """Return the CPU time of the broker and of the processes that write its snapshots, in seconds."""
-    info = parse_info(await connection.call("INFO", "cpu"))
-    return sum(float(value) for name, value in info.items() if name.startswith(("used_cpu_sys", "used_cpu_user")))
 
 
 async def broker_status(bus: Bus) -> BrokerStatus:

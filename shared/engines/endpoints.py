@@ -36,7 +36,7 @@ Place = Literal["first", "fallback"]
 
 
 class EndpointFailed(RuntimeError):
-    """A request to an endpoint failed; the message names it. `status` is the HTTP status, 0 if there is none."""
+    """A request to an endpoint failed; the message names it. `status` is the HTTP status, 0 without an answer."""
 
     def __init__(
         self,

@@ -54,7 +54,7 @@ def find_model(
 
 
 def find_folder(name: str, cache: Path | None = None, models_dir: Path | None = None) -> Path:
-    """Return the folder of a model, complete or not. Raises `ModelMissing` if there is none."""
+    """Return the folder of a model, complete or not. Raises `ModelMissing` if the folder does not exist."""
     if stored_model(name):
         folder = (models_dir or load_settings().models_dir) / name
         if not folder.is_dir():

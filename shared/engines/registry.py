@@ -47,7 +47,7 @@ def first_line(error: BaseException) -> str:
 
 
 def model_of(engine: object) -> str:
-    """Return the name of the model that an engine has loaded, its attribute `model_name`; empty if it has none."""
+    """Return the name of the model that an engine has loaded, its attribute `model_name`; empty for an engine without a model."""
     return str(getattr(engine, "model_name", ""))
 
 

@@ -23,13 +23,13 @@ PROTOCOLS = ("stream", "realtime", "twilio")
 
 turn_latency = Histogram(
     "parley_turn_latency_seconds",
-    "Voice-to-voice latency: end of speech, or the client's manual commit, to the first reply audio sent by the edge.",
+    "Voice-to-voice latency: from the end of speech, or the client's manual commit, to the first reply audio sent.",
     ["protocol"],
     buckets=TURN_BUCKETS_S,
 )
 turn_heard_latency = Histogram(
     "parley_turn_heard_latency_seconds",
-    "End of speech to the first reply audio played by the client. Only for clients that report playback.",
+    "Time from the end of speech to the first reply audio played by the client. Only for clients that report playback.",
     ["protocol"],
     buckets=TURN_BUCKETS_S,
 )
@@ -53,7 +53,7 @@ turn_reasons = Counter(
 )
 barge_in = Histogram(
     "parley_barge_in_seconds",
-    "First sample of speech during a reply to the message that silences the client. Only sessions that do so at once.",
+    "Time from the first sample of speech in a reply to the message that silences the client. Only sessions that do so at once.",
     ["protocol"],
     buckets=BARGE_IN_BUCKETS_S,
 )
@@ -82,7 +82,7 @@ sessions_total = Counter(
 sessions_refused = Counter("parley_sessions_refused_total", "Refused sessions, by reason.", ["reason"])
 session_setup = Histogram(
     "parley_session_setup_seconds",
-    "Client's request for a session to the session's first log entry, read back from the broker.",
+    "Time from the client's request for a session to the session's first log entry, read back from the broker.",
     ["protocol"],
     buckets=SEGMENT_BUCKETS_S,
 )
@@ -115,7 +115,7 @@ work_busy = Gauge("parley_work_in_hand", "Jobs in progress in this process.", ["
 slots = Gauge("parley_slots", "Maximum number of concurrent jobs of this process.", ["stage"])
 queue_wait = Histogram(
     "parley_queue_wait_seconds",
-    "Queueing delay: creation of a job to its first delivery to a worker.",
+    "Queueing delay: from the creation of a job to its first delivery to a worker.",
     ["stage"],
     buckets=QUEUE_BUCKETS_S,
 )
@@ -147,13 +147,13 @@ bad_frames = Counter("parley_bad_frames_total", "Invalid entries or records, dro
 
 publish_seconds = Histogram(
     "parley_bus_publish_seconds",
-    "Gathering of a write to the broker's reply.",
+    "Time from the gathering of a write to the broker's reply.",
     ["stage"],
     buckets=HOP_BUCKETS_S,
 )
 read_seconds = Histogram(
     "parley_bus_read_seconds",
-    "Writing of an entry, on the broker's clock, to its delivery to the reader.",
+    "Time from the writing of an entry, on the broker's clock, to its delivery to the reader.",
     ["stage"],
     buckets=HOP_BUCKETS_S,
 )

@@ -1,6 +1,6 @@
 """What a session is set to, and what was said in it: the values that travel inside frames.
 
-Pure values. Who reads and stores them is the business of the edge and the workers.
+Pure values. The edge and the workers read and store them.
 """
 
 from dataclasses import dataclass, replace
@@ -127,7 +127,7 @@ class SessionSettings:
     interrupt_ms: Annotated[
         int, Setting("Speech needed to pause a reply, where that is more than start_ms", 0, 5000, "ms")
     ] = 0
-    min_words: Annotated[int, Setting("Recognised words that end a paused reply for good", 0, 20)] = 1
+    min_words: Annotated[int, Setting("Recognised words after which a paused reply does not resume", 0, 20)] = 1
     echo_guard_ms: Annotated[
         int, Setting("Time from the start of a reply in which its echo cannot interrupt it", 0, 10_000, "ms")
     ] = 0
@@ -225,7 +225,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """When one word of a synthesised sentence, or of an utterance, sounds."""
+    """A word of a synthesised sentence or of an utterance, with its times."""
 
     text: str
     start: int

@@ -10,7 +10,7 @@ from typing import Any
 from opentelemetry.trace import INVALID_SPAN, Span
 
 from shared.audio.voices import ClonedVoice
-from shared.bus.bus import Guard
+from shared.bus.channel import Guard
 from shared.bus.leases import Lease, Leases
 from shared.bus.reader import EntryCallback, Subscription
 from shared.bus.session_store import SessionStore
@@ -173,7 +173,7 @@ class Work:
         return await self._bus.checkpoint(self.session)
 
     async def voice(self, name: str, known: ClonedVoice | None = None) -> ClonedVoice | None:
-        """Return the cloned voice of that name; None if there is none. See `Records.voice`."""
+        """Return the cloned voice of that name; None if it does not exist. See `Records.voice`."""
         return await self._bus.voice(name, known)
 
     async def session_lives(self) -> bool:

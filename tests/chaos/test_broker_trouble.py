@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 
 from deploy.local.address import claim_port
-from deploy.local.supervisor import ServiceSpec
+from deploy.local.supervised import ServiceSpec
 from tests.conftest import system
 from tests.support.broker_trouble import (
     Client,

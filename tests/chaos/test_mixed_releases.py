@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import redis.asyncio as redis
 
-from deploy.local.supervisor import ServiceSpec
+from deploy.local.supervised import ServiceSpec
 from shared.settings import STAGES
 from tests.support.caller import calling
 from tests.support.other_release import of_release

@@ -38,7 +38,7 @@ POLL_S = 0.1
 NOT_OURS = re.compile(r"PARLEY_|MAKE|MFLAGS|.*_proxy$", re.IGNORECASE)
 
 WORDS = "What I say in the recording takes a little more than three seconds, and every word of it is clear."
-"""Of me.wav: a voice is made of 3 to 12 seconds."""
+"""Length of me.wav: a voice is made from 3 to 12 seconds."""
 
 
 @dataclass(frozen=True, slots=True)

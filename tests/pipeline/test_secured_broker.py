@@ -14,7 +14,7 @@ from redis.exceptions import NoPermissionError
 
 from deploy.local.dead import list_dead
 from deploy.local.doctor import check_broker
-from deploy.local.supervisor import ServiceSpec
+from deploy.local.supervised import ServiceSpec
 from shared.bus.acl import COMMANDS
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone, BrokerRefused

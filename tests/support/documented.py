@@ -21,7 +21,7 @@ class Block:
 
     page: str
     line: int
-    """Of its first fence, from 1."""
+    """Line of its first fence, from 1."""
     language: str
     """As the fence says; may be empty."""
     text: str
@@ -36,7 +36,7 @@ class Command:
 
     text: str
     words: tuple[str, ...]
-    """Of the command itself, without its comment and the assignments before it."""
+    """The words of the command itself, without its comment and the assignments before it."""
     assigned: dict[str, str]
     """Variables: those that the block exported before, and the assignments before the command."""
 

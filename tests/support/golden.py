@@ -1,7 +1,7 @@
 """The wire format of each release, as bytes: `python -m tests.support.golden` records that of this code.
 
 tests/unit/shared/golden has a file for each release, `1.json` and so on, which never changes again, and `unreleased.json`
-for what is in the making. Each file holds, by kind, a value with every field set, and its bytes.
+for the next one. Each file holds, by kind, a value with every field set, and its bytes.
 """
 
 import argparse

@@ -45,7 +45,7 @@ class Watch:
         def watched_run(runner: asyncio.Runner, *args: object, **options: object) -> object:
             loop = runner.get_loop()
             loop.set_debug(self.debug)
-            loop.slow_callback_duration = math.inf  # a slow machine is no fault of a test
+            loop.slow_callback_duration = math.inf  # a test is not to blame for a slow machine
             self._runners.add(runner)
             return run(runner, *args, **options)  # type: ignore[arg-type]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgpack
 
-from deploy.local.supervisor import ServiceSpec
+from deploy.local.supervised import ServiceSpec
 from shared.protocol import codec
 
 UNKNOWN = msgpack.packb(["FactOfALaterRelease", 1, "two"])

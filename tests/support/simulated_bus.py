@@ -9,7 +9,8 @@ import random
 from collections.abc import Callable, Sequence
 
 from shared.audio.voices import ClonedVoice
-from shared.bus.bus import Channel, Guard, StopCallback, Target
+from shared.bus.bus import StopCallback
+from shared.bus.channel import Channel, Guard, Target
 from shared.bus.reader import EntryCallback, Subscription
 from shared.bus.records import SessionState
 from shared.protocol.entry_id import order

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from shared.bus.bus import Channel
+from shared.bus.channel import Channel
 from shared.bus.leases import Lease, Leases
 from shared.protocol.frames import Frame
 from shared.settings import Settings

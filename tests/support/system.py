@@ -13,7 +13,8 @@ from pydantic import SecretStr
 from deploy.local.address import base_url, open_listener
 from deploy.local.broker import BrokerError, broker_argv, find_program, private_folder, socket_url
 from deploy.local.hang import HangWatch
-from deploy.local.supervisor import Policy, ServiceSpec, StartFailed, Supervisor
+from deploy.local.supervised import Policy, ServiceSpec
+from deploy.local.supervisor import StartFailed, Supervisor
 from deploy.local.up import BEYOND_DRAIN_S, BROKER_TIER, HEALTH_TIMEOUT_S, Broker, HealthProbe, service_specs
 from shared.settings import STAGES, Settings
 from tests.support.waiting import HANG_S

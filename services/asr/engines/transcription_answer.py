@@ -111,7 +111,7 @@ def _object(text: str) -> dict[str, Any]:
     except ValueError as error:
         raise BadAnswer(f"the answer is not JSON: {text[:40]!r}") from error
     if not isinstance(parsed, dict):
-        raise BadAnswer("the answer is no JSON object")
+        raise BadAnswer("the answer is not a JSON object")
     return parsed
 
 

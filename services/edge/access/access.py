@@ -59,7 +59,7 @@ class Access:
 
     def _check_site(self, request: Request) -> None:
         """Raises `Denied` if a page of another site sends the request, or one whose name was made to point to this server."""
-        # Who needs a key anyway gains nothing by another name: a page of another site does not know the key.
+        # Callers who need a key may use any name: a page of another site does not know the key.
         if self.mode is not Mode.KEYS and not self._site.is_called(request.host):
             name = host_name(request.host or "")[:SHOWN]
             message = f"this server is not known as {name!r}; PARLEY_HOSTS={name} makes it known by this name"

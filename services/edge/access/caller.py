@@ -25,7 +25,7 @@ class Caller:
 
     @property
     def id(self) -> str:
-        """For limits and logs: the key, or the address of a caller without one."""
+        """Name of the caller in limits and logs: its key, or the address of a caller without a key."""
         return self.address if self.key is None else f"key {self.key.id}"
 
     def agents(self, all_: Agents) -> Agents:

@@ -59,7 +59,7 @@ class ClientSecrets:
         return text
 
     async def find(self, text: str, *, use: bool) -> ClientSecret:
-        """What the holder of a secret may do. `use`: it opens a session.
+        """Return what the holder of a secret may do. `use`: it opens a session.
 
         Raises:
             Denied: there is no such secret, it has expired or was used as often as it may be, or there is no broker.

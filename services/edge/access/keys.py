@@ -52,7 +52,7 @@ class Key:
 
 
 Keys = dict[str, Key]
-"""By the SHA-256 of the key, in hexadecimal."""
+"""What is known of each key, by its SHA-256 in hexadecimal."""
 _KEYS: TypeAdapter[Keys] = TypeAdapter(Keys)
 
 
@@ -69,7 +69,7 @@ class KeyFile:
         self._keys: Keys = {}
 
     def read(self) -> Mapping[str, Key]:
-        """All keys by their hash. Reads the file only if it has changed; costs one system call else.
+        """Return all keys by their hash. Reads the file only if it has changed; otherwise this costs one system call.
 
         Raises:
             BadKeys: the file cannot be read.
@@ -90,21 +90,21 @@ class KeyFile:
         return self._keys
 
     def find(self, text: str) -> Key | None:
-        """What is known of this key, if it is valid."""
+        """Return what is known of this key, if it is valid."""
         key = self._last_read().get(digest(text))
         return None if key is None or key.has_expired(time.time()) else key
 
     def valid(self) -> dict[str, Key]:
-        """The keys that can be used now, by their ids."""
+        """Return the keys that can be used now, by their ids."""
         now_s = time.time()
         return {key.id: key for key in self._last_read().values() if not key.has_expired(now_s)}
 
     def _last_read(self) -> Mapping[str, Key]:
-        """All keys; if the file cannot be read now, those of the last time."""
+        """Return all keys; if the file cannot be read now, those read before."""
         try:
             return self.read()
         except BadKeys as error:
-            log.error("keys not read", reason=str(error))  # noqa: TRY400 - it is no fault of the code
+            log.error("keys file cannot be read", reason=str(error))  # noqa: TRY400 - the code is not at fault
             return self._keys
 
     # -- changes, by `parley keys` -------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ class Mode(Enum):
 
 
 def mode_of(settings: Settings) -> Mode:
-    """Who has to show a key.
+    """Return who has to show a key.
 
     Raises:
         BadSettings: anybody could use the edge without the operator having said so, or nobody could.

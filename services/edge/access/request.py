@@ -18,7 +18,7 @@ class Request:
     method: str
     path: str
     host: str | None
-    """The Host header, with its port; None: there is none, so it does not come from a browser."""
+    """The Host header, with its port; None if the request has no such header, so it does not come from a browser."""
     origin: str | None
     """The page that sent it; None: it does not come from another page."""
     secure: bool

@@ -25,7 +25,7 @@ class Site:
         self._origins = {origin.lower() for origin in origins}
 
     def is_called(self, host: str | None) -> bool:
-        """Whether a Host header names this server. Without the header it is no browser that asks."""
+        """Whether a Host header names this server. A request without the header does not come from a browser."""
         if host is None:
             return True
         name = host_name(host)

@@ -18,7 +18,7 @@ class Resume:
 
     token: str = field(repr=False)
     number: int
-    """Of the last event that the client has received; 0: none."""
+    """Number of the last event that the client has received; 0: none."""
     turn: int
     """The newest turn of whose reply it has received something; 0: none."""
     samples: int

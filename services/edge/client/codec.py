@@ -38,7 +38,7 @@ class Codec(Protocol):
 
     @property
     def resumable(self) -> "Resumable | None":
-        """What more a protocol has whose clients can connect again and resume the session; None: it cannot be resumed."""
+        """The additional methods of a protocol whose clients can resume a session; None: they cannot."""
         ...
 
     @property

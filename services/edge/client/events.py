@@ -14,9 +14,9 @@ class Ready:
     session_id: str
     settings: SessionSettings
     resume_token: str = ""
-    """With it a client that has lost its connection resumes the session; empty: it cannot."""
+    """Resumes the session after a lost connection; empty: it cannot be resumed."""
     resume_s: int = 0
-    """How long after the loss it can do so, in s."""
+    """Time after the loss in which the session can be resumed, in s."""
     resumed: bool = False
     """The session began on another connection."""
 

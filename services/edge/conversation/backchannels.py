@@ -1,6 +1,6 @@
 """Words that say "I am listening" and take no turn, by language. Pure.
 
-What also answers a question ("no") is not among them: a listener who says it wants the floor.
+A word that also answers a question ("no") is not in the list: a listener who says it wants the floor.
 """
 
 import re
@@ -20,7 +20,7 @@ _WORDS: dict[str, str] = {
 }
 _BY_LANGUAGE = {language: frozenset(words.split()) for language, words in _WORDS.items()}
 _WORD = re.compile(r"[\w'\u2019-]+")
-_DEVANAGARI = re.compile(r"[\u0900-\u0963\u0966-\u097f]+")  # vowel signs are no word characters to `re`
+_DEVANAGARI = re.compile(r"[\u0900-\u0963\u0966-\u097f]+")  # `re` does not count vowel signs as word characters
 
 
 def words_of(text: str) -> list[str]:

@@ -16,7 +16,7 @@ ANSWER_S = 1.0
 
 
 def speech_began(state: State, turn: UserTurn, at: Stamp) -> None:
-    """Someone speaks. If that is into a reply, pause it, now or after the time in which it is protected."""
+    """Pause the reply that the speech interrupts, now or after the time in which it is protected."""
     if not (turn.over_reply and turn.interrupts):
         return
     settings, reply = state.settings, state.reply
@@ -41,7 +41,7 @@ def speech_lasted(state: State, turn: UserTurn, at: Stamp) -> None:
 
 
 def speech_ended(state: State, turn: UserTurn) -> None:
-    """Nobody speaks any more: a reply that was not paused yet plays on."""
+    """Keep a reply that was not paused yet: the speech has ended."""
     if turn.silence_due:
         turn.silence_due = False
         state.effects.append(CancelTimer(Timer.SILENCE, turn.number))

@@ -1,4 +1,4 @@
-"""What the client does in the conversation: one function for each action. Pure.
+"""The client's actions: one function for each. Pure.
 
 `delivery` has those that report what was played.
 """

@@ -15,7 +15,7 @@ from services.edge.conversation.observer import Observer
 from services.edge.conversation.playout import Playout
 from services.edge.conversation.rebuild import Entry, Rebuild
 from services.edge.conversation.state import State
-from shared.bus.bus import Channel
+from shared.bus.channel import Channel
 from shared.bus.session_store import SessionStore
 from shared.protocol.frames import Frame
 from shared.protocol.session import SessionSettings
@@ -37,16 +37,17 @@ class Conversation:
         deadline_s: float,
         shows_failures: bool,
     ) -> None:
-        """`new_playout` makes the playout of the next reply. `deadline_s`: see `deadline`. `shows_failures`: see `Codec`."""
+        """`new_playout`, `deadline_s`, `shows_failures`: see `State`."""
         self._bus, self._channel, self._session, self._observer = bus, channel, session, observer
         self._emit, self._close = emit, close
         self._loop = asyncio.get_running_loop()
         self._timers: dict[tuple[Timer, int], asyncio.TimerHandle] = {}
-        self._core = Core(session, new_playout, self._loop.time(), deadline_s=deadline_s, shows_failures=shows_failures)
+        began_s = self._loop.time()
+        self._core = Core(State(session, new_playout, began_s, deadline_s=deadline_s, shows_failures=shows_failures))
         self._begun = False
 
     def begin(self, settings: SessionSettings) -> None:
-        """The session starts: from now on frames are published."""
+        """Start the session: from now on frames are published."""
         self._begun = True
         self._apply(self._core.on(Begin(settings), self._now()))
 
@@ -71,14 +72,14 @@ class Conversation:
         return past.events
 
     def go_on(self, *, whole: bool) -> None:
-        """The client is there. `whole`: the entries since the resume point were complete."""
+        """Continue with the client, which has connected. `whole`: the entries since the resume point were complete."""
         self._apply(self._core.on(GoOn(whole), self._now()))
         state = self._core.state
         self._bus.stop(self._session, *state.queue.gate.floor)
         self._apply([state.record.save()])
 
     def suspend(self) -> None:
-        """Nothing more is done here. The log goes on without this edge."""
+        """Stop: the log goes on without this edge."""
         self._begun = False
         self._cancel_all()
 
@@ -86,7 +87,7 @@ class Conversation:
         self._apply(self._core.on(action, self._now()))
 
     def deliver(self, frames: Sequence[Frame], logged_ms: int, fence: int) -> None:
-        """The next entry of the session's log; `logged_ms` is the broker's clock when it was written.
+        """Take the next entry of the session's log; `logged_ms` is the broker's clock when it was written.
 
         Raises:
             TypeError: a frame does not belong into a log.
@@ -150,5 +151,5 @@ class Conversation:
 
     @property
     def state(self) -> State:
-        """What the core knows: to be read, not to be changed."""
+        """The state of the core, for reading only."""
         return self._core.state

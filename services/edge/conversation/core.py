@@ -19,7 +19,6 @@ from services.edge.conversation import (
 )
 from services.edge.conversation.effects import Effect
 from services.edge.conversation.inputs import Begin, End, GoOn, Leave, Restore, Stamp, Timer, TimerFired
-from services.edge.conversation.playout import Playout
 from services.edge.conversation.reply import ReplyState
 from services.edge.conversation.state import State
 from shared.protocol import frames as fr
@@ -29,7 +28,7 @@ Input = Frame | act.Action | TimerFired | Begin | Restore | GoOn | Leave | End
 
 
 def _own(state: State, what: Frame, at: Stamp) -> None:
-    """The session wrote this itself."""
+    """Ignore what the session itself wrote."""
 
 
 def _begin(state: State, what: Begin, at: Stamp) -> None:
@@ -107,21 +106,11 @@ HANDLERS: dict[type, Callable[[State, Any, Stamp], None]] = {
 class Core:
     """One conversation, as values in and values out."""
 
-    def __init__(
-        self,
-        session: str,
-        new_playout: Callable[[], Playout],
-        began_s: float,
-        *,
-        deadline_s: float,
-        shows_failures: bool,
-    ) -> None:
-        """`new_playout` makes the playout of the next reply, `began_s` is the time of the session's first sample.
-        `deadline_s`: see `deadline`; `shows_failures`: see `Codec`."""
-        self.state = State(session, new_playout, began_s, deadline_s, shows_failures)
+    def __init__(self, state: State) -> None:
+        self.state = state
 
     def on(self, what: Input, at: Stamp) -> list[Effect]:
-        """What follows from this fact, action or timer, in order. A frame that does not belong into a log is ignored: a later
+        """Return what follows from this fact, action or timer, in order. A frame that does not belong in a log is ignored: a later
         release may write it there.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The deadline of a turn: when nobody has worked on it for too long. `failures` has what follows. Pure.
+"""The deadline of a turn: it passes when no stage has made progress for too long. `failures` says what follows. Pure.
 
 Each turn that is over has a timer. Progress (a transcript, any frame of its reply) only notes the time, because a reply
 has a frame for each piece of audio; the timer looks at that time when it fires, and starts again for the rest.
@@ -15,7 +15,7 @@ TIMER_S = 0.001
 
 
 def watch(state: State, turn: UserTurn, at: Stamp) -> None:
-    """Workers owe something to this turn from now on."""
+    """Start the deadline of a turn on which workers have to make progress."""
     turn.progress_s = at.now_s
     if stage_due(state, turn):
         state.effects.append(StartTimer(Timer.DEADLINE, state.deadline_s, turn.number))
@@ -35,7 +35,7 @@ def left_s(state: State, since_s: float, at: Stamp) -> float:
 
 
 def stage_due(state: State, turn: UserTurn) -> str:
-    """The stage that owes this turn something; empty: none does."""
+    """Return the stage that has to make progress; empty if no stage has to."""
     if not turn.is_over:
         return ""
     if turn.spoken and turn.awaits_words and not turn.omni:

@@ -49,7 +49,7 @@ def send(state: State, reply: Reply, at: Stamp) -> None:
 
 
 def _became_audible(state: State, reply: Reply, at: Stamp) -> None:
-    """Its first audio is sent now. A reply that was made again is not the first of its turn."""
+    """Note the reply's first audio; report the timing of the turn, once for each turn."""
     reply.audible = True
     turn = state.turns.get(reply.turn)
     if turn is None:
@@ -79,7 +79,7 @@ def _end(state: State, reply: Reply) -> None:
 
 
 def _start_timer(state: State, reply: Reply, at: Stamp) -> None:
-    """Look after the reply again when more of it can be sent, or when it was played."""
+    """Start the timer for the next time at which more can be sent, or the reply has been played."""
     wait_s = reply.playout.wait_s(at.now_s)
     if wait_s is None and reply.ended:
         wait_s = max(0.0, reply.playout.left_s(at.now_s)) + 0.001
@@ -133,7 +133,7 @@ def resume(state: State, at: Stamp) -> None:
 
 
 def interrupt(state: State, reply: Reply, status: str, reason: str, at: Stamp) -> None:
-    """Nothing more of the reply is to be heard: silence first, then the bookkeeping."""
+    """Stop the reply: silence first, then the bookkeeping."""
     if not reply.change(ReplySignal.INTERRUPT):
         return
     heard = reply.playout.heard(at.now_s)
@@ -197,7 +197,7 @@ def _played_first(state: State, reply: Reply, ms: int, at: Stamp) -> None:
 
 
 def truncate(state: State, action: act.Truncate, at: Stamp) -> None:
-    """The reply may be over already."""
+    """Cut the reply to what was heard. It may have ended already."""
     for reply in (state.reply, state.past_reply):
         if reply is not None and reply.turn == action.turn:
             heard = min(action.ms * reply.playout.rate_hz // 1000, reply.playout.received_samples)

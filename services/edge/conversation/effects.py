@@ -76,7 +76,7 @@ class Tally(Enum):
     """A reply is prepared at a pause, before the turn is over."""
     SPECULATION_REUSED = "reused"
     SPECULATION_REDONE = "redone"
-    """The reply answers another conversation than the one there is now; it is made again."""
+    """The conversation has changed since the reply was begun; it is made again."""
     SPECULATION_WASTED = "wasted"
     RESUMED = "resumed"
     """A reply plays on after a false interruption."""

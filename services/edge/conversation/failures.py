@@ -1,4 +1,4 @@
-"""A stage has given up on a turn, or does not answer: what that means for the turn and its reply. Pure."""
+"""What follows when a stage has given up on a turn, or does not answer. Pure."""
 
 from services.edge.client import events as ev
 from services.edge.conversation import deadline, outcome, replies, reply_requests, turns
@@ -76,7 +76,7 @@ def lost_words(state: State, turn: UserTurn, message: str, at: Stamp, code: str 
 
 
 def _give_up(state: State, turn: UserTurn, code: str, at: Stamp) -> None:
-    """It was spoken into a reply, and nobody knows whether it was meant: the reply goes on."""
+    """End a turn that was spoken into a reply and whose words are lost: the reply resumes."""
     if turn.wants_reply:
         outcome.answer_without_reply(state, turn.number, "failed", at, code)
     else:

@@ -1,4 +1,4 @@
-"""What of a reply was heard, in words. Pure; positions are samples of the reply at the client's rate."""
+"""The words of a reply that were heard. Pure; positions are samples of the reply at the client's rate."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """Where a sentence lies in the reply, as far as that is known."""
+    """The position of a sentence in the reply, as far as it is known."""
 
     begin: int
     end: int | None
@@ -16,7 +16,7 @@ class Spoken:
 
 
 def heard_text(texts: Sequence[str], places: Sequence[Spoken], heard: int, received: int) -> str:
-    """Whole sentences up to `heard`, and the words of the one that was playing; `received` samples have arrived."""
+    """Return whole sentences up to `heard`, and the words of the one that was playing; `received` samples have arrived."""
     parts: list[str] = []
     for text, place in zip(texts, places, strict=False):
         if place.end is None or heard < place.end:
@@ -43,7 +43,7 @@ def _heard_of(text: str, place: Spoken, heard: int, received: int) -> str:
 
 
 def cut_text(text: str, share: float) -> str:
-    """The first `share`, 0..1, of a text, back to the last whole word."""
+    """Return the first `share`, 0..1, of a text, cut back to the last whole word."""
     if share >= 1:
         return text
     end = int(len(text) * max(0.0, share))

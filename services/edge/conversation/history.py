@@ -1,4 +1,4 @@
-"""What was said in a session, as the chat model is to see it. Written by the edge alone. Pure."""
+"""The conversation of a session as the chat model sees it. Only the edge writes it. Pure."""
 
 from collections.abc import Sequence
 

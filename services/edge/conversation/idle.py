@@ -16,7 +16,7 @@ GOODBYE_S = 20.0
 
 
 class IdleMonitor:
-    """How long nobody has spoken, in one session."""
+    """Measures for how long nobody has spoken in a session."""
 
     def __init__(self, began_s: float) -> None:
         """`began_s`: the session's first sample."""
@@ -35,7 +35,7 @@ class IdleMonitor:
         self._prompts = 0
 
     def fell_quiet(self, settings: SessionSettings, now_s: float) -> Iterator[Effect]:
-        """Nobody speaks from now on."""
+        """Start to measure the silence: nobody speaks from now on."""
         if self._leaving is not None:
             yield Close(self._leaving.code, self._leaving.reason)
             return

@@ -1,4 +1,4 @@
-"""What the core of a conversation is given besides frames and the client's actions. Pure."""
+"""The inputs of the core of a conversation besides frames and the client's actions. Pure."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -9,7 +9,7 @@ from shared.protocol.session import SessionSettings
 
 
 class Stamp(NamedTuple):
-    """When something reaches the core, and where it comes from."""
+    """The time at which something reaches the core, and its origin."""
 
     now_s: float
     """The edge's own clock, monotonic: for what is played, and for timers."""

@@ -1,4 +1,4 @@
-"""What the log says of the person's turns: one function for each fact of the vad and asr stages. Pure."""
+"""The person's turns: one function for each fact that the vad and asr stages write. Pure."""
 
 from services.edge.client import events as ev
 from services.edge.conversation import barge_in, deadline, failures, replies, reply_requests, speculation, turns

@@ -1,4 +1,4 @@
-"""What a conversation tells the metrics, the traces and the record of turns."""
+"""Passes what happens in a conversation on to the metrics, the traces and the record of turns."""
 
 import time
 from collections.abc import Callable
@@ -58,7 +58,7 @@ class Observer:
                 self._turn_ended(what)
 
     def audio_sent(self, audio: ReplyAudio) -> None:
-        """Nearly all events are this one."""
+        """Count sent audio. Nearly all events are of this kind."""
         self._audio_seconds.inc(len(audio.pcm) / 2 / self._rate_hz())
 
     def _count(self, tally: fx.Tally) -> None:

@@ -11,7 +11,7 @@ LINGERING = 8
 
 
 def answer_without_reply(state: State, number: int, outcome: str, at: Stamp, reason: str = "") -> None:
-    """The turn was to be answered, and nothing of a reply was heard."""
+    """End a turn that wanted a reply and of whose reply nothing was heard."""
     _answer(state, number, outcome, 0, 0, 0, reason, at)
 
 
@@ -55,7 +55,7 @@ def _answer(
 
 
 def expect_no_reply(state: State, turn: UserTurn) -> None:
-    """Nobody answers this turn, and nobody was to: it has no outcome."""
+    """End a turn that wants no reply: it has no outcome."""
     turn.change(TurnSignal.ANSWER)
     forget(state, turn)
 

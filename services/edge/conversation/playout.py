@@ -28,7 +28,7 @@ WAITING_LIMIT = 4_000
 
 @dataclass(slots=True)
 class _Sentence:
-    """What has arrived of one sentence."""
+    """The part of a sentence that has arrived."""
 
     fence: int = 0
     got: int = 0
@@ -79,7 +79,7 @@ class Playout:
     # -- what comes in ----------------------------------------------------------------------------
 
     def add(self, chunk: VoiceChunk, fence: int) -> None:
-        """A slice arrives, in any order. Those of an older fence are dropped: a successor sends them again."""
+        """Take a slice; slices come in any order. Those of an older fence are dropped: a successor sends them again."""
         sentence = self._sentence(chunk.sentence)
         if fence < sentence.fence or len(sentence.waiting) >= WAITING_LIMIT:
             return
@@ -94,7 +94,7 @@ class Playout:
         self._advance()
 
     def sentence_done(self, index: int, samples: int) -> None:
-        """This sentence has this many samples, at the engine's rate."""
+        """Take the length of a sentence, in samples at the engine's rate."""
         self._sentence(index).total = samples
         self._advance()
 
@@ -123,7 +123,7 @@ class Playout:
     # -- what goes out ----------------------------------------------------------------------------
 
     def release(self, now_s: float) -> list[bytes]:
-        """What may be sent now."""
+        """Return the audio that may be sent now."""
         released: list[bytes] = []
         if self.paused:
             return released
@@ -151,7 +151,7 @@ class Playout:
         return released
 
     def wait_s(self, now_s: float) -> float | None:
-        """How long until more may be sent; None if nothing waits."""
+        """Return the time until more may be sent, in seconds; None if nothing waits."""
         if not self._ready or self.paused or self._restricted is not None:
             return None
         excess = self.sent - self.heard(now_s) - self._ahead
@@ -169,7 +169,7 @@ class Playout:
     # -- what was heard ---------------------------------------------------------------------------
 
     def report(self, samples: int, now_s: float) -> None:
-        """The client says how far it has played."""
+        """Take the client's report of how far it has played."""
         least = self._heard if self._reported and not self.paused else self._kept_from
         self._heard = min(max(samples, least), self.sent)
         self._heard_at_s, self._reported = now_s, True
@@ -192,13 +192,13 @@ class Playout:
         return self._heard_at_s is not None and (not self.fully_sent or self.paused or self.left_s(now_s) > 0)
 
     def left_s(self, now_s: float) -> float:
-        """How long the client plays what it was sent, at the latest."""
+        """Return the longest time that the client still plays what it was sent, in seconds."""
         if self._heard_at_s is None:
             return 0.0
         return self._heard_at_s + (self.sent - self._heard) / self.rate_hz + LATENESS_S - now_s
 
     def pause(self, now_s: float) -> None:
-        """The client falls silent; nothing is released until `resume`."""
+        """Stop: the client falls silent, and nothing is released until `resume`."""
         self._heard, self.paused, self._broken = self.heard(now_s), True, True
 
     def resume(self, now_s: float) -> None:

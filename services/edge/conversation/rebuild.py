@@ -47,16 +47,16 @@ class Rebuild:
         self._fire_until(self._now.now_s)
 
     def unwritten(self) -> Iterable[Frame]:
-        """Frames that the edge before did not come to publish."""
+        """Return the frames that the edge before did not publish in time."""
         return self._unwritten
 
     def outcomes(self) -> Iterable[fx.TurnEnded]:
-        """Of the replies whose end that edge did not come to see."""
+        """Return the outcomes of the replies whose end that edge did not see."""
         ended = {frame.turn for frame in self._unwritten if isinstance(frame, PlayedOut)}
         return [outcome for outcome in self._ended if outcome.turn in ended]
 
     def _at(self, written_ms: int, fence: int) -> Stamp:
-        """The time at which an entry was written, by both clocks."""
+        """Return the time at which an entry was written, by both clocks."""
         ago_s = max(0, self._now.now_ms - written_ms) / 1000
         return Stamp(self._now.now_s - ago_s, written_ms, written_ms, fence)
 

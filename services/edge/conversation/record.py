@@ -24,7 +24,7 @@ class Record:
         return self._conversation.messages()
 
     def restore(self, messages: Sequence[Message], keys: Sequence[str]) -> None:
-        """Put the messages of an earlier record in, each under its key."""
+        """Put in the messages of an earlier record, each under its key."""
         for at, message in enumerate(messages):  # an older release kept no keys
             self._conversation.put(keys[at] if at < len(keys) else f"earlier_{at}", message)
 
@@ -32,7 +32,7 @@ class Record:
         return SaveHistory(self._conversation.messages(), self._conversation.keys())
 
     def texts(self, turn: int) -> tuple[str, str]:
-        """What the person said in this turn, and what was heard of the reply to it."""
+        """Return what the person said in this turn, and the part of its reply that was heard."""
         messages = [message for message in self._conversation.messages() if message.turn == turn]
         said, heard = (
             " ".join(filter(None, (message.text for message in messages if message.role == role)))
@@ -42,17 +42,17 @@ class Record:
 
     @property
     def ends_with_answer(self) -> bool:
-        """The newest message is the result of a tool."""
+        """Whether the newest message is the result of a tool."""
         messages = self._conversation.messages()
         return bool(messages) and messages[-1].role == "tool"
 
     def said(self, turn: int, text: str) -> SaveHistory:
-        """The person said, or typed, this; the reply may be on record already."""
+        """Record what the person said or typed; the reply may be on record already."""
         self._conversation.put_said(turn, Message("user", text, turn))
         return self.save()
 
     def heard(self, reply: Reply, samples: int) -> SaveHistory:
-        """The person heard this much of the reply. A reply of which nothing was heard is not on record, unless it asked
+        """Record that the person heard this much of the reply. A reply of which nothing was heard is not on record, unless it asked
         for tools."""
         text = reply.heard_text(samples)
         if not text and not reply.called:
@@ -63,7 +63,7 @@ class Record:
         return self.save()
 
     def forget(self, reply: Reply) -> SaveHistory:
-        """Nothing of this reply is on record, for now or for good; the place before its calls is kept."""
+        """Take this reply off the record, for now or for ever; the place before its calls is kept."""
         if reply.called:
             self._conversation.put(reply_key(reply.turn), Message("assistant", "", reply.turn))
         else:
@@ -71,7 +71,7 @@ class Record:
         return self.save()
 
     def called(self, turn: int, calls: Sequence[ToolCall]) -> tuple[tuple[ToolCall, ...], SaveHistory]:
-        """The reply to this turn asks for tools. Returns the calls, each under an id that no other call has."""
+        """Record that the reply to this turn calls tools. Returns the calls, each under an id that no other call has."""
         taken = {call.id for message in self._conversation.messages() for call in message.calls}
         unique: list[ToolCall] = []
         after = reply_key(turn)
@@ -84,7 +84,7 @@ class Record:
         return tuple(unique), self.save()
 
     def edit(self, action: act.SetHistory, turn: int) -> SaveHistory:
-        """The client puts a message in, in this turn, or takes one out."""
+        """Put in a client's message, in this turn, or take one out."""
         if action.role or action.text:
             message = Message(action.role, action.text, turn, calls=action.calls, answers=action.answers)
             self._conversation.put(action.key, message, action.after)

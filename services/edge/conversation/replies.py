@@ -16,7 +16,7 @@ ReplyFrame = fr.ReplyStarted | fr.ReplyDelta | fr.ReplySentence | fr.VoiceDone |
 
 
 def voice_chunk(state: State, frame: fr.VoiceChunk, at: Stamp) -> None:
-    """A slice of its audio: nearly all frames are this one, and most of them belong to the reply that plays."""
+    """Take a slice of audio. Nearly all frames are of this kind, and most belong to the reply that plays."""
     reply = state.reply
     is_playing = reply is not None and frame.turn == reply.turn and frame.revision == reply.revision
     if (reply is None or not is_playing or reply.failed) and (reply := _wanted(state, frame)) is None:
@@ -35,7 +35,7 @@ def voice_chunk(state: State, frame: fr.VoiceChunk, at: Stamp) -> None:
 
 
 def reply_frame(state: State, frame: ReplyFrame, at: Stamp) -> None:
-    """Anything else of a reply."""
+    """Take any other frame of a reply."""
     if (reply := _wanted(state, frame)) is None:
         return
     reply.progress_s = at.now_s
@@ -76,7 +76,7 @@ def _find(state: State, turn: int, revision: int) -> Reply | None:
 
 
 def _look_after(state: State, reply: Reply, at: Stamp) -> None:
-    """Something has changed in this reply."""
+    """Do what follows from a change in this reply."""
     if reply is state.reply:
         delivery.send(state, reply, at)
     else:
@@ -84,7 +84,7 @@ def _look_after(state: State, reply: Reply, at: Stamp) -> None:
 
 
 def fail(state: State, turn: int, revision: int, why: str, at: Stamp) -> None:
-    """A stage gave up: no more of this reply arrives. What is there is played. `why`: one of `reasons.FAILURES`."""
+    """A stage gave up: no more of this reply arrives. Play what has arrived. `why`: one of `reasons.FAILURES`."""
     reply = _find(state, turn, revision)
     if reply is not None and not reply.fully_received:
         reply.arrived = True
@@ -96,7 +96,7 @@ def fail(state: State, turn: int, revision: int, why: str, at: Stamp) -> None:
 
 
 def accept(state: State, turn: UserTurn, at: Stamp) -> None:
-    """This turn is answered as soon as nothing is in the way."""
+    """Let this turn be answered as soon as nothing else plays or is spoken."""
     assert turn.committed is not None  # noqa: S101 - a turn that is accepted is over
     reply = state.queue.accept(turn.number, turn.committed.revision)
     if reply is None:
@@ -151,7 +151,7 @@ def resume(state: State, turn: int, at: Stamp) -> None:
 
 
 def reject(state: State, turn: int, at: Stamp) -> None:
-    """This turn gets no reply, and no longer pauses one."""
+    """Give this turn no reply; it no longer pauses one."""
     speculation.supersede(state, turn, WHOLE_TURN)
     if state.paused_by_turn == turn:
         resume(state, turn, at)
@@ -163,7 +163,7 @@ def reject(state: State, turn: int, at: Stamp) -> None:
 
 
 def interrupt(state: State, reason: str, until: int, at: Stamp) -> None:
-    """Nothing of the replies to the turns up to this one is to be heard any further. `reason`: see
+    """Stop the replies to all turns up to this one. `reason`: see
     `frames.TurnInterrupted`."""
     status = "cancelled" if reason == "client" else "interrupted"
     if state.reply is None or state.reply.turn <= until:
@@ -175,7 +175,7 @@ def interrupt(state: State, reason: str, until: int, at: Stamp) -> None:
 
 
 def give_up(state: State, turns: list[int], status: str, at: Stamp) -> None:
-    """These turns get no reply: each has its outcome, and the client learns of it."""
+    """Give these turns no reply, and each its outcome; report that to the client."""
     for number in turns:
         outcome.answer_without_reply(state, number, status, at)
         state.emit(ev.ReplyEnded(number, status, ""))

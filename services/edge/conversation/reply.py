@@ -1,4 +1,4 @@
-"""One reply, from its preparation to its end: its states, its text and audio, and what of it was heard. Pure."""
+"""One reply, from its preparation to its end: its states, its text and audio, and how much was heard. Pure."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -13,7 +13,7 @@ class ReplyState(Enum):
     PREPARING = "preparing"
     """It is being made; its turn is not over, and may never be one."""
     WAITING = "waiting"
-    """Its turn is accepted. It plays as soon as something of it is there and nothing is in the way."""
+    """Its turn is accepted. It plays as soon as some of it has arrived and nothing else plays or is spoken."""
     PLAYING = "playing"
     """It is sent to the client, and played there."""
     PAUSED = "paused"
@@ -21,7 +21,7 @@ class ReplyState(Enum):
     FINISHED = "finished"
     """It was played to its end."""
     INTERRUPTED = "interrupted"
-    """Nothing more of it is played, or nothing of it ever was."""
+    """It was stopped, or thrown away before it was played."""
 
 
 class ReplySignal(Enum):
@@ -61,7 +61,7 @@ class Reply:
     prompt_hash: int | None = None
     """Checksum of the chat model's whole input; None: it was not asked yet."""
     arrived: bool = False
-    """Something of it is there."""
+    """Some text or audio of it has arrived."""
     voiced: bool = False
     """The chat model speaks it: there are no sentences."""
     text: str = ""
@@ -93,7 +93,7 @@ class Reply:
     """Broker's clock, in ms, at which its parts were first there."""
 
     def change(self, signal: ReplySignal) -> bool:
-        """Go to the next state. Returns False, and changes nothing, where the table has none."""
+        """Go to the next state. Returns False, and changes nothing, if the table has no such transition."""
         following = TABLE.get((self.state, signal))
         if following is None:
             return False
@@ -103,17 +103,17 @@ class Reply:
     # -- what arrives -----------------------------------------------------------------------------
 
     def mark(self, name: str, at_ms: int) -> None:
-        """The first time counts."""
+        """Note the time at which a part was first there."""
         self.marks.setdefault(name, at_ms)
 
     def add_text(self, delta: ReplyDelta) -> None:
-        """A piece of the text; a part that is already there is dropped. A piece after a gap is dropped, too: what was lost
+        """Add a piece of the text; a part that is already there is dropped. A piece after a gap is dropped, too: what was lost
         with a worker comes with `ReplyDone`."""
         if delta.offset <= len(self.text):
             self.text += delta.text[len(self.text) - delta.offset :]
 
     def add_call(self, call: ToolCall) -> None:
-        """It asks for a tool. A call after the end of the text is from a second answer to the same turn, and dropped."""
+        """Take a call of a tool. A call after the end of the text is from a second answer to the same turn, and dropped."""
         if not self.text_done:
             self.calls.append(call)
 
@@ -144,17 +144,17 @@ class Reply:
     # -- what is sent -----------------------------------------------------------------------------
 
     def take_unsent(self) -> str:
-        """The text that the client is to be sent now."""
+        """Return the text to send to the client now."""
         fresh, self.sent_chars = self.text[self.sent_chars :], len(self.text)
         return fresh
 
     @property
     def fully_sent(self) -> bool:
-        """All text and audio that there will be was sent."""
+        """Whether all text and audio was sent, and no more will come."""
         return (self.text_done or self.failed) and self.playout.fully_sent
 
     def played_out(self, now_s: float) -> bool:
-        """All of it was sent, and the client has played it."""
+        """Whether all of it was sent, and the client has played it."""
         return self.ended and not self.playout.playing(now_s)
 
     # -- what was heard ---------------------------------------------------------------------------

@@ -26,7 +26,7 @@ class ReplyQueue:
         self._received: tuple[int, int] | None = None
 
     def find(self, turn: int, revision: int) -> Reply | None:
-        """The reply that a frame belongs to, made if need be; None if it is stale."""
+        """Return the reply that a frame belongs to, made if it is new; None if it is stale."""
         if self.gate.is_stale(turn, revision):
             return None
         reply = self._replies.get(turn)
@@ -38,7 +38,7 @@ class ReplyQueue:
         return reply if reply.revision == revision else None
 
     def accept(self, turn: int, revision: int) -> Reply | None:
-        """The turn waits for the reply to this revision from now on; None if it is stale."""
+        """Let the turn wait for the reply to this revision. Returns the reply; None if it is stale."""
         if self.gate.is_stale(turn, revision):
             return None
         reply = self._replies.get(turn)
@@ -48,11 +48,11 @@ class ReplyQueue:
         return reply
 
     def overdue(self) -> list[int]:
-        """The oldest of the turns that wait, where there are too many of them."""
+        """Return the oldest of the turns that wait, if too many wait."""
         return self._waiting_turns()[:-WAITING_LIMIT]
 
     def redo(self, reply: Reply) -> Reply:
-        """The turn waits for another reply instead, whose revision is its own."""
+        """Let the turn wait for another reply instead, with a revision of its own."""
         again = self._add(reply.turn, reply.revision + 1)
         again.interruptible = reply.interruptible
         again.change(ReplySignal.ACCEPT)
@@ -70,14 +70,14 @@ class ReplyQueue:
         return reply is not None and reply.state is ReplyState.WAITING
 
     def first(self) -> Reply | None:
-        """The reply of the oldest turn that waits; None if nothing of it has arrived."""
+        """Return the reply of the oldest turn that waits; None if nothing of it has arrived."""
         waiting = self._waiting_turns()
         if not waiting or not (reply := self._replies[waiting[0]]).arrived:
             return None
         return reply
 
     def take(self, reply: Reply) -> None:
-        """This reply plays from now on; replies to earlier turns are stale."""
+        """Take a reply out to play it; replies to earlier turns are stale from now on."""
         del self._replies[reply.turn]
         self.gate.advance(reply.turn, reply.revision)
 
@@ -92,7 +92,7 @@ class ReplyQueue:
             reply.playout.lift()
 
     def supersede(self, turn: int, revision: int) -> bool:
-        """Earlier revisions of this turn are stale. Returns whether a reply to one of them was dropped."""
+        """Make earlier revisions of this turn stale. Returns whether a reply to one of them was dropped."""
         self.gate.supersede(turn, revision)
         reply = self._replies.get(turn)
         if reply is None or reply.revision >= revision:

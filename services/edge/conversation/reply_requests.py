@@ -1,4 +1,4 @@
-"""Replies that the client requests: to the conversation as it stands, once what was said in it is understood. Pure."""
+"""Replies that the client requests: they answer the conversation once everything said in it is understood. Pure."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ def request(state: State, action: act.RequestReply, at: Stamp) -> None:
 
 
 def try_again(state: State, at: Stamp) -> None:
-    """Something was understood."""
+    """Make the waiting request, if everything said before it is understood now."""
     waiting, state.waiting_request = state.waiting_request, None
     if waiting is not None:
         request(state, waiting, at)
@@ -30,7 +30,7 @@ def commit_answered(state: State) -> None:
 
 
 def _is_understood(state: State) -> bool:
-    """What was said in the turns that are over is known, or need not be."""
+    """Whether the words of all turns that are over are known, or are not needed."""
     return not any(
         turn.spoken and turn.is_over and turn.awaits_words and not (turn.omni and turn.is_accepted)
         for turn in state.turns.values()

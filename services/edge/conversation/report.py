@@ -26,14 +26,14 @@ class TurnReport:
         self.trace = self.trace or trace
 
     def mark(self, name: str, at_ms: int) -> bool:
-        """This happened now. The first time counts. Returns whether it was the first."""
+        """Note that this happens now, unless it has happened before. Returns whether it was the first time."""
         if name in self._at_ms:
             return False
         self._at_ms[name] = at_ms
         return True
 
     def forget(self, *names: str) -> None:
-        """This counts when it happens again: the turn was not over."""
+        """Let this count when it happens again: the turn was not over."""
         for name in names:
             self._at_ms.pop(name, None)
 

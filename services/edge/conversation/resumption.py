@@ -24,7 +24,7 @@ def restore(state: State, what: Restore, at: Stamp) -> None:
 
 
 def interrupted(state: State, fact: fr.TurnInterrupted, at: Stamp) -> None:
-    """The session wrote this itself. If the reply still plays here, another edge had interrupted it."""
+    """Take an entry that the session itself wrote. If the reply still plays here, another edge had interrupted it."""
     reply = state.reply
     if reply is not None and reply.turn == fact.turn:
         reply.playout.report(fact.heard, at.now_s)
@@ -32,7 +32,7 @@ def interrupted(state: State, fact: fr.TurnInterrupted, at: Stamp) -> None:
 
 
 def played_out(state: State, fact: fr.PlayedOut, at: Stamp) -> None:
-    """The same, for a reply that the client had played."""
+    """As `interrupted`, for a reply that the client had played."""
     reply = state.reply
     if reply is not None and reply.turn == fact.turn and reply.ended and reply.state is ReplyState.PLAYING:
         replies.finish(state, reply, at)

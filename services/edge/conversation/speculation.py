@@ -13,7 +13,7 @@ from shared.protocol.frames import TranscriptFinal
 
 
 def is_valid(state: State, reply: Reply) -> bool:
-    """The reply answers the conversation as it is now."""
+    """Whether the reply answers the conversation as it is now."""
     turn = state.turns.get(reply.turn)
     return turn is not None and not reply.failed and reply.prompt_hash == _prompt_hash(state, turn)
 
@@ -29,7 +29,7 @@ def _prompt_hash(state: State, turn: UserTurn) -> int | None:
 
 
 def redo(state: State, reply: Reply, at: Stamp) -> None:
-    """The reply answers another conversation than there is now: have it made again, one revision higher."""
+    """The conversation has changed since the reply was begun: have it made again, one revision higher."""
     turn = state.turns[reply.turn]
     again = state.queue.redo(reply)
     state.effects.append(Count(Tally.SPECULATION_REDONE))
@@ -46,12 +46,12 @@ def redo(state: State, reply: Reply, at: Stamp) -> None:
 
 
 def outdate(state: State, turn: int, revision: int) -> bool:
-    """No worker need go on with earlier revisions of this turn. Returns whether a reply to one of them is thrown away."""
+    """Stop the work on earlier revisions of this turn. Returns whether that throws a reply away."""
     state.stop_workers(turn, revision, only=True)
     return state.queue.supersede(turn, revision)
 
 
 def supersede(state: State, turn: int, revision: int) -> None:
-    """Earlier revisions of this turn are stale; the reply to the turn before it may still be wanted."""
+    """Make earlier revisions of this turn stale; the reply to the turn before it may still be wanted."""
     if outdate(state, turn, revision):
         state.effects.append(Count(Tally.SPECULATION_WASTED))

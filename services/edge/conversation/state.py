@@ -1,4 +1,4 @@
-"""All that the core of a conversation knows, and the list of effects that its functions write to. Pure."""
+"""The state of the core of a conversation, and the list of effects that its functions write to. Pure."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -22,9 +22,12 @@ class State:
         session: str,
         new_playout: Callable[[], Playout],
         began_s: float,
+        *,
         deadline_s: float,
         shows_failures: bool,
     ) -> None:
+        """`new_playout` makes the playout of the next reply, `began_s` is the time of the session's first sample.
+        `deadline_s`: see `deadline`; `shows_failures`: see `Codec`."""
         self.session, self.deadline_s, self.shows_failures = session, deadline_s, shows_failures
         self.settings = SessionSettings()
         self.effects: list[Effect] = []
@@ -72,25 +75,25 @@ class State:
 
     @property
     def has_reply(self) -> bool:
-        """A reply is due, plays, or is paused."""
+        """Whether a reply is due, plays, or is paused."""
         return self.reply is not None or self.queue.is_waiting
 
     @property
     def has_open_turn(self) -> bool:
-        """Someone speaks, or what they said is still being understood."""
+        """Whether someone speaks, or what they said is still being understood."""
         return any(turn.is_open for turn in self.turns.values())
 
     @property
     def is_silent(self) -> bool:
-        """Nobody speaks, and nothing is due to be said."""
+        """Whether nobody speaks and no reply is due."""
         return not self.has_reply and not self.has_open_turn
 
     @property
     def is_at_rest(self) -> bool:
-        """Silent, and no client waits for what it asked for: the conversation can be resumed from here."""
+        """Whether it is silent and no request of the client waits: the conversation can be resumed from here."""
         return self.is_silent and not self.open_commits and self.waiting_request is None
 
     @property
     def interruptible(self) -> bool:
-        """A turn may interrupt what plays."""
+        """Whether a turn may interrupt what plays."""
         return self.reply is None or self.reply.interruptible

@@ -60,7 +60,7 @@ class UserTurn:
     """First sample of the speech that goes on now."""
     committed: TurnCommitted | None = None
     transcript: TranscriptFinal | None = None
-    """Of this revision."""
+    """The transcript of this revision."""
     words_lost: bool = False
     """The recogniser gave up: there will be no transcript of this revision."""
     failure: str = ""
@@ -88,7 +88,7 @@ class UserTurn:
     """Its transcript is not waited for: it is taken for words."""
 
     def change(self, signal: TurnSignal) -> bool:
-        """Go to the next state. Returns False, and changes nothing, where the table has none."""
+        """Go to the next state. Returns False, and changes nothing, if the table has no such transition."""
         following = TABLE.get((self.state, signal))
         if following is None:
             return False
@@ -115,7 +115,7 @@ class UserTurn:
 
     @property
     def awaits_words(self) -> bool:
-        """Its transcript may still come."""
+        """Whether its transcript may still come."""
         return self.transcript is None and not self.words_lost
 
     @property

@@ -1,4 +1,4 @@
-"""What a turn that is over turns out to be: accepted and answered, or discarded. Pure."""
+"""Decides whether a turn that is over is accepted and answered, or discarded. Pure."""
 
 from services.edge.client import events as ev
 from services.edge.conversation import barge_in, outcome, replies, reply_requests
@@ -39,7 +39,7 @@ def presume_words(state: State, turn: UserTurn, at: Stamp) -> None:
 
 
 def accept(state: State, turn: UserTurn, at: Stamp) -> None:
-    """It is a turn. One whose transcript comes so late that a newer turn is being answered is only kept on record."""
+    """Accept the turn. If its transcript comes so late that a newer turn is being answered, it is only recorded."""
     committed = turn.committed
     if committed is None or not turn.change(TurnSignal.ACCEPT):
         return
@@ -69,7 +69,7 @@ def accept(state: State, turn: UserTurn, at: Stamp) -> None:
 
 
 def tell_words(state: State, turn: UserTurn) -> None:
-    """What the person said is known, and the turn is accepted."""
+    """Report the words of an accepted turn to the client and the record."""
     if turn.text:
         state.effects.append(state.record.said(turn.number, turn.text))
     if turn.spoken:
@@ -84,7 +84,7 @@ def had_no_words(state: State, turn: UserTurn, at: Stamp) -> None:
 
 
 def discard(state: State, turn: UserTurn, reason: str, at: Stamp) -> None:
-    """It is not a turn: a reply that it paused goes on."""
+    """Discard the turn: a reply that it paused resumes."""
     if not turn.change(TurnSignal.DISCARD):
         return
     barge_in.speech_ended(state, turn)

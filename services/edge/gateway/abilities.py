@@ -39,7 +39,7 @@ class Abilities:
     """The options of a single reply that the chat engine takes, by their names in `ChatOptions`."""
 
     def missing(self, settings: SessionSettings) -> Iterator[Unable]:
-        """What these settings ask for and the workers cannot do."""
+        """Return what these settings ask for and the workers cannot do."""
         voice, language = settings.voice, settings.language
         if voice and self.voices and voice.partition("+")[0] not in self.voices:
             shown = ", ".join(self.voices)[:SHOWN]

@@ -23,9 +23,9 @@ log = structlog.get_logger()
 
 PERIOD_S = 0.5
 BEHIND_S = 2.0
-"""The queue age is averaged over about this time: a queue that is worked off at once is no reason to refuse anybody."""
+"""The queue age is averaged over about this time: a queue that is worked off at once does not refuse anybody."""
 RETRY_AFTER_S = 5
-"""When a refused client may try again."""
+"""Time after which a refused client may try again."""
 BROKER_EVERY = 10
 """Readings of the stages per reading of the broker's own status."""
 
@@ -194,7 +194,7 @@ class Admission:
         return self._all_workers("llm", "hears")
 
     def abilities(self) -> Abilities:
-        """What a new session may ask for."""
+        """Return what a new session may ask for."""
         return Abilities(
             voices=tuple(self.voices()),
             speaks=self._common("tts", "languages"),
@@ -204,7 +204,7 @@ class Admission:
         )
 
     def _common(self, stage: str, list_: str) -> frozenset[str]:
-        """What every ready worker of a stage lists."""
+        """Return the values that every ready worker of a stage lists."""
         listed = [set(worker.get(list_, ())) for worker in self._workers(stage)]
         return frozenset(set.intersection(*listed)) if listed else frozenset()
 

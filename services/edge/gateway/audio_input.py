@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from services.edge.client.codec import Codec
 from shared.audio.pcm import Resampler
-from shared.bus.bus import Channel
+from shared.bus.channel import Channel
 from shared.bus.session_store import SessionStore
 from shared.observability import metrics
 from shared.protocol.frames import AudioChunk

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from services.edge.client import events as ev
-from shared.bus.bus import Channel
+from shared.bus.channel import Channel
 from shared.protocol.frames import EventSent
 
 NOT_NUMBERED = (ev.ReplyAudio, ev.Ready)
@@ -21,7 +21,7 @@ class Journal:
 
     def __init__(self, channel: Channel) -> None:
         self.number = 0
-        """Of the last event that was sent."""
+        """The number of the last event that was sent."""
         self._channel = channel
         self._known: Counter[tuple[str, int]] = Counter()
         self._known_chars: Counter[int] = Counter()
@@ -38,7 +38,9 @@ class Journal:
         self.number = max(self.number, received)
 
     def unknown(self, event: ev.Event) -> ev.Event | None:
-        """What the client does not know of a rebuilt event; None: it has received it. Call it once for each, in order."""
+        """Return the part of a rebuilt event that the client has not received; None if it has all of it.
+
+        Call it once for each event, in order."""
         turn = getattr(event, "turn", 0)
         if isinstance(event, ev.ReplyText):
             known = min(self._known_chars[turn], len(event.text))
@@ -55,7 +57,7 @@ class Journal:
         return event
 
     def note(self, event: ev.Event) -> int:
-        """The client is sent this event now. Returns its number."""
+        """Number an event that is sent now. Returns the number."""
         self.number += 1
         chars = len(event.text) if isinstance(event, ev.ReplyText) else 0
         self._channel.publish(EventSent(self.number, type(event).__name__, getattr(event, "turn", 0), chars))

@@ -19,7 +19,7 @@ from shared.observability import metrics
 log = structlog.get_logger()
 
 KEEP_ALIVE_S = 2.0
-"""Also the time within which a session notices that the broker has lost its data."""
+"""Interval of the keep-alive. A session notices within this time that the broker has lost its data."""
 FIRST_MESSAGE_S = 5.0
 """A client that has to start its session and has not by then is disconnected."""
 RESUME_S = 5.0

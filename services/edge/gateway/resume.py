@@ -39,15 +39,15 @@ class SavedSession:
     settings: SessionSettings
     history: History
     entries: list[Entry]
-    """Of the log, since that point."""
+    """The entries of the log since that point."""
     whole: bool
-    """None of them is missing."""
+    """Whether these entries are complete."""
     cursor: str
     """Id of the last of them, or of the point."""
     sent: list[EventSent]
     """The newest events that the client was sent."""
     input_samples: int
-    """Where the microphone goes on. The time without it is silence."""
+    """Position at which the microphone goes on. The time without it counts as silence."""
 
 
 async def take_session(bus: Bus, wish: Resume, line: str, protocol: str, rate_hz: int) -> SavedSession | None:

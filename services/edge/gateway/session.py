@@ -25,7 +25,7 @@ from services.edge.gateway.audio_input import AudioInput
 from services.edge.gateway.journal import NOT_NUMBERED, Journal
 from services.edge.gateway.limits import TokenBucket
 from services.edge.gateway.resume import POINTS_KEPT, START, SavedSession, new_token, token_hash
-from shared.bus.bus import Channel
+from shared.bus.channel import Channel
 from shared.bus.reader import Subscription
 from shared.bus.records import SessionState
 from shared.bus.session_store import SessionStore
@@ -376,7 +376,7 @@ class Session:
             self._channel.publish(fr.SettingsChanged(settings))
 
     def _report_missing(self, settings: SessionSettings) -> list[Unable]:
-        """Tell the client what of these settings the workers cannot do, and return it."""
+        """Tell the client which of these settings the workers cannot serve, and return them."""
         missing = list(self._abilities.missing(settings))
         for unable in missing:
             self.notify(unable.code, unable.message)

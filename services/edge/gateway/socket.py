@@ -31,7 +31,7 @@ SHARE = 0.1
 BURST_S = 0.25
 """CPU time that it may use at once: more than half a minute of audio, or a history of some hundred messages."""
 FLOOD_S = 30.0
-"""A connection that was over its share for so long is closed."""
+"""A connection that was over its share for this long is closed."""
 LARGEST_MESSAGE_BYTES = 16 * 1024 * 1024
 """Realtime allows 15 MiB of base64 audio in one `input_audio_buffer.append`."""
 MAX_FRAGMENTS = 4096

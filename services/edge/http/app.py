@@ -72,7 +72,7 @@ def create_app(gateway: Gateway) -> FastAPI:
 
     @app.get("/stats")
     async def stats() -> dict[str, Any]:
-        return {"sessions": len(gateway.sessions), "stages": gateway.admission.stages()}
+        return {"sessions": len(gateway.connections.sessions), "stages": gateway.admission.stages()}
 
     @app.post("/test-connection")
     async def test_connection() -> JSONResponse:

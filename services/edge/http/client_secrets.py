@@ -21,7 +21,7 @@ from shared.agents.agent import Agent, Agents, UnknownAgent
 from shared.protocol.session import SessionSettings
 
 LARGEST_BYTES = 256 * 1024
-"""Of a request: a session with long instructions and many tools."""
+"""Longest request: a session with long instructions and many tools."""
 
 
 class ExpiresAfter(BaseModel):
@@ -91,7 +91,7 @@ def _agent(session: dict[str, Any], agents: Agents) -> tuple[Agent, str]:
 
 
 def session_of(gateway: Gateway, agent: Agent, model: str, bound: dict[str, Any]) -> SessionObject:
-    """The session object with these fields. Raises `Refused` if they are no part of a session."""
+    """The session object with these fields. Raises `Refused` if they do not belong to a session."""
     admission = gateway.admission
     try:
         return SessionObject(agent.settings, model, admission.voices(), hears=admission.accepts_audio(), bound=bound)

@@ -37,7 +37,7 @@ def largest_output_bytes(longest_s: float) -> int:
 
 
 def limit_resources(output_bytes: int) -> None:
-    """Give up, for good, what decoding does not need."""
+    """Give up what decoding does not need; it cannot be taken back."""
     for kind, most in {
         resource.RLIMIT_AS: MEMORY_BYTES,
         resource.RLIMIT_CPU: CPU_S,

@@ -73,6 +73,6 @@ def denial(denied: Denied) -> JSONResponse:
 
 
 def caller_of(connection: Request | WebSocket) -> Caller:
-    """Who sent this request."""
+    """Return who sent this request."""
     caller: Caller = connection.state.caller
     return caller

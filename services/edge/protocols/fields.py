@@ -123,7 +123,7 @@ class OnlyKnown:
 
 
 def refusal(allowed: str, *at: str | int) -> PydanticCustomError:
-    """What a validator raises. `at`: where in the field that it validates the wrong part is.
+    """Make the error that a validator raises. `at`: where in the field that it validates the wrong part is.
 
     The part itself is not in it: pydantic writes an error's whole context out, however large or deep it is.
     """
@@ -175,7 +175,7 @@ def _bad_field(error: ErrorDetails, value: Any, root: str) -> BadField:
 
 
 def _follow(location: Sequence[str | int], value: Any, path: str) -> tuple[str, Any]:
-    """The path to a location, as a client writes it, and the value there: None if there is none.
+    """Return the path to a location, as a client writes it, and the value there: None if it does not exist.
 
     Leaves out what pydantic puts into a location for a union: the `type` of its member.
     """

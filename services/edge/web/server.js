@@ -1,6 +1,6 @@
 /**
  * The server of this page: its addresses, under whatever path a proxy has put it, and requests that carry a key where the
- * server asks for one. The key is kept for this tab only, and never stands in an address.
+ * server asks for one. The key is kept for this tab only, and is never part of a URL.
  */
 
 import { askForKey } from "./key_dialog.js";

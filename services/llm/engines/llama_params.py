@@ -28,9 +28,9 @@ class CacheSize:
     """The KV cache in tokens."""
 
     total: int
-    """Of all conversations."""
+    """Tokens of all conversations together."""
     longest: int
-    """Of one prompt and its reply."""
+    """Most tokens of one prompt and its reply."""
 
 
 def find_gguf(name: str, models_dir: Path | None = None) -> Path:

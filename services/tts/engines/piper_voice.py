@@ -202,7 +202,7 @@ def find_voices(place: Path, threads: int) -> list[PiperVoice]:
     """Return the voices of a folder and the folders in it, or the one of an .onnx file.
 
     Raises:
-        UnknownEngine: there is none, or a configuration is missing or damaged.
+        UnknownEngine: there is no voice, or a configuration is missing or damaged.
     """
     paths = [place] if place.is_file() else sorted(place.rglob("*.onnx"))
     if not paths:

@@ -73,8 +73,6 @@ class French(Language):
     months = (
         "janvier", "février", "mars", "avril", "mai", "juin", "juillet", "août", "septembre", "octobre", "novembre", "décembre",
     )  # fmt: skip
-    month_pattern = r"(?i:janvier|février|mars|avril|mai|juin|juillet|août|septembre|octobre|novembre|décembre)"
-    weekdays = {}
     abbreviations = {
         "M.": "Monsieur", "Mme": "Madame", "Mlle": "Mademoiselle", "MM.": "Messieurs", "Dr": "Docteur", "Dr.": "Docteur",
         "etc.": "et cetera", "p. ex.": "par exemple", "p.ex.": "par exemple", "c.-à-d.": "c'est-à-dire", "env.": "environ",
@@ -86,6 +84,7 @@ class French(Language):
     versioned = r"(?:(?i:version)|Python|iOS|Android|Windows|macOS|Java)"
     year_after = r"(?i:en|depuis|année|an|de|dès|avant|après|jusqu'en)"
     day_mark = "er"
+    half = "demi"
     is_ = "est"
     measures = r"(?:tasse|heure|cuillère|bouteille|douzaine|kilo|litre|mètre|journée)\b"
     ordinal_pattern = r"(?<![\p{L}\p{N}.,])(?P<n>\d{1,3})(?P<end>ère|er|re|ème|e|nde|nd)(?![\p{L}\p{N}])"
@@ -121,13 +120,6 @@ class French(Language):
         if number == 1:
             return "première" if match["end"] in ("ère", "re", "e") else "premier"
         return {"nd": "second", "nde": "seconde"}.get(match["end"]) or self.numbers.integer(number, "ordinal")
-
-    def mixed(self, whole: str, top: int, bottom: int) -> str:
-        said = "demi" if (top, bottom) == (1, 2) else self.fraction(top, bottom, "")
-        return f"{self.numbers.words(whole)} et {said}"
-
-    def range(self, first: str, last: str, before: str) -> str:
-        return f"{first} à {last}"
 
     def telephone(self, group: str) -> str:
         return self.numbers.integer(int(group)) if len(group) == 2 and group[0] != "0" else self.numbers.digits(group)

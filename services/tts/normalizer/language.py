@@ -1,4 +1,4 @@
-"""What the rules need to know of a language: its words for signs, units and months, and how it says dates and amounts. Pure."""
+"""What the rules need to know about a language: its words for signs, units and months, and how it says dates and amounts. Pure."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
@@ -9,7 +9,7 @@ from services.tts.normalizer.numbers import NumberWords
 
 Match: TypeAlias = "regex.Match[str]"
 Say = Callable[[Match], str | None]
-"""Returns the words of a match; None: it is not what it seemed."""
+"""Returns the words of a match; None: the match is something else."""
 
 
 class Noun(NamedTuple):
@@ -37,12 +37,10 @@ class Language:
     magnitudes: Mapping[str, str]
     """The words for a thousand, a million and so on, by what is written: K, M, Mio."""
     not_magnitude = ""
-    """Regular expression after K or M that is no magnitude: "4K video"."""
+    """Regular expression of what follows a K or M that is not a magnitude: "4K video"."""
     units: Mapping[str, Noun]
     months: tuple[str, ...]
-    month_pattern: str
-    """Matches a month, also abbreviated; the first three letters tell which."""
-    weekdays: Mapping[str, str]
+    weekdays: Mapping[str, str] = {}
     """By abbreviation, without a full stop."""
     abbreviations: Mapping[str, str]
     """By what is written, with its full stop."""
@@ -54,6 +52,8 @@ class Language:
     """Words before the number of a version."""
     year_after: str
     """Words before a year."""
+    half = ""
+    """One half after a whole number; empty: as `fraction` says it."""
     month_first = False
     """11/05 is the fifth of November."""
     hour_pattern = "(?!)"
@@ -82,8 +82,13 @@ class Language:
     measures = "(?!)"
     """Nouns after a fraction that `fraction` says itself: "1/2 cup"."""
     counted_things = "(?!)"
-    """Words after a number that is no year."""
+    """Words after a number that is not a year."""
     full_weekdays = "(?!)"
+
+    @property
+    def month_pattern(self) -> str:
+        """Matches a month, also abbreviated; the first three letters tell which."""
+        return f"(?i:{'|'.join(self.months)})"
 
     def month(self, written: str) -> int:
         """Return the number of a month, from 1."""
@@ -143,7 +148,8 @@ class Language:
 
     def mixed(self, whole: str, top: int, bottom: int) -> str:
         """Return a number with a fraction: one and a half."""
-        return f"{self.numbers.words(whole)} {self.words['and']} {self.fraction(top, bottom, '')}"
+        said = self.half if self.half and (top, bottom) == (1, 2) else self.fraction(top, bottom, "")
+        return f"{self.numbers.words(whole)} {self.words['and']} {said}"
 
     def ordinal(self, match: Match) -> str | None:
         """Return the ordinal number that `ordinal_pattern` has found; None: that is not an ordinal number."""

@@ -20,7 +20,7 @@ def number_rules(code: str) -> RbnfEngine:
     """Return the number rules of a language.
 
     Raises:
-        ValueError: there are none.
+        ValueError: CLDR has no rules for the language.
     """
     return RbnfEngine.for_language(code)
 

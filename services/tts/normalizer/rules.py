@@ -8,11 +8,11 @@ import regex
 from services.tts.normalizer.language import Match, Say
 
 LEFT = r"(?<![\p{L}\p{N}_.,/:-])"
-"""Before a number or a word that stands alone."""
+"""Matches before a number or a word that stands alone."""
 RIGHT = r"(?![\p{L}\p{N}_])"
-"""After one."""
+"""Matches after such a number or word."""
 DASH = r"\s?[-\u2010-\u2015]\s?"
-"""Between the ends of a range."""
+"""Matches between the ends of a range."""
 _OPENERS = "([{\"'\u201c\u2018\u00ab\u00bf\u00a1"
 
 
@@ -64,7 +64,7 @@ def _unchanged(text: str) -> Span:
 
 
 def _apart(said: str, text: str, match: Match, *, spaced: bool) -> str:
-    """Return the words with spaces where the text has none. `spaced`: what was said before ends in one."""
+    """Return the words with spaces where the text lacks them. `spaced`: what was said before ends in one."""
     before, after = text[: match.start()][-1:], text[match.end() :][:1]
     if not said:
         return " " if before.isalnum() and after.isalnum() else ""

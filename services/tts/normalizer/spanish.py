@@ -2,7 +2,7 @@
 
 import regex
 
-from services.tts.normalizer.language import Currency, Language, Match, Noun, Say, table
+from services.tts.normalizer.language import Currency, Language, Match, Noun, table
 from services.tts.normalizer.numbers import NumberWords
 
 _CENTIMO, _CENTAVO = Noun("céntimo", "céntimos"), Noun("centavo", "centavos")
@@ -83,7 +83,6 @@ class Spanish(Language):
     month_pattern = (
         r"(?i:enero|febrero|marzo|abril|mayo|junio|julio|agosto|septiembre|setiembre|octubre|noviembre|diciembre)"
     )
-    weekdays = {}
     abbreviations = {
         "Sr.": "señor", "Sra.": "señora", "Srta.": "señorita", "Dr.": "doctor", "Dra.": "doctora", "Ud.": "usted", "Uds.": "ustedes",
         "etc.": "etcétera", "p. ej.": "por ejemplo", "p.ej.": "por ejemplo", "núm.": "número", "Núm.": "número", "tel.": "teléfono",
@@ -96,6 +95,7 @@ class Spanish(Language):
     year_after = r"(?i:en|desde|hasta|año|de|del)"
     not_version = r"(?!\d{1,3}(?:\.\d{3})+(?!\d))"
     of, of_year = "de", "del?"
+    half = "medio"
     is_ = "es"
     measures = r"(?:taza|hora|cucharada|cucharadita|botella|docena|kilo|litro|metro)\b"
     ordinal_pattern = r"(?<![\p{L}\p{N}.,])(?P<n>\d{1,3})\.?(?P<end>[ºªoa]|er|ra|ro|do|da)(?![\p{L}\p{N}])"
@@ -145,10 +145,6 @@ class Spanish(Language):
         said = f"{self.numbers.integer(top, 'before_noun')} {name if top == 1 else name + 's'}"
         return f"{said} de {noun}" if noun else said
 
-    def mixed(self, whole: str, top: int, bottom: int) -> str:
-        said = "medio" if (top, bottom) == (1, 2) else self.fraction(top, bottom, "")
-        return f"{self.numbers.words(whole)} y {said}"
-
     def ordinal(self, match: Match) -> str | None:
         said = self.numbers.integer(int(match["n"]), "ordinal")
         return (
@@ -162,6 +158,3 @@ class Spanish(Language):
     def range(self, first: str, last: str, before: str) -> str:
         of = "" if regex.search(r"\b(?:de|entre|desde)\s$", before) else "de "
         return f"{of}{first} a {last}"
-
-    def more_rules(self) -> list[tuple[str, Say]]:
-        return []

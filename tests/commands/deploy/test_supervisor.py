@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from deploy.local.process import describe_exit, start
-from deploy.local.supervisor import FAILED_AFTER, Policy, Service, ServiceSpec, StartFailed, Supervisor
+from deploy.local.supervised import FAILED_AFTER, Policy, Service, ServiceSpec
+from deploy.local.supervisor import StartFailed, Supervisor
 from tests.support.waiting import HANG_S
 
 QUICK = Policy(first_delay_s=0.01, longest_delay_s=0.05, grace_s=20, settle_s=0.0, probe_s=0.01, watch_s=0.01)
@@ -260,7 +261,8 @@ async def test_descendants_end_with_their_service() -> None:
 async def test_no_child_outlives_a_killed_supervisor() -> None:
     code = (
         "import asyncio, sys\n"
-        "from deploy.local.supervisor import ServiceSpec, Supervisor\n"
+        "from deploy.local.supervised import ServiceSpec\n"
+        "from deploy.local.supervisor import Supervisor\n"
         "class Reporter:\n"
         "    def say(self, text): print(text, flush=True)\n"
         "    def output(self, name, line): print(line, flush=True)\n"

@@ -58,7 +58,7 @@ def main() -> int:
 """
 
 BESIDE = "import pkgutil\n__path__ = pkgutil.extend_path(__path__, __name__)\n"
-"""Of a package of stand-ins: the modules that it does not have are the real ones, such as services.edge.access."""
+"""The beginning of a package of stand-ins: its other modules are the real ones, such as services.edge.access."""
 
 
 class Running:

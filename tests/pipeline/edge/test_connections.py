@@ -80,7 +80,7 @@ async def test_places_are_counted_when_sessions_start(server: System) -> None:
 
 def denied(gateway: Gateway, caller: Caller) -> str:
     try:
-        gateway._check_limit(caller)
+        gateway.connections.check(caller)
     except Denied as error:
         return f"{error.status} {error.code}"
     return ""
@@ -94,7 +94,7 @@ async def test_each_caller_has_limits_of_its_own() -> None:
     assert [denied(gateway, caller) for caller in (other, keyed)] == ["", ""]
     assert [denied(gateway, here) for _ in range(20)] == [""] * 20
     loop = asyncio.get_running_loop()
-    gateway._endings = {loop.create_future(): caller for caller in (other, other, keyed, *[here] * 9)}
+    gateway.connections._endings = {loop.create_future(): caller for caller in (other, other, keyed, *[here] * 9)}
     assert denied(gateway, other) == "429 too_many_sessions"
     assert denied(gateway, keyed) == "429 too_many_sessions"
     assert denied(gateway, here) == ""

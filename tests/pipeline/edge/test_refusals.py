@@ -62,7 +62,7 @@ async def test_each_reason_has_its_code(where: Settings) -> None:
         await gateway.admission.refresh(bus)
         assert gateway.refusal() is None
 
-        gateway.sessions.add("somebody")  # type: ignore[arg-type]
+        gateway.connections.sessions.add("somebody")  # type: ignore[arg-type]
         assert code_of(gateway) == "full"
         shutdown.request()
         assert code_of(gateway) == "stopping"

@@ -1,4 +1,4 @@
-"""What a start prepares: it downloads models, and chooses the profile classic where the profile light cannot be had."""
+"""What a start prepares: it downloads models, and chooses the profile classic where the profile light cannot run."""
 
 from pathlib import Path
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from deploy.local import console
 from deploy.local.console import LiveConsole
-from deploy.local.supervisor import Service, ServiceSpec
+from deploy.local.supervised import Service, ServiceSpec
 from deploy.local.waits import read_waits, report_waits
 from tests.support import virtual_time
 from tests.support.waiting import until

@@ -13,6 +13,7 @@ from services.edge.conversation.core import HANDLERS, Core
 from services.edge.conversation.inputs import Begin, Stamp, TimerFired
 from services.edge.conversation.playout import Playout
 from services.edge.conversation.reply import Reply, ReplySignal, ReplyState
+from services.edge.conversation.state import State
 from services.edge.conversation.state_table import as_markdown
 from services.edge.conversation.turn_machine import TurnSignal, TurnState, UserTurn
 from services.edge.gateway.abilities import Abilities
@@ -73,7 +74,7 @@ def test_every_frame_of_a_log_and_every_action_has_a_handler() -> None:
 
 
 def new_core() -> Core:
-    core = Core("session", lambda: Playout(RATE_HZ, 30), 0.0, deadline_s=20.0, shows_failures=True)
+    core = Core(State("session", lambda: Playout(RATE_HZ, 30), 0.0, deadline_s=20.0, shows_failures=True))
     core.on(Begin(SessionSettings()), AT)
     return core
 

@@ -12,6 +12,7 @@ from services.edge.conversation.core import Core
 from services.edge.conversation.inputs import Begin, GoOn, Restore, Stamp, Timer, TimerFired
 from services.edge.conversation.playout import Playout
 from services.edge.conversation.rebuild import Entry, Rebuild
+from services.edge.conversation.state import State
 from services.edge.gateway.journal import Journal
 from shared.protocol import frames as fr
 from shared.protocol.frames import Frame
@@ -40,7 +41,9 @@ class Edge:
     """A core with its timers, and all that its client gets."""
 
     def __init__(self) -> None:
-        self.core = Core("session", lambda: Playout(RATE_HZ, AHEAD_S), 0.0, deadline_s=1000.0, shows_failures=True)
+        self.core = Core(
+            State("session", lambda: Playout(RATE_HZ, AHEAD_S), 0.0, deadline_s=1000.0, shows_failures=True)
+        )
         self.timers: dict[tuple[Timer, int], float] = {}
         self.events: list[ev.Event] = []
         self.audio: dict[int, bytes] = {}

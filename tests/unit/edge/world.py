@@ -4,6 +4,7 @@ that plays what it is sent and checks it. There is no event loop: a case takes a
 import heapq
 import random
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -15,6 +16,7 @@ from services.edge.conversation.core import Core
 from services.edge.conversation.inputs import Begin, End, Stamp, Timer, TimerFired
 from services.edge.conversation.outcome import LINGERING
 from services.edge.conversation.playout import Playout
+from services.edge.conversation.state import State
 from shared.protocol import frames as fr
 from shared.protocol.frames import Frame
 from shared.protocol.prompt import SOUND, prompt, prompt_hash
@@ -37,9 +39,8 @@ class World:
         self.chance = random.Random(seed)
         self.now_s = 0.0
         self.client = CarefulClient(self, can_pause=can_pause)
-        self.core = Core(
-            "session", lambda: Playout(RATE, 2.0, keeps=not can_pause), 0.0, deadline_s=20.0, shows_failures=True
-        )
+        new_playout = partial(Playout, RATE, 2.0, keeps=not can_pause)
+        self.core = Core(State("session", new_playout, 0.0, deadline_s=20.0, shows_failures=True))
         self.closed = self.left = False
         self.outcomes: dict[int, list[str]] = {}
         self.committed: dict[int, fr.TurnCommitted] = {}

@@ -1,4 +1,4 @@
-"""What a model writes and nobody is to hear, wherever the deltas cut it."""
+"""What a model writes and nobody should hear, wherever the deltas cut it."""
 
 import json
 

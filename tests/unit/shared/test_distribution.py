@@ -51,6 +51,4 @@ def test_the_name_is_that_of_pyproject() -> None:
 def test_what_is_missing_is_named_with_the_command_that_installs_it() -> None:
     message = distribution.not_installed("The kokoro engine", "neural", "kokoro")
     assert message == "The kokoro engine is not installed (missing: kokoro). Run: make install PROFILE=neural"
-    assert distribution.not_installed("matplotlib", "bench") == (
-        "matplotlib is not installed. Run: make install EXTRAS=bench"
-    )
+    assert distribution.not_installed("jiwer", "bench") == ("jiwer is not installed. Run: make install EXTRAS=bench")

@@ -71,7 +71,7 @@ def monitor_router(gateway: Gateway) -> APIRouter:
             statuses={} if bus is None else gateway.admission.statuses(),
             broker=None if bus is None else gateway.admission.broker,
             turns=turns,
-            sessions=[(session.protocol, session.stats()) for session in gateway.sessions],
+            sessions=[(session.protocol, session.stats()) for session in gateway.connections.sessions],
             refusal=None if refusal is None else refusal.message,
             queue_age_limit_ms=gateway.settings.queue_age_limit_ms,
         )
@@ -96,7 +96,7 @@ def monitor_router(gateway: Gateway) -> APIRouter:
             return error_response(503, "unavailable", str(error), HEADERS)
         except BrokerRefused:  # a number in the id is too large
             return _bad_id(after)
-        here = next((one for one in gateway.sessions if one.id == session), None)
+        here = next((one for one in gateway.connections.sessions if one.id == session), None)
         if here is None and entries is None and not known and after == "-":
             return _unknown(session)
         content = gateway.settings.log_content

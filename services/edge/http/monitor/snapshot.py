@@ -15,7 +15,7 @@ from shared.settings import STAGES
 SLOW_MS = 800
 """A spoken turn with a later first audio is slow; the threshold of the SLO."""
 P95_TURNS = 20
-"""With fewer turns, a p95 is the slowest one by another name: the maximum is shown instead."""
+"""With fewer turns, the p95 is simply the slowest turn: the maximum is shown instead."""
 LONGEST_MS = 86_400_000
 """Marks beyond one day are invalid and left out: the difference of two huge floats may not be a number."""
 LATEST, SLOWEST, SESSIONS = 30, 10, 50

@@ -52,7 +52,7 @@ class SessionObject:
         holds for good.
 
         Raises:
-            BadField, Refused: `bound` is no part of a session; see `update`.
+            BadField, Refused: `bound` does not belong to a session; see `update`.
         """
         self._defaults = defaults
         self._routes = (CASCADE, OMNI) if hears else (CASCADE,)

@@ -1,6 +1,6 @@
 /** Computes the figures of the response times. Pure; timing.js draws them. */
 
-const P95_TURNS = 20; // with fewer turns a p95 is the slowest one by another name
+const P95_TURNS = 20; // with fewer turns the p95 is simply the slowest turn
 
 /** Milliseconds from the end of speech until the reply played (or was sent, if the page could not play it); null without audio. */
 export function total({ played, first_audio: firstAudio }) {
