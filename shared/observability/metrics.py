@@ -51,6 +51,11 @@ turn_reasons = Counter(
     "empty_reply, unknown_tool, max_output_tokens or content_filter.",
     ["outcome", "reason"],
 )
+apologies = Counter(
+    "parley_apologies_total",
+    "Failed turns of which the agent told the person, by sound: voice, or tone (nobody could speak the sentence beforehand).",
+    ["sound"],
+)
 barge_in = Histogram(
     "parley_barge_in_seconds",
     "Time from the first sample of speech in a reply to the message that silences the client. Only sessions that do so at once.",
@@ -238,6 +243,8 @@ def start_at_zero(stage: str) -> None:
         return
     for outcome in ("completed", "interrupted", "cancelled", "failed", "empty"):
         turns_total.labels(outcome)
+    for sound in ("voice", "tone"):
+        apologies.labels(sound)
     for reason in FAILURES:
         turn_reasons.labels("failed", reason)
     for reason in CUTS:

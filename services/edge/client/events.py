@@ -184,6 +184,8 @@ class Failed:
     code: str
     message: str
     turn: int = 0
+    in_reply: bool = False
+    """The turn gets a reply nevertheless, in which the agent says that it failed."""
 
 
 Event = (

@@ -52,7 +52,7 @@ def _became_audible(state: State, reply: Reply, at: Stamp) -> None:
     """Note the reply's first audio; report the timing of the turn, once for each turn."""
     reply.audible = True
     turn = state.turns.get(reply.turn)
-    if turn is None:
+    if turn is None or reply.failed:  # what is heard first may be the apology
         return
     for name, at_ms in reply.marks.items():
         turn.report.mark(name, at_ms)

@@ -16,10 +16,10 @@ def stage_failed(state: State, fact: StageFailed, at: Stamp) -> None:
         if turn is not None and turn.spoken and turn.awaits_words and fact.revision >= turn.revision:
             lost_words(state, turn, _gave_up(fact), at, code)
         return
-    if turn is not None and not turn.is_accepted:
-        replies.fail(state, fact.turn, fact.revision, code, at)  # it was prepared: it is made again if it is wanted
+    if turn is not None and (not turn.is_accepted or replies.is_made_again(state, fact.turn, fact.revision)):
+        replies.fail(state, fact.turn, fact.revision, code, at)
     elif fact.turn <= state.newest_turn and not _is_superseded(state, fact):
-        state.emit(ev.Failed(code, _gave_up(fact), fact.turn))
+        state.emit(ev.Failed(code, _gave_up(fact), fact.turn, state.speaks_failures))
         replies.fail(state, fact.turn, fact.revision, code, at)
 
 
@@ -36,8 +36,10 @@ def deadline_of_turn(state: State, turn: UserTurn, at: Stamp) -> None:
     if stage == "asr":
         lost_words(state, turn, message, at, TURN_DEADLINE)
         return
-    revision = turn.revision if reply is None else reply.revision
-    state.emit(ev.Failed(TURN_DEADLINE, message, turn.number))
+    revision = turn.revision
+    if reply is not None:
+        revision, reply.speculated = reply.revision, False  # it is too late to ask for another one
+    state.emit(ev.Failed(TURN_DEADLINE, message, turn.number, state.speaks_failures))
     replies.fail(state, turn.number, revision, TURN_DEADLINE, at)
     state.stop_workers(turn.number, revision + 1, only=True)
 
@@ -69,7 +71,8 @@ def lost_words(state: State, turn: UserTurn, message: str, at: Stamp, code: str 
             return
         case TurnState.AWAITING_TRANSCRIPT:
             _give_up(state, turn, code, at)
-    state.emit(ev.Failed(code, message, turn.number))
+    in_reply = state.speaks_failures and turn.state is TurnState.ACCEPTED and turn.wants_reply
+    state.emit(ev.Failed(code, message, turn.number, in_reply))
     replies.fail(state, turn.number, turn.revision, code, at)
     outcome.forget(state, turn)
     reply_requests.try_again(state, at)

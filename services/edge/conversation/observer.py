@@ -71,6 +71,8 @@ class Observer:
                 metrics.speculations.labels(tally.value).inc()
             case fx.Tally.RESUMED:
                 metrics.resumes.inc()
+            case fx.Tally.APOLOGY | fx.Tally.TONE:
+                metrics.apologies.labels(tally.value).inc()
             case fx.Tally.UNDERRUN:
                 metrics.underruns.labels(self._protocol).inc()
 

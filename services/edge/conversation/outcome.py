@@ -50,7 +50,12 @@ def _answer(
         )
     )
     forget(state, turn)
-    if outcome == "failed" and not heard_ms and not (state.shows_failures or state.has_reply):
+    if outcome in ("completed", "interrupted"):
+        state.failed_turns = 0
+    elif outcome == "failed":
+        state.failed_turns += 1
+    unheard = outcome == "failed" and not heard_ms
+    if unheard and not (state.shows_failures or state.speaks_failures or state.has_reply):
         state.do(state.idle.leave(state.settings, Leave(1011, "a turn has failed")))
 
 

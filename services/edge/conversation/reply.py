@@ -125,8 +125,26 @@ class Reply:
 
     def fail(self, why: str) -> None:
         """End the reply with what has arrived. `why`: one of `reasons.FAILURES`."""
+        received = self.playout.received_samples
+        words = self.heard_text(received) if received else ""
         self.failure = why
         self.playout.cease()
+        spoken = [text for index, text in sorted(self.sentences.items()) if index < self.playout.next_sentence]
+        if spoken:  # the last one may have broken off
+            spoken[-1] = words.removeprefix(" ".join(spoken[:-1])).strip()
+        elif self.sentences:  # nobody heard a word of it, however much was written
+            spoken = [""]
+        self.sentences = dict(enumerate(spoken))
+
+    def apologise(self, text: str, pcm: bytes = b"", rate_hz: int = 0, *, in_words: bool = True) -> None:
+        """Let a reply that failed end with this sentence. `pcm`: s16le mono; without it, it is only shown. `in_words`: the
+        text is what is heard."""
+        sent = self.text[: self.sent_chars]
+        self.text = f"{sent}{' ' if sent and not sent[-1].isspace() else ''}{text}"
+        if pcm:
+            if not self.voiced:
+                self.sentences[self.playout.next_sentence] = text if in_words else ""
+            self.playout.append(pcm, rate_hz)
 
     @property
     def failed(self) -> bool:
@@ -169,7 +187,7 @@ class Reply:
             return self.text
         texts = [text for _, text in sorted(self.sentences.items())]
         words = heard_text(texts, self.playout.sentences(), heard, self.playout.received_samples)
-        return self.text if self.fully_received and words == " ".join(texts) else words
+        return self.text if self.fully_received and not self.failed and words == " ".join(texts) else words
 
     def unheard_text(self, heard: int) -> str:
         """The text that was sent to the client and is not in the first `heard` samples."""
