@@ -4,12 +4,12 @@ import asyncio
 import os
 import signal
 
-import httpx
 import pytest
 
 from tests.support.caller import calling
-from tests.support.system import SCRIPTED, System, running_system
-from tests.support.waiting import HANG_S, until
+from tests.support.edges import until_healthy
+from tests.support.system import SCRIPTED, running_system
+from tests.support.waiting import until
 
 HUNG_S = 3.0
 
@@ -26,7 +26,7 @@ async def test_a_process_that_stands_still_is_replaced(name: str) -> None:
         os.kill(hung, signal.SIGSTOP)
         await until(lambda: system.pids.get(name, hung) != hung)
         assert f"{name} has not answered for {HUNG_S:g} s; killing it" in system.journal.events
-        await healthy(system)
+        await until_healthy(system.url)
         async with calling(system.url) as caller:
             await caller.send("text_input", text="two")
             await caller.until("reply_done", status="completed")
@@ -42,14 +42,3 @@ async def test_the_turn_of_a_worker_that_stands_still_is_answered_by_its_success
         await caller.send("text_input", text="two")
         await caller.until("reply_done", turn=2, status="completed")
         assert f"tts has not answered for {HUNG_S:g} s; killing it" in system.journal.events
-
-
-async def healthy(system: System) -> None:
-    async with asyncio.timeout(HANG_S), httpx.AsyncClient(base_url=system.url, trust_env=False) as client:
-        while True:
-            try:
-                if (await client.get("/health")).status_code == httpx.codes.OK:
-                    return
-            except httpx.HTTPError:
-                pass
-            await asyncio.sleep(0.1)
