@@ -52,7 +52,7 @@ def held_system(folder: Path) -> Iterator[System]:
 
 
 class Held:
-    """A session that is brought to a state of its turn and stays there."""
+    """A session that is stays in one state of its turn."""
 
     language: str
     holds: tuple[str, ...] = ()

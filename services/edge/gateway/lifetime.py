@@ -79,10 +79,11 @@ async def until_closed(
 
 async def _resume(session: Session, wish: act.Resume, bus: Bus) -> None:
     """Go on with the session of another connection, if it is still there."""
-    saved = None
+    saved, line = None, session.line
+    assert line is not None  # noqa: S101 - its client has asked for it
     with suppress(TimeoutError, BrokerGone):
         async with asyncio.timeout(RESUME_S):
-            saved = await take_session(bus, wish, session.line, session.protocol, session.rate_hz)
+            saved = await take_session(bus, wish, line.name, session.protocol, line.resumes_at_hz)
     if saved is None:
         log.info("session not resumed: it is gone")
         session.begin_anew(wish)
