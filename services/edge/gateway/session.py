@@ -22,6 +22,7 @@ from services.edge.conversation.observer import EngineOf, Observer
 from services.edge.conversation.playout import Playout
 from services.edge.gateway.abilities import Abilities, Unable
 from services.edge.gateway.audio_input import AudioInput
+from services.edge.gateway.broker_watch import BrokerWatch
 from services.edge.gateway.limits import TokenBucket
 from services.edge.gateway.line import Line
 from services.edge.gateway.resume import START, SavedSession
@@ -43,10 +44,6 @@ log = structlog.get_logger()
 ASKS_PER_S, ASKS_BURST = 4.0, 16.0
 """Typed turns, requested replies and changes of settings that one client may send: each is work for the workers. A person needs
 one a second; more than that would only wait, and delay what others say."""
-REFUSING_S = 2.0
-"""The client is warned when the broker has taken nothing for this long."""
-REFUSING_LONGEST_S = 30.0
-"""The session is closed when the broker has taken nothing for this long."""
 
 ResumeCallback = Callable[[act.Resume], None]
 Send = Callable[[str | bytes], bool]
@@ -96,44 +93,30 @@ class Session:
         self._subscription: Subscription | None = None
         self._counted_s = 0.0  # seconds of audio that the metrics know of
         self._opened = False
-        self._warned_of_refusing = False
+        self._broker_watch = BrokerWatch(bus, self.notify, close)
         resumable = codec.resumable if settings.resume_s > 0 else None
         self.line = None if resumable is None else Line(bus, resumable)
         """None: the session cannot be resumed."""
         self._identify(secrets.token_hex(16))  # an argument of `parley turns`: it must not begin with a dash
 
-    def _identify(self, id_: str) -> None:
+    def _identify(self, session: str) -> None:
         """This is the session from now on."""
-        bus, codec, settings, protocol, engine_of = (
-            self._bus,
-            self._codec,
-            self._settings,
-            self.protocol,
-            self._engine_of,
-        )
-        self.id = id_
-        self._channel: Channel = bus.channel("edge", id_)
+        bus, codec, settings = self._bus, self._codec, self._settings
+        self.id = session
+        self._channel: Channel = bus.channel("edge", session)
         self._audio_input = AudioInput(bus, self._channel, codec, self.notify, self._close)
+        observer = Observer(
+            bus, session, self.protocol, lambda: codec.rate_hz, self._audio_input.age_s, self._engine_of,
+            content=settings.log_content,
+        )  # fmt: skip
+
+        def new_playout() -> Playout:  # the rate is known only once there is audio
+            return Playout(codec.rate_hz, settings.reply_ahead_s, keeps=not codec.can_pause)
+
         self.conversation = Conversation(
-            bus,
-            self._channel,
-            self.id,
-            Observer(
-                bus,
-                self.id,
-                protocol,
-                lambda: codec.rate_hz,
-                self._audio_input.age_s,
-                engine_of,
-                content=settings.log_content,
-            ),
-            # the rate is known only once there is audio
-            lambda: Playout(codec.rate_hz, settings.reply_ahead_s, keeps=not codec.can_pause),
-            self._emit,
-            self._close,
-            deadline_s=settings.turn_deadline_s,
-            shows_failures=codec.shows_failures,
-        )
+            bus, self._channel, session, observer, new_playout, self._emit, self._close,
+            deadline_s=settings.turn_deadline_s, shows_failures=codec.shows_failures,
+        )  # fmt: skip
 
     # -- the client's side ------------------------------------------------------------------------
 
@@ -255,7 +238,7 @@ class Session:
         """Prolong the life of the session's keys, and check that the broker has them. Called regularly."""
         if self.started:
             self._bus.check_alive(self.id, self._on_state)
-            self._check_refusing()
+            self._broker_watch.look()
             self._count_audio()
 
     def _on_state(self, state: SessionState) -> None:
@@ -267,15 +250,6 @@ class Session:
             log.warning("session without a vad worker", session=self.id)
             self._bus.request_listener(fr.SessionStarted(self.id, self.settings))
 
-    def _check_refusing(self) -> None:
-        """Warn the client once, when nothing that it says reaches the workers; close the session when that lasts."""
-        refusing_s = self._bus.refusing_s
-        if refusing_s > REFUSING_LONGEST_S:
-            self._close(1012, "the broker is full")
-        elif refusing_s > REFUSING_S and not self._warned_of_refusing:
-            self.notify("broker_full", "the broker takes no data at the moment: what you say is lost")
-        self._warned_of_refusing = refusing_s > REFUSING_S
-
     def _count_audio(self) -> None:
         counted_s, self._counted_s = self._counted_s, self._audio_input.received_s
         metrics.audio_seconds.labels("in", self.protocol).inc(self._counted_s - counted_s)
@@ -283,9 +257,8 @@ class Session:
     def end(self, reason: str) -> None:
         """End the session: the client has disconnected, or is disconnected now."""
         self._unsubscribe()
-        if (
-            self.line is not None and self.line.is_taken
-        ):  # what is said in the session, and who works for it, is the other connection's
+        if self.line is not None and self.line.is_taken:
+            # What is said in the session, and who works for it, is the other connection's.
             self.conversation.suspend()
             self.started = False
             return
