@@ -15,6 +15,7 @@ from services.edge.conversation.core import Core
 from services.edge.conversation.inputs import Begin, GoOn, Restore, Stamp, Timer, TimerFired
 from services.edge.conversation.playout import Playout
 from services.edge.conversation.rebuild import Rebuild
+from services.edge.conversation.state import State
 from services.edge.gateway.line import Line
 from services.edge.gateway.resume import SavedSession
 from services.edge.protocols.realtime.resumable import ResumableCodec, Resume
@@ -66,7 +67,7 @@ class Edge:
         self.broker = broker
         self.codec = ResumableCodec(SETTINGS, "parley", lambda prefix: f"{prefix}_1", resume=resume)
         self.core = Core(
-            "session", lambda: Playout(24_000, AHEAD_S, keeps=True), 0.0, deadline_s=1000.0, shows_failures=True
+            State("session", lambda: Playout(24_000, AHEAD_S, keeps=True), 0.0, deadline_s=1000.0, shows_failures=True)
         )
         self.line = Line(broker, self.codec)  # type: ignore[arg-type]
         self.timers: dict[tuple[Timer, int], float] = {}

@@ -199,6 +199,7 @@ WITH_SECRETS = (
     fr.SpeechStarted("s", 1, 0, 0, 16_000, "0-0", "en", True, SECRET),
     fr.TurnCommitted(1, 0, 0, 8000, 16_000, 5, OPTIONS),
     fr.TranscriptPartial(1, 0, SECRET),
+    fr.PauseTranscribed(1, 0, SECRET),
     fr.TranscriptFinal("s", 1, 2, SECRET, OPTIONS),
     fr.TurnAudioReady("s", 1, 0, "0-0", 0, 16_000, OPTIONS),
     fr.ReplyDelta(1, 0, 3, SECRET),
@@ -208,6 +209,7 @@ WITH_SECRETS = (
     fr.VoiceChunk(1, 0, 0, 0, 24_000, SECRET.encode() * 100, (Word(SECRET, 0, 10),)),
     fr.History(()),
     fr.MessageReceived(1, SECRET),
+    fr.Summary(SECRET, 4, (1, 2, 3, 4), (1, 2, 3, 4)),
 )
 
 
@@ -226,6 +228,7 @@ def test_every_frame_with_a_text_is_tested() -> None:
     """A new text is masked by default; this test asks for a case in WITH_SECRETS."""
     harmless = {
         fr.SessionEnded, fr.SessionResumed, fr.TurnDiscarded, fr.TurnInterrupted, fr.StageFailed, fr.EventSent, fr.ResumePoint,
+        fr.SummaryRequested,
     }  # fmt: skip
     with_text = {
         kind for kind in fr.FRAMES for field in fields(kind)  # type: ignore[arg-type]
@@ -235,21 +238,24 @@ def test_every_frame_with_a_text_is_tested() -> None:
 
 
 def test_texts_are_shown_if_content_may_be_logged() -> None:
-    rows = log_rows(b"5-0", [*entry(*WITH_SECRETS[5:7]), b"n", b"3"], content=True)
+    texts = (fr.TranscriptPartial(1, 0, SECRET), fr.TranscriptFinal("s", 1, 2, SECRET, OPTIONS))
+    rows = log_rows(b"5-0", [*entry(*texts), b"n", b"3"], content=True)
     assert [row["fields"]["text"] for row in rows] == [SECRET, SECRET]
     assert [(row["turn"], row["revision"], row["fence"], row["number"]) for row in rows] == [(1, 0, 3, 0), (1, 2, 3, 1)]
 
 
 def test_lengths_and_offsets_have_units() -> None:
-    assert frame_fields(WITH_SECRETS[4], content=False) == {"start": "0.00 s", "end": "0.50 s", "decided_at": "1.00 s"}
-    chunk = frame_fields(WITH_SECRETS[12], content=False)
-    assert chunk["length"] == f"{len(SECRET) * 100 // 2 / 24_000:.2f} s"
+    committed = fr.TurnCommitted(1, 0, 0, 8000, 16_000, 5, OPTIONS)
+    assert frame_fields(committed, content=False) == {"start": "0.00 s", "end": "0.50 s", "decided_at": "1.00 s"}
+    spoken = fr.VoiceChunk(1, 0, 0, 0, 24_000, bytes(4800), ())
+    assert frame_fields(spoken, content=False)["length"] == "0.10 s"
     assert frame_fields(fr.VoiceChunk(1, 0, 0, 0, 0, b"", ()), content=False)["length"] == "0 samples"
     played = {"heard": "0.50 s", "total": "1.00 s"}
     assert frame_fields(fr.PlayedOut(1, 0, 12_000, 24_000, 24_000), content=False) == played
-    assert frame_fields(WITH_SECRETS[10], content=False) == {"call": "weather"}
+    called = fr.ToolCalled(1, 0, ToolCall("c", "weather", "{}"))
+    assert frame_fields(called, content=False) == {"call": "weather"}
     traced = fr.TranscriptFinal("s", 1, 0, "hi", OPTIONS, trace="00-a-b-01")
-    assert frame_fields(traced, content=False) == {"text": "2 characters", "trace": "00-a-b-01"}
+    assert frame_fields(traced, content=False) == {"text": "2 characters", "trace": "00-a-b-01", "murmur": False}
 
 
 @pytest.mark.parametrize(
