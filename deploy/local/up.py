@@ -25,6 +25,7 @@ from deploy.local.standby import Standby, service_argv
 from deploy.local.supervised import Policy, ServiceSpec
 from deploy.local.supervisor import StartFailed, Supervisor
 from deploy.local.waits import read_waits, report_waits
+from shared.bus.address import tls_options
 from shared.bus.connection import BrokerRefused
 from shared.bus.versions import eviction_problem
 from shared.settings import STAGES, Settings
@@ -158,14 +159,14 @@ async def _open_broker(
 
     Raises:
         BrokerError: there is no broker that is new enough.
-        BrokerRefused: the URL or a file of TLS cannot be used.
     """
     if settings.redis_url is not None:
-        server = (await broker.server_of(settings)).require()
-        console.say(f"broker: {server} at {broker.shown_url(settings)}")
+        url = settings.redis_url.get_secret_value()
+        server = (await broker.url_version(url, **tls_options(settings))).require()
+        console.say(f"broker: {server} at {broker.without_password(url)}")
         if problem := eviction_problem(server.eviction_policy):
             console.say(f"warning: {problem}")
-        yield Broker(settings.redis_url.get_secret_value())
+        yield Broker(url)
         return
     program = await broker.find_program(environ.get("PATH"), lambda reason: console.say(f"cannot use {reason}"))
     with broker.private_folder() as folder:

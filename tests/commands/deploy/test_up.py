@@ -214,7 +214,7 @@ def test_a_port_in_use_is_reported_before_anything_starts(place: Path) -> None:
 def test_an_unreachable_broker_is_reported_before_anything_starts(place: Path) -> None:
     with running(place, PARLEY_REDIS_URL="redis://:geheim@127.0.0.1:1") as parley:
         assert parley.read_all() == 1
-    assert parley.text.startswith("no broker at 127.0.0.1:1")
+    assert parley.text.startswith("no broker answers at redis://***@127.0.0.1:1")
     assert parley.pids() == []
 
 
