@@ -18,7 +18,7 @@ class Shortening:
 
     turns: int = 0
     characters: int = 0
-    """Characters of the results of tools."""
+    """How much of the results of tools is missing."""
     refusals: int = 0
     """How often an endpoint refused a longer prompt before."""
 

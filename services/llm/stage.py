@@ -105,10 +105,10 @@ class LlmStage:
         )
         rate_hz = 0 if is_unvoiced(job, earlier) else self._voice_hz(job, settings)
         prompted = prompt_hash(settings, job.options, messages)
-        describe_request(work, messages, voiced=bool(rate_hz))
         work.publish(ReplyStarted(job.turn, job.revision, prompted, bool(rate_hz)), urgent=False)
         if self._summaries is not None:  # no part of the hash: the conversation is the same
             messages = await self._summaries.put_into(messages, work)
+        describe_request(work, messages, voiced=bool(rate_hz))
         if audio:
             messages.pop()  # the placeholder for the audio
         reply = Reply(work, job, settings, self._first_words, rate_hz)

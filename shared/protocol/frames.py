@@ -214,6 +214,8 @@ class TranscriptFinal(Frame):
     text: str
     options: ReplyOptions
     trace: str = ""
+    murmur: bool = False
+    """It sounds like a murmur of somebody who listens: said into a reply, it does not take the floor."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Read the stream of one reply from an endpoint: deltas, tool calls and usage, without what nobody should hear."""
+"""Read the stream of one reply from an endpoint: deltas, tool calls and usage, without hidden text."""
 
 import asyncio
 from collections.abc import AsyncGenerator
