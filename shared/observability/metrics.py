@@ -54,7 +54,7 @@ turn_reasons = Counter(
 )
 apologies = Counter(
     "parley_apologies_total",
-    "Failed turns of which the agent told the person, by sound: voice, or tone (nobody could speak the sentence beforehand).",
+    "Failed turns that the agent reported to the person, by sound: voice, or tone (nobody could speak the sentence beforehand).",
     ["sound"],
 )
 barge_in = Histogram(

@@ -62,6 +62,10 @@ class Page:
         self.driver.get(f"{url}/{query}")
         self.until("return window.parley?.loaded")
 
+    def inject(self, script: str) -> None:
+        """Run a script in each page that is opened from now on, before the scripts of the page."""
+        self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+
     def run(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)
 

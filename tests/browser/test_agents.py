@@ -40,7 +40,7 @@ ANSWERS = """
 
 def answers(page: Any, agents: dict[str, Any], status: int = 200) -> None:
     script = ANSWERS.replace("AGENTS", json.dumps(agents)).replace("STATUS", str(status))
-    page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+    page.inject(script)
 
 
 def test_an_agent_is_chosen_and_remembered(parley_server: Server, browser: Callable[..., Any]) -> None:

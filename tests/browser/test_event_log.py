@@ -20,7 +20,7 @@ KINDS = "[...document.querySelectorAll('#events .kind')].map((kind) => kind.text
 
 def test_a_developer_reads_the_messages(parley_server: Server, browser: Callable[..., Any], tmp_path: Path) -> None:
     with browser() as page:
-        page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP_BLOBS})
+        page.inject(KEEP_BLOBS)
         page.look(1280, 900)
         page.open(parley_server.url)
         page.click("orb")

@@ -36,7 +36,7 @@ def press(page: Any, banner: str, label: str) -> None:
 
 def test_the_countdown_counts_and_can_be_cut_short(parley_server: Server, browser: Callable[..., Any]) -> None:
     with browser() as page:
-        page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": REFUSE})
+        page.inject(REFUSE)
         page.look(1280, 800)
         page.open(parley_server.url)
         page.type("hello there")
@@ -52,7 +52,7 @@ def test_the_countdown_counts_and_can_be_cut_short(parley_server: Server, browse
 
 def test_a_reply_goes_on_after_a_lost_connection(parley_server: Server, browser: Callable[..., Any]) -> None:
     with browser() as page:
-        page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP_SOCKETS})
+        page.inject(KEEP_SOCKETS)
         page.open(parley_server.url)
         page.type("hello there")
         page.until("return received > 0")
@@ -70,7 +70,7 @@ def test_a_reply_goes_on_after_a_lost_connection(parley_server: Server, browser:
 
 def test_a_new_session_knows_what_was_said(parley_server: Server, browser: Callable[..., Any]) -> None:
     with browser() as page:
-        page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP_SOCKETS})
+        page.inject(KEEP_SOCKETS)
         page.open(parley_server.url)
         page.type("My name is Ada.")
         page.until("return parley.turns[0]?.status === 'completed' && parley.state === 'ready'")
@@ -86,7 +86,7 @@ def test_a_new_session_knows_what_was_said(parley_server: Server, browser: Calla
 
 def test_a_cleared_conversation_can_be_brought_back(parley_server: Server, browser: Callable[..., Any]) -> None:
     with browser() as page:
-        page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP_SOCKETS})
+        page.inject(KEEP_SOCKETS)
         page.look(1280, 800)
         page.open(parley_server.url)
         page.type("My name is Ada.")

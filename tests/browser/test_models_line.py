@@ -32,7 +32,7 @@ def test_a_server_that_is_starting_names_its_models_later(parley_server: Server,
         };
     """
     with browser() as page:
-        page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": later})
+        page.inject(later)
         page.open(parley_server.url)
         page.until("return document.getElementById('models').textContent.includes('scripted')")
         assert not page.run("return document.getElementById('limits').checkVisibility()")

@@ -99,7 +99,7 @@ def test_a_browser_that_ignores_the_requested_sample_rate(
         };
     """
     with browser(speech_wav("hello there", 1.5, 3.0)) as page:
-        page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": own_rate})
+        page.inject(own_rate)
         page.open(parley_server.url, "?autostart=1&raw=1")
         page.until("return parley.turns.find((turn) => turn.user && turn.marks.played)")
         page.until("return parley.events.includes('reply_done') && parley.state === 'listening'")
@@ -157,7 +157,7 @@ def test_escape_stops_the_reply(talkative_server: Server, browser: Callable[...,
 
 def test_a_paused_reply_resumes_at_the_next_sample(parley_server: Server, browser: Callable[..., Any]) -> None:
     with browser() as page:
-        page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP_SOCKETS})
+        page.inject(KEEP_SOCKETS)
         page.open(parley_server.url)
         page.type("hello there")
         page.until("return parley.state === 'speaking'")
@@ -178,7 +178,7 @@ def test_a_paused_reply_resumes_at_the_next_sample(parley_server: Server, browse
 
 def test_unheard_text_is_struck_out(talkative_server: Server, browser: Callable[..., Any]) -> None:
     with browser() as page:
-        page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP_SOCKETS})
+        page.inject(KEEP_SOCKETS)
         page.open(talkative_server.url)
         page.type("hello there")
         page.until("return parley.state === 'speaking'")
@@ -195,7 +195,7 @@ def test_the_space_bar_is_the_push_to_talk_key(
     parley_server: Server, speech_wav: SpeechWav, browser: Callable[..., Any]
 ) -> None:
     with browser(speech_wav("hello there", 0.0, 0.2), loop=True) as page:
-        page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP_SOCKETS})
+        page.inject(KEEP_SOCKETS)
         page.open(parley_server.url, "?raw=1")
         page.click("open-settings")
         page.driver.find_element(By.NAME, "detect_turns").click()
@@ -223,7 +223,7 @@ def test_a_lost_connection_is_reconnected(parley_server: Server, browser: Callab
         window.WebSocket = class extends WebSocket { constructor(url) { super(url); window.sockets.push(this); } };
     """
     with browser() as page:
-        page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": keep_sockets})
+        page.inject(keep_sockets)
         page.open(parley_server.url)
         page.type("hello there")
         page.until("return parley.turns[0]?.marks.played")
@@ -264,7 +264,7 @@ def test_settings_are_kept_and_sent_with_the_next_conversation(
         WebSocket.prototype.send = function (data) { window.sent.push(data); send.call(this, data); };
     """
     with browser() as page:
-        page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": keep_sent})
+        page.inject(keep_sent)
         page.open(parley_server.url)
         page.click("open-settings")
         page.run(

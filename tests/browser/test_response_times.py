@@ -53,7 +53,7 @@ def test_the_first_reply_of_a_fresh_load_is_timed_truly(talkative_server: Server
     """The audio has only just been started then, and its clock is not the page's. The server's own mark is computed from
     the page's reports of what was heard; the reply is long enough for several of them."""
     with chromium(tmp_path) as page:
-        page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": NOTE_TIMES})
+        page.inject(NOTE_TIMES)
         for _ in range(LOADS):
             page.open(talkative_server.url)
             page.type("hello there")
@@ -84,7 +84,7 @@ def test_bars_overlap_on_one_axis_and_only_spoken_turns_count(
     parley_server: Server, browser: Callable[..., Any]
 ) -> None:
     with browser() as page:
-        page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP_SOCKETS})
+        page.inject(KEEP_SOCKETS)
         page.look(1280, 900)
         page.open(parley_server.url, "?autostart=1")
         page.until("return parley.state === 'listening'")

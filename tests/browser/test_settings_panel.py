@@ -59,7 +59,7 @@ def test_a_setting_that_is_gone_is_named_and_what_was_typed_is_answered(
             page.open(classic_server.url)
             page.run(KEEP, {"voice": "af_heart", "speed": 1.5})
             if starting:
-                page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": no_voices})
+                page.inject(no_voices)
             page.open(classic_server.url)
             page.type("hello there")
             page.until("return parley.turns[0]?.marks.played")
@@ -80,7 +80,7 @@ def test_settings_travel_in_a_link(classic_server: Server, browser: Callable[...
         assert link == f"{classic_server.url}/#agent=assistant&instructions=Be+brief+%26+kind.&voice=en-gb"
         page.run("localStorage.clear()")
 
-        page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP_SOCKETS})
+        page.inject(KEEP_SOCKETS)
         page.driver.get("about:blank")
         page.driver.get(f"{link}&speed=99&no_such=1&endpoint_ms=abc")
         page.until("return window.parley && !document.getElementById('notice').hidden")
@@ -116,7 +116,7 @@ def test_devices_volume_and_theme_apply_at_once(parley_server: Server, browser: 
         navigator.mediaDevices.getUserMedia = (wish) => (asked.push(wish.audio.deviceId?.ideal ?? ""), open(wish));
     """
     with browser() as page:
-        page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": asked})
+        page.inject(asked)
         page.open(parley_server.url)
         page.click("orb")
         page.until("return parley.state === 'listening'")
@@ -141,7 +141,7 @@ def test_devices_volume_and_theme_apply_at_once(parley_server: Server, browser: 
 
 def test_saved_settings_do_not_end_the_conversation(parley_server: Server, browser: Callable[..., Any]) -> None:
     with browser() as page:
-        page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP_SOCKETS})
+        page.inject(KEEP_SOCKETS)
         page.open(parley_server.url)
         page.type("My name is Ada.")
         page.until("return parley.turns[0]?.status === 'completed' && parley.state === 'ready'")

@@ -15,7 +15,7 @@ def test_a_button_is_held_to_talk_on_a_phone(
     parley_server: Server, speech_wav: SpeechWav, browser: Callable[..., Any]
 ) -> None:
     with browser(speech_wav("hello there", 0.0, 0.2), loop=True) as page:
-        page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP_SOCKETS})
+        page.inject(KEEP_SOCKETS)
         page.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
         page.look(390, 844)
         page.open(parley_server.url)

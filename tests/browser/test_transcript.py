@@ -80,7 +80,7 @@ def test_the_view_follows_the_voice_until_the_person_scrolls(
     """
     for width, height in ((1280, 800), (390, 844)):
         with browser() as page:
-            page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP_SOCKETS})
+            page.inject(KEEP_SOCKETS)
             page.look(width, height)
             page.open(talkative_server.url)
             page.type("hello there")
@@ -129,7 +129,7 @@ def test_the_conversation_can_be_saved(
     parley_server: Server, speech_wav: Callable[..., Path], browser: Callable[..., Any]
 ) -> None:
     with browser(speech_wav("hello there", 1.5, 3.0)) as page:
-        page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": SAVED})
+        page.inject(SAVED)
         page.open(parley_server.url, "?raw=1")
         page.click("open-keep")
         assert not page.driver.find_element("id", "save-text").is_enabled()

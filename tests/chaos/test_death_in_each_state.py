@@ -21,7 +21,7 @@ from tests.support.system import SCRIPTED, System
 from tests.support.waiting import HANG_S
 
 SENTENCES, SAMPLES, SLICE = 2, 16_000, 3_200
-"""Of a reply; of a sentence; of a slice of it."""
+"""Sentences of a reply; samples of a sentence, and of a slice of it."""
 TEXT = "The first sentence is here. The second sentence follows it."
 HELD = {
     **SCRIPTED,

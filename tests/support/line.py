@@ -33,7 +33,7 @@ class SpokenBefore(ApologyVoice):
     """Has a recording of every sentence."""
 
     def __init__(self, seconds: float) -> None:
-        """`seconds`: its length; 0: there is none."""
+        """`seconds`: its length; 0: no audio."""
         super().__init__()
         self._samples = round(SECOND * seconds)
 

@@ -16,7 +16,7 @@ class Journal(Protocol):
     """The numbers of the events that a client was sent, and which of them it has received. From 1, within the session."""
 
     number: int
-    """Of the last event that was sent, or message that was received."""
+    """Number of the last event that was sent, or message that was received."""
     is_rebuilding: bool
     """The events of an earlier connection are made again. The client has all audio among them."""
 
@@ -77,7 +77,7 @@ class Codec(Protocol):
     largest_message: int
     """In bytes or characters; a larger message closes the connection."""
     shows_failures: bool
-    """The client is told of a turn that failed; else the agent says so, or says goodbye: see `apologies`."""
+    """The client gets an error for a turn that failed; else the agent says so, or says goodbye: see `apologies`."""
     can_pause: bool
     """The client keeps queued audio on a `Pause` and plays it on a `Resume`; else the session sends it again."""
 

@@ -104,7 +104,7 @@ class ReplyEnded:
     calls: tuple[ToolCall, ...] = ()
     """Tool calls that the client runs now and answers with one `SetHistory` each. Their ids are unique."""
     reason: str = ""
-    """Of a reply that failed: why, one of `reasons.FAILURES`. Of a completed one: why its text ends early, one of
+    """Why the reply failed, one of `reasons.FAILURES`; why the text of a completed one ends early, one of
     `reasons.CUTS`; empty: it does not."""
 
 

@@ -1,6 +1,6 @@
-"""A reply that has failed: it ends with the apology, where the person is to hear of it. Pure.
+"""A reply that has failed: it ends with the apology, if the person should hear it. Pure.
 
-The audio was made beforehand (`gateway.apology_voice`), because the voice may be what has failed. Where there is none, a tone
+The audio was made beforehand (`gateway.apology_voice`), because the voice may be what has failed. Without such audio, a tone
 says that something is wrong.
 """
 

@@ -86,7 +86,7 @@ class State:
 
     @property
     def fails_too_often(self) -> bool:
-        """The turn that fails now is one too many for a client that is not told of failures."""
+        """The turn that fails now is one too many for a client that does not show failures."""
         limit = self.settings.failure_limit
         return not self.shows_failures and 0 < limit <= self.failed_turns + 1
 

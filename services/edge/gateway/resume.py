@@ -43,7 +43,7 @@ class SavedSession:
     cursor: str
     """Id of the last of them, or of the point."""
     journal: list[Entry]
-    """Of the stream of events: the newest that the client was sent, and what it sent."""
+    """The newest entries of the stream of events: what the client was sent, and what it sent."""
     input_samples: int
     """Position at which the microphone goes on. The time without it counts as silence."""
 

@@ -109,7 +109,7 @@ class OpenAIModel:
                     raise
                 log.warning("endpoint failed", endpoint=chat.url, reason=str(error))
             except EndpointFailed as error:
-                filtered = error.code == CONTENT_FILTER  # of the request itself: it is no fault of its form
+                filtered = error.code == CONTENT_FILTER  # because of its content, not of its form
                 if error.status in BAD_REQUEST and not filtered:
                     raise ValueError(str(error)) from error
                 if not error.transient:

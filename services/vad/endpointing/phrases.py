@@ -75,7 +75,7 @@ class Phrases:
 
 
 def phrases_of(language: str) -> Phrases | None:
-    """Return the words of a language, given as a BCP 47 tag; None: there are none."""
+    """Return the words of a language, given as a BCP 47 tag; None if no words are known."""
     subtag = language.lower().replace("_", "-").partition("-")[0]
     return _load(subtag) if subtag in LANGUAGES else None
 

@@ -57,9 +57,6 @@ def main() -> int:
     return 0
 """
 
-BESIDE = "import pkgutil\n__path__ = pkgutil.extend_path(__path__, __name__)\n"
-"""The beginning of a package of stand-ins: its other modules are the real ones, such as services.edge.access."""
-
 
 class Running:
     """A running `parley up`, and its output so far."""

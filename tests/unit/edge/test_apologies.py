@@ -117,7 +117,7 @@ async def check_who_hears(shows_failures: bool, wanted: str, seconds: float) -> 
         await asyncio.sleep(3)
     assert heard(line) == seconds * len(ended(line))
     assert {one.in_reply for one in line.of(ev.Failed)} == {bool(seconds)}
-    assert (line.closed is None) == shows_failures  # a client that is told decides when it has had enough
+    assert (line.closed is None) == shows_failures  # a client that shows failures decides itself when to leave
 
 
 @on_a_line

@@ -19,11 +19,11 @@ class Place(NamedTuple):
     """What a client has received."""
 
     number: int = 0
-    """Of the last event."""
+    """Number of the last event."""
     turn: int = 0
-    """Of the newest reply; 0: none."""
+    """Turn of the newest reply; 0: no reply yet."""
     samples: int = 0
-    """Of that reply's audio, at the session's rate."""
+    """Samples of that reply's audio, at the session's rate."""
 
     @property
     def event_id(self) -> str:

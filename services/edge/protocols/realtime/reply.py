@@ -56,7 +56,7 @@ class Reply:
     session: SessionObject
     conversation: Conversation
     number: int
-    """Of the response, within the session."""
+    """Number of the response within the session."""
     turn: int
     request: Request
     speech_ms: int
