@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 
 from services.asr.engines.model import Clip, Recognition, Samples, in_groups, without_control_tokens
-from services.asr.engines.word_timestamps import aligned_spans, timed_words, without_pauses
-from shared.protocol.session import RATE_HZ, Word
 
 LEAST_WINDOW_S, WINDOW_STEP_S, WINDOW_S = 15, 5, 30
 """A clip is padded to a multiple of the step, at least to the first and at most to the last of these."""
@@ -22,13 +20,13 @@ BEAMS = 5
 """Whisper's default. The time is that of the encoder, so beams cost little, and fewer words are wrong."""
 
 FRAMES_PER_S = 100
-FRAMES_PER_STEP = 2
-SAMPLES_PER_STEP = RATE_HZ * FRAMES_PER_STEP // FRAMES_PER_S
-"""Samples in one time step of the encoder's output."""
 
 
 class CTranslate2Whisper:
-    """See `model.Model`. A call has clips of the same window and hints: CTranslate2 wants prompts of one length."""
+    """See `model.Model`. A call has clips of the same window and hints: CTranslate2 wants prompts of one length.
+
+    Words have no timestamps: nobody reads them, and the alignment takes another 18 to 41 ms.
+    """
 
     def __init__(self, whisper: Any) -> None:
         """`whisper` is a `faster_whisper.WhisperModel`: CTranslate2's model, its tokenizer and its features."""
@@ -71,10 +69,9 @@ class CTranslate2Whisper:
             for clip, result in zip(clips, results, strict=True)
         ]
         texts = [self._tokenizer.decode(row).strip() for row in rows]
-        words = self._words(encoded, clips, languages, rows, texts)
         return [
-            Recognition(text, language, result.no_speech_prob, _confidence(result), timed)
-            for text, language, result, timed in zip(texts, languages, results, words, strict=True)
+            Recognition(text, language, result.no_speech_prob, _confidence(result))
+            for text, language, result in zip(texts, languages, results, strict=True)
         ]
 
     def _padded_features(self, samples: Samples, window: int) -> Samples:
@@ -104,30 +101,6 @@ class CTranslate2Whisper:
         """Return the tokens of the hints; only the last ones if there are more than the model was trained with."""
         ids: list[int] = self._tokenizer.encode(f" {without_control_tokens(hints)}", add_special_tokens=False).ids
         return [self._token("startofprev"), *ids[1 - self._positions // 2 :]]
-
-    def _words(
-        self,
-        encoded: Any,
-        clips: Sequence[Clip],
-        languages: Sequence[str],
-        rows: Sequence[list[int]],
-        texts: Sequence[str],
-    ) -> list[tuple[Word, ...]]:
-        """Return the words of each text with timestamps, from the attention of the decoder to the encoder's output."""
-        if not any(rows):
-            return [()] * len(rows)
-        frames = [max(1, round(clip.seconds * FRAMES_PER_S)) for clip in clips]
-        # A call has one language.
-        aligned = {
-            language: self._model.align(encoded, self._start(language), list(rows), frames)
-            for language in set(languages)
-        }
-        found = []
-        for index, (row, text, language) in enumerate(zip(rows, texts, languages, strict=True)):
-            spans = aligned_spans(row, aligned[language][index].alignments)
-            tokens = [self._tokenizer.id_to_token(span.token) for span in spans]
-            found.append(without_pauses(timed_words(text, tokens, spans, SAMPLES_PER_STEP)))
-        return found
 
 
 def window_s(seconds: float) -> int:

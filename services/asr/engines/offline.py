@@ -141,8 +141,8 @@ class OfflineUtterance:
             return await self._decoder.ask(self._window())
 
     def _has_all_voice(self) -> bool:
-        """Whether the latest partial decoding has all of the voice."""
-        return self._decoding_bytes >= self._voice_end.position + _TAIL_BYTES
+        """Whether the latest partial decoding has all of the voice, or all audio that there is."""
+        return self._decoding_bytes >= min(self._bytes, self._voice_end.position + _TAIL_BYTES)
 
     def _window(self) -> Clip:
         return Clip(tuple(self._pieces), self._language, self._hints)

@@ -4,13 +4,10 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared.protocol.session import RATE_HZ, Word
+from shared.protocol.session import Word
 
 _WORD_MARKS = ("▁", "Ġ", "|", " ")
 """The space before a word in tokenizers: SentencePiece, byte-level BPE, wav2vec 2, plain text."""
-
-LONGEST_WORD = RATE_HZ
-"""Samples. An attention alignment adds a pause to the word after it; hardly a word takes longer than a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +40,6 @@ def transducer_spans(tokens: Sequence[int], durations: Sequence[int], skipped: f
             spans.append(Span(token, step, step + max(1, duration)))
         step += duration
     return spans
-
-
-def aligned_spans(tokens: Sequence[int], path: Sequence[tuple[int, int]]) -> list[Span]:
-    """Return the tokens of an attention alignment; empty if the audio was too short for one.
-
-    `path` has pairs of a token's index and a time step, in order. The index after the last token is the end token.
-    """
-    starts: dict[int, int] = {}
-    for index, step in path:
-        starts.setdefault(index, max(0, step))
-    if any(index not in starts for index in range(len(tokens) + 1)):
-        return []
-    return [Span(token, starts[index], max(starts[index] + 1, starts[index + 1])) for index, token in enumerate(tokens)]
-
-
-def without_pauses(words: Sequence[Word]) -> tuple[Word, ...]:
-    """Return the words with a later start where they are longer than `LONGEST_WORD`."""
-    return tuple(Word(word.text, max(word.start, word.end - LONGEST_WORD), word.end) for word in words)
 
 
 def timed_words(text: str, tokens: Sequence[str], spans: Sequence[Span], samples_per_step: int) -> tuple[Word, ...]:

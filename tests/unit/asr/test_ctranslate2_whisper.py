@@ -1,6 +1,8 @@
 """Calls of CTranslate2's Whisper: windows, prompts, languages, limits, devices. The library is scripted."""
 
+import os
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,10 +10,9 @@ import numpy as np
 import pytest
 
 from services.asr.engines.ctranslate2_whisper import CTranslate2Whisper, window_s
-from services.asr.engines.faster_whisper import FasterWhisperRecognizer, choose_device, compute_type
+from services.asr.engines.faster_whisper import FasterWhisperRecognizer, allow_avx512, choose_device, compute_type
 from services.asr.engines.model import Clip
 from shared.engines.registry import UnknownEngine
-from shared.protocol.session import Word
 from shared.settings import Settings
 from tests.support.sounds import clip, texts
 
@@ -36,14 +37,10 @@ class ScriptedWhisper:
         self.frames: list[tuple[int, ...]] = []
         self.prompts: list[list[list[int]]] = []
         self.limits: list[int] = []
-        self.aligned: list[tuple[list[int], list[int]]] = []
         self.detections = 0
 
     def token_to_id(self, token: str) -> int | None:
         return TOKENS.index(token) if token in TOKENS else None
-
-    def id_to_token(self, token: int) -> str:
-        return TOKENS[token]
 
     def encode(self, value: Any, add_special_tokens: bool = True) -> Any:
         """A tokenizer encodes text, and a model features."""
@@ -66,10 +63,6 @@ class ScriptedWhisper:
         self.prompts.append(prompts)
         self.limits.append(max_length)
         return [SimpleNamespace(sequences_ids=[self._row], scores=[-0.5], no_speech_prob=0.1) for _ in prompts]
-
-    def align(self, encoded: Any, start: list[int], rows: list[list[int]], frames: list[int]) -> list[Any]:
-        self.aligned.append((start, frames))
-        return [SimpleNamespace(alignments=[(at, 10 * at) for at in range(len(row) + 1)]) for row in rows]
 
 
 @pytest.mark.parametrize(
@@ -108,8 +101,6 @@ def test_the_language_is_detected_only_where_none_is_given() -> None:
     assert whisper.detections == 1
     assert [recognition.language for recognition in found] == ["en", "sv"]
     assert [prompt[1] for prompt in whisper.prompts[-1]] == [EN, SV]
-    # Each language is aligned with its own start.
-    assert {start[1] for start, _ in whisper.aligned[-2:]} == {EN, SV}
 
 
 def test_an_english_model_gets_no_language() -> None:
@@ -121,11 +112,8 @@ def test_an_english_model_gets_no_language() -> None:
     assert whisper.prompts == [[[START, NO_TIMESTAMPS]]]
 
 
-def test_words_confidence_and_no_speech_come_with_the_text() -> None:
+def test_confidence_and_no_speech_come_with_the_text() -> None:
     (recognition,) = CTranslate2Whisper(ScriptedWhisper()).transcribe([clip(1, 1, "en")])
-    step = 10 * 320
-    words = (Word("ten", 0, step), Word("of", step, 2 * step), Word("clubs.", 2 * step, 3 * step))
-    assert recognition.words == words
     assert recognition.confidence == pytest.approx(-0.5 * 4 / 5)
     assert recognition.no_speech == 0.1
 
@@ -145,11 +133,10 @@ def test_the_longest_hints_leave_room_for_the_text() -> None:
     assert whisper.limits == [42 + 224 + 4]
 
 
-def test_an_empty_text_has_no_words() -> None:
+def test_an_empty_text_has_no_confidence() -> None:
     whisper = ScriptedWhisper(row=[])
     (recognition,) = CTranslate2Whisper(whisper).transcribe([clip(1, 1, "en")])
-    assert (recognition.text, recognition.words, recognition.confidence) == ("", (), None)
-    assert whisper.aligned == []
+    assert (recognition.text, recognition.confidence) == ("", None)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +181,30 @@ def test_a_device_that_cannot_be_used_is_named(device: str, says: str) -> None:
         choose_device(Settings(device=device), 2)
 
 
+@pytest.mark.parametrize(
+    ("flags", "set_before", "chosen"),
+    [
+        ("avx2 avx512f avx512_vnni", "", "AVX512"),
+        ("avx2 avx512f avx512_vnni", "AVX2", "AVX2"),
+        ("avx2 avx512f", "", None),
+        (None, "", None),  # not Linux
+    ],
+)
+def test_avx512_is_used_where_the_clock_stays(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: str | None, set_before: str, chosen: str | None
+) -> None:
+    monkeypatch.setenv("CT2_FORCE_CPU_ISA", set_before)  # undone at the end, also what the function sets
+    if not set_before:
+        monkeypatch.delenv("CT2_FORCE_CPU_ISA")
+    processors = tmp_path / "cpuinfo"
+    if flags is not None:
+        processors.write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\nbugs\t\t: none\n")
+    allow_avx512(processors)
+    assert os.environ.get("CT2_FORCE_CPU_ISA") == chosen
+
+
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faster_whisper", None)
+    monkeypatch.setenv("CT2_FORCE_CPU_ISA", "AVX2")
     with pytest.raises(UnknownEngine, match=r"faster.whisper.* make install EXTRAS=light$"):
         FasterWhisperRecognizer(Settings())._load()

@@ -17,7 +17,6 @@ from services.asr.engines.model import BYTES_PER_S, Clip
 from services.asr.engines.offline import OfflineUtterance
 from shared.engines.models import ModelMissing
 from shared.engines.registry import UnknownEngine, loaded
-from shared.protocol.session import RATE_HZ
 from shared.settings import Settings
 from tests.support.light_models import light_model
 from tests.support.sounds import feed, hum, noise, voice
@@ -132,18 +131,6 @@ async def test_the_longest_hints_fit(model: CTranslate2Whisper, speech: Speech) 
     assert tokens[0] == model._token("startofprev")
 
 
-async def test_words_have_timestamps(model: CTranslate2Whisper, speech: Speech) -> None:
-    pcm = bytes(BYTES_PER_S) + speech[JFK][0]
-    (recognition,) = model.transcribe([Clip((pcm,), "en")])
-    assert [word.text for word in recognition.words] == recognition.text.split()
-    assert all(0 <= word.start < word.end <= len(pcm) // 2 for word in recognition.words)
-    assert all(before.start <= after.start for before, after in pairwise(recognition.words))
-    americans, ask = (next(word for word in recognition.words if word.text.startswith(text)) for text in ("Ame", "ask"))
-    # "Americans" ends 2.3 s after the beginning of the recording, and "ask" is said after a pause of a second.
-    assert abs(americans.end / RATE_HZ - 3.3) < 0.3
-    assert ask.start / RATE_HZ > 3.8
-
-
 @pytest.mark.parametrize("pcm", [b"", bytes(3 * BYTES_PER_S), noise(3, 0.01), noise(3), hum(3)])
 async def test_audio_without_a_voice_has_no_words(recognizer: FasterWhisperRecognizer, pcm: bytes) -> None:
     assert await transcribe(recognizer, pcm) == ""
@@ -151,8 +138,7 @@ async def test_audio_without_a_voice_has_no_words(recognizer: FasterWhisperRecog
 
 @pytest.mark.parametrize("seconds", [0.0001, 0.01, 0.1])
 async def test_a_very_short_clip_is_no_fault(model: CTranslate2Whisper, seconds: float) -> None:
-    (recognition,) = model.transcribe([Clip((voice(seconds),), "en")])
-    assert all(word.start < word.end for word in recognition.words)
+    assert len(model.transcribe([Clip((voice(seconds),), "en")])) == 1
 
 
 async def test_an_english_model_knows_no_other_language(recognizer: FasterWhisperRecognizer) -> None:

@@ -174,6 +174,7 @@ async def test_a_cancelled_final_transcript_can_be_requested_again(open_utteranc
     model = Scripted(voice(2))
     utterance = open_utterance(model)
     await feed(utterance, model.speech)
+    utterance._cancel_partial()  # it may have all of the audio
     model.open.clear()
     finishing = asyncio.ensure_future(utterance.finish())
     await asyncio.sleep(0.01)
@@ -296,6 +297,20 @@ async def test_a_final_transcript_waits_for_the_decoding_of_the_lull(open_uttera
     assert (await finishing).text == "w0 w1"
     utterance.close()
     assert len(model.calls) == asked
+
+
+async def test_a_turn_that_ends_within_a_decoding_is_not_decoded_twice(open_utterance: Open) -> None:
+    model = Scripted(voice(2))
+    utterance = open_utterance(model)
+    model.open.clear()
+    await utterance.accept(model.speech)  # nothing comes after it: the end of the turn is the end of the audio
+    await until(lambda: len(model.calls) == 1)
+    finishing = asyncio.ensure_future(utterance.finish())
+    await asyncio.sleep(0)
+    model.open.set()
+    assert (await finishing).text == "w0 w1"
+    utterance.close()
+    assert len(model.calls) == 1
 
 
 async def test_words_after_the_lull_are_decoded(open_utterance: Open) -> None:

@@ -4,13 +4,10 @@ import pytest
 
 from services.asr.engines.languages import model_language
 from services.asr.engines.word_timestamps import (
-    LONGEST_WORD,
     Span,
-    aligned_spans,
     ctc_spans,
     timed_words,
     transducer_spans,
-    without_pauses,
 )
 from shared.protocol.session import Word
 
@@ -46,20 +43,6 @@ def test_without_clear_word_boundaries_there_are_no_timestamps(text: str, tokens
 def test_a_full_stop_does_not_make_its_word_longer() -> None:
     words = timed_words("ten. of", ["Ġten", ".", "Ġof"], spans((0, 2), (7, 9), (9, 12)), 320)
     assert words == (Word("ten.", 0, 2 * 320), Word("of", 9 * 320, 12 * 320))
-
-
-def test_an_attention_alignment_gives_each_token_its_steps() -> None:
-    path = [(0, 0), (0, 1), (0, 2), (1, 3), (2, 3), (2, 4), (3, 5), (3, 6)]
-    assert aligned_spans([7, 8, 9], path) == [Span(7, 0, 3), Span(8, 3, 4), Span(9, 3, 5)]
-    assert aligned_spans([], [(0, 0)]) == []
-    # Audio that is shorter than a word has no alignment, or one with negative steps.
-    assert aligned_spans([7], []) == []
-    assert aligned_spans([7], [(0, -1), (1, -1)]) == [Span(7, 0, 1)]
-
-
-def test_a_pause_does_not_belong_to_the_word_after_it() -> None:
-    words = (Word("ten", 0, 8_000), Word("of", 8_000, 48_000))
-    assert without_pauses(words) == (words[0], Word("of", 48_000 - LONGEST_WORD, 48_000))
 
 
 def test_a_ctc_path_is_collapsed_with_its_steps() -> None:
