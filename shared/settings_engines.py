@@ -22,6 +22,13 @@ class EngineSettings(BaseModel):
     smart_turn_model: Annotated[
         str, Setting("Model of smart-turn and fused: one of the catalogue, or an ONNX file", stage="vad")
     ] = "smart-turn-v3.2"
+    turn_engine: Annotated[
+        str,
+        Setting(
+            "fused: module:Class of a model that reads the words and gives the probability that the turn is over; empty: none",
+            stage="vad",
+        ),
+    ] = ""
     asr_engine: Annotated[
         str, Setting("sphinx, faster-whisper, transformers, openai, scripted, or module:Class", stage="asr")
     ] = ""

@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 
 from services.vad.endpointing.engine import Pause, Words
 from services.vad.endpointing.expected_cost import CUT_MS, Pace, log_odds, wait_ms
-from services.vad.endpointing.fused import BLIND_MS, FusedSpeaker, fuse
+from services.vad.endpointing.fused import BLIND_MS, FusedDetector, FusedSpeaker, fuse
 from services.vad.engine import WINDOW_MS
 from services.vad.turn_taking import TurnTaker
+from shared.engines.registry import UnknownEngine
 from shared.protocol.frames import Frame, SpeechPaused, SpeechResumed, TurnCommitted
 from shared.protocol.session import ReplyOptions, SessionSettings
+from shared.settings import Settings
 
 DEFAULTS = SessionSettings()
 COMPLETE, INCOMPLETE = 0.97, 0.03
@@ -36,8 +38,8 @@ def test_open_words_outweigh_a_sound_of_completeness() -> None:
     assert waits(COMPLETE, "My number is 555.") > 1_000
 
 
-def test_an_incomplete_sound_outweighs_a_full_stop() -> None:
-    assert waits(INCOMPLETE, "I was born on Monday.") > DEFAULTS.complete_ms + 100
+def test_the_sound_decides_where_the_words_could_go_on() -> None:
+    assert waits(INCOMPLETE, "I was born on Monday") > waits(COMPLETE, "I was born on Monday") == DEFAULTS.complete_ms
 
 
 def test_open_words_that_sound_incomplete_wait_for_the_longest_time() -> None:
@@ -202,3 +204,39 @@ async def test_the_commit_says_what_decided_it() -> None:
     (by_client,) = taker.commit("2-0", ReplyOptions())
     assert isinstance(by_client, TurnCommitted)
     assert by_client.reasons == ()
+
+
+class Doubtful:
+    """A reader that takes every turn for incomplete, except in French, which it does not read."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.asked: list[tuple[str, str]] = []
+
+    async def load(self) -> None: ...
+
+    async def probability(self, text: str, language: str) -> float | None:
+        self.asked.append((text, language))
+        return None if language == "fr" else 0.02
+
+    async def close(self) -> None: ...
+
+
+async def test_a_model_that_reads_the_words_is_weighed_too() -> None:
+    async def predict(pcm: bytes) -> float:
+        return COMPLETE
+
+    reader = Doubtful(Settings())
+    speaker = FusedSpeaker(predict, reader)
+    text = "We would like to sit outside."
+    await speaker.decide(Pause(1, 0), DEFAULTS)
+    doubted = await speaker.decide(Pause(1, 0, words=Words(text)), DEFAULTS)
+    unread = await speaker.decide(Pause(1, 0, words=Words(text, "fr")), DEFAULTS)
+    assert reader.asked == [(text, "en"), (text, "fr")]
+    assert doubted.wait_ms > unread.wait_ms == DEFAULTS.complete_ms
+    assert "reads complete: 2%" in doubted.reasons
+
+
+def test_the_model_that_reads_the_words_is_named_by_a_setting() -> None:
+    FusedDetector(Settings(turn_engine=f"{__name__}:Doubtful"))
+    with pytest.raises(UnknownEngine, match="PARLEY_TURN_ENGINE='nowhere'"):
+        FusedDetector(Settings(turn_engine="nowhere"))
