@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from benchmarks.speech.speakers import Speaker
 from deploy.client.scene import Cue, Scene
 
-MURMURS = ("uh-huh", "mm-hmm", "hmm", "mhm", "sure", "yeah", "okay", "right", "I see", "oh")
+MURMURS = ("uh-huh", "mm-hmm", "hmm", "aha", "sure", "yeah", "okay", "right", "I see", "oh")
+"""Without "mhm": a synthetic voice spells it."""
 INTERRUPTIONS = (
     "Stop!",
     "Wait!",

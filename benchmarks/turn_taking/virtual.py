@@ -1,4 +1,4 @@
-"""Scenes in virtual time: the real edge session and the real stages, all scenes at once. Chat model and voice are scripted."""
+"""Scenes in virtual time: the real edge session and the real stages. Chat model and voice are scripted."""
 
 import asyncio
 import json
@@ -65,13 +65,22 @@ def virtual_scores(
     async def perform_all() -> dict[str, Score]:
         async with asyncio.TaskGroup() as workers:
             bus = await start_stages(stages, settings, workers)
+            gate = asyncio.Semaphore(AT_ONCE)
+
+            async def perform(scene: Scene) -> Score:
+                async with gate:
+                    return await _Call(bus, Performer(scene, sounds[scene.name]), settings).perform()
+
             async with asyncio.TaskGroup() as tasks:
-                calls = [_Call(bus, Performer(scene, sounds[scene.name]), settings) for scene in scenes]
-                scores = [tasks.create_task(call.perform()) for call in calls]
+                scores = [tasks.create_task(perform(scene)) for scene in scenes]
         await ears.close()
         return {scene.name: found.result() for scene, found in zip(scenes, scores, strict=True)}
 
     return virtual_loop.run(perform_all())
+
+
+AT_ONCE = 4
+"""Callers at a time, with at most two utterances each: see `recognizer.UTTERANCES`."""
 
 
 class _Call:

@@ -22,6 +22,8 @@ from shared.settings import Settings
 
 DECODE_S = 0.18
 """Time of a decoding: Whisper tiny.en on one of two cores."""
+UTTERANCES = 12
+"""Real utterances at a time: another one would wait for ever, as virtual time stands still meanwhile."""
 FINISH_S = 0.05
 """Time in which a streaming recogniser finishes."""
 
@@ -34,7 +36,8 @@ class VirtualRecognizer:
     def __init__(self, engine: str, settings: Settings) -> None:
         """Raises `UnknownEngine` for an unknown name."""
         self.memory = Memory(CACHE / f"recognised-{engine}.jsonl")
-        self._engine: Recognizer = create_engine("asr", engine, ENGINES, settings)
+        several = settings.model_copy(update={"asr_slots": UTTERANCES})
+        self._engine: Recognizer = create_engine("asr", engine, ENGINES, several)
 
     async def load(self) -> None: ...
 
@@ -129,4 +132,8 @@ class _RememberedUtterance:
 
     def close(self) -> None:
         if self._real is not None:
-            self._real.close()
+            self._recognizer.thread.run(_close(self._real))
+
+
+async def _close(utterance: Utterance) -> None:
+    utterance.close()

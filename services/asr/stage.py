@@ -147,7 +147,7 @@ def _final(
     if shows_content():
         log.info("turn transcribed", revision=revision, text=text)
         work.span.set_attribute("parley.transcript", text)
-    return TranscriptFinal(job.session, job.turn, revision, text, options, work.trace)
+    return TranscriptFinal(job.session, job.turn, revision, text, options, work.trace, transcript.murmur)
 
 
 def _at_pause(job: SpeechStarted, revision: int, transcript: Transcript) -> PauseTranscribed:

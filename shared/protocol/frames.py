@@ -14,6 +14,7 @@ receiver's spans; it is empty if the turn is not traced.
 from dataclasses import dataclass
 
 from shared.protocol.codec import FrameCodec
+from shared.protocol.reasons import STAGE_FAILED
 from shared.protocol.session import CASCADE, Message, ReplyOptions, SessionSettings, ToolCall, Word
 
 
@@ -214,6 +215,8 @@ class TranscriptFinal(Frame):
     text: str
     options: ReplyOptions
     trace: str = ""
+    murmur: bool = False
+    """It sounds like a murmur of somebody who listens: said into a reply, it does not take the floor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +315,8 @@ class ReplyDone(Frame):
     text: str
     sentences: int
     """Number of sentences sent to the tts stage."""
+    cut: str = ""
+    """Why the text ends early, one of `reasons.CUTS`; empty: it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,6 +384,8 @@ class StageFailed(Frame):
     turn: int
     revision: int
     message: str
+    code: str = STAGE_FAILED
+    """One of `reasons.FAILURES`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -421,6 +428,15 @@ class EventSent(Frame):
 
 
 @dataclass(frozen=True, slots=True)
+class MessageReceived(Frame):
+    """The client has sent this message, in a protocol whose state follows from such messages."""
+
+    number: int
+    """From 1, within the session, among those of the events."""
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
 class ResumePoint(Frame):
     """A moment in which nobody spoke and nothing was due to be said. From here, the log rebuilds the conversation."""
 
@@ -442,6 +458,8 @@ class ResumePoint(Frame):
     protocol: str
     rate_hz: int
     """The client's rate."""
+    codec: bytes = b""
+    """The state of the wire protocol, in a form of its own."""
 
 
 FRAMES: tuple[type[Frame], ...] = tuple({cls.__name__: cls for cls in Frame.__subclasses__()}.values())

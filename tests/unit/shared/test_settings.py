@@ -48,6 +48,7 @@ def test_a_setting_has_one_name_a_text_and_a_default_that_is_allowed() -> None:
         "tool_choice",
         "examples",
         "chat",
+        "failure_texts",
     }
     for row in TABLE.values():
         assert row.setting.text
@@ -173,7 +174,7 @@ def test_every_variable_that_the_repository_names_is_a_setting() -> None:
 
 def test_a_profile_sets_more_than_engines_and_each_setting_overrides_it(monkeypatch: pytest.MonkeyPatch) -> None:
     light = Settings()
-    assert (light.profile, light.asr_engine, light.endpoint_engine) == ("light", "faster-whisper", "smart-turn")
+    assert (light.profile, light.asr_engine, light.endpoint_engine) == ("light", "faster-whisper", "fused")
     assert Settings(session=SessionSettings(language="fr")).session == SessionSettings(language="fr")
     monkeypatch.setenv("PARLEY_INSTRUCTIONS", "")
     monkeypatch.setenv("PARLEY_TEMPERATURE", "0.9")
