@@ -3,7 +3,7 @@
 Every engine that has a window uses `fit`, with its own count of tokens:
 
 1. Instructions, tools, examples and the last turn are always in the prompt. A tool call and its result are in one turn.
-2. The result of a tool that takes more than half of the window loses its middle.
+2. The result of a tool takes at most half of the window: of a longer one the middle is left out.
 3. Whole turns are left out, the oldest first, and several at a time (see `_turns_to_drop`).
 4. If the last turn still does not fit, the results of its tools lose more. What the person said is never cut.
 """
@@ -56,7 +56,8 @@ def fit(messages: Sequence[Message], limit: int, count: Count) -> Fitted:
         return Fitted(kept, tokens)
     rate = tokens / size(messages)
     pinned, turns = split(messages)
-    dropped, longest = 0, int(limit / 2 / rate)
+    # A power of two: the rate differs a little from turn to turn, and a result that is cut in another place is read again.
+    dropped, longest = 0, _power_of_two_up_to(limit / 2 / rate)
 
     def measure() -> tuple[list[Message], int]:
         part = with_results_cut([*pinned, *chain.from_iterable(turns[dropped:])], longest)
@@ -124,6 +125,10 @@ def _turns_to_drop(pinned: Sequence[Message], turns: Sequence[Sequence[Message]]
 def _power_of_two(number: int) -> int:
     """The largest power of two that is a factor of the number; 0 of 0."""
     return number & -number
+
+
+def _power_of_two_up_to(most: float) -> int:
+    return 1 << max(0, int(max(1.0, most)).bit_length() - 1)
 
 
 def with_results_cut(messages: Sequence[Message], longest: int) -> list[Message]:

@@ -175,8 +175,17 @@ def test_a_long_result_loses_its_middle_before_the_conversation_is_left_out() ->
     assert cut.startswith("first xxx")
     assert cut.endswith("xxx last")
     assert "characters left out" in cut
-    assert 800 <= len(cut) <= 1050
+    assert 480 <= len(cut) <= 600
     assert fitted.left_out == Shortening(0, len(whole[-1].text) - len(cut))
+
+
+def test_a_result_is_cut_in_the_same_place_in_the_next_turns() -> None:
+    whole = called("first " + "word " * 1000 + " last")
+    cuts = set()
+    for turn in range(10, 16):
+        cuts |= {one.text for one in fit(whole, 2000, odd).messages if one.role == "tool"}
+        whole += [Message("assistant", "That is on page 7.", turn - 1), Message("user", "And then?" * (turn % 3), turn)]
+    assert len(cuts) == 1
 
 
 def test_results_of_the_last_turn_are_cut_until_they_fit() -> None:
