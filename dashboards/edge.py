@@ -102,6 +102,13 @@ def _audio() -> list[Panel]:
             {"interrupted": or_zero(per_minute(metrics.turns_total, outcome="interrupted"))},
         ),
         lines(
+            "Failed and cut turns, per minute",
+            "Turns that failed, and completed turns whose reply was cut, by reason. max_output_tokens: raise "
+            "PARLEY_REPLY_TOKENS, or ask for shorter replies in the instructions.",
+            PER_MINUTE,
+            failures(metrics.turn_reasons, "reason"),
+        ),
+        lines(
             "Voice to voice, by protocol",
             "From the end of speech to the first audio sent by the edge.",
             SECONDS,

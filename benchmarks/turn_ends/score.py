@@ -19,7 +19,7 @@ class Outcome:
     cut_s: float | None
     """Time into the turn at which it was committed, before its end; None: it was not cut."""
     wait_ms: float | None
-    """From the end of the turn to its commit; None: there was none."""
+    """Time from the end of the turn to its commit; None without a commit."""
 
     @property
     def late(self) -> bool:

@@ -39,6 +39,8 @@ class Turn:
     reply: str = ""
     status: str = ""
     """How the reply ended; empty until then."""
+    reason: str = ""
+    """Why it failed, or was cut."""
     marks: dict[str, float] = field(default_factory=dict)
     """Times by name, in ms since the end of speech; server's clock."""
     spoken: bool = True
@@ -141,7 +143,7 @@ class Conversation:
         elif kind == "model_response":
             turn.reply += message["text"]
         elif kind == "reply_done":
-            turn.status = message["status"]
+            turn.status, turn.reason = message["status"], message.get("reason", "")
             self._done = max(self._done, number)
             self._open = {one for one in self._open if one > number}
         elif kind == "interrupt":

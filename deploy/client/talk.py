@@ -71,7 +71,8 @@ class Printer:
         if kind == "transcript" and message["final"]:
             self._line("you", turn.said or "(no words)")
         elif kind == "reply_done":
-            self._line("parley", turn.reply, "" if turn.status == "completed" else f" ({turn.status})")
+            ended = ", ".join(filter(None, (turn.status.replace("completed", ""), turn.reason)))
+            self._line("parley", turn.reply, f" ({ended})" if ended else "")
         elif kind == "timing" and "first_audio" in turn.marks and turn.turn not in self._drawn:
             self._drawn.add(turn.turn)
             self.waterfall(turn)

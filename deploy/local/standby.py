@@ -45,7 +45,7 @@ class Standby:
 
     @property
     def pid(self) -> int | None:
-        """The process in readiness; None if there is none now."""
+        """The process in readiness; None while it starts."""
         return self._process.pid if self._control is not None and self._process is not None else None
 
     async def run(self, up: asyncio.Event) -> None:

@@ -83,7 +83,7 @@ class Service:
     """Time of the last start; monotonic clock."""
     restarts: int = 0
     seen_unready: bool = True
-    """The probe has reported it as not ready since its last start, so that a later "ready" is about this process."""
+    """Whether the probe has reported it as not ready since its last start: a later "ready" is then about this process."""
     deaths: int = 0
     """Deaths in a row: none of these processes lived `healthy_s`."""
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
@@ -142,7 +142,7 @@ class Service:
         await self.process.wait(on_line)
 
     def _count_death(self, policy: Policy, reporter: Reporter) -> None:
-        """The process has died, and should run."""
+        """Count a death of the process. Its output is shown now, if it was not before."""
         if time.monotonic() - self.started_s >= policy.healthy_s:
             self.deaths = 0
         self.deaths += 1

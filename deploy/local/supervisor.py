@@ -85,7 +85,7 @@ class Supervisor:
                 for tasks in reversed(self._tiers.values()):
                     await self._stop_tier(tasks)
         finally:
-            self._kill()  # only after an error are there processes left
+            self._kill()  # processes are left only after an error
         if self._failure is not None:
             raise self._failure
 

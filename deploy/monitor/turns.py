@@ -84,7 +84,11 @@ def _whole_id(url: str, beginning: str) -> str:
 def heading(turn: Mapping[str, Any]) -> Text:
     """One line about a turn: number, delay, outcome, audio played, trace."""
     heard = f"heard {turn['heard_ms'] / 1000:.1f} of {turn['reply_ms'] / 1000:.1f} s"
-    facts = [turn["outcome"], heard, f"trace {turn['trace']}" if turn["trace"] else ""]
+    facts = [
+        ": ".join(filter(None, (turn["outcome"], turn["reason"]))),
+        heard,
+        f"trace {turn['trace']}" if turn["trace"] else "",
+    ]
     return Text.assemble(
         (f"turn {turn['turn']}", "bold"),
         "  ",

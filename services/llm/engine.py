@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from shared.protocol.reasons import CONTENT_FILTER, EMPTY_REPLY, MAX_OUTPUT_TOKENS
 from shared.protocol.session import Message, Tool, ToolCall
 from shared.protocol.speech import Speech
 
@@ -18,7 +19,7 @@ class Shortening:
 
     turns: int = 0
     characters: int = 0
-    """Of the results of tools."""
+    """How much of the results of tools is missing."""
     refusals: int = 0
     """How often an endpoint refused a longer prompt before."""
 
@@ -48,6 +49,23 @@ class Usage:
 
 class EmptyReply(RuntimeError):
     """The model has answered with nothing that is to be heard, and was asked more than once. The message says why."""
+
+    def __init__(self, message: str, code: str = EMPTY_REPLY) -> None:
+        """`code`: one of `reasons.FAILURES`."""
+        super().__init__(message)
+        self.code = code
+
+
+def why_cut(finish_reason: str) -> str:
+    """Why a reply with this `Usage.finish_reason` ends early, one of `reasons.CUTS`; empty: it does not."""
+    return _CUT.get(finish_reason.lower(), "")
+
+
+_CUT = {
+    **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "model_length"), MAX_OUTPUT_TOKENS),
+    **dict.fromkeys(("content_filter", "refusal", "safety", "recitation", "prohibited_content"), CONTENT_FILTER),
+}
+"""The reasons of OpenAI's protocol, and those of other providers that servers pass on in it."""
 
 
 class PromptTooLong(ValueError):

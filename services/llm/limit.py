@@ -83,7 +83,8 @@ class SentenceLimit:
 async def end_with_a_sentence(
     deltas: AsyncGenerator[str | T | Usage, None], limit: SentenceLimit
 ) -> AsyncGenerator[str | T | Usage, None]:
-    """Pass a model's deltas on, with the text that the limit lets pass. The model is stopped where the reply is over."""
+    """Pass a model's deltas on, with the text that the limit lets pass. The model is stopped where the reply is over; the
+    `finish_reason` of its usage then says so."""
     usage = Usage()
     async with aclosing(deltas):
         async for delta in deltas:
@@ -95,7 +96,10 @@ async def end_with_a_sentence(
                 yield text
             if limit.over:
                 usage.finish_reason = "length"
+                yield usage
                 return
-    cut = usage.finish_reason == "length" or (not usage.finish_reason and limit.full)
-    if rest := limit.finish(cut=cut):
+    if not usage.finish_reason and limit.full:
+        usage.finish_reason = "length"
+        yield usage
+    if rest := limit.finish(cut=usage.finish_reason == "length"):
         yield rest

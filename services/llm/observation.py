@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
 
@@ -39,12 +39,9 @@ def describe_reply(work: Work, text: str) -> None:
 
 
 async def measured(
-    work: Work,
-    engine: str,
-    deltas: AsyncGenerator[str | ToolCall | Speech | Usage, None],
-    on_usage: Callable[[Usage], None] = lambda _: None,
-) -> AsyncGenerator[str | ToolCall | Speech, None]:
-    """Pass a model's deltas on without `Usage`, which goes to `on_usage`, and record the metrics.
+    work: Work, engine: str, deltas: AsyncGenerator[str | ToolCall | Speech | Usage, None]
+) -> AsyncGenerator[str | ToolCall | Speech | Usage, None]:
+    """Pass a model's deltas on, and record the metrics.
 
     The time to first token starts now. The token counts are recorded when the reply completes, fails or is cancelled.
     """
@@ -54,9 +51,7 @@ async def measured(
             async for delta in deltas:
                 if isinstance(delta, Usage):
                     usage = delta
-                    on_usage(usage)
-                    continue
-                if delta and not first_token_seen:
+                elif delta and not first_token_seen:
                     first_token_seen = True
                     metrics.llm_first_token.labels(engine).observe(time.monotonic() - started_s)
                 yield delta

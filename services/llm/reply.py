@@ -86,8 +86,8 @@ class Reply:
         """
         self._calls.append(call)
 
-    def done(self) -> Sequence[Frame]:
-        """Publish the last sentence, and return the frames that complete the job."""
+    def done(self, cut: str) -> Sequence[Frame]:
+        """Publish the last sentence, and return the frames that complete the job. `cut`: see `ReplyDone`."""
         if self._needs_tts:
             self._publish_sentences(self._spoken.finish())
         at = (self._job.turn, self._job.revision)
@@ -95,7 +95,7 @@ class Reply:
         if samples := max(self._samples, self._earlier_samples):
             self._sentences = 1
             frames.append(VoiceDone(*at, 0, samples))
-        return [*frames, ReplyDone(*at, self.text, self._sentences)]
+        return [*frames, ReplyDone(*at, self.text, self._sentences, cut)]
 
     def _publish_sentences(self, sentences: Sequence[str]) -> None:
         """Publish sentences for the tts stage, except those that an earlier attempt has published."""

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -15,6 +15,7 @@ from services.llm.engine import (
     chat_options,
     has_audio_input,
     has_audio_output,
+    why_cut,
 )
 from services.llm.hidden_text import HiddenText, without_hidden_text
 from services.llm.limit import SentenceLimit, end_with_a_sentence
@@ -25,6 +26,7 @@ from services.llm.turn_audio import read_turn_audio
 from shared.engines.registry import model_of
 from shared.protocol.frames import Frame, ReplyStarted, SummaryRequested, TranscriptFinal, TurnAudioReady
 from shared.protocol.prompt import SOUND, offered, prompt, prompt_hash
+from shared.protocol.reasons import EMPTY_REPLY, PROMPT_TOO_LONG, UNKNOWN_TOOL
 from shared.protocol.session import OMNI, Message, SessionSettings, Tool, ToolCall
 from shared.protocol.speech import Speech
 from shared.worker.work import JobFailed, Work
@@ -35,7 +37,7 @@ ATTEMPTS = 2
 """How often a model is asked for a reply before nothing was said."""
 
 Job = TranscriptFinal | TurnAudioReady
-Deltas = AsyncGenerator[str | ToolCall | Speech, None]
+Deltas = AsyncGenerator[str | ToolCall | Speech | Usage, None]
 
 
 class LlmStage:
@@ -105,10 +107,10 @@ class LlmStage:
         )
         rate_hz = 0 if is_unvoiced(job, earlier) else self._voice_hz(job, settings)
         prompted = prompt_hash(settings, job.options, messages)
-        describe_request(work, messages, voiced=bool(rate_hz))
         work.publish(ReplyStarted(job.turn, job.revision, prompted, bool(rate_hz)), urgent=False)
         if self._summaries is not None:  # no part of the hash: the conversation is the same
             messages = await self._summaries.put_into(messages, work)
+        describe_request(work, messages, voiced=bool(rate_hz))
         if audio:
             messages.pop()  # the placeholder for the audio
         reply = Reply(work, job, settings, self._first_words, rate_hz)
@@ -121,14 +123,8 @@ class LlmStage:
             request["voice"] = settings.voice
         if settings.chat.asked() & chat_options(self._model):
             request["options"] = settings.chat
-        usage = Usage()
-
-        def note(counted: Usage) -> None:
-            nonlocal usage
-            usage = counted
-
         if job.options.say is not None:
-            await self._take(work, reply, _recite(job.options.say, reply.text), ())
+            taken = await self._take(work, reply, _recite(job.options.say, reply.text), ())
         else:
             longest = min(settings.chat.reply_tokens or self._reply_tokens, self._reply_tokens)
             try:
@@ -139,24 +135,30 @@ class LlmStage:
                     if not rate_hz:  # a model's own voice goes on where its text ends
                         limit = SentenceLimit(settings.language, longest, reply.text)
                         generated = end_with_a_sentence(generated, limit)
-                    unknown = await self._take(work, reply, measured(work, self._engine, generated, note), tools)
+                    taken = await self._take(work, reply, measured(work, self._engine, generated), tools)
                     if not reply.is_empty:
                         break
-                    messages = [*messages, *_without_such_tools(job.turn, unknown)]
+                    messages = [*messages, *_without_such_tools(job.turn, taken.unknown)]
                 else:
-                    raise EmptyReply(f"the model has answered {ATTEMPTS} times without a word")
-            except (EmptyReply, PromptTooLong) as error:  # as they would be in another attempt
-                raise JobFailed(str(error)) from None
+                    raise EmptyReply(f"the model has answered {ATTEMPTS} times without a word", taken.why_empty)
+            except PromptTooLong as error:  # as it would be in another attempt
+                raise JobFailed(str(error), PROMPT_TOO_LONG) from None
+            except EmptyReply as error:
+                raise JobFailed(str(error), error.code) from None
+        frames = reply.done(taken.cut)
         describe_reply(work, reply.text)
-        summary = self._summaries.request(work, messages, usage) if self._summaries is not None else ()
-        return [*reply.done(), *summary]
+        summary = self._summaries.request(work, messages, taken.usage) if self._summaries is not None else ()
+        return [*frames, *summary]
 
-    async def _take(self, work: Work, reply: Reply, deltas: Deltas, tools: Sequence[Tool]) -> list[ToolCall]:
-        """Take a model's reply. Returns the calls of tools that were not declared."""
-        unknown = []
+    async def _take(self, work: Work, reply: Reply, deltas: Deltas, tools: Sequence[Tool]) -> "_Taken":
+        """Take a model's reply."""
+        unknown: list[ToolCall] = []
+        usage = Usage()
         async with aclosing(deltas):
             async for delta in deltas:
-                if isinstance(delta, str):
+                if isinstance(delta, Usage):
+                    usage = delta
+                elif isinstance(delta, str):
                     reply.add(delta)
                 elif isinstance(delta, Speech):
                     reply.speak(delta)
@@ -166,7 +168,7 @@ class LlmStage:
                     log.warning("model called an unknown tool", session=work.session, name=delta.name[:64])
                     unknown.append(delta)
                 await work.drain()
-        return unknown
+        return _Taken(unknown, usage)
 
     def _voice_hz(self, job: Job, settings: SessionSettings) -> int:
         """Sample rate of the voice with which the model speaks this reply; 0: the tts stage speaks it, or nobody does.
@@ -181,6 +183,24 @@ class LlmStage:
         await self._model.close()
         if self._summaries is not None:
             await self._summaries.close(self._model)
+
+
+class _Taken(NamedTuple):
+    """What else is known of a model's reply, once it was taken."""
+
+    unknown: Sequence[ToolCall]
+    """The calls of tools that were not declared."""
+    usage: Usage
+
+    @property
+    def cut(self) -> str:
+        """See `ReplyDone`."""
+        return why_cut(self.usage.finish_reason)
+
+    @property
+    def why_empty(self) -> str:
+        """Why it had no words, one of `reasons.FAILURES`."""
+        return UNKNOWN_TOOL if self.unknown else self.cut or EMPTY_REPLY
 
 
 def _without_such_tools(turn: int, calls: Sequence[ToolCall]) -> list[Message]:

@@ -32,6 +32,7 @@ class Summaries:
     def __init__(self, model: ChatModel | OmniModel, engine: str) -> None:
         """`model`: that of the replies, or a smaller one."""
         self._model, self._engine = model, engine
+        self._making: set[str] = set()  # sessions: the next replies of a fast conversation do not ask again meanwhile
 
     async def load(self, of_replies: Any) -> None:
         """Load the model, if it is not that of the replies. Raises as `ChatModel.load` does."""
@@ -50,7 +51,7 @@ class Summaries:
 
     def request(self, work: Work, messages: Sequence[Message], usage: Usage) -> Sequence[SummaryRequested]:
         """Return the job for a summary if one is due after this reply."""
-        what = due(messages, usage)
+        what = None if work.session in self._making else due(messages, usage)
         return () if what is None else [SummaryRequested(work.session, what.first, what.through, work.trace)]
 
     async def make(self, work: Work, job: SummaryRequested) -> None:
@@ -59,6 +60,15 @@ class Summaries:
         Raises:
             EngineLost: the model does not work any more.
         """
+        if work.session in self._making:
+            return
+        self._making.add(work.session)
+        try:
+            await self._make(work, job)
+        finally:
+            self._making.discard(work.session)
+
+    async def _make(self, work: Work, job: SummaryRequested) -> None:
         settings, history = await work.conversation()
         before = await work.summary()
         if before is not None and before.through >= job.through:

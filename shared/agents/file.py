@@ -48,6 +48,10 @@ class Head(BaseModel):
     description: Annotated[str, StringConstraints(max_length=300)] = ""
     numbers: list[Number] = []
     examples: Annotated[list[Annotated[list[Said], Field(min_length=2, max_length=2)]], Field(max_length=20)] = []
+    failure_texts: dict[
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$")],
+        Annotated[str, StringConstraints(pattern=r"\S", max_length=300)],
+    ] = {}
     llm_model: Annotated[str, StringConstraints(max_length=200)] = ""
     temperature: TABLE["temperature"].hint | None = None  # type: ignore[valid-type]
     reply_tokens: TABLE["reply_tokens"].hint | None = None  # type: ignore[valid-type]
@@ -58,6 +62,7 @@ ALLOWED = {
     "description": "a string of at most 300 characters",
     "numbers": 'an array of phone numbers such as "+15550100"',
     "examples": 'an array of at most 20 pairs such as ["Hello.", "Hello! How can I help you?"]',
+    "failure_texts": 'a table from languages to texts, such as en = "Please say that again."',
     "llm_model": "the name of a model, a string of at most 200 characters",
     "temperature": TABLE["temperature"].allowed,
     "reply_tokens": TABLE["reply_tokens"].allowed,

@@ -8,7 +8,7 @@ from typing import Any
 
 from shared.agents.agent import Agent, Agents
 from shared.agents.file import BadFile, Problem, line_of, parse_agent
-from shared.protocol.session import SESSION_TABLE, ChatOptions, Example, SessionSettings, with_fitting_pause
+from shared.protocol.session import SESSION_TABLE, ChatOptions, Example, Phrase, SessionSettings, with_fitting_pause
 from shared.settings import TABLE, BadSettings, Settings
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -68,7 +68,8 @@ def session_settings(settings: Settings, file: Any) -> SessionSettings:
     base = {name: value for name, value in chosen.items() if name in SESSION_TABLE}
     chat = ChatOptions(chosen.get("llm_model", ""), chosen.get("temperature"), chosen.get("reply_tokens"))
     examples = tuple(Example(*pair) for pair in chosen.get("examples", ()) if "instructions" in chosen)
-    return with_fitting_pause(replace(settings.session, **base, examples=examples, chat=chat))
+    texts = tuple(Phrase(*pair) for pair in chosen.get("failure_texts", {}).items())
+    return with_fitting_pause(replace(settings.session, **base, examples=examples, chat=chat, failure_texts=texts))
 
 
 def _located(path: Path, problem: Problem) -> str:

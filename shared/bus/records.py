@@ -82,7 +82,7 @@ class Records(Entries):
         return _unpack_settings(settings.result()), frame if isinstance(frame, History) else History(())
 
     async def summary(self, session: str) -> Summary | None:
-        """Return the summary of the session's conversation; None if there is none."""
+        """Return the summary of the session's conversation; None before the first one."""
         key = self.keys.session(session)
         packed = await self.call(b"HGET", key, b"summary")
         found = self.decode(key, b"0-0", [b"f", packed]) if packed else None

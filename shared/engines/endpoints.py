@@ -51,10 +51,12 @@ class EndpointFailed(RuntimeError):
         late: bool = False,
         lasting: bool = False,
         details: Any = None,
+        code: str = "",
     ) -> None:
-        """`late`: the request timed out. `lasting`: every retry will fail, although no HTTP status says so."""
+        """`late`: the request timed out. `lasting`: every retry will fail, although no HTTP status says so. `code`: the
+        server's word for the error."""
         super().__init__(f"{url}: {reason}")
-        self.url, self.reason, self.status = url, reason, status
+        self.url, self.reason, self.status, self.code = url, reason, status, code
         self._late, self._lasting = late, lasting
         self.details: dict[str, Any] = details if isinstance(details, dict) else {}
         self.pause_s = pause_s
@@ -151,8 +153,10 @@ class Endpoint:
             headers = getattr(getattr(error, "response", None), "headers", {})
             status, pause_s = getattr(error, "status_code", 0), _pause_s(headers.get("retry-after", ""))
             lasting = any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error))
-            details = getattr(error, "body", None)
-            raise EndpointFailed(self.url, _reason(error), status, pause_s, lasting=lasting, details=details) from error
+            code, details = str(getattr(error, "code", None) or ""), getattr(error, "body", None)
+            raise EndpointFailed(
+                self.url, _reason(error), status, pause_s, lasting=lasting, code=code, details=details
+            ) from error
 
     async def listed_models(self, deadline: float) -> list[dict[str, Any]] | None:
         """Return the entries of the server's list of models, each with an `id`; None if it has no list.

@@ -6,6 +6,8 @@ edge. Times between hosts are measured on the broker's clock. The thresholds of 
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from shared.protocol.reasons import CUTS, FAILURES
+
 TURN_BUCKETS_S = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1, 1.25, 1.5, 2, 3, 5, 8, 13)
 SEGMENT_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.3, 0.5, 0.8, 1.25, 2, 5, 13)
 BARGE_IN_BUCKETS_S = (0.04, 0.06, 0.08, 0.1, 0.12, 0.14, 0.16, 0.18, 0.2, 0.25, 0.3, 0.5, 1, 2)
@@ -43,6 +45,17 @@ turns_total = Counter(
     "Finished turns that required a reply, including typed turns and the agent's own, by outcome: completed, "
     "interrupted, cancelled (by the client, or because it left), failed, or empty (no words).",
     ["outcome"],
+)
+turn_reasons = Counter(
+    "parley_turn_reasons_total",
+    "Finished turns that failed, or whose reply was cut (outcome completed), by reason: stage_failed, turn_deadline, "
+    "empty_reply, unknown_tool, prompt_too_long, max_output_tokens or content_filter.",
+    ["outcome", "reason"],
+)
+apologies = Counter(
+    "parley_apologies_total",
+    "Failed turns of which the agent told the person, by sound: voice, or tone (nobody could speak the sentence beforehand).",
+    ["sound"],
 )
 barge_in = Histogram(
     "parley_barge_in_seconds",
@@ -249,6 +262,12 @@ def start_at_zero(stage: str) -> None:
         return
     for outcome in ("completed", "interrupted", "cancelled", "failed", "empty"):
         turns_total.labels(outcome)
+    for sound in ("voice", "tone"):
+        apologies.labels(sound)
+    for reason in FAILURES:
+        turn_reasons.labels("failed", reason)
+    for reason in CUTS:
+        turn_reasons.labels("completed", reason)
     for outcome in ("reused", "redone", "wasted"):
         speculations.labels(outcome)
     for reason in ("stopping", "broker", "full", "no_worker", "behind", "busy"):

@@ -14,6 +14,7 @@ receiver's spans; it is empty if the turn is not traced.
 from dataclasses import dataclass
 
 from shared.protocol.codec import FrameCodec
+from shared.protocol.reasons import STAGE_FAILED
 from shared.protocol.session import CASCADE, Message, ReplyOptions, SessionSettings, ToolCall, Word
 
 
@@ -314,6 +315,8 @@ class ReplyDone(Frame):
     text: str
     sentences: int
     """Number of sentences sent to the tts stage."""
+    cut: str = ""
+    """Why the text ends early, one of `reasons.CUTS`; empty: it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,6 +384,8 @@ class StageFailed(Frame):
     turn: int
     revision: int
     message: str
+    code: str = STAGE_FAILED
+    """One of `reasons.FAILURES`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,14 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class Phrase:
+    """A text in one language."""
+
+    language: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class ChatOptions:
     """What an agent sets for the chat model; None and empty: as the worker's settings say."""
 
@@ -171,6 +179,22 @@ class SessionSettings:
     may_record: Annotated[bool, Setting("Whoever speaks agrees to a recording of this session: see PARLEY_RECORD")] = (
         False
     )
+    speak_failures: Annotated[
+        str,
+        Setting(
+            "Say failure_text when a turn has failed; auto: on the phone, whose caller sees no errors",
+            choices=("auto", "always", "never"),
+        ),
+    ] = "auto"
+    failure_text: Annotated[
+        str,
+        Setting("What the agent says when a turn has failed; empty: a sentence in the session's language", longest=300),
+    ] = ""
+    failure_limit: Annotated[
+        int, Setting("Failed turns in a row after which a phone call ends with the goodbye; 0: never", 0, 100)
+    ] = 3
+    failure_texts: tuple[Phrase, ...] = ()
+    """By language, where `failure_text` is empty. Only an agent's file can set them."""
 
 
 SESSION_TABLE = read_table(SessionSettings)
@@ -217,7 +241,7 @@ class Message:
     """`system`, `user`, `assistant`, or `tool` for the answer to a call."""
     text: str
     turn: int
-    """The turn in which it was said; 0 for what was there before the first."""
+    """The turn in which it was said; 0 for what was said before the first turn."""
     interrupted: bool = False
     """An assistant message that was not heard to its end."""
     calls: tuple[ToolCall, ...] = ()

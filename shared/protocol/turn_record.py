@@ -111,6 +111,8 @@ class TurnRecord:
     """What the person said or typed; empty if the edge may not log content."""
     reply: str = ""
     """The reply as far as it was heard; empty if the edge may not log content."""
+    reason: str = ""
+    """Why the turn failed, or why the reply ended early: one of `reasons.FAILURES`."""
 
     def pack(self) -> bytes:
         return bytes(msgpack.packb(astuple(self)))

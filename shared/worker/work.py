@@ -17,6 +17,7 @@ from shared.bus.session_store import SessionStore
 from shared.observability import metrics, tracing
 from shared.protocol.entry_id import milliseconds
 from shared.protocol.frames import Frame, Summary
+from shared.protocol.reasons import STAGE_FAILED
 from shared.protocol.session import Message, SessionSettings
 from shared.protocol.streams import StreamKind
 from shared.protocol.turns import WHOLE_SESSION, Position
@@ -31,6 +32,11 @@ ABANDONED_S = 10.0
 
 class JobFailed(RuntimeError):
     """A job has failed for good: another attempt would fail, too. The message says why."""
+
+    def __init__(self, message: str, code: str = STAGE_FAILED) -> None:
+        """`code`: one of `reasons.FAILURES`."""
+        super().__init__(message)
+        self.code = code
 
 
 class Work:
@@ -168,7 +174,7 @@ class Work:
         return await self._bus.conversation(self.session)
 
     async def summary(self) -> Summary | None:
-        """Return the summary of the conversation's beginning; None if there is none."""
+        """Return the summary of the conversation's beginning; None before the first one."""
         return await self._bus.summary(self.session)
 
     def save_summary(self, summary: Summary) -> None:

@@ -20,6 +20,7 @@ from shared.bus.session_store import SessionStore
 from shared.engines.registry import EngineLost
 from shared.observability import metrics, tracing
 from shared.protocol.frames import Frame, StageFailed, codec
+from shared.protocol.reasons import STAGE_FAILED
 from shared.protocol.turns import TurnGates
 from shared.settings import Settings
 from shared.worker.lifecycle import Shutdown
@@ -247,7 +248,7 @@ class Worker:
         except JobFailed as error:
             log.warning("work failed", attempt=work.attempt, reason=str(error))
             tracing.fail(work.span, error)
-            return await self._give_up(work, str(error))
+            return await self._give_up(work, str(error), error.code)
         except Exception as error:  # one failed job must not affect the others
             return await self._failed(work, error)
         return "done" if await work.finish(frames) else "lost"
@@ -261,11 +262,11 @@ class Worker:
             return "failed"
         return await self._give_up(work, f"{type(error).__name__}: {error}")
 
-    async def _give_up(self, work: Work, reason: str) -> str:
+    async def _give_up(self, work: Work, reason: str, code: str = STAGE_FAILED) -> str:
         metrics.dead_letters.labels(self._stage.name).inc()
         body = codec.entry([codec.encode(work.frame)])
         self._bus.dead_letter(self._stage.name, work.lease.stream, work.lease.id, body, reason)
-        await work.finish([StageFailed(self._stage.name, work.turn, work.revision, reason[:500])])
+        await work.finish([StageFailed(self._stage.name, work.turn, work.revision, reason[:500], code)])
         return "dead"
 
     async def _drain(self) -> None:

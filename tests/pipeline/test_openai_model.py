@@ -262,6 +262,46 @@ async def test_a_fallback_answers_where_the_first_endpoint_says_nothing(server: 
     assert len(other.requests(CHAT)) == 2
 
 
+FILTERED = {"error": {"message": "The prompt was filtered.", "code": "content_filter"}}
+
+
+@pytest.mark.parametrize(
+    ("silent", "code"),
+    [
+        (Answer(({"role": "assistant"},), "length"), "max_output_tokens"),
+        (Answer(({"role": "assistant"},), "content_filter"), "content_filter"),
+        (Answer((call(0, '{"ci', "weather", "c"),), "length"), "max_output_tokens"),
+        (Answer(status=400, body=FILTERED), "content_filter"),
+        (said("<think>Hm.</think>"), "empty_reply"),
+    ],
+)
+async def test_the_reason_of_a_silent_reply_is_known_after_all_endpoints_were_asked(
+    server: OpenAIServer, fallback: OpenAIServer, silent: Answer, code: str
+) -> None:
+    server.replies = fallback.replies = deque([silent])
+    async with loaded(server.url, llm_fallback_url=fallback.url) as model:
+        with pytest.raises(EmptyReply) as failed:
+            await replied(model)
+    assert failed.value.code == code
+    refused = silent.status == 400  # of the request itself: the same endpoint would refuse it again
+    assert (len(server.requests(CHAT)), len(fallback.requests(CHAT))) == (1 if refused else 2, 1)
+
+
+@pytest.mark.parametrize("finish", ["length", "content_filter"])
+async def test_a_cut_reply_says_why(server: OpenAIServer, finish: str) -> None:
+    server.replies = deque([Answer(("We open",), finish)])
+    async with loaded(server.url) as model:
+        assert (await usage_of(model)).finish_reason == finish
+
+
+async def test_a_filter_in_the_middle_of_a_stream_cuts_the_reply(server: OpenAIServer) -> None:
+    event = b"data: " + json.dumps(FILTERED).encode() + b"\n\n"
+    server.replies = deque([Answer(("We open", event), finish=None)])
+    async with loaded(server.url) as model:
+        assert await replied(model) == ["We open"]
+        assert (await usage_of(model)).finish_reason == "content_filter"
+
+
 async def test_a_refusal_is_heard(server: OpenAIServer) -> None:
     assert await reply(server, said({"refusal": "I cannot help with that."})) == ["I cannot help with that."]
 

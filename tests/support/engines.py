@@ -164,3 +164,13 @@ class LostVoice(SlowVoice):
                 losses.write_text(str(left - 1))
                 raise EngineLost("the device has no memory left")
             yield piece
+
+
+class SilentModel(Outside):
+    """Answers with nothing."""
+
+    async def reply(
+        self, messages: Sequence[Message], *, language: str, prefix: str = "", tools: Sequence[Tool] = ()
+    ) -> AsyncGenerator[str, None]:
+        if False:
+            yield ""

@@ -9,7 +9,9 @@ import numpy as np
 
 from services.edge.client import actions as act
 from services.edge.client import events as ev
+from services.edge.conversation.apologies import Recording
 from services.edge.gateway.abilities import Abilities
+from services.edge.gateway.apology_voice import ApologyVoice
 from services.edge.gateway.session import Session
 from shared.protocol import frames as fr
 from shared.protocol.frames import Frame
@@ -21,6 +23,22 @@ from tests.support import virtual_time
 from tests.support.simulated_bus import SimulatedBus
 
 SECOND = RATE_HZ
+
+
+APOLOGY = 99
+"""Each sample of a recorded apology."""
+
+
+class SpokenBefore(ApologyVoice):
+    """Has a recording of every sentence."""
+
+    def __init__(self, seconds: float) -> None:
+        """`seconds`: its length; 0: there is none."""
+        super().__init__()
+        self._samples = round(SECOND * seconds)
+
+    def find(self, settings: SessionSettings, text: str) -> Recording | None:
+        return Recording(SECOND, np.full(self._samples, APOLOGY, "<i2").tobytes()) if self._samples else None
 
 
 class Line:
@@ -38,6 +56,7 @@ class Line:
         shows_failures: bool = True,
         hears: bool = True,
         content: bool = False,
+        apology_s: float = 0.0,
         **settings: Any,
     ) -> None:
         self.can_pause, self.shows_failures = can_pause, shows_failures
@@ -51,7 +70,15 @@ class Line:
         self.bus.on_job = lambda stage, stream, entry_id, frame: self.jobs.append(frame)
         self.bus.on_stop.append(lambda session, *message: self.stops.append(message))
         edge = Settings(log_content=content)
-        self.session = Session(self.bus, self, edge, Abilities(hears=hears), lambda message: True, self._close)
+        self.session = Session(
+            self.bus,
+            self,
+            edge,
+            Abilities(hears=hears),
+            lambda message: True,
+            self._close,
+            apology_voice=SpokenBefore(apology_s),
+        )
         self.session.start(SessionSettings(**settings))
         self.id = self.session.id
         self._number = 0

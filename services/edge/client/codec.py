@@ -32,7 +32,7 @@ class Codec(Protocol):
     largest_message: int
     """In bytes or characters; a larger message closes the connection."""
     shows_failures: bool
-    """The client learns of a turn that failed; else the session says goodbye where nothing of the reply was heard."""
+    """The client is told of a turn that failed; else the agent says so, or says goodbye: see `apologies`."""
     can_pause: bool
     """The client keeps queued audio on a `Pause` and plays it on a `Resume`; else the session sends it again."""
 

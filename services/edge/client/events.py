@@ -103,6 +103,9 @@ class ReplyEnded:
     """The text of the reply that was made, also what was not sent."""
     calls: tuple[ToolCall, ...] = ()
     """Tool calls that the client runs now and answers with one `SetHistory` each. Their ids are unique."""
+    reason: str = ""
+    """Of a reply that failed: why, one of `reasons.FAILURES`. Of a completed one: why its text ends early, one of
+    `reasons.CUTS`; empty: it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +186,8 @@ class Failed:
     code: str
     message: str
     turn: int = 0
+    in_reply: bool = False
+    """The turn gets a reply nevertheless, in which the agent says that it failed."""
 
 
 Event = (

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from services.edge.client import actions as act
 from services.edge.client import events as ev
 from services.edge.conversation import effects as fx
+from services.edge.conversation.apologies import FindRecording
 from services.edge.conversation.core import Core
 from services.edge.conversation.inputs import Begin, End, GoOn, Leave, Restore, Stamp, Timer, TimerFired
 from services.edge.conversation.observer import Observer
@@ -36,14 +37,23 @@ class Conversation:
         *,
         deadline_s: float,
         shows_failures: bool,
+        find_recording: FindRecording,
     ) -> None:
-        """`new_playout`, `deadline_s`, `shows_failures`: see `State`."""
+        """`new_playout`, `deadline_s`, `shows_failures`, `find_recording`: see `State`."""
         self._bus, self._channel, self._session, self._observer = bus, channel, session, observer
         self._emit, self._close = emit, close
         self._loop = asyncio.get_running_loop()
         self._timers: dict[tuple[Timer, int], asyncio.TimerHandle] = {}
-        began_s = self._loop.time()
-        self._core = Core(State(session, new_playout, began_s, deadline_s=deadline_s, shows_failures=shows_failures))
+        self._core = Core(
+            State(
+                session,
+                new_playout,
+                self._loop.time(),
+                deadline_s=deadline_s,
+                shows_failures=shows_failures,
+                find_recording=find_recording,
+            )
+        )
         self._begun = False
 
     def begin(self, settings: SessionSettings) -> None:

@@ -52,7 +52,7 @@ def _became_audible(state: State, reply: Reply, at: Stamp) -> None:
     """Note the reply's first audio; report the timing of the turn, once for each turn."""
     reply.audible = True
     turn = state.turns.get(reply.turn)
-    if turn is None:
+    if turn is None or reply.failed:  # what is heard first may be the apology
         return
     for name, at_ms in reply.marks.items():
         turn.report.mark(name, at_ms)
@@ -76,7 +76,7 @@ def _end(state: State, reply: Reply) -> None:
     if wanted:  # once: a reply of which a part is sent again ends again
         calls, saved = state.record.called(reply.turn, wanted)
         state.effects.append(saved)
-    state.emit(ev.ReplyEnded(reply.turn, reply.status, reply.text, calls))
+    state.emit(ev.ReplyEnded(reply.turn, reply.status, reply.text, calls, reply.reason))
 
 
 def _start_timer(state: State, reply: Reply, at: Stamp) -> None:

@@ -80,6 +80,10 @@ class Tally(Enum):
     SPECULATION_WASTED = "wasted"
     RESUMED = "resumed"
     """A reply plays on after a false interruption."""
+    APOLOGY = "voice"
+    """The agent says that a turn has failed."""
+    TONE = "tone"
+    """A tone says so, as nobody has spoken the apology in the session's voice."""
     UNDERRUN = "underrun"
     """The client had played everything before the next audio arrived."""
 
@@ -134,6 +138,8 @@ class TurnEnded:
     said: str
     reply: str
     """The reply as far as it was heard."""
+    reason: str = ""
+    """See `events.ReplyEnded`."""
 
 
 Observation = Count | Silenced | FirstAudio | FirstPlayed | TurnEnded

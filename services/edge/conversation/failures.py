@@ -7,19 +7,20 @@ from services.edge.conversation.inputs import Stamp, Timer
 from services.edge.conversation.state import State
 from services.edge.conversation.turn_machine import TurnState, UserTurn
 from shared.protocol.frames import StageFailed
+from shared.protocol.reasons import STAGE_FAILED, TURN_DEADLINE, known_failure
 
 
 def stage_failed(state: State, fact: StageFailed, at: Stamp) -> None:
-    turn = state.turns.get(fact.turn)
+    turn, code = state.turns.get(fact.turn), known_failure(fact.code)
     if fact.stage == "asr":
         if turn is not None and turn.spoken and turn.awaits_words and fact.revision >= turn.revision:
-            lost_words(state, turn, _gave_up(fact), at)
+            lost_words(state, turn, _gave_up(fact), at, code)
         return
-    if turn is not None and not turn.is_accepted:
-        replies.fail(state, fact.turn, fact.revision, at)  # it was prepared: it is made again if it is wanted
+    if turn is not None and (not turn.is_accepted or replies.is_made_again(state, fact.turn, fact.revision)):
+        replies.fail(state, fact.turn, fact.revision, code, at)
     elif fact.turn <= state.newest_turn and not _is_superseded(state, fact):
-        state.emit(ev.Failed("stage_failed", _gave_up(fact), fact.turn))
-        replies.fail(state, fact.turn, fact.revision, at)
+        state.emit(ev.Failed(code, _gave_up(fact), fact.turn, state.speaks_failures))
+        replies.fail(state, fact.turn, fact.revision, code, at)
 
 
 def deadline_of_turn(state: State, turn: UserTurn, at: Stamp) -> None:
@@ -33,11 +34,13 @@ def deadline_of_turn(state: State, turn: UserTurn, at: Stamp) -> None:
         return
     message = _unanswered(state, stage)
     if stage == "asr":
-        lost_words(state, turn, message, at, "turn_deadline")
+        lost_words(state, turn, message, at, TURN_DEADLINE)
         return
-    revision = turn.revision if reply is None else reply.revision
-    state.emit(ev.Failed("turn_deadline", message, turn.number))
-    replies.fail(state, turn.number, revision, at)
+    revision = turn.revision
+    if reply is not None:
+        revision, reply.speculated = reply.revision, False  # it is too late to ask for another one
+    state.emit(ev.Failed(TURN_DEADLINE, message, turn.number, state.speaks_failures))
+    replies.fail(state, turn.number, revision, TURN_DEADLINE, at)
     state.stop_workers(turn.number, revision + 1, only=True)
 
 
@@ -49,10 +52,10 @@ def deadline_of_request(state: State, at: Stamp) -> None:
         state.effects.append(StartTimer(Timer.DEADLINE, left_s))
         return
     state.asked_s.clear()
-    state.emit(ev.Failed("turn_deadline", _unanswered(state, "vad")))
+    state.emit(ev.Failed(TURN_DEADLINE, _unanswered(state, "vad")))
 
 
-def lost_words(state: State, turn: UserTurn, message: str, at: Stamp, code: str = "stage_failed") -> None:
+def lost_words(state: State, turn: UserTurn, message: str, at: Stamp, code: str = STAGE_FAILED) -> None:
     """There will be no transcript of the turn's revision. The client gets this message, now or when the turn is over."""
     turn.words_lost = True
     if turn.omni:  # the reply needs no transcript
@@ -67,17 +70,18 @@ def lost_words(state: State, turn: UserTurn, message: str, at: Stamp, code: str 
             replies.resume(state, turn.number, at)
             return
         case TurnState.AWAITING_TRANSCRIPT:
-            _give_up(state, turn, at)
-    state.emit(ev.Failed(code, message, turn.number))
-    replies.fail(state, turn.number, turn.revision, at)
+            _give_up(state, turn, code, at)
+    in_reply = state.speaks_failures and turn.state is TurnState.ACCEPTED and turn.wants_reply
+    state.emit(ev.Failed(code, message, turn.number, in_reply))
+    replies.fail(state, turn.number, turn.revision, code, at)
     outcome.forget(state, turn)
     reply_requests.try_again(state, at)
 
 
-def _give_up(state: State, turn: UserTurn, at: Stamp) -> None:
+def _give_up(state: State, turn: UserTurn, code: str, at: Stamp) -> None:
     """End a turn that was spoken into a reply and whose words are lost: the reply resumes."""
     if turn.wants_reply:
-        outcome.answer_without_reply(state, turn.number, "failed", at)
+        outcome.answer_without_reply(state, turn.number, "failed", at, code)
     else:
         outcome.expect_no_reply(state, turn)
     replies.reject(state, turn.number, at)

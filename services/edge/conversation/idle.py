@@ -70,6 +70,18 @@ class IdleMonitor:
         yield StartTimer(Timer.GOODBYE, GOODBYE_S)
         yield Publish(ReplyRequested(ReplyOptions(say=settings.goodbye, interruptible=False)))
 
+    @property
+    def is_leaving(self) -> bool:
+        """The line is closed once nobody speaks."""
+        return self._leaving is not None
+
+    def close_when_quiet(self, leave: Leave) -> Iterator[Effect]:
+        """Close the line once nobody speaks: what is said now is the goodbye."""
+        if self._leaving is None and not self._ended:
+            self._leaving = leave
+            yield CancelTimer(Timer.IDLE)
+            yield StartTimer(Timer.GOODBYE, GOODBYE_S)
+
     def goodbye_failed(self) -> Iterator[Effect]:
         if self._leaving is not None:
             yield Close(self._leaving.code, self._leaving.reason)

@@ -71,11 +71,15 @@ class Observer:
                 metrics.speculations.labels(tally.value).inc()
             case fx.Tally.RESUMED:
                 metrics.resumes.inc()
+            case fx.Tally.APOLOGY | fx.Tally.TONE:
+                metrics.apologies.labels(tally.value).inc()
             case fx.Tally.UNDERRUN:
                 metrics.underruns.labels(self._protocol).inc()
 
     def _turn_ended(self, turn: fx.TurnEnded) -> None:
         metrics.turns_total.labels(turn.outcome).inc()
+        if turn.reason:
+            metrics.turn_reasons.labels(turn.outcome, turn.reason).inc()
         fields = asdict(turn)
         trace, speech_end_ms = fields.pop("trace"), fields.pop("speech_end_ms")
         for name in ("said", "reply"):
@@ -112,6 +116,7 @@ def _trace_reply(parent: str, record: TurnRecord, spoken_ms: int) -> None:
         "parley.protocol": record.protocol,
         "parley.route": record.route,
         "parley.outcome": record.outcome,
+        **({"parley.reason": record.reason} if record.reason else {}),
         "parley.heard_ms": record.heard_ms,
         "parley.reply_ms": record.reply_ms,
         **{f"parley.mark.{name}_ms": mark_ms for name, mark_ms in record.marks.items()},

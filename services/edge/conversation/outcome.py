@@ -10,19 +10,22 @@ LINGERING = 8
 """Answered turns whose transcripts may still come; the oldest is forgotten first."""
 
 
-def answer_without_reply(state: State, number: int, outcome: str, at: Stamp) -> None:
+def answer_without_reply(state: State, number: int, outcome: str, at: Stamp, reason: str = "") -> None:
     """End a turn that wanted a reply and of whose reply nothing was heard."""
-    _answer(state, number, outcome, 0, 0, 0, at)
+    _answer(state, number, outcome, 0, 0, 0, reason, at)
 
 
 def answer(state: State, reply: Reply, heard: int, at: Stamp) -> None:
     """The reply is over; the person heard `heard` samples of it. The outcome of a reply that a stage gave up is `failed`,
-    even if someone interrupted what there was of it."""
+    even if someone interrupted the part that was played."""
     outcome = "failed" if reply.failed else reply.status
-    _answer(state, reply.turn, outcome, reply.revision, reply.ms(heard), reply.ms(reply.playout.sent), at)
+    lengths = (reply.ms(heard), reply.ms(reply.playout.sent))
+    _answer(state, reply.turn, outcome, reply.revision, *lengths, reply.reason, at)
 
 
-def _answer(state: State, number: int, outcome: str, revision: int, heard_ms: int, reply_ms: int, at: Stamp) -> None:
+def _answer(
+    state: State, number: int, outcome: str, revision: int, heard_ms: int, reply_ms: int, reason: str, at: Stamp
+) -> None:
     turn = state.turns.get(number)
     if turn is None or not turn.change(TurnSignal.ANSWER):
         return
@@ -43,10 +46,16 @@ def _answer(state: State, number: int, outcome: str, revision: int, heard_ms: in
             marks=report.marks(),
             said=said,
             reply=heard_text,
+            reason=reason,
         )
     )
     forget(state, turn)
-    if outcome == "failed" and not heard_ms and not (state.shows_failures or state.has_reply):
+    if outcome in ("completed", "interrupted"):
+        state.failed_turns = 0
+    elif outcome == "failed":
+        state.failed_turns += 1
+    unheard = outcome == "failed" and not heard_ms
+    if unheard and not (state.shows_failures or state.speaks_failures or state.has_reply):
         state.do(state.idle.leave(state.settings, Leave(1011, "a turn has failed")))
 
 

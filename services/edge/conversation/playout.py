@@ -103,9 +103,26 @@ class Playout:
         self._advance()
 
     def cease(self) -> None:
-        """Expect no more sentences than have arrived."""
-        self._expected = self._current
+        """Expect no more than has arrived in order: a sentence of which a part is there ends with it."""
+        if not self.received_samples:
+            self._sentences.clear()
+            self._current = 0
+        begun = self._sentences.get(self._current)
+        self._sentences = {index: one for index, one in self._sentences.items() if index < self._current}
+        if begun is not None and begun.got:
+            begun.waiting.clear()
+            begun.total = begun.got
+            self._sentences[self._current] = begun
+            self._expected = self._current + 1
+        else:
+            self._expected = self._current
         self._advance()
+
+    def append(self, pcm: bytes, rate_hz: int) -> None:
+        """One more sentence follows what there is."""
+        index, self._expected = self._current, self._current + 1
+        self.add(VoiceChunk(0, 0, index, 0, rate_hz, pcm, ()), 0)
+        self.sentence_done(index, len(pcm) // 2)
 
     @property
     def next_sentence(self) -> int:
@@ -158,7 +175,7 @@ class Playout:
         return max(0.01, excess / self.rate_hz + 0.02)
 
     def restrict(self, samples: int) -> None:
-        """Release just these first samples, which the client has received already, as soon as they are there."""
+        """Release only these first samples, which the client has already received, as soon as they arrive."""
         self._restricted = samples
 
     def lift(self) -> None:

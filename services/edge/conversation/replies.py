@@ -1,7 +1,7 @@
 """The replies of a session: frames that arrive for them, and which of them plays next. Pure."""
 
 from services.edge.client import events as ev
-from services.edge.conversation import delivery, outcome, speculation
+from services.edge.conversation import delivery, failed_reply, outcome, speculation
 from services.edge.conversation.effects import Count, Tally
 from services.edge.conversation.inputs import Stamp
 from services.edge.conversation.reply import Reply
@@ -83,12 +83,18 @@ def _look_after(state: State, reply: Reply, at: Stamp) -> None:
         begin_next(state, at)
 
 
-def fail(state: State, turn: int, revision: int, at: Stamp) -> None:
-    """A stage gave up: no more of this reply arrives. Play what has arrived."""
+def is_made_again(state: State, turn: int, revision: int) -> bool:
+    """If this reply fails, another one is asked for."""
+    reply = _find(state, turn, revision)
+    return reply is not None and failed_reply.is_made_again(reply)
+
+
+def fail(state: State, turn: int, revision: int, why: str, at: Stamp) -> None:
+    """A stage gave up: no more of this reply arrives. Play what has arrived. `why`: one of `reasons.FAILURES`."""
     reply = _find(state, turn, revision)
     if reply is not None and not reply.fully_received:
         reply.arrived = True
-        reply.fail()
+        failed_reply.end(state, reply, why)
         _look_after(state, reply, at)
 
 
@@ -111,7 +117,7 @@ def accept(state: State, turn: UserTurn, at: Stamp) -> None:
 
 
 def begin_next(state: State, at: Stamp) -> None:
-    """Play the reply to the oldest turn that waits for one, if it is there and nothing else is to be heard."""
+    """Play the reply to the oldest turn that waits for one, if some of it has arrived and nothing else plays."""
     if state.reply is not None or state.paused_by_turn or (reply := state.queue.first()) is None:
         return
     if reply.speculated:

@@ -73,8 +73,10 @@ class Reply:
     """Tool calls that were not sent to the client."""
     called: bool = False
     """Tool calls were sent to the client."""
-    failed: bool = False
-    """A stage gave up: no more of it arrives."""
+    failure: str = ""
+    """A stage gave up, and no more of it arrives: why, one of `reasons.FAILURES`."""
+    cut: str = ""
+    """Why its text ends early: see `ReplyDone`."""
     audible: bool = False
     """Audio of it was sent."""
     pause_sent: bool = False
@@ -118,13 +120,40 @@ class Reply:
     def finish_text(self, done: ReplyDone) -> None:
         if done.text.startswith(self.text):
             self.text = done.text
-        self.text_done = True
+        self.text_done, self.cut = True, done.cut
         self.playout.expect(done.sentences)
 
-    def fail(self) -> None:
-        """End the reply with what has arrived: its worker failed."""
-        self.failed = True
+    def fail(self, why: str) -> None:
+        """End the reply with what has arrived. `why`: one of `reasons.FAILURES`."""
+        received = self.playout.received_samples
+        words = self.heard_text(received) if received else ""
+        self.failure = why
         self.playout.cease()
+        spoken = [text for index, text in sorted(self.sentences.items()) if index < self.playout.next_sentence]
+        if spoken:  # the last one may have broken off
+            spoken[-1] = words.removeprefix(" ".join(spoken[:-1])).strip()
+        elif self.sentences:  # nobody heard a word of it, however much was written
+            spoken = [""]
+        self.sentences = dict(enumerate(spoken))
+
+    def apologise(self, text: str, pcm: bytes = b"", rate_hz: int = 0, *, in_words: bool = True) -> None:
+        """Let a reply that failed end with this sentence. `pcm`: s16le mono; without it, it is only shown. `in_words`: the
+        text is what is heard."""
+        sent = self.text[: self.sent_chars]
+        self.text = f"{sent}{' ' if sent and not sent[-1].isspace() else ''}{text}"
+        if pcm:
+            if not self.voiced:
+                self.sentences[self.playout.next_sentence] = text if in_words else ""
+            self.playout.append(pcm, rate_hz)
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.failure)
+
+    @property
+    def reason(self) -> str:
+        """See `events.ReplyEnded`."""
+        return self.failure or (self.cut if self.status == "completed" else "")
 
     @property
     def fully_received(self) -> bool:
@@ -158,7 +187,7 @@ class Reply:
             return self.text
         texts = [text for _, text in sorted(self.sentences.items())]
         words = heard_text(texts, self.playout.sentences(), heard, self.playout.received_samples)
-        return self.text if self.fully_received and words == " ".join(texts) else words
+        return self.text if self.fully_received and not self.failed and words == " ".join(texts) else words
 
     def unheard_text(self, heard: int) -> str:
         """The text that was sent to the client and is not in the first `heard` samples."""

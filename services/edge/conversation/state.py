@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 
 from services.edge.client import actions as act
 from services.edge.client import events as ev
+from services.edge.conversation.apologies import FindRecording
 from services.edge.conversation.effects import Effect, Publish, StopWorkers
 from services.edge.conversation.idle import IdleMonitor
 from services.edge.conversation.playout import Playout
@@ -25,10 +26,12 @@ class State:
         *,
         deadline_s: float,
         shows_failures: bool,
+        find_recording: FindRecording = lambda settings, text: None,
     ) -> None:
         """`new_playout` makes the playout of the next reply, `began_s` is the time of the session's first sample.
-        `deadline_s`: see `deadline`; `shows_failures`: see `Codec`."""
+        `deadline_s`: see `deadline`; `shows_failures`: see `Codec`; `find_recording`: see `apologies`."""
         self.session, self.deadline_s, self.shows_failures = session, deadline_s, shows_failures
+        self.find_recording = find_recording
         self.settings = SessionSettings()
         self.effects: list[Effect] = []
 
@@ -39,6 +42,8 @@ class State:
         self.newest_turn = 0
         """The newest turn that was accepted."""
         self.accepted_turns = 0
+        self.failed_turns = 0
+        """Turns that have failed since one was answered."""
         self.open_commits = 0
         """Commits of the client that the log has not answered yet."""
         self.asked_s: deque[float] = deque()
@@ -72,6 +77,24 @@ class State:
 
     def do(self, effects: Iterable[Effect]) -> None:
         self.effects.extend(effects)
+
+    @property
+    def speaks_failures(self) -> bool:
+        """The agent says so when a turn has failed."""
+        wanted = self.settings.speak_failures
+        return wanted == "always" or (wanted == "auto" and not self.shows_failures)
+
+    @property
+    def fails_too_often(self) -> bool:
+        """The turn that fails now is one too many for a client that is not told of failures."""
+        limit = self.settings.failure_limit
+        return not self.shows_failures and 0 < limit <= self.failed_turns + 1
+
+    def is_spoken(self, number: int) -> bool:
+        """The reply to this turn is spoken, and not only shown."""
+        turn = self.turns.get(number)
+        wish = turn.committed.options.spoken if turn is not None and turn.committed is not None else None
+        return self.settings.spoken if wish is None else wish
 
     @property
     def has_reply(self) -> bool:

@@ -15,6 +15,7 @@ from services.edge.client import actions as act
 from services.edge.client.codec import Codec
 from services.edge.gateway.abilities import Abilities
 from services.edge.gateway.admission import NO_BROKER, RETRY_AFTER_S, Admission, Refusal, stages_of
+from services.edge.gateway.apology_voice import ApologyVoice
 from services.edge.gateway.connections import STOPPING, Connections, Ending, end
 from services.edge.gateway.errors import error_response
 from services.edge.gateway.lifetime import until_closed
@@ -47,7 +48,8 @@ class Gateway:
         self.settings, self.shutdown = settings, shutdown
         self.access = Access(settings, lambda: self.bus)
         self.agents = load_agents(settings)
-        self.admission = Admission(settings, self._check_agents)
+        self.admission = Admission(settings, self._stages_ready)
+        self.apology_voice = ApologyVoice()
         self.voices = VoiceStore(settings.data_dir.expanduser() / "voices")
         self.bus: Bus | None = None
         self._has_bus = asyncio.Event()
@@ -71,17 +73,31 @@ class Gateway:
                 sharing = tasks.create_task(self.voices.share(bus))
                 recording = tasks.create_task(Recordings(self.settings, self.connections.sessions).run(bus))
                 revoking = tasks.create_task(self._end_revoked())
+                apologising = tasks.create_task(self.apology_voice.run(bus))
                 await self.shutdown.stopping.wait()
                 await self.connections.drain(self.settings.drain_ms / 1000)
                 watch.cancel()
                 sharing.cancel()
                 recording.cancel()
                 revoking.cancel()
+                apologising.cancel()
         finally:
             self.bus = None
             self._has_bus.clear()
             self._lost.lose_bus()
             self.connections.end_all(1012, "the server lost its broker")
+
+    def _stages_ready(self, abilities: Abilities) -> None:
+        """Check the agents, and have those that answer the phone speak their apologies: the first call needs its voice for itself.
+
+        Raises:
+            BadAgents: an agent asks for what the workers cannot do.
+        """
+        self._check_agents(abilities)
+        answers_phone = self.settings.twilio_auth_token is not None
+        for agent in self.agents.by_id.values():
+            if agent.settings.speak_failures != "never" and (answers_phone or agent.numbers):
+                self.apology_voice.prepare(agent.settings)
 
     def _check_agents(self, abilities: Abilities) -> None:
         """Raises `BadAgents` if an agent asks for what the workers cannot do."""
@@ -190,6 +206,7 @@ class Gateway:
         session = Session(
             bus, codec, self.settings, self.admission.abilities(), socket.send_now, close,
             protocol=protocol, engine_of=self.admission.engine, take_place=take_place, on_resume=ask_to_resume,
+            apology_voice=self.apology_voice,
         )  # fmt: skip
         bind_contextvars(session=session.id)
         self.connections.let_wait(session, close)

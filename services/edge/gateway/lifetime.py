@@ -79,7 +79,7 @@ async def until_closed(
 
 
 async def _resume(session: Session, wish: act.Resume, bus: Bus) -> bool:
-    """Go on with the session of another connection, or begin anew if it is gone. Returns False if the broker does not say."""
+    """Go on with the session of another connection, or begin a new one if it is gone. Returns False if the broker does not say."""
     try:
         async with asyncio.timeout(RESUME_S):
             saved = await take_session(bus, wish, session.line, session.protocol, session.rate_hz)

@@ -21,6 +21,7 @@ from services.edge.conversation.inputs import Restore
 from services.edge.conversation.observer import EngineOf, Observer
 from services.edge.conversation.playout import Playout
 from services.edge.gateway.abilities import Abilities, Unable
+from services.edge.gateway.apology_voice import ApologyVoice
 from services.edge.gateway.audio_input import AudioInput
 from services.edge.gateway.journal import NOT_NUMBERED, Journal
 from services.edge.gateway.limits import TokenBucket
@@ -78,10 +79,11 @@ class Session:
         engine_of: EngineOf = str,
         take_place: TakePlace = lambda resumed: "",
         on_resume: ResumeCallback = lambda wish: None,
+        apology_voice: ApologyVoice | None = None,
     ) -> None:
         """`abilities`: what its settings may ask for. `engine_of`: the engine that a stage runs on. `take_place`: called before
         the session starts; what it returns is the reason why it cannot, empty: it can. `on_resume`: the client wants to go on with
-        another session; `resume` or `begin_anew` must follow."""
+        another session; `resume` or `begin_anew` must follow. `apology_voice`: the recordings of this edge."""
         self.protocol = protocol
         self.line = secrets.token_hex(8)
         """Name of this connection."""
@@ -90,6 +92,7 @@ class Session:
         self._bus, self._codec, self._abilities = bus, codec, abilities
         self._send, self._close, self._take_place, self._on_resume = send, close, take_place, on_resume
         self._settings, self._engine_of = settings, engine_of
+        self._apology_voice = apology_voice or ApologyVoice()
         self._loop = asyncio.get_running_loop()
         self.began_s = self._asked_s = self._loop.time()
         """When the session began, by the event loop's clock; perhaps on another connection."""
@@ -136,6 +139,7 @@ class Session:
             self._close,
             deadline_s=settings.turn_deadline_s,
             shows_failures=codec.shows_failures,
+            find_recording=self._apology_voice.find,
         )
 
     # -- the client's side ------------------------------------------------------------------------
@@ -197,6 +201,7 @@ class Session:
         if not announced:
             self._emit(self._ready(resumed=False))
         self.conversation.begin(settings)
+        self._prepare_apology()
 
     def resume(self, saved: SavedSession, wish: act.Resume) -> None:
         """Go on with a session that began on another connection. What the client has not received comes again.
@@ -228,11 +233,16 @@ class Session:
                 self._send_all(self._numbered(unknown, messages if unknown is event else self._codec.encode(unknown)))
         self._subscription = self._bus.follow(StreamKind.OUT, self.id, saved.cursor, self.deliver)
         self.conversation.go_on(whole=saved.whole)
+        self._prepare_apology()
 
     def begin_anew(self, wish: act.Resume) -> None:
         """The session that the client wants to resume is gone: do what it wants otherwise."""
         for action in wish.otherwise:
             self._act(action)
+
+    def _prepare_apology(self) -> None:
+        if self.started and self.settings.spoken and self.conversation.state.speaks_failures:
+            self._apology_voice.prepare(self.settings)
 
     @property
     def rate_hz(self) -> int:
@@ -375,6 +385,7 @@ class Session:
             self._audio_input.begin_turn()
         self.settings = settings
         self.conversation.do(act.Configure(settings))
+        self._prepare_apology()
         if self.started:
             self._bus.save_settings(self.id, settings)
             self._channel.publish(fr.SettingsChanged(settings))

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict
 
 from services.edge.gateway.errors import Refused
 from services.edge.gateway.gateway import Gateway
-from services.edge.gateway.voice_preview import PreviewFailed, preview
+from services.edge.gateway.spoken import NotSpoken
+from services.edge.gateway.voice_preview import preview
 from services.edge.protocols.session_settings import Language, Speed, Voice
 from shared.bus.connection import BrokerGone
 
@@ -63,7 +64,7 @@ async def _speak(gateway: Gateway, wanted: Wanted) -> bytes:
     assert gateway.bus is not None  # noqa: S101 - checked by `refusal`
     try:
         return await preview(gateway.bus, wanted.voice, wanted.language, wanted.speed)
-    except PreviewFailed as error:
+    except NotSpoken as error:
         raise Refused(422, "preview_failed", str(error)) from error
     except BrokerGone as error:
         raise Refused(503, "unavailable", str(error)) from error

@@ -232,10 +232,10 @@ class StreamCodec:
                 return (*self._speech(False), _message("transcript", turn=turn, text="", final=True))
             case ev.ReplyBegan(turn):
                 return (_message("reply_started", turn=turn),)
-            case ev.ReplyEnded(turn, status):
+            case ev.ReplyEnded(turn, status, reason=reason):
                 return (
                     _message("model_response", turn=turn, text="", finalize=True),
-                    _message("reply_done", turn=turn, status=status),
+                    _message("reply_done", turn=turn, status=status, **({"reason": reason} if reason else {})),
                 )
             case ev.Pause(turn, heard_ms):
                 return (_message("pause", turn=turn, heard_ms=heard_ms),)

@@ -20,7 +20,7 @@ _REFUSED = re.compile(
 )
 _TOO_LARGE_STATUS, _RATE_LIMIT = 413, 429
 _TOO_LARGE = re.compile(r"request too large|too large for", re.IGNORECASE)
-"""How a limit of tokens per minute is told apart that one request alone exceeds."""
+"""A limit of tokens per minute counts as too long a prompt only where one request alone exceeds it."""
 
 _N = r"(\d[\d,]*)"
 _WINDOW = re.compile(

@@ -12,10 +12,11 @@ from dataclasses import replace
 
 import structlog
 
-from services.llm.engine import EmptyReply, PromptTooLong, Usage
+from services.llm.engine import EmptyReply, PromptTooLong, Usage, why_cut
 from services.llm.engines.openai_chat import ChatEndpoint, ChatRequest
 from shared.engines.endpoints import BAD_REQUEST, EndpointFailed
 from shared.engines.registry import EngineNotReady
+from shared.protocol.reasons import CONTENT_FILTER, EMPTY_REPLY
 from shared.protocol.session import ChatOptions, Message, Tool, ToolCall
 from shared.settings import Settings
 
@@ -101,20 +102,24 @@ class OpenAIModel:
                 if begun or prefix:
                     return
                 reason = f"the reply has no words (finish_reason: {usage.finish_reason or 'none'})"
-                raise _NothingSaid(chat.url, reason, pause_s=0.0)
+                raise _NothingSaid(chat.url, reason, why_cut(usage.finish_reason) or EMPTY_REPLY)
             except PromptTooLong as error:
                 attempts = [other for other in attempts if other is not chat]  # its window may be larger
                 if not attempts:
                     raise
                 log.warning("endpoint failed", endpoint=chat.url, reason=str(error))
             except EndpointFailed as error:
-                if error.status in BAD_REQUEST:
+                filtered = error.code == CONTENT_FILTER  # of the request itself: it is no fault of its form
+                if error.status in BAD_REQUEST and not filtered:
                     raise ValueError(str(error)) from error
                 if not error.transient:
                     attempts = [other for other in attempts if other is not chat]
+                if begun and filtered:
+                    yield Usage(finish_reason=CONTENT_FILTER)
+                    return
                 if begun or not attempts:
-                    if isinstance(error, _NothingSaid):
-                        raise EmptyReply(str(error)) from None
+                    if filtered or isinstance(error, _NothingSaid):
+                        raise EmptyReply(str(error), error.code) from None
                     raise
                 log.warning("endpoint failed", endpoint=chat.url, reason=str(error))
                 if attempts[0] is chat:
@@ -127,3 +132,7 @@ class OpenAIModel:
 
 class _NothingSaid(EndpointFailed):
     """The endpoint answered, but with nothing that is to be heard."""
+
+    def __init__(self, url: str, reason: str, code: str) -> None:
+        """`code`: one of `reasons.FAILURES`."""
+        super().__init__(url, reason, pause_s=0.0, code=code)

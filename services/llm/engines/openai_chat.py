@@ -18,6 +18,7 @@ from services.llm.engines.openai_wire import message_object, tool_object
 from services.llm.hidden_text import ThoughtHabit
 from shared.engines.endpoint_models import chats, choose_model
 from shared.engines.endpoints import BAD_REQUEST, NO_ROUTE, REFUSED, Endpoint, EndpointFailed, Place
+from shared.protocol.reasons import CONTENT_FILTER
 from shared.protocol.session import Message, Tool, ToolCall
 from shared.settings import Settings
 
@@ -193,7 +194,8 @@ class ChatEndpoint:
                 stream = await self._create({**body, "stream_options": {"include_usage": True}}, deadline)
             except EndpointFailed as error:
                 too_long = read_refusal(error.status, error.reason, error.details)
-                if self._reports_usage or error.status not in BAD_REQUEST or too_long:
+                of_the_form = error.status in BAD_REQUEST and error.code != CONTENT_FILTER and not too_long
+                if self._reports_usage or not of_the_form:
                     raise
             else:
                 self._reports_usage = True

@@ -1,4 +1,4 @@
-"""Read the stream of one reply from an endpoint: deltas, tool calls and usage, without what nobody is to hear."""
+"""Read the stream of one reply from an endpoint: deltas, tool calls and usage, without hidden text."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 
-from services.llm.engine import Usage
+from services.llm.engine import Usage, why_cut
 from services.llm.engines.openai_wire import ToolCallAssembler, update_usage
 from services.llm.engines.repeated_prefix import RepeatedPrefix
 from services.llm.hidden_text import HiddenText, ThoughtHabit
@@ -63,13 +63,15 @@ class StreamReader:
                 left -= 0 if isinstance(piece, ToolCall) else len(piece)
                 if left <= 0:
                     log.warning("reply cut off: endpoint ignores the token limit", endpoint=self._endpoint.url)
+                    self._usage.finish_reason = "length"
                     return
             if content or fragments or reasons:
                 deadline = now() + next_s
         for piece in (*self._repeated.drop(self._reader.finish()), *self._repeated.finish()):
             yield piece
-        for call in self._calls.finish():
-            yield call
+        if not why_cut(self._usage.finish_reason):  # the last call is complete
+            for call in self._calls.finish():
+                yield call
         await self._read_tail()
 
     async def _next(self, deadline: float) -> tuple[Any, bool]:

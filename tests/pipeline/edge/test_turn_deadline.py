@@ -18,6 +18,7 @@ STUCK = {
     **SCRIPTED,
     "PARLEY_SCRIPTED_TTS_MS": "600000",
     "PARLEY_TURN_DEADLINE_S": "1.5",
+    "PARLEY_FAILURE_LIMIT": "1",
     "PARLEY_DRAIN_MS": "0",
 }
 MESSAGE = "the tts stage has not answered for 1.5 s"
@@ -59,4 +60,4 @@ async def test_a_phone_call_is_closed(server: System, speech_pcm: Speech) -> Non
     error = closed.exceptions[0]
     assert isinstance(error, ConnectionClosedError)
     assert error.rcvd is not None
-    assert (error.rcvd.code, error.rcvd.reason) == (1011, "a turn has failed")
+    assert (error.rcvd.code, error.rcvd.reason) == (1011, "too many turns have failed")

@@ -128,7 +128,7 @@ async def test_words_of_a_turn_without_a_reply_are_given_up_and_a_request_goes_o
 
 @on_a_line
 async def test_a_phone_call_that_cannot_be_told_ends_with_the_goodbye() -> None:
-    line = Line(shows_failures=False, goodbye="Goodbye.")
+    line = Line(shows_failures=False, goodbye="Goodbye.", speak_failures="never")
     await stuck(line, "llm")
     assert [frame.options.say for frame in await line.published(fr.ReplyRequested)] == ["Goodbye."]
     await asyncio.sleep(GOODBYE_S + 0.1)
@@ -137,7 +137,7 @@ async def test_a_phone_call_that_cannot_be_told_ends_with_the_goodbye() -> None:
 
 @on_a_line
 async def test_a_phone_call_goes_on_where_some_of_the_reply_was_heard() -> None:
-    line = Line(shows_failures=False)
+    line = Line(shows_failures=False, speak_failures="never")
     line.turn(1, "hello", "one two", done=False)
     await asyncio.sleep(PAST_S + 1)
     assert ended(line) == [(1, "failed")]

@@ -7,7 +7,11 @@ from shared.protocol.session import ReplyOptions
 
 def test_the_text_of_an_error_is_shown_only_with_content() -> None:
     failed = StageFailed("llm", 1, 0, "ValueError: cannot answer 'my number is 42'")
-    assert frame_fields(failed, content=False) == {"stage": "llm", "message": "ValueError"}
+    assert frame_fields(failed, content=False) == {
+        "stage": "llm",
+        "message": "ValueError",
+        "code": "stage_failed",
+    }
     assert frame_fields(failed, content=True)["message"] == failed.message
     given_up = StageFailed("tts", 1, 0, "its workers ended 6 times in the middle of it")
     assert frame_fields(given_up, content=False)["message"] == given_up.message

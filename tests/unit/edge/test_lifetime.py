@@ -1,4 +1,4 @@
-"""A connection whose session cannot be read from the broker is told to come back; the session is not given up."""
+"""A connection whose session cannot be read from the broker gets the request to come back; the session is not given up."""
 
 import asyncio
 from types import SimpleNamespace

@@ -124,6 +124,30 @@ async def test_a_reply_that_failed_has_failed_also_where_someone_speaks_into_wha
 
 
 @on_a_line
+async def test_the_reason_of_a_failure_reaches_client_and_record() -> None:
+    line = Line()
+    line.asked(1, "hello")
+    line.log(fr.StageFailed("llm", 1, 0, "not a word", "empty_reply"))
+    line.asked(2, "hello")
+    line.log(fr.StageFailed("llm", 2, 0, "of a later release", "unheard_of"))
+    await asyncio.sleep(0.1)
+    reasons = ["empty_reply", "stage_failed"]
+    assert [event.code for event in line.of(ev.Failed)] == reasons
+    assert [(event.status, event.reason) for event in line.of(ev.ReplyEnded)] == [("failed", one) for one in reasons]
+    assert [(record.outcome, record.reason) for record in line.bus.turns] == [("failed", one) for one in reasons]
+
+
+@on_a_line
+async def test_the_reason_of_a_cut_reply_reaches_client_and_record() -> None:
+    line = Line()
+    line.asked(1, "hello")
+    line.log(fr.ReplyStarted(1, 0, 0), fr.ReplyDelta(1, 0, 0, "Good"), fr.ReplyDone(1, 0, "Good", 0, "content_filter"))
+    await asyncio.sleep(1)
+    assert [(event.status, event.reason) for event in line.of(ev.ReplyEnded)] == [("completed", "content_filter")]
+    assert [(record.outcome, record.reason) for record in line.bus.turns] == [("completed", "content_filter")]
+
+
+@on_a_line
 async def test_a_turn_that_nobody_understood_has_failed() -> None:
     for commits_first in (True, False):
         counted, line = Counted(), Line()

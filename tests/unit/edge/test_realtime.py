@@ -382,6 +382,30 @@ def test_a_failure_is_told_in_the_response_and_not_as_an_error_that_ends_clients
     assert error["error"]["type"] == "server_error"
 
 
+def test_a_failure_that_the_agent_tells_is_the_status_of_its_response() -> None:
+    client = Client()
+    client.tell(TurnBegan(1, 600, wants_reply=True), Transcribed(1, "hello", final=True))
+    assert client.tell(Failed("empty_reply", "not a word", turn=1, in_reply=True)) == []
+    events = client.tell(
+        ReplyBegan(1), ReplyText(1, "Sorry."), ReplyAudio(1, 0, bytes(960)), ReplyEnded(1, "failed", "Sorry.")
+    )
+    assert kinds(events)[0] == "response.created"
+    assert "response.output_audio.delta" in kinds(events)
+    response = events[-1]["response"]
+    assert (response["status"], response["status_details"]["error"]["code"]) == ("failed", "empty_reply")
+
+
+@pytest.mark.parametrize("reason", ["max_output_tokens", "content_filter"])
+def test_a_reply_whose_text_ends_early_is_incomplete(reason: str) -> None:
+    client = Client()
+    turn_with_reply(client, ended=False)
+    events = client.tell(ReplyEnded(1, "completed", "Well, well.", reason=reason))
+    response = events[-1]["response"]
+    assert response["status"] == "incomplete"
+    assert response["status_details"] == {"type": "incomplete", "reason": reason}
+    assert [item["status"] for item in response["output"]] == ["incomplete"]
+
+
 def test_no_words_give_an_empty_response() -> None:
     client = Client()
     created, done = client.tell(ReplyBegan(1), ReplyEnded(1, "empty", ""))

@@ -115,6 +115,9 @@ def test_a_session_starts_with_the_settings_that_were_sent() -> None:
         "idle_limit": 1,
         "spoken": False,
         "route": "omni",
+        "speak_failures": "always",
+        "failure_text": "Oops.",
+        "failure_limit": 2,
     }
     codec = StreamCodec(24000, DEFAULTS)
     assert (codec.rate_hz, codec.starts_with) == (24000, None)
@@ -229,7 +232,7 @@ def test_a_wrong_setting_is_named_and_the_session_can_still_be_started(config: A
     code, message = error(say(codec, "start_streaming", config=config))
     assert code == "bad_field"
     assert message.startswith(f"{field}: ")
-    assert len(message) < 400
+    assert len(message) < 500
     assert say(codec, "start_streaming") == Start(DEFAULTS)
 
 

@@ -85,7 +85,9 @@ async def test_the_model_is_stopped_at_the_last_sentence() -> None:
 
     items = [item async for item in end_with_a_sentence(model(), SentenceLimit("en", 100))]
     assert closed == [True]
-    assert len("".join(map(str, items))) <= 100 * 5
+    assert len("".join(item for item in items if isinstance(item, str))) <= 100 * 5
+    (usage,) = [item for item in items if isinstance(item, Usage)]
+    assert usage.finish_reason == "length"
 
 
 @given(

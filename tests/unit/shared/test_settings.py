@@ -48,6 +48,7 @@ def test_a_setting_has_one_name_a_text_and_a_default_that_is_allowed() -> None:
         "tool_choice",
         "examples",
         "chat",
+        "failure_texts",
     }
     for row in TABLE.values():
         assert row.setting.text

@@ -9,7 +9,7 @@ from shared.protocol.entry_id import milliseconds
 from shared.protocol.frames import FRAMES, Frame, VoiceChunk, codec
 from shared.protocol.session import RATE_HZ, SessionSettings, ToolCall
 
-PLAIN = {"reason", "stage", "language", "route", "voice", "trace"}
+PLAIN = {"code", "cut", "reason", "stage", "language", "route", "voice", "trace"}
 """Text fields that never hold content of the conversation."""
 LEFT_OUT = {"session", "turn", "revision", "cursor", "prompt_hash", "input_ms", "rate_hz", "samples"}
 """Fields that have their own column or are of no use to a person."""

@@ -24,13 +24,15 @@ OUTPUT_MS_PER_TOKEN = 50
 """How OpenAI counts tokens. Clients show the usage, so Parley estimates it; nothing is billed by it."""
 
 _STATUS = {
+    "incomplete": ("incomplete", None),
     "completed": ("completed", None),
     "empty": ("completed", None),
     "cancelled": ("cancelled", "client_cancelled"),
     "interrupted": ("cancelled", "turn_detected"),
     "failed": ("failed", None),
 }
-"""The status and the reason of a response, by the status of the session's `ReplyEnded`."""
+"""The status and the reason of a response, by the status of the session's `ReplyEnded`; `incomplete` if that completed a
+reply whose text ends early, for the reason in it."""
 
 
 @dataclass(slots=True)
@@ -99,8 +101,8 @@ class Reply:
         opening = self._open()
         return [*opening, *self._sound(self._resampler.process(pcm))]
 
-    def done(self, status: str, text: str, calls: Sequence[ToolCall] = ()) -> list[str]:
-        """The reply is over. `status` is that of the session's `ReplyEnded`, `text` the whole text that was made."""
+    def done(self, status: str, text: str, calls: Sequence[ToolCall] = (), reason: str = "") -> list[str]:
+        """The reply is over. `status` and `reason` are those of the session's `ReplyEnded`, `text` the whole text that was made."""
         completed = _STATUS.get(status, _STATUS["failed"])[0] == "completed"
         closing: list[str] = []
         if completed and len(text) > len(self._text) and text.startswith(self._text):
@@ -108,10 +110,11 @@ class Reply:
         if self._entry is not None:
             if completed:
                 closing += self._sound(self._resampler.flush())
-            closing += self._close(self._entry, "completed" if completed else "incomplete")
+            closing += self._close(self._entry, "completed" if completed and not reason else "incomplete")
         for call in calls:
             closing += self._call(call)
-        return [*closing, self.wire.event("response.done", response=self._response(status))]
+        final = "incomplete" if completed and reason else status
+        return [*closing, self.wire.event("response.done", response=self._response(final, reason))]
 
     # -- items and parts ----------------------------------------------------------------------------------------
 
@@ -186,7 +189,7 @@ class Reply:
 
     # -- the response object ------------------------------------------------------------------------------------
 
-    def _response(self, status: str) -> dict[str, Any]:
+    def _response(self, status: str, why: str = "") -> dict[str, Any]:
         config = self.session.config
         output = {"format": FORMATS[self._format], "voice": self.session.voice}
         response: dict[str, Any] = {
@@ -204,15 +207,15 @@ class Reply:
         }
         if status != "in_progress":
             final, reason = _STATUS.get(status, _STATUS["failed"])
-            response |= {"status": final, "status_details": self._details(final, reason), "usage": self._usage()}
+            response |= {"status": final, "status_details": self._details(final, reason or why), "usage": self._usage()}
         return response
 
-    def _details(self, status: str, reason: str | None) -> dict[str, Any] | None:
+    def _details(self, status: str, reason: str) -> dict[str, Any] | None:
         if status == "completed":
             return None
-        if status == "cancelled":
+        if status in ("cancelled", "incomplete"):
             return {"type": status, "reason": reason}
-        failure = self.failure or Failed("server_error", "The reply failed.")
+        failure = self.failure or Failed(reason or "server_error", "The reply failed.")
         error = {"type": "server_error", "code": failure.code, "message": failure.message}
         return {"type": status, "error": error}
 

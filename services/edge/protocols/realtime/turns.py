@@ -29,6 +29,7 @@ class Turns:
         self._awaited = 0  # the newest turn whose reply the session makes without a request
         self._request: Request | None = None
         self._given_up = 0  # requests cancelled before the session gave them a turn
+        self._failure: ev.Failed | None = None  # of a turn whose reply tells of it, and has not begun
         self._over = 0  # the replies of turns up to this one are over: no more events about them
         self._held = 0  # the turn whose reply is paused; its response is done
         self._commits = 0  # manual turns whose outcome the session has not reported
@@ -159,6 +160,8 @@ class Turns:
         else:
             self._request = None
         self._open = self._reply(turn, request)
+        if self._failure is not None and self._failure.turn == turn:
+            self._open.failure, self._failure = self._failure, None
         return events + self._open.created()
 
     def _paused(self, turn: int) -> list[str]:
@@ -185,16 +188,16 @@ class Turns:
     def _reply_ended(self, event: ev.ReplyEnded) -> list[str]:
         self._held = 0
         if self._open is not None and self._open.turn == event.turn:
-            return self._end(self._open, event.status, event.text, event.calls)
+            return self._end(self._open, event.status, event.text, event.calls, event.reason)
         if self._request is not None and self._request.turn == event.turn:
             return self._give_up(event.status)
         self._over = max(self._over, event.turn)
         return []
 
-    def _end(self, reply: Reply, status: str, text: str, calls: Sequence[ToolCall] = ()) -> list[str]:
+    def _end(self, reply: Reply, status: str, text: str, calls: Sequence[ToolCall] = (), reason: str = "") -> list[str]:
         self._open = None
         self._over = max(self._over, reply.turn)
-        return reply.done(status, text, calls)
+        return reply.done(status, text, calls, reason)
 
     def _give_up(self, status: str, failure: ev.Failed | None = None) -> list[str]:
         """The requested reply ends before it began; the client still waits for `response.created` and `.done`."""
@@ -213,6 +216,9 @@ class Turns:
         if turn and self._open is not None and turn == self._open.turn:
             self._open.failure = event
             return []
+        if event.in_reply:
+            self._failure = event
+            return self._spoken.failed(turn, event.code, event.message)
         if turn and self._request is not None and turn == self._request.turn:
             return self._give_up("failed", event)
         if event.code == "too_many" and self._request is not None and self._request.turn is None:

@@ -382,6 +382,7 @@ const HANDLERS = {
   reply_done(call, message) {
     const turn = call.turns.of(message);
     turn.done = true;
+    turn.reason = message.reason ?? "";
     turn.status ||= message.status ?? "completed"; // a reply that was cut here stays cut, even if the server had sent all of it
     if (call.replying === turn) call.replying = null;
     if (call.awaited === turn && turn.status !== "completed") call.awaited = null;

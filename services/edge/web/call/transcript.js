@@ -12,6 +12,10 @@ const NOTES = {
   failed: "no reply, because of an error",
 };
 const CUT = new Set(["interrupted", "cancelled"]);
+const ENDED_EARLY = {
+  max_output_tokens: "cut off: it reached the longest length of a reply",
+  content_filter: "cut off by a filter of the language model",
+};
 
 export class Transcript {
   /** `follow` keeps what is spoken in view. `language()`: what the conversation is held in. */
@@ -43,7 +47,8 @@ export class Transcript {
     item.words ??= new ReplyText(item.text);
     item.words.update(turn.reply, revealed, CUT.has(turn.status));
     const marks = marksOf(turn);
-    const notes = [NOTES[turn.status], total(marks) === null ? "" : duration(total(marks))].filter(Boolean);
+    const cut = turn.status === "completed" ? ENDED_EARLY[turn.reason] : "";
+    const notes = [NOTES[turn.status], cut, total(marks) === null ? "" : duration(total(marks))].filter(Boolean);
     setText(item.note, notes.join(" · "));
     item.hidden = !turn.reply && !NOTES[turn.status];
   }

@@ -44,7 +44,7 @@ export class Turns {
     this.keys += 1;
     const turn = {
       key: this.keys, number: null, typed: false, sent: false, user: "", userFinal: false,
-      reply: "", replying: false, done: false, playedToEnd: false, status: "",
+      reply: "", replying: false, done: false, playedToEnd: false, status: "", reason: "",
       heard: null, received: 0, played: 0, shown: 0, spoken: false, serverMarks: {}, segments: [], reasons: [], playDelayMs: null, ...fields,
     }; // prettier-ignore
     this.list.push(turn);

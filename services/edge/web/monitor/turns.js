@@ -11,8 +11,8 @@ export const turnsAxis = (turns, slowMs) => axisOf(turns.flatMap(({ segments }) 
 
 export const slowLimit = (slowMs, end) => line("limit", slowMs, end);
 
-/** How a turn ended, in words; nothing for one that was answered to its end. */
-export const outcomeText = ({ outcome }) => OUTCOMES[outcome] ?? outcome;
+/** How a turn ended, and why it failed or was cut; nothing for one that was answered to its end. */
+export const outcomeText = ({ outcome, reason }) => [OUTCOMES[outcome] ?? outcome, reason?.replaceAll("_", " ")].filter(Boolean).join(": ");
 
 /** How long after the end of speech the first audio was sent; a typed turn has no speech. */
 export const sentText = ({ first_audio_ms: ms }) => (ms === null ? "no audio" : duration(ms));
