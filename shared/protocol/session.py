@@ -124,7 +124,7 @@ class SessionSettings:
     ] = True
     complete_ms: Annotated[
         int, Setting("smart-turn: silence that ends a turn that sounds complete; fused: the shortest", 100, 5000, "ms")
-    ] = 250
+    ] = 200
     incomplete_ms: Annotated[
         int,
         Setting("smart-turn: silence that ends a turn that sounds incomplete; fused: the longest", 100, 10_000, "ms"),

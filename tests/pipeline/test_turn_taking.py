@@ -101,13 +101,14 @@ async def test_a_pause_within_a_turn_is_answered_once_as_a_whole(
     assert len(calls.read_text().splitlines()) == 2  # once for each pause: the first reply is discarded
 
 
-async def test_the_engine_for_the_end_of_turns_hears_the_turn_and_is_believed(
+async def test_the_engine_for_the_end_of_turns_gets_sound_and_words_and_is_believed(
     patient_server: System, words: bytes
 ) -> None:
     async with calling(patient_server.url, complete_ms=260) as caller:
         await caller.speak(words, silence_s=0.7)
-        marks = (await caller.until("timing"))["marks"]
-        assert 240 <= marks["endpoint"] < 1500  # it is 2000 where the turn seems incomplete
+        timing = await caller.until("timing")
+        assert 240 <= timing["marks"]["endpoint"] < 1500  # it is 2000 where the turn seems incomplete
+        assert timing["reasons"] == ["said: hello there"]
 
 
 async def test_a_cough_is_forgiven_to_the_sample(patient_server: System, words: bytes) -> None:

@@ -70,9 +70,10 @@ class ToolModel(Outside):
 
 
 class SoonOver(FixedDetector):
-    """Takes every turn for complete, if it was given the audio of it."""
+    """Takes every turn for complete, if it was given the audio of it and its words."""
 
     audio_s = 8.0
+    uses_words = True
 
     def open(self) -> "SoonOverSpeaker":
         return SoonOverSpeaker()
@@ -81,7 +82,9 @@ class SoonOver(FixedDetector):
 class SoonOverSpeaker(FixedSpeaker):
     async def decide(self, pause: Pause, settings: SessionSettings) -> Decision:
         heard_s = len(pause.pcm) / 32_000
-        return Decision(settings.complete_ms if 0.5 < heard_s <= 8 and any(pause.pcm) else settings.incomplete_ms)
+        if pause.words is None or not pause.words.text or not 0.5 < heard_s <= 8 or not any(pause.pcm):
+            return Decision(settings.incomplete_ms, ("waits for the words",))
+        return Decision(settings.complete_ms, (f"said: {pause.words.text}",))
 
 
 class SlowTalker(ScriptedTalker):
