@@ -428,6 +428,15 @@ class EventSent(Frame):
 
 
 @dataclass(frozen=True, slots=True)
+class MessageReceived(Frame):
+    """The client has sent this message, in a protocol whose state follows from such messages."""
+
+    number: int
+    """From 1, within the session, among those of the events."""
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
 class ResumePoint(Frame):
     """A moment in which nobody spoke and nothing was due to be said. From here, the log rebuilds the conversation."""
 
@@ -449,6 +458,8 @@ class ResumePoint(Frame):
     protocol: str
     rate_hz: int
     """The client's rate."""
+    codec: bytes = b""
+    """The state of the wire protocol, in a form of its own."""
 
 
 FRAMES: tuple[type[Frame], ...] = tuple({cls.__name__: cls for cls in Frame.__subclasses__()}.values())

@@ -29,6 +29,7 @@ ROUTES: dict[str, dict[type[Frame], tuple[StreamKind, ...]]] = {
         fr.SessionEnded: (StreamKind.IN, StreamKind.OUT),
         fr.SessionResumed: (StreamKind.OUT,),
         fr.EventSent: (StreamKind.EVENTS,),
+        fr.MessageReceived: (StreamKind.EVENTS,),
         fr.SettingsChanged: (StreamKind.IN,),
         fr.AudioChunk: (StreamKind.IN,),
         fr.TextTyped: (StreamKind.IN,),

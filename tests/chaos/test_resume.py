@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import redis.asyncio as redis
+from openai import AsyncOpenAI
+from websockets.exceptions import ConnectionClosedError
 
 from deploy.client.conversation import Conversation, Recording, converse
 from tests.chaos.test_death import SENTENCES, SLOW, assert_whole, reply_text
@@ -16,8 +18,10 @@ from tests.conftest import system
 from tests.support.caller import Caller, calling
 from tests.support.edges import Edge, running_edge
 from tests.support.engines import SLICE, SLICES, TEXT
+from tests.support.ramp import assert_exact
+from tests.support.realtime_talk import talking
 from tests.support.system import System
-from tests.support.waiting import HANG_S
+from tests.support.waiting import HANG_S, until
 
 Loss = Callable[[Caller, Edge], Awaitable[None]]
 Speech = Callable[[str, int], bytes]
@@ -90,6 +94,49 @@ async def test_the_conversation_goes_on_at_the_same_edge_and_only_on_one_line(
                 assert (await other.until("ready"))["resumed"]
                 assert (await caller.until("closed"))["code"] == 1008
                 await other.until("reply_done", turn=2, status="completed")
+
+
+@pytest.mark.parametrize(("how", "samples"), [("lost", 1), ("killed", SLICE * SLICES * 5 // 4), ("stopped", 1)])
+async def test_a_client_of_openai_goes_on_at_another_edge(slow_system: System, how: str, samples: int) -> None:
+    async with running_edge(slow_system, ENV) as edge, talking(edge.url, resume="allow") as talk:
+        content = [{"type": "input_text", "text": "hello"}]
+        message: Any = {"id": "mine", "type": "message", "role": "user", "content": content}
+        await talk.connection.conversation.item.create(item=message)
+        await talk.connection.response.create()
+        await until(lambda: len(talk.sound()) // 3 >= samples)  # 24 kHz, 2 bytes a sample
+        if how == "lost":
+            talk.lose_line()
+        else:
+            edge.process.send_signal(signal.SIGKILL if how == "killed" else signal.SIGTERM)
+        async with talk.resumed(slow_system.url):
+            await talk.until("response.done")
+            if how == "stopped":
+                assert talk.lost is not None
+                assert talk.lost.code == 1012
+                assert "resume token" in talk.lost.reason
+            assert_exact(talk.sound(), list(range(SLICE * SLICES)) * SENTENCES, 24_000)
+            assert "".join(event.delta for event in talk.of("response.output_audio_transcript.delta")) == TEXT
+            once = [(event.type, event.item.id) for event in talk.events if event.type.startswith("conversation.item.")]
+            assert len(once) == len(set(once)) == 4
+            (response,) = talk.of("response.done")
+            assert response.response.id == talk.of("response.created")[0].response.id
+            for item_id in ("mine", response.response.output[0].id):
+                await talk.connection.conversation.item.retrieve(item_id=item_id)
+            await until(lambda: len(talk.of("conversation.item.retrieved")) == 2)
+            await talk.connection.response.create()
+            await talk.until("response.done", after=len(talk.events))
+
+
+async def test_a_realtime_session_that_is_gone_is_refused(slow_system: System) -> None:
+    async with (
+        AsyncOpenAI(base_url=f"{slow_system.url}/v1", api_key="any") as client,
+        client.realtime.connect(model="parley", extra_query={"resume": "now"}) as connection,
+    ):
+        wrong: Any = {"type": "parley.session.resume", "token": f"{'0' * 32}.secret", "last_event_id": "event_1_0_0"}
+        await connection.send(wrong)
+        assert (await connection.recv()).error.code == "session_not_found"
+        with pytest.raises(ConnectionClosedError, match="1008"):
+            await connection.recv()
 
 
 async def test_a_session_that_is_gone_begins_again_with_what_the_client_says(slow_system: System) -> None:

@@ -3,12 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-import httpx
 import redis.asyncio as redis
 
 from shared.settings import STAGES
 from tests.support.caller import Caller, calling
-from tests.support.waiting import HANG_S
+from tests.support.edges import until_healthy
 
 Client = redis.Redis
 JOBS = "parley:{0}:jobs:"
@@ -33,9 +32,7 @@ async def told_of_the_end(caller: Caller) -> None:
 
 async def until_new_sessions_work(url: str, words: bytes = b"") -> None:
     """A new session's first turn is answered: spoken, or typed if there are no words."""
-    async with asyncio.timeout(HANG_S), httpx.AsyncClient(base_url=url, trust_env=False) as client:
-        while (await client.get("/health")).status_code != 200:
-            await asyncio.sleep(0.05)
+    await until_healthy(url)
     async with calling(url) as caller:
         if not words:
             await answered(caller, 1)

@@ -35,9 +35,7 @@ async def running_edge(system: System, env: Mapping[str, str]) -> AsyncIterator[
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "services.edge", env=environ)
     edge = Edge(f"http://127.0.0.1:{port}", process)
     try:
-        async with asyncio.timeout(HANG_S):
-            while not await _is_ready(edge):
-                await asyncio.sleep(0.05)
+        await until_healthy(edge.url)
         yield edge
     finally:
         if process.returncode is None:
@@ -45,8 +43,15 @@ async def running_edge(system: System, env: Mapping[str, str]) -> AsyncIterator[
         await process.wait()
 
 
-async def _is_ready(edge: Edge) -> bool:
+async def until_healthy(url: str) -> None:
+    """Return once the edge at `url` answers, and every stage has a ready worker."""
+    async with asyncio.timeout(HANG_S), httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        while not await _is_healthy(client):
+            await asyncio.sleep(0.05)
+
+
+async def _is_healthy(client: httpx.AsyncClient) -> bool:
     try:
-        return (await edge.health()).status_code == 200
+        return (await client.get("/health")).status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False

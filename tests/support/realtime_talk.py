@@ -10,8 +10,10 @@ from typing import Any
 
 from openai import AsyncOpenAI
 from openai.resources.realtime.realtime import AsyncRealtimeConnection
+from websockets.exceptions import ConnectionClosedError
+from websockets.frames import Close
 
-from tests.support.waiting import HANG_S
+from tests.support.waiting import HANG_S, until
 
 TAIL_S = 0.8
 """Silence after speech: more than the endpoint."""
@@ -23,12 +25,43 @@ class Talk:
     def __init__(self, connection: AsyncRealtimeConnection) -> None:
         self.connection = connection
         self.events: list[Any] = []
+        self.lost: Close | None = None
+        """The close frame that ended the latest connection, where it was not closed with 1000."""
         self._news = asyncio.Event()
 
     async def listen(self) -> None:
-        async for event in self.connection:
-            self.events.append(event)
-            self._news.set()
+        """Raises `ConnectionClosedError` if a session that cannot be resumed is lost."""
+        try:
+            async for event in self.connection:
+                self.events.append(event)
+                self._news.set()
+        except ConnectionClosedError as error:
+            if not self.of("parley.session.resumable"):
+                raise
+            self.lost = error.rcvd or Close(1006, "")
+
+    def lose_line(self) -> None:
+        """The connection is lost: without a close frame, and with what is on its way."""
+        self.connection._connection.transport.abort()
+
+    @asynccontextmanager
+    async def resumed(self, url: str) -> AsyncIterator[None]:
+        """Go on with the session at the system at `url`, which may be another edge."""
+        await until(lambda: self.lost)
+        token, last = self.of("parley.session.resumable")[0].token, self.events[-1].event_id
+        async with (
+            AsyncOpenAI(base_url=f"{url}/v1", api_key="any") as client,
+            client.realtime.connect(model="parley", extra_query={"resume": "now"}) as self.connection,
+            asyncio.TaskGroup() as tasks,
+        ):
+            listening = tasks.create_task(self.listen())
+            event: Any = {"type": "parley.session.resume", "token": token, "last_event_id": last}
+            await self.connection.send(event)
+            await self.until("parley.session.resumed")
+            yield
+            await self.connection.close()
+            await asyncio.wait([listening], timeout=5)
+            listening.cancel()
 
     async def until(self, kind: str, after: int = 0, timeout_s: float = HANG_S) -> int:
         """Wait for an event of this type. Returns the index of the first from `after` on."""
@@ -67,10 +100,10 @@ class Talk:
 
 
 @asynccontextmanager
-async def talking(url: str, model: str = "parley", key: str = "any") -> AsyncIterator[Talk]:
+async def talking(url: str, model: str = "parley", key: str = "any", **query: str) -> AsyncIterator[Talk]:
     async with (
         AsyncOpenAI(base_url=f"{url}/v1", api_key=key) as client,
-        client.realtime.connect(model=model) as connection,
+        client.realtime.connect(model=model, extra_query=query) as connection,
         asyncio.TaskGroup() as tasks,
     ):
         talk = Talk(connection)

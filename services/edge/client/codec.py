@@ -12,15 +12,60 @@ from services.edge.client.events import Event
 from shared.protocol.session import SessionSettings
 
 
-class Resumable(Protocol):
-    """A protocol in which a client resumes its session after it has lost its connection."""
+class Journal(Protocol):
+    """The numbers of the events that a client was sent, and which of them it has received. From 1, within the session."""
 
-    def numbered(self, message: str | bytes, number: int) -> str | bytes:
-        """The last message of an event, with the event's number."""
+    number: int
+    """Of the last event that was sent, or message that was received."""
+    is_rebuilding: bool
+    """The events of an earlier connection are made again. The client has all audio among them."""
+
+    def has(self, name: str, turn: int = 0) -> bool:
+        """Whether the client has a rebuilt event of this name. Call it once for each, in order; False for a new event."""
         ...
 
-    def resume(self, settings: SessionSettings) -> None:
+    def chars(self, name: str, turn: int, length: int) -> int:
+        """How many characters the client has of the `length` of a rebuilt event; 0 for a new event."""
+        ...
+
+    def sent(self, name: str, turn: int = 0, chars: int = 0) -> int:
+        """The client is sent this event now. Returns its number."""
+        ...
+
+    def received(self, message: str) -> int:
+        """The client has sent this message, and it changes what the codec knows. Returns its number."""
+        ...
+
+
+class Resumable(Protocol):
+    """A protocol in which a client resumes its session after it has lost its connection.
+
+    It numbers what it sends, and leaves out what the client has when the events of an earlier connection are rebuilt.
+    """
+
+    @property
+    def resumes_at_hz(self) -> int | None:
+        """The rate that a session must have to be resumed on this connection; None: any."""
+        ...
+
+    def encode(self, event: Event) -> Sequence[str | bytes]:
+        """See `Codec`. Numbered, and without what the client has."""
+        ...
+
+    def number(self, journal: Journal) -> None:
+        """The session has begun, or goes on, on this connection."""
+        ...
+
+    def save(self) -> bytes:
+        """What `resume` needs and the log does not tell. Called while nobody speaks and nothing is due to be said."""
+        ...
+
+    def resume(self, settings: SessionSettings, saved: bytes) -> None:
         """The session began on another connection, and has these settings."""
+        ...
+
+    def replay(self, number: int, message: str) -> Sequence[str | bytes]:
+        """The client sent this message on an earlier connection. Returns those of its answers that it has not received."""
         ...
 
 

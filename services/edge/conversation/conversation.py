@@ -61,10 +61,10 @@ class Conversation:
         self._begun = True
         self._apply(self._core.on(Begin(settings), self._now()))
 
-    def rebuild(self, restore: Restore, entries: Sequence[Entry]) -> list[ev.Event]:
+    def rebuild(self, restore: Restore, entries: Sequence[Entry]) -> list[tuple[int, ev.Event]]:
         """Go on with a session that another edge, or this one, has served: from a resume point, with the entries since.
 
-        Returns all events since the resume point but the audio. `go_on` must follow.
+        Returns all events since the resume point, each with its time; see `Rebuild.events`. `go_on` must follow.
 
         Raises:
             TypeError: a frame does not belong into a log.

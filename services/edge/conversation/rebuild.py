@@ -26,8 +26,9 @@ class Rebuild:
     """What follows from the entries since a resume point."""
 
     def __init__(self, core: Core, now: Stamp) -> None:
-        self.events: list[ev.Event] = []
-        """All events of this time but the audio, whether or not the client has received them."""
+        self.events: list[tuple[int, ev.Event]] = []
+        """All events of this time, whether or not the client has received them, each with its time (ms, the broker's clock).
+        Of the audio only what the client has received."""
         self.timers: dict[tuple[Timer, int], float] = {}
         """When each timer that runs now is due, in s."""
         self._ended: list[fx.TurnEnded] = []
@@ -78,12 +79,12 @@ class Rebuild:
                     self.timers.pop((timer, turn), None)
                 case fx.TurnEnded():
                     self._ended.append(effect)
-                case fx.StopWorkers() | fx.SaveHistory() | fx.Close() | ev.ReplyAudio():
+                case fx.StopWorkers() | fx.SaveHistory() | fx.Close():
                     pass  # done by the edge before; or done once, at the end
                 case fx.Count() | fx.Silenced() | fx.FirstAudio() | fx.FirstPlayed():
                     pass
                 case _:
-                    self.events.append(effect)
+                    self.events.append((at.now_ms, effect))
 
     def _publish(self, frame: Frame) -> None:
         if StreamKind.OUT not in ROUTES["edge"][type(frame)]:

@@ -117,7 +117,7 @@ class Connections:
             log.info("the edge drains", sessions=len(self.sessions), drain_s=drain_s)
         while self.sessions and loop.time() < end_s:
             for session in self.sessions:
-                if session.is_resumable or not session.started:
+                if session.line is not None or not session.started:
                     session.end_when_silent(1012, MOVED)
                 elif loop.time() >= goodbye_s:
                     session.say_goodbye(1012, STOPPING)

@@ -1,64 +1,85 @@
-"""The events that a client was sent: numbered, and kept in the broker, so that no event is lost or repeated at a resume.
+"""What a client was sent and has sent: numbered, and kept in the broker, so that nothing is lost or repeated at a resume.
 
-The broker keeps what kind of event it was and of which turn, not what was in it: an edge that goes on with the session
+Of an event the broker keeps what kind it was and of which turn, not what was in it: an edge that goes on with the session
 rebuilds the events, and needs to know which of them the client has.
 """
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Sequence
 
-from services.edge.client import events as ev
 from shared.bus.channel import Channel
-from shared.protocol.frames import EventSent
+from shared.protocol.entry_id import milliseconds
+from shared.protocol.frames import EventSent, Frame, MessageReceived
 
-NOT_NUMBERED = (ev.ReplyAudio, ev.Ready)
-"""Audio is counted in samples; `Ready` comes first on each connection."""
+JournalEntry = tuple[str, int, Sequence[Frame]]
+"""Id, fence and frames of an entry of the session's stream of events."""
 
 
 class Journal:
-    """The numbers of one session's events."""
+    """The numbers of one session. See `services.edge.client.codec.Journal`."""
 
     def __init__(self, channel: Channel) -> None:
         self.number = 0
         """The number of the last event that was sent."""
+        self.is_rebuilding = False
         self._channel = channel
         self._known: Counter[tuple[str, int]] = Counter()
-        self._known_chars: Counter[int] = Counter()
+        self._known_chars: Counter[tuple[str, int]] = Counter()
         self._unwritten = 0  # events that the client has received, and a killed edge had not yet written
 
-    def restore(self, sent: Iterable[EventSent], since: int, received: int) -> None:
-        """The client has received the events up to the number `received`; events are rebuilt from the number `since` on."""
-        for event in sent:
-            self.number = max(self.number, event.number)
-            if since < event.number <= received:
-                self._known[event.name, event.turn] += 1
-                self._known_chars[event.turn] += event.chars
+    def restore(self, entries: Sequence[JournalEntry], since: int, received: int) -> list[tuple[int, MessageReceived]]:
+        """Events are rebuilt from the number `since` on, until `rebuilt`; the client has received those up to `received`. Returns
+        the client's messages since then, each with the time (ms, the broker's clock) at which it was written."""
+        self.is_rebuilding = True
+        messages = []
+        for entry_id, _, frames in entries:
+            for frame in frames:
+                if isinstance(frame, EventSent):
+                    self._restore_event(frame, since, received)
+                elif isinstance(frame, MessageReceived):
+                    self.number = max(self.number, frame.number)
+                    if frame.number > since:
+                        messages.append((milliseconds(entry_id), frame))
         self._unwritten = max(0, received - self.number)
         self.number = max(self.number, received)
+        return messages
 
-    def unknown(self, event: ev.Event) -> ev.Event | None:
-        """Return the part of a rebuilt event that the client has not received; None if it has all of it.
+    def _restore_event(self, event: EventSent, since: int, received: int) -> None:
+        self.number = max(self.number, event.number)
+        if since < event.number <= received:
+            self._known[event.name, event.turn] += 1
+            self._known_chars[event.name, event.turn] += event.chars
 
-        Call it once for each event, in order."""
-        turn = getattr(event, "turn", 0)
-        if isinstance(event, ev.ReplyText):
-            known = min(self._known_chars[turn], len(event.text))
-            self._known_chars[turn] -= known
-            if known == len(event.text):
-                return None
-            event = replace(event, text=event.text[known:])
-        elif self._known[type(event).__name__, turn]:
-            self._known[type(event).__name__, turn] -= 1
-            return None
-        if self._unwritten:  # the edge sent it, and was killed before the broker had it
+    def rebuilt(self) -> None:
+        self.is_rebuilding = False
+        self._known.clear()
+        self._known_chars.clear()
+        self._unwritten = 0
+
+    def has(self, name: str, turn: int = 0) -> bool:
+        if self._known[name, turn] > 0:
+            self._known[name, turn] -= 1
+            return True
+        return self._is_unwritten()
+
+    def chars(self, name: str, turn: int, length: int) -> int:
+        known = min(self._known_chars[name, turn], length)
+        self._known_chars[name, turn] -= known
+        return length if known < length and self._is_unwritten() else known
+
+    def _is_unwritten(self) -> bool:
+        """The edge sent it, and was killed before the broker had it."""
+        if self._unwritten > 0:
             self._unwritten -= 1
-            return None
-        return event
+            return True
+        return False
 
-    def note(self, event: ev.Event) -> int:
-        """Number an event that is sent now. Returns the number."""
+    def sent(self, name: str, turn: int = 0, chars: int = 0) -> int:
         self.number += 1
-        chars = len(event.text) if isinstance(event, ev.ReplyText) else 0
-        self._channel.publish(EventSent(self.number, type(event).__name__, getattr(event, "turn", 0), chars))
+        self._channel.publish(EventSent(self.number, name, turn, chars))
+        return self.number
+
+    def received(self, message: str) -> int:
+        self.number += 1
+        self._channel.publish(MessageReceived(self.number, message))
         return self.number

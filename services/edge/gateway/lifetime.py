@@ -80,9 +80,11 @@ async def until_closed(
 
 async def _resume(session: Session, wish: act.Resume, bus: Bus) -> bool:
     """Go on with the session of another connection, or begin a new one if it is gone. Returns False if the broker does not say."""
+    line = session.line
+    assert line is not None  # noqa: S101 - its client has asked for it
     try:
         async with asyncio.timeout(RESUME_S):
-            saved = await take_session(bus, wish, session.line, session.protocol, session.rate_hz)
+            saved = await take_session(bus, wish, line.name, session.protocol, line.resumes_at_hz)
     except (TimeoutError, BrokerGone):
         log.warning("session not resumed: the broker does not answer")
         return False

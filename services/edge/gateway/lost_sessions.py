@@ -42,10 +42,12 @@ class LostSessions:
 
     def add(self, session: Session) -> None:
         """The session's client may come back, here or at another edge; if it does not, the session ends."""
+        if session.line is None:
+            return
         if self._bus is None:
-            self._without_bus.append((session.id, session.line))
+            self._without_bus.append((session.id, session.line.name))
         else:
-            self._wait(self._bus, session.id, session.line)
+            self._wait(self._bus, session.id, session.line.name)
 
     def add_ended(self, session: Session) -> None:
         """The session has ended with a broker that is gone."""

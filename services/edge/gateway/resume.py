@@ -8,12 +8,10 @@ from services.edge.client.actions import Resume
 from services.edge.conversation.rebuild import Entry
 from shared.bus.bus import Bus
 from shared.protocol.entry_id import milliseconds
-from shared.protocol.frames import AudioChunk, EventSent, History, ResumePoint, SessionResumed
+from shared.protocol.frames import AudioChunk, History, ResumePoint, SessionResumed
 from shared.protocol.session import RATE_HZ, SessionSettings
 from shared.protocol.streams import StreamKind
 
-POINTS_KEPT = 8
-"""Resume points of a session. A client that has lost events of several turns needs an older one."""
 START = "0-0"
 INPUT_ENTRIES = 200
 """Entries of the input in which the newest audio is looked for."""
@@ -44,21 +42,23 @@ class SavedSession:
     """Whether these entries are complete."""
     cursor: str
     """Id of the last of them, or of the point."""
-    sent: list[EventSent]
-    """The newest events that the client was sent."""
+    journal: list[Entry]
+    """Of the stream of events: the newest that the client was sent, and what it sent."""
     input_samples: int
     """Position at which the microphone goes on. The time without it counts as silence."""
 
 
-async def take_session(bus: Bus, wish: Resume, line: str, protocol: str, rate_hz: int) -> SavedSession | None:
+async def take_session(bus: Bus, wish: Resume, line: str, protocol: str, rate_hz: int | None) -> SavedSession | None:
     """Let this line serve the session that the token belongs to. None: it is gone, or not to be resumed like this.
+
+    `rate_hz`: the rate that it must have; None: any.
 
     Raises:
         BrokerGone: the broker does not answer.
     """
     session = wish.token.partition(".")[0]
     points = await bus.take_line(session, line, token_hash(wish.token))
-    if not points or (points[-1].protocol, points[-1].rate_hz) != (protocol, rate_hz):
+    if not points or points[-1].protocol != protocol or rate_hz not in (None, points[-1].rate_hz):
         return None
     bus.channel("edge", session).publish(SessionResumed(line))
     known = [point for point in points if point.events <= wish.number] or points[:1]
@@ -67,7 +67,7 @@ async def take_session(bus: Bus, wish: Resume, line: str, protocol: str, rate_hz
     whole = point.cursor == START or (bool(entries) and entries[0][0] == point.cursor)
     entries = [entry for entry in entries if entry[0] != point.cursor]
     settings, history = await bus.settings_and_history(session)
-    sent = await bus.entries(StreamKind.EVENTS, session)
+    journal = await bus.entries(StreamKind.EVENTS, session)
     return SavedSession(
         id=session,
         token=wish.token,
@@ -77,7 +77,7 @@ async def take_session(bus: Bus, wish: Resume, line: str, protocol: str, rate_hz
         entries=entries,
         whole=whole,
         cursor=entries[-1][0] if entries else point.cursor,
-        sent=[frame for _, _, frames in sent for frame in frames if isinstance(frame, EventSent)],
+        journal=journal,
         input_samples=await _input_samples(bus, session, points[-1]),
     )
 

@@ -7,7 +7,7 @@ It owns the session's beginning and end, its audio and the settings that the cli
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,9 +23,10 @@ from services.edge.conversation.playout import Playout
 from services.edge.gateway.abilities import Abilities, Unable
 from services.edge.gateway.apology_voice import ApologyVoice
 from services.edge.gateway.audio_input import AudioInput
-from services.edge.gateway.journal import NOT_NUMBERED, Journal
+from services.edge.gateway.broker_watch import BrokerWatch
 from services.edge.gateway.limits import TokenBucket
-from services.edge.gateway.resume import POINTS_KEPT, START, SavedSession, new_token, token_hash
+from services.edge.gateway.line import Line
+from services.edge.gateway.resume import START, SavedSession
 from shared.bus.channel import Channel
 from shared.bus.reader import Subscription
 from shared.bus.records import SessionState
@@ -44,10 +45,6 @@ log = structlog.get_logger()
 ASKS_PER_S, ASKS_BURST = 4.0, 16.0
 """Typed turns, requested replies and changes of settings that one client may send: each is work for the workers. A person needs
 one a second; more than that would only wait, and delay what others say."""
-REFUSING_S = 2.0
-"""The client is warned when the broker has taken nothing for this long."""
-REFUSING_LONGEST_S = 30.0
-"""The session is closed when the broker has taken nothing for this long."""
 
 ResumeCallback = Callable[[act.Resume], None]
 Send = Callable[[str | bytes], bool]
@@ -85,8 +82,6 @@ class Session:
         the session starts; what it returns is the reason why it cannot, empty: it can. `on_resume`: the client wants to go on with
         another session; `resume` or `begin_anew` must follow. `apology_voice`: the recordings of this edge."""
         self.protocol = protocol
-        self.line = secrets.token_hex(8)
-        """Name of this connection."""
         self.started = False
         self.settings = SessionSettings()
         self._bus, self._codec, self._abilities = bus, codec, abilities
@@ -101,46 +96,31 @@ class Session:
         self._subscription: Subscription | None = None
         self._counted_s = 0.0  # seconds of audio that the metrics know of
         self._opened = False
-        self._warned_of_refusing = False
-        self._taken = False  # by another connection
-        self._token = ""
-        self._points: list[fr.ResumePoint] = []
+        self._broker_watch = BrokerWatch(bus, self.notify, close)
+        resumable = codec.resumable if settings.resume_s > 0 else None
+        self.line = None if resumable is None else Line(bus, resumable)
+        """None: the session cannot be resumed."""
         self._identify(secrets.token_hex(16))  # an argument of `parley turns`: it must not begin with a dash
 
-    def _identify(self, id_: str) -> None:
+    def _identify(self, session: str) -> None:
         """This is the session from now on."""
-        bus, codec, settings, protocol, engine_of = (
-            self._bus,
-            self._codec,
-            self._settings,
-            self.protocol,
-            self._engine_of,
-        )
-        self.id = id_
-        self._channel: Channel = bus.channel("edge", id_)
-        self._journal = Journal(self._channel) if self.is_resumable else None
+        bus, codec, settings = self._bus, self._codec, self._settings
+        self.id = session
+        self._channel: Channel = bus.channel("edge", session)
         self._audio_input = AudioInput(bus, self._channel, codec, self.notify, self._close)
+        observer = Observer(
+            bus, session, self.protocol, lambda: codec.rate_hz, self._audio_input.age_s, self._engine_of,
+            content=settings.log_content,
+        )  # fmt: skip
+
+        def new_playout() -> Playout:  # the rate is known only once there is audio
+            return Playout(codec.rate_hz, settings.reply_ahead_s, keeps=not codec.can_pause)
+
         self.conversation = Conversation(
-            bus,
-            self._channel,
-            self.id,
-            Observer(
-                bus,
-                self.id,
-                protocol,
-                lambda: codec.rate_hz,
-                self._audio_input.age_s,
-                engine_of,
-                content=settings.log_content,
-            ),
-            # the rate is known only once there is audio
-            lambda: Playout(codec.rate_hz, settings.reply_ahead_s, keeps=not codec.can_pause),
-            self._emit,
-            self._close,
-            deadline_s=settings.turn_deadline_s,
-            shows_failures=codec.shows_failures,
+            bus, self._channel, session, observer, new_playout, self._emit, self._close,
+            deadline_s=settings.turn_deadline_s, shows_failures=codec.shows_failures,
             find_recording=self._apology_voice.find,
-        )
+        )  # fmt: skip
 
     # -- the client's side ------------------------------------------------------------------------
 
@@ -149,7 +129,7 @@ class Session:
         agent speaks first: a connection that says nothing costs the workers nothing."""
         if (settings := self._codec.starts_with) is None:
             return
-        if settings.greeting or settings.idle_ms or self._report_missing(settings):
+        if self.line is not None or settings.greeting or settings.idle_ms or self._report_missing(settings):
             self.start(settings)
         else:
             self._emit(ev.Ready(self.id, settings))
@@ -189,10 +169,9 @@ class Session:
         self.started, self._asked_s = True, self._loop.time()
         self.settings = settings
         self._bus.save_settings(self.id, settings)
-        if self.is_resumable:
-            self._token = new_token(self.id)
-            self._bus.open_line(self.id, self.line, token_hash(self._token))
-            self._save_point(START)
+        if self.line is not None:
+            self.line.open(self.id, self._channel)
+            self._save_point(self.line, START)
         started = fr.SessionStarted(self.id, settings)
         self._bus.request_listener(started)
         self._channel.publish(started)
@@ -209,28 +188,22 @@ class Session:
         Raises:
             TypeError: a frame does not belong into a log.
         """
-        assert self._codec.resumable is not None  # noqa: S101 - its client has asked for it
+        assert self.line is not None  # noqa: S101 - its client has asked for it
         if reason := self._take_place(True):
             self._close(1013, reason)
             return
         self._identify(saved.id)
-        assert self._journal is not None  # noqa: S101 - as above
         self.started, self._opened, self.settings = True, True, saved.settings
-        self._token, self._points = saved.token, list(saved.points)
-        point = self._points[-1]
+        point = saved.points[-1]
         self._began_ms = point.began_ms
         self.began_s = self._loop.time() - (self._bus.clock.now_ms() - point.began_ms) / 1000
-        self._codec.resumable.resume(saved.settings)
+        self.line.take(saved, self._channel, wish.number)
         self._audio_input.go_on_from(saved.input_samples)
-        self._journal.restore(saved.sent, point.events, wish.number)
         self._bus.keep_alive(self.id)
         restore = Restore(saved.settings, point, saved.history, wish.turn, wish.samples)
         events = self.conversation.rebuild(restore, saved.entries)
         self._emit(self._ready(resumed=True))
-        for event in events:
-            messages = self._codec.encode(event)  # also of a known one: the codec follows the events
-            if messages and (unknown := self._journal.unknown(event)) is not None:
-                self._send_all(self._numbered(unknown, messages if unknown is event else self._codec.encode(unknown)))
+        self._send_all(self.line.rebuilt(events))
         self._subscription = self._bus.follow(StreamKind.OUT, self.id, saved.cursor, self.deliver)
         self.conversation.go_on(whole=saved.whole)
         self._prepare_apology()
@@ -245,20 +218,11 @@ class Session:
             self._apology_voice.prepare(self.settings)
 
     @property
-    def rate_hz(self) -> int:
-        """The client's rate."""
-        return self._codec.rate_hz
-
-    @property
-    def is_resumable(self) -> bool:
-        return self._codec.resumable is not None and self._settings.resume_s > 0
-
-    @property
     def is_worth_resuming(self) -> bool:
         """The client can resume the session, and somebody has said something. Any other costs a vad worker a slot for nothing."""
         state = self.conversation.state
         said = bool(state.newest_turn or state.turns or state.asked_s)
-        return self.started and self.is_resumable and said
+        return self.started and self.line is not None and said
 
     def suspend(self) -> None:
         """The client has lost its connection: the session goes on without it, until `end_line`."""
@@ -269,23 +233,22 @@ class Session:
         self.started = False
 
     def _ready(self, *, resumed: bool) -> ev.Ready:
-        return ev.Ready(self.id, self.settings, self._token, self._settings.resume_s, resumed)
+        token = "" if self.line is None else self.line.token
+        return ev.Ready(self.id, self.settings, token, self._settings.resume_s, resumed)
 
-    def _save_point(self, cursor: str) -> None:
+    def _save_point(self, line: Line, cursor: str) -> None:
         """The session can be resumed from this entry of the log on."""
-        state, number = self.conversation.state, self._journal.number if self._journal is not None else 0
-        point = fr.ResumePoint(
-            cursor, number, state.newest_over, state.newest_turn, state.accepted_turns, state.interrupted_replies,
+        state = self.conversation.state
+        line.save(fr.ResumePoint(
+            cursor, 0, state.newest_over, state.newest_turn, state.accepted_turns, state.interrupted_replies,
             *state.queue.gate.floor, self._audio_input.samples, self._began_ms, self.protocol, self._codec.rate_hz,
-        )  # fmt: skip
-        self._points = [*self._points, point][-POINTS_KEPT:]
-        self._bus.save_resume_points(self.id, self._points)
+        ))  # fmt: skip
 
     def keep_alive(self) -> None:
         """Prolong the life of the session's keys, and check that the broker has them. Called regularly."""
         if self.started:
             self._bus.check_alive(self.id, self._on_state)
-            self._check_refusing()
+            self._broker_watch.look()
             self._count_audio()
 
     def _on_state(self, state: SessionState) -> None:
@@ -297,15 +260,6 @@ class Session:
             log.warning("session without a vad worker", session=self.id)
             self._bus.request_listener(fr.SessionStarted(self.id, self.settings))
 
-    def _check_refusing(self) -> None:
-        """Warn the client once, when nothing that it says reaches the workers; close the session when that lasts."""
-        refusing_s = self._bus.refusing_s
-        if refusing_s > REFUSING_LONGEST_S:
-            self._close(1012, "the broker is full")
-        elif refusing_s > REFUSING_S and not self._warned_of_refusing:
-            self.notify("broker_full", "the broker takes no data at the moment: what you say is lost")
-        self._warned_of_refusing = refusing_s > REFUSING_S
-
     def _count_audio(self) -> None:
         counted_s, self._counted_s = self._counted_s, self._audio_input.received_s
         metrics.audio_seconds.labels("in", self.protocol).inc(self._counted_s - counted_s)
@@ -313,7 +267,8 @@ class Session:
     def end(self, reason: str) -> None:
         """End the session: the client has disconnected, or is disconnected now."""
         self._unsubscribe()
-        if self._taken:  # what is said in the session, and who works for it, is the other connection's
+        if self.line is not None and self.line.is_taken:
+            # What is said in the session, and who works for it, is the other connection's.
             self.conversation.suspend()
             self.started = False
             return
@@ -406,34 +361,26 @@ class Session:
             metrics.session_setup.labels(self.protocol).observe(self._loop.time() - self._asked_s)
         try:
             self.conversation.deliver(frames, milliseconds(entry_id), fence)
-            if self._journal is not None:
-                self._look_after_line(entry_id, frames)
+            if self.line is not None:
+                self._look_after(self.line, entry_id, frames)
         except Exception:  # the rim, as above
             log.exception("session failed", session=self.id)
             self._close(1011, "internal error")
 
-    def _look_after_line(self, entry_id: str, frames: Sequence[Frame]) -> None:
+    def _look_after(self, line: Line, entry_id: str, frames: Sequence[Frame]) -> None:
         """Let go of a session that another connection has taken; note where this one can be resumed."""
-        if any(type(frame) is fr.SessionResumed and frame.line != self.line for frame in frames):
-            self._taken = True
+        if line.note_taken(frames):
             self._close(1008, "another connection has resumed this session")
         state = self.conversation.state
-        if state.newest_over != self._points[-1].newest_over and state.is_at_rest:
-            self._save_point(entry_id)
+        if state.newest_over != line.newest_over and state.is_at_rest:
+            self._save_point(line, entry_id)
 
     # -- out --------------------------------------------------------------------------------------
 
     def _emit(self, event: ev.Event) -> None:
-        self._send_all(self._numbered(event, self._codec.encode(event)))
+        self._send_all(self._codec.encode(event))
 
-    def _numbered(self, event: ev.Event, messages: Sequence[str | bytes]) -> Sequence[str | bytes]:
-        """The event is sent now: note that, if its session can be resumed."""
-        journal, resumable = self._journal, self._codec.resumable
-        if journal is None or resumable is None or not messages or not self.started or isinstance(event, NOT_NUMBERED):
-            return messages
-        return [*messages[:-1], resumable.numbered(messages[-1], journal.note(event))]
-
-    def _send_all(self, messages: Sequence[str | bytes]) -> None:
+    def _send_all(self, messages: Iterable[str | bytes]) -> None:
         for message in messages:
             if not self._send(message):
                 metrics.dropped.labels("slow_reader").inc()

@@ -22,6 +22,7 @@ from services.edge.http.voice_preview import voice_preview_router
 from services.edge.http.voices import voices_router
 from services.edge.protocols.realtime.codec import RealtimeCodec
 from services.edge.protocols.realtime.models import DEFAULT_MODEL, agent_of
+from services.edge.protocols.realtime.resumable import ResumableCodec
 from services.edge.protocols.session_settings import described_settings
 from services.edge.protocols.stream import RATES_HZ, StreamCodec, error_message
 from shared.agents.agent import UnknownAgent
@@ -118,14 +119,22 @@ def create_app(gateway: Gateway) -> FastAPI:
         except UnknownAgent as error:
             await websocket.send_denial_response(error_response(404, "model_not_found", str(error)))
             return
-        codec = RealtimeCodec(
-            agent.settings,
-            model=model,
-            voices=gateway.admission.voices(),
-            hears=gateway.admission.accepts_audio(),
-            expires_at=int(time.time()) + gateway.settings.max_session_s,
-            bound=None if caller.secret is None else caller.secret.session,
-        )
+        options: dict[str, Any] = {
+            "model": model,
+            "voices": gateway.admission.voices(),
+            "hears": gateway.admission.accepts_audio(),
+            "expires_at": int(time.time()) + gateway.settings.max_session_s,
+            "bound": None if caller.secret is None else caller.secret.session,
+        }
+        match websocket.query_params.get("resume"):
+            case None:
+                codec = RealtimeCodec(agent.settings, **options)
+            case "allow" | "now" as resume:
+                codec = ResumableCodec(agent.settings, resume=resume, **options)
+            case _:
+                message = "The query parameter resume is neither allow nor now."
+                await websocket.send_denial_response(error_response(400, "invalid_value", message))
+                return
         await gateway.serve(websocket, codec, "realtime", caller, agent.settings)
 
     return app

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from services.edge.client import actions as act
 from services.edge.client import events as ev
+from services.edge.client.codec import Journal
 from services.edge.protocols.fields import STRING_TYPE, BadField, array, checked, text, whole
 from services.edge.protocols.session_settings import Config, Settable, shown_settings, with_settings
 from shared.audio.pcm import WholeSamples
@@ -132,10 +133,29 @@ class StreamCodec:
         self._listening = False
         self._speaking = False
         self._samples = WholeSamples()
+        self._journal: Journal | None = None
+
+    # -- resuming -----------------------------------------------------------------------------------------------
 
     @property
     def resumable(self) -> "StreamCodec":
         return self
+
+    @property
+    def resumes_at_hz(self) -> int:
+        return self.rate_hz
+
+    def number(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def save(self) -> bytes:
+        return b""
+
+    def resume(self, settings: SessionSettings, saved: bytes) -> None:
+        self._settings = settings
+
+    def replay(self, number: int, message: str) -> Sequence[str]:
+        return ()
 
     # -- client messages ----------------------------------------------------------------------------------------
 
@@ -214,9 +234,24 @@ class StreamCodec:
     # -- server messages ----------------------------------------------------------------------------------------
 
     def encode(self, event: ev.Event) -> Sequence[str | bytes]:
+        journal = self._journal
+        if type(event) is ev.ReplyAudio:  # counted in samples
+            return () if journal is not None and journal.is_rebuilding else (event.pcm,)
+        if journal is None or type(event) is ev.Ready:  # which comes first on each connection
+            return self._messages(event)
+        name, turn, chars = type(event).__name__, getattr(event, "turn", 0), 0
+        if type(event) is ev.ReplyText:
+            event = replace(event, text=event.text[journal.chars(name, turn, len(event.text)) :])
+            chars = len(event.text)
+            if not chars:
+                return ()
+        messages = self._messages(event)
+        if not messages or (not chars and journal.has(name, turn)):
+            return ()
+        return (*messages[:-1], f'{messages[-1][:-1]},"n":{journal.sent(name, turn, chars)}}}')
+
+    def _messages(self, event: ev.Event) -> tuple[str, ...]:
         match event:
-            case ev.ReplyAudio():
-                return (event.pcm,)
             case ev.ReplyText(turn, text):
                 return (_message("model_response", turn=turn, text=text, finalize=False),)
             case ev.SpeechBegan():
@@ -261,12 +296,8 @@ class StreamCodec:
                 return (_message("ready", session_id=session_id, config=shown_settings(settings), **resume),)
             case ev.Failed(code, text, turn):
                 return (_message("error", code=code, message=text, **({"turn": turn} if turn else {})),)
-
-    def numbered(self, message: str | bytes, number: int) -> str | bytes:
-        return f'{message[:-1]},"n":{number}}}' if isinstance(message, str) else message
-
-    def resume(self, settings: SessionSettings) -> None:
-        self._settings = settings
+            case _:
+                return ()
 
     def _speech(self, speaking: bool) -> tuple[str, ...]:
         """`vad_status`, only when it changes: the pause and the end of a turn are one change for the client."""

@@ -30,7 +30,7 @@ async def resume(take_line: Any) -> tuple[int, str] | None:
     """Resume with a bus whose `take_line` is this. Returns with what the connection was closed; None: it is still open."""
     begun: list[act.Resume] = []
     session = SimpleNamespace(
-        line="line", protocol="stream", rate_hz=16_000, started=False, may_be_silent=True, began_s=0.0,
+        line=SimpleNamespace(name="line", resumes_at_hz=16_000), protocol="stream", started=False, may_be_silent=True, began_s=0.0,
         is_worth_resuming=False, begin_anew=begun.append, notify=lambda *_: None, keep_alive=lambda: None,
         hang_up=lambda *_: None,
     )  # fmt: skip

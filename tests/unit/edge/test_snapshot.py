@@ -207,6 +207,7 @@ WITH_SECRETS = (
     fr.ReplyDone(1, 0, SECRET, 1),
     fr.VoiceChunk(1, 0, 0, 0, 24_000, SECRET.encode() * 100, (Word(SECRET, 0, 10),)),
     fr.History(()),
+    fr.MessageReceived(1, SECRET),
 )
 
 

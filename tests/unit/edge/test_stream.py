@@ -49,9 +49,12 @@ from services.edge.client.events import (
     TurnBegan,
     TurnDropped,
 )
+from services.edge.gateway.journal import Journal
 from services.edge.protocols.stream import MAX_HISTORY, TYPES, StreamCodec
+from shared.protocol.frames import EventSent
 from shared.protocol.session import Message, ReplyOptions, SessionSettings
 from shared.protocol.turn_record import Segment
+from tests.unit.edge.test_rebuild import Silent
 
 DEFAULTS = SessionSettings()
 
@@ -429,4 +432,10 @@ def test_a_client_resumes_its_session_or_begins_another_with_what_it_says() -> N
     assert (wish.token, wish.number, wish.turn, wish.samples) == ("s.secret", 7, 2, 480)
     assert wish.otherwise == (Start(replace(DEFAULTS, speed=2.0)),)
     assert "secret" not in repr(wish)
-    assert json.loads(codec.numbered('{"type":"reply_done","turn":2}', 8)) == {"type": "reply_done", "turn": 2, "n": 8}
+    journal = Journal(Silent())  # type: ignore[arg-type]
+    journal.restore([("1-0", 1, [EventSent(7, "ReplyBegan", 2, 0)])], 0, 7)
+    codec.number(journal)
+    assert codec.encode(ReplyBegan(2)) == ()  # rebuilt, and the client has it
+    journal.rebuilt()
+    (message,) = codec.encode(ReplyBegan(3))
+    assert json.loads(message) == {"type": "reply_started", "turn": 3, "n": 8}

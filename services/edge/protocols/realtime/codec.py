@@ -11,6 +11,7 @@ import orjson
 
 from services.edge.client import actions as act
 from services.edge.client import events as ev
+from services.edge.client.codec import Resumable
 from services.edge.protocols.fields import BadField, UnknownField, checked
 from services.edge.protocols.realtime import client_events as ce
 from services.edge.protocols.realtime.client_items import client_item, words_of
@@ -39,7 +40,7 @@ LEAST_COMMIT_MS = 100
 MAX_EVENT_CHARS = 4 * 1024 * 1024
 """Characters of an event without audio, much of which is kept until the session ends."""
 
-_Answer = list[act.Action | str]
+Answer = list[act.Action | str]
 """Actions and wire messages, in order."""
 
 
@@ -48,7 +49,6 @@ class RealtimeCodec:
 
     largest_message = 16 * 1024 * 1024  # an append may hold 15 MiB of base64
     can_pause = False
-    resumable = None
     shows_failures = True
 
     def __init__(
@@ -61,14 +61,15 @@ class RealtimeCodec:
         expires_at: int = 0,
         hears: bool = False,
         bound: Any = None,
+        wire: Wire | None = None,
     ) -> None:
         """`voices`: the names that the voice engine knows; `expires_at`: the session's end, shown to the client, in
         seconds since 1970; `hears`: the chat model takes audio; `bound`: the part of the session object that the client may not
-        change, which was checked when its client secret was created."""
+        change, which was checked when its client secret was created; `wire`: how events are written, if not with ids of `new_id`."""
         self.rate_hz = PCM_RATE_HZ
-        self._wire = Wire(new_id)
+        self._wire = wire or Wire(new_id)
         self._session = SessionObject(defaults, model, voices, hears=hears, bound=bound)
-        self.starts_with = self._session.settings() if bound else defaults
+        self.starts_with: SessionSettings | None = self._session.settings() if bound else defaults
         self._conversation = Conversation(new_id("conv"))
         self._turns = Turns(self._wire, self._session, self._conversation)
         self._identity: dict[str, Any] = {"id": new_id("sess"), "expires_at": expires_at}
@@ -79,44 +80,53 @@ class RealtimeCodec:
         self._samples = WholeSamples()
         self._buffered = 0
 
+    @property
+    def resumable(self) -> Resumable | None:
+        return None
+
     # -- client events ------------------------------------------------------------------------------------------
 
     def decode(self, message: str | bytes) -> Sequence[act.Action]:
         """The client's actions; a wrong event is answered with an `error` event."""
-        caused_by: str | None = None
+        body: dict[str, Any] = {}
         try:
-            if not isinstance(message, str):
-                raise Refused("Expected JSON in a text message, not a binary message.", "invalid_message")
-            try:
-                body = orjson.loads(message)
-            except orjson.JSONDecodeError as error:
-                raise Refused(f"Invalid JSON: {error.msg} at character {error.pos}.", "invalid_json") from None
-            if type(body) is not dict:
-                raise Refused("Expected a JSON object.", "invalid_json")
-            given_id = body.get("event_id")
-            caused_by = given_id[:512] if type(given_id) is str else None
+            body = parsed(message)
             if body.get("type") == "input_audio_buffer.append":  # fifty a second: a model adds a quarter to their cost
                 return self._append(body)
             if len(message) > MAX_EVENT_CHARS:
                 raise Refused(f"Event longer than {MAX_EVENT_CHARS} characters.", "string_above_max_length")
-            return self._ordered(self._act(checked(ce.CLIENT_EVENT, body)))
         except Refused as error:
-            refused = error
-        except UnknownField as error:
-            refused = Refused(f"Unknown parameter: '{error.field}'.", "unknown_parameter", error.field)
-        except BadField as error:
-            refused = Refused(f"Invalid value: {error}.", "invalid_value", error.field)
-        answer = self._wire.error(str(refused), refused.code, param=refused.param, caused_by=caused_by)
-        return self._ordered([answer])
+            return self._ordered([self._error(error, body)])
+        return self._ordered(self._answer(body, message))
 
-    def _ordered(self, answer: _Answer) -> list[act.Action]:
+    def _answer(self, body: dict[str, Any], message: str | bytes) -> Answer:
+        """What follows from a client's event other than audio."""
+        try:
+            return self._act(checked(ce.CLIENT_EVENT, body))
+        except (Refused, BadField) as error:
+            return [self._error(error, body)]
+
+    def _error(self, error: Refused | BadField, body: dict[str, Any]) -> str:
+        match error:
+            case Refused():
+                refused = error
+            case UnknownField():
+                refused = Refused(f"Unknown parameter: '{error.field}'.", "unknown_parameter", error.field)
+            case BadField():
+                refused = Refused(f"Invalid value: {error}.", "invalid_value", error.field)
+        given_id = body.get("event_id")
+        caused_by = given_id[:512] if type(given_id) is str else None
+        return self._wire.error(str(refused), refused.code, param=refused.param, caused_by=caused_by)
+
+    def _ordered(self, answer: Answer) -> list[act.Action]:
         """Turn wire messages into `Send`s, or keep them until the session is ready."""
+        answer = [part for part in answer if part]
         if self._until_ready is None:
             return [act.Send((part,)) if isinstance(part, str) else part for part in answer]
         self._until_ready += [part for part in answer if isinstance(part, str)]
         return [part for part in answer if not isinstance(part, str)]
 
-    def _act(self, event: ce.ClientEvent) -> _Answer:
+    def _act(self, event: ce.ClientEvent) -> Answer:
         match event:
             case ce.SessionUpdate():
                 return self._update(event.session)
@@ -165,7 +175,7 @@ class RealtimeCodec:
         self._samples.drop_half()
         self._resampler = Resampler(rate_of(self._session.input_format), self.rate_hz)
 
-    def _update(self, patch: Any) -> _Answer:
+    def _update(self, patch: Any) -> Answer:
         before, detected = self._session.input_format, self._session.detects_turns
         self._session.update(patch)
         if detected:
@@ -184,7 +194,7 @@ class RealtimeCodec:
     def _session_now(self) -> dict[str, Any]:
         return {**self._session.config, **self._identity}
 
-    def _commit(self) -> _Answer:
+    def _commit(self) -> Answer:
         if self._session.detects_turns:
             # The server detects turns: the turn that the client means may be over already, or was silence.
             return [act.Commit(ReplyOptions(wants_reply=False))] if self._turns.speaking else []
@@ -199,8 +209,8 @@ class RealtimeCodec:
         self._turns.committed_by_client()
         return [act.Commit(ReplyOptions(wants_reply=False))]
 
-    def _create_item(self, event: ce.ItemCreate) -> _Answer:
-        item = client_item(event.item, self._wire.new_id("item"))
+    def _create_item(self, event: ce.ItemCreate) -> Answer:
+        item = client_item(event.item, self._wire.id_of("item", f"message {self._wire.message}"))
         if item.get("role") == "system" and self._session.is_bound("instructions", None):
             raise bound_field("item.role")  # a message of the system is an instruction
         if item["type"] == "function_call_output" and not self._conversation.has_call(item["call_id"]):
@@ -208,7 +218,7 @@ class RealtimeCodec:
             raise Refused(message, "item_create_invalid_call_id", "item.call_id")
         entry = Entry(item, item["id"], client_bytes=len(orjson.dumps(item)))
         before, after = self._conversation.create(entry, event.previous_item_id)
-        events: _Answer = [
+        events: Answer = [
             self._wire.event(f"conversation.item.{step}", previous_item_id=before, item=item)
             for step in ("added", "done")
         ]
@@ -221,7 +231,7 @@ class RealtimeCodec:
             case _:
                 return [act.SetHistory(entry.key, "tool", item["output"], after, answers=item["call_id"]), *events]
 
-    def _truncate(self, event: ce.ItemTruncate) -> _Answer:
+    def _truncate(self, event: ce.ItemTruncate) -> Answer:
         entry = self._conversation.find(event.item_id)
         if entry is None or entry.item.get("role") != "assistant":
             message = "Error truncating item: only messages of the assistant can be truncated."
@@ -240,7 +250,7 @@ class RealtimeCodec:
         entry.item = {**entry.item, "content": content or entry.item["content"]}
         return [act.Truncate(entry.turn, entry.from_ms + end_ms), truncated]
 
-    def _create_response(self, options: ce.ResponseOptions) -> _Answer:
+    def _create_response(self, options: ce.ResponseOptions) -> Answer:
         if options.get("input"):
             raise Refused("A response to an input of its own is not supported.", "unsupported", "response.input")
         for name in ("instructions", "output_modalities", "tools", "tool_choice"):
@@ -259,14 +269,30 @@ class RealtimeCodec:
 
     def encode(self, event: ev.Event) -> Sequence[str | bytes]:
         match event:
-            case ev.Ready(session_id):
-                self._identity["id"] = session_id
-                waiting, self._until_ready = self._until_ready or [], None
-                return [self._wire.event("session.created", session=self._session_now()), *waiting]
+            case ev.Ready():
+                return self._ready(event)
             case ev.ReplyAudio():
                 if not self._rate_fixed:
                     self._fix_rate()
-        return self._turns.encode(event)
+        return [message for message in self._turns.encode(event) if message]
+
+    def _ready(self, ready: ev.Ready) -> list[str]:
+        self._identity["id"] = ready.session_id
+        waiting, self._until_ready = self._until_ready or [], None
+        return [self._wire.event("session.created", session=self._session_now()), *waiting]
+
+
+def parsed(message: str | bytes) -> dict[str, Any]:
+    """A client's event. Raises `Refused` for anything else."""
+    if not isinstance(message, str):
+        raise Refused("Expected JSON in a text message, not a binary message.", "invalid_message")
+    try:
+        body = orjson.loads(message)
+    except orjson.JSONDecodeError as error:
+        raise Refused(f"Invalid JSON: {error.msg} at character {error.pos}.", "invalid_json") from None
+    if type(body) is not dict:
+        raise Refused("Expected a JSON object.", "invalid_json")
+    return body
 
 
 def _own_tools(options: ce.ResponseOptions) -> tuple[tuple[Tool, ...], str | None]:

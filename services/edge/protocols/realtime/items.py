@@ -48,6 +48,18 @@ class Conversation:
         self._client_items = 0
         self._client_bytes = 0
 
+    def save(self) -> dict[str, Any]:
+        """As JSON, which orjson makes of the entries too."""
+        return {"id": self.id, "entries": [self._entries[item_id] for item_id in self._order]}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        self.id = saved["id"]
+        for fields in saved["entries"]:
+            entry = Entry(**fields)
+            self.append(entry)
+            self._client_items += entry.client_bytes > 0
+            self._client_bytes += entry.client_bytes
+
     def find(self, item_id: Any) -> Entry | None:
         return self._entries.get(item_id) if type(item_id) is str else None
 

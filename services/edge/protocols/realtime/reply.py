@@ -18,6 +18,8 @@ from shared.protocol.session import ToolCall
 DELTA_BYTES = 48 * 1024
 """Audio in one delta: 64 KiB of base64, within every client's message limit; about a second at 24 kHz."""
 
+AUDIO_DELTA = "response.output_audio.delta"
+
 CHARS_PER_TOKEN = 4
 INPUT_MS_PER_TOKEN = 100
 OUTPUT_MS_PER_TOKEN = 50
@@ -53,6 +55,8 @@ class Reply:
     wire: Wire
     session: SessionObject
     conversation: Conversation
+    number: int
+    """Of the response, within the session."""
     turn: int
     request: Request
     speech_ms: int
@@ -64,10 +68,10 @@ class Reply:
     failure: Failed | None = None
 
     def __post_init__(self) -> None:
-        self.id = self.wire.new_id("resp")
+        self.id = self.wire.id_of("resp", str(self.number))
         self._ids: dict[str, Any] = {
             "response_id": self.id,
-            "item_id": self.wire.new_id("item"),
+            "item_id": self.wire.id_of("item", f"response {self.number}"),
             "output_index": 0,
             "content_index": 0,
         }
@@ -83,6 +87,7 @@ class Reply:
     # -- the session's events -----------------------------------------------------------------------------------
 
     def created(self) -> list[str]:
+        self.wire.begin(self.turn, self.from_ms * self.rate_hz // 1000)
         return [self.wire.event("response.created", response=self._response("in_progress"))]
 
     def text(self, delta: str) -> list[str]:
@@ -94,12 +99,17 @@ class Reply:
         kind = "response.output_audio_transcript.delta" if self._spoken else "response.output_text.delta"
         return [*opening, self.wire.event(kind, **self._ids, delta=delta)]
 
-    def audio(self, pcm: bytes) -> list[str]:
-        """More audio at the session's rate."""
+    def audio(self, pcm: bytes, offset: int) -> list[str]:
+        """More audio at the session's rate, from this sample of the turn's reply on."""
         if not self._spoken:
             return []
-        opening = self._open()
-        return [*opening, *self._sound(self._resampler.process(pcm))]
+        events, step = self._open(), 2 * self.rate_hz  # a second
+        for start in range(0, len(pcm), step):
+            piece = pcm[start : start + step]
+            end = offset + (start + len(piece)) // 2
+            for delta in self._encoded(self._resampler.process(piece)):
+                events.append(self.wire.audio(AUDIO_DELTA, end, **self._ids, delta=delta))
+        return events
 
     def done(self, status: str, text: str, calls: Sequence[ToolCall] = (), reason: str = "") -> list[str]:
         """The reply is over. `status` and `reason` are those of the session's `ReplyEnded`, `text` the whole text that was made."""
@@ -109,7 +119,8 @@ class Reply:
             closing += self.text(text[len(self._text) :])
         if self._entry is not None:
             if completed:
-                closing += self._sound(self._resampler.flush())
+                rest = self._encoded(self._resampler.flush())
+                closing += [self.wire.event(AUDIO_DELTA, **self._ids, delta=delta) for delta in rest]
             closing += self._close(self._entry, "completed" if completed and not reason else "incomplete")
         for call in calls:
             closing += self._call(call)
@@ -136,19 +147,17 @@ class Reply:
             return {"type": "audio", "transcript": self._text}
         return {"type": "text", "text": self._text}
 
-    def _sound(self, pcm: bytes) -> list[str]:
+    def _encoded(self, pcm: bytes) -> list[str]:
+        """Audio at the format's rate as base64; a second of it is one delta."""
         if self._entry is not None:
             self._samples += len(pcm) // 2
             self._entry.sent_ms = self._samples * 1000 // rate_of(self._format)
-        return [
-            self.wire.event("response.output_audio.delta", **self._ids, delta=delta)
-            for delta in pack_audio(pcm, self._format, DELTA_BYTES)
-        ]
+        return pack_audio(pcm, self._format, DELTA_BYTES)
 
     def _call(self, call: ToolCall) -> list[str]:
         """A call of a tool: an item after the message."""
         named = {"name": call.name, "call_id": call.id, "arguments": ""}
-        item = new_item(self.wire.new_id("item"), "function_call", "in_progress", **named)
+        item = new_item(self.wire.id_of("item", f"call {call.id}"), "function_call", "in_progress", **named)
         place = {"response_id": self.id, "output_index": len(self._items)}
         ids = {**place, "item_id": item["id"], "call_id": call.id}
         done = {**item, "status": "completed", "arguments": call.arguments}

@@ -155,6 +155,16 @@ class SessionObject:
                 settings = replace(settings, idle_ms=idle_ms, idle_prompt="", idle_limit=0)
         return replace(settings, endpoint_ms=endpoint_ms, pause_ms=min(self._defaults.pause_ms, endpoint_ms))
 
+    # -- resuming -----------------------------------------------------------------------------------------------
+
+    def save(self) -> dict[str, Any]:
+        return {"config": self.config, "bound": self._bound}
+
+    def restore(self, settings: SessionSettings, saved: dict[str, Any]) -> None:
+        """The session began on another connection, and has these settings."""
+        self._defaults = settings
+        self.config, self._bound = saved["config"], saved["bound"]
+
     # -- changing it --------------------------------------------------------------------------------------------
 
     def update(self, patch: Any) -> dict[str, Any]:

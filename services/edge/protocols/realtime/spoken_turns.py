@@ -3,7 +3,8 @@
 Pure. Each spoken turn is one item of the user. `Turns` and `Reply` write the events about replies.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from services.edge.client.keys import user_key
 from services.edge.protocols.realtime.items import Conversation, Entry, new_item
@@ -60,10 +61,23 @@ class SpokenTurns:
     def _turn(self, turn: int) -> Spoken:
         spoken = self._spoken.get(turn)
         if spoken is None:
-            spoken = self._spoken[turn] = Spoken(self._wire.new_id("item"))
+            spoken = self._spoken[turn] = Spoken(self._wire.id_of("item", f"spoken {turn}"))
             if len(self._spoken) > KEPT_TURNS:
                 del self._spoken[min(self._spoken)]
         return spoken
+
+    def save(self) -> dict[str, Any]:
+        turns = [
+            {**asdict(spoken), "entry": spoken.entry is not None, "turn": turn} for turn, spoken in self._spoken.items()
+        ]
+        return {"turns": turns, "speech_ms": self._speech_ms}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """The items are in the conversation again."""
+        self._speech_ms = saved["speech_ms"]
+        for fields in saved["turns"]:
+            turn, found = fields.pop("turn"), self._conversation.find(fields["item_id"])
+            self._spoken[turn] = Spoken(**{**fields, "entry": found if fields["entry"] else None})
 
     def began(self, turn: int, onset_ms: int) -> list[str]:
         spoken = self._turn(turn)

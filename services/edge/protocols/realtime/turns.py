@@ -4,6 +4,7 @@ Pure. `Turns` owns the open response and the response that the client requested;
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from services.edge.client import events as ev
@@ -13,6 +14,8 @@ from services.edge.protocols.realtime.session import SessionObject
 from services.edge.protocols.realtime.spoken_turns import SpokenTurns
 from services.edge.protocols.realtime.wire import PCM_RATE_HZ, Refused, Wire
 from shared.protocol.session import ToolCall
+
+_COUNTERS = ("rate_hz", "_last_spoken", "_awaited", "_given_up", "_over", "_held", "_commits", "_responses")
 
 
 class Turns:
@@ -33,6 +36,24 @@ class Turns:
         self._over = 0  # the replies of turns up to this one are over: no more events about them
         self._held = 0  # the turn whose reply is paused; its response is done
         self._commits = 0  # manual turns whose outcome the session has not reported
+        self._responses = 0  # made so far
+
+    # -- resuming -----------------------------------------------------------------------------------------------
+
+    def save(self) -> dict[str, Any]:
+        """The state while no response is open."""
+        request = None if self._request is None else asdict(self._request)
+        return {
+            "counters": [getattr(self, name) for name in _COUNTERS],
+            "request": request,
+            "spoken": self._spoken.save(),
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        for name, value in zip(_COUNTERS, saved["counters"], strict=True):
+            setattr(self, name, value)
+        self._request = None if saved["request"] is None else Request(**saved["request"])
+        self._spoken.restore(saved["spoken"])
 
     # -- what the client requests -------------------------------------------------------------------------------
 
@@ -109,7 +130,7 @@ class Turns:
                 return []
             case ev.IdlePassed(since_ms, until_ms):
                 span = {"audio_start_ms": since_ms, "audio_end_ms": until_ms}
-                item_id = self._wire.new_id("item")
+                item_id = self._wire.id_of("item", f"idle {since_ms}")
                 return [self._wire.event("input_audio_buffer.timeout_triggered", item_id=item_id, **span)]
             case ev.Failed():
                 return self._failed(event)
@@ -145,7 +166,18 @@ class Turns:
 
     def _reply(self, turn: int, request: Request, from_ms: int = 0) -> Reply:
         speech_ms = self._spoken.take_speech_ms()
-        return Reply(self._wire, self._session, self._conversation, turn, request, speech_ms, self.rate_hz, from_ms)
+        self._responses += 1
+        return Reply(
+            self._wire,
+            self._session,
+            self._conversation,
+            self._responses,
+            turn,
+            request,
+            speech_ms,
+            self.rate_hz,
+            from_ms,
+        )
 
     def _reply_began(self, turn: int) -> list[str]:
         if turn <= self._over:
@@ -183,7 +215,9 @@ class Turns:
     def _content(self, event: ev.ReplyAudio | ev.ReplyText) -> list[str]:
         if self._open is None or self._open.turn != event.turn:
             return []
-        return self._open.audio(event.pcm) if isinstance(event, ev.ReplyAudio) else self._open.text(event.text)
+        if isinstance(event, ev.ReplyAudio):
+            return self._open.audio(event.pcm, event.offset)
+        return self._open.text(event.text)
 
     def _reply_ended(self, event: ev.ReplyEnded) -> list[str]:
         self._held = 0

@@ -50,9 +50,26 @@ class Wire:
 
     def __init__(self, new_id: NewId) -> None:
         self.new_id = new_id
+        self.message = 0
+        """Number of the client's newest message, where they are numbered."""
+
+    def id_of(self, prefix: str, key: str) -> str:
+        """A new id for what this key names."""
+        return self.new_id(prefix)
 
     def event(self, kind: str, **fields: Any) -> str:
-        return orjson.dumps({"type": kind, "event_id": self.new_id("event"), **fields}).decode()
+        """A server event; empty: the client has it already."""
+        return self._write(kind, self.new_id("event"), fields)
+
+    def begin(self, turn: int, samples: int) -> None:
+        """A response begins here in the reply to this turn."""
+
+    def audio(self, kind: str, samples: int, **fields: Any) -> str:
+        """As `event`, with audio of the reply that ends after this many of its samples, at the session's rate."""
+        return self.event(kind, **fields)
+
+    def _write(self, kind: str, event_id: str, fields: dict[str, Any]) -> str:
+        return orjson.dumps({"type": kind, "event_id": event_id, **fields}).decode()
 
     def error(
         self,
