@@ -71,7 +71,7 @@ def turn_ends(
     Exit code: 0 measured, 1 a figure regressed, 2 the options are wrong or a voice or an engine is missing.
     """
     console = open_console(sys.stdout)
-    result: dict[str, Any] = circumstances() | {"acoustics": acoustics, "asr": asr, "rows": [], "turns": []}
+    result: dict[str, Any] = circumstances() | {"acoustics": acoustics, "asr": asr, "rows": [], "faults": []}
     path = result_path(out, "turn-ends", result)
     try:
         chosen, condition = [speaker_named(name) for name in speakers.split(",")], condition_named(acoustics)
@@ -92,7 +92,9 @@ def turn_ends(
                 commits = commits_of(microphones, detector, engine, recognizer, settings)
                 outcomes = [one for call, at_s in zip(calls, commits, strict=True) for one in _outcomes(call, at_s)]
                 result["rows"] += rows_of(detector, engine, outcomes)
-                result["turns"] += [{"detector": detector, "endpointing": engine, **asdict(one)} for one in outcomes]
+                result["faults"] += [
+                    {"detector": detector, "endpointing": engine, **asdict(one)} for one in outcomes if one.is_fault
+                ]
                 if faults:
                     print_faults(f"{detector}, {engine}", outcomes, console)
     except (ValueError, UnknownEngine) as error:
@@ -144,7 +146,7 @@ def print_faults(title: str, outcomes: Sequence[Outcome], console: Console) -> N
             "turn": one.text,
         }
         for one in outcomes
-        if one.cut_s is not None or one.late
+        if one.is_fault
     ]
     print_rows(title, rows, console)
 

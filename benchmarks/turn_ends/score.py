@@ -25,6 +25,10 @@ class Outcome:
     def late(self) -> bool:
         return self.wait_ms is None or self.wait_ms > LATE_MS
 
+    @property
+    def is_fault(self) -> bool:
+        return self.cut_s is not None or self.late
+
 
 def outcome_of(
     speaker: str, kind: str, text: str, start_s: float, end_s: float, next_s: float, commits_s: Sequence[float]

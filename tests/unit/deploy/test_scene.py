@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
-from deploy.client.performance import FRAME, Performer, cough, gather_sounds, levelled
+from deploy.client.performance import FRAME, Performer, cough, gather_sounds, levelled, read_sound
 from deploy.client.scene import BadScene, Cue, Scene, load_scenes, parse_scene
 from shared.protocol.session import RATE_HZ
 
@@ -125,3 +126,21 @@ def test_a_cough_is_short_and_as_loud_as_speech() -> None:
     samples = cough()
     assert 0.1 < len(samples) / RATE_HZ <= 0.25
     assert np.sqrt(np.mean(samples**2)) == pytest.approx(10 ** (-26 / 20), rel=0.05)
+
+
+def test_a_stereo_file_whose_channels_cancel_is_heard(tmp_path: Path) -> None:
+    left = np.sin(np.arange(RATE_HZ) / 10).astype(np.float32) / 2
+    soundfile.write(tmp_path / "talk.wav", np.stack([left, -left], axis=1), RATE_HZ)
+    assert np.allclose(np.abs(read_sound(tmp_path / "talk.wav")), np.abs(left), atol=0.001)
+
+
+def test_a_room_and_a_telephone_change_how_a_scene_sounds_but_not_when(tmp_path: Path) -> None:
+    script = 'at 0.5 say "a"\npause 0.2 say "b"'
+    plain, times = perform(parse_scene(script, "s"), {})[0], []
+    for acoustics in ("room", "telephone"):
+        performer, samples = perform(parse_scene(f"acoustics {acoustics}\n{script}", "s"), {})
+        times.append([(sound.start_s, sound.end_s) for sound in performer.done])
+        assert np.abs(samples).max() > 0
+    assert times == [[(sound.start_s, sound.end_s) for sound in plain.done]] * 2
+    with pytest.raises(BadScene, match="acoustics needs one of room, telephone"):
+        parse_scene("acoustics cave\nat 0 cough", "s")

@@ -150,6 +150,6 @@ def test_the_settings_of_a_session_keep_their_order_on_the_wire() -> None:
     )  # fmt: skip
     assert tuple(field.name for field in dataclasses.fields(SessionSettings))[: len(fields)] == fields
     assert msgpack.unpackb(codec.encode(SettingsChanged(SessionSettings())))[1][: len(fields)] == [
-        True, 0.5, 100, 160, 500, 300, 60_000, True, True, "en", "", 1.0, "", True, True, 250, 2000, 3, 10_000, 0, 1, 0, "",
+        True, 0.5, 100, 160, 500, 300, 60_000, True, True, "en", "", 1.0, "", True, True, 200, 2000, 3, 10_000, 0, 1, 0, "",
         0, "Are you still there?", 2, "", [], "auto", "", "cascade",
     ]  # fmt: skip
