@@ -139,6 +139,7 @@ class Session:
             self._close,
             deadline_s=settings.turn_deadline_s,
             shows_failures=codec.shows_failures,
+            reply_deadline_s=settings.reply_deadline_s,
             find_recording=self._apology_voice.find,
         )
 
