@@ -160,6 +160,16 @@ class WorkerSettings(BaseModel):
             stage="edge",
         ),
     ] = 20.0
+    reply_deadline_s: Annotated[
+        float,
+        Setting(
+            "A reply fails if its voice does not come for this time, counted while nothing of it is heard",
+            0.1,
+            3600,
+            "s",
+            stage="edge",
+        ),
+    ] = 10.0
     queue_age_limit_ms: Annotated[
         int, Setting("New sessions are refused while a stage is this far behind", 0, 600_000, "ms", stage="edge")
     ] = 500

@@ -49,7 +49,7 @@ turns_total = Counter(
 turn_reasons = Counter(
     "parley_turn_reasons_total",
     "Finished turns that failed, or whose reply was cut (outcome completed), by reason: stage_failed, turn_deadline, "
-    "empty_reply, unknown_tool, prompt_too_long, max_output_tokens or content_filter.",
+    "reply_deadline, no_voice, empty_reply, unknown_tool, prompt_too_long, max_output_tokens or content_filter.",
     ["outcome", "reason"],
 )
 apologies = Counter(

@@ -4,6 +4,10 @@ STAGE_FAILED = "stage_failed"
 """A stage has given up: see its log."""
 TURN_DEADLINE = "turn_deadline"
 """No stage made progress for too long."""
+REPLY_DEADLINE = "reply_deadline"
+"""The voice of the reply did not come in time."""
+NO_VOICE = "no_voice"
+"""The voice made no sound of a reply with words in it."""
 EMPTY_REPLY = "empty_reply"
 """The chat model has said nothing."""
 UNKNOWN_TOOL = "unknown_tool"
@@ -17,7 +21,9 @@ CONTENT_FILTER = "content_filter"
 
 CUTS = (MAX_OUTPUT_TOKENS, CONTENT_FILTER)
 """Why the text of a reply ends early."""
-FAILURES = (STAGE_FAILED, TURN_DEADLINE, EMPTY_REPLY, UNKNOWN_TOOL, PROMPT_TOO_LONG, *CUTS)
+FAILURES = (
+    STAGE_FAILED, TURN_DEADLINE, REPLY_DEADLINE, NO_VOICE, EMPTY_REPLY, UNKNOWN_TOOL, PROMPT_TOO_LONG, *CUTS,
+)  # fmt: skip
 """Why a turn fails."""
 
 

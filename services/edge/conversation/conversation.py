@@ -37,9 +37,10 @@ class Conversation:
         *,
         deadline_s: float,
         shows_failures: bool,
+        reply_deadline_s: float,
         find_recording: FindRecording,
     ) -> None:
-        """`new_playout`, `deadline_s`, `shows_failures`, `find_recording`: see `State`."""
+        """`new_playout` and what follows `close`: see `State`."""
         self._bus, self._channel, self._session, self._observer = bus, channel, session, observer
         self._emit, self._close = emit, close
         self._loop = asyncio.get_running_loop()
@@ -51,6 +52,7 @@ class Conversation:
                 self._loop.time(),
                 deadline_s=deadline_s,
                 shows_failures=shows_failures,
+                reply_deadline_s=reply_deadline_s,
                 find_recording=find_recording,
             )
         )

@@ -18,7 +18,7 @@ def watch(state: State, turn: UserTurn, at: Stamp) -> None:
     """Start the deadline of a turn on which workers have to make progress."""
     turn.progress_s = at.now_s
     if stage_due(state, turn):
-        state.effects.append(StartTimer(Timer.DEADLINE, state.deadline_s, turn.number))
+        state.effects.append(StartTimer(Timer.DEADLINE, allowed_s(state, "tts"), turn.number))
 
 
 def asked(state: State, at: Stamp) -> None:
@@ -28,9 +28,25 @@ def asked(state: State, at: Stamp) -> None:
         state.effects.append(StartTimer(Timer.DEADLINE, state.deadline_s))
 
 
-def left_s(state: State, since_s: float, at: Stamp) -> float:
-    """Time until the deadline, in seconds; 0: it has passed."""
-    left_s = since_s + state.deadline_s - at.now_s
+def allowed_s(state: State, stage: str) -> float:
+    """How long this stage may make no progress. The voice is allowed least: by then, the person has waited for the text."""
+    return min(state.deadline_s, state.reply_deadline_s) if stage == "tts" else state.deadline_s
+
+
+def left_for_turn_s(state: State, turn: UserTurn, stage: str, at: Stamp) -> float:
+    """Time until this stage, which is due, has taken too long, in seconds; 0: it has."""
+    reply = reply_to(state, turn)
+    since_s = turn.progress_s
+    if reply is not None and stage == "tts":  # while the person hears what there is, the voice has time
+        since_s = max(since_s, reply.voice_due_s, reply.playout.heard_out_s(at.now_s))
+    elif reply is not None:
+        since_s = max(since_s, reply.progress_s)
+    return left_s(since_s + allowed_s(state, stage), at)
+
+
+def left_s(until_s: float, at: Stamp) -> float:
+    """Time until then, in seconds; 0: it has passed."""
+    left_s = until_s - at.now_s
     return left_s if left_s > TIMER_S else 0.0
 
 

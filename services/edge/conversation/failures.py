@@ -7,7 +7,7 @@ from services.edge.conversation.inputs import Stamp, Timer
 from services.edge.conversation.state import State
 from services.edge.conversation.turn_machine import TurnState, UserTurn
 from shared.protocol.frames import StageFailed
-from shared.protocol.reasons import STAGE_FAILED, TURN_DEADLINE, known_failure
+from shared.protocol.reasons import REPLY_DEADLINE, STAGE_FAILED, TURN_DEADLINE, known_failure
 
 
 def stage_failed(state: State, fact: StageFailed, at: Stamp) -> None:
@@ -29,8 +29,9 @@ def deadline_of_turn(state: State, turn: UserTurn, at: Stamp) -> None:
     if not stage:
         return
     reply = deadline.reply_to(state, turn)
-    if left_s := deadline.left_s(state, max(turn.progress_s, reply.progress_s if reply else 0.0), at):
-        state.effects.append(StartTimer(Timer.DEADLINE, left_s, turn.number))
+    if left_s := deadline.left_for_turn_s(state, turn, stage, at):
+        # Another stage may be due by then, which may have less time.
+        state.effects.append(StartTimer(Timer.DEADLINE, min(left_s, deadline.allowed_s(state, "tts")), turn.number))
         return
     message = _unanswered(state, stage)
     if stage == "asr":
@@ -39,8 +40,9 @@ def deadline_of_turn(state: State, turn: UserTurn, at: Stamp) -> None:
     revision = turn.revision
     if reply is not None:
         revision, reply.speculated = reply.revision, False  # it is too late to ask for another one
-    state.emit(ev.Failed(TURN_DEADLINE, message, turn.number, state.speaks_failures))
-    replies.fail(state, turn.number, revision, TURN_DEADLINE, at)
+    code = REPLY_DEADLINE if stage == "tts" else TURN_DEADLINE
+    state.emit(ev.Failed(code, message, turn.number, state.speaks_failures))
+    replies.fail(state, turn.number, revision, code, at)
     state.stop_workers(turn.number, revision + 1, only=True)
 
 
@@ -48,7 +50,7 @@ def deadline_of_request(state: State, at: Stamp) -> None:
     """The timer of what was typed or requested has fired: the vad stage may not have made a turn of it."""
     if not state.asked_s:
         return
-    if left_s := deadline.left_s(state, state.asked_s[0], at):
+    if left_s := deadline.left_s(state.asked_s[0] + state.deadline_s, at):
         state.effects.append(StartTimer(Timer.DEADLINE, left_s))
         return
     state.asked_s.clear()
@@ -98,4 +100,4 @@ def _gave_up(fact: StageFailed) -> str:
 
 
 def _unanswered(state: State, stage: str) -> str:
-    return f"the {stage} stage has not answered for {state.deadline_s:g} s"
+    return f"the {stage} stage has not answered for {deadline.allowed_s(state, stage):g} s"

@@ -199,6 +199,13 @@ class Playout:
             return self._heard
         return min(self.sent, self._heard + round((now_s - self._heard_at_s) * self.rate_hz))
 
+    def heard_out_s(self, now_s: float) -> float:
+        """When the client will have played, or has played, all that has arrived; 0.0: nothing has."""
+        if not self.received_samples:
+            return 0.0
+        begin_s = now_s if self.paused or self._heard_at_s is None else self._heard_at_s
+        return begin_s + (self.received_samples - self._heard) / self.rate_hz
+
     @property
     def steady(self) -> bool:
         """It plays without a pause or an underrun since its beginning."""

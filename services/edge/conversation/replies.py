@@ -8,6 +8,7 @@ from services.edge.conversation.reply import Reply
 from services.edge.conversation.state import State
 from services.edge.conversation.turn_machine import UserTurn
 from shared.protocol import frames as fr
+from shared.protocol.reasons import NO_VOICE
 from shared.protocol.turns import WHOLE_SESSION, WHOLE_TURN
 
 ReplyFrame = fr.ReplyStarted | fr.ReplyDelta | fr.ReplySentence | fr.VoiceDone | fr.ToolCalled | fr.ReplyDone
@@ -21,7 +22,7 @@ def voice_chunk(state: State, frame: fr.VoiceChunk, at: Stamp) -> None:
     is_playing = reply is not None and frame.turn == reply.turn and frame.revision == reply.revision
     if (reply is None or not is_playing or reply.failed) and (reply := _wanted(state, frame)) is None:
         return
-    reply.progress_s = at.now_s
+    reply.progress_s = reply.voice_due_s = at.now_s
     reply.mark("voice", at.logged_ms)
     playout = reply.playout
     late = playout.late
@@ -47,13 +48,18 @@ def reply_frame(state: State, frame: ReplyFrame, at: Stamp) -> None:
             reply.add_text(frame)
         case fr.ReplySentence():
             reply.mark("first_sentence", at.logged_ms)
-            reply.sentences[frame.index] = frame.text
+            reply.add_sentence(frame.index, frame.text, at.now_s)
         case fr.VoiceDone():
+            reply.voice_due_s = at.now_s
             reply.playout.sentence_done(frame.sentence, frame.samples)
         case fr.ToolCalled():
             reply.add_call(frame.call)
         case fr.ReplyDone():
             reply.finish_text(frame)
+    if reply.is_mute:
+        if not failed_reply.is_made_again(reply):
+            state.emit(ev.Failed(NO_VOICE, "the voice made no sound", reply.turn, state.speaks_failures))
+        failed_reply.end(state, reply, NO_VOICE)
     _look_after(state, reply, at)
 
 

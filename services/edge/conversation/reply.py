@@ -89,6 +89,8 @@ class Reply:
     """The timer `REPLY` is started."""
     progress_s: float = 0.0
     """When something of it last arrived."""
+    voice_due_s: float = 0.0
+    """When the voice got its next sentence, or something of its audio last arrived."""
     marks: dict[str, int] = field(default_factory=dict)
     """Broker's clock, in ms, at which its parts were first there."""
 
@@ -105,6 +107,12 @@ class Reply:
     def mark(self, name: str, at_ms: int) -> None:
         """Note the time at which a part was first there."""
         self.marks.setdefault(name, at_ms)
+
+    def add_sentence(self, index: int, text: str, now_s: float) -> None:
+        """A sentence that the voice has to speak."""
+        if index == self.playout.next_sentence:
+            self.voice_due_s = now_s
+        self.sentences[index] = text
 
     def add_text(self, delta: ReplyDelta) -> None:
         """Add a piece of the text; a part that is already there is dropped. A piece after a gap is dropped, too: what was lost
@@ -154,6 +162,12 @@ class Reply:
     def reason(self) -> str:
         """See `events.ReplyEnded`."""
         return self.failure or (self.cut if self.status == "completed" else "")
+
+    @property
+    def is_mute(self) -> bool:
+        """It is complete, and the voice made no sound of its words."""
+        words = any(character.isalnum() for text in self.sentences.values() for character in text)
+        return words and self.fully_received and not self.playout.received_samples
 
     @property
     def fully_received(self) -> bool:

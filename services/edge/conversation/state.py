@@ -1,5 +1,6 @@
 """The state of the core of a conversation, and the list of effects that its functions write to. Pure."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 
@@ -26,12 +27,13 @@ class State:
         *,
         deadline_s: float,
         shows_failures: bool,
+        reply_deadline_s: float = math.inf,
         find_recording: FindRecording = lambda settings, text: None,
     ) -> None:
         """`new_playout` makes the playout of the next reply, `began_s` is the time of the session's first sample.
-        `deadline_s`: see `deadline`; `shows_failures`: see `Codec`; `find_recording`: see `apologies`."""
+        `deadline_s`, `reply_deadline_s`: see `deadline`; `shows_failures`: see `Codec`; `find_recording`: see `apologies`."""
         self.session, self.deadline_s, self.shows_failures = session, deadline_s, shows_failures
-        self.find_recording = find_recording
+        self.reply_deadline_s, self.find_recording = reply_deadline_s, find_recording
         self.settings = SessionSettings()
         self.effects: list[Effect] = []
 

@@ -119,6 +119,7 @@ class Session:
         self.conversation = Conversation(
             bus, self._channel, session, observer, new_playout, self._emit, self._close,
             deadline_s=settings.turn_deadline_s, shows_failures=codec.shows_failures,
+            reply_deadline_s=settings.reply_deadline_s,
             find_recording=self._apology_voice.find,
         )  # fmt: skip
 

@@ -44,7 +44,7 @@ async def test_a_realtime_client_is_told(server: System, speech_pcm: Speech) -> 
         await talk.until("response.done")
         response = talk.events[-1].response
         assert response.status == "failed"
-        assert response.status_details.error.code == "turn_deadline"
+        assert response.status_details.error.code == "reply_deadline"
 
 
 async def test_a_phone_call_is_closed(server: System, speech_pcm: Speech) -> None:

@@ -13,6 +13,7 @@ from tests.support.line import Line, on_a_line
 
 DEADLINE_S = Settings().turn_deadline_s
 PAST_S = DEADLINE_S + 0.1
+REPLY_DEADLINE_S = Settings().reply_deadline_s
 SENTENCE = ("", 1.0, "en")
 
 
@@ -45,8 +46,9 @@ async def test_a_turn_that_nobody_answers_fails() -> None:
 async def check_that_it_fails(stage: str) -> None:
     line = Line()
     await stuck(line, stage)
-    assert errors(line) == [("turn_deadline", 1)]
-    assert line.of(ev.Failed)[0].message.startswith(f"the {stage} stage has not answered for")
+    code, limit_s = ("reply_deadline", REPLY_DEADLINE_S) if stage == "tts" else ("turn_deadline", DEADLINE_S)
+    assert errors(line) == [(code, 1)]
+    assert line.of(ev.Failed)[0].message == f"the {stage} stage has not answered for {limit_s:g} s"
     assert ended(line) == [(1, "failed")]
     assert [record.outcome for record in line.bus.turns] == ["failed"]
     line.turn(2, "again", "yes")  # and the session goes on
@@ -71,7 +73,7 @@ async def test_a_reply_that_stops_in_the_middle_fails_after_what_there_is() -> N
     line.turn(1, "hello", "one two", done=False)
     await asyncio.sleep(PAST_S + 1)
     assert ended(line) == [(1, "failed")]
-    assert errors(line) == [("turn_deadline", 1)]
+    assert errors(line) == [("reply_deadline", 1)]
     assert sum(len(event.pcm) for event in line.of(ev.ReplyAudio)) == 2 * RATE_HZ
 
 
@@ -90,7 +92,7 @@ async def test_progress_starts_the_deadline_again() -> None:
         fr.ReplyDone(1, 0, "Hi.", 1),
     ]
     for step in steps:
-        await asyncio.sleep(0.9 * DEADLINE_S)
+        await asyncio.sleep(0.9 * REPLY_DEADLINE_S)
         line.log(step)
     await asyncio.sleep(PAST_S)
     assert errors(line) == []
@@ -104,6 +106,44 @@ async def test_a_long_reply_may_play_for_longer_than_the_deadline() -> None:
     await asyncio.sleep(4 * DEADLINE_S)
     assert errors(line) == []
     assert ended(line) == [(1, "completed")]
+
+
+@on_a_line
+async def test_a_voice_that_does_not_come_has_failed_while_the_model_still_writes() -> None:
+    line = Line()
+    line.asked(1, "hello")
+    line.log(fr.ReplyStarted(1, 0, 0), fr.ReplySentence(line.id, 1, 0, 0, "Hi.", *SENTENCE))
+    for _ in range(int(REPLY_DEADLINE_S)):
+        await asyncio.sleep(0.9)
+        line.log(fr.ReplyDelta(1, 0, 0, "Hi."))
+        assert errors(line) == []
+    await asyncio.sleep(0.1 * REPLY_DEADLINE_S + 0.1)
+    assert errors(line) == [("reply_deadline", 1)]
+
+
+@on_a_line
+async def test_a_voice_may_rest_while_the_person_hears_what_it_has_made() -> None:
+    line = Line()
+    line.asked(1, "hello")
+    line.log(fr.ReplyStarted(1, 0, 0), *(fr.ReplySentence(line.id, 1, 0, at, "Hi.", *SENTENCE) for at in (0, 1)))
+    line.log(fr.ReplyDone(1, 0, "Hi. Hi.", 2))
+    line.log(fr.VoiceChunk(1, 0, 0, 0, RATE_HZ, bytes(round(6 * REPLY_DEADLINE_S * RATE_HZ)), ()))  # 3 times as long
+    await asyncio.sleep(3.9 * REPLY_DEADLINE_S)
+    assert errors(line) == []
+    await asyncio.sleep(0.2 * REPLY_DEADLINE_S)
+    assert errors(line) == [("reply_deadline", 1)]
+
+
+@on_a_line
+async def test_a_voice_that_makes_no_sound_has_failed() -> None:
+    for text, failure in (("Hi.", [("no_voice", 1)]), ("...", [])):
+        line = Line()
+        line.asked(1, "hello")
+        line.log(fr.ReplyStarted(1, 0, 0), fr.ReplySentence(line.id, 1, 0, 0, text, *SENTENCE))
+        line.log(fr.ReplyDone(1, 0, text, 1), fr.VoiceDone(1, 0, 0, 0))
+        await asyncio.sleep(1)
+        assert errors(line) == failure
+        assert ended(line) == [(1, "failed" if failure else "completed")]
 
 
 @on_a_line
