@@ -104,7 +104,7 @@ class Edge:
             self.on(TimerFired(timer, turn), at_s)
 
     def hear(self, message: Any, now_s: float) -> None:
-        """The client sends this. The core is not told: the replies of these tests are made for an empty history."""
+        """The client sends this. The core does not learn of it: the replies of these tests are made for an empty history."""
         self.broker.now_s = now_s
         for action in self.codec.decode(json.dumps(message)):
             if isinstance(action, act.Send):
