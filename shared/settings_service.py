@@ -148,7 +148,7 @@ class WorkerSettings(BaseModel):
         ),
     ] = 30
     reply_ahead_s: Annotated[
-        float, Setting("Reply audio is sent at most this much ahead of playback", 0.1, 600, "s", stage="edge")
+        float, Setting("Reply audio is made and sent at most this much ahead of playback", 0.1, 600, "s")
     ] = 30.0
     turn_deadline_s: Annotated[
         float,

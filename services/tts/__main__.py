@@ -11,7 +11,7 @@ from shared.worker.service import run_stage
 
 def build(settings: Settings) -> TtsStage:
     synthesizer = create_engine("tts", settings.tts_engine, ENGINES, settings)
-    return TtsStage(synthesizer, settings.tts_engine)
+    return TtsStage(synthesizer, settings.tts_engine, settings.reply_ahead_s)
 
 
 def main() -> int:

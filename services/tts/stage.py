@@ -4,12 +4,12 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+from contextlib import aclosing
 from typing import Any
-from weakref import WeakValueDictionary
 
 from services.tts.engine import Cloner, Multilingual, Synthesizer, voice_languages
 from services.tts.reading import prepare_rules, read_out
+from services.tts.replies import Replies
 from shared.audio.voices import ClonedVoice
 from shared.engines.registry import model_of
 from shared.observability import metrics
@@ -27,11 +27,12 @@ class TtsStage:
     long_lived = False
     interruptible = True
 
-    def __init__(self, synthesizer: Synthesizer, engine: str) -> None:
+    def __init__(self, synthesizer: Synthesizer, engine: str, ahead_s: float) -> None:
+        """`ahead_s`: see `Replies`."""
         self._synthesizer, self._engine = synthesizer, engine
         self.slots = synthesizer.slots
         self._cloned: OrderedDict[str, ClonedVoice] = OrderedDict()
-        self._replies: WeakValueDictionary[tuple[str, int, int], asyncio.Lock] = WeakValueDictionary()
+        self._replies = Replies(ahead_s)
 
     async def load(self) -> None:
         await self._synthesizer.load()
@@ -63,18 +64,15 @@ class TtsStage:
         if job.voice and isinstance(self._synthesizer, Cloner) and job.voice not in self._synthesizer.voices():
             # The engine now has the recording: deleting the voice no longer affects this sentence.
             self._synthesizer.learn(await self._find_cloned(work, job.voice))
-        async with self._turn_of(job):
-            return await self._speak(work, job)
-
-    def _turn_of(self, job: ReplySentence) -> AbstractAsyncContextManager[None]:
-        """Wait until the earlier sentences of this reply are synthesised, if the engine takes one at a time."""
         if not self._synthesizer.in_order:
-            return nullcontext()
-        key = (job.session, job.turn, job.revision)
-        # The sentences arrive in order, and a lock serves in the order of arrival.
-        return self._replies.setdefault(key, asyncio.Lock())
+            return [await self._speak(work, job)]
+        reply = self._replies.of(job)
+        async with reply.turn_of(work):
+            done = await self._speak(work, job)
+            reply.add(done.samples / self._synthesizer.rate_hz)
+            return [done]
 
-    async def _speak(self, work: Work, job: ReplySentence) -> Sequence[Frame]:
+    async def _speak(self, work: Work, job: ReplySentence) -> VoiceDone:
         rate_hz, samples, started_s = self._synthesizer.rate_hz, 0, time.monotonic()
         metrics.tts_characters.labels(self._engine).inc(
             len(job.text)
@@ -93,7 +91,7 @@ class TtsStage:
         if samples:
             factor = (time.monotonic() - started_s) * rate_hz / samples
             metrics.realtime_factor.labels(self.name, self._engine).observe(factor)
-        return [VoiceDone(job.turn, job.revision, job.index, samples)]
+        return VoiceDone(job.turn, job.revision, job.index, samples)
 
     async def _find_cloned(self, work: Work, name: str) -> ClonedVoice:
         """Return the current version of a cloned voice.

@@ -3,8 +3,8 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from opentelemetry.trace import INVALID_SPAN, Span
@@ -56,6 +56,11 @@ class Work:
         self.begun = False
         """Its task has taken its first step."""
         self.task: asyncio.Task[None] | None = None
+        self.is_parked = False
+        """It waits for something else than the engine, and takes no slot meanwhile."""
+        self.on_parked: Callable[[], None] = lambda: None
+        self.parked_s = 0.0
+        """For how long it has waited like this."""
         self.span: Span = INVALID_SPAN
         """The job's span in its turn's trace; does nothing if the turn is not traced."""
         self.trace = ""
@@ -230,6 +235,17 @@ class Work:
                 metrics.leases_lost.labels(self._stage).inc()
             if self.begun:
                 self.task.cancel()
+
+    @contextmanager
+    def parked(self) -> Iterator[None]:
+        """Leave the slot to another job; the lease goes on."""
+        self.is_parked, began_s = True, time.monotonic()
+        self.on_parked()
+        try:
+            yield
+        finally:
+            self.is_parked = False
+            self.parked_s += time.monotonic() - began_s
 
     def close(self) -> None:
         for subscription in self._subscriptions:

@@ -42,6 +42,9 @@ BEAT_S = 1.0
 OLD_S = 5.0
 """A job that has waited for longer is done only if its session is still there. Newer ones are not worth a round trip."""
 
+IN_HAND_PER_SLOT = 4
+"""Jobs that one worker holds at most for each slot: those that wait for something else than the engine take none."""
+
 LoadCallback = Callable[[], dict[str, Any]]
 """Returns the process's load, as JSON types."""
 
@@ -128,17 +131,25 @@ class Worker:
 
     async def _sweep(self, tasks: asyncio.TaskGroup) -> None:
         while True:
-            free = self._stage.slots - len(self._in_hand)
-            for lease in await self._leases.sweep(max(0, free)):
+            for lease in await self._leases.sweep(max(0, self._free)):
                 log.info("work reclaimed", session=getattr(lease.frame, "session", "?"), attempt=lease.fence)
                 self._begin(tasks, lease)
             await asyncio.sleep(SWEEP_S)
 
     async def _free_slots(self) -> int:
-        while (free := self._stage.slots - len(self._in_hand)) <= 0:
+        while (free := self._free) <= 0:
             self._freed.clear()
             await self._freed.wait()
         return free
+
+    @property
+    def _busy(self) -> int:
+        """Jobs that take a slot."""
+        return sum(not work.is_parked for work in self._in_hand.values())
+
+    @property
+    def _free(self) -> int:
+        return min(self._stage.slots - self._busy, IN_HAND_PER_SLOT * self._stage.slots - len(self._in_hand))
 
     async def _keep(self) -> None:
         """Renew the leases and send heartbeats, often enough that one may be missed."""
@@ -154,14 +165,15 @@ class Worker:
 
     def load(self) -> dict[str, Any]:
         """Return this worker's slots and jobs in progress, and the process's load, as JSON types."""
-        return {"slots": self._stage.slots, "in_hand": len(self._in_hand), **self._process_load()}
+        return {"slots": self._stage.slots, "in_hand": self._busy, **self._process_load()}
 
     def _begin(self, tasks: asyncio.TaskGroup, lease: Lease) -> None:
         if lease.id in self._in_hand:  # our own job, reclaimed after this process had stalled: the new lease is valid
             self._in_hand.pop(lease.id).stop("lost")
         work = Work(self._bus, self._leases, self._stage.name, lease)
+        work.on_parked = self._freed.set
         self._in_hand[lease.id] = work
-        metrics.work_busy.labels(self._stage.name).set(len(self._in_hand))
+        metrics.work_busy.labels(self._stage.name).set(self._busy)
         work.task = tasks.create_task(self._handle(work), name=f"{self._stage.name} {work.session} {work.turn}")
         work.task.add_done_callback(lambda _: self._release(work))
 
@@ -170,7 +182,7 @@ class Worker:
         work.close()
         if self._in_hand.get(work.lease.id) is work:
             del self._in_hand[work.lease.id]
-        metrics.work_busy.labels(self._stage.name).set(len(self._in_hand))
+        metrics.work_busy.labels(self._stage.name).set(self._busy)
         self._freed.set()
 
     def _on_stop(self, session: str, turn: int, revision: int, only: bool) -> None:
@@ -200,7 +212,7 @@ class Worker:
             if outcome == "stale":
                 await work.finish(())
         finally:
-            self._measure(outcome, time.monotonic() - began_s)
+            self._measure(outcome, time.monotonic() - began_s - work.parked_s)
             if work.trace:
                 work.span.set_attribute("parley.outcome", outcome)
                 work.span.end()

@@ -102,7 +102,7 @@ async def speaking(where: Settings, engine: Any) -> AsyncIterator[Speaking]:
     async with Bus.connect(where, "tts") as bus, Bus.connect(where, "edge") as edge, asyncio.TaskGroup() as tasks:
         await edge.call(b"XADD", edge.keys.stream(StreamKind.OUT, "s"), b"*", b"x", b"")
         tasks.create_task(
-            Worker(TtsStage(engine, "test"), where, shutdown, bus, Leases(bus, "tts", where.lease_ms)).run()
+            Worker(TtsStage(engine, "test", 30.0), where, shutdown, bus, Leases(bus, "tts", where.lease_ms)).run()
         )
         said = Speaking(edge)
         edge.follow(StreamKind.OUT, "s", "0-0", lambda at, _, frames: said.frames.extend(frames))
@@ -140,8 +140,8 @@ async def test_a_voice_that_is_deleted_in_the_middle_of_a_sentence_finishes_it(w
 async def test_an_engine_that_cannot_clone_is_left_to_say_so_itself(where: Settings) -> None:
     engine = ScriptedSynthesizer(where)
     assert not isinstance(engine, Cloner)
-    assert TtsStage(engine, "scripted").info()["clones"] is False
-    assert TtsStage(Parrot(), "parrot").info()["clones"] is True
+    assert TtsStage(engine, "scripted", 30.0).info()["clones"] is False
+    assert TtsStage(Parrot(), "parrot", 30.0).info()["clones"] is True
     async with speaking(where, engine) as said:
         await said.bus.put_voice(ANN, replace=False)
         assert "available: scripted" in await said.fail("ann")

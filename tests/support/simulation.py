@@ -164,7 +164,7 @@ async def converse(
                 VadStage(Detector(), FixedDetector(settings), 100, "simulated", "fixed"),
                 AsrStage(Recognizer(chance, slowest_s), "simulated"),
                 LlmStage(Model(chance, slowest_s), "simulated", 0, 400),
-                TtsStage(Voice(chance, slowest_s / 3), "simulated"),
+                TtsStage(Voice(chance, slowest_s / 3), "simulated", 30.0),
             )
         }
         bus.on_job = lambda stage, stream, entry_id, frame: stages[stage].take(stream, entry_id, frame)

@@ -105,7 +105,7 @@ class Edge:
             self.on(TimerFired(timer, turn), at_s)
 
     def hear(self, message: Any, now_s: float) -> None:
-        """The client sends this. The core does not get it: the replies of these tests are made for an empty history."""
+        """The client sends this. The core does not learn of it: the replies of these tests are made for an empty history."""
         self.broker.now_s = now_s
         for action in self.codec.decode(json.dumps(message)):
             if isinstance(action, act.Send):
@@ -211,3 +211,13 @@ def test_every_event_and_sample_comes_once_with_the_same_ids(cut_ms: int, expect
         assert sound[:length] == whole_sound[:length]
     ids = [message["event_id"] for message in messages if message["type"] != "parley.session.resumed"]
     assert len(set(ids)) == len(ids)
+
+
+def test_what_one_client_can_make_the_journal_keep_is_bounded() -> None:
+    broker = Broker()
+    edge = Edge(broker, "allow")
+    edge.begin()
+    for _ in range(9):
+        edge.hear({"type": "response.cancel", "event_id": "x" * 2 * 1024 * 1024}, 1.0)
+    assert sum(isinstance(frame, fr.MessageReceived) for _, frame in broker.events) == 7
+    assert edge.messages[-1]["error"]["code"] == "conversation_full"

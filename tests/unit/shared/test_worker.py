@@ -8,17 +8,19 @@ from typing import Any
 
 import pytest
 
+from shared.bus.leases import Lease
 from shared.observability import metrics
 from shared.protocol.frames import Frame, ReplyDone, SpeechStarted, TranscriptFinal
 from shared.protocol.session import ReplyOptions
 from shared.protocol.streams import StreamKind
 from shared.settings import Settings
+from shared.worker.lifecycle import Shutdown
 from shared.worker.work import ABANDONED_S, Work
-from shared.worker.worker import OLD_S
+from shared.worker.worker import OLD_S, Worker
 from tests.support import virtual_time
 from tests.support.golden import sample
 from tests.support.simulated_bus import SimulatedBus
-from tests.support.simulated_workers import SimulatedStage
+from tests.support.simulated_workers import SimulatedLeases, SimulatedStage
 
 STALE, NEWEST = 1, 2
 
@@ -161,3 +163,62 @@ def test_a_job_that_waits_for_a_session_that_is_gone_ends(
         return held
 
     assert virtual_time.run(wait()) == in_hand
+
+
+class Parking(Slow):
+    """A stage with one slot, whose first job waits for something else than its engine."""
+
+    slots = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = asyncio.Event()
+
+    async def work(self, work: Work) -> Sequence[Frame]:
+        if work.turn == 1:
+            with work.parked():
+                await self.go_on.wait()
+        self.done.append(work.turn)
+        return ()
+
+
+class Offered(SimulatedLeases):
+    """Jobs for one worker."""
+
+    def __init__(self, bus: SimulatedBus, turns: Sequence[int]) -> None:
+        super().__init__(bus)
+        self._waiting = [Lease(b"jobs", f"{number}-0", 1, turn(number)) for number in turns]
+        self.fences = {lease.id: 1 for lease in self._waiting}
+
+    async def open(self) -> None: ...
+
+    async def ready(self, *_: Any, **__: Any) -> None: ...
+
+    async def renew(self, leases: Sequence[Lease]) -> list[str]:
+        return []
+
+    async def sweep(self, count: int) -> list[Lease]:
+        return []
+
+    async def take(self, count: int) -> list[Lease]:
+        if not self._waiting:
+            await asyncio.Event().wait()
+        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        return taken
+
+
+def test_a_job_that_is_parked_takes_no_slot() -> None:
+    async def main() -> None:
+        bus, stage, shutdown = SimulatedBus(random.Random(0), (0.0, 0.0)), Parking(), Shutdown(10.0)
+        worker = Worker(stage, Settings(redis_url=None), shutdown, bus, Offered(bus, (1, 2, 3)))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(worker.run())
+            await asyncio.sleep(1)
+            assert stage.done == [2, 3]
+            assert worker.load()["in_hand"] == 0
+            stage.go_on.set()
+            await asyncio.sleep(1)
+            assert stage.done == [2, 3, 1]
+            shutdown.stopping.set()
+
+    virtual_time.run(main())

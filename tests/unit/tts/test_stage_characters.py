@@ -42,11 +42,11 @@ async def test_characters_are_counted_for_each_attempt() -> None:
         leases.fences[lease.id] = lease.fence
         await stage.work(Work(bus, leases, "tts", lease))
 
-    stage = TtsStage(ScriptedSynthesizer(settings), ENGINE)
+    stage = TtsStage(ScriptedSynthesizer(settings), ENGINE, 30.0)
     await stage.load()
     assert characters() == 0
     with pytest.raises(ConnectionError):
-        await speak(TtsStage(Breaks(settings), ENGINE), "Grüße.")
+        await speak(TtsStage(Breaks(settings), ENGINE, 30.0), "Grüße.")
     assert characters() == 6
     await speak(stage, "Grüße.")
     await speak(stage, "")

@@ -15,7 +15,7 @@ from shared.settings import Settings
 def test_an_engine_that_does_not_say_has_voices_of_any_language() -> None:
     engine: Any = SimpleNamespace(voices=lambda: ("alloy",), rate_hz=24_000, slots=1)
     assert voice_languages(engine) == {}
-    assert TtsStage(engine, "some").info()["voice_languages"] == {}
+    assert TtsStage(engine, "some", 30.0).info()["voice_languages"] == {}
 
 
 def test_a_voice_of_any_language_is_left_out() -> None:

@@ -20,6 +20,8 @@ Resume = Literal["allow", "now"]
 """What a client asks for in the query of its address: a session that can be resumed, or to resume one on this connection."""
 
 RESUME = "parley.session.resume"
+MAX_RECORDED = 16 * 1024 * 1024
+"""Characters of the client's events without audio that one session keeps, as many as its items may have bytes."""
 MAX_TOKEN = 200
 """Characters of a resume token."""
 
@@ -51,6 +53,7 @@ class ResumableCodec(RealtimeCodec):
         self._numbered = NumberedWire(new_id)
         super().__init__(defaults, model, new_id, wire=self._numbered, **options)
         self._asked = False
+        self._recorded = 0
         if resume == "now":
             self.starts_with = None
 
@@ -90,6 +93,10 @@ class ResumableCodec(RealtimeCodec):
 
     def _answer(self, body: dict[str, Any], message: str | bytes) -> Answer:
         if self._numbered.journal is not None and isinstance(message, str):
+            self._recorded += len(message)
+            if self._recorded > MAX_RECORDED:
+                full = Refused(f"More than {MAX_RECORDED} characters of events in one session.", "conversation_full")
+                return [self._error(full, body)]
             self._wire.message = self._numbered.journal.received(message)
         return super()._answer(body, message)
 
@@ -117,6 +124,7 @@ class ResumableCodec(RealtimeCodec):
             "identity": self._identity,
             "rate_hz": self.rate_hz,
             "rate_fixed": self._rate_fixed,
+            "recorded": self._recorded,
             "session": self._session.save(),
             "conversation": self._conversation.save(),
             "turns": self._turns.save(),
@@ -126,6 +134,7 @@ class ResumableCodec(RealtimeCodec):
     def resume(self, settings: SessionSettings, saved: bytes) -> None:
         state = orjson.loads(zlib.decompress(saved))
         self._numbered.seed, self._identity, self.rate_hz = state["seed"], state["identity"], state["rate_hz"]
+        self._recorded = state["recorded"]
         self._session.restore(settings, state["session"])
         self._conversation.restore(state["conversation"])
         self._turns.restore(state["turns"])
