@@ -47,8 +47,9 @@ run: $(OF_PROFILE) ## install and start Parley, and print the URL of its page (P
 observe: $(RUN_INSTALLED) ## run Prometheus and Alertmanager beside make run, with Parley's alert rules
 	@exec env PARLEY_METRICS_PORT="$(METRICS_PORT)" $(BIN)/parley observe
 
+# Twice as many processes as cores: most tests wait for people who speak in real time, and for models that stream.
 test: $(DEV_INSTALLED) programs ## run all tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(DEV_INSTALLED) programs ## run the unit tests that load no models
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m 'not models' tests/unit

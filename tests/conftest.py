@@ -10,7 +10,7 @@ import threading
 import wave
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -50,12 +50,14 @@ IN_CI = os.environ.get("CI") == "true"
 MAY_BE_SKIPPED = ("docker compose is not installed", "the standard library has no audioop")
 """Reasons to skip a test that hold in CI too."""
 LIMITS_S = {"pipeline": 600, "browser": 600, "chaos": 600, "commands": 600, "models": 300, "unit": 60}
-"""By folder or marker: after how long a test counts as hung, its fixtures included, on a slow and busy machine too."""
+"""By folder, or `models` for unit tests of real models: after how long a test counts as hung, its fixtures included, on a slow and busy machine too."""
+WITH_SHARED_SYSTEMS = ("pipeline", "browser", "chaos")
+"""Folders whose tests share systems; they run one after the other."""
 
 
 def _kind(item: pytest.Item) -> str:
     folder = item.path.relative_to(Path(__file__).parent).parts[0]
-    return "models" if item.get_closest_marker("models") else folder
+    return "models" if folder == "unit" and item.get_closest_marker("models") else folder
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -112,7 +114,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _fork_server() -> Iterator[None]:
-    """Systems start by forks: of the CPU of the tests a fifth was imports of services."""
+    """The processes of systems are forks: most of the CPU of a start is imports."""
     with ForkServer() as server, pytest.MonkeyPatch.context() as patched:
         patched.setattr(systems, "launch", server.launch)
         yield
@@ -149,25 +151,49 @@ def metrics_port() -> int:
     return free_ports(5)
 
 
-@pytest.fixture(scope="session")
-def parley_server(metrics_port: int) -> Iterator[System]:
+class SharedSystems:
+    """The systems that many files share. Each is started when it is first asked for, and all end after the last of those
+    files: a system that nobody uses takes 4 % of a core."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, System] = {}
+        self._open = ExitStack()
+
+    def get(self, name: str, env: Mapping[str, str]) -> System:
+        if name not in self._running:
+            self._running[name] = self._open.enter_context(system(env))
+        return self._running[name]
+
+    def close(self) -> None:
+        self._running.clear()
+        self._open.close()
+
+
+shared_systems = SharedSystems()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    if nextitem is None or _kind(nextitem) not in WITH_SHARED_SYSTEMS:
+        shared_systems.close()
+
+
+@pytest.fixture(scope="module")
+def parley_server(metrics_port: int) -> System:
     """A whole system with the webrtc detector and the scripted engines."""
-    with system({**SCRIPTED, "PARLEY_METRICS_PORT": str(metrics_port)}) as running:
-        yield running
+    return shared_systems.get("parley", {**SCRIPTED, "PARLEY_METRICS_PORT": str(metrics_port)})
 
 
-@pytest.fixture(scope="session")
-def classic_server() -> Iterator[System]:
+@pytest.fixture(scope="module")
+def classic_server() -> System:
     """A whole system with the engines of the classic profile."""
-    with system(CLASSIC) as running:
-        yield running
+    return shared_systems.get("classic", CLASSIC)
 
 
-@pytest.fixture(scope="session")
-def talkative_server() -> Iterator[System]:
+@pytest.fixture(scope="module")
+def talkative_server() -> System:
     """A system whose replies last so long that they can always be interrupted."""
-    with system({**SCRIPTED, "PARLEY_SCRIPTED_TTS_SECONDS": "60"}) as running:
-        yield running
+    return shared_systems.get("talkative", {**SCRIPTED, "PARLEY_SCRIPTED_TTS_SECONDS": "60"})
 
 
 @pytest.fixture(scope="session")

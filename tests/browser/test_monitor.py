@@ -21,6 +21,7 @@ from shared.worker.lifecycle import Shutdown
 from tests.browser.conftest import Page, Server, chromium
 from tests.conftest import system
 from tests.support.system import SCRIPTED
+from tests.support.waiting import HANG_S
 
 SLOW_ENDPOINT_MS = 1100
 WATCHED = """
@@ -37,12 +38,12 @@ def talking(server: Server, pcm: bytes) -> Iterator[tuple[ClientConnection, str]
     """A conversation in progress with one slow turn: the client and the session id."""
     with connect(f"ws{server.url.removeprefix('http')}/ws?rate=16000", proxy=None) as client:
         client.send(json.dumps({"type": "start_streaming", "config": {"endpoint_ms": SLOW_ENDPOINT_MS}}))
-        session = json.loads(client.recv(10))["session_id"]
+        session = json.loads(client.recv(HANG_S))["session_id"]
         audio = bytes(8_000) + pcm + bytes(2 * 16 * SLOW_ENDPOINT_MS + 16_000)
         for at in range(0, len(audio), 640):
             client.send(audio[at : at + 640])
         while True:
-            message = client.recv(20)
+            message = client.recv(HANG_S)
             if isinstance(message, str) and json.loads(message)["type"] == "reply_done":
                 break
         yield client, session

@@ -327,7 +327,7 @@ async def test_whole_frames_that_are_not_work_of_this_stage_are_set_aside_and_th
         running = tasks.create_task(Worker(Stage(speak), where, shutdown, bus, Leases(bus, "tts", LEASE_MS)).run())
         bus.channel("llm", "s").publish(sentence(turn=7))
         await until(lambda: done)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_S):
             while (await stage_status(bus, "tts")).in_hand:
                 await asyncio.sleep(0.01)
         letters = await bus.call(b"XRANGE", bus.keys.dead("tts"), b"-", b"+")

@@ -26,7 +26,7 @@ Samples = dict[str, dict[str, float]]
 
 async def scrape(first_port: int) -> Samples:
     found: Samples = {}
-    async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+    async with httpx.AsyncClient(timeout=HANG_S, trust_env=False) as client:
         for number, name in enumerate(PROCESSES):
             text = (await client.get(f"http://127.0.0.1:{first_port + number}/metrics")).text
             samples = [sample for family in parse(text) for sample in family.samples]
@@ -118,7 +118,7 @@ async def test_the_names_are_what_prometheus_expects(parley_server: System, metr
     promtool = need("promtool")
     for number, name in enumerate(PROCESSES):
         url = f"http://127.0.0.1:{metrics_port + number}/metrics"
-        async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=HANG_S, trust_env=False) as client:
             text = (await client.get(url)).text
             openmetrics = (await client.get(url, headers=OPENMETRICS)).text
         ours = "".join(f"{line}\n" for line in text.splitlines() if "parley_" in line)

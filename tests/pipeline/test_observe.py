@@ -63,7 +63,7 @@ def read_until(process: subprocess.Popen[str], word: str) -> str:
 def ask(url: str, path: str, reached: Callable[[Any], bool]) -> Any:
     """The answer, once it is what we wait for."""
     end_s = time.monotonic() + HANG_S
-    while not reached(data := httpx.get(f"{url}/api/v1/{path}", trust_env=False, timeout=5).json()["data"]):
+    while not reached(data := httpx.get(f"{url}/api/v1/{path}", trust_env=False, timeout=HANG_S).json()["data"]):
         assert time.monotonic() < end_s, data
         time.sleep(0.1)
     return data

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from shared.bus import leases as leases_module
 from shared.bus.bus import Bus
 from shared.bus.leases import Lease, Leases, stage_status
 from shared.protocol.frames import ReplySentence, VoiceChunk, codec
@@ -15,6 +16,7 @@ from shared.settings import Settings
 from shared.worker.work import Work
 from tests.conftest import need
 from tests.support.broker import embedded_broker
+from tests.support.waiting import HANG_S
 
 NEVER_MS = 60_000
 """A lease that does not run out during a test."""
@@ -64,7 +66,8 @@ async def test_the_jobs_of_a_dead_worker_are_taken_at_once_and_its_consumer_is_r
         assert await consumers(bus) == [bus.consumer]
 
 
-async def test_a_worker_that_died_is_not_ready_any_more(where: Settings) -> None:
+async def test_a_worker_that_died_is_not_ready_any_more(where: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases_module, "READY_TTL_MS", 600_000)  # it does not run out
     async with Bus.connect(where, "edge") as edge:
         async with Bus.connect(where, "tts") as bus:
             leases = Leases(bus, "tts", NEVER_MS)
@@ -72,7 +75,7 @@ async def test_a_worker_that_died_is_not_ready_any_more(where: Settings) -> None
             await leases.ready({"engine": "test"}, {"slots": 1})
             status = await stage_status(edge, "tts")
             assert [worker["consumer"] for worker in status.workers] == [*status.loads] == [bus.consumer]
-        async with asyncio.timeout(2):  # less than the ready entry lives
+        async with asyncio.timeout(HANG_S):
             while (status := await stage_status(edge, "tts")).workers or status.loads:
                 await asyncio.sleep(SWEEP_S)
 
@@ -116,7 +119,7 @@ async def test_a_stall_of_everybody_takes_nobodys_lease_away(where: Settings) ->
         await asyncio.sleep(1.2 * LEASE_MS / 1000)  # neither of them runs
         assert await leases.sweep(4) == []
         assert await held.renew([lease]) == set()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANG_S):
             while not (taken := await leases.sweep(4)):  # now only the other one does not run
                 await asyncio.sleep(SWEEP_S)
         assert [(one.id, one.fence) for one in taken] == [(lease.id, 2)]
@@ -136,7 +139,7 @@ async def test_what_a_worker_publishes_after_its_job_was_taken_over_reaches_no_s
         work.publish(VoiceChunk(1, 0, 0, 0, 16_000, b"\0\0", ()))
         await zombie.call(b"PING")
         assert await bus.call(b"XLEN", out) == 2
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANG_S):
             while not (taken := await leases.sweep(4)):
                 await asyncio.sleep(SWEEP_S)
         work.publish(VoiceChunk(1, 0, 0, 1, 16_000, b"\1\0", ()))

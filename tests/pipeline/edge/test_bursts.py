@@ -12,13 +12,14 @@ from tests.support.system import System
 from tests.support.waiting import HANG_S
 
 NOTICED_S = 2.0
-"""Others wait no longer for a pong. `make load` has the figure; this machine may be busy."""
+"""Others wait no longer for a pong, or for no more than a part of the burst: this machine may be busy. `make load` has the figure."""
+PART = 0.25
 ITEM = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hello there " * 8}]}
 
 
-async def pings(caller: Caller, burst: "asyncio.Task[None]") -> float:
-    """Ping until the burst is over. Returns the longest wait for a pong, in seconds."""
-    longest_s = 0.0
+async def ping_through(caller: Caller, burst: "asyncio.Task[None]") -> None:
+    """Ping until the burst is over, and nobody notices it."""
+    longest_s, burst_began_s = 0.0, time.monotonic()
     while not burst.done():
         number, began_s = len(caller.of("pong")), time.monotonic()
         await caller.send("ping")
@@ -27,7 +28,7 @@ async def pings(caller: Caller, burst: "asyncio.Task[None]") -> float:
         longest_s = max(longest_s, time.monotonic() - began_s)
         await asyncio.sleep(0.02)
     await burst
-    return longest_s
+    assert longest_s < max(NOTICED_S, PART * (time.monotonic() - burst_began_s))
 
 
 async def type_fast(busy: Caller) -> None:
@@ -39,7 +40,7 @@ async def type_fast(busy: Caller) -> None:
 
 async def test_of_many_typed_turns_a_few_count_and_the_rest_is_refused(parley_server: System) -> None:
     async with calling(parley_server.url) as other, calling(parley_server.url) as busy:
-        assert await pings(other, asyncio.create_task(type_fast(busy))) < NOTICED_S
+        await ping_through(other, asyncio.create_task(type_fast(busy)))
         refused = len(busy.of("error", code="too_many"))
         assert 2000 < refused < 3000
         await other.send("text_input", text="hello")
@@ -47,7 +48,7 @@ async def test_of_many_typed_turns_a_few_count_and_the_rest_is_refused(parley_se
         await asyncio.sleep(1)  # for some more typed turns there is room again
         done = len(busy.of("reply_done"))
         await busy.send("text_input", text="hello")
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(HANG_S):
             while busy.of("reply_done")[done:][-1:] == [] or busy.of("reply_done")[-1]["status"] != "completed":
                 await asyncio.sleep(0.02)
     async with (
@@ -82,7 +83,7 @@ async def _write(socket: "object", messages: list[str]) -> None:
 async def test_five_thousand_items_neither_delay_nor_end_other_sessions(parley_server: System) -> None:
     async with calling(parley_server.url) as other:
         burst = asyncio.create_task(create_items(parley_server.url))
-        assert await pings(other, burst) < NOTICED_S
+        await ping_through(other, burst)
         await other.send("text_input", text="hello")
         await other.until("reply_done", status="completed")
         assert other.closed is None
