@@ -11,12 +11,13 @@ from benchmarks.pipeline.command import pipeline
 from benchmarks.result import USAGE_WRONG
 from benchmarks.soak.command import soak
 from benchmarks.talk import talk
+from benchmarks.turn_ends.run import turn_ends
 from benchmarks.turn_taking.run import turn_taking
 from benchmarks.wer import wer
 from shared.settings import BadSettings, load_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
-for command in (pipeline, load, engines, turn_taking, talk, wer, chaos, soak):
+for command in (pipeline, load, engines, turn_taking, turn_ends, talk, wer, chaos, soak):
     app.command()(command)
 
 

@@ -128,6 +128,20 @@ def _usage() -> list[Panel]:
             stacked=True,
         ),
         lines(
+            "Length of prompts",
+            "Tokens of one prompt, if the engine reports them. The longer the prompt, the later the first token. "
+            "PARLEY_CONTEXT_TOKENS limits it.",
+            COUNT,
+            percentiles(metrics.llm_prompt, by=("engine",), engine=ENGINE),
+        ),
+        lines(
+            "Prompts that leave something out, per minute",
+            "turns: the oldest turns did not fit into the window; results: the middle of a long tool result; refused: an "
+            "endpoint refused a longer prompt. If replies forget what was said, raise PARLEY_CONTEXT_TOKENS.",
+            PER_MINUTE,
+            {"{{engine}} {{reason}}": per_minute(metrics.llm_shortened, ("engine", "reason"), engine=ENGINE)},
+        ),
+        lines(
             "Time to first token",
             "Of the chat model, excluding queueing. If it is slow, check the prompts' length, the device's load or the "
             "endpoint.",

@@ -25,7 +25,7 @@ STAGES: tuple[Stage, ...] = ("vad", "asr", "llm", "tts")
 PROFILES: dict[Profile, dict[str, Any]] = {
     "light": {
         "vad_engine": "silero",
-        "endpoint_engine": "smart-turn",
+        "endpoint_engine": "fused",
         "asr_engine": "faster-whisper",
         "llm_engine": "llama-cpp",
         "tts_engine": "piper",
@@ -35,6 +35,7 @@ PROFILES: dict[Profile, dict[str, Any]] = {
     },
     "neural": {
         "vad_engine": "silero",
+        "endpoint_engine": "fused",
         "asr_engine": "transformers",
         "llm_engine": "transformers",
         "tts_engine": "kokoro",

@@ -17,10 +17,10 @@ class EngineSettings(BaseModel):
         str, Setting("webrtc, silero, or module:Class; empty: the profile's, as for the other stages", stage="vad")
     ] = ""
     endpoint_engine: Annotated[
-        str, Setting("Decides that a turn is over: fixed, pace, smart-turn, or module:Class", stage="vad")
+        str, Setting("Decides that a turn is over: fixed, pace, smart-turn, fused, or module:Class", stage="vad")
     ] = "fixed"
     smart_turn_model: Annotated[
-        str, Setting("Model of smart-turn: one of the catalogue, or an ONNX file", stage="vad")
+        str, Setting("Model of smart-turn and fused: one of the catalogue, or an ONNX file", stage="vad")
     ] = "smart-turn-v3.2"
     asr_engine: Annotated[
         str, Setting("sphinx, faster-whisper, transformers, openai, scripted, or module:Class", stage="asr")
@@ -91,6 +91,16 @@ class ModelSettings(BaseModel):
     context_tokens: Annotated[
         int, Setting("Most tokens of a conversation in a prompt; 0: as many as the model takes", 0, stage="llm")
     ] = 0
+    summaries: Annotated[
+        bool,
+        Setting(
+            "Summarise the beginning of a long conversation, after a reply, instead of leaving it out of prompts",
+            stage="llm",
+        ),
+    ] = False
+    summary_model: Annotated[
+        str, Setting("Model of summaries, in the engine of the replies; empty: the model of the replies", stage="llm")
+    ] = ""
     reply_tokens: Annotated[
         int, Setting("Longest reply; it ends with the last sentence that fits", 1, 32_768, "tokens", stage="llm")
     ] = 400

@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support import system as systems
+from tests.support.fork_server import ForkServer
 from tests.support.free_ports import free_ports
 from tests.support.system import CLASSIC, SCRIPTED, System, running_system
 from tests.support.waiting import HANG_S
@@ -108,16 +110,24 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", look_up_here)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _fork_server() -> Iterator[None]:
+    """Systems start by forks: of the CPU of the tests a fifth was imports of services."""
+    with ForkServer() as server, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(systems, "launch", server.launch)
+        yield
+
+
 @contextmanager
-def system(env: Mapping[str, str]) -> Iterator[System]:
-    """A running system, looked after by a thread of its own: a test's event loop comes and goes."""
+def system(env: Mapping[str, str], *, workers: int = 1, hung_s: float | None = None) -> Iterator[System]:
+    """A system as of `running_system`, looked after by a thread of its own: a test's event loop comes and goes."""
     started: Future[System] = Future()
     over = threading.Event()
 
     async def look_after() -> None:
         try:
-            async with running_system(env) as running:
-                started.set_result(running)
+            async with running_system(env, workers=workers, hung_s=hung_s) as ready:
+                started.set_result(ready)
                 await asyncio.to_thread(over.wait)
         except Exception as error:
             if started.done():

@@ -64,7 +64,7 @@ async def run(seed: int, kills: int, sessions: int, workers: int, on_progress: O
     chance, tally = random.Random(seed), Tally()
     speech, quiet = await speech_frames(), quiet_frames()
     began_s = time.monotonic()
-    async with running_system(ENGINES, workers=workers) as system, asyncio.TaskGroup() as tasks:
+    async with running_system(ENGINES, workers=workers, standby=True) as system, asyncio.TaskGroup() as tasks:
         talkers = [
             Talker(tally, speech, quiet, random.Random(f"{seed} {number}"), (SENTENCES, SLICE * SLICES))
             for number in range(sessions)
@@ -99,6 +99,7 @@ async def _kill(system: System, kills: int, chance: random.Random, on_progress: 
         async with asyncio.timeout(RECOVERY_S):
             await until(partial(_is_replaced, system, name, pid))
             await _until_whole(system)
+            await until(lambda: system.standby.pid)
         on_progress(f"kill {number + 1} of {kills}")
     return done
 

@@ -45,4 +45,4 @@ async def _call(url: str, speech: bytes, chance: random.Random, counts: Counter[
             await asyncio.sleep(chance.uniform(0, 1))
         if chance.random() < 0.5:
             counts["vanished"] += 1
-            caller.vanish()
+            caller.lose_line()

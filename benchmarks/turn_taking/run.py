@@ -1,8 +1,9 @@
 """The command `turn-taking`: all scenes with each detector and each endpointing engine."""
 
 import asyncio
+import itertools
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
@@ -14,13 +15,17 @@ from rich.console import Console
 
 from benchmarks.compare import CompareWith, Comparison, Key, Kind, Rule, compare, print_regressions, read_baseline
 from benchmarks.result import HERE, RESULTS, USAGE_WRONG, Out, Result, circumstances, result_path, write_result
+from benchmarks.speech.speakers import NEURAL, SPEAKERS, Speaker, read_lines, speaker_named
 from benchmarks.tables import new_table, open_console
+from benchmarks.turn_taking.listeners import listeners
 from benchmarks.turn_taking.real import real_scores
 from benchmarks.turn_taking.score import Score
-from benchmarks.turn_taking.virtual import virtual_score
-from deploy.client.performance import gather_sounds
-from deploy.client.scene import load_scenes
+from benchmarks.turn_taking.virtual import virtual_scores
+from benchmarks.virtual.recognizer import VirtualRecognizer
+from deploy.client.performance import Samples, gather_sounds
+from deploy.client.scene import Cue, Scene, load_scenes
 from shared.engines.registry import UnknownEngine
+from shared.settings import load_settings
 
 ALL = "all"
 WIDTH = 180
@@ -55,7 +60,11 @@ def samples_of(result: Result) -> dict[Key, dict[int, float]]:
 KIND = Kind(
     "parley bench turn-taking",
     samples_of,
-    lambda result: {"way of measuring (--real)": result["real"], "recogniser": result["asr"]},
+    lambda result: {
+        "way of measuring (--real)": result["real"],
+        "recogniser": result["asr"],
+        "speakers": result["speakers"],
+    },
 )
 
 
@@ -69,41 +78,53 @@ def turn_taking(
         Path | None, typer.Option(exists=True, file_okay=False, help="Folder of the recordings that scenes name.")
     ] = None,
     real: Annotated[bool, typer.Option("--real", help="Use a whole system in real time; takes minutes.")] = False,
+    listening: Annotated[
+        bool, typer.Option("--listeners", help="Also 40 murmurs and 40 short interruptions into replies.")
+    ] = False,
+    speakers: Annotated[str, typer.Option(help=f"Who speaks, in turn; of {', '.join(SPEAKERS)}.")] = ",".join(NEURAL),
     vad: Annotated[str, typer.Option(help="Detectors, with commas.")] = "webrtc,silero",
     endpointing: Annotated[str, typer.Option(help="Endpointing engines, with commas.")] = "fixed,pace",
-    asr: Annotated[str, typer.Option(help="The recogniser of --real.")] = "sphinx",
+    asr: Annotated[str, typer.Option(help="The recogniser.")] = "sphinx",
     out: Out = RESULTS,
     compare_with: CompareWith = None,
 ) -> None:
-    """Score turn-taking in scripted conversations: in virtual time, or through the whole system.
+    """Score turn-taking in scripted conversations: in virtual time, or through the whole system in real time.
 
-    Exit code: 0 measured, 1 a figure regressed, 2 the options are wrong.
+    Exit code: 0 measured, 1 a figure regressed, 2 the options are wrong or a voice or an engine is missing.
     """
     console = open_console(sys.stdout, WIDTH)
-    result: dict[str, Any] = circumstances() | {"real": real, "asr": asr, "rows": []}
+    result: dict[str, Any] = circumstances() | {"real": real, "asr": asr, "speakers": speakers, "rows": []}
     path = result_path(out, "turn-taking-real" if real else "turn-taking", result)
     try:
         baseline = read_baseline(compare_with, KIND, result, path)
-        performed = load_scenes(scenes)
-        sounds = gather_sounds(performed, clips)
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(USAGE_WRONG) from None
-    try:
+        people = [speaker_named(name) for name in speakers.split(",")]
+        performed = list(zip(load_scenes(scenes), itertools.cycle(people), strict=False))
+        performed += listeners(people) if listening else []
+        sounds = {scene.name: _sounds(scene, speaker, clips) for scene, speaker in performed}
+        settings = load_settings()
+        recognizer = VirtualRecognizer(asr, settings)
         for detector, engine in product(vad.split(","), endpointing.split(",")):
+            played = [scene for scene, _ in performed]
             if real:
-                scores = asyncio.run(real_scores(performed, sounds, detector, engine, asr))
+                scores = asyncio.run(real_scores(played, sounds, detector, engine, asr))
             else:
-                scores = {one.name: asyncio.run(virtual_score(one, sounds, detector, engine)) for one in performed}
+                scores = virtual_scores(played, sounds, detector, engine, recognizer, settings)
             result["rows"] += _rows(detector, engine, scores)
             console.print(f"{detector}, {engine}: {len(performed)} scenes")
-    except UnknownEngine as error:
+    except (ValueError, UnknownEngine) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(USAGE_WRONG) from None
     show(result["rows"], console)
     write_result(result, path)
     console.print(str(path), markup=False)
     raise typer.Exit(int(print_regressions(compare_results, baseline, result, console)))
+
+
+def _sounds(scene: Scene, speaker: Speaker, clips: Path | None) -> dict[Cue, Samples]:
+    def speak(texts: Sequence[str]) -> dict[str, Samples]:
+        return {text: samples for (_, text), samples in read_lines((speaker, text) for text in texts).items()}
+
+    return gather_sounds([scene], clips, speak)
 
 
 def _rows(detector: str, endpointing: str, scores: Mapping[str, Score]) -> list[dict[str, Any]]:

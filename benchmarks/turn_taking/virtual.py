@@ -1,80 +1,117 @@
-"""Scenes with detector and turn-taking only, in virtual time: seconds for all scenes.
+"""Scenes in virtual time: the real edge session and the real stages. Chat model and voice are scripted."""
 
-There is no recogniser: 400 ms of speech during a reply count as a word.
-"""
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
 
-from collections.abc import Mapping
-
-from benchmarks.turn_taking.score import Score, Seen, score
+from benchmarks.turn_taking.observer import PIECE_S, TEXT, Observer
+from benchmarks.turn_taking.score import Score, score
+from benchmarks.virtual import loop as virtual_loop
+from benchmarks.virtual.stages import SLOTS, start_stages
+from deploy.client.conversation import Conversation, is_over
 from deploy.client.performance import Performer, Samples
 from deploy.client.scene import Cue, Scene
+from services.asr.engine import Recognizer
+from services.asr.stage import AsrStage
+from services.edge.gateway.abilities import Abilities
+from services.edge.gateway.session import Session
+from services.edge.protocols.stream import StreamCodec
+from services.llm.engine import ENGINES as MODELS
+from services.llm.stage import LlmStage
+from services.tts.engine import ENGINES as VOICES
+from services.tts.stage import TtsStage
 from services.vad.endpointing.engine import ENGINES as ENDPOINTING
 from services.vad.engine import ENGINES as DETECTORS
-from services.vad.pauses import WENT_ON_MS
-from services.vad.turn_taking import TurnTaker
+from services.vad.stage import VadStage
 from shared.engines.registry import create_engine
-from shared.protocol.frames import SpeechPaused, SpeechResumed, SpeechStarted, TurnCommitted
-from shared.protocol.session import RATE_HZ, SessionSettings
+from shared.protocol.session import RATE_HZ
 from shared.settings import Settings
-
-REPLY_DELAY_S, REPLY_S, WORD_S = 0.3, 5.0, 0.4
-"""From commit to reply, length of the reply, and length of speech that counts as a word."""
-
-Sounds = Mapping[Cue, Samples]
+from tests.support.simulated_bus import SimulatedBus
 
 
-async def virtual_score(scene: Scene, sounds: Sounds, detector: str, endpointing: str) -> Score:
-    settings, session = Settings(), SessionSettings()
-    detectors = create_engine("vad", detector, DETECTORS, settings)
-    ends = create_engine("endpoint", endpointing, ENDPOINTING, settings)
-    await detectors.load()
-    await ends.load()
-    state, speaker, taker = detectors.open(), ends.open(), TurnTaker("s", session)
-    performer = Performer(scene, sounds)
-    seen: list[Seen] = []
-    pcm_so_far = bytearray()
-    reply_at_s = reply_over_s = held_at_s = paused_at_s = float("inf")
-    into_reply = False
-    while not performer.over:
-        frame = performer.frame()
-        pcm_so_far += frame
-        now_s = performer.now_s
-        for fact in taker.hear(detectors.judge([(state, frame)])[0][0], f"{int(1000 * now_s) + 1}-0"):
-            match fact:
-                case SpeechStarted() | SpeechResumed():
-                    into_reply = reply_at_s <= now_s < reply_over_s
-                    if into_reply:
-                        held_at_s = now_s
-                        seen.append(Seen(now_s, "pause"))
-                    pause_ms = (fact.onset / RATE_HZ - paused_at_s) * 1000
-                    if isinstance(fact, SpeechResumed) or 0 <= pause_ms <= WENT_ON_MS:
-                        speaker.resumed(round(pause_ms))
-                case SpeechPaused():
-                    paused_at_s = fact.end / RATE_HZ
-                    pcm = bytes(pcm_so_far[-2 * int(ends.audio_s * RATE_HZ) :]) if ends.audio_s else b""
-                    taker.wait(fact.turn, fact.revision, await speaker.wait_ms(pcm, session))
-                    if held_at_s < float("inf"):  # a false interruption
-                        reply_over_s += now_s - held_at_s
-                        held_at_s = float("inf")
-                        seen.append(Seen(now_s, "resume"))
-                case TurnCommitted():
-                    speaker.committed(round(1000 * (fact.decided_at - fact.end) / RATE_HZ))
-                    if not into_reply:
-                        seen.append(Seen(now_s, "commit"))
-                        reply_at_s = now_s + REPLY_DELAY_S
-                        reply_over_s = reply_at_s + REPLY_S
-                    into_reply = False
-                case _:
-                    pass
-        if now_s >= held_at_s + WORD_S and not taker.paused:
-            seen.append(Seen(now_s, "interrupt"))
-            reply_at_s = reply_over_s = held_at_s = float("inf")
-            into_reply = False
-            performer.reply_over()
-        if reply_at_s <= now_s < reply_over_s and held_at_s == float("inf"):
-            performer.reply_began()
-        elif now_s >= reply_over_s and held_at_s == float("inf"):
-            performer.reply_over()
-    await detectors.close()
-    await ends.close()
-    return score(performer.done, seen)
+def virtual_scores(
+    scenes: Sequence[Scene],
+    sounds: Mapping[str, Mapping[Cue, Samples]],
+    detector: str,
+    endpointing: str,
+    recognizer: Recognizer,
+    settings: Settings,
+) -> dict[str, Score]:
+    """Score all scenes. `sounds`: by the name of the scene.
+
+    Raises:
+        UnknownEngine: an engine is not installed.
+    """
+    settings = settings.model_copy(update={"scripted_text": TEXT, "scripted_tts_seconds": PIECE_S})
+    ears = VadStage(
+        create_engine("vad", detector, DETECTORS, settings),
+        create_engine("endpoint", endpointing, ENDPOINTING, settings),
+        SLOTS,
+        detector,
+        endpointing,
+    )
+    stages = (
+        ears,
+        AsrStage(recognizer, "virtual"),
+        LlmStage(
+            create_engine("llm", "scripted", MODELS, settings),
+            "scripted",
+            settings.first_clause_words,
+            settings.reply_tokens,
+        ),
+        TtsStage(create_engine("tts", "scripted", VOICES, settings), "scripted"),
+    )
+
+    async def perform_all() -> dict[str, Score]:
+        async with asyncio.TaskGroup() as workers:
+            bus = await start_stages(stages, settings, workers)
+            gate = asyncio.Semaphore(AT_ONCE)
+
+            async def perform(scene: Scene) -> Score:
+                async with gate:
+                    return await _Call(bus, Performer(scene, sounds[scene.name]), settings).perform()
+
+            async with asyncio.TaskGroup() as tasks:
+                scores = [tasks.create_task(perform(scene)) for scene in scenes]
+        await ears.close()
+        return {scene.name: found.result() for scene, found in zip(scenes, scores, strict=True)}
+
+    return virtual_loop.run(perform_all())
+
+
+AT_ONCE = 4
+"""Callers at a time, with at most two utterances each: see `recognizer.UTTERANCES`."""
+
+
+class _Call:
+    """A caller who performs a scene, and the session that hears it."""
+
+    def __init__(self, bus: SimulatedBus, performer: Performer, settings: Settings) -> None:
+        codec = StreamCodec(RATE_HZ, settings.session)
+        self._session = Session(bus, codec, settings, Abilities(), self._take, lambda code, reason: None)
+        self._performer, self._observer = performer, Observer(performer)
+        self._conversation = Conversation()
+
+    def _take(self, message: str | bytes) -> bool:
+        if isinstance(message, bytes):
+            self._conversation.take_audio(message, self._performer.now_s)
+        else:
+            body = json.loads(message)
+            self._conversation.read(body, self._performer.now_s)
+            self._observer.on_message(body, self._conversation)
+        return True
+
+    async def perform(self) -> Score:
+        performer, loop = self._performer, asyncio.get_running_loop()
+        self._session.receive(json.dumps({"type": "start_streaming"}))
+        began_s = loop.time()
+        while not is_over(self._conversation, performer.now_s, performer):
+            frame = performer.frame()
+            await asyncio.sleep(began_s + performer.now_s - loop.time())
+            self._session.receive(frame)
+            if (message := self._observer.report(self._conversation, performer.now_s)) is not None:
+                self._session.receive(json.dumps(message))
+        self._session.end("left")
+        found = score(performer.done, self._observer.seen)
+        found.history_off_words = self._observer.off_words
+        return found

@@ -264,7 +264,7 @@ async def _converse(speech: Speech, line: Line, on_message: OnMessage, report: R
 
     async def speak() -> None:
         frames = 0
-        while not _is_over(conversation, loop.time() - start_s, speech):
+        while not is_over(conversation, loop.time() - start_s, speech):
             frame = speech.frame()
             frames += 1
             # As from a microphone: a frame is sent when its last sample has been spoken.
@@ -289,7 +289,8 @@ async def _converse(speech: Speech, line: Line, on_message: OnMessage, report: R
     return conversation
 
 
-def _is_over(conversation: Conversation, now_s: float, speech: Speech) -> bool:
+def is_over(conversation: Conversation, now_s: float, speech: Speech) -> bool:
+    """Whether the last reply has been played, and nothing more is to be spoken. Raises `TalkFailed` if a turn has no end."""
     spoken_s = speech.spoken_until(conversation, now_s)
     if spoken_s is None:
         return False

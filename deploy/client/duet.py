@@ -24,7 +24,7 @@ OnSaid = Callable[[str, str], None]
 
 
 class Side:
-    """One of the two. It hears each reply of the other one, once all of it is there: a busy machine pauses within a reply.
+    """One of the two. It hears each reply of the other one only when all of it has arrived: a busy machine pauses within a reply.
 
     A `conversation.Speech`.
     """

@@ -5,7 +5,7 @@ and ends. Everything but `gather_sounds` is pure.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +14,15 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
+from deploy.client.acoustics import CONDITIONS, SPEECH_DB
 from deploy.client.conversation import Conversation
 from deploy.client.scene import BadScene, Cue, Scene
+from shared.audio.channels import mixed
 from shared.protocol.session import RATE_HZ
 
 FRAME = 320
 """Samples of 20 ms."""
-LEVEL_DB = -26.0
+LEVEL_DB = SPEECH_DB
 """RMS level of all sounds, in dBFS."""
 COUGH_S = 0.25
 REPLY_WAIT_S = 5.0
@@ -52,13 +54,16 @@ class Performer:
         self.skipped: list[Cue] = []
         """Cues for replies that did not come."""
         self._cues = list(scene.cues)
-        self._sounds = sounds
+        self._sounds = {cue: sounds[cue] for cue in scene.cues}
         self._playing: list[tuple[Samples, int]] = []  # current sounds, and the samples of each already played
         self._position = 0
         self._random = np.random.default_rng(seed)
         self._noise = self._make_noise()
+        self._lengths_s = {cue: len(sound) / RATE_HZ for cue, sound in self._sounds.items()}
+        self._place(seed)
         self._reply_began_s = float("-inf")  # before the first reply
-        self._quiet_s = 0.0  # time since which both sides are silent
+        self._spoken_until_s = 0.0  # end of the last sound; its reverberation may last longer
+        self._reply_over_s = 0.0
         self.replying = False
         """Whether a reply is playing."""
 
@@ -69,7 +74,7 @@ class Performer:
     @property
     def over(self) -> bool:
         """Whether all cues are performed, and `TAIL_S` of silence has followed."""
-        silent = not self._cues and not self._playing and not self.replying
+        silent = not self._cues and not self._sounding and not self.replying
         return silent and self.now_s > self._quiet_s + TAIL_S
 
     def spoken_until(self, conversation: Conversation, now_s: float) -> float | None:
@@ -78,7 +83,7 @@ class Performer:
             self.reply_began()
         else:
             self.reply_over()
-        if self._cues or self._playing:
+        if self._cues or self._sounding:
             return None
         return max((sound.end_s for sound in self.done), default=0.0)
 
@@ -89,12 +94,12 @@ class Performer:
 
     def reply_over(self) -> None:
         if self.replying:
-            self.replying, self._quiet_s = False, self.now_s
+            self.replying, self._reply_over_s = False, self.now_s
 
     def frame(self) -> bytes:
         """The next 20 ms, s16le."""
         while self._cues:
-            if self._cues[0].when == "reply" and not self._playing and self._unanswered:
+            if self._cues[0].when == "reply" and not self._sounding and self._unanswered:
                 self.skipped.append(self._cues.pop(0))
             elif self._due(self._cues[0]):
                 self._begin(self._cues.pop(0))
@@ -108,11 +113,18 @@ class Performer:
             frame[: len(piece)] += piece
             if at + FRAME < len(samples):
                 going.append((samples, at + FRAME))
-        if self._playing and not going:
-            self._quiet_s = self.now_s + FRAME / RATE_HZ
         self._playing = going
         self._position += FRAME
         return (frame * 32_767).clip(-32_768, 32_767).astype("<i2").tobytes()
+
+    @property
+    def _sounding(self) -> bool:
+        return self.now_s < self._spoken_until_s
+
+    @property
+    def _quiet_s(self) -> float:
+        """Time since which both sides are silent."""
+        return max(self._spoken_until_s, self._reply_over_s)
 
     @property
     def _unanswered(self) -> bool:
@@ -132,15 +144,26 @@ class Performer:
             case "reply":
                 return self.replying and self._answered and self.now_s >= self._reply_began_s + cue.seconds
             case "pause":
-                return not self._playing and self.now_s >= self.done[-1].end_s + cue.seconds
+                return not self._sounding and self.now_s >= self.done[-1].end_s + cue.seconds
             case _:
-                quiet = not self._playing and not self.replying and (self._answered or self._unanswered)
+                quiet = not self._sounding and not self.replying and (self._answered or self._unanswered)
                 return quiet and self.now_s >= self._quiet_s + cue.seconds
 
     def _begin(self, cue: Cue) -> None:
         samples = self._sounds[cue]
-        self.done.append(Sound(cue, self.now_s, self.now_s + len(samples) / RATE_HZ, self.replying))
+        end_s = self.now_s + self._lengths_s[cue]
+        self._spoken_until_s = max(self._spoken_until_s, end_s)
+        self.done.append(Sound(cue, self.now_s, end_s, self.replying))
         self._playing.append((samples, 0))
+
+    def _place(self, seed: int) -> None:
+        """Put the sounds and the background into the scene's room, or on its telephone line."""
+        if not self.scene.acoustics:
+            return
+        condition, others = CONDITIONS[self.scene.acoustics], list(self._sounds.values())
+        self._noise = condition(self._noise, [sound[::-1] for sound in others], seed)  # babble: the words backwards
+        tail = np.zeros(RATE_HZ // 2, np.float32)
+        self._sounds = {cue: condition(np.concatenate([sound, tail]), [], seed) for cue, sound in self._sounds.items()}
 
     def _make_noise(self) -> Samples:
         samples = 10 * RATE_HZ
@@ -174,15 +197,19 @@ def levelled(samples: Samples) -> Samples:
     return at_level
 
 
-def gather_sounds(scenes: Sequence[Scene], clips: Path | None) -> dict[Cue, Samples]:
-    """Load, synthesise or generate every sound of these scenes. `clips`: folder of the recordings.
+def gather_sounds(
+    scenes: Sequence[Scene], clips: Path | None, speak: Callable[[Sequence[str]], Mapping[str, Samples]] | None = None
+) -> dict[Cue, Samples]:
+    """Load, synthesise or generate every sound of these scenes.
+
+    `clips`: folder of the recordings. `speak`: returns the speech of texts; None: eSpeak speaks.
 
     Raises:
         BadScene: a recording cannot be read.
     """
     cues = {cue for scene in scenes for cue in scene.cues}
     texts = sorted({cue.sound for cue in cues if cue.spoken})
-    voices = asyncio.run(spoken(texts)) if texts else {}
+    voices = (speak or (lambda texts: asyncio.run(spoken(texts))))(texts) if texts else {}
     found: dict[Cue, Samples] = {}
     for cue in cues:
         if cue.what == "cough":
@@ -203,7 +230,7 @@ def _recording(name: str, clips: Path | None) -> Samples:
 def read_sound(path: Path) -> Samples:
     """Read a sound file. Raises `OSError` or `soundfile.LibsndfileError`."""
     samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
-    mono: Samples = soxr.resample(samples.mean(axis=1), rate_hz, RATE_HZ)
+    mono: Samples = soxr.resample(mixed(samples), rate_hz, RATE_HZ)
     return mono
 
 

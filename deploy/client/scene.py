@@ -4,6 +4,7 @@ A scene is a text file with one cue a line: when, seconds, what, and its sound.
 
     about  A person thinks in the middle of a sentence.
     noise  pink 20                    # background noise, white or pink, in dB below the speech
+    acoustics room                    # a room with hum and other people, or a telephone line
     at     0.5  say "I would like"    # seconds since the start of the call
     pause  0.9  say cards-002         # seconds since the end of the person's last sound: continues the same turn
     after  1.0  say "and now"         # seconds since the end of the reply, or of the last sound: a new turn
@@ -20,6 +21,7 @@ from pathlib import Path
 WHEN = ("at", "pause", "after", "reply")
 WHAT = ("say", "murmur", "cough")
 NOISES = ("white", "pink")
+ACOUSTICS = ("room", "telephone")
 
 
 class BadScene(ValueError):
@@ -56,6 +58,8 @@ class Scene:
     """One of `NOISES`; empty: no noise."""
     noise_db: float = 0.0
     """Level of the noise, in dB below the speech."""
+    acoustics: str = ""
+    """One of `ACOUSTICS`; empty: a microphone at the mouth, in a dead room."""
 
 
 def parse_scene(text: str, name: str) -> Scene:
@@ -64,7 +68,7 @@ def parse_scene(text: str, name: str) -> Scene:
     Raises:
         BadScene: a line is not valid, or there are no cues.
     """
-    about, noise, noise_db, cues = "", "", 0.0, list[Cue]()
+    about, noise, noise_db, acoustics, cues = "", "", 0.0, "", list[Cue]()
     for number, line in enumerate(text.splitlines(), 1):
         where = f"{name}, line {number}"
         spoken = '"' in line.partition("#")[0]
@@ -81,15 +85,19 @@ def parse_scene(text: str, name: str) -> Scene:
             if len(rest) != 2 or rest[0] not in NOISES:
                 raise BadScene(f"{where}: noise needs one of {', '.join(NOISES)}, and the dB below the speech")
             noise, noise_db = rest[0], _number(rest[1], where)
+        elif head == "acoustics":
+            if rest not in [[name] for name in ACOUSTICS]:
+                raise BadScene(f"{where}: acoustics needs one of {', '.join(ACOUSTICS)}")
+            acoustics = rest[0]
         elif head in WHEN:
             cues.append(_cue(head, rest, spoken, where))
             if len(cues) == 1 and head != "at":
                 raise BadScene(f"{where}: the first cue has to begin with: at SECONDS")
         else:
-            raise BadScene(f"{where}: {head!r} is not one of about, noise, {', '.join(WHEN)}")
+            raise BadScene(f"{where}: {head!r} is not one of about, noise, acoustics, {', '.join(WHEN)}")
     if not cues:
         raise BadScene(f"{name}: there is nothing to play: it has no cues")
-    return Scene(name, about, tuple(cues), noise, noise_db)
+    return Scene(name, about, tuple(cues), noise, noise_db, acoustics)
 
 
 def _cue(when: str, rest: list[str], spoken: bool, where: str) -> Cue:

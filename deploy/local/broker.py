@@ -10,21 +10,20 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-# The bus has its own client. This one only reads the version; it reads URLs exactly as the bus does.
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
-
-from shared.bus.versions import OLDEST_REDIS, OLDEST_VALKEY
+from shared.bus.address import broker_address
+from shared.bus.connection import BrokerGone, BrokerRefused
+from shared.bus.versions import OLDEST_REDIS, OLDEST_VALKEY, read_info, server_version
+from shared.settings import Settings
 
 OLDEST = {"Redis": OLDEST_REDIS, "Valkey": OLDEST_VALKEY}
 PROGRAMS = ("redis-server", "valkey-server")
-CONNECT_TIMEOUT_S = 3.0
+CONNECT_TIMEOUT_S = 6.0
 VERSION_TIMEOUT_S = 5.0
 SOCKET_PATH_BYTES = 100
 """Linux takes 108 for a unix socket, macOS 104."""
@@ -65,14 +64,6 @@ class Program:
 
     path: Path
     server: Server
-
-
-def server_from_info(info: Mapping[str, Any]) -> Server:
-    """Read the answer to INFO. Valkey also reports a Redis version, for old clients."""
-    valkey, policy = info.get("valkey_version"), str(info.get("maxmemory_policy", ""))
-    if valkey:
-        return Server("Valkey", _numbers(str(valkey)), policy)
-    return Server("Redis", _numbers(str(info["redis_version"])), policy)
 
 
 def server_from_banner(banner: str) -> Server:
@@ -149,25 +140,30 @@ async def program_version(program: Path) -> Server:
     return server_from_banner(output.decode(errors="replace"))
 
 
-async def url_version(url: str, **tls: Any) -> Server:
-    """Ask the server at `url` for its version and memory policy. `tls`: see `tls_options`.
+async def server_of(settings: Settings) -> Server:
+    """Ask the broker of the settings for its version and memory policy.
 
     Raises:
-        BrokerError: it does not answer, or refuses the password. The message never shows the password of the URL.
+        BrokerRefused: the URL or a file of TLS cannot be used.
+        BrokerError: the broker does not answer, or refuses the password. The message never shows the password of the URL.
     """
+    address = broker_address(settings)
     try:
-        # Protocol 2: Redis before 6 does not know HELLO, and its version is wanted for the message.
-        client: Redis = Redis.from_url(
-            url, protocol=2, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=CONNECT_TIMEOUT_S, **tls
-        )
-    except ValueError:  # its text can contain a part of the password
-        raise BrokerError("PARLEY_REDIS_URL is not a redis://, rediss:// or unix:// URL") from None
-    try:
-        async with asyncio.timeout(2 * CONNECT_TIMEOUT_S), client:
-            return server_from_info(await client.info("server", "memory"))
-    except (RedisError, OSError, TimeoutError, KeyError) as error:
-        reason = str(error) or type(error).__name__
-        raise BrokerError(f"no broker answers at {without_password(url)}: {reason}") from None
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            info = await read_info(address)
+    except TimeoutError:
+        raise BrokerError(f"no broker at {address}: no answer") from None
+    except BrokerGone as error:
+        raise BrokerError(str(error)) from None
+    except BrokerRefused as error:
+        raise BrokerError(f"the broker at {address} refuses: {error}") from None
+    kind, version = server_version(info)
+    return Server(kind, _numbers(version), info.get("maxmemory_policy", ""))
+
+
+def shown_url(settings: Settings) -> str:
+    """The URL of the broker without its password."""
+    return without_password(settings.redis_url.get_secret_value() if settings.redis_url is not None else "")
 
 
 def without_password(url: str) -> str:
@@ -253,7 +249,7 @@ def socket_url(folder: Path) -> str:
 
 
 async def answers(folder: Path) -> bool:
-    """Whether the broker in this folder answers PING. Without redis-py, which swallowed the cancellation of a stop."""
+    """Whether the broker in this folder answers PING."""
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             reader, writer = await asyncio.open_unix_connection(socket_path(folder))

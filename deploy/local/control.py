@@ -49,7 +49,7 @@ async def answer_commands(port: int, commands: Mapping[str, Command], reporter: 
 
 @asynccontextmanager
 async def _listening(port: int, commands: Mapping[str, Command]) -> AsyncIterator[None]:
-    # A socket that is there is of a `parley up` that was killed: this one has claimed the port.
+    # An existing socket belongs to a `parley up` that was killed: this one has claimed the port.
     path = socket_path(port)
     path.parent.mkdir(mode=0o700, exist_ok=True)
     found = path.parent.lstat()

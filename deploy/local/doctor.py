@@ -17,7 +17,6 @@ from deploy.local.observe import metrics_targets
 from deploy.local.waits import read_waits
 from deploy.models.used import model_status, size_text, used_models
 from deploy.monitor.client import authorization
-from shared.bus.address import tls_options
 from shared.bus.connection import BrokerRefused
 from shared.bus.versions import eviction_problem
 from shared.distribution import how_to_install
@@ -106,9 +105,8 @@ async def check_broker(settings: Settings, environ: Mapping[str, str]) -> Check:
     """Check the broker that the settings name, or find the one that `parley up` would start."""
     try:
         if settings.redis_url is not None:
-            url = settings.redis_url.get_secret_value()
-            server = (await broker.url_version(url, **tls_options(settings))).require()
-            answering = f"{server} answers at {broker.without_password(url)}"
+            server = (await broker.server_of(settings)).require()
+            answering = f"{server} answers at {broker.shown_url(settings)}"
             if problem := eviction_problem(server.eviction_policy):
                 fix = (
                     "redis-cli CONFIG SET maxmemory-policy noeviction, and the same in the broker's configuration file"

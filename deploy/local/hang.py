@@ -47,6 +47,10 @@ class Silence:
         self._looked_s = now_s
         return self._answered and now_s - self._since_s >= self._limit_s
 
+    def has_answered(self, pid: int) -> bool:
+        """Whether this process has answered at a look, so that its silence counts from then on."""
+        return pid == self._pid and self._answered
+
 
 class HangWatch:
     """Watches the processes of a supervisor."""
@@ -68,6 +72,11 @@ class HangWatch:
             if self._folder is not None:
                 folder = self._folder
                 tasks.create_task(self._watch_one("broker", lambda: broker.answers(folder)))
+
+    def has_answered(self, name: str) -> bool:
+        """Whether the process that runs under this name now has answered."""
+        pids = {service.spec.name: _pid(service) for service in self._supervisor.services}
+        return name in self._silences and self._silences[name].has_answered(pids[name])
 
     async def _watch_one(self, name: str, answers: Callable[[], Awaitable[bool]]) -> None:
         while True:

@@ -15,6 +15,7 @@ from shared.settings import PROFILES, Settings
 PACKAGES = {
     "silero": "onnxruntime",
     "smart-turn": "onnxruntime",
+    "fused": "onnxruntime",
     "faster-whisper": "faster_whisper",
     "llama-cpp": "xllamacpp",
     "piper": "piper",

@@ -5,8 +5,9 @@ import contextlib
 import ctypes
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from signal import SIGKILL, Signals
+from typing import Protocol
 
 PR_SET_PDEATHSIG = 1
 READ_BYTES = 65536
@@ -14,12 +15,28 @@ DRAIN_S = 0.5
 """How long to read on after a process has ended. Another process can keep the pipe open for ever."""
 
 
+class Running(Protocol):
+    """A process of the operating system, as asyncio has it."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def returncode(self) -> int | None:
+        """None while it runs."""
+
+    async def wait(self) -> int:
+        """Return its exit code once it has ended; minus the number of the signal that ended it."""
+
+
+Launch = Callable[[Sequence[str], Mapping[str, str], Sequence[int], int], Awaitable[Running]]
+"""Starts a program in a session of its own: arguments, environment, descriptors that it inherits, descriptor of its output."""
+
+
 class Process:
     """A started process. `wait` is called once."""
 
-    def __init__(
-        self, process: asyncio.subprocess.Process, output: asyncio.StreamReader, pipe: asyncio.ReadTransport
-    ) -> None:
+    def __init__(self, process: Running, output: asyncio.StreamReader, pipe: asyncio.ReadTransport) -> None:
         self._process = process
         self._output = output
         self._pipe = pipe
@@ -56,7 +73,28 @@ class Process:
             on_line(line)
 
 
-async def start(argv: Sequence[str], env: Mapping[str, str], fds: Sequence[int] = ()) -> Process:
+async def run_program(argv: Sequence[str], env: Mapping[str, str], fds: Sequence[int], output: int) -> Running:
+    """Start a program. See `Launch`.
+
+    Raises:
+        OSError: the program cannot be started.
+    """
+    return await asyncio.create_subprocess_exec(
+        *argv,
+        env=env,
+        pass_fds=fds,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=output,
+        stderr=asyncio.subprocess.STDOUT,
+        # Ctrl-C in the terminal then reaches only the supervisor, which stops the children in order.
+        start_new_session=True,
+        preexec_fn=_die_with_parent(),
+    )
+
+
+async def start(
+    argv: Sequence[str], env: Mapping[str, str], fds: Sequence[int] = (), launch: Launch = run_program
+) -> Process:
     """Start a program with stdout and stderr in one pipe. `fds`: descriptors that it inherits.
 
     Raises:
@@ -70,17 +108,7 @@ async def start(argv: Sequence[str], env: Mapping[str, str], fds: Sequence[int] 
             lambda: asyncio.StreamReaderProtocol(output), os.fdopen(read_end, "rb", buffering=0)
         )
         try:
-            process = await asyncio.create_subprocess_exec(
-                *argv,
-                env=env,
-                pass_fds=fds,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=write_end,
-                stderr=asyncio.subprocess.STDOUT,
-                # Ctrl-C in the terminal then reaches only the supervisor, which stops the children in order.
-                start_new_session=True,
-                preexec_fn=_die_with_parent(),
-            )
+            process = await launch(argv, env, fds, write_end)
         except BaseException:
             pipe.close()
             raise

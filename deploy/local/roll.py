@@ -15,6 +15,7 @@ import httpx
 from pydantic import SecretStr
 
 from deploy.local.control import NotRunning, Refused, Say, ask
+from deploy.local.standby import Standby
 from deploy.local.supervisor import ReplaceFailed, Supervisor
 from shared.bus.bus import Bus
 from shared.bus.connection import BrokerGone, BrokerRefused
@@ -31,9 +32,11 @@ HEALTH_S = 2.0
 class Roll:
     """The command of the control socket. Only one at a time."""
 
-    def __init__(self, supervisor: Supervisor, settings: Settings, broker_url: str, base: str) -> None:
+    def __init__(
+        self, supervisor: Supervisor, standby: Standby, settings: Settings, broker_url: str, base: str
+    ) -> None:
         """`base`: the URL of the edge."""
-        self._supervisor, self._base = supervisor, base
+        self._supervisor, self._standby, self._base = supervisor, standby, base
         self._settings = settings.model_copy(update={"redis_url": SecretStr(broker_url)})
         self._busy = asyncio.Lock()
 
@@ -48,9 +51,11 @@ class Roll:
         failure, began_s = "", time.monotonic()
         async with self._busy:
             try:
-                async with Bus.connect(self._settings, "roll") as bus:
-                    for name in ORDER:
-                        await self._replace(name, bus, say)
+                # A standby has imported the release that is replaced.
+                with self._standby.withheld():
+                    async with Bus.connect(self._settings, "roll") as bus:
+                        for name in ORDER:
+                            await self._replace(name, bus, say)
             except* (ReplaceFailed, BrokerGone, BrokerRefused) as group:
                 failure = first_message(group)
         if failure:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from deploy.local.process import Process, describe_exit, start
+from deploy.local.process import Launch, Process, describe_exit, run_program, start
 
 State = Literal["starting", "ready", "restarting", "failed", "stopped"]
 
@@ -76,13 +76,14 @@ class Service:
     """A supervised process and its state."""
 
     spec: ServiceSpec
+    launch: Launch = run_program
     state: State = "starting"
     process: Process | None = None
     started_s: float = 0.0
     """Time of the last start; monotonic clock."""
     restarts: int = 0
     seen_unready: bool = True
-    """The probe has reported it as not ready since its last start, so that a later "ready" is about this process."""
+    """Whether the probe has reported it as not ready since its last start: a later "ready" is then about this process."""
     deaths: int = 0
     """Deaths in a row: none of these processes lived `healthy_s`."""
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
@@ -132,7 +133,7 @@ class Service:
                 reporter.output(self.spec.name, line)
 
         try:
-            self.process = await start(self.spec.argv, self.spec.env, self.spec.fds)
+            self.process = await start(self.spec.argv, self.spec.env, self.spec.fds, self.launch)
         except OSError as error:
             on_line(f"{self.spec.argv[0]}: {error.strerror}")
             return
@@ -141,7 +142,7 @@ class Service:
         await self.process.wait(on_line)
 
     def _count_death(self, policy: Policy, reporter: Reporter) -> None:
-        """The process has died, and should run."""
+        """Count a death of the process. Its output is shown now, if it was not before."""
         if time.monotonic() - self.started_s >= policy.healthy_s:
             self.deaths = 0
         self.deaths += 1

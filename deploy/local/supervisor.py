@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
+from deploy.local.process import Launch, run_program
 from deploy.local.supervised import Policy, Reporter, Service, ServiceSpec
 
 
@@ -29,9 +30,15 @@ class Supervisor:
     """Runs services until `stop` is called. `run` is called once."""
 
     def __init__(
-        self, specs: Sequence[ServiceSpec], *, probe: Probe, reporter: Reporter, policy: Policy | None = None
+        self,
+        specs: Sequence[ServiceSpec],
+        *,
+        probe: Probe,
+        reporter: Reporter,
+        policy: Policy | None = None,
+        launch: Launch = run_program,
     ) -> None:
-        self.services = [Service(spec) for spec in specs]
+        self.services = [Service(spec, launch) for spec in specs]
         self.up = asyncio.Event()
         """Set when all services are ready for the first time; it stays set."""
         self._probe = probe
@@ -78,7 +85,7 @@ class Supervisor:
                 for tasks in reversed(self._tiers.values()):
                     await self._stop_tier(tasks)
         finally:
-            self._kill()  # only after an error are there processes left
+            self._kill()  # processes are left only after an error
         if self._failure is not None:
             raise self._failure
 
@@ -90,7 +97,7 @@ class Supervisor:
         """
         place, old = next((at, one) for at, one in enumerate(self.services) if one.spec.name == name)
         tasks = self._tiers[old.spec.tier]
-        successor = Service(old.spec)
+        successor = Service(old.spec, old.launch)
         self._successors.append(successor)
         task = self._group.create_task(self._keep_running(successor))
         tasks[task] = successor

@@ -21,10 +21,10 @@ from deploy.local.foreground import handle_signals, run_supervisor, stop_or_kill
 from deploy.local.hang import HangWatch
 from deploy.local.prepare import prepare
 from deploy.local.roll import Roll
+from deploy.local.standby import Standby, service_argv
 from deploy.local.supervised import Policy, ServiceSpec
 from deploy.local.supervisor import StartFailed, Supervisor
 from deploy.local.waits import read_waits, report_waits
-from shared.bus.address import tls_options
 from shared.bus.connection import BrokerRefused
 from shared.bus.versions import eviction_problem
 from shared.settings import STAGES, Settings
@@ -95,7 +95,8 @@ async def _up(settings: Settings, environ: Mapping[str, str], console: PlainCons
             async with httpx.AsyncClient(timeout=HEALTH_TIMEOUT_S, trust_env=False, verify=verify) as client:
                 probe = HealthProbe(client, base, chosen.folder)
                 policy = Policy(grace_s=settings.drain_ms / 1000 + BEYOND_DRAIN_S)
-                supervisor = Supervisor(specs, probe=probe, reporter=console, policy=policy)
+                standby = Standby(specs[-1].env)
+                supervisor = Supervisor(specs, probe=probe, reporter=console, policy=policy, launch=standby.launch)
                 own = settings.model_copy(update={"redis_url": SecretStr(chosen.url)})
                 hangs = HangWatch(supervisor, own, base, chosen.folder, console)
                 announcing = _announce(supervisor, console, settings, port, began_s)
@@ -105,7 +106,8 @@ async def _up(settings: Settings, environ: Mapping[str, str], console: PlainCons
                     console.show(supervisor.services, probe.waits),
                     report_waits(probe.waits, console),
                     hangs.run(),
-                    answer_commands(port, _commands(supervisor, settings, chosen.url, base), console),
+                    standby.run(supervisor.up),
+                    answer_commands(port, _commands(supervisor, standby, settings, chosen.url, base), console),
                     mention_endpoints(supervisor.up, settings, _own_ports(settings, port), console.say),
                 )
     except asyncio.CancelledError:
@@ -117,11 +119,13 @@ async def _up(settings: Settings, environ: Mapping[str, str], console: PlainCons
     return 0
 
 
-def _commands(supervisor: Supervisor, settings: Settings, broker_url: str, base: str) -> dict[str, Command]:
+def _commands(
+    supervisor: Supervisor, standby: Standby, settings: Settings, broker_url: str, base: str
+) -> dict[str, Command]:
     async def tell_broker(say: Say) -> str:
         return broker_url
 
-    return {"broker": tell_broker, "roll": Roll(supervisor, settings, broker_url, base)}
+    return {"broker": tell_broker, "roll": Roll(supervisor, standby, settings, broker_url, base)}
 
 
 async def _announce(
@@ -154,14 +158,14 @@ async def _open_broker(
 
     Raises:
         BrokerError: there is no broker that is new enough.
+        BrokerRefused: the URL or a file of TLS cannot be used.
     """
     if settings.redis_url is not None:
-        url = settings.redis_url.get_secret_value()
-        server = (await broker.url_version(url, **tls_options(settings))).require()
-        console.say(f"broker: {server} at {broker.without_password(url)}")
+        server = (await broker.server_of(settings)).require()
+        console.say(f"broker: {server} at {broker.shown_url(settings)}")
         if problem := eviction_problem(server.eviction_policy):
             console.say(f"warning: {problem}")
-        yield Broker(url)
+        yield Broker(settings.redis_url.get_secret_value())
         return
     program = await broker.find_program(environ.get("PATH"), lambda reason: console.say(f"cannot use {reason}"))
     with broker.private_folder() as folder:
@@ -200,14 +204,12 @@ def service_specs(
             own["PARLEY_METRICS_SHARED"] = "true"
         if device := getattr(settings, f"{name}_device", ""):
             own["PARLEY_DEVICE"] = device
-        # -P: do not import from the current folder, which may contain a `shared` or `deploy` of another project.
-        argv = (sys.executable, "-P", "-m", "deploy.local.service", name)
         tier = EDGE_TIER if name == "edge" else STAGE_TIER
         fds: tuple[int, ...] = ()
         if name == "edge" and listener is not None:
             fds, own["PARLEY_LISTEN_FD"] = (listener.fileno(),), str(listener.fileno())
         # `needed=False`: the edge reports whether a stage is ready, so it must not wait for them.
-        specs.append(ServiceSpec(name, argv, {**env, **own}, tier=tier, needed=False, fds=fds))
+        specs.append(ServiceSpec(name, service_argv(name), {**env, **own}, tier=tier, needed=False, fds=fds))
     return specs
 
 

@@ -78,7 +78,7 @@ def used_models(settings: Settings, *, everything: bool = False) -> list[Model]:
     for stage in STAGES:
         configured = "" if stage == "vad" else getattr(settings, f"{stage}_model")
         models += _models(stage, getattr(settings, f"{stage}_engine"), configured, settings)
-    if settings.endpoint_engine == "smart-turn":
+    if settings.endpoint_engine in ("smart-turn", "fused"):
         models.append(_smart_turn(settings.smart_turn_model))
     if everything:
         taken = {(model.stage, model.engine) for model in models}

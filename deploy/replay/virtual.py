@@ -6,6 +6,7 @@ Time is that of the input audio. The chat model and the voice are not asked: wha
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 from opentelemetry.trace import INVALID_SPAN
@@ -13,11 +14,11 @@ from opentelemetry.trace import INVALID_SPAN
 from services.asr.engine import ENGINES as RECOGNIZERS
 from services.asr.stage import AsrStage
 from services.vad.endpointing.engine import ENGINES as ENDPOINTING
-from services.vad.endpointing.engine import Speaker, TurnDetector
+from services.vad.endpointing.engine import Pause, Speaker, TurnDetector
 from services.vad.engine import ENGINES as DETECTORS
 from services.vad.engine import SpeechDetector
 from services.vad.listener import Detection, Listener
-from services.vad.pauses import Pauses
+from services.vad.pauses import Pauses, transcribed
 from services.vad.stage import STALLED_S
 from shared.engines.registry import create_engine, loaded
 from shared.protocol.entry_id import milliseconds
@@ -42,14 +43,14 @@ async def replay_in_virtual_time(recording: Recording, settings: Settings) -> Lo
     turn_detector = create_engine("endpoint", settings.endpoint_engine, ENDPOINTING, settings)
     recognizer = create_engine("asr", settings.asr_engine, RECOGNIZERS, settings)
     async with loaded(detector), loaded(turn_detector), loaded(recognizer):
-        ears = _Ears(recording.session, settings_of(recording), detector, turn_detector)
+        vad = _VadWork(recording.session, settings_of(recording), detector, turn_detector)
         for entry, following in zip(recording.input, [*recording.input[1:], None], strict=True):
-            await ears.take(entry, following)
+            await vad.take(entry, following)
         stage = AsrStage(recognizer, settings.asr_engine)
-        for at, (_, frames) in enumerate(tuple(ears.log)):
+        for at, (_, frames) in enumerate(tuple(vad.log)):
             for job in (frame for frame in frames if isinstance(frame, SpeechStarted)):
-                ears.log += await _transcribe(stage, job, ears.log[at:], ears.speech)
-    return ears.log
+                vad.log += await _transcribe(stage, job, vad.log[at:], vad.speech)
+    return vad.log
 
 
 def settings_of(recording: Recording) -> SessionSettings:
@@ -61,7 +62,7 @@ def settings_of(recording: Recording) -> SessionSettings:
     raise BadRecording("the recording does not contain the beginning of its session")
 
 
-class _Ears:
+class _VadWork:
     """What a vad worker does with a session's input, one entry after another."""
 
     def __init__(
@@ -74,7 +75,7 @@ class _Ears:
         self._speaker: Speaker = turn_detector.open()
         self._pauses = Pauses(self._speaker)
         self._audio_s = turn_detector.audio_s
-        self._listener = Listener(session, settings, turn_detector.audio_s)
+        self._listener = Listener(session, settings, turn_detector.audio_s, transcribe=turn_detector.uses_words)
 
     async def take(self, entry: Entry, following: Entry | None) -> None:
         windows = self._listener.take(entry.id, entry.frames)
@@ -91,6 +92,8 @@ class _Ears:
 
     async def _publish(self, entry_id: str, detection: Detection) -> None:
         self.speech += detection.speech
+        if (words := detection.words) is not None:
+            await self._set_endpoint(transcribed(words))
         if not detection.facts:
             return
         self.log.append((entry_id, tuple(detection.facts)))
@@ -99,11 +102,12 @@ class _Ears:
         for fact in detection.facts:
             self._pauses.observe(fact)
             if isinstance(fact, SpeechPaused) and self._listener.settings.adapt_endpoint:
-                await self._set_endpoint(fact)
+                await self._set_endpoint(Pause(fact.turn, fact.revision))
 
-    async def _set_endpoint(self, pause: SpeechPaused) -> None:
-        wait_ms = await self._speaker.wait_ms(self._listener.recent(self._audio_s), self._listener.settings)
-        self._listener.turns.wait(pause.turn, pause.revision, wait_ms)
+    async def _set_endpoint(self, pause: Pause) -> None:
+        pause = replace(pause, pcm=self._listener.recent(self._audio_s))
+        decision = await self._speaker.decide(pause, self._listener.settings)
+        self._listener.turns.wait(pause.turn, pause.revision, decision.wait_ms)
 
 
 class _AsrWork:

@@ -15,6 +15,10 @@ class Transcript:
     language: str = ""
     words: tuple[Word, ...] = ()
     """The words with timestamps, in samples at 16 kHz since the utterance began: all words, or an empty tuple."""
+    confidence: float | None = None
+    """Mean log-probability of the tokens of its end; None: the engine does not report it."""
+    murmur: bool = False
+    """It is short, and sounds like a murmur of somebody who listens ("mm-hmm"): the text may be wrong."""
 
 
 class Utterance(Protocol):

@@ -15,6 +15,7 @@ from shared.observability.logs import shows_content
 from shared.protocol.frames import (
     AudioChunk,
     Frame,
+    PauseTranscribed,
     SpeechPaused,
     SpeechResumed,
     SpeechStarted,
@@ -82,9 +83,16 @@ class AsrStage:
                                 work.publish(TranscriptPartial(job.turn, revision, text), urgent=False)
                         case SpeechResumed() if frame.turn == job.turn:
                             revision = frame.revision
-                        case SpeechPaused(speculate=True) if frame.turn == job.turn and frame.revision not in published:
-                            published.add(frame.revision)
-                            work.commit([_final(work, job, frame.revision, await utterance.finish(), ReplyOptions())])
+                        case SpeechPaused() if frame.turn == job.turn:
+                            speculate = frame.speculate and frame.revision not in published
+                            if not speculate and not frame.transcribe:
+                                continue
+                            transcript = await utterance.finish()
+                            if frame.transcribe:
+                                work.publish(_at_pause(job, frame.revision, transcript))
+                            if speculate:
+                                published.add(frame.revision)
+                                work.commit([_final(work, job, frame.revision, transcript, ReplyOptions())])
                         case TurnCommitted() if frame.turn == job.turn:
                             if frame.revision in published:
                                 return ()  # no audio comes between a pause and the commit: the transcript is the same
@@ -139,7 +147,11 @@ def _final(
     if shows_content():
         log.info("turn transcribed", revision=revision, text=text)
         work.span.set_attribute("parley.transcript", text)
-    return TranscriptFinal(job.session, job.turn, revision, text, options, work.trace)
+    return TranscriptFinal(job.session, job.turn, revision, text, options, work.trace, transcript.murmur)
+
+
+def _at_pause(job: SpeechStarted, revision: int, transcript: Transcript) -> PauseTranscribed:
+    return PauseTranscribed(job.turn, revision, transcript.text, transcript.language, transcript.confidence)
 
 
 async def _published_revisions(work: Work) -> set[int]:

@@ -13,6 +13,20 @@ from shared.protocol.session import Message, Tool, ToolCall
 from shared.protocol.speech import Speech
 
 
+@dataclass(frozen=True, slots=True)
+class Shortening:
+    """What a prompt leaves out of the conversation, so that it fits into the model's window."""
+
+    turns: int = 0
+    characters: int = 0
+    """How much of the results of tools is missing."""
+    refusals: int = 0
+    """How often an endpoint refused a longer prompt before."""
+
+
+NOTHING_LEFT_OUT = Shortening()
+
+
 @dataclass(slots=True)
 class Usage:
     """Token counts of one reply. A model that counts yields this object once, and may update it until the reply ends.
@@ -28,6 +42,9 @@ class Usage:
     """Tokens that were generated, including those that are not spoken."""
     finish_reason: str = ""
     """Why the reply ended, as in OpenAI's protocol (stop, length, …); empty if unknown."""
+    window: int = 0
+    """Most tokens of a prompt; 0 if unknown."""
+    left_out: Shortening = NOTHING_LEFT_OUT
 
 
 class EmptyReply(RuntimeError):
@@ -49,6 +66,10 @@ _CUT = {
     **dict.fromkeys(("content_filter", "refusal", "safety", "recitation", "prohibited_content"), CONTENT_FILTER),
 }
 """The reasons of OpenAI's protocol, and those of other providers that servers pass on in it."""
+
+
+class PromptTooLong(ValueError):
+    """The last turn does not fit into the model's window. The message has the numbers of tokens, where they are known."""
 
 
 class ChatModel(Protocol):
@@ -81,7 +102,8 @@ class ChatModel(Protocol):
             tools: The tools that the model may call.
 
         Raises:
-            ValueError: the turn is too long for the model, or the request is not valid.
+            PromptTooLong: the last turn is too long for the model. Older turns are left out where needed.
+            ValueError: the request is not valid.
             EmptyReply: no text, call or speech came of several attempts. An engine that tries once yields nothing instead.
             EngineLost: the device failed, or the model stalled.
         """

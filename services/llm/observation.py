@@ -4,10 +4,11 @@ import json
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import asdict
 
 import structlog
 
-from services.llm.engine import Usage
+from services.llm.engine import NOTHING_LEFT_OUT, Usage
 from shared.observability import metrics
 from shared.observability.logs import shows_content
 from shared.protocol.session import Message, ToolCall
@@ -17,6 +18,7 @@ from shared.worker.work import Work
 log = structlog.get_logger()
 
 DIRECTIONS = ("prompt", "cached", "reply")
+SHORTENED = ("turns", "results", "refused")
 
 
 def describe_request(work: Work, messages: Sequence[Message], *, voiced: bool) -> None:
@@ -54,16 +56,32 @@ async def measured(
                     metrics.llm_first_token.labels(engine).observe(time.monotonic() - started_s)
                 yield delta
     finally:
-        counts = (max(0, usage.prompt - usage.cached), usage.cached, usage.reply)
-        for direction, tokens in zip(DIRECTIONS, counts, strict=True):
-            metrics.llm_tokens.labels(engine, direction).inc(tokens)
+        count_tokens(engine, usage)
+        if usage.prompt:
+            metrics.llm_prompt.labels(engine).observe(usage.prompt)
+        left_out = usage.left_out
+        if left_out != NOTHING_LEFT_OUT:
+            log.info("conversation shortened", prompt_tokens=usage.prompt, window=usage.window, **asdict(left_out))
+        for reason, times in zip(SHORTENED, (left_out.turns, left_out.characters, left_out.refusals), strict=True):
+            if times:
+                metrics.llm_shortened.labels(engine, reason).inc()
         _describe_usage(work, usage)
+
+
+def count_tokens(engine: str, usage: Usage) -> None:
+    """Count the tokens of a reply or a summary."""
+    counts = (max(0, usage.prompt - usage.cached), usage.cached, usage.reply)
+    for direction, tokens in zip(DIRECTIONS, counts, strict=True):
+        metrics.llm_tokens.labels(engine, direction).inc(tokens)
 
 
 def start_at_zero(engine: str) -> None:
     """Export this engine's counters as 0 before the first reply: a rate needs a sample before the first increment."""
     for direction in DIRECTIONS:
         metrics.llm_tokens.labels(engine, direction)
+    for reason in SHORTENED:
+        metrics.llm_shortened.labels(engine, reason)
+    metrics.llm_prompt.labels(engine)
 
 
 def _describe_usage(work: Work, usage: Usage) -> None:
@@ -73,6 +91,16 @@ def _describe_usage(work: Work, usage: Usage) -> None:
     for name, tokens in counts.items():
         if tokens:
             work.span.set_attribute(f"gen_ai.usage.{name}", tokens)
+    left_out = usage.left_out
+    window = {
+        "window_tokens": usage.window,
+        "turns_left_out": left_out.turns,
+        "characters_left_out": left_out.characters,
+        "refused_for_length": left_out.refusals,
+    }
+    for name, number in window.items():
+        if number:
+            work.span.set_attribute(f"parley.prompt.{name}", number)
     if usage.finish_reason:
         work.span.set_attribute("gen_ai.response.finish_reasons", [usage.finish_reason])
 

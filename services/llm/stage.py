@@ -10,6 +10,7 @@ from services.llm.engine import (
     ChatModel,
     EmptyReply,
     OmniModel,
+    PromptTooLong,
     Usage,
     chat_options,
     has_audio_input,
@@ -20,11 +21,12 @@ from services.llm.hidden_text import HiddenText, without_hidden_text
 from services.llm.limit import SentenceLimit, end_with_a_sentence
 from services.llm.observation import describe_reply, describe_request, measured, start_at_zero
 from services.llm.reply import Reply, is_spoken, is_unvoiced
+from services.llm.summaries import Summaries
 from services.llm.turn_audio import read_turn_audio
 from shared.engines.registry import model_of
-from shared.protocol.frames import Frame, ReplyStarted, TranscriptFinal, TurnAudioReady
+from shared.protocol.frames import Frame, ReplyStarted, SummaryRequested, TranscriptFinal, TurnAudioReady
 from shared.protocol.prompt import SOUND, offered, prompt, prompt_hash
-from shared.protocol.reasons import EMPTY_REPLY, UNKNOWN_TOOL
+from shared.protocol.reasons import EMPTY_REPLY, PROMPT_TOO_LONG, UNKNOWN_TOOL
 from shared.protocol.session import OMNI, Message, SessionSettings, Tool, ToolCall
 from shared.protocol.speech import Speech
 from shared.worker.work import JobFailed, Work
@@ -45,14 +47,24 @@ class LlmStage:
     long_lived = False
     interruptible = True
 
-    def __init__(self, model: ChatModel | OmniModel, engine: str, first_words: int, reply_tokens: int) -> None:
-        """`first_words`: see `SentenceCutter`. `reply_tokens`: longest length of a reply."""
+    def __init__(
+        self,
+        model: ChatModel | OmniModel,
+        engine: str,
+        first_words: int,
+        reply_tokens: int,
+        summaries: Summaries | None = None,
+    ) -> None:
+        """`first_words`: see `SentenceCutter`. `reply_tokens`: longest length of a reply. `summaries`: None: none are made."""
+        self._summaries = summaries
         self._model: Any = model
         self._engine, self._first_words, self._reply_tokens = engine, first_words, reply_tokens
         self.slots = model.slots
 
     async def load(self) -> None:
         await self._model.load()
+        if self._summaries is not None:
+            await self._summaries.load(self._model)
         start_at_zero(self._engine)
 
     def info(self) -> dict[str, Any]:
@@ -70,9 +82,13 @@ class LlmStage:
 
         Raises:
             ValueError: the engine cannot answer audio, or the audio is gone.
-            JobFailed: the model says nothing.
+            JobFailed: the model says nothing, or the turn is too long for it.
         """
         job = work.frame
+        if isinstance(job, SummaryRequested):
+            if self._summaries is not None:
+                await self._summaries.make(work, job)
+            return ()
         if not isinstance(job, Job):
             raise TypeError(f"expected TranscriptFinal or TurnAudioReady, got {type(job).__name__}")
         if not job.options.wants_reply:
@@ -91,8 +107,10 @@ class LlmStage:
         )
         rate_hz = 0 if is_unvoiced(job, earlier) else self._voice_hz(job, settings)
         prompted = prompt_hash(settings, job.options, messages)
-        describe_request(work, messages, voiced=bool(rate_hz))
         work.publish(ReplyStarted(job.turn, job.revision, prompted, bool(rate_hz)), urgent=False)
+        if self._summaries is not None:  # no part of the hash: the conversation is the same
+            messages = await self._summaries.put_into(messages, work)
+        describe_request(work, messages, voiced=bool(rate_hz))
         if audio:
             messages.pop()  # the placeholder for the audio
         reply = Reply(work, job, settings, self._first_words, rate_hz)
@@ -123,11 +141,13 @@ class LlmStage:
                     messages = [*messages, *_without_such_tools(job.turn, taken.unknown)]
                 else:
                     raise EmptyReply(f"the model has answered {ATTEMPTS} times without a word", taken.why_empty)
-            except EmptyReply as error:
+            except EmptyReply as error:  # as it would be in another attempt
                 raise JobFailed(str(error), error.code) from None
-        frames = reply.done(taken.cut)
+            except PromptTooLong as error:
+                raise JobFailed(str(error), PROMPT_TOO_LONG) from None
         describe_reply(work, reply.text)
-        return frames
+        summary = self._summaries.request(work, messages, taken.usage) if self._summaries is not None else ()
+        return [*reply.done(taken.cut), *summary]
 
     async def _take(self, work: Work, reply: Reply, deltas: Deltas, tools: Sequence[Tool]) -> "_Taken":
         """Take a model's reply."""
@@ -147,7 +167,7 @@ class LlmStage:
                     log.warning("model called an unknown tool", session=work.session, name=delta.name[:64])
                     unknown.append(delta)
                 await work.drain()
-        return _Taken(unknown, why_cut(usage.finish_reason))
+        return _Taken(unknown, usage)
 
     def _voice_hz(self, job: Job, settings: SessionSettings) -> int:
         """Sample rate of the voice with which the model speaks this reply; 0: the tts stage speaks it, or nobody does.
@@ -160,6 +180,8 @@ class LlmStage:
 
     async def close(self) -> None:
         await self._model.close()
+        if self._summaries is not None:
+            await self._summaries.close(self._model)
 
 
 class _Taken(NamedTuple):
@@ -167,8 +189,12 @@ class _Taken(NamedTuple):
 
     unknown: Sequence[ToolCall]
     """The calls of tools that were not declared."""
-    cut: str
-    """See `ReplyDone`."""
+    usage: Usage
+
+    @property
+    def cut(self) -> str:
+        """See `ReplyDone`."""
+        return why_cut(self.usage.finish_reason)
 
     @property
     def why_empty(self) -> str:

@@ -21,6 +21,7 @@ from shared.protocol.frames import (
     Frame,
     InputCleared,
     InputCommitted,
+    PauseTranscribed,
     ReplyRequested,
     SessionEnded,
     SettingsChanged,
@@ -47,6 +48,8 @@ class Detection:
     """Speech to publish after the facts: the pre-roll of a turn that begins."""
     ended: bool = False
     """The session is over."""
+    words: PauseTranscribed | None = None
+    """The recogniser's answer to a pause, which is not to be published."""
 
 
 NOTHING = Detection()
@@ -66,10 +69,13 @@ class _Windows:
 class Listener:
     """Takes every entry of a session's input in order. All byte offsets count from the beginning of the session."""
 
-    def __init__(self, session: str, settings: SessionSettings, memory_s: float = 0.0) -> None:
-        """`memory_s`: how much of a turn's latest audio `recent` must be able to return."""
+    def __init__(
+        self, session: str, settings: SessionSettings, memory_s: float = 0.0, *, transcribe: bool = False
+    ) -> None:
+        """`memory_s`: how much of a turn's latest audio `recent` must be able to return. `transcribe`: ask for the words at
+        each pause."""
         self.settings = settings
-        self.turns = TurnTaker(session, settings)
+        self.turns = TurnTaker(session, settings, transcribe=transcribe)
         self.replay_from = "0-0"
         """The entry after which to start reading; set by `restore`."""
         self.trace: Sequence[str | int] = ()
@@ -111,10 +117,13 @@ class Listener:
         facts: list[Frame] = []
         speech: list[AudioChunk] = []
         ended = False
+        words: PauseTranscribed | None = None
         known = self._known_until != "0-0" and order(entry_id) <= order(self._known_until)
         for frame in frames:
             if type(frame) is AudioChunk:
                 self._accept_windows(entry_id, probabilities, facts)
+            elif type(frame) is PauseTranscribed:
+                words = frame
             elif not known:
                 ended |= self._accept_control(frame, entry_id, facts)
         self._accepted_id = entry_id
@@ -124,13 +133,13 @@ class Listener:
         elif facts and not begins:
             speech = self._speech(self._turn_end(), 1)
         if not facts:
-            if not speech and not ended:
+            if not speech and not ended and words is None:
                 self._trim()
                 return NOTHING
-            return Detection(speech, ended=ended)
+            return Detection(speech, ended=ended, words=words)
         late = self._speech(self._judged, 1) if begins else []
         self._trim()
-        return Detection(speech, facts, late, ended)
+        return Detection(speech, facts, late, ended, words)
 
     def _ingest(self, chunk: AudioChunk) -> int:
         """Place the chunk at its offset. Returns the byte offset of the first new window."""

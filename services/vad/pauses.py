@@ -1,11 +1,16 @@
 """Tells an endpointing engine's speaker about the pauses in a session, from the facts of turn-taking."""
 
-from services.vad.endpointing.engine import Speaker
-from shared.protocol.frames import Frame, SpeechPaused, SpeechResumed, SpeechStarted, TurnCommitted
+from services.vad.endpointing.engine import Pause, Speaker, Words
+from shared.protocol.frames import Frame, PauseTranscribed, SpeechPaused, SpeechResumed, SpeechStarted, TurnCommitted
 from shared.protocol.session import RATE_HZ
 
 WENT_ON_MS = 1_000
 """Speech within this time after a turn ended shows that the turn was cut off."""
+
+
+def transcribed(fact: PauseTranscribed) -> Pause:
+    """Return the pause with its words, for an endpointing engine."""
+    return Pause(fact.turn, fact.revision, words=Words(fact.text, fact.language, fact.confidence))
 
 
 class Pauses:

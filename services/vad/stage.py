@@ -3,15 +3,16 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import structlog
 
 from services.vad.detector_batcher import DetectorBatcher, DetectorSession
-from services.vad.endpointing.engine import TurnDetector
+from services.vad.endpointing.engine import Pause, TurnDetector
 from services.vad.engine import WINDOW_SAMPLES, SpeechDetector
 from services.vad.listener import Detection, Listener
-from services.vad.pauses import Pauses
+from services.vad.pauses import Pauses, transcribed
 from services.vad.turn_trace import TurnTrace
 from shared.observability.logs import shows_content
 from shared.observability.tracing import is_tracing
@@ -65,7 +66,12 @@ class VadStage:
         """
         if not isinstance(work.frame, SessionStarted):
             raise TypeError(f"the vad stage takes SessionStarted, not {type(work.frame).__name__}")
-        listener = Listener(work.session, work.frame.settings, self._turn_detector.audio_s)
+        listener = Listener(
+            work.session,
+            work.frame.settings,
+            self._turn_detector.audio_s,
+            transcribe=self._turn_detector.uses_words,
+        )
         session = _Session(work, listener, self._batcher, self._turn_detector)
         # Also at the first attempt: the session may have had another job, which the broker lost.
         if (checkpoint := await work.load_checkpoint()) is not None:
@@ -97,7 +103,7 @@ class _Session:
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._latest_input_s = self._loop.time()
-        self._pause: SpeechPaused | None = None  # for the endpointing engine
+        self._pause: Pause | None = None  # for the endpointing engine
         self._wake = asyncio.Event()  # there is such a pause, or the session ended
         self._trace = TurnTrace(work.session) if is_tracing() else None
         self._pauses = Pauses(self.speaker)
@@ -124,6 +130,8 @@ class _Session:
                 self._observe(fact)
             self._save(detection.facts)
             self._publish(detection.late_speech)
+        if (words := detection.words) is not None and self._listener.turns.pauses(words.turn, words.revision):
+            self._ask(transcribed(words))
         if detection.ended and not self._ended.done():
             self._ended.set_result(None)
             self._wake.set()
@@ -150,12 +158,16 @@ class _Session:
         self._pauses.observe(fact)
         match fact:
             case SpeechPaused() if self._listener.settings.adapt_endpoint:
-                self._pause = fact
-                self._wake.set()
+                self._ask(Pause(fact.turn, fact.revision))
             case TranscriptFinal(turn=turn, text=text) if text and shows_content():
                 log.info("turn typed", session=self._work.session, turn=turn, revision=0, text=text)
             case _:
                 pass
+
+    def _ask(self, pause: Pause) -> None:
+        """Ask the endpointing engine about this pause, as soon as it has answered about the one before."""
+        self._pause = pause
+        self._wake.set()
 
     async def run(self) -> None:
         """Serve the session until it ends.
@@ -176,14 +188,17 @@ class _Session:
                 await self._set_endpoint(self._pause)
         self._ended.result()
 
-    async def _set_endpoint(self, pause: SpeechPaused) -> None:
+    async def _set_endpoint(self, pause: Pause) -> None:
         """Ask the endpointing engine how long this pause may last."""
         self._pause = None
         listener = self._listener
+        pause = replace(pause, pcm=listener.recent(self._audio_s))
         with suppress(TimeoutError):
             async with asyncio.timeout(ENDPOINTING_S):
-                wait_ms = await self.speaker.wait_ms(listener.recent(self._audio_s), listener.settings)
-                listener.turns.wait(pause.turn, pause.revision, wait_ms)
+                decision = await self.speaker.decide(pause, listener.settings)
+                listener.turns.wait(pause.turn, pause.revision, decision.wait_ms, decision.reasons)
+                if self._trace is not None:
+                    self._trace.decided(pause, decision)
 
     async def _is_abandoned(self) -> bool:
         """Commit a turn that has stalled. Returns whether the session has ended without a `SessionEnded`."""

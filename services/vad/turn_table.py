@@ -21,7 +21,7 @@ class Signal(IntEnum):
     ENDPOINT = 3
     """Silence for `endpoint_ms`."""
     LONGEST = 4
-    """The turn has reached `longest_ms`."""
+    """The turn has reached `longest_ms`; one that the client ends has another limit, in the edge."""
     COMMIT = 5
     """The client ends the turn."""
     CLEAR = 6

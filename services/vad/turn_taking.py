@@ -32,9 +32,12 @@ ONSET_GAP = 3
 class TurnTaker:
     """The turns of one session. Takes every window in order, with the id of the stream entry that contained it."""
 
-    def __init__(self, session: str, settings: SessionSettings, turn: TurnState | None = None) -> None:
-        """`turn` is the state to continue from, of a checkpoint."""
-        self.session = session
+    def __init__(
+        self, session: str, settings: SessionSettings, turn: TurnState | None = None, *, transcribe: bool = False
+    ) -> None:
+        """`turn` is the state to continue from, of a checkpoint. `transcribe`: ask for the words at each pause."""
+        self.session, self._transcribe = session, transcribe
+        self._reasons: tuple[str, ...] = ()  # of the endpointing engine for this pause
         self.turn = turn or TurnState()
         self.configure(settings)
 
@@ -91,11 +94,15 @@ class TurnTaker:
             facts += self._step(signal, entry_id, self._default_options())
         return facts
 
-    def wait(self, number: int, revision: int, endpoint_ms: int) -> None:
-        """Set the silence that ends this turn. Ignored unless the same pause of the same turn still lasts."""
-        turn = self.turn
-        if turn.state == State.PAUSED and (turn.number, turn.revision) == (number, revision):
-            turn.endpoint = max(self._pause, endpoint_ms // WINDOW_MS)
+    def pauses(self, number: int, revision: int) -> bool:
+        """Whether this pause of this turn still lasts."""
+        return self.paused and (self.turn.number, self.turn.revision) == (number, revision)
+
+    def wait(self, number: int, revision: int, endpoint_ms: int, reasons: tuple[str, ...] = ()) -> None:
+        """Set the silence that ends this turn, and why. Ignored unless the same pause of the same turn still lasts."""
+        if self.pauses(number, revision):
+            self.turn.endpoint = max(self._pause, endpoint_ms // WINDOW_MS)
+            self._reasons = reasons
 
     def commit(self, entry_id: str, options: ReplyOptions) -> Sequence[Frame]:
         """End the turn at the client's request. Without a turn, answers with an empty `TurnDiscarded`."""
@@ -139,14 +146,12 @@ class TurnTaker:
         return self._step(Signal.ONSET, entry_id, self._default_options())
 
     def _process_undetected(self, entry_id: str) -> Sequence[Frame]:
-        """Without turn detection, every window up to the client's commit counts as speech."""
+        """Without turn detection, every window up to the client's commit counts as speech, and only the client ends a turn."""
         turn = self.turn
         if turn.state == State.SILENT:
             turn.onset = turn.window - 1
             return self._step(Signal.ONSET, entry_id, self._default_options())
         turn.last = turn.window
-        if turn.window - turn.start >= self._longest:
-            return self._step(Signal.LONGEST, entry_id, ReplyOptions(wants_reply=False))
         return ()
 
     def _signal(self) -> Signal | None:
@@ -173,6 +178,8 @@ class TurnTaker:
         if found is None:
             return []
         self.turn.state = found[0]
+        if signal != Signal.ENDPOINT:
+            self._reasons = ()
         match found[1]:
             case "begin":
                 return [self._begin(entry_id)]
@@ -210,7 +217,8 @@ class TurnTaker:
         short = (turn.last - turn.start) * WINDOW_MS <= settings.speculate_longest_ms
         speculate = settings.create_reply and short and turn.speculated < settings.speculations
         turn.speculated += speculate
-        pause = SpeechPaused(turn.number, turn.revision, turn.last * WINDOW_SAMPLES, speculate)
+        transcribe = self._transcribe and settings.adapt_endpoint
+        pause = SpeechPaused(turn.number, turn.revision, turn.last * WINDOW_SAMPLES, speculate, transcribe)
         return [pause, *(self._publish_audio(self._default_options()) if speculate else ())]
 
     def _publish_audio(self, options: ReplyOptions) -> list[Frame]:
@@ -244,7 +252,9 @@ class TurnTaker:
         turn.floor, turn.run, turn.gap = turn.last, 0, 0
         end = turn.last * WINDOW_SAMPLES
         clock_ms = milliseconds(entry_id)
-        committed = TurnCommitted(turn.number, turn.revision, self.turn_start, end, self.position, clock_ms, options)
+        committed = TurnCommitted(
+            turn.number, turn.revision, self.turn_start, end, self.position, clock_ms, options, self._reasons
+        )
         return [committed, *(self._publish_audio(options) if options.wants_reply else ())]
 
     def _discard(self, reason: str) -> Frame:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from opentelemetry.trace import INVALID_SPAN, Span
 
+from services.vad.endpointing.engine import Decision, Pause
 from shared.observability.tracing import Attributes, begin_turn, session_label, traceparent
 from shared.protocol.frames import (
     Frame,
@@ -57,6 +58,15 @@ class TurnTrace:
                 pass
         return fact
 
+    def decided(self, pause: Pause, decision: Decision) -> None:
+        """The endpointing engine has decided how long this pause may last."""
+        attributes: Attributes = {
+            "parley.revision": pause.revision,
+            "parley.wait_ms": decision.wait_ms,
+            "parley.reasons": "; ".join(decision.reasons),
+        }
+        self._span.add_event("endpoint decided", attributes)
+
     def _begin(self, turn: int, began_ns: int, resumed: str = "") -> None:
         self._turn, self._began_ns = turn, began_ns
         attributes: Attributes = {"parley.session": self._session, "parley.turn": turn, "parley.stage": "vad"}
@@ -66,6 +76,8 @@ class TurnTrace:
     def _end(self, fact: TurnCommitted | TurnDiscarded, outcome: str) -> None:
         self._span.set_attribute("parley.revision", fact.revision)
         self._span.set_attribute("parley.outcome", outcome)
+        if isinstance(fact, TurnCommitted) and fact.reasons:
+            self._span.set_attribute("parley.reasons", "; ".join(fact.reasons))
         self._span.end()
         self._span = INVALID_SPAN
 

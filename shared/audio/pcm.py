@@ -79,6 +79,26 @@ def encode_law(law: Law, pcm: bytes) -> bytes:
     return codes.tobytes()
 
 
+class WholeSamples:
+    """Joins pieces of 16-bit PCM that were cut anywhere: half a sample waits for its other half."""
+
+    def __init__(self) -> None:
+        self._half = b""
+
+    def take(self, piece: bytes) -> bytes:
+        """Return the whole samples up to the end of this piece; without a half, the piece itself."""
+        if not self._half and not len(piece) & 1:
+            return piece
+        joined = self._half + piece
+        end = len(joined) & ~1
+        self._half = joined[end:]
+        return joined[:end]
+
+    def drop_half(self) -> None:
+        """The next piece begins with a whole sample."""
+        self._half = b""
+
+
 class Resampler:
     """Converts one stream of PCM to another sample rate. The output does not depend on the chunks of the input."""
 

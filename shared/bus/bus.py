@@ -11,7 +11,7 @@ connections, follows streams and passes messages to every process.
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgpack
@@ -28,8 +28,6 @@ from shared.settings import Settings
 
 DATA_CHECK_S = 1.0
 """Interval at which a process checks that the broker still has its data."""
-CLOSE_S = 1.0
-"""Time for the broker to answer the end of a TLS connection."""
 
 MessageCallback = Callable[[bytes], None]
 """Takes a Pub/Sub message."""
@@ -89,11 +87,8 @@ class Bus(Records):
         finally:
             for connection in bus._connections:
                 connection.close()
-            if bus.address.tls is not None:  # a loop that ends before has sockets left
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(CLOSE_S):
-                        for connection in bus._connections:
-                            await connection.closed.wait()
+            if bus.address.tls is not None:
+                await asyncio.gather(*(connection.end() for connection in bus._connections))
 
     async def open_connection(self, *, gather_s: float = 0.0) -> RedisConnection:
         """Open another connection. Its loss ends the bus, like the loss of any other."""

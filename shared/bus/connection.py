@@ -9,6 +9,7 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,6 +21,8 @@ ReplyCallback = Callable[[Reply], None]
 
 MAX_BACKLOG = 20_000
 """Commands without a reply at which the broker is treated as gone."""
+CLOSE_S = 1.0
+"""Time for the broker to answer the end of a TLS connection."""
 TIMEOUT_S = 5.0
 """Time for a connection to open, and for a reply to a command that does not block."""
 _NOTHING = object()
@@ -255,6 +258,13 @@ class RedisConnection(asyncio.Protocol):
             else:
                 self._transport.abort()
         self._end(reason or BrokerGone("closed"))
+
+    async def end(self) -> None:
+        """Close the connection. With TLS, wait for the broker's answer: an event loop that ends before leaves a socket open."""
+        self.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self.closed.wait()
 
     def _end(self, reason: BrokerGone) -> None:
         self._transport = None

@@ -15,7 +15,15 @@ from shared.bus.connection import ReplyCallback
 from shared.bus.entries import Entries
 from shared.observability import metrics
 from shared.protocol.codec import BadFrame
-from shared.protocol.frames import History, ResumePoint, SessionEnded, SessionStarted, SettingsChanged, codec
+from shared.protocol.frames import (
+    History,
+    ResumePoint,
+    SessionEnded,
+    SessionStarted,
+    SettingsChanged,
+    Summary,
+    codec,
+)
 from shared.protocol.session import Message, SessionSettings
 from shared.protocol.streams import ENDED_TTL_S, MAXLEN, SESSION_TTL_S, TURNS_MAXLEN, StreamKind
 from shared.protocol.turn_record import BadRecord, TurnRecord
@@ -72,6 +80,20 @@ class Records(Entries):
         found = None if history is None else self.decode(self.keys.history(session), b"0-0", [b"f", history])
         frame = found[1][0] if found and found[1] else None
         return _unpack_settings(settings.result()), frame if isinstance(frame, History) else History(())
+
+    async def summary(self, session: str) -> Summary | None:
+        """Return the summary of the session's conversation; None before the first one."""
+        key = self.keys.session(session)
+        packed = await self.call(b"HGET", key, b"summary")
+        found = self.decode(key, b"0-0", [b"f", packed]) if packed else None
+        frame = found[1][0] if found and found[1] else None
+        return frame if isinstance(frame, Summary) else None
+
+    def save_summary(self, session: str, summary: Summary) -> None:
+        """Replace the summary of the session's conversation. The key of a session that has ended expires again."""
+        key = self.keys.session(session)
+        self.send(b"HSET", key, b"summary", codec.entry([codec.encode(summary)]))
+        self.send(b"EXPIRE", key, SESSION_TTL_S)
 
     async def checkpoint(self, session: str) -> bytes | None:
         """Return the latest checkpoint of the session's vad worker; None before the first one."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from shared.bus.connection import BrokerRefused, RedisConnection
+from shared.bus.connection import Address, BrokerRefused, RedisConnection
 
 OLDEST_REDIS = (7, 0)
 OLDEST_VALKEY = (7, 2)
@@ -12,6 +12,15 @@ def parse_info(reply: bytes) -> dict[str, str]:
     """Parse the `name:value` lines of an INFO reply."""
     lines = reply.decode(errors="replace").splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line and not line.startswith("#"))
+
+
+async def read_info(address: Address) -> dict[str, str]:
+    """Connect to a broker, read its INFO, and disconnect. Raises as `RedisConnection.connect` and `call`."""
+    connection = await RedisConnection.connect(address, "parley")
+    try:
+        return parse_info(await connection.call("INFO"))
+    finally:
+        await connection.end()
 
 
 def server_version(info: Mapping[str, str]) -> tuple[str, str]:

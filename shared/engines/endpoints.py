@@ -36,7 +36,10 @@ Place = Literal["first", "fallback"]
 
 
 class EndpointFailed(RuntimeError):
-    """A request to an endpoint failed; the message names it. `status` is the HTTP status, 0 without an answer."""
+    """A request to an endpoint failed; the message names it.
+
+    `status` is the HTTP status, 0 without an answer; `details` is the JSON object of the server's error, if it has sent one.
+    """
 
     def __init__(
         self,
@@ -47,15 +50,20 @@ class EndpointFailed(RuntimeError):
         *,
         late: bool = False,
         lasting: bool = False,
-        code: str = "",
+        details: Any = None,
     ) -> None:
-        """`late`: the request timed out. `lasting`: every retry will fail, although no HTTP status says so. `code`: the
-        server's word for the error."""
+        """`late`: the request timed out. `lasting`: every retry will fail, although no HTTP status says so."""
         super().__init__(f"{url}: {reason}")
-        self.url, self.reason, self.status, self.code = url, reason, status, code
+        self.url, self.reason, self.status = url, reason, status
         self._late, self._lasting = late, lasting
+        self.details: dict[str, Any] = details if isinstance(details, dict) else {}
         self.pause_s = pause_s
         """Back-off before a retry."""
+
+    @property
+    def code(self) -> str:
+        """The server's word for the error; empty: it has none."""
+        return str(self.details.get("code") or "")
 
     @property
     def transient(self) -> bool:
@@ -148,8 +156,8 @@ class Endpoint:
             headers = getattr(getattr(error, "response", None), "headers", {})
             status, pause_s = getattr(error, "status_code", 0), _pause_s(headers.get("retry-after", ""))
             lasting = any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error))
-            code = str(getattr(error, "code", None) or "")
-            raise EndpointFailed(self.url, _reason(error), status, pause_s, lasting=lasting, code=code) from error
+            details = getattr(error, "body", None)
+            raise EndpointFailed(self.url, _reason(error), status, pause_s, lasting=lasting, details=details) from error
 
     async def listed_models(self, deadline: float) -> list[dict[str, Any]] | None:
         """Return the entries of the server's list of models, each with an `id`; None if it has no list.

@@ -14,6 +14,7 @@ BARGE_IN_BUCKETS_S = (0.04, 0.06, 0.08, 0.1, 0.12, 0.14, 0.16, 0.18, 0.2, 0.25, 
 HOP_BUCKETS_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1, 2)
 QUEUE_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 REALTIME_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 3)
+PROMPT_BUCKETS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536, 131_072)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 PROTOCOLS = ("stream", "realtime", "twilio")
@@ -48,7 +49,7 @@ turns_total = Counter(
 turn_reasons = Counter(
     "parley_turn_reasons_total",
     "Finished turns that failed, or whose reply was cut (outcome completed), by reason: stage_failed, turn_deadline, "
-    "reply_deadline, no_voice, empty_reply, unknown_tool, max_output_tokens or content_filter.",
+    "reply_deadline, no_voice, empty_reply, unknown_tool, prompt_too_long, max_output_tokens or content_filter.",
     ["outcome", "reason"],
 )
 apologies = Counter(
@@ -201,6 +202,24 @@ llm_tokens = Counter(
     "parley_llm_tokens_total",
     "Tokens, if the engine reports them: prompt (not cached), cached (prompt tokens from the cache) and reply.",
     ["engine", "direction"],
+)
+llm_prompt = Histogram(
+    "parley_llm_prompt_tokens",
+    "Tokens of one prompt, if the engine reports them. Near PARLEY_CONTEXT_TOKENS less PARLEY_REPLY_TOKENS, turns are left out.",
+    ["engine"],
+    buckets=PROMPT_BUCKETS,
+)
+llm_shortened = Counter(
+    "parley_llm_prompts_shortened_total",
+    "Prompts that leave out a part of the conversation, by reason: turns (the oldest did not fit into the window), results "
+    "(the middle of a long tool result), refused (an endpoint refused a longer prompt and was asked again).",
+    ["engine", "reason"],
+)
+llm_summaries = Counter(
+    "parley_llm_summaries_total",
+    "Summaries of the beginning of long conversations (PARLEY_SUMMARIES), by outcome: done, or failed: then the oldest turns are "
+    "left out instead.",
+    ["engine", "outcome"],
 )
 llm_first_token = Histogram(
     "parley_llm_first_token_seconds",

@@ -132,6 +132,8 @@ class SpeechPaused(Frame):
     """One past the last sample of speech."""
     speculate: bool = False
     """Prepare a reply now, in case the turn is over."""
+    transcribe: bool = False
+    """The decision whether the turn is over needs the words so far: answer with a `PauseTranscribed`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,8 @@ class TurnCommitted(Frame):
     input_ms: int
     """Broker's clock, in ms, when that sample reached the broker."""
     options: ReplyOptions
+    reasons: tuple[str, ...] = ()
+    """Why this much silence ended the turn, as the endpointing engine says; empty: it does not say, or it did not decide."""
 
 
 EMPTY = "empty"
@@ -211,6 +215,22 @@ class TranscriptFinal(Frame):
     text: str
     options: ReplyOptions
     trace: str = ""
+    murmur: bool = False
+    """It sounds like a murmur of somebody who listens: said into a reply, it does not take the floor."""
+
+
+@dataclass(frozen=True, slots=True)
+class PauseTranscribed(Frame):
+    """The words up to the pause in this revision. The vad stage decides with them whether the turn is over."""
+
+    turn: int
+    revision: int
+    text: str
+    """Empty if there were no words."""
+    language: str = ""
+    """The recognised language, as a BCP 47 tag; empty: the session's."""
+    confidence: float | None = None
+    """Mean log-probability of the recogniser's tokens; None: it does not report it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +319,16 @@ class ReplyDone(Frame):
     """Why the text ends early, one of `reasons.CUTS`; empty: it does not."""
 
 
+@dataclass(frozen=True, slots=True)
+class SummaryRequested(Frame):
+    """The conversation has become long: an llm worker summarises these turns, both ends included. It belongs to no turn."""
+
+    session: str
+    first: int
+    through: int
+    trace: str = ""
+
+
 # -- speech: tts, or an llm that speaks, to edge --------------------------------------------------
 
 
@@ -365,6 +395,19 @@ class History(Frame):
     messages: tuple[Message, ...]
     keys: tuple[str, ...] = ()
     """The key of each message: see `services.edge.client.keys`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary(Frame):
+    """What was said at the beginning of a long conversation: a value of the key `session:<session>`."""
+
+    text: str
+    through: int
+    """The last turn that it covers."""
+    turns: tuple[int, ...]
+    """The numbers of the turns that it covers."""
+    digests: tuple[int, ...]
+    """A CRC-32 of each of these turns: the summary is not used once one of them has changed."""
 
 
 # -- what an edge needs to go on with another edge's session ---------------------------------------

@@ -12,6 +12,8 @@ UNANSWERED = "(No result yet.)"
 """Stands for the missing result of a tool call: chat models reject a call without a result."""
 NO_TOOLS = "none"
 """The `tool_choice` that offers the model no tools."""
+EXAMPLE_TURN = -1
+"""The turn of the agent's examples, which are in every prompt."""
 SOUND = "(sound)"
 """Stands in the prompt hash for the person's words if the model takes the audio itself."""
 
@@ -28,7 +30,7 @@ def prompt(
         settings = with_instructions(settings, options.instructions)
     messages = [Message("system", settings.instructions, 0)] if settings.instructions else []
     for example in settings.examples:
-        messages += [Message("user", example.person, 0), Message("assistant", example.agent, 0)]
+        messages += [Message("user", example.person, EXAMPLE_TURN), Message("assistant", example.agent, EXAMPLE_TURN)]
     messages += _with_results([message for message in history if message.turn < turn])
     if text:
         messages.append(Message("user", text, turn))

@@ -12,6 +12,8 @@ EMPTY_REPLY = "empty_reply"
 """The chat model has said nothing."""
 UNKNOWN_TOOL = "unknown_tool"
 """The chat model has said nothing, and asked for a tool that was not declared."""
+PROMPT_TOO_LONG = "prompt_too_long"
+"""The turn alone is longer than the chat model takes."""
 MAX_OUTPUT_TOKENS = "max_output_tokens"
 """The reply has reached its longest length; where a turn failed, before anything was said."""
 CONTENT_FILTER = "content_filter"
@@ -19,7 +21,7 @@ CONTENT_FILTER = "content_filter"
 
 CUTS = (MAX_OUTPUT_TOKENS, CONTENT_FILTER)
 """Why the text of a reply ends early."""
-FAILURES = (STAGE_FAILED, TURN_DEADLINE, REPLY_DEADLINE, NO_VOICE, EMPTY_REPLY, UNKNOWN_TOOL, *CUTS)
+FAILURES = (STAGE_FAILED, TURN_DEADLINE, REPLY_DEADLINE, NO_VOICE, EMPTY_REPLY, UNKNOWN_TOOL, PROMPT_TOO_LONG, *CUTS)
 """Why a turn fails."""
 
 

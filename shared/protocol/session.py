@@ -97,7 +97,9 @@ class SessionSettings:
     preroll_ms: Annotated[
         int, Setting("Audio from before the first speech that the recogniser gets", 0, 2000, "ms")
     ] = 300
-    longest_ms: Annotated[int, Setting("A longer turn is ended at this length", 1000, 600_000, "ms")] = 60_000
+    longest_ms: Annotated[
+        int, Setting("A longer turn is ended at this length, unless the client ends its turns", 1000, 600_000, "ms")
+    ] = 60_000
     create_reply: Annotated[bool, Setting("Reply to every turn; false: only when the client asks")] = True
     interrupt_reply: Annotated[bool, Setting("Speech during a reply interrupts it")] = True
     language: Annotated[
@@ -121,10 +123,11 @@ class SessionSettings:
         bool, Setting("Let the endpoint engine, where there is one, decide how much silence ends a turn")
     ] = True
     complete_ms: Annotated[
-        int, Setting("smart-turn: silence that ends a turn that sounds complete", 100, 5000, "ms")
+        int, Setting("smart-turn: silence that ends a turn that sounds complete; fused: the shortest", 100, 5000, "ms")
     ] = 250
     incomplete_ms: Annotated[
-        int, Setting("smart-turn: silence that ends a turn that sounds incomplete", 100, 10_000, "ms")
+        int,
+        Setting("smart-turn: silence that ends a turn that sounds incomplete; fused: the longest", 100, 10_000, "ms"),
     ] = 2000
     speculations: Annotated[
         int, Setting("Pauses of a turn at which its reply is prepared; 0: only when the turn is over", 0, 20)
@@ -238,7 +241,7 @@ class Message:
     """`system`, `user`, `assistant`, or `tool` for the answer to a call."""
     text: str
     turn: int
-    """The turn in which it was said; 0 for what was there before the first."""
+    """The turn in which it was said; 0 for what was said before the first turn."""
     interrupted: bool = False
     """An assistant message that was not heard to its end."""
     calls: tuple[ToolCall, ...] = ()

@@ -54,6 +54,7 @@ ROUTES: dict[str, dict[type[Frame], tuple[StreamKind, ...]]] = {
     },
     "asr": {
         fr.TranscriptPartial: (StreamKind.OUT,),
+        fr.PauseTranscribed: (StreamKind.IN,),
         fr.TranscriptFinal: (StreamKind.JOBS_LLM, StreamKind.OUT),
         fr.StageFailed: (StreamKind.OUT,),
     },
@@ -63,6 +64,7 @@ ROUTES: dict[str, dict[type[Frame], tuple[StreamKind, ...]]] = {
         fr.ReplySentence: (StreamKind.JOBS_TTS, StreamKind.OUT),
         fr.ToolCalled: (StreamKind.OUT,),
         fr.ReplyDone: (StreamKind.OUT,),
+        fr.SummaryRequested: (StreamKind.JOBS_LLM,),
         fr.VoiceChunk: (StreamKind.OUT,),  # from a chat model that speaks
         fr.VoiceDone: (StreamKind.OUT,),
         fr.StageFailed: (StreamKind.OUT,),
@@ -118,7 +120,7 @@ class Keys:
 
     def session(self, session: str) -> bytes:
         """Hash: `settings`, the `job` of its vad worker and that worker's `checkpoint`, the `line` that serves the session, the
-        hash of its resume `token`, and its `resume_points`."""
+        hash of its resume `token`, its `resume_points`, and the `summary` of a long conversation."""
         return b"parley:{0}:session:%s" % session.encode()
 
     def history(self, session: str) -> bytes:

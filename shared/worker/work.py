@@ -16,10 +16,11 @@ from shared.bus.reader import EntryCallback, Subscription
 from shared.bus.session_store import SessionStore
 from shared.observability import metrics, tracing
 from shared.protocol.entry_id import milliseconds
-from shared.protocol.frames import Frame
+from shared.protocol.frames import Frame, Summary
 from shared.protocol.reasons import STAGE_FAILED
 from shared.protocol.session import Message, SessionSettings
 from shared.protocol.streams import StreamKind
+from shared.protocol.turns import WHOLE_SESSION, Position
 
 FEED_LIMIT = 2_000
 """Frames that may wait for a handler, more than the longest turn has. Above that the job fails."""
@@ -47,6 +48,9 @@ class Work:
         self.session: str = lease.frame.session  # type: ignore[attr-defined]  # every frame of a jobs stream has one
         self.turn: int = getattr(lease.frame, "turn", 0)
         self.revision: int = getattr(lease.frame, "revision", 0)
+        # A job that belongs to no turn becomes stale only with its session.
+        belongs = hasattr(lease.frame, "turn")
+        self.position: Position = (self.turn, self.revision) if belongs else (WHOLE_SESSION - 1, 0)
         self.ended: str | None = None
         """Why the job must end: `stale`, `lost` or `handed_back`; None while it goes on."""
         self.begun = False
@@ -168,6 +172,13 @@ class Work:
 
     async def conversation(self) -> tuple[SessionSettings, tuple[Message, ...]]:
         return await self._bus.conversation(self.session)
+
+    async def summary(self) -> Summary | None:
+        """Return the summary of the conversation's beginning; None before the first one."""
+        return await self._bus.summary(self.session)
+
+    def save_summary(self, summary: Summary) -> None:
+        self._bus.save_summary(self.session, summary)
 
     async def load_checkpoint(self) -> bytes | None:
         return await self._bus.checkpoint(self.session)

@@ -179,7 +179,7 @@ class Worker:
         if not self._stage.interruptible:
             return
         for work in tuple(self._in_hand.values()):
-            if work.session == session and gate.is_stale(work.turn, work.revision):
+            if work.session == session and gate.is_stale(*work.position):
                 work.stop("stale")
 
     async def _handle(self, work: Work) -> None:
@@ -225,7 +225,7 @@ class Worker:
     async def _do(self, work: Work) -> str:
         if work.ended in ("lost", "handed_back"):
             return work.ended
-        if self._stage.interruptible and self._gates.is_stale(work.session, work.turn, work.revision):
+        if self._stage.interruptible and self._gates.is_stale(work.session, *work.position):
             await work.finish(())
             return "stale"
         if not self._stage.long_lived and work.waited_s > OLD_S and not await work.session_lives():

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,11 +25,9 @@ def serious(page: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_axe_finds_nothing_serious(
-    classic_server: Server, browser: Callable[..., Any], silent_wav: Path, *, dark: bool
-) -> None:
+def test_axe_finds_nothing_serious(classic_server: Server, browser: Callable[..., Any], *, dark: bool) -> None:
     close = "document.querySelector('dialog[open]').close()"
-    with browser(silent_wav) as page:
+    with browser() as page:
         answers(page, AGENTS)
         page.look(1280, 900, dark=dark)
         page.open(classic_server.url)
@@ -51,8 +48,8 @@ def test_axe_finds_nothing_serious(
         assert serious(page) == []
 
 
-def test_the_tab_key_passes_all_controls(parley_server: Server, browser: Callable[..., Any], silent_wav: Path) -> None:
-    with browser(silent_wav) as page:
+def test_the_tab_key_passes_all_controls(parley_server: Server, browser: Callable[..., Any]) -> None:
+    with browser() as page:
         answers(page, AGENTS)
         page.look(1280, 900)
         page.open(parley_server.url)

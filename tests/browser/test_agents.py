@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from selenium.webdriver.common.by import By
@@ -44,10 +43,8 @@ def answers(page: Any, agents: dict[str, Any], status: int = 200) -> None:
     page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
 
 
-def test_an_agent_is_chosen_and_remembered(
-    parley_server: Server, browser: Callable[..., Any], silent_wav: Path
-) -> None:
-    with browser(silent_wav) as page:
+def test_an_agent_is_chosen_and_remembered(parley_server: Server, browser: Callable[..., Any]) -> None:
+    with browser() as page:
         answers(page, AGENTS)
         page.look(1280, 800)
         page.open(parley_server.url)
@@ -66,8 +63,8 @@ def test_an_agent_is_chosen_and_remembered(
         assert page.console_errors() == []
 
 
-def test_an_agent_that_is_gone_is_named(parley_server: Server, browser: Callable[..., Any], silent_wav: Path) -> None:
-    with browser(silent_wav) as page:
+def test_an_agent_that_is_gone_is_named(parley_server: Server, browser: Callable[..., Any]) -> None:
+    with browser() as page:
         answers(page, AGENTS)
         page.open(parley_server.url, "#agent=butler")
         page.until("return !document.getElementById('notice').hidden")
@@ -75,11 +72,9 @@ def test_an_agent_that_is_gone_is_named(parley_server: Server, browser: Callable
         assert page.run("return document.querySelector('.agent :checked').value") == "parley"
 
 
-def test_without_several_agents_there_is_no_choice(
-    parley_server: Server, browser: Callable[..., Any], silent_wav: Path
-) -> None:
+def test_without_several_agents_there_is_no_choice(parley_server: Server, browser: Callable[..., Any]) -> None:
     for agents, status in (({}, 404), ({**AGENTS, "agents": AGENTS["agents"][:1]}, 200)):
-        with browser(silent_wav) as page:
+        with browser() as page:
             answers(page, agents, status)
             page.open(parley_server.url)
             page.until("return document.querySelector('#setting-controls [name]')")

@@ -18,10 +18,8 @@ KEEP_BLOBS = """
 KINDS = "[...document.querySelectorAll('#events .kind')].map((kind) => kind.textContent)"
 
 
-def test_a_developer_reads_the_messages(
-    parley_server: Server, browser: Callable[..., Any], silent_wav: Path, tmp_path: Path
-) -> None:
-    with browser(silent_wav) as page:
+def test_a_developer_reads_the_messages(parley_server: Server, browser: Callable[..., Any], tmp_path: Path) -> None:
+    with browser() as page:
         page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP_BLOBS})
         page.look(1280, 900)
         page.open(parley_server.url)
@@ -58,9 +56,7 @@ def test_a_developer_reads_the_messages(
         assert page.console_errors() == []
 
 
-def test_the_log_is_bounded_and_counts_audio_by_the_second(
-    parley_server: Server, browser: Callable[..., Any], silent_wav: Path
-) -> None:
+def test_the_log_is_bounded_and_counts_audio_by_the_second(parley_server: Server, browser: Callable[..., Any]) -> None:
     script = """
         const done = arguments[0];
         import("/web/call/frames.js").then(({ Frames, jsonLines }) => {
@@ -74,7 +70,7 @@ def test_the_log_is_bounded_and_counts_audio_by_the_second(
             done({ audio, kept: frames.list.length, last: JSON.parse(jsonLines(frames.list.slice(-1))) });
         });
     """
-    with browser(silent_wav) as page:
+    with browser() as page:
         page.open(parley_server.url)
         got = page.driver.execute_async_script(script)
     assert got["audio"] == [[50, 32_000], [50, 32_000], [25, 16_000]]

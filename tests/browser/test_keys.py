@@ -31,12 +31,10 @@ def send_key(page: Page, key: str) -> None:
     page.driver.find_element(By.CSS_SELECTOR, "#ask-key input").send_keys(key, Keys.ENTER)
 
 
-def test_it_asks_for_a_key_keeps_it_for_the_tab_and_talks(
-    browser: Callable[[Path], Any], silent_wav: Path, tmp_path: Path
-) -> None:
+def test_it_asks_for_a_key_keeps_it_for_the_tab_and_talks(browser: Callable[[Path], Any], tmp_path: Path) -> None:
     env = {**SCRIPTED, "PARLEY_KEYS": "required", "PARLEY_DATA_DIR": str(tmp_path / "data")}
     key, _ = KeyFile(settings_of(env)).create("one")
-    with system(env) as server, browser(silent_wav) as page:
+    with system(env) as server, browser() as page:
         page.driver.get(f"{server.url}/")
         page.until("return document.querySelector('#ask-key[open]')")
         assert not page.run("return window.parley?.loaded")
@@ -133,8 +131,8 @@ def proxy(target: str, prefix: str) -> Iterator[str]:
         thread.join()
 
 
-def test_the_page_and_the_monitor_work_under_any_path(browser: Callable[[Path], Any], silent_wav: Path) -> None:
-    with system(SCRIPTED) as server, proxy(server.url, "/voice") as url, browser(silent_wav) as page:
+def test_the_page_and_the_monitor_work_under_any_path(browser: Callable[[Path], Any]) -> None:
+    with system(SCRIPTED) as server, proxy(server.url, "/voice") as url, browser() as page:
         page.open(url)
         page.type("hello")
         page.until("return parley.turns[0]?.reply && parley.turns[0].status === 'completed'")

@@ -1,7 +1,6 @@
 """The layout on a phone, a tablet and a desktop, in a long conversation."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,9 +24,9 @@ LONG = """
 
 @pytest.mark.parametrize(("width", "height"), [(360, 740), (390, 844), (820, 1180), (1280, 900)])
 def test_the_controls_stay_in_view_in_a_long_conversation(
-    parley_server: Server, browser: Callable[..., Any], silent_wav: Path, width: int, height: int
+    parley_server: Server, browser: Callable[..., Any], width: int, height: int
 ) -> None:
-    with browser(silent_wav) as page:
+    with browser() as page:
         page.look(width, height)
         page.open(parley_server.url)
         page.type("hello there")
@@ -43,10 +42,8 @@ def test_the_controls_stay_in_view_in_a_long_conversation(
         assert page.console_errors() == []
 
 
-def test_a_low_window_scrolls_below_its_header(
-    parley_server: Server, browser: Callable[..., Any], silent_wav: Path
-) -> None:
-    with browser(silent_wav) as page:
+def test_a_low_window_scrolls_below_its_header(parley_server: Server, browser: Callable[..., Any]) -> None:
+    with browser() as page:
         page.look(844, 390)  # a phone on its side
         page.open(parley_server.url)
         page.run(LONG)

@@ -34,10 +34,8 @@ def press(page: Any, banner: str, label: str) -> None:
     page.driver.find_element(By.XPATH, f"//*[@id='{banner}']//button[text()='{label}']").click()
 
 
-def test_the_countdown_counts_and_can_be_cut_short(
-    parley_server: Server, browser: Callable[..., Any], silent_wav: Path
-) -> None:
-    with browser(silent_wav) as page:
+def test_the_countdown_counts_and_can_be_cut_short(parley_server: Server, browser: Callable[..., Any]) -> None:
+    with browser() as page:
         page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": REFUSE})
         page.look(1280, 800)
         page.open(parley_server.url)
@@ -52,10 +50,8 @@ def test_the_countdown_counts_and_can_be_cut_short(
         assert page.run("return document.getElementById('error').hidden")
 
 
-def test_a_reply_goes_on_after_a_lost_connection(
-    parley_server: Server, browser: Callable[..., Any], silent_wav: Path
-) -> None:
-    with browser(silent_wav) as page:
+def test_a_reply_goes_on_after_a_lost_connection(parley_server: Server, browser: Callable[..., Any]) -> None:
+    with browser() as page:
         page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP_SOCKETS})
         page.open(parley_server.url)
         page.type("hello there")
@@ -72,10 +68,8 @@ def test_a_reply_goes_on_after_a_lost_connection(
         assert "knows what was said" not in page.text("log")
 
 
-def test_a_new_session_knows_what_was_said(
-    parley_server: Server, browser: Callable[..., Any], silent_wav: Path
-) -> None:
-    with browser(silent_wav) as page:
+def test_a_new_session_knows_what_was_said(parley_server: Server, browser: Callable[..., Any]) -> None:
+    with browser() as page:
         page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP_SOCKETS})
         page.open(parley_server.url)
         page.type("My name is Ada.")
@@ -90,10 +84,8 @@ def test_a_new_session_knows_what_was_said(
         assert "My name is Ada." in page.until("return window.known")
 
 
-def test_a_cleared_conversation_can_be_brought_back(
-    parley_server: Server, browser: Callable[..., Any], silent_wav: Path
-) -> None:
-    with browser(silent_wav) as page:
+def test_a_cleared_conversation_can_be_brought_back(parley_server: Server, browser: Callable[..., Any]) -> None:
+    with browser() as page:
         page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP_SOCKETS})
         page.look(1280, 800)
         page.open(parley_server.url)

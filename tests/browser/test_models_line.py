@@ -1,16 +1,15 @@
 """What the page says about the models that speak."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from tests.browser.conftest import Server
 
 
 def test_the_page_says_which_engines_speak_and_how_to_use_better_ones(
-    classic_server: Server, browser: Callable[..., Any], silent_wav: Path
+    classic_server: Server, browser: Callable[..., Any]
 ) -> None:
-    with browser(silent_wav) as page:
+    with browser() as page:
         page.open(classic_server.url)
         page.until("return !document.getElementById('models').hidden")
         assert page.text("models") == "PocketSphinx · Eliza · eSpeak NG"
@@ -22,9 +21,7 @@ def test_the_page_says_which_engines_speak_and_how_to_use_better_ones(
         assert page.console_errors() == []
 
 
-def test_a_server_that_is_starting_names_its_models_later(
-    parley_server: Server, browser: Callable[..., Any], silent_wav: Path
-) -> None:
+def test_a_server_that_is_starting_names_its_models_later(parley_server: Server, browser: Callable[..., Any]) -> None:
     later = """
         const ask = window.fetch;
         let starting = true;
@@ -34,7 +31,7 @@ def test_a_server_that_is_starting_names_its_models_later(
             return new Response('{"profile": "light", "stages": {"asr": {"engine": "", "models": []}}}');
         };
     """
-    with browser(silent_wav) as page:
+    with browser() as page:
         page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": later})
         page.open(parley_server.url)
         page.until("return document.getElementById('models').textContent.includes('scripted')")

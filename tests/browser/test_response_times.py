@@ -81,9 +81,9 @@ SPOKEN = """
 
 
 def test_bars_overlap_on_one_axis_and_only_spoken_turns_count(
-    parley_server: Server, browser: Callable[..., Any], silent_wav: Path
+    parley_server: Server, browser: Callable[..., Any]
 ) -> None:
-    with browser(silent_wav) as page:
+    with browser() as page:
         page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP_SOCKETS})
         page.look(1280, 900)
         page.open(parley_server.url, "?autostart=1")
@@ -116,12 +116,10 @@ def test_bars_overlap_on_one_axis_and_only_spoken_turns_count(
         assert page.console_errors() == []
 
 
-def test_the_panel_opens_and_closes_by_mouse_and_keyboard(
-    parley_server: Server, browser: Callable[..., Any], silent_wav: Path
-) -> None:
+def test_the_panel_opens_and_closes_by_mouse_and_keyboard(parley_server: Server, browser: Callable[..., Any]) -> None:
     is_open = "return document.getElementById('timing').open"
     height = "return document.getElementById('timing').offsetHeight"
-    with browser(silent_wav) as page:
+    with browser() as page:
         for width in (1280, 390):
             page.look(width, 900)
             page.open(parley_server.url)
@@ -139,7 +137,7 @@ def test_the_panel_opens_and_closes_by_mouse_and_keyboard(
         assert page.console_errors() == []
 
 
-def test_the_figures_of_the_headline(parley_server: Server, browser: Callable[..., Any], silent_wav: Path) -> None:
+def test_the_figures_of_the_headline(parley_server: Server, browser: Callable[..., Any]) -> None:
     script = """
         const done = arguments[0];
         Promise.all([import("/web/call/waterfall.js"), import("/web/format.js")]).then(([w, f]) => done({
@@ -151,7 +149,7 @@ def test_the_figures_of_the_headline(parley_server: Server, browser: Callable[..
             words: [0, 87.4, 999.6, 1240, 12400, null].map(f.duration),
         }));
     """
-    with browser(silent_wav) as page:
+    with browser() as page:
         page.open(parley_server.url)
         got = page.driver.execute_async_script(script)
     assert got["percentiles"] == [2.5, pytest.approx(3.85), 4, None]

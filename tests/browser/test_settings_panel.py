@@ -1,7 +1,6 @@
 """The settings: voices by language, previews, devices, theme, a link that can be shared, and settings that are gone."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from selenium.webdriver.common.by import By
@@ -19,10 +18,8 @@ def open_settings(page: Any) -> None:
     page.click("open-settings")
 
 
-def test_voices_are_listed_by_language_and_can_be_heard(
-    classic_server: Server, browser: Callable[..., Any], silent_wav: Path
-) -> None:
-    with browser(silent_wav) as page:
+def test_voices_are_listed_by_language_and_can_be_heard(classic_server: Server, browser: Callable[..., Any]) -> None:
+    with browser() as page:
         page.open(classic_server.url)
         open_settings(page)
         language = Select(page.driver.find_element(By.NAME, "language"))
@@ -50,7 +47,7 @@ def test_voices_are_listed_by_language_and_can_be_heard(
 
 
 def test_a_setting_that_is_gone_is_named_and_what_was_typed_is_answered(
-    classic_server: Server, browser: Callable[..., Any], silent_wav: Path
+    classic_server: Server, browser: Callable[..., Any]
 ) -> None:
     no_voices = """
         const ask = window.fetch;
@@ -58,7 +55,7 @@ def test_a_setting_that_is_gone_is_named_and_what_was_typed_is_answered(
             ? Promise.resolve(new Response("{}", {status: 503})) : ask(url, options);
     """
     for starting in (False, True):  # the page knows the voices, or learns it only from the refusal
-        with browser(silent_wav) as page:
+        with browser() as page:
             page.open(classic_server.url)
             page.run(KEEP, {"voice": "af_heart", "speed": 1.5})
             if starting:
@@ -72,8 +69,8 @@ def test_a_setting_that_is_gone_is_named_and_what_was_typed_is_answered(
             assert page.run("return document.getElementById('error').hidden")
 
 
-def test_settings_travel_in_a_link(classic_server: Server, browser: Callable[..., Any], silent_wav: Path) -> None:
-    with browser(silent_wav) as page:
+def test_settings_travel_in_a_link(classic_server: Server, browser: Callable[..., Any]) -> None:
+    with browser() as page:
         page.open(classic_server.url)
         page.run(KEEP, {"voice": "en-gb", "instructions": "Be brief & kind."})
         page.driver.refresh()
@@ -98,11 +95,9 @@ def test_settings_travel_in_a_link(classic_server: Server, browser: Callable[...
         assert page.console_errors() == []
 
 
-def test_the_verdict_of_the_check_is_in_view(
-    parley_server: Server, browser: Callable[..., Any], silent_wav: Path
-) -> None:
+def test_the_verdict_of_the_check_is_in_view(parley_server: Server, browser: Callable[..., Any]) -> None:
     for width, height in ((1280, 720), (390, 844)):
-        with browser(silent_wav) as page:
+        with browser() as page:
             page.look(width, height)
             page.open(parley_server.url)
             open_settings(page)
@@ -114,15 +109,13 @@ def test_the_verdict_of_the_check_is_in_view(
             assert foot <= height  # Save is in view, too
 
 
-def test_devices_volume_and_theme_apply_at_once(
-    parley_server: Server, browser: Callable[..., Any], silent_wav: Path
-) -> None:
+def test_devices_volume_and_theme_apply_at_once(parley_server: Server, browser: Callable[..., Any]) -> None:
     asked = """
         window.asked = [];
         const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
         navigator.mediaDevices.getUserMedia = (wish) => (asked.push(wish.audio.deviceId?.ideal ?? ""), open(wish));
     """
-    with browser(silent_wav) as page:
+    with browser() as page:
         page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": asked})
         page.open(parley_server.url)
         page.click("orb")
@@ -146,10 +139,8 @@ def test_devices_volume_and_theme_apply_at_once(
         assert page.console_errors() == []
 
 
-def test_saved_settings_do_not_end_the_conversation(
-    parley_server: Server, browser: Callable[..., Any], silent_wav: Path
-) -> None:
-    with browser(silent_wav) as page:
+def test_saved_settings_do_not_end_the_conversation(parley_server: Server, browser: Callable[..., Any]) -> None:
+    with browser() as page:
         page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP_SOCKETS})
         page.open(parley_server.url)
         page.type("My name is Ada.")

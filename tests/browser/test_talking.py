@@ -1,7 +1,6 @@
 """Push-to-talk by touch, and the words for what a person can do."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from selenium.webdriver.common.action_chains import ActionChains
@@ -54,10 +53,8 @@ def test_a_screen_reader_switches_talking_on_and_off(
         assert page.run(pressed) == "false"
 
 
-def test_the_hint_says_how_to_interrupt_from_here(
-    talkative_server: Server, browser: Callable[..., Any], silent_wav: Path
-) -> None:
-    with browser(silent_wav) as page:
+def test_the_hint_says_how_to_interrupt_from_here(talkative_server: Server, browser: Callable[..., Any]) -> None:
+    with browser() as page:
         page.look(1280, 800)
         page.open(talkative_server.url)
         page.type("hello there")

@@ -42,10 +42,8 @@ STREAM = """
 """
 
 
-def test_markdown_becomes_elements_and_never_html(
-    parley_server: Server, browser: Callable[..., Any], silent_wav: Path
-) -> None:
-    with browser(silent_wav) as page:
+def test_markdown_becomes_elements_and_never_html(parley_server: Server, browser: Callable[..., Any]) -> None:
+    with browser() as page:
         page.open(parley_server.url)
         html, coming = page.driver.execute_async_script(RENDER, MARKDOWN)
         bare = html.replace('<span class="coming"></span>', "").replace("<span></span>", "")
@@ -72,7 +70,7 @@ def test_markdown_becomes_elements_and_never_html(
 
 
 def test_the_view_follows_the_voice_until_the_person_scrolls(
-    talkative_server: Server, browser: Callable[..., Any], silent_wav: Path
+    talkative_server: Server, browser: Callable[..., Any]
 ) -> None:
     place = """
         const next = [...document.querySelectorAll("#log .coming")].find((one) => one.textContent.trim());
@@ -81,7 +79,7 @@ def test_the_view_follows_the_voice_until_the_person_scrolls(
         return box.top >= seen.top && box.bottom <= seen.bottom;
     """
     for width, height in ((1280, 800), (390, 844)):
-        with browser(silent_wav) as page:
+        with browser() as page:
             page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": KEEP_SOCKETS})
             page.look(width, height)
             page.open(talkative_server.url)
@@ -99,10 +97,8 @@ def test_the_view_follows_the_voice_until_the_person_scrolls(
             assert page.run(place)
 
 
-def test_messages_have_a_language_and_a_direction(
-    parley_server: Server, browser: Callable[..., Any], silent_wav: Path
-) -> None:
-    with browser(silent_wav) as page:
+def test_messages_have_a_language_and_a_direction(parley_server: Server, browser: Callable[..., Any]) -> None:
+    with browser() as page:
         page.open(parley_server.url)
         page.run("localStorage.setItem('parley.settings', JSON.stringify({language: 'ar'}))")
         page.open(parley_server.url)

@@ -18,7 +18,7 @@ from tests.conftest import system
 from tests.support.caller import Caller, calling
 from tests.support.engines import SLICE, SLICES, TEXT
 from tests.support.ramp import assert_exact
-from tests.support.system import SCRIPTED, System, running_system
+from tests.support.system import SCRIPTED, System
 from tests.support.waiting import HANG_S
 
 Speech = Callable[[str, int], bytes]
@@ -118,24 +118,38 @@ async def test_a_second_worker_finishes_the_turn_of_one_that_was_killed(
         assert_whole(caller)
 
 
-async def test_a_lost_engine_ends_its_worker_and_its_work_is_done_by_the_next(words: bytes, tmp_path: Path) -> None:
-    losses = tmp_path / "losses"
-    losses.write_text("1")
+@pytest.fixture(scope="module")
+def losses(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file that says how often the voice of `fragile_system` still loses its device."""
+    return tmp_path_factory.mktemp("voice") / "losses"
+
+
+@pytest.fixture(scope="module")
+def fragile_system(losses: Path) -> Iterator[System]:
+    """Work that ended two workers is given up."""
+    losses.write_text("0")
     voice = {"PARLEY_TTS_ENGINE": "tests.support.engines:LostVoice", "TEST_LOSSES": str(losses)}
-    async with running_system({**SLOW, **voice}) as server, calling(server.url) as caller:
+    with system({**SLOW, **voice, "PARLEY_MAX_DELIVERIES": "2"}) as running:
+        yield running
+
+
+async def test_a_lost_engine_ends_its_worker_and_its_work_is_done_by_the_next(
+    fragile_system: System, losses: Path, words: bytes
+) -> None:
+    losses.write_text("1")
+    async with calling(fragile_system.url) as caller:
         await caller.speak(words, silence_s=1.5)
         await caller.until("reply_done")
         assert_whole(caller)
-        assert any("no memory left" in line for line in server.journal.lines)
-        assert any("exited with code 3" in event for event in server.journal.events)
+        assert any("no memory left" in line for line in fragile_system.journal.lines)
+        assert any("exited with code 3" in event for event in fragile_system.journal.events)
 
 
-async def test_work_that_ends_every_worker_is_given_up_and_the_session_lives(words: bytes, tmp_path: Path) -> None:
-    losses = tmp_path / "losses"
+async def test_work_that_ends_every_worker_is_given_up_and_the_session_lives(
+    fragile_system: System, losses: Path
+) -> None:
     losses.write_text("2")
-    voice = {"PARLEY_TTS_ENGINE": "tests.support.engines:LostVoice", "TEST_LOSSES": str(losses)}
-    deadly = {**SLOW, **voice, "PARLEY_MAX_DELIVERIES": "2"}
-    async with running_system(deadly) as server, calling(server.url) as caller:
+    async with calling(fragile_system.url) as caller:
         await caller.send("text_input", text="one")
         error = await caller.until("error")
         assert "no memory left" in error["message"]
@@ -154,23 +168,22 @@ async def test_the_session_goes_on_after_its_listener_died_between_turns(slow_sy
         assert [event["turn"] for event in caller.of("processing_started")] == [1, 2]
 
 
-async def test_a_broker_that_comes_back_serves_the_next_session(words: bytes) -> None:
-    async with running_system(SCRIPTED) as server:
-        async with calling(server.url) as caller:
-            os.kill(server.pids["broker"], signal.SIGKILL)
-            closed = await caller.until("closed")
-            assert closed["code"] == 1012
-            assert caller.of("error", code="closing")
-        pids = {name: pid for name, pid in server.pids.items() if name != "broker"}
-        async with calling(server.url, start=False) as refused:
-            await refused.until("closed", code=1013)
-        async with asyncio.timeout(HANG_S), httpx.AsyncClient(base_url=server.url, trust_env=False) as client:
-            while (await client.get("/health")).status_code != 200:
-                await asyncio.sleep(0.1)
-        async with calling(server.url) as caller:
-            await caller.speak(words, silence_s=0.7)
-            await caller.until("reply_done", turn=1, status="completed")
-        assert pids == {name: pid for name, pid in server.pids.items() if name != "broker"}
+async def test_a_broker_that_comes_back_serves_the_next_session(slow_system: System, words: bytes) -> None:
+    async with calling(slow_system.url) as caller:
+        os.kill(slow_system.pids["broker"], signal.SIGKILL)
+        closed = await caller.until("closed")
+        assert closed["code"] == 1012
+        assert caller.of("error", code="closing")
+    pids = {name: pid for name, pid in slow_system.pids.items() if name != "broker"}
+    async with calling(slow_system.url, start=False) as refused:
+        await refused.until("closed", code=1013)
+    async with asyncio.timeout(HANG_S), httpx.AsyncClient(base_url=slow_system.url, trust_env=False) as client:
+        while (await client.get("/health")).status_code != 200:
+            await asyncio.sleep(0.1)
+    async with calling(slow_system.url) as caller:
+        await caller.speak(words, silence_s=0.7)
+        await caller.until("reply_done", turn=1, status="completed")
+    assert pids == {name: pid for name, pid in slow_system.pids.items() if name != "broker"}
 
 
 async def test_bad_entries_are_set_aside_and_the_session_goes_on(parley_server: System, words: bytes) -> None:

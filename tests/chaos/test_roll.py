@@ -12,6 +12,7 @@ from websockets.exceptions import ConnectionClosed
 from deploy.local.console import PlainConsole
 from deploy.local.control import NotRunning, Refused, answer_commands, ask, broker_url, socket_path
 from deploy.local.roll import Roll
+from deploy.local.standby import Standby
 from deploy.local.supervisor import ReplaceFailed
 from shared.settings import Settings
 from tests.support.caller import Caller, calling
@@ -67,7 +68,7 @@ async def test_a_roll_under_talk_fails_no_turn(speech_pcm: Callable[[str, int], 
     async with running_system(ENV) as system, calling(system.url) as speaker:
         before, over, said = dict(system.pids), asyncio.Event(), list[str]()
         talkers = [Talker(system) for _ in range(TALKERS)]
-        roll = Roll(system.supervisor, settings_of({}), system.broker_url, system.url)
+        roll = Roll(system.supervisor, Standby({}), settings_of({}), system.broker_url, system.url)
         async with asyncio.TaskGroup() as tasks:
             for talker in talkers:
                 tasks.create_task(talker.talk(over))

@@ -22,8 +22,11 @@ import httpx
 import pytest
 import redis
 import yaml
+from typer.testing import CliRunner
 from websockets.sync.client import connect
 
+from benchmarks.__main__ import app as benchmarks
+from deploy.cli.__main__ import app as parley
 from deploy.local.broker import broker_argv, find_program
 from shared.protocol.streams import Keys
 from shared.settings import Settings
@@ -119,8 +122,16 @@ def run_service(command: Command, checkout: Checkout) -> None:
 
 
 def accept_options(command: Command, checkout: Checkout) -> None:
-    """Its options exist: an unknown one is an error also before --help."""
-    checkout.call(" ".join((*command.words, "--help")))
+    """Its options exist: an unknown one is an error also before --help. Parley's own are read in this process."""
+    match command.words:
+        case (".venv/bin/parley", "bench", *words):
+            result = CliRunner().invoke(benchmarks, [*words, "--help"])
+        case (".venv/bin/parley", *words):
+            result = CliRunner().invoke(parley, [*words, "--help"])
+        case _:
+            checkout.call(" ".join((*command.words, "--help")))
+            return
+    assert result.exit_code == 0, result.output
 
 
 def dry_run(command: Command, checkout: Checkout) -> None:

@@ -5,10 +5,8 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,24 +14,9 @@ import httpx
 import pytest
 
 from tests.support.openai_server import error, free_port_url, heard, openai_server, said
-from tests.support.program_output import Output
+from tests.support.program_output import PARLEY, Output, parley_up
 from tests.support.system import SCRIPTED
 from tests.support.waiting import HANG_S
-
-PARLEY = (sys.executable, "-P", "-m", "deploy.cli")
-
-
-@contextmanager
-def parley_up(environ: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], Output]]:
-    with subprocess.Popen(
-        [*PARLEY, "up"], env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        output = Output(process)
-        try:
-            yield process, output
-        finally:
-            process.kill()
-            output.close()
 
 
 async def printed(output: Output, pattern: str) -> str:

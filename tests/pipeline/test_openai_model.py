@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
-from services.llm.engine import ENGINES, EmptyReply, Usage
+from services.llm.engine import ENGINES, EmptyReply, PromptTooLong, Usage
 from services.llm.engines.llama_server import load_library
-from services.llm.engines.openai import WARM_UP, WARM_UP_TOKENS, OpenAIModel, RepeatedPrefix
+from services.llm.engines.openai import OpenAIModel
+from services.llm.engines.openai_chat import REFUSALS, WARM_UP, WARM_UP_TOKENS
+from services.llm.engines.repeated_prefix import RepeatedPrefix
 from shared.engines.endpoints import OUTCOMES, EndpointFailed
 from shared.engines.registry import EngineNotReady, UnknownEngine, create_engine
 from shared.protocol.session import Message, Tool, ToolCall
@@ -466,14 +468,14 @@ async def test_a_server_that_dies_is_replaced_by_the_fallback(fallback: OpenAISe
     await model.close()
 
 
-@pytest.mark.parametrize("status", [400, 413, 422])
+@pytest.mark.parametrize("status", [400, 422])
 async def test_a_bad_request_is_not_sent_to_the_fallback(
     server: OpenAIServer, fallback: OpenAIServer, status: int
 ) -> None:
-    server.replies = deque([said("Hello."), error(status, "too many tokens")])
+    server.replies = deque([said("Hello."), error(status, "no such field")])
     async with loaded(server.url, llm_fallback_url=fallback.url) as model:
         await replied(model)
-        with pytest.raises(ValueError, match="too many tokens"):
+        with pytest.raises(ValueError, match="no such field"):
             await replied(model)
     assert len(server.requests(CHAT)) == 2
     assert fallback.requests(CHAT) == []
@@ -535,6 +537,148 @@ async def test_a_stream_left_open_after_its_end_is_abandoned(server: OpenAIServe
     async with loaded(server.url) as model:
         server.replies = deque([Answer((chunk({"content": "Done."}, "stop"), NEVER_S), None)])
         assert await replied(model) == ["Done."]
+
+
+# ---- a conversation that is too long for the endpoint
+
+Refusal = Callable[[int, int], Answer]
+"""Answers a prompt of this many tokens, where the server takes as many as the second number says."""
+
+
+def status_400(message: str, **details: Any) -> Answer:
+    return Answer(status=400, body={"error": {"message": message, "type": "invalid_request_error", **details}})
+
+
+def in_the_stream(message: str) -> Answer:
+    return said(b"event: error\ndata: " + json.dumps({"error": {"message": message}}).encode() + b"\n\n")
+
+
+REFUSING: dict[str, Refusal] = {
+    "OpenAI": lambda asked, window: status_400(
+        f"This model's maximum context length is {window} tokens. However, your messages resulted in {asked} tokens.",
+        code="context_length_exceeded",
+    ),
+    "OpenAI, without numbers": lambda asked, window: status_400(
+        "Your input exceeds the context window of this model.", code="context_length_exceeded"
+    ),
+    "vLLM": lambda asked, window: status_400(
+        f"This model's maximum context length is {window} tokens. However, you requested {asked + 400} tokens ({asked} in the "
+        "messages, 400 in the completion)."
+    ),
+    "llama.cpp": lambda asked, window: status_400(
+        "the request exceeds the available context size",
+        type="exceed_context_size_error",
+        n_prompt_tokens=asked,
+        n_ctx=window,
+    ),
+    "Ollama": lambda asked, window: status_400(
+        f"prompt too long; exceeded max context length by {asked - window} tokens"
+    ),
+    "LM Studio": lambda asked, window: in_the_stream(
+        f"Trying to keep the first {asked} tokens when context the overflows. However, the model is loaded with context "
+        f"length of only {window} tokens, which is not enough."
+    ),
+    "a proxy": lambda asked, window: Answer(status=413, body={"detail": "Payload Too Large"}),
+}
+REPLY_TOKENS = 100
+LONG = (
+    Message("system", "Be brief.", 0),
+    *(Message(role, f"{turn} {role} " + "word " * 12, turn) for turn in range(1, 60) for role in ("user", "assistant")),
+    Message("user", "And now?", 60),
+)
+
+
+def narrow(window: int, refusal: Refusal, per_token: float = 3.0) -> Callable[[dict[str, Any]], Answer | None]:
+    """A server whose prompts and replies have at most this many tokens."""
+
+    def refuse(body: dict[str, Any]) -> Answer | None:
+        asked = round(sum(len(one["content"]) + 12 for one in body["messages"]) / per_token)
+        return refusal(asked, window) if asked + body["max_tokens"] > window else None
+
+    return refuse
+
+
+async def long_reply(model: OpenAIModel, messages: Sequence[Message] = LONG, prefix: str = "") -> tuple[str, Usage]:
+    text, usage = "", Usage()
+    async with asyncio.timeout(HANG_S), aclosing(model.reply(messages, language="en", prefix=prefix)) as pieces:
+        async for piece in pieces:
+            if isinstance(piece, Usage):
+                usage = piece
+            else:
+                text += str(piece)
+    return text, usage
+
+
+@pytest.mark.parametrize("kind", REFUSING)
+async def test_a_refused_prompt_is_shortened_within_the_turn(server: OpenAIServer, kind: str) -> None:
+    server.refuse = narrow(1000, REFUSING[kind])
+    async with loaded(server.url, reply_tokens=REPLY_TOKENS) as model:
+        text, usage = await long_reply(model)
+        first = len(server.requests(CHAT))
+        assert (text, usage.left_out.refusals) == ("Hello there.", first - 1)
+        assert first <= 1 + REFUSALS
+        await long_reply(model)
+        assert len(server.requests(CHAT)) <= first + 1  # what was learned stays
+    sent = server.requests(CHAT)[-1]["messages"]
+    assert sent[0] == {"role": "system", "content": "Be brief."}
+    assert sent[-1] == {"role": "user", "content": "And now?"}
+    assert sent[1]["role"] == "user"
+    assert sent[1:] == [{"role": one.role, "content": one.text} for one in LONG[-len(sent) + 1 :]]
+    assert usage.left_out.turns == (len(LONG) - len(sent)) // 2
+
+
+@pytest.mark.parametrize("name", ["max_model_len", "context_length", "context_window", "max_context_length"])
+async def test_a_window_in_the_list_of_models_is_kept_from_the_first_request_on(
+    server: OpenAIServer, name: str
+) -> None:
+    server.models = {"data": [{"id": "tiny", name: 1000}]}
+    server.refuse = narrow(1000, REFUSING["vLLM"], per_token=4.5)
+    async with loaded(server.url, reply_tokens=REPLY_TOKENS) as model:
+        _, usage = await long_reply(model)
+    assert len(server.requests(CHAT)) == 1
+    assert usage.window == 1000 - REPLY_TOKENS
+    assert usage.left_out.turns > 0
+
+
+async def test_the_reported_tokens_correct_the_estimate(server: OpenAIServer) -> None:
+    server.models = {"data": [{"id": "tiny", "max_model_len": 1000}]}
+    asked = round(sum(len(one.text) + 12 for one in LONG[:9]) / 1.5)
+    server.replies = deque([Answer(("Yes.",), usage={"prompt_tokens": asked})])
+    server.refuse = narrow(1000, REFUSING["OpenAI, without numbers"], per_token=1.5)
+    async with loaded(server.url, reply_tokens=REPLY_TOKENS) as model:
+        await long_reply(model, LONG[:9])
+        _, usage = await long_reply(model)
+    assert usage.left_out.refusals == 0
+    assert len(server.requests(CHAT)) == 2
+
+
+async def test_a_last_turn_that_is_too_long_is_an_error_with_the_servers_words(server: OpenAIServer) -> None:
+    server.refuse = narrow(300, REFUSING["vLLM"])
+    async with loaded(server.url, reply_tokens=REPLY_TOKENS) as model:
+        with pytest.raises(PromptTooLong, match="maximum context length is 300"):
+            await long_reply(model, (*LONG, Message("user", "word " * 500, 61)))
+        assert (await long_reply(model))[0] == "Hello there."
+
+
+async def test_a_server_that_refuses_whatever_it_gets_is_given_up(server: OpenAIServer) -> None:
+    server.refuse = lambda body: REFUSING["Ollama"](5000, 10)
+    async with loaded(server.url) as model:
+        with pytest.raises(PromptTooLong, match="prompt too long"):
+            await long_reply(model)
+    assert len(server.requests(CHAT)) <= 1 + REFUSALS
+
+
+async def test_a_fallback_with_a_larger_window_answers(server: OpenAIServer, fallback: OpenAIServer) -> None:
+    server.refuse = narrow(300, REFUSING["vLLM"])
+    async with loaded(server.url, llm_fallback_url=fallback.url, reply_tokens=REPLY_TOKENS) as model:
+        assert (await long_reply(model, (Message("user", "word " * 500, 61),)))[0] == "From the fallback."
+
+
+async def test_a_continued_reply_is_shortened_too(server: OpenAIServer) -> None:
+    server.refuse = narrow(1000, REFUSING["vLLM"])
+    server.replies = deque([said(" there was")])
+    async with loaded(server.url, reply_tokens=REPLY_TOKENS) as model:
+        assert (await long_reply(model, prefix=PREFIX))[0] == " there was"
 
 
 # ---- what a reply takes

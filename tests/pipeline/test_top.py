@@ -14,10 +14,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.caller import FRAME, calling
+from tests.support.program_output import PARLEY
 from tests.support.system import System
 from tests.support.waiting import HANG_S
-
-PARLEY = (sys.executable, "-P", "-m", "deploy.cli")
 
 
 def call(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -1,19 +1,15 @@
 """A phone call as Twilio makes it, through the whole system."""
 
 import asyncio
-import base64
-import hashlib
-import hmac
 import json
 from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
 from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus
 
 from tests.support.phone import SAMPLES_PER_S, Phone, calling
-from tests.support.system import SCRIPTED, System, running_system
+from tests.support.system import System
 from tests.support.waiting import HANG_S
 
 Speech = Callable[[str, int], bytes]
@@ -39,14 +35,14 @@ async def test_a_caller_is_answered_twice(parley_server: System, words: bytes) -
         assert not phone.clears
 
 
-async def test_speech_during_the_reply_silences_the_line(words: bytes) -> None:
-    async with running_system({**SCRIPTED, "PARLEY_SCRIPTED_TTS_SECONDS": "8"}) as server, calling(server.url) as phone:
+async def test_speech_during_the_reply_silences_the_line(talkative_server: System, words: bytes) -> None:
+    async with calling(talkative_server.url) as phone:
         phone.speak(words)
         await phone.until(lambda: len(phone.heard) > SAMPLES_PER_S // 2)
         spoken_at = len(phone.heard)
         phone.speak(words)
         await phone.until(lambda: bool(phone.clears))
-        assert phone.clears[0] - spoken_at < 3 * SAMPLES_PER_S  # of the eight seconds that were queued
+        assert phone.clears[0] - spoken_at < 3 * SAMPLES_PER_S  # of the minute that was queued
         thrown_away = phone.received - len(phone.heard)
         assert thrown_away > 3 * SAMPLES_PER_S
         heard = len(phone.heard)
@@ -73,17 +69,3 @@ async def test_what_is_no_call_is_refused(parley_server: System) -> None:
             await socket.wait_closed()
         assert socket.close_code == 1008
         assert "endpoint_ms" in (socket.close_reason or "")
-
-
-async def test_only_what_twilio_signed_is_a_call() -> None:
-    token, public = "12345", "wss://voice.example.com/phone/twilio"
-    signature = base64.b64encode(hmac.new(token.encode(), public.encode(), hashlib.sha1).digest()).decode()
-    signed = {**SCRIPTED, "PARLEY_TWILIO_AUTH_TOKEN": token, "PARLEY_PUBLIC_URL": public}
-    async with running_system(signed) as server:
-        target = f"ws{server.url.removeprefix('http')}/phone/twilio"
-        for headers in ({}, {"X-Twilio-Signature": signature[::-1]}):
-            with pytest.raises(InvalidStatus) as refused:
-                await connect(target, additional_headers=headers)
-            assert refused.value.response.status_code == 403
-        async with connect(target, additional_headers={"X-Twilio-Signature": signature}) as socket:
-            await Phone(socket).begin()

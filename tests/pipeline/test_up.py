@@ -12,11 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.program_output import Output
+from tests.support.program_output import PARLEY, Output, parley_up
 from tests.support.system import SCRIPTED
 from tests.support.waiting import HANG_S
-
-PARLEY = (sys.executable, "-P", "-m", "deploy.cli")
 
 
 @pytest.fixture
@@ -27,15 +25,8 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def parley(environ: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], Output]]:
-    with subprocess.Popen(
-        [*PARLEY, "up"], env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        output = Output(process)
-        try:
-            yield process, output
-        finally:
-            process.kill()
-            output.close()
+    with parley_up(environ) as running:
+        yield running
 
 
 def children(pid: int) -> dict[str, int]:

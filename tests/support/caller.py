@@ -34,10 +34,6 @@ class Caller:
     async def send_raw(self, message: str | bytes) -> None:
         await self._socket.send(message)
 
-    def vanish(self) -> None:
-        """Lose the line without a close frame."""
-        self._socket.transport.abort()
-
     async def speak(self, pcm: bytes, silence_s: float = 0.0) -> None:
         """Play the audio in real time, then silence."""
         pcm += bytes(-len(pcm) % FRAME) + bytes(int(silence_s * 50) * FRAME)

@@ -11,7 +11,7 @@ from services.llm.engines.scripted import ScriptedModel
 from services.llm.engines.scripted_omni import ScriptedTalker
 from services.tts.engine import Speech
 from services.tts.engines.scripted import ScriptedSynthesizer
-from services.vad.endpointing.engine import FixedDetector, FixedSpeaker
+from services.vad.endpointing.engine import Decision, FixedDetector, FixedSpeaker, Pause
 from shared.engines.registry import EngineLost
 from shared.protocol.session import Message, SessionSettings, Tool, ToolCall
 from shared.settings import Settings
@@ -79,9 +79,9 @@ class SoonOver(FixedDetector):
 
 
 class SoonOverSpeaker(FixedSpeaker):
-    async def wait_ms(self, pcm: bytes, settings: SessionSettings) -> int:
-        heard_s = len(pcm) / 32_000
-        return settings.complete_ms if 0.5 < heard_s <= 8 and any(pcm) else settings.incomplete_ms
+    async def decide(self, pause: Pause, settings: SessionSettings) -> Decision:
+        heard_s = len(pause.pcm) / 32_000
+        return Decision(settings.complete_ms if 0.5 < heard_s <= 8 and any(pause.pcm) else settings.incomplete_ms)
 
 
 class SlowTalker(ScriptedTalker):

@@ -5,9 +5,10 @@ import hashlib
 import json
 import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.support.http_server import ScriptedHandler, ScriptedServer
 
 LARGE_FILES = ("*.safetensors", "*.bin", "*.pth", "*.pt", "*.onnx")
 """Identified by SHA-256, other files by git's SHA-1."""
@@ -36,7 +37,7 @@ def is_large(name: str) -> bool:
     return any(fnmatch.fnmatch(name, pattern) for pattern in LARGE_FILES)
 
 
-class HubServer:
+class HubServer(ScriptedServer):
     """Serves `repositories`; a context manager. `requests` holds method, path and Range of each request."""
 
     def __init__(self) -> None:
@@ -53,17 +54,11 @@ class HubServer:
         self.held.set()
         self.echo_authorization = False
         """Refuse everything, and quote the client's token in the reason."""
-        hub = self
-
-        class Handler(_Handler):
-            server_state = hub
-
-        self._server = _Server(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="hub")
+        super().__init__(_Handler)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return self.address
 
     def add(self, name: str, files: dict[str, bytes], **behaviour: Any) -> Repository:
         self.repositories[name] = Repository(files, **behaviour)
@@ -73,27 +68,9 @@ class HubServer:
         """Files whose contents were requested, in order."""
         return [path.split("/", 5)[5] for method, path, _ in self.requests if method == "GET" and "/resolve/" in path]
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(timeout=5)
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Ignore clients that disconnect."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server_state: HubServer
-    protocol_version = "HTTP/1.1"
-    timeout = 10
+class _Handler(ScriptedHandler):
+    scripted: HubServer
 
     def do_GET(self) -> None:
         self._serve()
@@ -101,11 +78,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self._serve()
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class's name
-        pass
-
     def _serve(self) -> None:
-        hub = self.server_state
+        hub = self.scripted
         url = urlsplit(self.path)
         path = unquote(url.path)
         hub.requests.append((self.command, path, self.headers.get("Range")))
@@ -143,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
         body: object = files
         if rest[:1] != ["tree"]:
             body = {"id": name, "sha": repository.commit, "siblings": files}
-        data = json.dumps(body).encode() if self.server_state.nonsense is None else self.server_state.nonsense
+        data = json.dumps(body).encode() if self.scripted.nonsense is None else self.scripted.nonsense
         self.send_response(200)
         self._end({"Content-Type": "application/json", "Content-Length": str(len(data))})
         self._write(data)
@@ -161,8 +135,8 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
         self.send_response(206 if asked else 200)
         self._end({**headers, "Content-Length": str(len(wanted))})
-        if self.command == "GET" and file in self.server_state.break_off:
-            self.server_state.break_off.discard(file)
+        if self.command == "GET" and file in self.scripted.break_off:
+            self.scripted.break_off.discard(file)
             wanted = wanted[: len(wanted) // 2]
             self.close_connection = True
         return self._write(wanted)

@@ -4,11 +4,10 @@ import base64
 import hashlib
 import io
 import json
-import threading
 import zipfile
 from collections.abc import Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Self
+
+from tests.support.http_server import ScriptedHandler, ScriptedServer
 
 JSON = "application/vnd.pypi.simple.v1+json"
 
@@ -34,7 +33,7 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-class IndexServer:
+class IndexServer(ScriptedServer):
     """Serves `wheels` by file name as a simple index at `url`; a context manager."""
 
     def __init__(self) -> None:
@@ -55,36 +54,18 @@ class IndexServer:
         """What a client has to send as `user:password`; empty: nothing."""
         self.downloads: list[str | None] = []
         """The Range of each download."""
-        index = self
-
-        class Handler(_Handler):
-            server_state = index
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="index")
+        super().__init__(_Handler)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}/simple"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(timeout=5)
+        return f"{self.address}/simple"
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server_state: IndexServer
-    protocol_version = "HTTP/1.1"
-    timeout = 10
+class _Handler(ScriptedHandler):
+    scripted: IndexServer
 
     def do_GET(self) -> None:
-        index = self.server_state
+        index = self.scripted
         wanted = base64.b64encode(index.password.encode()).decode()
         if index.password and self.headers.get("Authorization") != f"Basic {wanted}":
             return self._answer(401, b"", {"WWW-Authenticate": 'Basic realm="index"'})
@@ -96,11 +77,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(404, b"", {})
         return self._page(name, files)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class's name
-        pass
-
     def _page(self, package: str, files: list[str]) -> None:
-        index = self.server_state
+        index = self.scripted
         if index.page is not None:
             return self._answer(200, index.page, {"Content-Type": "text/html" if index.html else JSON})
         hashes = {file: sha256(index.wheels[file]) if index.hashes else "" for file in files}
@@ -115,7 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._answer(200, json.dumps(page).encode(), {"Content-Type": JSON})
 
     def _file(self, data: bytes) -> None:
-        index = self.server_state
+        index = self.scripted
         index.downloads.append(asked := self.headers.get("Range"))
         if index.statuses:
             return self._answer(index.statuses.pop(0), b"", {})
@@ -126,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._answer(200, data, {})
 
     def _answer(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
-        index = self.server_state
+        index = self.scripted
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)

@@ -81,6 +81,8 @@ class OpenAIServer:
         """The answer to the request for a word, which is not kept: JSON, an `Answer`, or None for 404."""
         self.warm_ups: list[Any] = []
         self.replies: deque[Answer] = deque([said("Hello", " there.")])
+        self.refuse: Callable[[dict[str, Any]], Answer | None] = lambda body: None
+        """Answers a request for a reply instead of `replies`, if it wants to."""
         self.speeches: deque[Answer] = deque([Answer((bytes(4800),), finish=None)])
         self.transcripts: deque[Answer] = deque([heard("hello", " there")])
         self.transcribe: Callable[[dict[str, Any]], Answer] | None = None
@@ -109,7 +111,7 @@ class OpenAIServer:
                 case "/v1/audio/voices":
                     return self._plain(self.voices)
                 case "/v1/chat/completions":
-                    return self._stream(_next(self.replies), "text/event-stream")
+                    return self._stream(self.refuse(body) or _next(self.replies), "text/event-stream")
                 case "/v1/audio/speech":
                     return self._stream(_next(self.speeches), "audio/pcm")
                 case "/v1/audio/transcriptions":

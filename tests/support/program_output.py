@@ -1,10 +1,17 @@
-"""What a running program prints, for tests that wait for a line of it."""
+"""Programs that tests run: what they print, and whether they end."""
 
+import os
 import re
+import select
 import subprocess
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tests.support.waiting import HANG_S
+
+PARLEY = (sys.executable, "-P", "-m", "deploy.cli")
 
 
 class Output:
@@ -44,3 +51,28 @@ class Output:
 
     def close(self) -> None:
         self._reader.join()
+
+
+@contextmanager
+def parley_up(environ: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], Output]]:
+    """Run `parley up`; kill it at the end."""
+    command = [*PARLEY, "up"]
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        output = Output(process)
+        try:
+            yield process, output
+        finally:
+            process.kill()
+            output.close()
+
+
+def ended(pid: int) -> bool:
+    """Whether the process ends within ten seconds. It may remain a zombie: an init process can take seconds to reap it."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([handle], [], [], 10)[0])
+    finally:
+        os.close(handle)

@@ -14,7 +14,7 @@ from shared.bus.channel import Channel, Guard, Target
 from shared.bus.reader import EntryCallback, Subscription
 from shared.bus.records import SessionState
 from shared.protocol.entry_id import order
-from shared.protocol.frames import Frame, ResumePoint, SessionStarted, SettingsChanged, codec
+from shared.protocol.frames import Frame, ResumePoint, SessionStarted, SettingsChanged, Summary, codec
 from shared.protocol.session import Message, SessionSettings
 from shared.protocol.streams import JOBS, Keys, StreamKind
 from shared.protocol.turn_record import TurnRecord
@@ -39,6 +39,7 @@ class SimulatedBus:
         self.on_stop: list[StopCallback] = []
         self.turns: list[TurnRecord] = []
         self.checkpoints: dict[bytes, bytes] = {}
+        self.summaries: dict[str, Summary] = {}
         self._stage_of = {self.keys.jobs(stage): stage for stage in JOBS}
         self._streams: dict[bytes, list[Entry]] = {}
         self._subscriptions: dict[bytes, list[SimulatedSubscription]] = {}
@@ -76,9 +77,9 @@ class SimulatedBus:
 
     def limit_life(self, target: Target) -> None: ...
 
-    def add(self, place: StreamKind, session: str, fence: int, frame: Frame) -> None:
+    def add(self, kind: StreamKind, session: str, fence: int, frame: Frame) -> None:
         """Append one entry, without checking the routes."""
-        self._add(self.keys.stream(place, session), fence, frame)
+        self._add(self.keys.stream(kind, session), fence, frame)
 
     def _add(self, key: bytes, fence: int, frame: Frame) -> None:
         self._number += 1
@@ -90,8 +91,8 @@ class SimulatedBus:
         for subscription in self._subscriptions.get(key, ()):
             subscription.schedule()
 
-    def follow(self, place: StreamKind, session: str, after: str, deliver: EntryCallback) -> "SimulatedSubscription":
-        key = self.keys.stream(place, session)
+    def follow(self, kind: StreamKind, session: str, after: str, deliver: EntryCallback) -> "SimulatedSubscription":
+        key = self.keys.stream(kind, session)
         entries = self._streams.setdefault(key, [])
         start = next((at for at, entry in enumerate(entries) if order(entry[0]) > order(after)), len(entries))
         subscription = SimulatedSubscription(self, key, entries, start, deliver)
@@ -103,9 +104,9 @@ class SimulatedBus:
         followers = self._subscriptions.get(subscription.key, [])
         self._subscriptions[subscription.key] = [one for one in followers if one is not subscription]
 
-    async def log(self, place: StreamKind, session: str) -> list[tuple[int, list[Frame]]]:
+    async def log(self, kind: StreamKind, session: str) -> list[tuple[int, list[Frame]]]:
         await asyncio.sleep(self.delay_s())
-        return [(fence, frames) for _, fence, frames in self._streams.get(self.keys.stream(place, session), ())]
+        return [(fence, frames) for _, fence, frames in self._streams.get(self.keys.stream(kind, session), ())]
 
     def dead_letter(self, stage: str, source: bytes, entry_id: str, body: bytes, error: str) -> None:
         raise AssertionError(f"{stage} gave up: {error}")
@@ -133,6 +134,13 @@ class SimulatedBus:
         await asyncio.sleep(self.delay_s())
         saved = None if packed is None else codec.decode_entry(packed)[0]
         return saved.settings if isinstance(saved, SettingsChanged) else SessionSettings(), messages
+
+    async def summary(self, session: str) -> Summary | None:
+        await asyncio.sleep(self.delay_s())
+        return self.summaries.get(session)
+
+    def save_summary(self, session: str, summary: Summary) -> None:
+        self.summaries[session] = summary
 
     async def checkpoint(self, session: str) -> bytes | None:
         await asyncio.sleep(self.delay_s())

@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
 import httpx
 from pydantic import SecretStr
@@ -13,6 +15,8 @@ from pydantic import SecretStr
 from deploy.local.address import base_url, open_listener
 from deploy.local.broker import BrokerError, broker_argv, find_program, private_folder, socket_url
 from deploy.local.hang import HangWatch
+from deploy.local.process import Launch, run_program
+from deploy.local.standby import Standby
 from deploy.local.supervised import Policy, ServiceSpec
 from deploy.local.supervisor import StartFailed, Supervisor
 from deploy.local.up import BEYOND_DRAIN_S, BROKER_TIER, HEALTH_TIMEOUT_S, Broker, HealthProbe, service_specs
@@ -23,6 +27,8 @@ __all__ = ["CLASSIC", "SCRIPTED", "BrokerError", "StartFailed", "System", "runni
 
 LOOK_S = 0.05
 LAST_LINES = 200
+launch: Launch = run_program
+"""How the processes of a system are started. The tests set a `ForkServer`'s."""
 
 CLASSIC = {"PARLEY_PROFILE": "classic"}
 """Engines that need no model."""
@@ -62,6 +68,9 @@ class System:
     broker_url: str
     journal: Journal
     supervisor: Supervisor = field(repr=False)
+    standby: Standby = field(repr=False)
+    watch: HangWatch | None = field(default=None, repr=False)
+    """Kills what hangs, if `hung_s` was given."""
 
     @property
     def stream_url(self) -> str:
@@ -92,11 +101,13 @@ async def running_system(
     change: Callable[[ServiceSpec], ServiceSpec] = lambda spec: spec,
     workers: int = 1,
     hung_s: float | None = None,
+    standby: bool = False,
 ) -> AsyncIterator[System]:
     """Start a system on a free port, `env` on top of the environment; stop it in order at the end.
 
     `change` may run a service in another way. `workers`: of each stage; the second of tts is called `tts-2`. `hung_s`:
-    processes that do not answer for this long are killed; None: nobody looks.
+    processes that do not answer for this long are killed; None: nobody looks. `standby`: keep a process in readiness, as
+    `parley up` does.
 
     Raises:
         StartFailed: a process died before everything was ready, or the start hangs; the message holds what the
@@ -131,15 +142,23 @@ async def running_system(
                 ready = await health()
                 return ready | {one.name for one in specs if one.name.partition("-")[0] in ready}
 
-            supervisor = Supervisor(specs, probe=probe, reporter=journal, policy=policy)
+            spare = Standby(specs[-1].env)
+            supervisor = Supervisor(
+                specs, probe=probe, reporter=journal, policy=policy, launch=spare.launch if standby else launch
+            )
             own = settings.model_copy(update={"redis_url": SecretStr(broker.url)})
             watch = None if hung_s is None else HangWatch(supervisor, own, url, folder, journal, hung_s)
-            async with _supervised(supervisor, journal, watch):
-                yield System(url, str(program.server), broker.url, journal, supervisor)
+            beside: list[Callable[[], Coroutine[Any, Any, None]]] = [] if watch is None else [watch.run]
+            if standby:
+                beside.append(partial(spare.run, supervisor.up))
+            async with _supervised(supervisor, journal, beside):
+                yield System(url, str(program.server), broker.url, journal, supervisor, spare, watch)
 
 
 @contextlib.asynccontextmanager
-async def _supervised(supervisor: Supervisor, journal: Journal, watch: HangWatch | None) -> AsyncIterator[None]:
+async def _supervised(
+    supervisor: Supervisor, journal: Journal, beside: Sequence[Callable[[], Coroutine[Any, Any, None]]]
+) -> AsyncIterator[None]:
     async def run() -> None:
         try:
             await supervisor.run()
@@ -154,10 +173,10 @@ async def _supervised(supervisor: Supervisor, journal: Journal, watch: HangWatch
                 if not supervisor.up.is_set():
                     states = ", ".join(f"{one.spec.name} {one.state}" for one in supervisor.services)
                     raise StartFailed("\n".join((*journal.lines, f"the system did not start: {states}")))
-                watching = group.create_task(watch.run()) if watch is not None else None
+                watching = [group.create_task(run()) for run in beside]
                 yield
-                if watching is not None:
-                    watching.cancel()
+                for one in watching:
+                    one.cancel()
             finally:  # before the group ends: it would cancel the supervisor, which would then kill its processes
                 supervisor.stop()
                 await asyncio.wait((running,))

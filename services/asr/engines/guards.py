@@ -16,6 +16,10 @@ VOICED_MS = 100
 NO_SPEECH, UNSURE = 0.6, -1.0
 """Whisper's own thresholds (OpenAI, `transcribe.py`): probability of no speech, mean log-probability of the tokens."""
 
+MURMUR_S, MURMUR = 0.8, -0.75
+"""A voice that is not longer than this, and a text that is less sure (mean log-probability), are a murmur. Whisper tiny.en writes
+"mm-hmm" as "Remember." with -1.6 and "hmm" as "Home." with -0.85, and is surer of nine in ten short words."""
+
 LOOPS = 4
 """Repetitions that make a loop. Nobody says "thank you thank you thank you thank you"."""
 
@@ -105,6 +109,11 @@ def has_voice(pcm: bytes) -> bool:
 def is_no_speech(no_speech: float | None, confidence: float | None) -> bool:
     """Whether the model itself reports that there was no speech and that it is unsure of the text."""
     return no_speech is not None and confidence is not None and no_speech > NO_SPEECH and confidence < UNSURE
+
+
+def is_murmur(seconds: float, confidence: float | None) -> bool:
+    """Whether a voice of this length sounds like somebody who listens, as its text is a guess."""
+    return seconds <= MURMUR_S and confidence is not None and confidence < MURMUR
 
 
 def without_loops(text: str) -> str:

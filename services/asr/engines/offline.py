@@ -15,7 +15,7 @@ import numpy as np
 import structlog
 
 from services.asr.engine import Transcript
-from services.asr.engines.guards import VoiceEnd, VoiceGate, has_voice
+from services.asr.engines.guards import VoiceEnd, VoiceGate, has_voice, is_murmur
 from services.asr.engines.local_agreement import LocalAgreement
 from services.asr.engines.model import BYTES_PER_S, Clip, Recognition
 from shared.engines.registry import EngineLost
@@ -32,6 +32,9 @@ less often."""
 
 LULL_MS, TAIL_MS = 60, 40
 """Silence after which a partial decoding is requested at once, and what one needs after the voice to have all of it."""
+
+PREROLL_MS = 300
+"""Audio before the voice, as the vad stage sends it by default (`preroll_ms`)."""
 
 WINDOW_S, KEPT_S = 28.0, 8.0
 """Whisper takes 30 s at once. A full window is settled up to a quiet place in its last 2 * KEPT_S seconds."""
@@ -110,8 +113,15 @@ class OfflineUtterance:
             if len(words) != len(text.split()):
                 words = ()
             language = next((part.language for part in reversed(parts) if part.language), self._language)
-            self._final = Transcript(text, language, words)
+            self._final = Transcript(text, language, words, latest.confidence, self._is_murmur(latest))
         return self._final
+
+    def _is_murmur(self, latest: Recognition) -> bool:
+        """Whether the whole utterance is a murmur. Its audio begins with up to `PREROLL_MS` without voice."""
+        if self._settled:
+            return False
+        seconds = self._voice_end.position / BYTES_PER_S - PREROLL_MS / 1000
+        return is_murmur(seconds, latest.confidence)
 
     def close(self) -> None:
         self._cancel_partial()

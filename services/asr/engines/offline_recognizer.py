@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 from services.asr.engine import Utterance
 from services.asr.engines.guards import without_hallucinations
@@ -72,6 +73,11 @@ class OfflineRecognizer:
             without_hallucinations(recognition, clip.seconds)
             for recognition, clip in zip(recognitions, clips, strict=True)
         ]
+
+    def recognize(self, clip: Clip) -> Recognition:
+        """Transcribe one clip in the caller's thread, past the queue. For measurements; its language as in `open`."""
+        (recognition,) = self._transcribe([replace(clip, language=self._model_language(clip.language))])
+        return recognition
 
     async def open(self, language: str, hints: str = "") -> Utterance:
         """See `engine.Recognizer`. An empty language, or `auto`, is detected by models that can.

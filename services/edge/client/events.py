@@ -152,6 +152,8 @@ class Timing:
     spoken: bool = True
     """The person spoke the turn. Others (typed, requested, a greeting) do not count for the response time."""
     segments: tuple[Segment, ...] = ()
+    reasons: tuple[str, ...] = ()
+    """Why the turn was over after this much silence; empty: it is not known, or the silence is a constant."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from services.edge.conversation.reply import Reply
 from services.edge.conversation.state import State
 from services.edge.conversation.turn_machine import TurnState, UserTurn
 
+MURMUR_S = 0.9
+"""Speech that lasts longer is no murmur. Counted from the beginning of the turn, which is known after `start_ms` of speech."""
 ANSWER_S = 1.0
 """What is said within this time before the end of a reply answers it, even if it is only a "yes"."""
 
@@ -60,9 +62,15 @@ def _is_nearly_over(reply: Reply, now_s: float) -> bool:
     return playout.received_samples - playout.heard(now_s) < ANSWER_S * playout.rate_hz
 
 
-def words_came(state: State, turn: UserTurn, text: str, at: Stamp) -> bool:
+def partial_came(state: State, turn: UserTurn, text: str, at: Stamp) -> None:
+    """Words that were recognised while the person speaks. A recogniser finds words in a murmur, too: until speech has lasted
+    longer than murmurs do, only words that claim the floor count."""
+    words_came(state, turn, text, at, murmur=at.now_s - turn.began_s < MURMUR_S)
+
+
+def words_came(state: State, turn: UserTurn, text: str, at: Stamp, *, murmur: bool) -> bool:
     """Words that take the floor interrupt the reply that they were spoken into. Returns whether these do."""
-    if not _take_floor(state, turn, text):
+    if not _take_floor(state, turn, text, murmur=murmur):
         return False
     if turn.over_reply and state.paused_by_turn:
         turn.over_reply = False
@@ -76,12 +84,12 @@ def dismissal(state: State, turn: UserTurn) -> str:
     words."""
     if turn.echo:
         return "echo"
-    if turn.transcript is None or _take_floor(state, turn, turn.text):
+    if turn.transcript is None or _take_floor(state, turn, turn.text, murmur=turn.transcript.murmur):
         return ""
     return "backchannel" if turn.text else "noise"
 
 
-def _take_floor(state: State, turn: UserTurn, text: str) -> bool:
+def _take_floor(state: State, turn: UserTurn, text: str, *, murmur: bool) -> bool:
     if turn.answers_reply:
         return bool(text)
-    return takes_the_floor(text, state.settings.language, state.settings.min_words)
+    return takes_the_floor(text, state.settings.language, state.settings.min_words, murmur=murmur)

@@ -62,7 +62,8 @@ def _became_audible(state: State, reply: Reply, at: Stamp) -> None:
         if spoken:
             state.effects.append(fx.FirstAudio(marks, turn.report.trace))
         shown = {name: ms for name, ms in marks.items() if name not in INNER}
-        state.emit(ev.Timing(reply.turn, shown, spoken, tuple(segments(marks, spoken=spoken))))
+        reasons = turn.committed.reasons if turn.committed is not None else ()
+        state.emit(ev.Timing(reply.turn, shown, spoken, tuple(segments(marks, spoken=spoken)), reasons))
 
 
 def _end(state: State, reply: Reply) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
+class SentenceSpan:
     """The position of a sentence in the reply, as far as it is known."""
 
     begin: int
@@ -15,7 +15,7 @@ class Spoken:
     """Text, start and end of each word whose time is known."""
 
 
-def heard_text(texts: Sequence[str], places: Sequence[Spoken], heard: int, received: int) -> str:
+def heard_text(texts: Sequence[str], places: Sequence[SentenceSpan], heard: int, received: int) -> str:
     """Return whole sentences up to `heard`, and the words of the one that was playing; `received` samples have arrived."""
     parts: list[str] = []
     for text, place in zip(texts, places, strict=False):
@@ -27,7 +27,7 @@ def heard_text(texts: Sequence[str], places: Sequence[Spoken], heard: int, recei
     return " ".join(part for part in parts if part)
 
 
-def _heard_of(text: str, place: Spoken, heard: int, received: int) -> str:
+def _heard_of(text: str, place: SentenceSpan, heard: int, received: int) -> str:
     """A word was heard if its middle was; where no times are known, as much of the text as of the audio."""
     if not place.words:
         end = max(received, place.begin + 1) if place.end is None else place.end

@@ -69,7 +69,7 @@ class Restore:
 
 @dataclass(frozen=True, slots=True)
 class GoOn:
-    """The log is caught up, and the client is there."""
+    """The log has been read to its end, and the client has connected."""
 
     whole: bool
     """False: entries of the log were lost. What they began is given up."""

@@ -17,6 +17,7 @@ def speech_started(state: State, fact: fr.SpeechStarted, at: Stamp) -> None:
     turn = UserTurn(
         fact.turn,
         onset=fact.onset,
+        began_s=at.now_s,
         omni=fact.route == OMNI,
         over_reply=detected and state.has_reply,
         interrupts=fact.interrupts,
@@ -94,7 +95,7 @@ def transcript_partial(state: State, fact: fr.TranscriptPartial, at: Stamp) -> N
     if turn is None or fact.revision != turn.revision or (turn.is_accepted and not turn.awaits_words):
         return
     state.emit(ev.Transcribed(fact.turn, fact.text, final=False))
-    barge_in.words_came(state, turn, fact.text, at)
+    barge_in.partial_came(state, turn, fact.text, at)
 
 
 def transcript_final(state: State, fact: fr.TranscriptFinal, at: Stamp) -> None:
@@ -116,7 +117,7 @@ def transcript_final(state: State, fact: fr.TranscriptFinal, at: Stamp) -> None:
         case TurnState.SPEAKING | TurnState.PAUSED:
             if fact.text:
                 state.emit(ev.Transcribed(fact.turn, fact.text, final=False))
-            if not barge_in.words_came(state, turn, fact.text, at):
+            if not barge_in.words_came(state, turn, fact.text, at, murmur=fact.murmur):
                 replies.resume(state, fact.turn, at)
         case TurnState.AWAITING_TRANSCRIPT:
             turns.settle(state, turn, at)

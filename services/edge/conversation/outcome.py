@@ -17,7 +17,7 @@ def answer_without_reply(state: State, number: int, outcome: str, at: Stamp, rea
 
 def answer(state: State, reply: Reply, heard: int, at: Stamp) -> None:
     """The reply is over; the person heard `heard` samples of it. The outcome of a reply that a stage gave up is `failed`,
-    even if someone interrupted what there was of it."""
+    even if someone interrupted the part that was played."""
     outcome = "failed" if reply.failed else reply.status
     lengths = (reply.ms(heard), reply.ms(reply.playout.sent))
     _answer(state, reply.turn, outcome, reply.revision, *lengths, reply.reason, at)

@@ -7,7 +7,7 @@ of the reply at the client's rate.
 from collections import deque
 from dataclasses import dataclass, field
 
-from services.edge.conversation.heard import Spoken
+from services.edge.conversation.heard import SentenceSpan
 from shared.audio.pcm import Resampler
 from shared.protocol.frames import VoiceChunk
 from shared.protocol.session import Word
@@ -175,7 +175,7 @@ class Playout:
         return max(0.01, excess / self.rate_hz + 0.02)
 
     def restrict(self, samples: int) -> None:
-        """Release just these first samples, which the client has received already, as soon as they are there."""
+        """Release only these first samples, which the client has already received, as soon as they arrive."""
         self._restricted = samples
 
     def lift(self) -> None:
@@ -239,7 +239,7 @@ class Playout:
                 self._ready.appendleft(again[at : at + step])
         self._restarted = self._heard == self.sent
 
-    def sentences(self) -> list[Spoken]:
+    def sentences(self) -> list[SentenceSpan]:
         """The sentences of which something has arrived, in order."""
         found = []
         for _, one in sorted(self._sentences.items()):
@@ -250,7 +250,7 @@ class Playout:
                 (word.text, one.begin + round(word.start * scale), one.begin + round(word.end * scale))
                 for word in one.words
             )
-            found.append(Spoken(one.begin, one.end, words))
+            found.append(SentenceSpan(one.begin, one.end, words))
         return found
 
     # -- order ------------------------------------------------------------------------------------

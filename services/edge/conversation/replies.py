@@ -123,7 +123,7 @@ def accept(state: State, turn: UserTurn, at: Stamp) -> None:
 
 
 def begin_next(state: State, at: Stamp) -> None:
-    """Play the reply to the oldest turn that waits for one, if it is there and nothing else is to be heard."""
+    """Play the reply to the oldest turn that waits for one, if some of it has arrived and nothing else plays."""
     if state.reply is not None or state.paused_by_turn or (reply := state.queue.first()) is None:
         return
     if reply.speculated:

@@ -38,7 +38,7 @@ class TurnReport:
             self._at_ms.pop(name, None)
 
     def commit(self, fact: TurnCommitted, at_ms: int, *, detected: bool) -> None:
-        """The turn is over. The decision at `input_ms` came `decided - end` samples after the end of speech; where turns
+        """Take the end of the turn. The decision at `input_ms` came `decided_at - end` samples after the end of speech; where turns
         are not `detected`, the client has decided, and speech ended then."""
         self.spoken = fact.end > fact.start
         silence_ms = (fact.decided_at - fact.end) * 1000 // RATE_HZ if self.spoken and detected else 0

@@ -56,6 +56,8 @@ class UserTurn:
     """False: it was typed, or a reply was requested."""
     omni: bool = False
     """It is answered as it sounds; the transcript is for the record, and to tell words from noise."""
+    began_s: float = 0.0
+    """When its first sound was reported."""
     onset: int = 0
     """First sample of the speech that goes on now."""
     committed: TurnCommitted | None = None

@@ -21,6 +21,8 @@ FASTEST = 1.5
 """The highest sustained rate, in multiples of real time."""
 DROPPED_LIMIT_S = 300.0
 """Seconds of audio that may be dropped: at 50 times real time that is after 6 s."""
+HELD_LIMIT_S = 600.0
+"""Longest turn that the client ends itself (push to talk). Its further audio is refused until the client commits or clears it."""
 BACKLOG_LIMIT = 5_000
 """Unanswered broker commands above which audio is dropped instead of queued."""
 ARRIVALS_KEPT = 256
@@ -49,6 +51,7 @@ class AudioInput:
         self._arrivals: deque[tuple[int, float]] = deque(maxlen=ARRIVALS_KEPT)  # samples accepted, time in s
         self._resampler: Resampler | None = None  # made at the first audio: the client may set the rate before
         self._received = self._first = 0  # samples accepted, at 16 kHz, and of them before this connection
+        self._turn_first = 0  # samples accepted before the turn that the client ends itself
         self.dropped = 0
         """Samples at 16 kHz that were dropped because they arrived too fast."""
 
@@ -64,7 +67,11 @@ class AudioInput:
 
     def go_on_from(self, sample: int) -> None:
         """The first audio on this connection begins with this sample of the session."""
-        self._received = self._first = sample
+        self._received = self._first = self._turn_first = sample
+
+    def begin_turn(self) -> None:
+        """The client has ended or cleared the turn that it holds, or begins to hold one."""
+        self._turn_first = self._received
 
     def age_s(self, sample: int) -> float:
         """Seconds since the microphone recorded this sample, estimated from the arrival of its message.
@@ -79,8 +86,8 @@ class AudioInput:
             end, arrived_s = accepted, at_s
         return now_s - arrived_s + (end - sample) / RATE_HZ
 
-    def take(self, pcm: bytes) -> None:
-        """Take the next samples, s16le at the client's rate."""
+    def take(self, pcm: bytes, *, held: bool = False) -> None:
+        """Take the next samples, s16le at the client's rate. `held`: they belong to a turn that the client ends itself."""
         if self._resampler is None:
             self._resampler = Resampler(self._codec.rate_hz, RATE_HZ)
         now_s, offset = self._loop.time(), self._received
@@ -90,6 +97,12 @@ class AudioInput:
             self._drop("audio_too_fast", "audio arrives much faster than real time: the excess is dropped")
             if self.dropped > DROPPED_LIMIT_S * RATE_HZ:
                 self._close(1008, "audio arrives much faster than real time")
+            return
+        if held and offset - self._turn_first + expected > RATE_HZ * HELD_LIMIT_S:
+            self._drop(
+                "turn_too_long",
+                f"a turn that the client ends has at most {HELD_LIMIT_S:g} s: what follows is dropped until a commit or a clear",
+            )
             return
         pcm = self._resampler.process(pcm)
         self._received += len(pcm) // 2

@@ -34,7 +34,7 @@ class Connections:
 
     def __init__(self, settings: Settings) -> None:
         self.sessions: set[Session] = set()
-        """Those that have started."""
+        """The sessions that have started."""
         self._max_silent, self._max_sessions = settings.max_silent, settings.caller_sessions
         self._max_connects = settings.caller_connects
         self._silent: dict[Session, CloseCallback] = {}
@@ -71,20 +71,20 @@ class Connections:
             del self._endings[ending]
 
     def let_wait(self, session: Session, close: CloseCallback) -> None:
-        """This connection has no session yet. If there are too many, the one that has been silent for longest is closed."""
+        """Let a connection wait for its session to start. If too many wait, close the one that has waited longest."""
         if len(self._silent) >= self._max_silent:
             oldest = next(iter(self._silent))
             self._silent.pop(oldest)(1013, "nothing was said, and others are waiting")
         self._silent[session] = close
 
     def start(self, session: Session) -> None:
-        """The session of this connection has started."""
+        """Count the session of this connection: it has started."""
         self._silent.pop(session, None)
         self.sessions.add(session)
         self._empty.clear()
 
     def leave(self, session: Session) -> bool:
-        """The connection is closed. Returns whether its session had started."""
+        """Forget a closed connection. Returns whether its session had started."""
         self._silent.pop(session, None)
         if session not in self.sessions:
             return False
@@ -94,6 +94,7 @@ class Connections:
         return True
 
     def end_all(self, code: int, reason: str) -> None:
+        """Close all connections."""
         for ending in tuple(self._endings):
             end(ending, code, reason)
 

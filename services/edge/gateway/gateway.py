@@ -1,6 +1,7 @@
 """The gateway: accepts or refuses clients, runs their sessions, and ends them when the edge stops or loses its broker."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -35,6 +36,8 @@ log = structlog.get_logger()
 
 REVOKED_EVERY_S = 1.0
 """Interval at which the edge looks for sessions whose key was revoked."""
+BROKER_S = 1.0
+"""Time that a new connection waits for the broker. Clients of a dead edge come back before its successor has reached it."""
 SUBPROTOCOL = "realtime"
 """The one that is accepted; a browser offers it beside the one that holds its key."""
 
@@ -49,6 +52,7 @@ class Gateway:
         self.apology_voice = ApologyVoice()
         self.voices = VoiceStore(settings.data_dir.expanduser() / "voices")
         self.bus: Bus | None = None
+        self._has_bus = asyncio.Event()
         self.connections = Connections(settings)
         self._lost = LostSessions(settings.resume_s)
 
@@ -63,6 +67,7 @@ class Gateway:
         self._lost.use(bus)
         try:
             await self.admission.refresh(bus)
+            self._has_bus.set()
             async with asyncio.TaskGroup() as tasks:
                 watch = tasks.create_task(self.admission.watch(bus))
                 sharing = tasks.create_task(self.voices.share(bus))
@@ -78,6 +83,7 @@ class Gateway:
                 apologising.cancel()
         finally:
             self.bus = None
+            self._has_bus.clear()
             self._lost.lose_bus()
             self.connections.end_all(1012, "the server lost its broker")
 
@@ -151,6 +157,10 @@ class Gateway:
             Denied: the caller has too many sessions.
         """
         self.connections.check(caller)
+        if not self.shutdown.stopping.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(BROKER_S):
+                    await self._has_bus.wait()
         # Where the first message may go on with a session, that message decides whether the load counts.
         if (
             refusal := self.refusal(settings, load=codec.resumable is None or codec.starts_with is not None)

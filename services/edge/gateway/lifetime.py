@@ -53,7 +53,8 @@ async def until_closed(
                 break
             if resuming in awaited and resuming.done():
                 awaited.remove(resuming)
-                await _resume(session, resuming.result(), bus)
+                if not await _resume(session, resuming.result(), bus) and not ending.done():
+                    ending.set_result((1012, "the broker does not answer: resume again"))
                 continue  # it may have been refused a place, and closed
             session.keep_alive()
             late = loop.time() - connected_s >= FIRST_MESSAGE_S
@@ -77,19 +78,22 @@ async def until_closed(
     return "failed" if code in FAULTS else "closed"
 
 
-async def _resume(session: Session, wish: act.Resume, bus: Bus) -> None:
-    """Go on with the session of another connection, if it is still there."""
-    saved = None
-    with suppress(TimeoutError, BrokerGone):
+async def _resume(session: Session, wish: act.Resume, bus: Bus) -> bool:
+    """Go on with the session of another connection, or begin a new one if it is gone. Returns False if the broker does not say."""
+    try:
         async with asyncio.timeout(RESUME_S):
             saved = await take_session(bus, wish, session.line, session.protocol, session.rate_hz)
+    except (TimeoutError, BrokerGone):
+        log.warning("session not resumed: the broker does not answer")
+        return False
     if saved is None:
         log.info("session not resumed: it is gone")
         session.begin_anew(wish)
-        return
+        return True
     bind_contextvars(session=saved.id)
     log.info("session resumed", protocol=session.protocol, entries=len(saved.entries), whole=saved.whole)
     session.resume(saved, wish)
+    return True
 
 
 async def _disconnected(websocket: WebSocket) -> int:

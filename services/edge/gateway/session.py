@@ -170,7 +170,7 @@ class Session:
             for action in self._codec.decode(message):
                 if type(action) is act.Audio:
                     if self.started:
-                        self._audio_input.take(action.pcm)
+                        self._audio_input.take(action.pcm, held=not self.settings.detect_turns)
                 else:
                     self._act(action)
         except Exception:  # the rim: an error of ours with one client's message ends only that client's session
@@ -372,6 +372,8 @@ class Session:
             case act.Commit() | act.RequestReply() | act.SetHistory() if not self.started:
                 pass  # nothing was said that could be a turn, or be replied to; or the start was refused
             case _:
+                if isinstance(action, act.Commit | act.Clear):
+                    self._audio_input.begin_turn()
                 self.conversation.do(action)
 
     def _configure(self, settings: SessionSettings) -> None:
@@ -380,6 +382,8 @@ class Session:
             return
         if missing:
             settings = replace(settings, route=self.settings.route)
+        if settings.detect_turns != self.settings.detect_turns:
+            self._audio_input.begin_turn()
         self.settings = settings
         self.conversation.do(act.Configure(settings))
         self._prepare_apology()

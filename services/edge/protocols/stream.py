@@ -14,6 +14,7 @@ from services.edge.client import actions as act
 from services.edge.client import events as ev
 from services.edge.protocols.fields import STRING_TYPE, BadField, array, checked, text, whole
 from services.edge.protocols.session_settings import Config, Settable, shown_settings, with_settings
+from shared.audio.pcm import WholeSamples
 from shared.protocol.session import MAX_INSTRUCTIONS, MAX_TEXT, ReplyOptions, SessionSettings
 
 RATES_HZ = (8000, 16000, 24000, 48000)
@@ -130,6 +131,7 @@ class StreamCodec:
         self._started = False
         self._listening = False
         self._speaking = False
+        self._samples = WholeSamples()
 
     @property
     def resumable(self) -> "StreamCodec":
@@ -140,13 +142,11 @@ class StreamCodec:
     def decode(self, message: str | bytes) -> Sequence[act.Action]:
         """The client's actions; a wrong message is answered with an `error` message."""
         if not isinstance(message, str):
-            if self._listening and message and not len(message) & 1:
-                return (act.Audio(message),)
             if not self._started:
                 return _error("not_started", "audio before start_streaming")
-            if len(message) & 1:
-                return _error("bad_audio", f"{len(message)} bytes are not whole 16-bit samples")
-            return ()  # empty, or sent before the client stopped: not an error
+            if self._listening and (pcm := self._samples.take(message)):
+                return (act.Audio(pcm),)
+            return ()  # empty or half a sample, or sent before the client stopped: not an error
         try:
             body = orjson.loads(message)
         except orjson.JSONDecodeError as error:
@@ -182,9 +182,12 @@ class StreamCodec:
             case BareMessage(type="ping"):
                 return (act.Send((_message("pong"),)),)
             case BareMessage(type="stop_streaming"):
+                self._samples.drop_half()
                 listening, self._listening = self._listening, False
                 return (act.Stop(),) if listening else ()
             case BareMessage(type=kind):
+                if kind in ("commit", "clear"):
+                    self._samples.drop_half()
                 return (_ACTIONS[kind],)
 
     def _changed(self, config: Settable) -> SessionSettings:
@@ -248,9 +251,9 @@ class StreamCodec:
                 return (_message("history", messages=said),)
             case ev.IdlePassed(since_ms, until_ms):
                 return (_message("idle", since_ms=since_ms, until_ms=until_ms),)
-            case ev.Timing(turn, marks, spoken, segments):
+            case ev.Timing(turn, marks, spoken, segments, reasons):
                 parts = [{"name": one.name, "begin_ms": one.begin_ms, "end_ms": one.end_ms} for one in segments]
-                return (_message("timing", turn=turn, spoken=spoken, marks=marks, segments=parts),)
+                return (_message("timing", turn=turn, spoken=spoken, marks=marks, segments=parts, reasons=reasons),)
             case ev.Stats(values):
                 return (_message("stats", **{name: value for name, value in values.items() if name != "type"}),)
             case ev.Ready(session_id, settings, token, resume_s, resumed):

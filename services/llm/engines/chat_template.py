@@ -9,7 +9,8 @@ from zlib import crc32
 
 import structlog
 
-from services.llm.engines.context import truncated
+from services.llm.context.window import fit
+from services.llm.engine import Shortening
 from shared.engines.registry import UnknownEngine
 from shared.protocol.session import Message, Tool, ToolCall
 
@@ -53,6 +54,16 @@ class Rendered:
     tools: list[dict[str, Any]]
     text: str
     """What the template makes of the two: the prompt, up to the beginning of the reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A conversation that fits into the model's window."""
+
+    rendered: Rendered
+    ids: list[int]
+    """The tokens of its text."""
+    left_out: Shortening
 
 
 class ChatTemplate:
@@ -120,41 +131,23 @@ class ChatTemplate:
         except self._refusals as error:
             raise ValueError(f"the model's chat template rejects the conversation: {error}") from error
 
-    def encode(
-        self, messages: Sequence[Message], tools: Sequence[Tool], prefix: str, limit: int
-    ) -> tuple[list[int], list[int]]:
-        """Return the token ids of the prompt, and those of `prefix`, which follow it.
-
-        The oldest turns are dropped if the two do not fit into `limit` tokens.
+    def fit(self, messages: Sequence[Message], tools: Sequence[Tool], limit: int) -> Prompt:
+        """Return the prompt for a conversation, without its oldest turns if it does not fit into `limit` tokens.
 
         Raises:
-            ValueError: not even the last turn fits, or the template rejects the conversation.
+            PromptTooLong: not even the last turn fits.
+            ValueError: the template rejects the conversation.
         """
+        rendered, ids = Rendered([], [], ""), []
 
-        added = self._ids(self.escaped(prefix)) if prefix else []
-        _, prompt = self.fit(messages, tools, limit - len(added))
-        return prompt, added
-
-    def fit(self, messages: Sequence[Message], tools: Sequence[Tool], limit: int) -> tuple[Rendered, list[int]]:
-        """Return the conversation as the template accepts it, and the token ids of its text.
-
-        The oldest turns are dropped if it does not fit into `limit` tokens.
-
-        Raises:
-            ValueError: not even the last turn fits, or the template rejects the conversation.
-        """
-
-        def render(part: Sequence[Message]) -> tuple[Rendered, list[int]]:
+        def count(part: Sequence[Message]) -> int:
+            nonlocal rendered, ids
             rendered = self._accepted(part, tools)
-            return rendered, self._ids(rendered.text)
+            ids = self.ids(rendered.text)
+            return len(ids)
 
-        messages = messages or [Message("user", BEGINNING, 0)]
-        rendered, prompt = render(messages)
-        if len(prompt) > limit:
-            kept, dropped = truncated(messages, limit, lambda part: len(render(part)[1]))
-            rendered, prompt = render(kept)
-            log.info("conversation truncated", turns=dropped, tokens=len(prompt))
-        return rendered, prompt
+        fitted = fit(messages or [Message("user", BEGINNING, 0)], limit, count)
+        return Prompt(rendered, ids, fitted.left_out)
 
     def end_ids(self) -> list[int]:
         """Return the token with which the template ends an assistant message; empty if that is not a special token."""
@@ -163,11 +156,12 @@ class ChatTemplate:
             text: str = self._tokenizer.apply_chat_template(sample, tokenize=False, enable_thinking=False)
         except self._refusals:
             return []
-        ids = self._ids(text.rpartition("Bye now.")[2])
+        ids = self.ids(text.rpartition("Bye now.")[2])
         special = {number for number, token in self._tokenizer.added_tokens_decoder.items() if token.special}
         return ids[:1] if ids and ids[0] in special else []
 
-    def _ids(self, text: str) -> list[int]:
+    def ids(self, text: str) -> list[int]:
+        """Return the ids of a text's tokens. Control tokens in it count as such."""
         found: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return found
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from services.llm.engine import Usage
+from services.llm.engine import Shortening, Usage
 from services.llm.engines.chat_template import ChatTemplate
 from services.llm.engines.gguf import BadGguf, read_gguf
 from services.llm.engines.llama_params import build_params, find_gguf, parallel_replies
@@ -49,6 +49,7 @@ class _Request:
     prompt_tokens: int
     reply_tokens: int
     """Most tokens of the rest of the reply."""
+    left_out: Shortening
 
 
 class LlamaCppModel:
@@ -129,7 +130,8 @@ class LlamaCppModel:
         """See `engine.ChatModel`.
 
         Raises:
-            ValueError: the turn is too long for the model, or its chat template rejects the conversation.
+            PromptTooLong: the last turn is too long for the model.
+            ValueError: its chat template rejects the conversation.
             ServerFailed: the server gave this reply up.
             EngineLost: the server cannot work again.
         """
@@ -141,7 +143,7 @@ class LlamaCppModel:
         assert self._server is not None, "load comes first"  # noqa: S101
         slot = await self._pool.take(request.prompt, request.prompt_tokens + request.reply_tokens)
         body = {**request.body, "id_slot": slot.number}
-        usage, calls = Usage(), ToolCallAssembler()
+        usage, calls = Usage(window=self._limit, left_out=request.left_out), ToolCallAssembler()
         self._running += 1
         metrics.batch_size.labels("llm").observe(self._running)
         try:
@@ -164,8 +166,9 @@ class LlamaCppModel:
 
     def _request(self, messages: Sequence[Message], prefix: str, tools: Sequence[Tool]) -> _Request:
         begun = self._template.escaped(prefix)
-        begun_tokens = len(self._tokenizer(begun, add_special_tokens=False)["input_ids"]) if begun else 0
-        rendered, ids = self._template.fit(messages, tools, self._limit)
+        begun_tokens = len(self._template.ids(begun)) if begun else 0
+        fitted = self._template.fit(messages, tools, self._limit)
+        rendered = fitted.rendered
         tokens = self._settings.reply_tokens - begun_tokens
         body: dict[str, Any] = {
             "messages": rendered.messages,
@@ -181,7 +184,7 @@ class LlamaCppModel:
         if begun:
             body["messages"] = [*rendered.messages, {"role": "assistant", "content": begun}]
             body |= {"continue_final_message": True, "add_generation_prompt": False}
-        return _Request(body, rendered.text + begun, len(ids) + begun_tokens, tokens)
+        return _Request(body, rendered.text + begun, len(fitted.ids) + begun_tokens, tokens, fitted.left_out)
 
     async def close(self) -> None:
         if self._server is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import psutil
 
-from services.llm.engines.context import DEFAULT_CONTEXT, MIN_PROMPT
+from services.llm.context.window import DEFAULT_CONTEXT, MIN_PROMPT
 from services.llm.engines.gguf import GgufModel
 from shared.engines.devices import cpu_threads
 from shared.engines.models import as_folder, find_folder, how_to_bring

@@ -101,7 +101,8 @@ class Omni:
 
             model = self._model
             with torch.inference_mode():
-                inputs = model.prompt(messages, audio, prefix)
+                usage.window = model.limit
+                inputs, usage.left_out = model.prompt(messages, audio, prefix)
                 usage.prompt = inputs["input_ids"].shape[-1]
                 if voice is None or not model.speaks:
                     model.write(inputs, tokens, emit, stop.is_set, usage)

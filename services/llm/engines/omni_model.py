@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from services.llm.engine import Usage
+from services.llm.context.window import DEFAULT_CONTEXT, fit
+from services.llm.engine import Shortening, Usage
 from services.llm.engines.chat_template import BEGINNING, MERGING, controls, merged, without_calls
-from services.llm.engines.context import truncated
 from services.llm.engines.omni_streamer import OnText, Stopped, TextStreamer, stopping_criteria
 from shared.audio.loudness import level
 from shared.distribution import not_installed
@@ -34,8 +34,6 @@ TALKER_HZ = 24_000
 MAX_CODES, MIN_CODES, CODES_PER_TOKEN = 4096, 50, 25
 """Limits for a voice that misses its end. A code is 40 ms of audio; a word takes several."""
 
-DEFAULT_CONTEXT = 8192
-"""Maximum tokens of prompt and reply if the settings have none."""
 AUDIO_TOKENS_PER_S = 25
 """Maximum for Qwen's models."""
 VOXTRAL_CHUNK_S, VOXTRAL_CHUNK_TOKENS = 30, 375
@@ -80,7 +78,7 @@ class AudioChatModel:
             raise UnknownEngine(f"{folder} cannot be loaded: {first_line(error)}") from error
         text = config.get_text_config()
         window = getattr(text, "max_position_embeddings", None) or DEFAULT_CONTEXT
-        self._limit = min(settings.context_tokens or DEFAULT_CONTEXT, window) - settings.reply_tokens
+        self.limit = min(settings.context_tokens or DEFAULT_CONTEXT, window) - settings.reply_tokens
         self._merging = self._find_merging(folder)
 
     def _load(self, folder: Path, architecture: str, library: Any) -> None:
@@ -126,30 +124,29 @@ class AudioChatModel:
 
     # -- prompt -----------------------------------------------------------------------------------
 
-    def prompt(self, messages: Sequence[Message], pcm: bytes, prefix: str) -> Any:
-        """Return the model's inputs: the conversation, the user's turn as audio, and the prefix of the reply.
+    def prompt(self, messages: Sequence[Message], pcm: bytes, prefix: str) -> tuple[Any, Shortening]:
+        """Return the model's inputs (the conversation, the user's turn as audio, the prefix of the reply), and what they leave out.
 
         `pcm` is s16le mono at 16 kHz; empty if the last message is text. The oldest turns are dropped if all does not
         fit.
 
         Raises:
-            ValueError: the instructions and the last turn do not fit into the context window.
+            PromptTooLong: the instructions and the last turn do not fit into the context window.
         """
         samples = np.frombuffer(pcm, "<i2").astype(np.float32) / 32_768
-        conversation = [*without_calls(messages)]
+        conversation = [*messages]
         if pcm:
             conversation.append(Message("user", SOUND, max((message.turn for message in messages), default=0) + 1))
         conversation = conversation or [Message("user", BEGINNING, 0)]
-        room = self._limit - self._audio_tokens(len(samples))
-        conversation, _ = truncated(conversation, room, self._count)
-        inputs = self._inputs(conversation, samples, self._merging)
+        fitted = fit(conversation, self.limit - self._audio_tokens(len(samples)), self._count)
+        inputs = self._inputs(without_calls(fitted.messages), samples, self._merging)
         if prefix:
             import torch
 
             begun = torch.tensor([self._ids(self._escaped(prefix))], device=self._device.name)
             inputs["input_ids"] = torch.cat([inputs["input_ids"], begun], dim=1)
             inputs["attention_mask"] = torch.cat([inputs["attention_mask"], torch.ones_like(begun)], dim=1)
-        return inputs
+        return inputs, fitted.left_out
 
     def _escaped(self, text: str) -> str:
         """Break up control tokens in untrusted text. The library fails at an audio token without audio."""
@@ -167,7 +164,8 @@ class AudioChatModel:
 
     def _count(self, messages: Sequence[Message]) -> int:
         """Estimate the tokens of a conversation; the template adds a few to each message."""
-        return len(self._ids("\n".join(message.text for message in messages))) + 8 * len(messages)
+        texts = [message.text for message in without_calls(messages)]
+        return len(self._ids("\n".join(texts))) + 8 * len(texts)
 
     def _inputs(self, messages: Sequence[Message], samples: Any, merging: int) -> Any:
         conversation = [

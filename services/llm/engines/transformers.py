@@ -16,9 +16,9 @@ from typing import Any, cast
 
 import structlog
 
+from services.llm.context.window import DEFAULT_CONTEXT, MIN_PROMPT
 from services.llm.engine import Usage
 from services.llm.engines.chat_template import ChatTemplate
-from services.llm.engines.context import DEFAULT_CONTEXT, MIN_PROMPT
 from services.llm.engines.kv_cache import cache_options
 from services.llm.engines.reply_parser import ReplyParser, ResponseFormat
 from shared.distribution import not_installed
@@ -163,20 +163,21 @@ class TransformersModel:
     async def _generate(
         self, messages: Sequence[Message], prefix: str, tools: Sequence[Tool], *, tokens: int
     ) -> AsyncGenerator[str | ToolCall | Usage, None]:
-        prompt, begun = await asyncio.to_thread(self._template.encode, messages, tools, prefix, self._limit)
+        prompt = await asyncio.to_thread(self._template.fit, messages, tools, self._limit)
+        begun = await asyncio.to_thread(self._template.ids, self._template.escaped(prefix)) if prefix else []
         if len(begun) >= tokens:
             return
-        parser = ReplyParser(self._response_format, prompt, prefix, tools)
+        parser = ReplyParser(self._response_format, prompt.ids, prefix, tools)
         # Bounded by the reply: at most `tokens` items.
         outputs: asyncio.Queue[Any] = asyncio.Queue()
         request, finished, manager = f"reply-{next(self._numbers)}", False, self._manager
-        usage = Usage()
+        usage = Usage(window=self._limit, left_out=prompt.left_out)
         manager.register_result_handler(request, outputs.put_nowait)
         self._running += 1
         metrics.batch_size.labels("llm").observe(self._running)
         try:
             accepted = manager.add_request(
-                [*prompt, *begun],
+                [*prompt.ids, *begun],
                 request_id=request,
                 max_new_tokens=tokens - len(begun),
                 eos_token_id=self._end_ids,
@@ -190,7 +191,7 @@ class TransformersModel:
                 ids, text_ids = output.generated_tokens, _without_end(output.generated_tokens, self._end_ids)
                 usage.reply = len(ids)
                 if ids and not usage.prompt:
-                    usage.prompt = len(prompt) + len(begun)
+                    usage.prompt = len(prompt.ids) + len(begun)
                     yield usage
                 if finished and output.error is None:
                     usage.finish_reason = "length" if len(text_ids) == len(ids) else "stop"

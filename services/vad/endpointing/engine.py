@@ -1,10 +1,45 @@
 """Endpointing: how long a pause may last before the turn is over. The contract, the engines, the fixed one."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from shared.protocol.session import SessionSettings
 from shared.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What was said up to a pause."""
+
+    text: str
+    """Empty if there were no words."""
+    language: str = ""
+    """The recognised language, as a BCP 47 tag; empty: the session's."""
+    confidence: float | None = None
+    """Mean log-probability of the recogniser's tokens; None: it does not report it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """What is known of a pause."""
+
+    turn: int
+    revision: int
+    pcm: bytes = b""
+    """The turn up to now, its last `audio_s` seconds at most: s16le, 16 kHz, mono."""
+    words: Words | None = None
+    """None: not recognised yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How long a pause may last."""
+
+    wait_ms: int
+    """Silence after which the turn is over."""
+    reasons: tuple[str, ...] = ()
+    """What decided it, for people who look at a trace."""
 
 
 class Speaker(Protocol):
@@ -18,11 +53,8 @@ class Speaker(Protocol):
         """Learn that a turn was committed after this silence."""
         ...
 
-    async def wait_ms(self, pcm: bytes, settings: SessionSettings) -> int:
-        """Return the silence after which the turn that has just paused is over.
-
-        `pcm` is the turn up to now, its last `audio_s` seconds at most: s16le, 16 kHz, mono.
-        """
+    async def decide(self, pause: Pause, settings: SessionSettings) -> Decision:
+        """Decide how long this pause may last: when it begins, and again when its words are known."""
         ...
 
     def state(self) -> list[float]:
@@ -36,7 +68,9 @@ class TurnDetector(Protocol):
     """The loaded model, shared by all sessions of a worker. It computes off the event loop."""
 
     audio_s: float
-    """Seconds of the turn that `Speaker.wait_ms` needs; 0: no audio."""
+    """Seconds of the turn that `Speaker.decide` needs; 0: no audio."""
+    uses_words: bool
+    """Whether the recogniser is to transcribe each pause for it."""
 
     async def load(self) -> None:
         """Load and warm up. The worker is ready when this returns.
@@ -57,6 +91,7 @@ class FixedDetector:
     """Uses the session's `endpoint_ms` for every pause."""
 
     audio_s = 0.0
+    uses_words = False
 
     def __init__(self, settings: Settings) -> None:
         pass
@@ -80,8 +115,8 @@ class FixedSpeaker:
     def committed(self, pause_ms: int) -> None:
         pass
 
-    async def wait_ms(self, pcm: bytes, settings: SessionSettings) -> int:
-        return settings.endpoint_ms
+    async def decide(self, pause: Pause, settings: SessionSettings) -> Decision:
+        return Decision(settings.endpoint_ms)
 
     def state(self) -> list[float]:
         return []
@@ -93,5 +128,6 @@ class FixedSpeaker:
 ENGINES = {
     "fixed": "services.vad.endpointing.engine:FixedDetector",
     "pace": "services.vad.endpointing.pace:PaceDetector",
+    "fused": "services.vad.endpointing.fused:FusedDetector",
     "smart-turn": "services.vad.endpointing.smart_turn:SmartTurnDetector",
 }

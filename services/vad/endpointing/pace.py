@@ -7,7 +7,7 @@ counts as a short one.
 
 from collections.abc import Sequence
 
-from services.vad.endpointing.engine import FixedDetector
+from services.vad.endpointing.engine import Decision, FixedDetector, Pause
 from shared.protocol.session import SessionSettings
 
 SHORTEST_MS, LONGEST_MS = 250, 1200
@@ -37,7 +37,7 @@ class PaceSpeaker:
     def committed(self, pause_ms: int) -> None:
         self._fluent_turn, self._fluent = self._fluent, True
 
-    async def wait_ms(self, pcm: bytes, settings: SessionSettings) -> int:
+    async def decide(self, pause: Pause, settings: SessionSettings) -> Decision:
         if not self._initialised:
             # Small mean, large deviation: the first wait is `endpoint_ms`, and the first pauses change it little.
             self._initialised = True
@@ -46,7 +46,7 @@ class PaceSpeaker:
         if self._fluent_turn:
             self._fluent_turn = False
             self._learn(FLUENT_MS)
-        return round(min(max(self._mean_ms + DEVIATIONS * self._deviation_ms, SHORTEST_MS), LONGEST_MS))
+        return Decision(round(min(max(self._mean_ms + DEVIATIONS * self._deviation_ms, SHORTEST_MS), LONGEST_MS)))
 
     def _learn(self, pause_ms: float) -> None:
         if self._initialised:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from services.vad.endpointing.engine import FixedSpeaker
+from services.vad.endpointing.engine import Decision, FixedSpeaker, Pause
 from services.vad.endpointing.log_mel import log_mel
 from shared.distribution import not_installed
 from shared.engines.models import find_model, stored_model
@@ -29,6 +29,7 @@ class SmartTurnDetector:
     """See `endpointing.TurnDetector`. One thread runs the model for all sessions, one call at a time."""
 
     audio_s = float(AUDIO_S)
+    uses_words = False
 
     def __init__(self, settings: Settings) -> None:
         self._model = settings.smart_turn_model
@@ -78,9 +79,15 @@ class SmartTurnSpeaker(FixedSpeaker):
     def __init__(self, detector: SmartTurnDetector) -> None:
         self._detector = detector
 
-    async def wait_ms(self, pcm: bytes, settings: SessionSettings) -> int:
-        complete = await self._detector.predict(pcm) >= COMPLETE
-        return settings.complete_ms if complete else settings.incomplete_ms
+    async def decide(self, pause: Pause, settings: SessionSettings) -> Decision:
+        probability = await self._detector.predict(pause.pcm)
+        wait_ms = settings.complete_ms if probability >= COMPLETE else settings.incomplete_ms
+        return Decision(wait_ms, (sounds_complete(probability),))
+
+
+def sounds_complete(probability: float) -> str:
+    """The probability as a reason."""
+    return f"sounds complete: {probability:.0%}"
 
 
 def model_file(name: str, models_dir: Path) -> Path:

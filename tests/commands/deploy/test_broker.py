@@ -16,6 +16,8 @@ from redis.asyncio import Redis
 from deploy.local import broker
 from deploy.local.broker import BrokerError, Program, Server
 from deploy.local.process import start
+from shared.bus.connection import BrokerRefused
+from shared.settings import Settings
 from tests.support.waiting import HANG_S
 
 OLD = "Redis server v=6.2.14 sha=00000000:0 malloc=jemalloc-5.2.1 bits=64 build=1"
@@ -32,12 +34,6 @@ OLD = "Redis server v=6.2.14 sha=00000000:0 malloc=jemalloc-5.2.1 bits=64 build=
 )
 def test_a_banner_names_the_server(banner: str, server: Server) -> None:
     assert broker.server_from_banner(banner) == server
-
-
-def test_valkey_is_recognised_although_it_also_reports_a_redis_version() -> None:
-    info = {"redis_version": "7.2.4", "server_name": "valkey", "valkey_version": "8.1.8"}
-    assert broker.server_from_info(info) == Server("Valkey", (8, 1, 8))
-    assert broker.server_from_info({"redis_version": "7.0.15"}) == Server("Redis", (7, 0, 15))
 
 
 @pytest.mark.parametrize("server", [Server("Redis", (7, 0)), Server("Redis", (8, 2, 3)), Server("Valkey", (7, 2, 5))])
@@ -149,7 +145,7 @@ async def test_the_broker_uses_only_its_socket_and_only_memory() -> None:
         assert not await broker.answers(folder)
         async with running_broker(folder) as server:
             url = broker.socket_url(folder)
-            assert await broker.url_version(url) == server
+            assert await broker.server_of(Settings(redis_url=url)) == server
             async with Redis.from_url(url, decode_responses=True) as client:
                 wanted = {"port": "0", "save": "", "appendonly": "no", "maxmemory-policy": "noeviction"}
                 assert {name: (await client.config_get(name))[name] for name in wanted} == wanted
@@ -179,7 +175,7 @@ async def serve_info(version: str) -> asyncio.Server:
 async def test_an_old_server_at_a_url_is_rejected_by_name() -> None:
     async with await serve_info("6.2.14") as server:
         port = server.sockets[0].getsockname()[1]
-        found = await broker.url_version(f"redis://127.0.0.1:{port}")
+        found = await broker.server_of(Settings(redis_url=f"redis://127.0.0.1:{port}"))
     with pytest.raises(BrokerError, match=r"Redis 6\.2\.14 is too old"):
         found.require()
 
@@ -194,6 +190,6 @@ async def test_an_old_server_at_a_url_is_rejected_by_name() -> None:
     ],
 )
 async def test_the_error_for_an_unreachable_url_hides_its_password(url: str) -> None:
-    with pytest.raises(BrokerError) as caught:
-        await broker.url_version(url)
+    with pytest.raises((BrokerError, BrokerRefused)) as caught:
+        await broker.server_of(Settings(redis_url=url))
     assert "geheim" not in str(caught.value)

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import select
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -15,6 +14,7 @@ import pytest
 from deploy.local.process import describe_exit, start
 from deploy.local.supervised import FAILED_AFTER, Policy, Service, ServiceSpec
 from deploy.local.supervisor import StartFailed, Supervisor
+from tests.support.program_output import ended
 from tests.support.waiting import HANG_S
 
 QUICK = Policy(first_delay_s=0.01, longest_delay_s=0.05, grace_s=20, settle_s=0.0, probe_s=0.01, watch_s=0.01)
@@ -67,18 +67,6 @@ async def running(supervisor: Supervisor) -> AsyncIterator[None]:
         await supervisor.up.wait()
         yield
         supervisor.stop()
-
-
-def ended(pid: int) -> bool:
-    """Whether the process ends within ten seconds. It may remain a zombie: an init process can take seconds to reap it."""
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([handle], [], [], 10)[0])
-    finally:
-        os.close(handle)
 
 
 def pid_of(service: Service) -> int:

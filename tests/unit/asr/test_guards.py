@@ -11,6 +11,7 @@ from services.asr.engines.guards import (
     LOOPS,
     VoiceGate,
     has_voice,
+    is_murmur,
     is_no_speech,
     is_too_fast,
     streamed_without_hallucinations,
@@ -152,3 +153,11 @@ def test_cut_words_lose_their_timestamps() -> None:
 )
 def test_a_streamed_loop_is_cut_only_at_the_end(text: str, kept: str) -> None:
     assert streamed_without_hallucinations(text, 2.0) == kept
+
+
+@pytest.mark.parametrize(
+    ("seconds", "confidence", "murmur"),
+    [(0.4, -1.6, True), (0.4, -0.4, False), (1.2, -1.6, False), (0.4, None, False)],
+)
+def test_a_short_voice_with_an_unsure_text_is_a_murmur(seconds: float, confidence: float | None, murmur: bool) -> None:
+    assert is_murmur(seconds, confidence) is murmur

@@ -179,3 +179,24 @@ async def test_it_recognises_human_speech(recognizer: SphinxRecognizer, clips: P
             pcm = clip.readframes(clip.getnframes())
         assert await transcribe(recognizer, pcm) == text
         assert await transcribe(recognizer, room(300) + pcm + room(160, seed=1)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "murmur"), [("hmm", True), ("sure", True), ("stop", False), ("wait", False), ("hold on", False)]
+)
+async def test_a_murmur_is_told_from_other_short_words_by_its_sound(
+    recognizer: SphinxRecognizer, speech: Callable[[str], bytes], text: str, murmur: bool
+) -> None:
+    utterance = await recognizer.open("en")
+    await feed(utterance, speech(text))
+    first = await utterance.finish()
+    again = await utterance.finish()
+    utterance.close()
+    assert first.murmur is again.murmur is (murmur and bool(first.text))
+
+
+async def test_a_long_utterance_is_no_murmur(recognizer: SphinxRecognizer, speech: Callable[[str], bytes]) -> None:
+    utterance = await recognizer.open("en")
+    await feed(utterance, speech(LONGER))
+    assert not (await utterance.finish()).murmur
+    utterance.close()

@@ -18,16 +18,9 @@ from shared.distribution import checkout
 from shared.engines.registry import UnknownEngine
 from shared.settings import TABLE, BadSettings, Settings, load_settings
 
+pytestmark = pytest.mark.usefixtures("no_settings")
+
 SERVICES = ("vad", "asr", "llm", "tts", "edge")
-
-
-@pytest.fixture(autouse=True)
-def fresh_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for row in TABLE.values():
-        monkeypatch.delenv(row.variable, raising=False)
-    load_settings.cache_clear()
-    yield
-    load_settings.cache_clear()
 
 
 def replace_service(monkeypatch: pytest.MonkeyPatch, name: str, main: Callable[[], int]) -> None:

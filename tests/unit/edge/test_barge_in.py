@@ -7,6 +7,7 @@ import pytest
 from services.edge.client import actions as act
 from services.edge.client import events as ev
 from services.edge.conversation.backchannels import takes_the_floor
+from services.edge.conversation.barge_in import MURMUR_S
 from shared.protocol import frames as fr
 from shared.protocol.session import ReplyOptions
 from tests.support.line import SECOND, Line, on_a_line
@@ -321,3 +322,46 @@ async def test_the_session_ends_in_the_middle_of_everything() -> None:
 )
 def test_which_words_take_the_floor(text: str, language: str, words: int, takes: bool) -> None:
     assert takes_the_floor(text, language, words) is takes
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "takes"),
+    [
+        ("the memo", "en", False),
+        ("stop", "en", True),
+        ("and stop that", "en", True),
+        ("nein", "de", True),
+        ("nein", "tlh", False),
+        ("i see", "en", False),
+    ],
+)
+def test_of_what_sounds_like_a_murmur_only_words_that_claim_the_floor_count(
+    text: str, language: str, takes: bool
+) -> None:
+    assert takes_the_floor(text, language, 1, murmur=True) is takes
+
+
+@on_a_line
+async def test_a_murmur_with_wrong_words_does_not_end_the_reply() -> None:
+    line = playing()
+    await asyncio.sleep(3)
+    line.speech(2)
+    line.log(fr.TranscriptPartial(2, 0, "the"))
+    await asyncio.sleep(0.5)
+    line.log(fr.SpeechPaused(2, 0, 2 * SECOND + SECOND // 2, speculate=True))
+    line.log(fr.TranscriptFinal(line.id, 2, 0, "the memo", ReplyOptions(), murmur=True))
+    assert line.received()[-1] == "1 resume 3000"
+    line.commit(2)
+    assert [event.reason for event in line.of(ev.TurnDropped)] == ["backchannel"]
+
+
+@on_a_line
+async def test_other_partial_words_count_once_speech_has_lasted_longer_than_a_murmur() -> None:
+    line = playing()
+    await asyncio.sleep(3)
+    line.speech(2)
+    line.log(fr.TranscriptPartial(2, 0, "tell me"))
+    assert line.received()[-1] == "1 pause 3000"
+    await asyncio.sleep(MURMUR_S + 0.01)
+    line.log(fr.TranscriptPartial(2, 0, "tell me more"))
+    assert line.received()[-1] == "1 interrupt 3000"

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.edge.conversation.heard import Spoken, cut_text, heard_text
+from services.edge.conversation.heard import SentenceSpan, cut_text, heard_text
 from services.edge.conversation.history import Conversation
 from services.edge.conversation.playout import Playout
 from shared.protocol.frames import VoiceChunk
@@ -135,23 +135,23 @@ def test_a_cut_text_is_a_beginning_of_whole_words(text: str, share: float) -> No
 
 def test_what_was_heard_is_whole_sentences_and_the_words_of_the_one_that_played() -> None:
     sentences = ["One two three.", "Four five six seven.", "Eight."]
-    places = [Spoken(0, 100), Spoken(100, 200), Spoken(200, None)]
+    places = [SentenceSpan(0, 100), SentenceSpan(100, 200), SentenceSpan(200, None)]
     assert heard_text(sentences, places, 150, 250) == "One two three. Four five"
     assert heard_text(sentences, places, 100, 250) == "One two three."
     assert heard_text(sentences, places, 0, 250) == ""
-    assert heard_text(sentences, [*places[:2], Spoken(200, 250)], 250, 250) == " ".join(sentences)
+    assert heard_text(sentences, [*places[:2], SentenceSpan(200, 250)], 250, 250) == " ".join(sentences)
     assert heard_text(sentences, [], 0, 0) == ""
 
 
 def test_a_word_was_heard_if_its_middle_was() -> None:
     words = (("One", 0, 20), ("two", 20, 60), ("three.", 60, 100))
     for heard, text in [(9, ""), (10, "One"), (39, "One"), (40, "One two"), (79, "One two"), (80, "One two three.")]:
-        assert heard_text(["One two three."], [Spoken(0, None, words)], heard, 100) == text
+        assert heard_text(["One two three."], [SentenceSpan(0, None, words)], heard, 100) == text
 
 
 def test_words_are_found_where_they_stand_whatever_the_engine_calls_them() -> None:
     words = (("the", 0, 10), ("doctor", 10, 20), ("the", 20, 30), ("end", 30, 40))
-    assert heard_text(["The Dr. the end."], [Spoken(0, None, words)], 26, 40) == "The Dr. the"
+    assert heard_text(["The Dr. the end."], [SentenceSpan(0, None, words)], 26, 40) == "The Dr. the"
 
 
 @given(rate=st.sampled_from([8000, 16_000, 24_000]), heard=st.integers(0, 16_000))

@@ -107,15 +107,31 @@ def test_a_wrong_request_is_refused_and_leaves_none_open(options: Any, param: st
     assert client.actions == [RequestReply(ReplyOptions())]
 
 
-@pytest.mark.parametrize(
-    "audio", [None, 7, "", "AAA", "A===", "no base64!", "ÄÄÄÄ", "AAAA", "A" * (MAX_APPEND_CHARS + 4)]
-)
+@pytest.mark.parametrize("audio", [None, 7, "", "AAA", "A===", "no base64!", "ÄÄÄÄ", "A" * (MAX_APPEND_CHARS + 4)])
 def test_audio_that_is_none_is_refused_and_the_session_goes_on(audio: Any) -> None:
     client = Client()
     error = client.error("input_audio_buffer.append", audio=audio)
     assert (error["type"], error["param"]) == ("invalid_request_error", "audio")
     client.append(bytes(480))
     assert client.actions == [Audio(bytes(480))]
+
+
+@pytest.mark.parametrize("sizes", [(961, 961, 958), (1, 1, 2878), (3, 5, 7, 2865)])
+def test_audio_that_is_cut_within_samples_is_joined(sizes: tuple[int, ...]) -> None:
+    client, pcm, heard, start = Client(), bytes(range(240)) * 12, b"", 0
+    for size in sizes:
+        client.append(pcm[start : start + size])
+        heard += b"".join(action.pcm for action in client.actions if isinstance(action, Audio))
+        start += size
+    assert heard == pcm
+
+
+def test_half_a_sample_does_not_outlive_the_buffer() -> None:
+    client = Client()
+    client.append(b"\1")
+    client.say("input_audio_buffer.clear")
+    client.append(b"\2\3")
+    assert client.actions[-1] == Audio(b"\2\3")
 
 
 @pytest.mark.parametrize(

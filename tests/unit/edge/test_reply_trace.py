@@ -1,31 +1,19 @@
 """The edge's part of a turn's trace: one span for each reply that was heard."""
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from services.edge.client import actions as act
 from services.edge.conversation.report import TurnReport
-from shared.observability.otel import make_provider
-from shared.observability.tracing import start_tracing, stop_tracing
 from shared.protocol import frames as fr
 from shared.protocol.session import ReplyOptions
 from tests.support.line import SECOND, Line, on_a_line
 
 ROOT = f"00-{1:032x}-{2:016x}-01"
 BELOW = f"00-{1:032x}-{3:016x}-01"
-
-
-@pytest.fixture
-def spans() -> Iterator[InMemorySpanExporter]:
-    exporter = InMemorySpanExporter()
-    start_tracing(make_provider("test", "1", 1.0, SimpleSpanProcessor(exporter)))
-    yield exporter
-    stop_tracing()
 
 
 def begin(line: Line, text: str) -> None:

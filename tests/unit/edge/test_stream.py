@@ -243,12 +243,23 @@ def test_audio_is_passed_as_it_is() -> None:
     assert action.pcm is pcm
 
 
-def test_half_a_sample_is_refused_and_the_rest_goes_on() -> None:
+@given(st.lists(st.integers(0, 9), max_size=12))
+def test_audio_that_is_cut_anywhere_loses_no_sample(sizes: list[int]) -> None:
+    codec, pcm = started(), bytes(range(sum(sizes)))
+    heard, start = b"", 0
+    for size in sizes:
+        heard += b"".join(action.pcm for action in codec.decode(pcm[start : start + size]) if isinstance(action, Audio))
+        start += size
+        assert heard == pcm[: start & ~1]
+
+
+@pytest.mark.parametrize("kind", ["commit", "clear", "stop_streaming"])
+def test_half_a_sample_is_not_joined_with_the_audio_of_the_next_turn(kind: str) -> None:
     codec = started()
-    (action,) = codec.decode(b"\0\0\0")
-    assert error(action)[0] == "bad_audio"
-    assert codec.decode(b"\0\0") == (Audio(b"\0\0"),)
-    assert codec.decode(b"") == ()
+    assert codec.decode(b"\1") == ()
+    codec.decode(json.dumps({"type": kind}))
+    expected = () if kind == "stop_streaming" else (Audio(b"\2\3"),)
+    assert codec.decode(b"\2\3") == expected
 
 
 def test_a_session_goes_on_with_a_conversation_of_an_earlier_one() -> None:
@@ -343,7 +354,9 @@ def test_a_turn_as_the_client_is_told_of_it() -> None:
         ReplyBegan(1),
         ReplyText(1, "Hi."),
         ReplyAudio(1, 0, b"\1\2"),
-        Timing(1, {"endpoint": 500.0, "first_audio": 510.5}, True, (Segment("endpoint", "vad", 0.0, 500.0),)),
+        Timing(
+            1, {"endpoint": 500.0, "first_audio": 510.5}, True, (Segment("endpoint", "vad", 0.0, 500.0),), ("a", "b")
+        ),
         ReplyEnded(1, "completed", "Hi."),
         Interrupt(1, 40, "Hi"),
     ) == [
@@ -361,6 +374,7 @@ def test_a_turn_as_the_client_is_told_of_it() -> None:
             "spoken": True,
             "marks": {"endpoint": 500.0, "first_audio": 510.5},
             "segments": [{"name": "endpoint", "begin_ms": 0.0, "end_ms": 500.0}],
+            "reasons": ["a", "b"],
         },
         {"type": "model_response", "turn": 1, "text": "", "finalize": True},
         {"type": "reply_done", "turn": 1, "status": "completed"},

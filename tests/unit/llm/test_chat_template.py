@@ -77,8 +77,9 @@ Render = Callable[..., str]
 def render(tokenizer_of: Callable[[str | None], Any]) -> Render:
     def render(template: str, *messages: Message, tools: tuple[Tool, ...] = (), prefix: str = "") -> str:
         tokenizer = tokenizer_of(template)
-        prompt, added = ChatTemplate(tokenizer).encode(messages, tools, prefix, 10_000)
-        text: str = tokenizer.decode([*prompt, *added])
+        template_of = ChatTemplate(tokenizer)
+        begun = template_of.ids(template_of.escaped(prefix))
+        text: str = tokenizer.decode([*template_of.fit(messages, tools, 10_000).ids, *begun])
         return text
 
     return render
@@ -256,8 +257,9 @@ def test_control_tokens_in_messages_are_plain_text(tokenizer_of: Callable[[str |
             user(text, 2),
         )
         render = tool if text != "." else Tool("lookup", ".", "{}")
-        prompt, added = ChatTemplate(tokenizer).encode(say, (render,), text, 10_000)
-        return [token for token in [*prompt, *added] if token in tokenizer.added_tokens_decoder]
+        made = ChatTemplate(tokenizer)
+        ids = [*made.fit(say, (render,), 10_000).ids, *made.ids(made.escaped(text))]
+        return [token for token in ids if token in tokenizer.added_tokens_decoder]
 
     assert controls(INJECTED) == controls(".")
 
@@ -267,21 +269,19 @@ def test_other_text_is_unchanged(render: Render) -> None:
     assert said in render(CHATML, user(said))
 
 
-def test_a_long_conversation_is_truncated_to_fit_with_the_prefix(tokenizer_of: Callable[[str | None], Any]) -> None:
+def test_a_long_conversation_is_shortened(tokenizer_of: Callable[[str | None], Any]) -> None:
     tokenizer = tokenizer_of(CHATML)
     format_ = ChatTemplate(tokenizer)
     talk = [system("Be kind."), *(m for turn in range(1, 60) for m in (user("What?", turn), agent("That.", turn)))]
-    whole, _ = format_.encode(talk, (), "", 100_000)
-    prompt, added = format_.encode(talk, (), "Well, ", 500)
-    text = tokenizer.decode(prompt)
-    assert len(whole) > 500 >= len(prompt) + len(added)
-    assert tokenizer.decode(added) == "Well, "
+    whole, prompt = format_.fit(talk, (), 100_000), format_.fit(talk, (), 500)
+    text = tokenizer.decode(prompt.ids)
+    assert len(whole.ids) > 500 >= len(prompt.ids)
+    assert text == prompt.rendered.text
+    assert whole.left_out.turns == 0 < prompt.left_out.turns
     assert text.startswith("<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\n")
     assert text.endswith("That.<|im_end|>\n<|im_start|>assistant\n")
     with pytest.raises(ValueError, match="the model accepts 500"):
-        format_.encode([user("x" * 600)], (), "", 500)
-    with pytest.raises(ValueError, match="the model accepts"):
-        format_.encode([user("x")], (), "x" * 600, 500)
+        format_.fit([user("x" * 600)], (), 500)
 
 
 def test_the_end_token_comes_from_the_template(tokenizer_of: Callable[[str | None], Any]) -> None:

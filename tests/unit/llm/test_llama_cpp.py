@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -241,11 +242,28 @@ async def test_a_long_history_is_truncated_by_turns(model: LlamaCppModel) -> Non
     turns = [
         text for number in range(30) for text in (f"Fact {number}: the number is {number * 7}.", "I see, thank you.")
     ]
-    with structlog.testing.capture_logs() as logs:
-        text, _, usage = await pieces_of(model, talk(*turns, "What is the capital of France?"))
+    text, _, usage = await pieces_of(model, talk(*turns, "What is the capital of France?"))
     assert "Paris" in text
-    assert usage.prompt <= CONTEXT - TOKENS
-    assert [line["event"] for line in logs] == ["conversation truncated"]
+    assert usage.prompt <= usage.window == CONTEXT - TOKENS
+    assert usage.left_out.turns > 20
+
+
+async def test_a_conversation_goes_on_past_its_window(model: LlamaCppModel) -> None:
+    """Every turn is answered, and most read only what is new: the beginning of the prompt changes seldom."""
+    said, new, left_out = talk(), [], []
+    for turn in range(1, 25):
+        said.append(Message("user", f"My {turn}. friend is called Tom. What is the capital of France?", turn))
+        text, _, usage = await pieces_of(model, said)
+        assert text.strip()
+        assert usage.prompt <= CONTEXT - TOKENS
+        said.append(Message("assistant", text, turn))
+        new.append(usage.prompt - usage.cached)
+        left_out.append(usage.left_out.turns)
+    assert left_out == sorted(left_out)
+    assert left_out[-1] > 4
+    changed = sum(before != after for before, after in pairwise(left_out))
+    assert changed <= 6
+    assert sorted(new)[len(new) // 2] < 64
 
 
 async def test_a_turn_that_is_too_long_is_refused(model: LlamaCppModel) -> None:

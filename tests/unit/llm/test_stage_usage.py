@@ -2,19 +2,16 @@
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import REGISTRY
 
 from services.llm.engine import Usage
 from services.llm.stage import LlmStage
 from shared.bus.leases import Lease
-from shared.observability import tracing
-from shared.observability.otel import make_provider
 from shared.protocol.frames import TranscriptFinal
 from shared.protocol.session import Message, ReplyOptions, SessionSettings, Tool
 from shared.worker.work import Work
@@ -48,14 +45,6 @@ class Model:
                 yield item
 
     async def close(self) -> None: ...
-
-
-@pytest.fixture
-def spans() -> Iterator[InMemorySpanExporter]:
-    exporter = InMemorySpanExporter()
-    tracing.start_tracing(make_provider("test", "1", 1.0, SimpleSpanProcessor(exporter)))
-    yield exporter
-    tracing.stop_tracing()
 
 
 async def reply(model: Model, engine: str, options: ReplyOptions | None = None) -> None:

@@ -196,7 +196,7 @@ async def test_a_second_turn_reuses_the_cached_prefix(
     first = await replied(model, said)
     said += [Message("assistant", "".join(first), 1), Message("user", "And tomorrow?", 2)]
     await replied(model, said)
-    prompt, _ = model._template.encode(said[:2], (), "", 1000)
+    prompt = model._template.fit(said[:2], (), 1000).ids
     page = kv_cache.PAGE["cpu"]
     assert shared[1] % page == 0
     assert shared[1] >= len(prompt) // page * page > 2 * page

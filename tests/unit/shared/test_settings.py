@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,9 @@ from shared.protocol.session import SESSION_TABLE, SessionSettings
 from shared.settings import PREFIX, PROFILES, TABLE, BadSettings, Settings, load_settings
 from shared.settings_table import Row
 
+pytestmark = pytest.mark.usefixtures("no_settings")
+
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture(autouse=True)
-def fresh_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for row in TABLE.values():
-        monkeypatch.delenv(row.variable, raising=False)
-    load_settings.cache_clear()
-    yield
-    load_settings.cache_clear()
 
 
 def ends(row: Row) -> tuple[list[str], list[str]]:
@@ -182,7 +174,7 @@ def test_every_variable_that_the_repository_names_is_a_setting() -> None:
 
 def test_a_profile_sets_more_than_engines_and_each_setting_overrides_it(monkeypatch: pytest.MonkeyPatch) -> None:
     light = Settings()
-    assert (light.profile, light.asr_engine, light.endpoint_engine) == ("light", "faster-whisper", "smart-turn")
+    assert (light.profile, light.asr_engine, light.endpoint_engine) == ("light", "faster-whisper", "fused")
     assert Settings(session=SessionSettings(language="fr")).session == SessionSettings(language="fr")
     monkeypatch.setenv("PARLEY_INSTRUCTIONS", "")
     monkeypatch.setenv("PARLEY_TEMPERATURE", "0.9")

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
@@ -19,14 +19,6 @@ from shared.settings import BadSettings, Settings
 from tests.support.waiting import HANG_S
 
 PARENT = f"00-{0xABC:032x}-{0xDEF:016x}-01"
-
-
-@pytest.fixture
-def spans() -> Iterator[InMemorySpanExporter]:
-    exporter = InMemorySpanExporter()
-    tracing.start_tracing(make_provider("test", "1", 1.0, SimpleSpanProcessor(exporter)))
-    yield exporter
-    tracing.stop_tracing()
 
 
 def test_without_tracing_spans_are_no_ops_and_the_sdk_is_not_imported() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from services.edge.conversation.heard import Spoken, heard_text
+from services.edge.conversation.heard import SentenceSpan, heard_text
 from services.tts.engine import Speech
 from services.tts.engines.espeak import EspeakSynthesizer
 from services.tts.normalizer.normalize import normalize, spoken
@@ -77,7 +77,7 @@ async def test_the_engine_gets_words_and_the_client_the_times_of_what_is_written
 async def test_what_was_heard_of_a_sentence_is_what_is_written(heard: int, text: str) -> None:
     sentence = "It costs $2.50 (3-5 days)."
     words, samples = await read(Fake({"en"}), sentence)
-    place = Spoken(0, samples, tuple((word.text, word.start, word.end) for word in words))
+    place = SentenceSpan(0, samples, tuple((word.text, word.start, word.end) for word in words))
     assert heard_text([sentence], [place], heard, samples) == text
 
 

@@ -10,7 +10,9 @@ from services.vad.listener import Detection, Listener
 from shared.protocol.frames import (
     AudioChunk,
     Frame,
+    PauseTranscribed,
     SessionEnded,
+    SpeechPaused,
     SpeechStarted,
     TextTyped,
     TurnCommitted,
@@ -117,6 +119,22 @@ def test_the_end_of_the_session_discards_the_turn_in_progress() -> None:
     detection = accept(listener, "5000-0", [SessionEnded("left")])
     assert detection.ended
     assert [type(fact) for fact in detection.facts] == [TurnDiscarded]
+
+
+def test_the_words_of_a_pause_are_handed_on_and_not_published() -> None:
+    listener = Listener("s", SessionSettings(), transcribe=True)
+    facts, _, _ = run(listener, entries(sound((True, 20), (False, 12)), []))
+    assert [fact.transcribe for fact in facts if isinstance(fact, SpeechPaused)] == [True]
+    words = PauseTranscribed(1, 0, "hello there")
+    assert accept(listener, "5000-0", [words]).words == words
+    assert listener.turns.pauses(1, 0)
+    assert not listener.turns.pauses(1, 1)
+
+
+def test_no_words_are_asked_for_where_the_silence_is_fixed() -> None:
+    settings = SessionSettings(adapt_endpoint=False)
+    facts, _, _ = run(Listener("s", settings, transcribe=True), entries(sound((True, 20), (False, 12)), []))
+    assert [fact.transcribe for fact in facts if isinstance(fact, SpeechPaused)] == [False]
 
 
 @settings(max_examples=60)

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from services.vad.endpointing.engine import Pause
 from services.vad.endpointing.smart_turn import SmartTurnDetector, model_file
 from shared.engines.registry import UnknownEngine
 from shared.protocol.session import RATE_HZ, SessionSettings
@@ -60,11 +61,13 @@ def turn(*parts: tuple[float, float]) -> bytes:
 
 
 async def test_the_audio_decides_the_wait(detector: SmartTurnDetector) -> None:
+    async def waits_ms(pcm: bytes, settings: SessionSettings) -> int:
+        return (await detector.open().decide(Pause(1, 0, pcm), settings)).wait_ms
+
     assert detector.audio_s == 8
-    speaker = detector.open()
-    assert await speaker.wait_ms(turn((2, 1), (1, 0.001)), DEFAULTS) == DEFAULTS.complete_ms
-    assert await speaker.wait_ms(turn((1, 0.001), (2, 1)), DEFAULTS) == DEFAULTS.incomplete_ms
-    assert await speaker.wait_ms(turn((1, 0.001), (2, 1)), SessionSettings(incomplete_ms=4000)) == 4000
+    assert await waits_ms(turn((2, 1), (1, 0.001)), DEFAULTS) == DEFAULTS.complete_ms
+    assert await waits_ms(turn((1, 0.001), (2, 1)), DEFAULTS) == DEFAULTS.incomplete_ms
+    assert await waits_ms(turn((1, 0.001), (2, 1)), SessionSettings(incomplete_ms=4000)) == 4000
 
 
 async def test_a_short_turn_is_padded_on_the_left_and_a_long_one_is_cut(detector: SmartTurnDetector) -> None:
@@ -85,7 +88,7 @@ async def test_the_model_runs_off_the_event_loop(detector: SmartTurnDetector, mo
         return probability(pcm)
 
     monkeypatch.setattr(detector, "probability", watched)
-    await asyncio.gather(*(detector.open().wait_ms(b"", DEFAULTS) for _ in range(3)))
+    await asyncio.gather(*(detector.open().decide(Pause(1, 0), DEFAULTS) for _ in range(3)))
     assert len(threads) == 3
     assert all(name.startswith("smart-turn") for name in threads)
 

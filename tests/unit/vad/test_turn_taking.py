@@ -114,9 +114,10 @@ def test_every_commit_of_the_client_is_answered() -> None:
 
 
 def test_without_turn_detection_everything_up_to_the_commit_is_the_turn() -> None:
-    taker = TurnTaker("s", replace(DEFAULTS, detect_turns=False))
-    facts = hear(taker, (0, 200))
+    taker = TurnTaker("s", replace(DEFAULTS, detect_turns=False, longest_ms=2000))
+    facts = hear(taker, (0, 100), (1, 60))
     assert [type(fact) for _, fact in facts] == [SpeechStarted]
+    facts += hear(taker, (0.4, 40))  # longer than `longest_ms`
     started = facts[0][1]
     assert isinstance(started, SpeechStarted)
     assert not started.interrupts

@@ -1,11 +1,13 @@
 """The span of a turn begins with its speech and ends when the turn is committed or discarded."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from services.vad.endpointing.engine import Decision, Pause
 from services.vad.listener import Listener
 from services.vad.turn_trace import TurnTrace
 from shared.observability.otel import make_provider
@@ -92,3 +94,17 @@ def test_an_empty_trace_does_not_change_the_checkpoint(spans: InMemorySpanExport
     trace.follow([started(1), committed(1)], 0)
     traced.trace = trace.state()
     assert traced.checkpoint() == plain.checkpoint()
+
+
+def test_a_span_says_what_decided_the_end_of_the_turn(spans: InMemorySpanExporter) -> None:
+    trace = TurnTrace("s")
+    trace.follow([started(1), fr.SpeechPaused(1, 0, 8000)], 0)
+    trace.decided(Pause(1, 0), Decision(250, ("sounds complete: 97%", "words: question")))
+    trace.follow([replace(committed(1), reasons=("words: question",))], 0)
+    (span,) = spans.get_finished_spans()
+    event = span.events[-1]
+    assert (event.name, dict(event.attributes or {})) == (
+        "endpoint decided",
+        {"parley.revision": 0, "parley.wait_ms": 250, "parley.reasons": "sounds complete: 97%; words: question"},
+    )
+    assert (span.attributes or {})["parley.reasons"] == "words: question"

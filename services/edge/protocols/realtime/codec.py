@@ -29,7 +29,7 @@ from services.edge.protocols.realtime.wire import (
     rate_of,
     unpack_audio,
 )
-from shared.audio.pcm import LAW_RATE_HZ, Resampler
+from shared.audio.pcm import LAW_RATE_HZ, Resampler, WholeSamples
 from shared.protocol.prompt import NO_TOOLS
 from shared.protocol.session import ReplyOptions, SessionSettings, Tool, ToolCall
 
@@ -76,6 +76,7 @@ class RealtimeCodec:
         self._until_ready: list[str] | None = []
         self._rate_fixed = False
         self._resampler = Resampler(PCM_RATE_HZ, PCM_RATE_HZ)
+        self._samples = WholeSamples()
         self._buffered = 0
 
     # -- client events ------------------------------------------------------------------------------------------
@@ -122,7 +123,7 @@ class RealtimeCodec:
             case ce.BufferEvent(type="input_audio_buffer.commit"):
                 return self._commit()
             case ce.BufferEvent(type="input_audio_buffer.clear"):
-                self._buffered = 0
+                self._empty_buffer()
                 return [act.Clear(), self._wire.event("input_audio_buffer.cleared")]
             case ce.BufferEvent():
                 return []
@@ -149,13 +150,19 @@ class RealtimeCodec:
         pcm = unpack_audio(body.get("audio"), self._session.input_format)
         if not self._rate_fixed:
             self._fix_rate()
-        pcm = self._resampler.process(pcm)
+        pcm = self._resampler.process(self._samples.take(pcm))
         self._buffered += len(pcm) // 2
         return (act.Audio(pcm),) if pcm else ()
+
+    def _empty_buffer(self) -> None:
+        """The next audio begins a turn."""
+        self._buffered = 0
+        self._samples.drop_half()
 
     def _fix_rate(self) -> None:
         """Keep the session's rate from the first audio on; later formats are resampled to it."""
         self._rate_fixed = True
+        self._samples.drop_half()
         self._resampler = Resampler(rate_of(self._session.input_format), self.rate_hz)
 
     def _update(self, patch: Any) -> _Answer:
@@ -188,7 +195,7 @@ class RealtimeCodec:
                 f"but buffer only has {buffered_ms:.2f}ms of audio.",
                 "input_audio_buffer_commit_empty",
             )
-        self._buffered = 0
+        self._empty_buffer()
         self._turns.committed_by_client()
         return [act.Commit(ReplyOptions(wants_reply=False))]
 

@@ -74,10 +74,10 @@ def rate_of(audio_format: str) -> int:
 
 
 def unpack_audio(audio: Any, audio_format: str) -> bytes:
-    """The PCM (s16le) in an `input_audio_buffer.append`.
+    """The PCM (s16le) in an `input_audio_buffer.append`. It may end in the middle of a sample.
 
     Raises:
-        Refused: too long, not base64, or half a sample.
+        Refused: too long, or not base64.
     """
     if type(audio) is not str or not audio:
         raise Refused("Invalid 'audio': expected base64-encoded audio bytes.", "invalid_value", "audio")
@@ -90,11 +90,7 @@ def unpack_audio(audio: Any, audio_format: str) -> bytes:
     except ValueError:  # also raised for characters outside ASCII
         raise Refused("Invalid 'audio': not valid base64.", "invalid_value", "audio") from None
     law = _LAWS.get(audio_format)
-    if law is not None:
-        return decode_law(law, data)
-    if len(data) & 1:
-        raise Refused(f"Invalid 'audio': {len(data)} bytes are not whole 16-bit samples.", "invalid_value", "audio")
-    return data
+    return data if law is None else decode_law(law, data)
 
 
 def pack_audio(pcm: bytes, audio_format: str, most_bytes: int) -> list[str]:

@@ -409,6 +409,7 @@ const HANDLERS = {
     Object.assign(turn.serverMarks, message.marks);
     turn.spoken = message.spoken;
     turn.segments = message.segments;
+    turn.reasons = message.reasons;
     call.view.turnChanged(turn);
     call.view.timingChanged();
   },

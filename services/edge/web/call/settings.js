@@ -3,6 +3,7 @@
 import { Check } from "./check.js";
 import { Control } from "./control.js";
 import { linkTo, parsed } from "./link.js";
+import { store, stored } from "./preferences.js";
 import { playPreview } from "./preview.js";
 import { LanguageControl, VoiceControl } from "./voice_controls.js";
 import { make, setText } from "../elements.js";
@@ -24,7 +25,7 @@ export class Settings {
     Object.assign(this, { dialog, texts, agent, onSave, onNotice });
     this.form = dialog.querySelector("form");
     this.controls = [];
-    this.chosen = stored();
+    this.chosen = stored(KEY);
     this.complete = false; // the voices of the server are known
     this.check = new Check(dialog.querySelector("#check"), dialog.querySelector("#check-outcome"));
     this.link = dialog.querySelector("#settings-link");
@@ -91,7 +92,7 @@ export class Settings {
     const value = this.chosen[name];
     if (value === undefined) return;
     delete this.chosen[name];
-    store(this.chosen);
+    store(KEY, this.chosen);
     this.fill(this.chosen);
     const label = this.control(name)?.setting.label ?? name;
     this.onNotice(`${label} “${value}” does not exist here any more. The default is used instead.`, [["Settings", () => this.show()]]);
@@ -113,7 +114,7 @@ export class Settings {
     this.chosen = { ...before, ...Object.fromEntries(good) };
     const sets = labels.length ? `This link sets ${labels.join(", ")}, for this visit.` : "";
     const fails = bad.length ? `Not possible here: ${bad.join(", ")}.` : "";
-    this.onNotice(`${sets} ${fails}`.trim(), sets ? [["Keep", () => store(this.chosen)], ["Undo", undo]] : []);
+    this.onNotice(`${sets} ${fails}`.trim(), sets ? [["Keep", () => store(KEY, this.chosen)], ["Undo", undo]] : []);
   }
 
   fromLink(name, text) {
@@ -133,7 +134,7 @@ export class Settings {
   save() {
     const before = JSON.stringify(this.chosen);
     this.chosen = this.read();
-    store(this.chosen);
+    store(KEY, this.chosen);
     if (location.hash) history.replaceState(null, "", location.pathname + location.search);
     if (JSON.stringify(this.chosen) !== before) this.onSave();
   }
@@ -166,20 +167,4 @@ export class Settings {
 async function json(path) {
   const response = await ask(path).catch(() => null);
   return response?.ok ? response.json().catch(() => ({})) : {};
-}
-
-function store(chosen) {
-  try {
-    localStorage.setItem(KEY, JSON.stringify(chosen));
-  } catch {
-    // storage is blocked: it holds until the page is closed
-  }
-}
-
-function stored() {
-  try {
-    return JSON.parse(localStorage.getItem(KEY)) ?? {};
-  } catch {
-    return {};
-  }
 }

@@ -17,7 +17,7 @@ const ENGINES = {
 };
 const TASKS = { asr: "Speech recognition", llm: "Replies", tts: "Voice", vad: "Voice detection" };
 
-/** What a person has to know of an engine before the first word, or takes the whole for broken. */
+/** What a person should know about an engine before the first word: otherwise the page seems to be broken. */
 const LIMITS = {
   eliza: "a program of 1966. It turns your own words around, knows nothing, and ignores instructions.",
   sphinx: "a recogniser of an older kind. About one word in four is wrong.",

@@ -13,6 +13,7 @@ export class Timing {
     this.panel = panel;
     this.headline = panel.querySelector("#timing-headline");
     this.table = panel.querySelector("#waterfall");
+    this.reasons = panel.querySelector("#endpoint-reasons");
     this.prepared = panel.querySelector("#prepared");
     this.rows = panel.querySelector("#turn-bars");
     this.monitor = panel.querySelector("#monitor-times");
@@ -56,6 +57,8 @@ export class Timing {
     this.table.caption.textContent = `${titleOf(turn, this.turns.indexOf(turn))}: ${startOf(turn)}`;
     this.table.tBodies[0].replaceChildren(...segments.map((part) => segmentRow(part, segments, end)));
     this.table.tFoot.rows[0].cells[1].textContent = duration(total(marksOf(turn)));
+    this.reasons.textContent = `Endpoint: ${turn.reasons.join(" · ")}`;
+    this.reasons.hidden = !turn.reasons.length;
     this.prepared.hidden = !segments.some((part) => isPrepared(part, segments));
   }
 

@@ -45,7 +45,7 @@ export class Turns {
     const turn = {
       key: this.keys, number: null, typed: false, sent: false, user: "", userFinal: false,
       reply: "", replying: false, done: false, playedToEnd: false, status: "", reason: "",
-      heard: null, received: 0, played: 0, shown: 0, spoken: false, serverMarks: {}, segments: [], playDelayMs: null, ...fields,
+      heard: null, received: 0, played: 0, shown: 0, spoken: false, serverMarks: {}, segments: [], reasons: [], playDelayMs: null, ...fields,
     }; // prettier-ignore
     this.list.push(turn);
     return turn;

@@ -1,0 +1,1 @@
+"""Speech for the benchmarks: synthetic speakers by rule."""
