@@ -59,7 +59,7 @@ def virtual_scores(
             settings.first_clause_words,
             settings.reply_tokens,
         ),
-        TtsStage(create_engine("tts", "scripted", VOICES, settings), "scripted"),
+        TtsStage(create_engine("tts", "scripted", VOICES, settings), "scripted", settings.reply_ahead_s),
     )
 
     async def perform_all() -> dict[str, Score]:
