@@ -108,7 +108,7 @@ if LONG:
 
 
 def service_pid(parent: int, name: str) -> int:
-    """The process of this service among the children of `parley up`; 0 if there is none."""
+    """The process of this service among the children of `parley up`; 0 if it does not run."""
     for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
         argv = Path(f"/proc/{child}/cmdline").read_text().split("\0")
         if name in argv or (name == "broker" and ("redis-server" in argv[0] or "valkey" in argv[0])):

@@ -104,7 +104,7 @@ def fuse(
 ) -> Decision:
     """Decide from the probability that the turn sounds complete, its words and the speaker's pace.
 
-    `judged` is the probability of a model that has read the words; None: there is none, or it has no opinion.
+    `judged` is the probability of a model that has read the words; None: no such model is loaded, or it has no opinion.
 
     Without words the pause lasts `endpoint_ms`, or a little longer if it does not sound complete. With words it lasts from
     `complete_ms` to `incomplete_ms`.
