@@ -141,6 +141,7 @@ def _figures(tally: Tally, kills: list[Kill]) -> dict[str, Any]:
         **{name.replace(" ", "_"): tally.counts[name] for name in LOSSES},
         "other_counts": {name: count for name, count in tally.counts.items() if name not in LOSSES},
         "errors": dict(tally.errors),
+        "losses": tally.losses,
         "recovery_ms": summary(lasting),
         "recovery": [
             {

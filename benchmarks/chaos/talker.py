@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +22,9 @@ INTERRUPTS = 0.25
 PATIENCE_S = 30.0
 """A turn without the end of a reply after this time counts as unanswered."""
 SEND_S = 10.0
+LATEST, LOSSES_KEPT = 24, 5
+"""Messages that are remembered, and losses that are described with them."""
+SHOWN = ("type", "turn", "status", "final", "resumed")
 
 
 @dataclass(slots=True)
@@ -31,6 +34,8 @@ class Tally:
     turns: list[Turn] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
+    losses: list[str] = field(default_factory=list)
+    """What came before a reply that was not whole, of the first few."""
 
 
 class Talker:
@@ -57,6 +62,7 @@ class Talker:
         self._turns: dict[int, Turn] = {}
         self._replying: Turn | None = None
         self._stopping = False
+        self._latest: deque[str] = deque(maxlen=LATEST)
 
     def stop(self) -> None:
         """End after the current turn."""
@@ -152,6 +158,7 @@ class Talker:
 
     def _read(self, message: dict[str, Any], now_s: float) -> None:
         turn = self._turns.get(message.get("turn", 0))
+        self._latest.append(f"{now_s:.2f} {self._ramp.index} {_brief(message)}")
         match message["type"]:
             case "processing_started":
                 self._turns[message["turn"]] = self._turn
@@ -171,6 +178,8 @@ class Talker:
 
     def _finish(self, turn: Turn, status: str, now_s: float) -> None:
         if status == "completed":
+            if self._ramp.index != self._reply_samples and len(self._tally.losses) < LOSSES_KEPT:
+                self._tally.losses.append("; ".join(self._latest))
             self._tally.counts["samples lost"] += max(0, self._reply_samples - self._ramp.index)
             self._tally.counts["samples doubled"] += max(0, self._ramp.index - self._reply_samples)
             self._ramp.restart()
@@ -180,3 +189,7 @@ class Talker:
             turn.over_s = turn.over_s or now_s
         else:  # the turn was split, or the reply failed: another one has to follow
             self._tally.counts[f"replies {status}"] += 1
+
+
+def _brief(message: dict[str, Any]) -> str:
+    return " ".join(str(message[name]) for name in SHOWN if name in message)

@@ -36,6 +36,8 @@ MAY_BE_EMPTY = {
     r"sum by \(reason\) .*parley_(sessions_refused|dropped)_total": "nobody was refused; what is dropped is by chance",
     r"sum by \(protocol\) .*parley_playback_underruns_total": "nobody heard a gap",
     r"parley_endpoint_requests_total": "the scripted engines ask no endpoint",
+    r"parley_llm_prompt_tokens": "the scripted model reports no tokens",
+    r"sum by \(reason\) .*parley_turn_reasons_total": "no turn failed, and no reply was cut",
     r"parley_batch_size": "the scripted engines have no batches",
     r"sum by \(stage\) .*parley_broker_reconnects_total": "the broker did not go away",
 }

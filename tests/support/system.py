@@ -42,6 +42,10 @@ SCRIPTED = {
 """Engines that cost nothing and answer by a script: what remains is the pipeline."""
 
 
+PATIENT = {"PARLEY_TURN_DEADLINE_S": str(HANG_S), "PARLEY_REPLY_DEADLINE_S": str(HANG_S)}
+"""A turn on a busy machine is late, and has not failed."""
+
+
 class Journal:
     """Keeps the last lines of the system's output, and what happened to its processes."""
 
@@ -115,7 +119,7 @@ async def running_system(
         BrokerError: no broker that can be used.
     """
     inherited = {name: value for name, value in os.environ.items() if name not in ("PARLEY_REDIS_URL", "PARLEY_PORT")}
-    environ = {**inherited, **env}
+    environ = {**PATIENT, **inherited, **env}
     settings = settings_of(environ)
     journal = Journal()
     program = await find_program(environ.get("PATH"), journal.say)

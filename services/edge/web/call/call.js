@@ -409,7 +409,7 @@ const HANDLERS = {
     Object.assign(turn.serverMarks, message.marks);
     turn.spoken = message.spoken;
     turn.segments = message.segments;
-    turn.reasons = message.reasons;
+    turn.reasons = message.reasons ?? []; // an edge of an earlier release sends none
     call.view.turnChanged(turn);
     call.view.timingChanged();
   },
