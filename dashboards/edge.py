@@ -109,6 +109,13 @@ def _audio() -> list[Panel]:
             failures(metrics.turn_reasons, "reason"),
         ),
         lines(
+            "Spoken apologies, per minute",
+            "What callers heard instead of a reply that failed. tone: the voice had not spoken the sentence beforehand; "
+            "check the tts stage.",
+            PER_MINUTE,
+            {"{{sound}}": per_minute(metrics.apologies, ("sound",))},
+        ),
+        lines(
             "Voice to voice, by protocol",
             "From the end of speech to the first audio sent by the edge.",
             SECONDS,

@@ -142,6 +142,12 @@ def _usage() -> list[Panel]:
             {"{{engine}} {{reason}}": per_minute(metrics.llm_shortened, ("engine", "reason"), engine=ENGINE)},
         ),
         lines(
+            "Summaries of long conversations, per minute",
+            "By outcome; PARLEY_SUMMARIES switches them on. If they fail, the log of the llm worker says why.",
+            PER_MINUTE,
+            {"{{engine}} {{outcome}}": per_minute(metrics.llm_summaries, ("engine", "outcome"), engine=ENGINE)},
+        ),
+        lines(
             "Time to first token",
             "Of the chat model, excluding queueing. If it is slow, check the prompts' length, the device's load or the "
             "endpoint.",

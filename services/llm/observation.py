@@ -81,6 +81,8 @@ def start_at_zero(engine: str) -> None:
         metrics.llm_tokens.labels(engine, direction)
     for reason in SHORTENED:
         metrics.llm_shortened.labels(engine, reason)
+    for outcome in ("done", "failed"):
+        metrics.llm_summaries.labels(engine, outcome)
     metrics.llm_prompt.labels(engine)
 
 

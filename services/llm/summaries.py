@@ -38,8 +38,6 @@ class Summaries:
         """Load the model, if it is not that of the replies. Raises as `ChatModel.load` does."""
         if self._model is not of_replies:
             await self._model.load()
-        for outcome in ("done", "failed"):
-            metrics.llm_summaries.labels(self._engine, outcome)
 
     async def close(self, of_replies: Any) -> None:
         if self._model is not of_replies:

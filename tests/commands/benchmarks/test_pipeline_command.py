@@ -108,7 +108,7 @@ def test_a_run_is_shown_written_and_compared(tmp_path: Path) -> None:
 
 def test_a_misspelt_setting_ends_a_benchmark_without_showing_its_value() -> None:
     env = {**os.environ, "PARLEY_LLM_KEYY": "sekret123"}
-    for command in ("pipeline", "turn-taking", "history"):
+    for command in ("pipeline", "turn-taking", "turn-ends"):
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks", command],
             env=env,

@@ -119,8 +119,8 @@ async def test_json_is_one_document(wav: Path, capsys: pytest.CaptureFixture[str
         assert await asyncio.to_thread(run_talk, wav, url=url, out=None, as_json=True) == 0
     turn = json.loads(capsys.readouterr().out)["turns"][0]
     assert turn == {
-        "turn": 1, "said": "a tone", "reply": "Quite so.", "status": "completed", "marks": MARKS, "spoken": True,
-        "segments": SEGMENTS,
+        "turn": 1, "said": "a tone", "reply": "Quite so.", "status": "completed", "reason": "", "marks": MARKS,
+        "spoken": True, "segments": SEGMENTS,
     }  # fmt: skip
 
 
