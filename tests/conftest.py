@@ -118,6 +118,7 @@ def _fork_server() -> Iterator[None]:
     with ForkServer() as server, pytest.MonkeyPatch.context() as patched:
         patched.setattr(systems, "launch", server.launch)
         yield
+        shared_systems.close()  # their processes end with the server
 
 
 @contextmanager

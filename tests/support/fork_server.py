@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -59,14 +60,15 @@ class ForkServer:
             return await run_program(argv, env, fds, output)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         request = json.dumps({"service": name, "env": dict(env), "fds": list(fds)}).encode()
-        with theirs:
-            socket.send_fds(self._started(), [request], [theirs.fileno(), output, *fds])
         ours.setblocking(False)
         try:
-            return _Fork(int(await asyncio.get_running_loop().sock_recv(ours, 100)), ours)
+            with theirs:
+                socket.send_fds(self._started(), [request], [theirs.fileno(), output, *fds])
+            pid = int(await asyncio.get_running_loop().sock_recv(ours, 100))
         except BaseException:
             ours.close()
             raise
+        return _Fork(pid, ours.detach())
 
     def _started(self) -> socket.socket:
         with self._lock:
@@ -85,17 +87,20 @@ class ForkServer:
 class _Fork:
     """A process that was forked; its exit code comes through the socket."""
 
-    def __init__(self, pid: int, ended: socket.socket) -> None:
+    def __init__(self, pid: int, ended: int) -> None:
+        """`ended`: the descriptor of that socket."""
         self.pid = pid
         self.returncode: int | None = None
         self._over = asyncio.Event()
         self._ended = ended
+        # Also where a supervisor is cancelled, and its event loop is closed before the end of a fork that it has killed.
+        self._close = weakref.finalize(self, os.close, ended)
         asyncio.get_running_loop().add_reader(ended, self._on_end)
 
     def _on_end(self) -> None:
-        code = self._ended.recv(100)
+        code = os.read(self._ended, 100)
         asyncio.get_running_loop().remove_reader(self._ended)
-        self._ended.close()
+        self._close()
         self.returncode = int(code) if code else -signal.SIGKILL  # else it ended together with the server
         self._over.set()
 
