@@ -72,7 +72,7 @@ load: $(RUN_INSTALLED) ## load an edge up to refusal and back, and show what ano
 	$(INSTALL) -e '.[bench]'
 	$(BIN)/parley bench load
 
-chaos: $(RUN_INSTALLED) ## kill workers and edges under talking sessions, 200 times in 15 minutes (SEED=1)
+chaos: $(RUN_INSTALLED) ## kill workers and edges under talking sessions, 200 times in 20 minutes (SEED=1)
 	$(INSTALL) -e '.[bench]'
 	$(BIN)/parley bench chaos --seed "$(SEED)"
 
