@@ -428,6 +428,13 @@ class EventSent(Frame):
 
 
 @dataclass(frozen=True, slots=True)
+class EventsReceived(Frame):
+    """The client has resumed its session, and has the events up to this number. Later ones that were written before never arrived."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class MessageReceived(Frame):
     """The client has sent this message, in a protocol whose state follows from such messages."""
 

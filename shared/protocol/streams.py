@@ -29,6 +29,7 @@ ROUTES: dict[str, dict[type[Frame], tuple[StreamKind, ...]]] = {
         fr.SessionEnded: (StreamKind.IN, StreamKind.OUT),
         fr.SessionResumed: (StreamKind.OUT,),
         fr.EventSent: (StreamKind.EVENTS,),
+        fr.EventsReceived: (StreamKind.EVENTS,),
         fr.MessageReceived: (StreamKind.EVENTS,),
         fr.SettingsChanged: (StreamKind.IN,),
         fr.AudioChunk: (StreamKind.IN,),
@@ -87,7 +88,7 @@ MAXLEN: dict[StreamKind, int] = {
     StreamKind.IN: 1_500,  # 30 s of 20 ms chunks: several times as much as a takeover needs
     StreamKind.SPEECH: 1_200,  # the longest turn in 100 ms chunks, twice
     StreamKind.OUT: 4_000,
-    StreamKind.EVENTS: 1_000,  # of many turns: a client that resumes has received nearly all of them
+    StreamKind.EVENTS: 8_000,  # of as many turns as there are in OUT
     **dict.fromkeys(JOBS.values(), 100_000),
 }
 """Approximate number of entries at which a stream is trimmed. Finished jobs are deleted much earlier."""

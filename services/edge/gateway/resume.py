@@ -8,7 +8,7 @@ from services.edge.client.actions import Resume
 from services.edge.conversation.rebuild import Entry
 from shared.bus.bus import Bus
 from shared.protocol.entry_id import milliseconds
-from shared.protocol.frames import AudioChunk, History, ResumePoint, SessionResumed
+from shared.protocol.frames import AudioChunk, History, ResumePoint, SessionResumed, SessionStarted
 from shared.protocol.session import RATE_HZ, SessionSettings
 from shared.protocol.streams import StreamKind
 
@@ -64,7 +64,7 @@ async def take_session(bus: Bus, wish: Resume, line: str, protocol: str, rate_hz
     known = [point for point in points if point.events <= wish.number] or points[:1]
     point = known[-1]
     entries = await bus.entries(StreamKind.OUT, session, point.cursor if point.cursor != START else "-")
-    whole = point.cursor == START or (bool(entries) and entries[0][0] == point.cursor)
+    whole = bool(entries) and _begins_at(point.cursor, entries[0])
     entries = [entry for entry in entries if entry[0] != point.cursor]
     settings, history = await bus.settings_and_history(session)
     journal = await bus.entries(StreamKind.EVENTS, session)
@@ -80,6 +80,12 @@ async def take_session(bus: Bus, wish: Resume, line: str, protocol: str, rate_hz
         journal=journal,
         input_samples=await _input_samples(bus, session, points[-1]),
     )
+
+
+def _begins_at(cursor: str, entry: Entry) -> bool:
+    """Whether the log still has all entries after this one: it has been trimmed at its beginning, or not."""
+    entry_id, _, frames = entry
+    return any(isinstance(frame, SessionStarted) for frame in frames) if cursor == START else entry_id == cursor
 
 
 async def _input_samples(bus: Bus, session: str, point: ResumePoint) -> int:
